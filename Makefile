@@ -1,0 +1,60 @@
+# What is done with a checkout. Each target sets up all it needs; `make` alone lists them.
+#   make demo PYTHON=python3.12     another interpreter
+#   make test ARGS="-k resume -x"   arguments for pytest
+#   make test VENV=/fast/disk/venv  the environment somewhere else
+
+VENV ?= .venv
+ARGS ?=
+# More workers than this cost more memory than they save time: each loads torch.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -le 4 ] && echo $$n || echo 4)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench lock clean install tools
+.NOTPARALLEL:
+
+help: ## list what can be made
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: install ## install, run the whole chain on a small corpus, end with a table and a page
+	@"$(VENV)/bin/kd" run recipe=demo
+
+install: ## install kd and all it runs with into .venv
+	@containers/install.sh "$(VENV)" cpu
+
+tools: ## the same, with the tools for tests and lint
+	@containers/install.sh "$(VENV)" cpu --with-tools
+
+# One thread each for torch in the workers: two workers with two threads on two cores wait for each other.
+test: tools ## run the tests
+	@tests/system/install.sh >"$(VENV)/not-run"
+	@set +e; \
+	OMP_NUM_THREADS=1 "$(VENV)/bin/python" -m pytest -q -n $(WORKERS) --dist worksteal \
+	    $$(cut -f 1 "$(VENV)/not-run" | sed 's/^/--deselect=/') $(ARGS); \
+	code=$$?; \
+	while IFS=$$'\t' read -r file why; do echo "Not run: $$file wants $$why"; done <"$(VENV)/not-run"; \
+	exit $$code
+
+lint: tools ## ruff, formatting, types, shell scripts
+	@"$(VENV)/bin/ruff" check .
+	@"$(VENV)/bin/ruff" format --check .
+	@"$(VENV)/bin/mypy"
+	@"$(VENV)/bin/shellcheck" .ci/run $$(find containers tests -name '*.sh')
+
+bench: install ## run the benchmarks: speed and memory as ratios to the stock tools
+	@found=; \
+	for file in benchmarks/bench_*.py; do \
+	    [ -e "$$file" ] || continue; \
+	    found=yes; \
+	    echo "== $$file"; \
+	    "$(VENV)/bin/python" "$$file" $(ARGS); \
+	done; \
+	[ -n "$$found" ] || echo "There is no benchmark yet: benchmarks/ has no bench_*.py."
+
+lock: ## resolve pyproject.toml's ranges anew and write containers/locks/
+	@containers/lock.sh cpu
+
+clean: ## remove .venv and caches; never store/ or runs/
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find kd tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

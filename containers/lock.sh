@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Makes the locks: containers/locks/VARIANT.txt (what kd runs with) and containers/locks/tools.txt (tests and linters).
+#
+#   containers/lock.sh [VARIANT]        VARIANT: cpu (default), or any other NAME that has a containers/locks/NAME.in
+#
+# Resolves pyproject.toml's ranges, with VARIANT.in as constraints, in a fresh temporary environment, and writes what pip
+# then lists. Nothing is replaced unless all of it worked. tools.txt is made with the cpu variant alone.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+variant=${1:-cpu}
+locks=containers/locks
+python=${PYTHON:-python3.11}
+
+if [ ! -f "$locks/$variant.in" ]; then
+    echo "lock.sh: there is no $locks/$variant.in: write one, it holds the versions that must not move." >&2
+    exit 2
+fi
+if ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    echo "lock.sh: locks are made with Python 3.11, the oldest that kd supports, and $python is not one: set PYTHON=…" >&2
+    exit 2
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# The requirements that pyproject.toml states: its dependencies, or those of the extras named.
+stated() {
+    "$python" - "$@" <<'PYTHON'
+import sys, tomllib
+with open("pyproject.toml", "rb") as file:
+    tables = tomllib.load(file)
+project = tables["project"]
+extras = project["optional-dependencies"]
+# Without build isolation kd's own build needs its backend in the environment: it belongs to what runs.
+print(*([line for extra in sys.argv[1:] for line in extras[extra]]
+        or project["dependencies"] + tables["build-system"]["requires"]), sep="\n")
+PYTHON
+}
+
+# Every package but kd and fairseq, which have steps of their own. A local version (+cpu) depends on where pip found the
+# wheel, not on what is in it: left out, the lock installs from either kind of index.
+frozen() {
+    "$work/venv/bin/python" -m pip list --format freeze |
+        sed -E '/^(kd|fairseq)==/d; s/\+[^+]*$//' | LC_ALL=C sort -f
+}
+
+# Fails early rather than write a "cpu" lock that drags in CUDA.
+cpu_only() {
+    if [ "$variant" = cpu ] && grep -qiE '^(nvidia-|triton)' "$work/run"; then
+        echo "lock.sh: pip found torch's CUDA build, which does not belong into the cpu lock: point pip to an index or" >&2
+        echo "folder that has the CPU wheel (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS) and call again." >&2
+        exit 2
+    fi
+}
+
+header() {
+    echo "# $1"
+    echo "# Made by 'make lock' (containers/lock.sh $variant) on $(date -u +%F) with Python $("$python" -c \
+        'import platform; print(platform.python_version())') on $(uname -sm); not to be edited by hand."
+}
+
+install() {
+    "$work/venv/bin/python" -m pip install --quiet --no-input --progress-bar off --upgrade "$@"
+}
+
+"$python" -m venv "$work/venv"
+install pip wheel
+echo "lock.sh: resolving what kd runs with ($variant) …" >&2
+stated > "$work/run.in"
+install -c "$locks/$variant.in" -r "$work/run.in"
+frozen > "$work/run"
+cpu_only
+{ header "What kd runs with, $variant variant: exact versions."; cat "$work/run"; } > "$work/run.txt"
+
+if [ "$variant" = cpu ]; then
+    echo "lock.sh: resolving the tools for tests and lint …" >&2
+    stated test lint > "$work/tools.in"
+    install -c "$work/run" -r "$work/tools.in"
+    { header "Tools for tests and lint, on top of cpu.txt."; frozen | grep -vxFf "$work/run"; } > "$work/tools.txt"
+    mv "$work/tools.txt" "$locks/tools.txt"
+fi
+mv "$work/run.txt" "$locks/$variant.txt"
+"$work/venv/bin/python" -m pip check >&2

@@ -1,0 +1,155 @@
+"""`kd` and its commands. Only what parses the command line is imported here; everything heavy waits until it is used.
+
+Commands about a run take Hydra overrides (`key=value`); commands about files take ordinary options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from kd import __version__
+from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
+
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status."""
+    options, rest = _parser().parse_known_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        if rest:
+            # Hydra overrides may stand after options and start with ~ or +; argparse takes the rest for options.
+            if not hasattr(options, "overrides") or any(argument.startswith("-") for argument in rest):
+                raise UserError(f"There is no option {rest[0]}.", f"See `kd {options.name} --help`.")
+            options.overrides += rest
+        return command(options)
+    except UserError as error:
+        print(f"kd: {error}", file=sys.stderr)
+        return EXIT_USER
+    except TransientError as error:
+        print(f"kd: {error}", file=sys.stderr)
+        return EXIT_TRANSIENT
+    except KeyboardInterrupt:
+        print("kd: stopped; what is done is kept, the same command goes on from there.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kd",
+        description="Small, fast machine translation models from parallel text, by knowledge distillation.",
+        epilog="Try: kd run recipe=demo",
+    )
+    parser.add_argument("--version", action="version", version=f"kd {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _about_a_run(
+        commands, "run", _run, "run what is missing of a recipe", "kd run recipe=demo select.metric=chrf"
+    )
+    run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
+    run.add_argument("--cfg", choices=["job"], help="print the composed config and do nothing")
+    _about_a_run(commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo")
+    clean = _about_a_run(
+        commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo --remove"
+    )
+    clean.add_argument("--remove", action="store_true", help="remove it as well")
+    _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
+
+    task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
+                    "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip
+    task.add_argument("--config", required=True, metavar="HASH", help="the frozen config, by its hash")
+    task.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="the run's folder (default: the one in runs/ that has it)"
+    )
+    task.add_argument("stage")
+    task.add_argument("task")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    help_: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help_,
+        description=f"{help_[0].upper()}{help_[1:]}.",
+        epilog=f"Example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=function, name=name)
+    return parser
+
+
+def _about_a_run(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    help_: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = _command(commands, name, function, help_, example)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="recipe=NAME or a path; stages=[a,b] these alone; upto=a what a needs, and a; any setting",
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from kd import recipes, runs
+
+    request = recipes.parse_request(options.overrides)
+    if options.cfg:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(recipes.compose(request)), end="")
+        return 0
+    requests = recipes.sweep(request) if options.multirun else [request]
+    return max(runs.run(item) for item in requests)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from kd import recipes, runs
+
+    return runs.status(recipes.parse_request(options.overrides))
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from kd import recipes, runs
+
+    return runs.clean(recipes.parse_request(options.overrides), remove=options.remove)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from kd import recipes, runs
+
+    return runs.report(recipes.parse_request(options.overrides))
+
+
+def _task(options: argparse.Namespace) -> int:
+    from kd import runs
+
+    # A launcher that wants the task to end sends SIGTERM: end as something that is to be tried again.
+    signal.signal(signal.SIGTERM, _end_as_transient)
+    return runs.task(options.config, options.run, options.stage, options.task)
+
+
+def _end_as_transient(_number: int, _frame: FrameType | None) -> None:
+    raise TransientError("The task was asked to end; what it has done is kept.")

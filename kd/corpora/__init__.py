@@ -1,0 +1,1 @@
+"""Readers and writers of parallel text, shards, filters and sampling."""

@@ -1,0 +1,85 @@
+"""The 64-bit id that a pair carries from the moment it is read, and the origin that can be told from it.
+
+An id is positive: 23 bits that name language pair and corpus, then 40 bits with the pair's 0-based place in that
+corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from kd.errors import UserError
+
+PLACE_BITS = 40
+PREFIX_BITS = 23
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation."""
+
+    id: int
+    source: str
+    target: str
+
+
+def origin_prefix(pair: str, corpus: str) -> int:
+    """The 23-bit number of a corpus in a language pair: the first 24 bits of a SHA-256, the top one cleared."""
+    digest = hashlib.sha256(f"{pair}\0{corpus}".encode()).digest()
+    return int.from_bytes(digest[:3], "big") & ((1 << PREFIX_BITS) - 1)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The corpus that a pair comes from, as the recipe describes it."""
+
+    pair: str  # language pair, as the recipe names it: en-de
+    name: str  # of the corpus
+    licence: str = "unknown"
+    weight: float = 1.0
+    use: str = "train"  # train | dev | test
+
+    @property
+    def prefix(self) -> int:
+        """What the ids of its pairs begin with."""
+        return origin_prefix(self.pair, self.name)
+
+    def to_json(self) -> dict[str, Any]:
+        """As an entry of an index."""
+        return {**asdict(self), "prefix": self.prefix}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Origin:
+        """Of an entry of an index."""
+        return cls(**{key: value for key, value in entry.items() if key != "prefix"})
+
+    def number(self, rows: Iterable[tuple[str, str]]) -> Iterator[Pair]:
+        """Give each pair of texts its id, counting from 0."""
+        first = self.prefix << PLACE_BITS
+        for place, (source, target) in enumerate(rows):
+            yield Pair(first + place, source, target)
+
+
+def prefix_of(pair_id: int) -> int:
+    """The prefix of the origin that an id belongs to."""
+    return pair_id >> PLACE_BITS
+
+
+def place_of(pair_id: int) -> int:
+    """The 0-based place of the pair in its corpus."""
+    return pair_id & ((1 << PLACE_BITS) - 1)
+
+
+def check_origins(origins: Iterable[Origin]) -> dict[int, Origin]:
+    """The origins by prefix. Raises UserError if two of them would give the same ids."""
+    by_prefix: dict[int, Origin] = {}
+    for origin in origins:
+        other = by_prefix.setdefault(origin.prefix, origin)
+        if (other.pair, other.name) != (origin.pair, origin.name):
+            raise UserError(
+                f"The corpora {other.name} ({other.pair}) and {origin.name} ({origin.pair}) would get the same ids.",
+                "Rename one of them in corpus.sources.",
+            )
+    return by_prefix

@@ -1,0 +1,84 @@
+"""The `index.json` of a folder of files: what stands in it, and how the files are compared with it.
+
+Corpora, n-best lists and held-out sets share this one form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kd.corpora.lines import LineWriter, PathLike, count_lines
+from kd.errors import IncompleteArtifact, UserError
+
+INDEX = "index.json"
+
+
+class Damaged(UserError, IncompleteArtifact):
+    """Files are not what their index says: `check` runs the task again, who merely reads them is told what to do."""
+
+    def __init__(self, what: str, mend: str = "Remove the folder and run the stage again.") -> None:
+        super().__init__(what, mend)
+
+
+def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that has its name once it is whole."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
+    partial.replace(path)
+
+
+def read_json(path: PathLike) -> dict[str, Any]:
+    """Read a JSON object. Raises Damaged if there is none."""
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing.") from None
+    except ValueError as error:
+        raise Damaged(f"{path} is no JSON file: {error}.") from None
+    if not isinstance(content, dict):
+        raise Damaged(f"{path} holds no JSON object.")
+    return content
+
+
+def write_index(folder: PathLike, kind: str, version: int, content: Mapping[str, Any]) -> None:
+    """Write the index of a folder, last of all its files."""
+    write_json(Path(folder) / INDEX, {"format": kind, "version": version, **content})
+
+
+def read_index(folder: PathLike, kind: str, version: int) -> dict[str, Any]:
+    """Read an index. Raises Damaged if it is missing, UserError if it is of another kind or version."""
+    path = Path(folder) / INDEX
+    content = read_json(path)
+    found = (content.get("format"), content.get("version"))
+    if found != (kind, version):
+        raise UserError(
+            f"{path} is of format {found[0]} version {found[1]}, where {kind} version {version} is needed.",
+            "Give another folder, or make this one again with this version of kd.",
+        )
+    return content
+
+
+def file_entry(writer: LineWriter) -> dict[str, Any]:
+    """What an index says of a file."""
+    return {"bytes": writer.bytes, "sha256": writer.sha256}
+
+
+def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
+    """Compare a file with its entry. Raises Damaged, naming the last good line if the archive itself is broken."""
+    if not path.is_file():
+        raise Damaged(f"{path} is missing.")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest == entry["sha256"]:
+        return
+    try:
+        lines = count_lines(path)
+    except UserError as error:
+        raise Damaged(error.what) from None
+    size = path.stat().st_size
+    raise Damaged(f"{path} was changed: it has {size} bytes in {lines} lines and another hash than its index says.")

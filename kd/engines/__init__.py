@@ -1,0 +1,1 @@
+"""The only places that import fairseq, CTranslate2 and sentencepiece."""

@@ -1,0 +1,149 @@
+"""Exports trained models to CTranslate2 and translates with them: the form in which a student is deployed.
+
+An exported folder holds `model/` (CTranslate2's files), `vocabulary.model` (sentencepiece) and `model.json` (what it
+is).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.engines.fairseq.model import DICTIONARY, MODEL
+from kd.errors import UserError
+from kd.pipeline.atomic import write_json
+
+FOLDER = "model"
+DESCRIPTION = "model.json"
+VOCABULARY = "vocabulary.model"
+COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
+
+
+@dataclass(frozen=True)
+class Languages:
+    """The direction of a model, in BCP-47 codes."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+
+def export(
+    model_folder: Path,
+    vocabulary_folder: Path,
+    out: Path,
+    compute_type: str,
+    *,
+    languages: Languages,
+    fingerprint: str | None = None,
+) -> None:
+    """Converts `model_folder/model.pt` and puts all that translating needs into `out`.
+
+    `fingerprint` names the model that it was made from.
+
+    Raises: UserError for an unknown type, a missing file, or a model that CTranslate2 cannot express.
+    """
+    if compute_type not in COMPUTE_TYPES:
+        raise UserError(f"{compute_type!r} is no type of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}.")
+    for path in (model_folder / MODEL, vocabulary_folder / DICTIONARY, vocabulary_folder / VOCABULARY):
+        if not path.is_file():
+            raise UserError(f"There is no {path}.", "Name the folders that training and vocabulary left.")
+    out.mkdir(parents=True, exist_ok=True)
+    _convert(model_folder / MODEL, vocabulary_folder / DICTIONARY, out / FOLDER, compute_type)
+    shutil.copyfile(vocabulary_folder / VOCABULARY, out / VOCABULARY)
+    write_json(out / DESCRIPTION, _description(compute_type, languages, fingerprint))
+
+
+def _convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None:
+    """Runs CTranslate2's converter on a data folder of fairseq's that has the dictionaries alone."""
+    from kd.engines.fairseq import compat
+
+    compat.install()  # before the converter imports fairseq
+    from ctranslate2.converters import FairseqConverter
+
+    with tempfile.TemporaryDirectory(prefix="kd-export-") as data:
+        for side in ("source", "target"):
+            shutil.copyfile(dictionary, Path(data) / f"dict.{side}.txt")
+        converter = FairseqConverter(str(model), data, source_lang="source", target_lang="target")
+        try:
+            converter.convert(str(out), quantization=compute_type, force=True)
+        except ValueError as error:
+            raise UserError(f"CTranslate2 cannot express this model: {error}", "See its documentation.") from error
+
+
+def _description(compute_type: str, languages: Languages, fingerprint: str | None) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "format": 1,
+        "engine": "ctranslate2",
+        "compute_type": compute_type,
+        "source_languages": list(languages.source),
+        "target_languages": list(languages.target),
+        "fingerprint": fingerprint,
+        "made_with": {"ctranslate2": version("ctranslate2"), "fairseq": version("fairseq")},
+    }
+
+
+class Translator:
+    """An exported folder, loaded.
+
+    `threads` batches are translated side by side, each by one thread: several threads on one batch make small
+    models slower. Sources longer than `max_source_pieces` are cut there. Blank lines stay blank.
+
+    Raises: UserError where the folder is none that `export` made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 1,
+        beam: int = 4,
+        max_pieces: int = 256,
+        max_source_pieces: int = 1024,
+        length_penalty: float = 1.0,
+        device: str = "cpu",
+    ) -> None:
+        import ctranslate2
+        from sentencepiece import SentencePieceProcessor
+
+        if not (folder / DESCRIPTION).is_file():
+            raise UserError(
+                f"{folder} is no exported model: it has no {DESCRIPTION}.", "Name a folder that export left."
+            )
+        self.description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+        self._pieces = SentencePieceProcessor(model_file=str(folder / VOCABULARY))
+        self._model = ctranslate2.Translator(
+            str(folder / FOLDER),
+            device=device,
+            compute_type=self.description["compute_type"],
+            inter_threads=threads,
+            intra_threads=1,
+        )
+        self._options = {
+            "beam_size": beam,
+            "length_penalty": length_penalty,
+            # CTranslate2 counts the pieces of the output alone, as max_pieces does.
+            "max_decoding_length": max_pieces,
+            "max_input_length": max_source_pieces,
+        }
+
+    def translate(self, sources: Sequence[str], batch_tokens: int = 2000) -> list[str]:
+        """The best translation of each source, in the order given; `batch_tokens` is source pieces a batch, with padding."""
+        pieces = self._pieces.encode(list(sources), out_type=str)
+        wanted = [number for number, source in enumerate(sources) if pieces[number] and source.strip()]
+        found = self._model.translate_batch(
+            [pieces[number] for number in wanted],
+            max_batch_size=batch_tokens,
+            batch_type="tokens",
+            **self._options,
+        )
+        results = [""] * len(sources)
+        for number, result in zip(wanted, found, strict=True):
+            results[number] = self._pieces.decode(result.hypotheses[0])
+        return results

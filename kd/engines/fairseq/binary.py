@@ -1,0 +1,148 @@
+"""fairseq's memory-mapped corpora (`--dataset-impl mmap`), written and read with numpy alone: no fairseq, no torch.
+
+`NAME.bin` holds the ids of all sentences one after the other, `NAME.idx` their lengths and byte offsets; the bytes
+equal those that `fairseq-preprocess` writes for the same pieces.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EOS = 2  # fairseq.data.Dictionary: <s> 0, <pad> 1, </s> 2, <unk> 3
+
+_MAGIC = b"MMIDIDX\x00\x00"
+_VERSION = 1
+_HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the dtype, number of sentences
+_CODES: dict[int, Any] = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16, 9: np.uint32}
+_CHUNK = 1 << 20  # sentences of the index in memory at a time
+
+
+def best_dtype(vocabulary_size: int) -> np.dtype:
+    """The integer type that fairseq stores ids in (`fairseq.data.indexed_dataset.best_fitting_int_dtype`)."""
+    if vocabulary_size < 65500:
+        return np.dtype(np.uint16)
+    if vocabulary_size < 4294967295:
+        return np.dtype(np.uint32)
+    return np.dtype(np.int64)
+
+
+class IndexedWriter:
+    """Writes `PREFIX.bin` and, when it is closed without an error, `PREFIX.idx`; memory does not grow with the corpus.
+
+    With a prefix such as `data/train.source-target.source` the folder can be handed to `fairseq-train`.
+    """
+
+    def __init__(self, prefix: Path, vocabulary_size: int) -> None:
+        self.prefix = prefix
+        self.sentences = 0
+        self.pieces = 0  # ends of sentence included
+        self._dtype = best_dtype(vocabulary_size)
+        self._vocabulary_size = vocabulary_size
+        self._sizes_path = _with_suffix(prefix, ".sizes.tmp")
+        self._bin = _with_suffix(prefix, ".bin").open("wb")
+        self._sizes = self._sizes_path.open("wb")
+
+    def write(self, sentences: Sequence[Sequence[int]]) -> None:
+        """Appends sentences, each a sequence of fairseq ids without the end of sentence, which is added.
+
+        Raises: ValueError for an id that the vocabulary does not have.
+        """
+        if not sentences:
+            return
+        sizes = np.fromiter((len(sentence) + 1 for sentence in sentences), dtype=np.int32, count=len(sentences))
+        total = int(sizes.sum())
+        ended = chain.from_iterable(chain(sentence, (EOS,)) for sentence in sentences)
+        ids = np.fromiter(ended, dtype=np.int64, count=total)
+        if int(ids.max()) >= self._vocabulary_size or int(ids.min()) < 0:
+            raise ValueError(f"An id is outside of the vocabulary of {self._vocabulary_size} pieces.")
+        self._bin.write(ids.astype(self._dtype).tobytes())
+        self._sizes.write(sizes.tobytes())
+        self.sentences += len(sentences)
+        self.pieces += total
+
+    def close(self) -> None:
+        """Ends both files. Without it there is no `.idx`, and fairseq takes the data for absent."""
+        self._bin.close()
+        self._sizes.close()
+        index = _with_suffix(self.prefix, ".idx")
+        with index.open("wb") as out:
+            code = next(code for code, dtype in _CODES.items() if np.dtype(dtype) == self._dtype)
+            out.write(_HEADER.pack(_MAGIC, _VERSION, code, self.sentences))
+            for sizes in self._stored_sizes():
+                out.write(sizes.tobytes())
+            address = 0
+            for sizes in self._stored_sizes():
+                ends = address + np.cumsum(sizes.astype(np.int64) * self._dtype.itemsize)
+                out.write(np.concatenate(([address], ends[:-1])).astype(np.int64).tobytes())
+                address = int(ends[-1])
+        self._sizes_path.unlink()
+
+    def _stored_sizes(self) -> Iterable[NDArray[np.int32]]:
+        with self._sizes_path.open("rb") as file:
+            while chunk := file.read(4 * _CHUNK):
+                yield np.frombuffer(chunk, dtype=np.int32)
+
+    def __enter__(self) -> IndexedWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._bin.close()
+            self._sizes.close()
+            self._sizes_path.unlink(missing_ok=True)
+
+
+class IndexedReader:
+    """Reads what `IndexedWriter` or `fairseq-preprocess` wrote. `sizes` are pieces a sentence, its end included.
+
+    Raises: ValueError where the files are not of this format or were cut.
+    """
+
+    def __init__(self, prefix: Path) -> None:
+        index, data = _with_suffix(prefix, ".idx"), _with_suffix(prefix, ".bin")
+        with index.open("rb") as file:
+            header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size or header[:9] != _MAGIC:
+            raise ValueError(f"{index} is no index of fairseq's mmap format.")
+        _, version, code, count = _HEADER.unpack(header)
+        if version != _VERSION or code not in _CODES:
+            raise ValueError(f"{index} has version {version} and dtype code {code}, which are unknown here.")
+        if index.stat().st_size != _HEADER.size + 12 * count:
+            raise ValueError(f"{index} should be {_HEADER.size + 12 * count} bytes long for its {count} sentences.")
+        self.dtype = np.dtype(_CODES[code])
+        self.sizes: NDArray[np.int32] = _mapped(index, np.int32, count, _HEADER.size)
+        self._offsets: NDArray[np.int64] = _mapped(index, np.int64, count, _HEADER.size + 4 * count)
+        pieces = int(self.sizes.sum(dtype=np.int64))
+        if data.stat().st_size != pieces * self.dtype.itemsize:
+            raise ValueError(f"{data} should hold {pieces} pieces, as its index says.")
+        self._data: NDArray[Any] = _mapped(data, self.dtype, pieces, 0)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, position: int) -> NDArray[np.int64]:
+        """The ids of a sentence, its end included."""
+        start = int(self._offsets[position]) // self.dtype.itemsize
+        return np.asarray(self._data[start : start + int(self.sizes[position])], dtype=np.int64)
+
+
+def _with_suffix(prefix: Path, suffix: str) -> Path:
+    return prefix.with_name(prefix.name + suffix)
+
+
+def _mapped(path: Path, dtype: Any, count: int, offset: int) -> NDArray[Any]:
+    if count == 0:  # an empty file cannot be mapped
+        return np.zeros(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(count,))

@@ -1,0 +1,131 @@
+"""The checkpoints of a training on disk: which to resume from, which to keep, which to average. Needs no torch.
+
+Names are fairseq's: `checkpoint_<epoch>_<updates>.pt`, and `checkpoint_last.pt`, which is another name of the newest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+LAST = "checkpoint_last.pt"
+_NAME = re.compile(r"checkpoint_(\d+)_(\d+)\.pt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One numbered checkpoint."""
+
+    path: Path
+    epoch: int
+    updates: int
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a training goes on, and the unreadable files that were set aside on the way there."""
+
+    checkpoint: Checkpoint | None  # None: at the beginning
+    set_aside: tuple[Path, ...] = ()
+
+    @property
+    def updates(self) -> int:
+        return self.checkpoint.updates if self.checkpoint else 0
+
+
+def name(epoch: int, updates: int) -> str:
+    """The file name of a checkpoint."""
+    return f"checkpoint_{epoch}_{updates}.pt"
+
+
+def numbered(folder: Path) -> list[Checkpoint]:
+    """All numbered checkpoints of a folder, the newest first."""
+    if not folder.is_dir():
+        return []
+    matches = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir())
+    found = [Checkpoint(path, int(match[1]), int(match[2])) for path, match in matches if match]
+    return sorted(found, key=lambda checkpoint: (checkpoint.updates, checkpoint.epoch), reverse=True)
+
+
+def regular(folder: Path, every: int, upto: int) -> list[Checkpoint]:
+    """Those that an uninterrupted training of `upto` updates makes: each `every` updates and the last. Newest first."""
+    return [
+        checkpoint
+        for checkpoint in numbered(folder)
+        if checkpoint.updates <= upto and (checkpoint.updates % every == 0 or checkpoint.updates == upto)
+    ]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file can be read to its end: a zip archive (torch's format) whose checksums hold."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError):
+        return False
+
+
+def resume_point(folder: Path) -> ResumePoint:
+    """Finds the newest checkpoint that is whole and lets `checkpoint_last.pt` name it.
+
+    Newer ones that are not whole (cut short by a full disk or a crash) are renamed to `*.unreadable`, never deleted.
+    """
+    set_aside: list[Path] = []
+    for leftover in folder.glob("*.tmp") if folder.is_dir() else ():
+        leftover.unlink()
+    for checkpoint in numbered(folder):
+        if is_whole(checkpoint.path):
+            link(checkpoint.path, folder / LAST)
+            return ResumePoint(checkpoint, tuple(set_aside))
+        set_aside.append(_set_aside(checkpoint.path))
+    # Nothing left to go on from; fairseq must not find what is no checkpoint of ours.
+    if (folder / LAST).exists():
+        set_aside.append(_set_aside(folder / LAST))
+    return ResumePoint(None, tuple(set_aside))
+
+
+def _set_aside(path: Path) -> Path:
+    target = path.with_name(path.name + ".unreadable")
+    path.replace(target)
+    return target
+
+
+def link(source: Path, target: Path) -> None:
+    """Makes `target` another name of the file `source` in one step; a copy where the file system has no hard links."""
+    with contextlib.suppress(FileNotFoundError):
+        if source.samefile(target):
+            return
+    aside = target.with_name(target.name + ".tmp")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(source, aside)
+    except OSError:
+        shutil.copyfile(source, aside)
+    aside.replace(target)
+
+
+def prune(folder: Path, every: int, keep: int) -> None:
+    """Removes all but the newest checkpoint and the `keep` newest of those made each `every` updates."""
+    found = numbered(folder)
+    kept = {checkpoint.path for checkpoint in found[:1]}
+    kept |= {checkpoint.path for checkpoint in [each for each in found if each.updates % every == 0][: max(keep, 1)]}
+    for checkpoint in found:
+        if checkpoint.path not in kept:
+            checkpoint.path.unlink()
+
+
+def seed(previous: Path, folder: Path, upto: int) -> int:
+    """Gives a new training the checkpoints of an earlier, shorter one of equal settings, to go on from.
+
+    Files are hard-linked where they can be. Returns the updates already done, 0 where there is nothing to go on from.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = [checkpoint for checkpoint in numbered(previous) if checkpoint.updates <= upto]
+    for checkpoint in found:
+        link(checkpoint.path, folder / checkpoint.path.name)
+    return found[0].updates if found else 0

@@ -1,0 +1,221 @@
+"""Makes fairseq 0.12.2 work with Python 3.11+, torch 2.6+ and hydra 1.3, and mends a few of its faults.
+
+Call `install()` before the first `import fairseq`; calling it again does nothing. Each change is one function below
+that says what would go wrong without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+PIECES_TOKENIZER = "kd_pieces"  # name under which fairseq finds our detokeniser: --eval-bleu-detok kd_pieces
+
+_installed = False
+
+
+def install() -> None:
+    """Imports fairseq and changes what has to be changed, once in a process."""
+    global _installed  # noqa: PLW0603 - whether this process has been patched is a fact about the process
+    if _installed:
+        return
+    _allow_namespaces_in_checkpoints()
+    _silence_warnings()
+    with _hashable_dataclasses():
+        import fairseq  # noqa: F401
+    _drop_duplicate_encoder_weights()
+    _initialise_position_buffers()
+    _let_ddp_run_on_cpu()
+    _save_atomically()
+    _register_pieces_tokenizer()
+    _installed = True
+
+
+def _allow_namespaces_in_checkpoints() -> None:
+    """fairseq's checkpoints hold an `argparse.Namespace`, which torch's safe loading (2.6+) refuses unless it is named.
+
+    A Namespace holds values and runs nothing; all else that is no tensor or plain value stays refused.
+    """
+    import torch
+
+    torch.serialization.add_safe_globals([argparse.Namespace])
+
+
+def _silence_warnings() -> None:
+    """Drops warnings that fairseq's own calls cause and that nobody who uses kd can act on."""
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)  # "Please install tensorboardX"
+    for start in (
+        r"\s*'config' is validated against ConfigStore schema",
+        r"\s*The strict flag in the compose API is deprecated",
+        r"hydra\.experimental\.",
+        r"\s*The version_base parameter is not specified",
+        r"In '\S*': Usage of deprecated keyword in package header",
+        r"'pin_memory' argument is set as true but no accelerator",
+        r"`torch\.cuda\.amp\.",
+        r"Support for mismatched key_padding_mask and attn_mask",
+        r"`broadcast_buffers` is deprecated",
+    ):
+        warnings.filterwarnings("ignore", message=start)
+
+
+@contextmanager
+def _hashable_dataclasses() -> Iterator[None]:
+    """Python 3.11 refuses unhashable dataclass instances as defaults of fields, which fairseq's configs are full of.
+
+    While fairseq is imported, its own dataclasses (and no others) are made hashable, which is all that Python looks at.
+    """
+    original: Callable[..., Any] = dataclasses.dataclass
+
+    def dataclass(cls: type | None = None, /, **options: Any) -> Any:
+        def wrap(decorated: type) -> Any:
+            if decorated.__module__.split(".")[0] == "fairseq":
+                return original(decorated, **{"unsafe_hash": True, **options})
+            return original(decorated, **options)
+
+        return wrap if cls is None else wrap(cls)
+
+    dataclasses.dataclass = dataclass
+    try:
+        yield
+    finally:
+        dataclasses.dataclass = original
+
+
+_DUPLICATES = tuple(f"{part}_{kind}" for part in ("in_proj", "out_proj", "fc1", "fc2") for kind in ("weight", "bias"))
+
+
+def _drop_duplicate_encoder_weights() -> None:
+    """Each encoder layer of 0.12.2 holds a second, never trained copy of its weights, meant for a fast inference path.
+
+    Parameter counts come out wrong, checkpoints too large, and DDP fails with "Expected to have finished reduction".
+    The copy is removed after a layer is built and dropped from checkpoints that still carry it; losses stay the same.
+    """
+    import torch
+    from fairseq.modules.transformer_layer import TransformerEncoderLayerBase as Layer
+
+    build = Layer.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        for name in _DUPLICATES:
+            delattr(self, name)
+        self.can_use_fastpath = False
+
+    def _load_from_state_dict(self: Any, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in _DUPLICATES:
+            state.pop(prefix + name, None)
+        torch.nn.Module._load_from_state_dict(self, state, prefix, *args)
+
+    Layer.__init__ = __init__
+    Layer._load_from_state_dict = _load_from_state_dict
+
+
+def _initialise_position_buffers() -> None:
+    """The buffer `_float_tensor` of sinusoidal positions is uninitialised memory: equal trainings would not hash equal.
+
+    Only its type and device are ever used. It becomes zero.
+    """
+    from fairseq.modules import SinusoidalPositionalEmbedding as Positions
+
+    build = Positions.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        self._float_tensor.zero_()
+
+    Positions.__init__ = __init__
+
+
+def _let_ddp_run_on_cpu() -> None:
+    """fairseq always hands device ids to torch's DistributedDataParallel, which refuses them for modules on CPU."""
+    from fairseq.models import distributed_fairseq_model as models
+
+    original = models.DistributedDataParallel
+
+    def parallel(module: Any, device_ids: Any = None, output_device: Any = None, **options: Any) -> Any:
+        if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+            device_ids = output_device = None
+        return original(module, device_ids=device_ids, output_device=output_device, **options)
+
+    models.DistributedDataParallel = parallel
+
+
+class _KeepsError:
+    """A binary file that remembers why writing failed: torch.save hides `No space left on device` behind its own."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def save_atomically(value: Any, path: str) -> None:
+    """`torch.save` to `path`, which afterwards holds the whole of it, or what it held before.
+
+    Raises: OSError where the disk is full or not writable.
+    """
+    import torch
+
+    aside = f"{path}.tmp"
+    try:
+        with open(aside, "wb") as file:  # noqa: PTH123 - fairseq hands over strings
+            keeper = _KeepsError(file)
+            try:
+                torch.save(value, cast(IO[bytes], keeper))
+            except Exception:
+                if keeper.error is not None:
+                    raise keeper.error from None
+                raise
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)  # noqa: PTH105
+    except BaseException:
+        if os.path.exists(aside):  # noqa: PTH110
+            os.remove(aside)  # noqa: PTH107
+        raise
+
+
+def _save_atomically() -> None:
+    """fairseq renames a checkpoint into place without flushing it to disk, and tries a full disk three times."""
+    from fairseq import checkpoint_utils
+
+    def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
+        save_atomically(obj, filename)
+
+    checkpoint_utils.torch_persistent_save = torch_persistent_save
+
+
+def _register_pieces_tokenizer() -> None:
+    """Dev BLEU must be that of plain text: fairseq has no detokeniser that knows byte pieces and dummy prefixes."""
+    from fairseq.data.encoders import register_tokenizer
+
+    @register_tokenizer(PIECES_TOKENIZER)
+    class KdPieces:
+        """Joins pieces by the sentencepiece model at `vocabulary`: --eval-bleu-detok-args '{"vocabulary": "PATH"}'."""
+
+        def __init__(self, cfg: Namespace) -> None:
+            from sentencepiece import SentencePieceProcessor
+
+            self._processor = SentencePieceProcessor(model_file=str(cfg.vocabulary))
+
+        def encode(self, text: str) -> str:
+            return " ".join(self._processor.encode(text, out_type=str))
+
+        def decode(self, pieces: str) -> str:
+            return self._processor.decode([piece for piece in pieces.split(" ") if piece])

@@ -1,0 +1,137 @@
+"""A training's settings as the arguments of stock `fairseq-train`, left as `train.flags` in the model folder.
+
+Whoever knows fairseq reads there what was done, and can run it with `python -m kd.engines.fairseq fairseq-train`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd.config import ModelConfig, OptimizerConfig, Precision, TrainConfig
+
+_NEVER = str(10**9)  # updates or epochs: longer than any training
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """One training: what `fairseq-train` has to be told. Paths and devices aside, it decides the weights."""
+
+    config: TrainConfig
+    data: tuple[Path, ...]  # fairseq data folders; epoch i reads the i-th, round and round; the first holds the dev set
+    vocabulary: Path  # sentencepiece model, to measure BLEU on plain text
+    max_pieces: int  # longest side of a pair, end of sentence not counted
+    max_tokens: int  # of batching.BatchPlan
+    update_freq: int  # of batching.BatchPlan
+    seed: int
+    device: str = "cpu"  # cpu | cuda
+    world_size: int = 1  # processes, one a device
+    init_from: Path | None = None  # a checkpoint to start from, its optimiser state left out
+    tensorboard: Path | None = None  # folder of event files
+
+    @property
+    def has_dev(self) -> bool:
+        """Whether there is a dev set to validate on."""
+        return (self.data[0] / "valid.source-target.source.idx").is_file()
+
+
+def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
+    """The argument list of `fairseq-train`, without the program's name.
+
+    bf16 is not in it: fairseq's `--bf16` flag asks for a TPU, so `train.py` sets it in the parsed configuration.
+    """
+    config = spec.config
+    return [
+        os.pathsep.join(str(folder) for folder in spec.data),
+        *("--task", "translation", "--source-lang", "source", "--target-lang", "target"),
+        *("--max-source-positions", str(spec.max_pieces + 1), "--max-target-positions", str(spec.max_pieces + 1)),
+        "--skip-invalid-size-inputs-valid-test",
+        *model_arguments(config.model),
+        *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", str(config.optimizer.label_smoothing)),
+        *_optimizer(config.optimizer),
+        *("--max-tokens", str(spec.max_tokens), "--update-freq", str(spec.update_freq)),
+        *("--max-update", str(config.max_update), "--seed", str(spec.seed)),
+        *_checkpoints(spec, save_dir),
+        *_validation(spec),
+        *_devices(spec),
+        *("--num-workers", "0", "--no-progress-bar", "--log-format", "json", "--log-interval", str(config.log_every)),
+        *(("--tensorboard-logdir", str(spec.tensorboard)) if spec.tensorboard else ()),
+    ]
+
+
+def model_arguments(model: ModelConfig) -> list[str]:
+    """A Transformer of any size; the names of fairseq's presets (`transformer_vaswani_wmt_en_de_big`) hide sizes."""
+    flags = ["--arch", "transformer"]
+    for side, layers in (("encoder", model.encoder_layers), ("decoder", model.decoder_layers)):
+        flags += [f"--{side}-layers", str(layers), f"--{side}-embed-dim", str(model.width)]
+        flags += [f"--{side}-ffn-embed-dim", str(model.ffn), f"--{side}-attention-heads", str(model.heads)]
+        flags += [f"--{side}-normalize-before"] if model.pre_norm else []
+    flags += ["--share-all-embeddings"] if model.tie_embeddings else []
+    flags += ["--activation-fn", model.activation, "--dropout", str(model.dropout)]
+    return [
+        *flags,
+        *("--attention-dropout", str(model.attention_dropout), "--activation-dropout", str(model.activation_dropout)),
+    ]
+
+
+def _optimizer(optimizer: OptimizerConfig) -> list[str]:
+    """Adam, warmed up from 1e-7, then falling with the inverse square root of updates (Vaswani et al., 2017, 5.3)."""
+    first, second = optimizer.betas
+    return [
+        *("--optimizer", "adam", "--adam-betas", f"({first}, {second})", "--adam-eps", str(optimizer.epsilon)),
+        *("--weight-decay", str(optimizer.weight_decay), "--clip-norm", str(optimizer.clip_norm)),
+        *("--lr", str(optimizer.learning_rate), "--lr-scheduler", "inverse_sqrt"),
+        *("--warmup-updates", str(optimizer.warmup_updates), "--warmup-init-lr", "1e-07"),
+    ]
+
+
+def _checkpoints(spec: TrainSpec, save_dir: Path) -> list[str]:
+    """Checkpoints by update alone, optimiser state included; ends of epochs save nothing."""
+    every, keep = spec.config.checkpoint.every, spec.config.checkpoint.keep
+    return [
+        *("--save-dir", str(save_dir), "--save-interval-updates", str(every), "--keep-interval-updates", str(keep)),
+        *("--save-interval", _NEVER, "--no-epoch-checkpoints"),
+        *(("--finetune-from-model", str(spec.init_from)) if spec.init_from else ()),
+    ]
+
+
+def _validation(spec: TrainSpec) -> list[str]:
+    """Loss, and greedy BLEU on plain text if asked, at each checkpoint."""
+    if not spec.has_dev:
+        return ["--disable-validation"]
+    flags = ["--validate-interval", _NEVER, "--validate-interval-updates", str(spec.config.checkpoint.every)]
+    flags += ["--max-tokens-valid", str(max(spec.max_tokens, spec.max_pieces + 1))]
+    if not spec.config.validate_bleu:
+        return flags
+    # max_len_a would make the longest output depend on the longest source of the batch.
+    decoding = {"beam": 1, "max_len_a": 0, "max_len_b": spec.max_pieces}
+    return [
+        *flags,
+        *("--eval-bleu", "--eval-bleu-args", json.dumps(decoding), "--eval-bleu-detok", "kd_pieces"),
+        *("--eval-bleu-detok-args", json.dumps({"vocabulary": str(spec.vocabulary)})),
+    ]
+
+
+def _devices(spec: TrainSpec) -> list[str]:
+    flags = ["--cpu"] if spec.device == "cpu" else []
+    if spec.config.precision is Precision.fp16:
+        flags += ["--fp16"]
+    if spec.world_size > 1:
+        # Every process reads the checkpoint itself: fairseq's broadcast of it would have to unpickle what torch
+        # refuses.
+        flags += ["--distributed-world-size", str(spec.world_size), "--load-checkpoint-on-all-dp-ranks"]
+        flags += ["--distributed-backend", "nccl" if spec.device == "cuda" else "gloo"]
+    return flags
+
+
+def readable(flags: list[str]) -> str:
+    """One option a line, as `train.flags` shows them."""
+    lines: list[str] = []
+    for flag in flags:
+        if flag.startswith("--") or not lines or not lines[-1].startswith("--"):
+            lines.append(flag)
+        else:
+            lines[-1] += " " + (json.dumps(flag) if " " in flag or '"' in flag else flag)
+    return "\n".join(lines) + "\n"

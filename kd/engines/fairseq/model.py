@@ -1,0 +1,97 @@
+"""fairseq models for inference: loading them from model folders, and counting their parameters.
+
+A model folder holds `model.pt` (a checkpoint of fairseq's) and `dict.txt` (its dictionary, of both sides).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd.config import ModelConfig
+from kd.errors import UserError
+
+MODEL = "model.pt"
+DICTIONARY = "dict.txt"
+
+
+def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any], Any]:
+    """The models of these folders, ready to translate, and the dictionary that they share.
+
+    Files are read as weights alone: they cannot run code.
+
+    Raises: UserError where a file is missing or no checkpoint, or where dictionaries differ.
+    """
+    from kd.engines.fairseq import compat
+
+    compat.install()
+    from fairseq import checkpoint_utils
+    from fairseq.data import Dictionary
+    from fairseq.tasks.translation import TranslationConfig, TranslationTask
+
+    from kd.engines.fairseq.average import load
+
+    if not folders:
+        raise UserError("No model was named.", "Name at least one model folder.")
+    dictionaries = [_existing(folder / DICTIONARY) for folder in folders]
+    for folder, path in zip(folders, dictionaries, strict=True):
+        if path.read_bytes() != dictionaries[0].read_bytes():
+            raise UserError(
+                f"{folder} and {folders[0]} have different vocabularies.", "An ensemble needs models of one vocabulary."
+            )
+    dictionary = Dictionary.load(str(dictionaries[0]))
+    task = TranslationTask(TranslationConfig(), dictionary, dictionary)
+    models = []
+    for folder in folders:
+        path = _existing(folder / MODEL)
+        load(path)  # says in plain words what is wrong with a file that fairseq would fail on
+        [model], _ = checkpoint_utils.load_model_ensemble([str(path)], task=task)
+        models.append(model.eval().to(device))
+    return models, dictionary
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"There is no {path}.", "Name a model folder that a training left.")
+    return path
+
+
+def count_parameters(model: Any) -> int:
+    """Trainable numbers of a model; what is shared counts once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def parameter_count(config: ModelConfig, vocabulary_size: int) -> int:
+    """Trainable numbers of a Transformer of this shape, by formula: weights and biases as in Vaswani et al. (2017).
+
+    Positions are sinusoidal and the output projection has no bias, as in fairseq; with `pre_norm` each side ends in one
+    more layer normalisation (of 2 x width numbers).
+    """
+    width, ffn = config.width, config.ffn
+    attention = 4 * (width * width + width)  # query, key, value, output
+    feed_forward = width * ffn + ffn + ffn * width + width
+    norm = 2 * width
+    encoder = config.encoder_layers * (attention + feed_forward + 2 * norm)
+    decoder = config.decoder_layers * (2 * attention + feed_forward + 3 * norm)
+    embeddings = vocabulary_size * width * (1 if config.tie_embeddings else 3)
+    return embeddings + encoder + decoder + (2 * norm if config.pre_norm else 0)
+
+
+def build(config: ModelConfig, dictionary: Path) -> Any:
+    """An untrained model of this shape, with random weights, over a dictionary file."""
+    from kd.engines.fairseq import compat
+
+    compat.install()
+    from fairseq import options
+    from fairseq.data import Dictionary
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.tasks.translation import TranslationConfig, TranslationTask
+
+    from kd.engines.fairseq.flags import model_arguments
+
+    symbols = Dictionary.load(str(dictionary))
+    task = TranslationTask(TranslationConfig(), symbols, symbols)
+    flags = ["", "--task", "translation", *model_arguments(config)]
+    arguments = options.parse_args_and_arch(options.get_training_parser(), input_args=flags)
+    return task.build_model(convert_namespace_to_omegaconf(arguments).model)

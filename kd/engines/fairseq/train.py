@@ -1,0 +1,147 @@
+"""One training process: fairseq's trainer with our checkpoints and signals. Started by `training.py` or by torchrun.
+
+`python -m kd.engines.fairseq train --spec FILE`, where FILE is what `training.py` wrote. Exit status: 0 trained to the
+end, 75 stopped by a signal after a checkpoint was saved, 2 with a line `kd-user-error` for what the user can mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from kd.engines.fairseq import checkpoints
+from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+
+USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+logger = logging.getLogger("kd.train")
+
+
+def main(argv: list[str]) -> None:
+    """Trains by the specification in a file."""
+    parser = argparse.ArgumentParser(prog="python -m kd.engines.fairseq train", description=__doc__)
+    parser.add_argument("--spec", type=Path, required=True, help="JSON file that kd.engines.fairseq.training wrote")
+    spec = json.loads(parser.parse_args(argv).spec.read_text("utf-8"))
+    try:
+        _train(spec)
+    except UserError as error:
+        print(USER_ERROR + json.dumps([error.what, error.mend]), flush=True)
+        sys.exit(EXIT_USER)
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to kill this process when the one that started it ends, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _train(spec: dict[str, Any]) -> None:
+    die_with_parent()
+    from kd.engines.fairseq import compat
+
+    compat.install()
+    import torch
+    from fairseq import checkpoint_utils, options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.distributed import utils as distributed
+    from fairseq.trainer import Trainer
+
+    fairseq_train = importlib.import_module("fairseq_cli.train")
+    _check_device(spec, torch)
+    arguments = options.parse_args_and_arch(options.get_training_parser(), input_args=spec["flags"])
+    cfg = convert_namespace_to_omegaconf(arguments)
+    cfg.common.bf16 = spec["precision"] == "bf16"
+    cfg.distributed_training.device_id = int(os.environ.get("LOCAL_RANK", "0"))
+    checkpoint_utils.save_checkpoint = save_checkpoint
+    fairseq_train.validate_and_save = _stopping_on_signals(fairseq_train.validate_and_save, save_checkpoint)
+    _fail_on_out_of_memory(Trainer)
+    distributed.call_main(cfg, fairseq_train.main)
+
+
+def _check_device(spec: dict[str, Any], torch: Any) -> None:
+    if spec["device"] != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise UserError(
+            "No CUDA device can be used on this machine.", "Set machine.device to cpu, or look at `nvidia-smi`."
+        )
+    if spec["precision"] == "bf16" and not torch.cuda.is_bf16_supported():
+        raise UserError("This GPU has no bf16.", "Set precision to fp16 or fp32.")
+
+
+def save_checkpoint(cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:
+    """Takes the place of fairseq's function of that name, which copies files as it goes.
+
+    Each checkpoint has a number, also one at the end of an epoch; `checkpoint_last.pt` is a second name of the newest,
+    given when that is whole on disk; older ones go after that, not before.
+    """
+    from fairseq.logging import metrics
+
+    folder = Path(cfg.save_dir)
+    # Its BLEU counts are numpy arrays, which safe loading refuses; nothing reads these sums after a validation.
+    metrics.reset_meters("valid")
+    best = min(val for val in (getattr(save_checkpoint, "best", None), val_loss, float("inf")) if val is not None)
+    save_checkpoint.best = best  # type: ignore[attr-defined]  # fairseq reads it there
+    trainer.consolidate_optimizer()
+    if not trainer.should_save_checkpoint_on_current_rank:
+        return
+    updates = trainer.get_num_updates()
+    state = {"train_iterator": epoch_itr.state_dict(), "val_loss": _plain(val_loss), "best": _plain(best)}
+    path = folder / checkpoints.name(epoch_itr.epoch, updates)
+    trainer.save_checkpoint(str(path), state)
+    checkpoints.link(path, folder / checkpoints.LAST)
+    checkpoints.prune(folder, cfg.save_interval_updates, cfg.keep_interval_updates)
+    logger.info("saved %s", path.name)
+
+
+def _plain(value: float | None) -> float | None:
+    """Without numpy's types, which torch's safe loading refuses."""
+    return None if value is None else float(value)
+
+
+def _stopping_on_signals(validate_and_save: Any, save: Any) -> Any:
+    """Wraps what fairseq calls after each update: on SIGTERM or SIGUSR1 it saves and the process exits with 75."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, _: asked.append(received))
+
+    def after_update(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool) -> Any:
+        result = validate_and_save(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
+        should_stop = result[1]
+        if _any_rank(bool(asked), trainer) and not should_stop:
+            save(cfg.checkpoint, trainer, epoch_itr, None)
+            logger.info("stopped by a signal at update %d", trainer.get_num_updates())
+            logging.shutdown()
+            os._exit(EXIT_TRANSIENT)  # without waiting for what other threads and ranks still do
+        return result
+
+    return after_update
+
+
+def _any_rank(asked: bool, trainer: Any) -> bool:
+    """Whether a signal has reached any of the processes: all have to stop after the same update."""
+    if trainer.data_parallel_world_size == 1:
+        return asked
+    import torch
+
+    flag = torch.tensor([int(asked)], device=trainer.device)
+    torch.distributed.all_reduce(flag)
+    return bool(flag.item())
+
+
+def _fail_on_out_of_memory(trainer: Any) -> None:
+    """fairseq leaves out a batch that does not fit into the GPU's memory, and says so in the log alone."""
+    train_step = trainer.train_step
+
+    def train_step_or_fail(self: Any, samples: Any, raise_oom: bool = True) -> Any:
+        return train_step(self, samples, raise_oom=True)
+
+    trainer.train_step = train_step_or_fail

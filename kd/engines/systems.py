@@ -1,0 +1,111 @@
+"""The systems of a run that translate: each member of a training, the members of an ensemble together, each export.
+
+Whoever compares systems asks here what they are called and how they are loaded, so that all speak of the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
+
+T = TypeVar("T")
+
+
+class Translates(Protocol):
+    """What every loaded system does."""
+
+    def __call__(self, sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """The best translation of each source, in the order given; `progress` hears how many are done, of how many."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a system shall translate."""
+
+    beam: int
+    max_pieces: int  # longest output
+    batch_tokens: int  # source pieces a batch, padding included
+
+
+def group(models: Iterable[tuple[str, str, str, T]], ensembles: Iterable[str]) -> dict[str, list[T]]:
+    """The systems by name, of models given as (label, task, kind, model).
+
+    Trainings are called by their label (`student`), or `teacher-1` … where there are several of a label, which is also
+    called `teacher-ensemble` if it is among `ensembles`; an export by its task's name (`student-int8`).
+    """
+    models = list(models)
+    systems: dict[str, list[T]] = {}
+    by_label: dict[str, list[T]] = {}
+    for label, task, kind, model in models:
+        if kind == "export":
+            systems[task] = [model]
+        else:
+            by_label.setdefault(label, []).append(model)
+    trained: dict[str, list[T]] = {}
+    for label, members in by_label.items():
+        if len(members) == 1:
+            trained[label] = members
+            continue
+        trained |= {f"{label}-{number}": [member] for number, member in enumerate(members, 1)}
+        if label in ensembles:
+            trained[f"{label}-ensemble"] = members
+    return trained | systems
+
+
+def form(folder: Path) -> str:
+    """Which engine a model folder is for."""
+    return CTRANSLATE2 if (folder / "model" / "model.bin").is_file() else FAIRSEQ
+
+
+def megabytes(folders: Sequence[Path]) -> float:
+    """Size on disk of the weights and of what else is needed to translate, 10^6 bytes."""
+    kept = ("model.pt", "dict.txt", "vocabulary.model", "model.json", "model")
+    paths = [path for folder in folders for name in kept for path in (folder / name, *(folder / name).glob("**/*"))]
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+
+def load(folders: Sequence[Path], decoding: Decoding, *, threads: int, device: str) -> Translates:
+    """Loads a system: one model folder, or the members of an ensemble."""
+    if form(folders[0]) == CTRANSLATE2:
+        return _load_ctranslate2(folders[0], decoding, threads, device)
+    return _load_fairseq(folders, decoding, threads, device)
+
+
+def _load_ctranslate2(folder: Path, decoding: Decoding, threads: int, device: str) -> Translates:
+    from kd.engines.ctranslate2 import Translator
+
+    translator = Translator(folder, threads=threads, beam=decoding.beam, max_pieces=decoding.max_pieces, device=device)
+
+    def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        outputs = translator.translate(sources, decoding.batch_tokens)
+        if progress:
+            progress(len(sources), len(sources))
+        return outputs
+
+    return translate
+
+
+def _load_fairseq(folders: Sequence[Path], decoding: Decoding, threads: int, device: str) -> Translates:
+    from kd.engines.fairseq.translate import EnsembleTranslator
+    from kd.engines.vocabulary import Vocabulary
+
+    translator = EnsembleTranslator(
+        folders,
+        Vocabulary(folders[0]),
+        beam=decoding.beam,
+        max_pieces=decoding.max_pieces,
+        batch_tokens=decoding.batch_tokens,
+        threads=threads,
+        device=device,
+        score_members=False,
+    )
+
+    def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        return [hypotheses[0].text for hypotheses in translator.translate(sources, progress)]
+
+    return translate

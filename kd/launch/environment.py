@@ -1,0 +1,37 @@
+"""What a task's process is started with: its command line and its environment.
+
+Both are the same for every launcher, so that moving to another machine changes nothing in what a task makes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from kd.pipeline.plan import Task
+
+THREADS = "KD_THREADS"
+# Libraries that start threads of their own, each by another variable; results on CPU depend on their number.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", THREADS)
+
+
+def command(task: Task, frozen: str, run: Path) -> list[str]:
+    """The command line that runs a task from a frozen config."""
+    return [sys.executable, "-m", "kd", "task", "--config", frozen, "--run", str(run), task.stage.name, task.name]
+
+
+def environment(threads: int, gpu: int | None = None) -> dict[str, str]:
+    """The environment of a task that has `threads` threads and, where it needs one, the GPU of that number."""
+    added: Mapping[str, str] = {
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    if gpu is not None:
+        # Where the user (or a scheduler) has allotted some of the machine's GPUs, the number counts among those.
+        allotted = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        added = {**added, "CUDA_VISIBLE_DEVICES": allotted[gpu % len(allotted)] if allotted else str(gpu)}
+    return {**os.environ, **added}

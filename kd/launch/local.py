@@ -1,0 +1,343 @@
+"""Runs tasks as processes on this computer, side by side, up to a configured number.
+
+A failed task does not stop its sisters: what does not depend on it goes on, and all failures are told at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from io import FileIO
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.launch.environment import command, environment
+from kd.pipeline import lease, progress
+from kd.pipeline.execute import disk_fault, failure_message
+from kd.pipeline.plan import Task
+from kd.pipeline.run import Run, ensure_writable
+from kd.pipeline.store import Store
+
+POLL_SECONDS = 0.1
+OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away
+RETRIES = 2  # of a task that ended as something that may pass
+LOG_HEAD = "---"  # begins the line that each attempt's part of a log begins with
+TERMINATE_SECONDS = 20.0  # what a task gets to write a checkpoint before it is killed
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that did not finish."""
+
+    task: Task
+    message: str
+    log: Path
+    exit_status: int
+
+
+@dataclass
+class _Running:
+    task: Task
+    process: subprocess.Popen[bytes]
+    log: FileIO
+    slot: int
+    began: float
+    earlier_failure: int | None  # when the record of an earlier attempt was written: not this one's
+
+
+class Interrupted(Exception):
+    """The user (or the system) asked to stop; what is done is kept."""
+
+
+class LocalLauncher:
+    """`processes` tasks at a time, with `threads // processes` threads each."""
+
+    def __init__(
+        self,
+        run: Run,
+        store: Store,
+        frozen: str,
+        *,
+        processes: int,
+        threads: int,
+        gpus: int,
+        refresh: float,
+        command: Callable[[Task, str, Path], list[str]] = command,
+    ) -> None:
+        self._run = run
+        self._store = store
+        self._frozen = frozen
+        self._processes = processes
+        self._threads = max(1, threads // processes)
+        self._gpus = gpus
+        self._refresh = refresh
+        self._command = command
+        self._retries: dict[Task, int] = {}
+        self._looked = 0.0
+        self._console = Console(stderr=True, highlight=False)
+
+    def launch(self, tasks: Sequence[Task]) -> list[Failure]:
+        """Runs tasks whose outputs are missing, upstream first; returns what failed. Raises Interrupted."""
+        waiting = {task: None for task in tasks if not self._store.place(task).is_published()}
+        total, done = len(waiting), 0
+        running: list[_Running] = []
+        failures: list[Failure] = []
+        elsewhere: set[Task] = set()  # being worked on by another `kd run`
+        began = time.monotonic()
+        with (
+            _StopRequests() as stop,
+            self._display(lambda: self._lines(running, elsewhere, done, total, began)) as display,
+        ):
+            try:
+                while (waiting or running or elsewhere) and not stop.count:
+                    self._drop_blocked(waiting, failures)
+                    self._start_ready(waiting, running, elsewhere, failures)
+                    time.sleep(POLL_SECONDS)
+                    for item in [item for item in running if item.process.poll() is not None]:
+                        running.remove(item)
+                        item.log.close()
+                        done += self._finish(item, waiting, elsewhere, failures)
+                    done += self._look_at_others(waiting, elsewhere)
+                    display.refresh()
+            finally:
+                _terminate(running, stop)
+        if stop.count:
+            raise Interrupted
+        return failures
+
+    # --- scheduling ----------------------------------------------------------------------------------------------
+
+    def _start_ready(
+        self, waiting: dict[Task, None], running: list[_Running], elsewhere: set[Task], failures: list[Failure]
+    ) -> None:
+        unfinished = {*waiting, *elsewhere, *(item.task for item in running)}
+        for task in list(waiting):
+            if len(running) >= self._processes or any(item.task.stage.kind.exclusive for item in running):
+                return
+            if task.stage.kind.exclusive and running:
+                continue
+            upstream = [*task.upstream(), *(other for stage in task.stage.after for other in stage.tasks)]
+            if not any(other in unfinished for other in upstream):
+                del waiting[task]
+                try:
+                    running.append(self._start(task, running))
+                except OSError as error:  # no room for its log, for instance
+                    fault = disk_fault(error, self._run.folder)
+                    status = EXIT_USER if fault else 1
+                    failures.append(Failure(task, str(fault or error), self._run.log(task), status))
+
+    def _start(self, task: Task, running: list[_Running]) -> _Running:
+        slot = min(set(range(self._processes)) - {item.slot for item in running})
+        path = self._run.log(task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("ab", buffering=0)
+        arguments = self._command(task, self._frozen, self._run.folder)
+        log.write(f"{LOG_HEAD} {datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(arguments)}\n".encode())
+        # On a machine with GPUs tasks side by side each get one of their own.
+        gpu = slot % self._gpus if self._gpus else None
+        threads = self._threads * (self._processes if task.stage.kind.exclusive else 1)
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(threads, gpu),
+            # Ctrl-C reaches the whole process group. It is for us alone: we ask the tasks to end by SIGTERM, once.
+            preexec_fn=_ignore_interrupts,  # noqa: PLW1509 - no threads here
+        )
+        self._say(f"started {task.full_name}")
+        return _Running(task, process, log, slot, time.monotonic(), _written(self._store.place(task).failure))
+
+    def _finish(self, item: _Running, waiting: dict[Task, None], elsewhere: set[Task], failures: list[Failure]) -> int:
+        task, status = item.task, item.process.returncode
+        place = self._store.place(task)
+        if place.is_published():  # whatever it stumbled over after that
+            self._link(task)
+            self._say(f"done    {task.full_name} in {progress.duration(time.monotonic() - item.began)}")
+            return 1
+        if status == EXIT_TRANSIENT and lease.is_held(place.lease):
+            self._say(f"waiting for {task.full_name}: another process works on it")
+            elsewhere.add(task)
+            return 0
+        message = self._message(item)
+        if status == EXIT_TRANSIENT and self._retries.setdefault(task, 0) < RETRIES:
+            self._retries[task] += 1
+            self._say(f"again   {task.full_name}: {message}")
+            waiting[task] = None
+            return 0
+        failures.append(Failure(task, message, self._run.log(task), status))
+        self._say(f"failed  {task.full_name}: {message}")
+        return 0
+
+    def _message(self, item: _Running) -> str:
+        status = item.process.returncode
+        if status < 0:
+            cause = f"it was ended by signal {-status} ({signal.strsignal(-status)})"
+            return f"{cause}; was there too little memory?" if -status == signal.SIGKILL else cause
+        place = self._store.place(item.task)
+        told = failure_message(place) if _written(place.failure) != item.earlier_failure else None
+        return told or _last_line(self._run.log(item.task)) or self._no_room() or f"it ended with status {status}"
+
+    def _no_room(self) -> str:
+        """On a full disk neither record nor log can be written."""
+        try:
+            ensure_writable(self._store.root, "store.dir")
+            ensure_writable(self._run.folder, "run.dir")
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def _look_at_others(self, waiting: dict[Task, None], elsewhere: set[Task]) -> int:
+        """Strikes out what another process finished meanwhile, takes back what it gave up."""
+        if time.monotonic() - self._looked < OTHERS_SECONDS:
+            return 0
+        self._looked = time.monotonic()
+        for task in [task for task in elsewhere if not lease.is_held(self._store.place(task).lease)]:
+            elsewhere.remove(task)
+            waiting[task] = None
+        found = [task for task in waiting if self._store.place(task).is_published()]
+        for task in found:
+            del waiting[task]
+            self._link(task)
+        return len(found)
+
+    def _link(self, task: Task) -> None:
+        with contextlib.suppress(OSError):  # a view of what is done; the next `kd run` makes it anew
+            self._run.link(task, self._store)
+
+    def _drop_blocked(self, waiting: dict[Task, None], failures: list[Failure]) -> None:
+        failed = {failure.task for failure in failures}
+        for task in list(waiting):
+            culprit = next((other for other in task.upstream() if other in failed), None)
+            if culprit is not None:
+                del waiting[task]
+                failed.add(task)
+                failures.append(
+                    Failure(task, f"not begun, since {culprit.full_name} failed", self._run.log(culprit), 0)
+                )
+
+    # --- showing -------------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(f"{datetime.now():%H:%M:%S} {text}"), soft_wrap=True)
+
+    def _lines(self, running: list[_Running], elsewhere: set[Task], done: int, total: int, began: float) -> list[str]:
+        lines = []
+        for task in [*(item.task for item in running), *elsewhere]:
+            snapshot = progress.read(self._store.place(task).progress)
+            lines.append(f"{task.full_name}: {snapshot.line() if snapshot else 'starting'}")
+        return [*lines, f"{done} of {total} tasks done after {progress.duration(time.monotonic() - began)}"]
+
+    def _display(self, lines: Callable[[], list[str]]) -> _Display:
+        return _Display(self._console, lines, self._refresh)
+
+
+class _Display:
+    """Lines that renew themselves in a terminal, and come at intervals in a log file."""
+
+    def __init__(self, console: Console, lines: Callable[[], list[str]], seconds: float) -> None:
+        self._console = console
+        self._lines = lines
+        self._seconds = seconds
+        self._shown = time.monotonic()
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> _Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def refresh(self) -> None:
+        """Shows the lines if it is time to."""
+        now = time.monotonic()
+        if now - self._shown < (0.5 if self._live else self._seconds):
+            return
+        self._shown = now
+        if self._live:
+            self._live.update(Text("\n".join(self._lines())), refresh=True)
+        else:
+            stamp = f"{datetime.now():%H:%M:%S}"
+            for line in self._lines():
+                self._console.print(Text(f"{stamp}   {line}"), soft_wrap=True)
+
+
+class _StopRequests:
+    """Counts the signals that ask us to stop, so that none breaks off between starting a process and knowing of it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> _StopRequests:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def _terminate(running: list[_Running], stop: _StopRequests) -> None:
+    """Asks what still runs to end, and ends it after a while, or when asked to stop again."""
+    requests, deadline = stop.count, time.monotonic() + TERMINATE_SECONDS
+    for item in running:
+        item.process.terminate()
+    while any(item.process.poll() is None for item in running):
+        if time.monotonic() > deadline or stop.count > requests:
+            for item in running:
+                item.process.kill()
+        time.sleep(POLL_SECONDS)
+    for item in running:
+        item.log.close()
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _written(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _last_line(log: Path) -> str:
+    """What a task said last; empty if it said nothing."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(max(0, log.stat().st_size - 4096))
+            lines = handle.read().decode("utf-8", "replace").strip().split("\n")
+    except OSError:
+        return ""
+    return "" if lines[-1].startswith(f"{LOG_HEAD} ") else lines[-1].strip().removeprefix("kd: ")
+
+
+def exit_status(failures: Sequence[Failure]) -> int:
+    """What `kd run` ends with: a user's mistake before a passing fault before a bug of ours."""
+    statuses = {failure.exit_status for failure in failures if failure.exit_status != 0}
+    if not statuses:
+        return 0
+    if statuses <= {EXIT_USER, EXIT_TRANSIENT}:
+        return EXIT_USER if EXIT_USER in statuses else EXIT_TRANSIENT
+    return 1

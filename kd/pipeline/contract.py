@@ -1,0 +1,123 @@
+"""The contract of a stage: what a kind promises (`Kind`), and what its tasks are given when they run (`Job`).
+
+A new kind of stage is one class with a config, its tasks, `run` and `check`; see `kd/stages/` for all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from kd.pipeline.plan import Stage, Task
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Role:
+    """An input of a kind. `many`: a mapping of any number of stages instead of one."""
+
+    many: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a kind says of one of its tasks; the planner makes a `Task` with a fingerprint of it."""
+
+    name: str
+    identity: Mapping[str, Any]  # what makes this task's output another one, beside its inputs
+    extent: Mapping[str, Any] = field(default_factory=dict)  # how far it goes
+    inputs: Mapping[str, Sequence[Input]] | None = None  # None: every task of every input of the stage
+    files: Sequence[Path] = ()  # raw files it reads, part of its identity by content
+
+
+@dataclass(frozen=True)
+class Input:
+    """A task that another reads from, under the label that the recipe gave it."""
+
+    label: str
+    task: Task
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published output, as the tasks that read it see it."""
+
+    path: Path
+    label: str  # the recipe's name for it within the role
+    stage: str
+    task: str
+    fingerprint: str
+    axis: str | None  # the value of its stage's axis, such as the language pair
+    settings: Mapping[str, Any]  # the config it was made with, as plain values
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job(Generic[C]):
+    """All that a task knows of the world."""
+
+    name: str
+    stage: str
+    config: C
+    axis: str | None
+    axis_value: Mapping[str, Any]
+    inputs: Mapping[str, list[Artifact]]
+    files: Mapping[Path, str]  # content hashes of the raw files, as of planning
+    out: Path  # the folder to write to
+    kin: Sequence[Path]  # outputs, published or left off, of the same work gone less or further: to continue from
+    attempts: int  # how often the task was begun, this time included
+    threads: int
+    device: str
+    machine: Mapping[str, Any]
+    progress: Progress
+
+    def one(self, role: str) -> Artifact:
+        """The artifact of a role that has exactly one."""
+        (artifact,) = self.inputs[role]
+        return artifact
+
+
+@dataclass
+class Summary:
+    """What `check` found; it enters the manifest as it is."""
+
+    counts: dict[str, int | float] = field(default_factory=dict)  # lines, tokens … in and out
+    dropped: dict[str, int] = field(default_factory=dict)  # by reason
+    facts: dict[str, Any] = field(default_factory=dict)  # anything else worth a reader's glance
+
+
+class Kind(ABC, Generic[C]):
+    """What a stage does. Stateless: a pure function of config and inputs, the recipe's seed included."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]  # raised when the same config and inputs make another output
+    config: ClassVar[type]
+    roles: ClassVar[Mapping[str, Role]] = {}
+    resources: ClassVar[str] = "light"  # class of what a task wants from a machine: train | decode | cpu | light
+    resumable: ClassVar[bool] = False  # run() goes on with what an attempt that died left in `out`
+    exclusive: ClassVar[bool] = False  # wants the machine to itself, for measuring
+
+    def validate(self, config: C) -> None:
+        """Raises UserError for a combination of values that cannot work, before anything runs."""
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """The tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
+        identity, extent = identity_and_extent(stage.config)
+        yield Draft("all", identity, extent)
+
+    @abstractmethod
+    def run(self, job: Job[C]) -> None:
+        """Does the work, writing to `job.out` alone."""
+
+    @abstractmethod
+    def check(self, job: Job[C]) -> Summary:
+        """Reads back what was written; raises IncompleteArtifact when it is not whole."""

@@ -1,0 +1,233 @@
+"""Runs one task: lease, work beside the final place, check, manifest, rename.
+
+Whatever dies when, what has the final name is whole; what an attempt that died left is gone on with or swept away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kd.errors import IncompleteArtifact, TransientError, UserError
+from kd.pipeline.atomic import rename_folder, sync_folder, write_json, write_text
+from kd.pipeline.contract import Artifact, Input, Job, Summary
+from kd.pipeline.fingerprint import canonical
+from kd.pipeline.hashing import sha256
+from kd.pipeline.lease import Held, Lease
+from kd.pipeline.plan import Task
+from kd.pipeline.progress import Progress
+from kd.pipeline.store import MANIFEST, Place, Store
+
+# errno -> what a user can do about it
+DISK_FAULTS = {
+    errno.ENOSPC: "Free some space, or set store.dir to a folder on another disk; what is done is kept.",
+    errno.EDQUOT: "Free some of your quota, or set store.dir to a folder elsewhere; what is done is kept.",
+    errno.EROFS: "Set store.dir to a folder that can be written to.",
+    errno.EACCES: "Set store.dir to a folder that you may write to.",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
+}
+PACKAGES = ("kd", "torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "numpy")
+
+
+def execute(task: Task, store: Store, *, threads: int, device: str, machine: Mapping[str, Any]) -> bool:
+    """Runs a task unless its output is there; returns whether it ran.
+
+    Raises UserError, TransientError (another process works on it) or whatever bug the stage has; the failure is
+    recorded beside the task's place first.
+    """
+    place = store.place(task)
+    if place.is_published():
+        return False
+    for upstream in task.upstream():
+        if not store.place(upstream).is_published():
+            raise UserError(f"{task.full_name} reads from {upstream.full_name}, which is not there.", "Run that first.")
+    try:
+        held = Lease.acquire(place.lease, on_lost=_end_this_process)
+    except OSError as error:
+        raise disk_fault(error, place.final.parent) or error from None
+    except Held as error:
+        who = f"process {error.holder.pid} on {error.holder.host}" if error.holder else "another process"
+        raise TransientError(f"{task.full_name} is being worked on by {who}.") from None
+    with held:
+        if place.is_published():
+            return False
+        try:
+            _attempt(task, store, place, held, threads, device, machine)
+        except BaseException as error:
+            failure = disk_fault(error, place.final.parent)
+            if held.still_ours():
+                if failure is not None and not task.stage.kind.resumable:
+                    shutil.rmtree(place.partial, ignore_errors=True)  # of no use, and in the way on a full disk
+                _record_failure(place, failure or error)
+            if failure is not None:
+                raise failure from None
+            raise
+        finally:
+            if held.still_ours():
+                place.progress.unlink(missing_ok=True)
+    return True
+
+
+def _end_this_process() -> None:
+    # Two must not write to one folder. The command `task` takes this signal as: save, end, try again.
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _attempt(
+    task: Task, store: Store, place: Place, held: Lease, threads: int, device: str, machine: Mapping[str, Any]
+) -> None:
+    started = time.time()
+    attempts = _note_attempt(place, held, started)
+    place.failure.unlink(missing_ok=True)
+    write_text(place.lineage, f"{task.lineage}\n")
+    if place.partial.exists() and not task.stage.kind.resumable:
+        shutil.rmtree(place.partial)
+    place.partial.mkdir(exist_ok=True)
+    progress = Progress(place.progress)
+    job = Job(
+        name=task.name,
+        stage=task.stage.name,
+        config=task.stage.config,
+        axis=task.stage.axis,
+        axis_value=task.stage.axis_value,
+        inputs={role: [_artifact(item, store) for item in task.inputs.get(role, [])] for role in task.stage.kind.roles},
+        files=task.files,
+        out=place.partial,
+        kin=store.kin(task) if task.stage.kind.resumable else [],
+        attempts=len(attempts),
+        threads=threads,
+        device=device,
+        machine=machine,
+        progress=progress,
+    )
+    progress.update("starting")
+    task.stage.kind.run(job)
+    progress.update("checking")
+    summary = task.stage.kind.check(job)
+    write_json(place.partial / MANIFEST, _manifest(task, job, summary, attempts))
+    sync_folder(place.partial)
+    if not held.still_ours():
+        raise TransientError(f"{task.full_name} was taken over by another process; its output is used.")
+    rename_folder(place.partial, place.final)
+    place.attempts.unlink(missing_ok=True)
+
+
+def _artifact(item: Input, store: Store) -> Artifact:
+    task, place = item.task, store.place(item.task)
+    return Artifact(
+        path=place.final,
+        label=item.label,
+        stage=task.stage.name,
+        task=task.name,
+        fingerprint=task.fingerprint,
+        axis=task.stage.axis,
+        settings=canonical(task.stage.config),
+        manifest=place.manifest(),
+    )
+
+
+def _note_attempt(place: Place, held: Lease, started: float) -> list[dict[str, float]]:
+    """All attempts so far, this one last; one that was killed lived until its lease's last sign of life."""
+    try:
+        attempts: list[dict[str, float]] = json.loads(place.attempts.read_text("utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        attempts = []
+    if held.abandoned and attempts and "seconds" not in attempts[-1]:
+        attempts[-1]["seconds"] = max(0.0, held.abandoned.last_seen - attempts[-1]["started"])
+    attempts.append({"started": started})
+    write_json(place.attempts, attempts)
+    return attempts
+
+
+def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[str, float]]) -> dict[str, Any]:
+    files: dict[str, dict[str, Any]] = {
+        str(path.relative_to(job.out)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(job.out.rglob("*"))
+        if path.is_file() and path != job.out / MANIFEST
+    }
+    attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
+    return {
+        "stage": task.stage.name,
+        "task": task.name,
+        "kind": task.stage.kind.name,
+        "kind_version": task.stage.kind.version,
+        "fingerprint": task.fingerprint,
+        "lineage": task.lineage,
+        "axis": task.stage.axis,
+        "settings": canonical(task.stage.config),
+        "inputs": {
+            role: [f"{item.task.full_name}@{item.task.fingerprint}" for item in items]
+            for role, items in task.inputs.items()
+        },
+        "raw_files": {str(path): value for path, value in task.files.items()},
+        **asdict(summary),
+        "bytes": sum(int(entry["bytes"]) for entry in files.values()),
+        "files": files,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(sum(attempt.get("seconds", 0.0) for attempt in attempts), 3),
+        "attempts": len(attempts),
+        "host": socket.gethostname(),
+        "machine": job.machine.get("name"),
+        "device": job.device,
+        "threads": job.threads,
+        "container": os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return versions
+
+
+def disk_fault(error: BaseException, folder: Path) -> UserError | None:
+    """The sentence for a disk or folder that cannot be written to, `folder` or another; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in DISK_FAULTS:
+        return None
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
+    if folder != named and folder not in named.parents:  # a folder for temporary files, for instance
+        return UserError(f"{named}: {os.strerror(error.errno)}.", "Make room there, or give the right to use it.")
+    return UserError(f"Writing to {folder} failed: {os.strerror(error.errno)}.", DISK_FAULTS[error.errno])
+
+
+def _record_failure(place: Place, error: BaseException) -> None:
+    record = {
+        "message": str(error) or type(error).__name__,
+        "kind": type(error).__name__,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if not isinstance(error, UserError | TransientError | IncompleteArtifact | KeyboardInterrupt):
+        record["traceback"] = "".join(traceback.format_exception(error))
+    with contextlib.suppress(OSError):  # on a full disk the sentence on standard error has to do
+        write_json(place.failure, record)
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        attempts = json.loads(place.attempts.read_text("utf-8"))
+        attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
+        write_json(place.attempts, attempts)
+
+
+def failure_message(place: Place) -> str | None:
+    """What the last attempt died of, if it failed and was not begun again."""
+    try:
+        return str(json.loads(place.failure.read_text("utf-8"))["message"])
+    except (OSError, ValueError, KeyError):
+        return None

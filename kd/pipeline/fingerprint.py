@@ -1,0 +1,76 @@
+"""Turns configs into fingerprints: the names under which the store keeps what a task made.
+
+Two tasks with equal fingerprints make equal output, so nothing is computed twice and nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+LENGTH = 16  # hexadecimal digits: 64 bits, against a store of some thousand artifacts
+
+
+def canonical(value: Any) -> Any:
+    """`value` as plain JSON types; raises TypeError for what has no stable form."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be part of a fingerprint")
+
+
+def digest(value: Any) -> str:
+    """The fingerprint of a value: the first 64 bits of the SHA-256 of its canonical JSON."""
+    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def identity_and_extent(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits a config dataclass by its fields' metadata into what makes the work another one and how far it goes.
+
+    Transient fields are in neither. A field at its class's default is left out, so that a field added later, with the
+    old behaviour as its default, does not make a store worthless; whoever changes a default raises the kind's version.
+    """
+    identity: dict[str, Any] = {}
+    extent: dict[str, Any] = {}
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        role = spec.metadata.get("fingerprint")
+        if role == "transient" or _is_default(spec, value):
+            continue
+        if role == "extent":
+            extent[spec.name] = canonical(value)
+        elif dataclasses.is_dataclass(value):
+            inner, further = identity_and_extent(value)
+            if inner:
+                identity[spec.name] = inner
+            if further:
+                extent[spec.name] = further
+        elif value and isinstance(value, Mapping) and all(dataclasses.is_dataclass(item) for item in value.values()):
+            parts = {str(key): identity_and_extent(item) for key, item in value.items()}
+            identity[spec.name] = {key: inner for key, (inner, _) in parts.items()}
+            if any(further for _, further in parts.values()):
+                extent[spec.name] = {key: further for key, (_, further) in parts.items() if further}
+        else:
+            identity[spec.name] = canonical(value)
+    return identity, extent
+
+
+def _is_default(spec: dataclasses.Field[Any], value: Any) -> bool:
+    if spec.default is not dataclasses.MISSING:
+        return bool(value == spec.default)
+    return spec.default_factory is not dataclasses.MISSING and bool(value == spec.default_factory())

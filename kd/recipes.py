@@ -1,0 +1,295 @@
+"""Finds a recipe, composes it with Hydra, and plans its chain.
+
+Every mistake that can be seen in a config is seen here, before anything runs, and told in a sentence naming the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from kd import resources
+from kd.config import RecipeConfig
+from kd.errors import UserError
+from kd.pipeline.plan import Entry, Plan, build, unknown
+from kd.pipeline.store import Store
+from kd.stages import KINDS, load_kind
+
+RECIPE_FILE = "recipe.yaml"
+# Paths in a recipe start from where the user stands; a task may run elsewhere, so they are made absolute at once.
+PATH_KEYS = ("run.dir", "store.dir", "corpus.root", "corpus.cache")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of a recipe: which one, which stages, and Hydra overrides."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    stages: tuple[str, ...] = ()
+    upto: str | None = None
+    variant: str = ""  # of a sweep: each has a run folder of its own
+
+
+def parse_request(arguments: Sequence[str]) -> Request:
+    """Tells `recipe=`, `stages=[…]` and `upto=` from Hydra overrides; raises UserError for what is no override."""
+    recipe, upto = None, None
+    stages: tuple[str, ...] = ()
+    rest = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals and not argument.startswith("~"):
+            raise UserError(f"{argument!r} is neither an option nor an override.", "Overrides look like key=value.")
+        if key == "recipe":
+            recipe = value
+        elif key == "upto":
+            upto = value
+        elif key == "stages":
+            stages = tuple(name.strip() for name in value.strip("[]").split(",") if name.strip())
+            if not stages:
+                raise UserError("stages= names no stage.", "Say for instance stages=[select].")
+        else:
+            rest.append(argument)
+    if not recipe:
+        raise UserError("No recipe was named.", f"Say recipe=NAME with one of: {', '.join(sorted(recipes()))}.")
+    return Request(recipe, tuple(rest), stages, upto)
+
+
+def sweep(request: Request) -> list[Request]:
+    """The requests that a `-m` sweep stands for: one for each combination of comma-separated values."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(request.overrides))
+        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HydraException as error:
+        raise UserError(_one_line(error), "Hydra's override grammar applies.") from None
+    varied = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+    requests = []
+    for job in batches[0]:
+        part = [text for text in job if any(text.startswith(f"{key}=") for key in varied)]
+        name = ",".join(part).replace("/", "_") or "all"
+        requests.append(replace(request, overrides=tuple(job), variant=name))
+    return requests
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def recipes() -> dict[str, Path]:
+    """Recipes by name: those in `recipes/` beside where the user stands, then those that come with kd."""
+    found: dict[str, Path] = {}
+    for folder in (Path.cwd() / "recipes", resources.folder("recipes")):
+        for path in sorted(folder.glob(f"*/{RECIPE_FILE}")):
+            found.setdefault(path.parent.name, path)
+    return found
+
+
+def find(name: str) -> Path:
+    """The file of a recipe given by name or by path; raises UserError when there is none."""
+    as_path = Path(name).expanduser()
+    if as_path.suffix in (".yaml", ".yml") or "/" in name:
+        path = as_path / RECIPE_FILE if as_path.is_dir() else as_path
+        if not path.is_file():
+            raise UserError(f"There is no recipe at {path}.", f"A recipe is a folder with a {RECIPE_FILE}.")
+        return path.resolve()
+    known = recipes()
+    if name not in known:
+        raise unknown("recipe", name, known)
+    return known[name]
+
+
+# --- composing -------------------------------------------------------------------------------------------------------
+
+
+def compose(request: Request) -> DictConfig:
+    """The recipe's config with its overrides; raises UserError for an unknown key, a wrong type or a bad value."""
+    path = find(request.recipe)
+    name = path.parent.name if path.name == RECIPE_FILE else path.stem
+    ConfigStore.instance().store(name="schema", node=RecipeConfig)
+    # The recipe's own folder is the primary place; groups come from the user's conf/, then from kd's, and a recipe may
+    # stand on another (`/demo/recipe@_global_`), so the folders of recipes are searched as well.
+    roots = [Path.cwd() / "conf", resources.folder("conf"), Path.cwd() / "recipes", resources.folder("recipes")]
+    search = ",".join(f"'file://{_quote(root)}'" for root in dict.fromkeys(roots) if root.is_dir())
+    overrides = [f"hydra.searchpath=[{search}]", f"recipe='{_quote(name)}'", *request.overrides]
+    try:
+        _check_groups(request.overrides)
+        with initialize_config_dir(config_dir=str(path.parent), version_base="1.3", job_name="kd"):
+            config = hydra_compose(config_name=path.stem, overrides=overrides)
+        # `+key=` adds what the schema does not know: let it object.
+        plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+        OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)
+        _make_paths_absolute(config)
+        if request.variant:
+            config.run.dir = str(Path(f"{config.run.dir}.sweep", request.variant))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _as_user_error(error) from None
+    return config
+
+
+def _check_groups(overrides: Sequence[str]) -> None:
+    """Hydra meets `teacher=null` or `teacher=[a]`, where `teacher` is a folder of conf/, with a traceback."""
+    groups = {folder.name for folder in resources.folder("conf").iterdir() if folder.is_dir()}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group in groups and not override.is_delete() and not isinstance(override.value(), str):
+            raise UserError(
+                f"{override.input_line} is no choice: {override.key_or_group} is a group of settings.",
+                f"Name a file of conf/{override.key_or_group}/, or set a key of it: {override.key_or_group}.KEY=… .",
+            )
+
+
+def _make_paths_absolute(config: DictConfig) -> None:
+    for key in PATH_KEYS:
+        value = OmegaConf.select(config, key)
+        if value is not None:
+            OmegaConf.update(config, key, str(Path.cwd() / Path(str(value)).expanduser()))
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values with every reference to another key filled in; raises UserError."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        raise _as_user_error(error) from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+# --- planning --------------------------------------------------------------------------------------------------------
+
+
+def plan(config: DictConfig, frozen_files: Mapping[str, str] | None = None) -> Plan:
+    """Plans a recipe's chain. `frozen_files`: content hashes of raw files as of planning; none is read again."""
+    hashes = Store(Path(config.store.dir)).file_hashes()
+
+    def hash_file(path: Path) -> str:
+        if frozen_files is not None and str(path) in frozen_files:
+            return frozen_files[str(path)]
+        return hashes(path)
+
+    try:
+        entries = {str(name): _entry(config, str(name)) for name in config.chain}
+        pairs = OmegaConf.to_container(config.pairs, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        raise _as_user_error(error) from None
+    if not entries:
+        raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
+    assert isinstance(pairs, dict)
+    return build(
+        entries, {"pairs": {str(name): _languages(str(name), pair) for name, pair in pairs.items()}}, hash_file
+    )
+
+
+def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
+    source, dash, target = name.partition("-")
+    languages = {"source": pair["source"] or source, "target": pair["target"] or target}
+    if not languages["target"] or (not dash and not pair["target"]):
+        raise UserError(f"The pair {name} does not say its languages.", "Name it source-target, such as en-de.")
+    return languages
+
+
+def _entry(config: DictConfig, name: str) -> Entry:
+    node = config.chain[name]
+    if node is None:
+        raise UserError(f"chain.{name} is null.", f"Switch a stage off by chain.{name}.enabled=false.")
+    if node.kind not in KINDS:
+        raise unknown(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
+    kind = load_kind(node.kind)
+    where = _settings_key(config, name)
+    settings = node.settings
+    if not isinstance(settings, DictConfig):
+        raise UserError(f"{where} is {_describe(settings)}.", f"It must be a mapping with the settings of {node.kind}.")
+    try:
+        # Resolved first: its references are to keys of the recipe, not of the settings alone.
+        plain = OmegaConf.to_container(settings, resolve=True, enum_to_str=True) if settings else {}
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind.config), plain))
+    except OmegaConfBaseException as error:
+        raise _as_user_error(error, where) from None
+    if node.enabled:
+        kind.validate(typed)
+    inputs = {str(role): _labels(f"chain.{name}.inputs.{role}", str(role), ref) for role, ref in node.inputs.items()}
+    return Entry(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
+
+
+def _settings_key(config: DictConfig, name: str) -> str:
+    """The key a user would change: `teacher` where the chain says `settings: ${teacher}`."""
+    raw = OmegaConf.to_container(config.chain[name], resolve=False)
+    settings = raw.get("settings") if isinstance(raw, dict) else None
+    reference = re.fullmatch(r"\$\{([\w.]+)\}", settings) if isinstance(settings, str) else None
+    return reference.group(1) if reference else f"chain.{name}.settings"
+
+
+def _labels(where: str, role: str, ref: Any) -> dict[str, str]:
+    if isinstance(ref, str):
+        return {role: ref}
+    if isinstance(ref, DictConfig) and all(isinstance(value, str) for value in ref.values()):
+        return {str(label): str(value) for label, value in ref.items()}
+    raise UserError(f"{where} is {_describe(ref)}.", "It must name a stage, or be a mapping of names to stages.")
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, ListConfig | list):
+        return "a list"
+    return "a mapping" if isinstance(value, DictConfig | dict) else f"the {type(value).__name__} {value!r}"
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def _as_user_error(error: Exception, prefix: str = "") -> UserError:
+    """One sentence for what Hydra or OmegaConf objects to."""
+    # The innermost says most, but may still hold OmegaConf's placeholders, which an outer one has filled in.
+    found = [inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)]
+    causes = [inner for inner in found if "$VALUE" not in str(inner)]
+    cause: BaseException = causes[-1] if causes else error
+    told = _one_line(cause)
+    overridden = re.match(r"Error merging override ([^=]+)=", str(error))
+    key = overridden.group(1).lstrip("+~") if overridden else str(getattr(cause, "full_key", "") or "")
+    where = ".".join(part for part in (prefix, key) if part)
+    if isinstance(cause, MissingMandatoryValue | InterpolationToMissingValueError):
+        return UserError(
+            f"A setting has no value: {where or told}.", "Give it one on the command line or in the recipe."
+        )
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) or "not in '" in told:
+        return UserError(f"There is no setting called {where or told}.", "`--cfg job` prints all there are.")
+    if isinstance(cause, InterpolationResolutionError):
+        return UserError(f"A value refers to a key that is not there: {told}.", "Correct the reference.")
+    if isinstance(cause, OmegaConfBaseException) and where:
+        return UserError(f"The value of {where} does not fit: {told}.", "Give it what kd/config.py says of it.")
+    return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _one_line(error: BaseException) -> str:
+    text = re.split(r"\n(?:Config search path|full_key:|See https)", str(error).strip())[0]
+    lines = [re.sub(r"(?:reference|object)_type=.*|full_key:.*", "", line).strip() for line in text.split("\n")]
+    return ", ".join(line.rstrip(":,") for line in lines if line).rstrip(".")
+
+
+def _quote(text: object) -> str:
+    return str(text).replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,79 @@
+"""Numbers as the report prints them: the same on the page, in the terminal and in the verdict's sentences.
+
+Nothing here decides anything: comparisons are made on unrounded values before they are printed.
+"""
+
+from __future__ import annotations
+
+
+def score(value: float) -> str:
+    """A corpus score or a difference of two: one decimal, as is customary."""
+    return f"{value:.1f}"
+
+
+def p_value(value: float) -> str:
+    """Three decimals; below that only that it is smaller."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(value: int) -> str:
+    """With thousands set apart."""
+    return f"{value:,}"
+
+
+def amount(value: float) -> str:
+    """One decimal below a hundred, none above it, two significant digits below one."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
+
+
+def sentence_metric(name: str) -> str:
+    """What a sentence metric is called in print; one that is not known keeps its name."""
+    return {"bleu": "BLEU", "chrf": "chrF2"}.get(name, name)
+
+
+def percent(share: float) -> str:
+    """A share of 1 in per cent."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def times(ratio: float) -> str:
+    """A ratio, as the number before "times"."""
+    return f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}" if ratio >= 0.95 else f"{ratio:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """In the two units that matter: `48 s`, `4 min 12 s`, `2 h 05 min`, `3 d 04 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def size(number: int) -> str:
+    """Bytes in decimal units."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} B" if unit == "B" else f"{amount(value)} {unit}"
+        value /= 1000
+    return f"{amount(value)} TB"
+
+
+def visible(text: str) -> str:
+    """Text in which control characters, which a browser or terminal would drop or obey, stand as visible signs.
+
+    C0 controls and DEL become their pictures (U+2400 …), the separators that some take for line ends an escape.
+    """
+    return text.translate(_VISIBLE)
+
+
+_VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "\u2421"}
+_VISIBLE |= {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+# Directional overrides could swap what stands beside them.
+_VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}

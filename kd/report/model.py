@@ -1,0 +1,234 @@
+"""What a report shows, as plain records: the page and the terminal's table are two views of one `ReportData`.
+
+It is written as JSON beside the page, so that programs read the same unrounded numbers; a part that a run does not have
+stays empty, and the views leave it out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from kd.report.records import plain, record
+
+FORMAT = 1
+"""Of the JSON; raised when what it says changes its meaning, not when something is added."""
+
+
+class SystemKind(Enum):
+    """What a system is in the experiment."""
+
+    teacher = "teacher"  # one member
+    ensemble = "ensemble"  # all members together
+    student = "student"  # trained on what was selected
+    control = "control"  # the student's architecture, trained on gold
+    export = "export"  # a student in the form in which it is deployed
+    public = "public"  # somebody else's
+
+
+@dataclass(frozen=True)
+class MetricScore:
+    """A score of one system on the test set."""
+
+    metric: str  # sacreBLEU's name: BLEU, chrF2, TER
+    value: float  # unrounded
+    signature: str
+    interval: tuple[float, float] | None = None  # 95 %, of bootstrap resampling
+    p_value: float | None = None  # of no difference from the row of the report's baseline; None there
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better; TER counts errors."""
+        return self.metric != "TER"
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One system in the table of results."""
+
+    name: str
+    kind: SystemKind
+    scores: list[MetricScore] = field(default_factory=list)
+    pair: str = ""  # language pair whose test set the scores are of; shown where there are several
+    exported_from: str = ""  # of an export: the name of the system's row
+    parameters: int | None = None  # of all members together
+    megabytes: float | None = None  # of the model on disk, 10^6 bytes
+    sentences_per_second: float | None = None
+    training_updates: int | None = None  # a member
+    training_seconds: float | None = None  # of all members together
+
+    def score(self, metric: str) -> MetricScore | None:
+        """The score of that name, if there is one."""
+        return next((score for score in self.scores if score.metric == metric), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A significance test between two systems other than the one against the report's baseline."""
+
+    system: str
+    other: str
+    metric: str
+    p_value: float
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class VerdictRoles:
+    """Which rows the verdict is about, by name; an empty name: there is none."""
+
+    student: str = ""
+    control: str = ""
+    teacher: str = ""  # what was distilled: the ensemble, or the only teacher
+    export: str = ""  # the form that is deployed
+    metric: str = "BLEU"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A validation during training."""
+
+    update: int
+    dev_loss: float | None = None  # in bits a token where the training says no other
+    dev_bleu: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The validations of one training."""
+
+    name: str
+    kind: SystemKind
+    points: list[CurvePoint] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between edges: `counts[i]` values lie from `edges[i]` to `edges[i + 1]`."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class ChangedPair:
+    """A list where selection chose another hypothesis than the teacher's best."""
+
+    source: str
+    gold: str
+    first: str  # the teacher's best
+    selected: str
+    rank: int  # of the selected one, from 0
+    score_first: float
+    score_selected: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What choosing from the n-best lists changed."""
+
+    lists: int
+    changed: int  # lists of which another than the first was chosen
+    metric: str  # as recipes name it: bleu, chrf
+    signature: str
+    mean_first: float  # sentence score of the teacher's best, mean over lists
+    mean_selected: float  # of the selected one
+    name: str = ""  # language pair, where there are several
+    ranks: list[int] = field(default_factory=list)  # how often the hypothesis of rank 0, 1, … was chosen
+    gains: Histogram | None = None  # score of the selected minus score of the first, where they differ
+    examples: list[ChangedPair] = field(default_factory=list)  # where the score rose most
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test segment in every system's words."""
+
+    source: str
+    reference: str
+    outputs: dict[str, str]  # by system
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """What a stage let through of the corpus."""
+
+    stage: str
+    entered: int  # sentence pairs
+    left: int
+    dropped: dict[str, int] = field(default_factory=dict)  # by reason
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage took."""
+
+    stage: str
+    seconds: float  # of all its tasks together
+    tasks: int = 1
+    bytes: int | None = None  # its artifacts on disk
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What one needs to do the same again."""
+
+    config: str = ""  # the recipe as it was run, YAML
+    versions: dict[str, str] = field(default_factory=dict)  # by package
+    fingerprints: dict[str, str] = field(default_factory=dict)  # by stage and task
+    seeds: dict[str, int] = field(default_factory=dict)  # by what is seeded
+    machine: dict[str, str] = field(default_factory=dict)  # processor, memory, threads …
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a page shows."""
+
+    title: str
+    date: str  # ISO 8601
+    systems: list[SystemRow] = field(default_factory=list)
+    verdict: VerdictRoles = field(default_factory=VerdictRoles)
+    baseline: str = ""  # the row that the p-values of the others are against
+    comparisons: list[Comparison] = field(default_factory=list)
+    test_set: str = ""  # in words: what it is and how many segments it has
+    speed_note: str = ""  # in words: how speed was measured
+    curves: list[Curve] = field(default_factory=list)
+    selections: list[Selection] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    flow: list[FlowStep] = field(default_factory=list)
+    costs: list[StageCost] = field(default_factory=list)
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def metrics(self) -> list[str]:
+        """The names of the metrics that any system has a score of, in the order of their first appearance."""
+        return list(dict.fromkeys(score.metric for system in self.systems for score in system.scores))
+
+    def signatures(self) -> dict[str, str]:
+        """The signature of each metric; several are joined where systems were scored differently."""
+        found: dict[str, list[str]] = {}
+        for system in self.systems:
+            for score in system.scores:
+                if score.signature not in found.setdefault(score.metric, []):
+                    found[score.metric].append(score.signature)
+        return {metric: " / ".join(signatures) for metric, signatures in found.items()}
+
+    def system(self, name: str, pair: str = "") -> SystemRow | None:
+        """The row of that name and pair, if there is one."""
+        return next((row for row in self.systems if row.name == name and row.pair == pair), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, unrounded; what is no finite number becomes null."""
+        return {"format": FORMAT, **plain(self)}
+
+    def to_json(self) -> str:
+        """The same as text, readable."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> ReportData:
+        """What `to_dict` gave. Raises ValueError for another format, unknown keys or values of the wrong type."""
+        if values.get("format") != FORMAT:
+            raise ValueError(f"report of format {values.get('format')!r}, this version reads {FORMAT}")
+        return record(ReportData, {key: value for key, value in values.items() if key != "format"}, "report")

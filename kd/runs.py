@@ -1,0 +1,226 @@
+"""What the commands about a run do: run it, show its state, sweep up after it.
+
+This is where recipes, the pipeline and the launchers meet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kd import recipes
+from kd.errors import UserError
+from kd.launch.environment import THREADS
+from kd.launch.local import Failure, Interrupted, LocalLauncher, exit_status
+from kd.pipeline import lease, progress
+from kd.pipeline.execute import execute, failure_message
+from kd.pipeline.plan import Plan, Stage, Task, unknown
+from kd.pipeline.run import Run, ensure_writable
+from kd.pipeline.store import Store, folder_bytes
+from kd.recipes import Request
+
+
+def run(request: Request) -> int:
+    """Runs what is missing of a recipe; returns the exit status."""
+    config = recipes.compose(request)
+    store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
+    ensure_writable(store.root, "store.dir")
+    ensure_writable(folder.folder, "run.dir")
+    plan = recipes.plan(config)
+    tasks = _chosen(plan, request, store, folder)
+    frozen = folder.freeze(recipes.resolve(config), plan)
+    folder.show(plan, store, frozen)
+    console = Console(stderr=True, highlight=False)
+    todo = [task for task in tasks if not store.place(task).is_published()]
+    if not todo:
+        console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
+        return _show_results(plan, store, folder)
+    console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
+    try:
+        failures = _launcher(config, folder, store, frozen).launch(todo)
+    except Interrupted:
+        raise KeyboardInterrupt from None
+    _tell(failures, console)
+    return exit_status(failures) if failures else _show_results(plan, store, folder)
+
+
+def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
+    """Runs one task from a frozen config; returns the exit status."""
+    folder = Run(run_folder if run_folder is not None else _run_with(frozen))
+    record = folder.frozen(frozen)
+    config = OmegaConf.create(record["config"])
+    plan = recipes.plan(config, record["files"])
+    found = plan.task(stage, name)
+    if found.fingerprint != record["fingerprints"][found.full_name]:
+        raise UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
+    store = Store(Path(config.store.dir))
+    threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
+    machine = OmegaConf.to_container(config.machine)
+    assert isinstance(machine, dict)
+    facts = {str(key): value for key, value in machine.items()}
+    execute(found, store, threads=threads, device=config.machine.device, machine=facts)
+    folder.link(found, store)
+    return 0
+
+
+def status(request: Request) -> int:
+    """Prints a table of stages and tasks with their states; returns the exit status."""
+    config = recipes.compose(request)
+    store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
+    plan = recipes.plan(config)
+    before = folder.planned()
+    table = Table(title=f"{config.recipe}: {folder.folder}", title_justify="left", box=None, header_style="bold")
+    for name in ("stage", "task", "state", "took", "about"):
+        table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
+    for stage in plan.stages:
+        for item in stage.tasks:
+            state, took, about = _state(item, store, folder, before)
+            table.add_row(stage.name, item.name, state, took, Text(about))
+    Console(highlight=False).print(table)
+    return 0
+
+
+def clean(request: Request, *, remove: bool) -> int:
+    """Lists, and on request removes, what no run that uses the store reaches; returns the exit status."""
+    config = recipes.compose(request)
+    store = Store(Path(config.store.dir))
+    reached = {path for other in store.runs() for path in Run(other).planned().values()}
+    reached |= {str(store.place(item).final) for item in recipes.plan(config).tasks()}
+    unreached = [place for place in store.places() if str(place.final) not in reached]
+    console = Console(highlight=False)
+    if not unreached:
+        console.print(f"Nothing in {store.root} is out of reach of its {len(store.runs())} runs.")
+        return 0
+    table = Table(box=None, header_style="bold")
+    for name in ("in the store", "MB", "took", "finished"):
+        table.add_column(name, justify="right" if name in ("MB", "took") else "left")
+    total = 0
+    for place in unreached:
+        manifest = place.manifest() if place.is_published() else {}
+        size = folder_bytes(place.final if place.is_published() else place.partial)
+        total += size
+        took = progress.duration(manifest["seconds"]) if manifest else ""
+        name = str(place.final.relative_to(store.root))
+        table.add_row(name, f"{size / 1e6:,.1f}", took, manifest.get("finished", "not finished"))
+        if remove:
+            store.remove(place)
+    console.print(table)
+    console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
+    return 0
+
+
+def report(request: Request) -> int:
+    """Prints a run's results and the path of its page; returns the exit status."""
+    config = recipes.compose(request)
+    store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
+    return _show_results(recipes.plan(config), store, folder, missing_is_error=True)
+
+
+# --- choosing --------------------------------------------------------------------------------------------------------
+
+
+def _chosen(plan: Plan, request: Request, store: Store, folder: Run) -> list[Task]:
+    if request.stages and request.upto:
+        raise UserError("stages= and upto= exclude each other.", "Give one of them.")
+    if request.upto:
+        stages = plan.needed_for(plan.find(request.upto))
+        return [item for stage in stages for item in stage.tasks]
+    if not request.stages:
+        return list(plan.tasks())
+    chosen = {stage for name in request.stages for stage in plan.find(name)}
+    return _with_inputs_there([stage for stage in plan.stages if stage in chosen], store, folder.planned())
+
+
+def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]) -> list[Task]:
+    tasks = [item for stage in stages for item in stage.tasks]
+    for item in tasks:
+        for upstream in item.upstream():
+            if upstream in tasks or store.place(upstream).is_published() or store.place(item).is_published():
+                continue
+            earlier = before.get(upstream.full_name)
+            stale = earlier is not None and (Path(earlier) / "manifest.json").is_file()
+            raise UserError(
+                f"{item.full_name} reads from {upstream.full_name}, which is {'stale' if stale else 'missing'}.",
+                f"Run upto={item.stage.name}, which makes it.",
+            )
+    return tasks
+
+
+def _run_with(frozen: str) -> Path:
+    found = sorted({path.parent.parent for path in Path("runs").glob(f"**/configs/{frozen}*.json")})
+    if len(found) != 1:
+        raise unknown("frozen config below runs/", frozen, [])
+    return found[0]
+
+
+def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> LocalLauncher:
+    if config.launcher.kind != "local":
+        raise unknown("launcher (named by launcher.kind)", str(config.launcher.kind), ["local"])
+    for key in ("processes", "threads"):
+        if config.launcher[key] < 1:
+            raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
+    return LocalLauncher(
+        folder,
+        store,
+        frozen,
+        processes=config.launcher.processes,
+        threads=config.launcher.threads,
+        gpus=config.machine.gpus if config.machine.device != "cpu" else 0,
+        refresh=config.tracking.refresh,
+    )
+
+
+# --- showing ---------------------------------------------------------------------------------------------------------
+
+
+def _state(item: Task, store: Store, folder: Run, before: dict[str, str]) -> tuple[str, str, str]:
+    place = store.place(item)
+    if place.is_published():
+        manifest = place.manifest()
+        return "done", progress.duration(manifest["seconds"]), manifest["finished"]
+    if lease.is_held(place.lease):
+        snapshot = progress.read(place.progress)
+        return "running", "", snapshot.line() if snapshot else ""
+    message = failure_message(place)
+    if message is not None:
+        return "failed", "", f"{message} (log: {folder.log(item)})"
+    if place.partial.is_dir():
+        return "left off", "", "goes on where it stopped" if item.stage.kind.resumable else "begins anew"
+    earlier = before.get(item.full_name)
+    if earlier not in (None, str(place.final)) and (Path(str(earlier)) / "manifest.json").is_file():
+        return "stale", "", "its settings or inputs have changed"
+    return "missing", "", ""
+
+
+def _tell(failures: Iterable[Failure], console: Console) -> None:
+    blocked = []
+    for failure in failures:
+        if failure.exit_status == 0:
+            blocked.append(failure.task.full_name)
+            continue
+        console.print(Text(f"{failure.task.full_name}: {failure.message}", style="bold"), soft_wrap=True)
+        console.print(Text(f"    log: {failure.log}"), soft_wrap=True)
+    if blocked:
+        console.print(Text(f"Not begun, since they need these: {', '.join(blocked)}"), soft_wrap=True)
+
+
+def _show_results(plan: Plan, store: Store, folder: Run, *, missing_is_error: bool = False) -> int:
+    pages = [item for item in plan.tasks() if item.stage.kind.name == "report"]
+    shown = [item for item in pages if store.place(item).is_published()]
+    if missing_is_error and not shown:
+        raise UserError("This run has no report yet.", "Make it by `kd run` with the same settings.")
+    for item in shown:
+        from kd.corpora.index import read_json
+        from kd.report.model import ReportData
+        from kd.report.table import results_table
+
+        console = Console(highlight=False)
+        console.print(results_table(ReportData.from_dict(read_json(store.place(item).final / "report.json"))))
+        console.print(Text(f"Page: {folder.link_path(item) / 'index.html'}"), soft_wrap=True)
+    return 0

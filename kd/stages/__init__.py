@@ -1,0 +1,36 @@
+"""The kinds of stages, one file each, readable as the paragraph of a paper that it implements.
+
+A kind is found by name here and imported only when a recipe uses it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from kd.pipeline.contract import Kind
+
+# kind -> module and class; in the order of the chain
+KINDS = {
+    "collect": "kd.stages.collect:Collect",
+    "clean": "kd.stages.clean:Clean",
+    "split": "kd.stages.split:SplitSets",
+    "shard": "kd.stages.shard:Shard",
+    "vocabulary": "kd.stages.vocabulary:TrainVocabulary",
+    "encode": "kd.stages.encode:Encode",
+    "train": "kd.stages.train:Train",
+    "decode": "kd.stages.decode:Decode",
+    "select": "kd.stages.select:Select",
+    "export": "kd.stages.export:Export",
+    "translate": "kd.stages.translate:Translate",
+    "speed": "kd.stages.speed:Speed",
+    "evaluate": "kd.stages.evaluate:Evaluate",
+    "report": "kd.stages.report:Report",
+}
+
+
+def load_kind(name: str) -> Kind[Any]:
+    """The kind of this name, ready to use; KeyError if there is none."""
+    module, _, cls = KINDS[name].partition(":")
+    kind: Kind[Any] = getattr(import_module(module), cls)()
+    return kind

@@ -1,0 +1,149 @@
+"""Train: an ensemble of teachers whose members differ by seed alone, a student, or a control.
+
+Each member is a task: killed and begun again, it goes on from its last checkpoint; asked for more updates, it goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kd.config import TrainConfig
+from kd.corpora.index import read_json, write_json
+from kd.engines.fairseq.batching import BatchPlan
+from kd.engines.fairseq.flags import TrainSpec
+from kd.engines.fairseq.training import TrainingProgress, TrainingResult, continue_from, read_metrics, train
+from kd.engines.vocabulary import DICTIONARY, MODEL
+from kd.errors import IncompleteArtifact, UserError
+from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.plan import Stage
+
+WEIGHTS = "model.pt"
+SUMMARY = "summary.json"
+
+
+class Train(Kind[TrainConfig]):
+    """Trains one model, or several that differ by their seed."""
+
+    name = "train"
+    version = 1
+    config = TrainConfig
+    roles: ClassVar = {"data": Role()}
+    resources = "train"
+    resumable = True
+
+    def validate(self, config: TrainConfig) -> None:
+        """The shape is possible, and there will be enough checkpoints to average."""
+        model, checkpoint = config.model, config.checkpoint
+        if model.width % model.heads:
+            raise UserError(
+                f"A model's width of {model.width} cannot be shared by {model.heads} heads.", "Make it a multiple."
+            )
+        if checkpoint.average > checkpoint.keep:
+            raise UserError(
+                f"{checkpoint.average} checkpoints shall be averaged and {checkpoint.keep} kept.",
+                "Raise checkpoint.keep or lower checkpoint.average.",
+            )
+        for name, value in {
+            "members": config.members,
+            "max_update": config.max_update,
+            "checkpoint.every": checkpoint.every,
+            "checkpoint.average": checkpoint.average,
+            "batch.target_tokens": config.batch.target_tokens,
+        }.items():
+            if value < 1:
+                raise UserError(f"{name} is {value}.", "It must be at least 1.")
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One a member, with a seed of its own."""
+        config: TrainConfig = stage.config
+        identity, extent = identity_and_extent(config)
+        for member in range(config.members):
+            yield Draft(f"member-{member + 1}", {**identity, "seed": config.seed + member}, extent)
+
+    def run(self, job: Job[TrainConfig]) -> None:
+        """Measures the batch, trains on, averages."""
+        data = job.one("data")
+        plan = _batch_plan(job, data.path, data.settings["max_pieces"])
+        spec = TrainSpec(
+            config=job.config,
+            data=(data.path,),
+            vocabulary=data.path / MODEL,
+            max_pieces=data.settings["max_pieces"],
+            max_tokens=plan.max_tokens,
+            update_freq=plan.update_freq,
+            seed=job.config.seed + int(job.name.rpartition("-")[2]) - 1,
+            device=job.device,
+        )
+        print(f"{job.stage}/{job.name}: {plan.note}", flush=True)
+        if not any((job.out / "checkpoints").glob("*.pt")):
+            _continue_from_kin(job)
+        result = train(spec, job.out, lambda now: _tell(job, now), threads=job.threads)
+        job.progress.update("averaging")
+        _finish(job, result, plan)
+
+    def check(self, job: Job[TrainConfig]) -> Summary:
+        """Loads the final model."""
+        from kd.engines.fairseq.model import count_parameters, load_models
+
+        summary = read_json(job.out / SUMMARY)
+        if summary["updates"] < job.config.max_update:
+            raise IncompleteArtifact(f"{job.out} has {summary['updates']} of {job.config.max_update} updates.")
+        (model,), _ = load_models([job.out])
+        validations = [
+            _validation(entry) for entry in read_metrics(job.out / "metrics.jsonl") if entry["split"] == "dev"
+        ]
+        return Summary(
+            {"updates": summary["updates"], "target tokens an update": round(summary["target_tokens"] or 0)},
+            facts={**summary, "parameters": count_parameters(model), "validations": validations},
+        )
+
+
+def _batch_plan(job: Job[TrainConfig], data: Path, max_pieces: int) -> BatchPlan:
+    from kd.engines.fairseq.batching import plan
+    from kd.engines.fairseq.binary import IndexedReader
+
+    source, target = (IndexedReader(data / f"train.source-target.{side}").sizes for side in ("source", "target"))
+    batch = job.config.batch
+    return plan(source, target, target_tokens=batch.target_tokens, max_tokens=batch.max_tokens, max_pieces=max_pieces)
+
+
+def _continue_from_kin(job: Job[TrainConfig]) -> None:
+    """Takes over the checkpoints of the same training with fewer updates, if there is one."""
+    for folder in job.kin:
+        done = continue_from(folder, job.out, job.config.max_update)
+        if done:
+            print(f"{job.stage}/{job.name}: goes on from update {done} of {folder}", flush=True)
+            return
+
+
+def _tell(job: Job[TrainConfig], now: TrainingProgress) -> None:
+    numbers: dict[str, Any] = {"loss": now.loss, "dev loss": now.dev_loss, "dev BLEU": now.dev_bleu}
+    notes = {name: f"{value:.2f}" for name, value in numbers.items() if value is not None}
+    if now.tokens_per_second:
+        notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
+    job.progress.update("training", now.update, now.max_update, "updates", seconds_left=now.seconds_left, notes=notes)
+
+
+def _finish(job: Job[TrainConfig], result: TrainingResult, plan: BatchPlan) -> None:
+    from kd.engines.fairseq.average import average
+
+    averaged = result.checkpoints[: job.config.checkpoint.average]
+    average(averaged, job.out / WEIGHTS)
+    for name in (MODEL, DICTIONARY):
+        shutil.copyfile(job.one("data").path / name, job.out / name)
+    summary = {
+        "updates": result.updates,
+        "averaged": [path.name for path in averaged],
+        "target_tokens": result.target_tokens,
+        "batch": plan.note,
+        "notes": list(result.notes),
+    }
+    write_json(job.out / SUMMARY, summary)
+
+
+def _validation(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"update": entry["update"], "dev_loss": entry["loss"], "dev_bleu": entry.get("bleu")}

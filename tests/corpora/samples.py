@@ -1,0 +1,31 @@
+"""What several tests of corpora share: text that breaks other people's readers, and a way to tamper with shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import zstandard
+
+TORTURE = [
+    "next line \x85 here",
+    "line separator \u2028 and paragraph separator \u2029",
+    "lone \r return",
+    "ends like Windows\r",
+    "form \f feed, \v tab, \x1c \x1d \x1e separators",
+    "NUL \0 byte",
+    "",
+    "\ufeffa byte order mark",
+    "right-to-left \u200f mark, \u202eoverride",
+    "family 👩‍👩‍👧‍👦, flag 🇪🇺",
+    " no-break\u00a0space ",
+    "",
+    "x" * (1 << 20),
+    "last",
+]
+
+
+def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Change the lines of a shard's file as someone would who knows nothing of the index."""
+    lines = zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes()).split(b"\n")[:-1]
+    path.write_bytes(zstandard.compress(b"".join(line + b"\n" for line in change(lines))))

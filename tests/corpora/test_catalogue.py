@@ -1,0 +1,183 @@
+"""Message catalogues of two languages become the pairs that stand at the same place, whatever holds them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polib
+import pytest
+
+from kd.corpora.catalogue import read_catalogues
+from kd.errors import UserError
+
+Pack = Callable[[dict[str, str | bytes]], Path]
+
+
+@pytest.fixture(params=["folder", "zip", "wheel"])
+def pack(request: pytest.FixtureRequest, tmp_path: Path) -> Pack:
+    """Puts files by name into a folder, a zip or a wheel."""
+
+    def in_folder(files: dict[str, str | bytes]) -> Path:
+        for name, content in files.items():
+            path = tmp_path / "root" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return tmp_path / "root"
+
+    def in_zip(files: dict[str, str | bytes]) -> Path:
+        path = tmp_path / ("root.zip" if request.param == "zip" else "root-1-py3-none-any.whl")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in reversed(files.items()):  # the order in the archive does not matter
+                archive.writestr(name, content)
+        return path
+
+    return in_folder if request.param == "folder" else in_zip
+
+
+def catalogue(**messages: Any) -> str:
+    return json.dumps(messages)
+
+
+def test_json_strings_pair_by_place_and_key_path(pack: Pack) -> None:
+    english = catalogue(z={"title": "Hello", "off": "Off"}, a=["One", "Two"], only="Only here", number=1, flag=True)
+    german = catalogue(a=["Eins", "Zwei"], z={"off": "Aus", "title": "Hallo"}, flag=None, number="1")
+    root = pack(
+        {
+            "b/translations/en.json": catalogue(x="B", nothing=None),
+            "b/translations/de.json": catalogue(x="Be"),
+            "a/translations/en.json": english,
+            "a/translations/de.json": german,
+            "c/translations/en.json": catalogue(x="no German"),
+            "a/translations/deep/en.json": catalogue(x="a star stays in its folder"),
+            "a/translations/deep/de.json": catalogue(x="ein Stern bleibt in seinem Ordner"),
+        }
+    )
+    counts: Counter[str] = Counter()
+    pairs = list(read_catalogues(root, "*/translations/{language}.json", "en", "de", counts))
+    # by file name, then in the order of the source's document
+    assert pairs == [("Hello", "Hallo"), ("Off", "Aus"), ("One", "Eins"), ("Two", "Zwei"), ("B", "Be")]
+    assert counts["not a string"] == 3
+    assert counts["not translated"] == 1
+    assert counts["no catalogue in the target language"] == 1
+    deep = list(read_catalogues(root, "**/{language}.json", "en", "de"))
+    assert len(deep) == 6
+
+
+def test_line_breaks_become_spaces_and_the_rest_of_the_text_stays(pack: Pack) -> None:
+    root = pack(
+        {
+            "en.json": catalogue(a="two\n\n lines\n", b=" kept \u2028 \r ", c="half \ud800", d="\ufeffx"),
+            "de.json": "\ufeff" + catalogue(a="zwei\r\nZeilen", b="\x85", c="halb", d="y"),
+        }
+    )
+    counts: Counter[str] = Counter()
+    pairs = list(read_catalogues(root, "{language}.json", "en", "de", counts))
+    assert pairs == [("two lines", "zwei Zeilen"), (" kept \u2028 \r ", "\x85"), ("\ufeffx", "y")]
+    assert counts["line breaks made spaces"] == 2
+    assert counts["no valid text"] == 1
+
+
+def test_codes_match_with_either_separator(pack: Pack) -> None:
+    root = pack({"pt_BR.json": catalogue(a="um"), "en.json": catalogue(a="one"), "pt.json": catalogue(a="hum")})
+    assert list(read_catalogues(root, "{language}.json", "pt-BR", "en")) == [("um", "one")]
+
+
+def gettext_file(*, mo: bool, translate: Callable[[str], str]) -> bytes:
+    """A catalogue with everything that gettext knows; polib writes it."""
+    file = polib.POFile()
+    file.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Plural-Forms": "nplurals=3; plural=(n>2);"}
+    entry = polib.POEntry
+    file.append(entry(msgid="Open", msgctxt="verb", msgstr=translate("Open it")))
+    file.append(entry(msgid="Open", msgctxt="state", msgstr=translate("Being open")))
+    file.append(entry(msgid="a \u2028 b \x85 c", msgstr=translate("d \u2028 e")))
+    file.append(entry(msgid="Ends\n", msgstr=translate("Over\n")))
+    file.append(entry(msgid="guess", msgstr="unsure", flags=["fuzzy"]))
+    file.append(entry(msgid="old", msgstr="gone", obsolete=True))
+    file.append(entry(msgid="untranslated", msgstr=""))
+    forms = {0: translate("one file"), 1: translate("few files"), 2: translate("files")}
+    file.append(entry(msgid="%d file", msgid_plural="%d files", msgstr_plural=forms))
+    return file.to_binary() if mo else str(file).encode()
+
+
+@pytest.mark.parametrize("suffix", ["po", "mo"])
+def test_gettext_source_is_the_message_id(pack: Pack, suffix: str) -> None:
+    root = pack({f"locale/de/x.{suffix}": gettext_file(mo=suffix == "mo", translate=str.upper)})
+    counts: Counter[str] = Counter()
+    pairs = list(read_catalogues(root, f"locale/{{language}}/*.{suffix}", "en", "de", counts))
+    assert sorted(pairs) == [
+        ("%d file", "ONE FILE"),
+        ("%d files", "FILES"),
+        ("Ends", "OVER"),
+        ("Open", "BEING OPEN"),
+        ("Open", "OPEN IT"),
+        ("a \u2028 b \x85 c", "D \u2028 E"),
+    ]
+    if suffix == "po":
+        assert (counts["fuzzy"], counts["obsolete"], counts["not translated"]) == (1, 1, 1)
+    backwards = read_catalogues(root, f"locale/{{language}}/*.{suffix}", "de", "en-GB")
+    assert sorted(backwards) == sorted((target, source) for source, target in pairs)
+
+
+def test_gettext_source_is_its_own_catalogue_where_there_is_one(pack: Pack) -> None:
+    root = pack(
+        {
+            "fr.po": gettext_file(mo=False, translate=str.title),
+            "de.po": gettext_file(mo=False, translate=str.upper),
+        }
+    )
+    pairs = list(read_catalogues(root, "{language}.po", "fr", "de"))
+    assert pairs[:2] == [("Open It", "OPEN IT"), ("Being Open", "BEING OPEN")]
+    assert ("One File", "ONE FILE") in pairs
+    assert ("Files", "FILES") in pairs
+
+
+def test_one_plural_form_translates_the_plural(pack: Pack) -> None:
+    file = polib.POFile()
+    file.metadata = {"Content-Type": "text/plain; charset=UTF-8"}
+    file.append(polib.POEntry(msgid="%d file", msgid_plural="%d files", msgstr_plural={0: "%d tiedostoa"}))
+    root = pack({"fi.po": str(file).encode()})
+    assert list(read_catalogues(root, "{language}.po", "en", "fi")) == [("%d files", "%d tiedostoa")]
+
+
+@pytest.mark.parametrize(
+    ("files", "glob", "sentence"),
+    [
+        ({"en.json": "{}"}, "{language}.json", r"No catalogue of the language de matches \{language\}\.json in .*root"),
+        ({"en.json": "{}"}, "en.json", "names no language"),
+        ({"en.txt": "x", "de.txt": "x"}, "{language}.txt", "Catalogues end in .json, .po or .mo"),
+        ({"en.json": "{}", "de.json": '{"a":\n  "b"\n  "c"}'}, "{language}.json", r"de\.json in .*root.*, line 3"),
+        (
+            {"en.json": "{}", "de.json": b'{"a":\n"\xff"}'},
+            "{language}.json",
+            r"de\.json in .*, line 2: not valid UTF-8",
+        ),
+        ({"en.json": "[" * 100_000, "de.json": "{}"}, "{language}.json", "nested too deeply"),
+        ({"de.po": 'msgid "a"\nmsgstr "b"x"\n'}, "{language}.po", r"de\.po in .* is no gettext catalogue: .*line 2"),
+        ({"de.mo": b"\xde\x12\x04\x95\0"}, "{language}.mo", r"de\.mo in .* is no gettext catalogue"),
+        ({"de.mo": b"nothing of the kind"}, "{language}.mo", r"de\.mo in .* is no gettext catalogue"),
+        ({"de.po": "", "sv.po": ""}, "{language}.po", None),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(
+    pack: Pack, files: dict[str, str | bytes], glob: str, sentence: str | None
+) -> None:
+    root = pack(files)
+    if sentence is None:
+        with pytest.raises(UserError, match="No catalogue of the language ja"):  # message ids are English
+            list(read_catalogues(root, glob, "ja", "de"))
+    else:
+        with pytest.raises(UserError, match=sentence):
+            list(read_catalogues(root, glob, "en", "de"))
+
+
+def test_a_missing_or_broken_root_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone does not exist\."):
+        list(read_catalogues(tmp_path / "gone", "{language}.json", "en", "de"))
+    (tmp_path / "broken.whl").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(UserError, match=r"broken\.whl is no readable zip or wheel"):
+        list(read_catalogues(tmp_path / "broken.whl", "{language}.json", "en", "de"))

@@ -1,0 +1,190 @@
+"""Lines end at `\\n` alone, whatever else the text holds, and what cannot be read is refused with file and line."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kd.corpora import lines as lines_module
+from kd.corpora.lines import LineWriter, count_lines, open_aligned, open_lines
+from kd.errors import UserError
+from tests.corpora.samples import TORTURE
+
+COMPRESS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
+text_lines = st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])))
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_torture_text_is_read_as_it_is(tmp_path: Path, suffix: str, end: str) -> None:
+    path = tmp_path / f"torture{suffix}"
+    path.write_bytes(COMPRESS[suffix](("\n".join(TORTURE) + end).encode()))
+    assert list(open_lines(path)) == TORTURE
+    assert count_lines(path) == len(TORTURE)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zst", ".gz"])
+def test_torture_text_is_written_as_it_is(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"torture{suffix}"
+    with LineWriter(path) as writer:
+        for line in TORTURE:
+            writer.write(line)
+    assert list(open_lines(path)) == TORTURE
+    assert writer.lines == len(TORTURE)
+    assert writer.bytes == path.stat().st_size
+    assert writer.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@given(text_lines, st.integers(1, 7), st.sampled_from([*COMPRESS]))
+def test_what_is_read_does_not_depend_on_chunks(
+    tmp_path_factory: pytest.TempPathFactory, text: list[str], chunk: int, suffix: str
+) -> None:
+    path = tmp_path_factory.mktemp("chunks") / f"text{suffix}"
+    path.write_bytes(COMPRESS[suffix]("".join(f"{line}\n" for line in text).encode()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines_module, "READ_BYTES", chunk)
+        patch.setattr(lines_module, "READ_COMPRESSED_BYTES", chunk)
+        assert list(open_lines(path)) == text
+
+
+@given(text_lines, st.integers(1, 20))
+def test_writer_and_reader_are_inverse(tmp_path_factory: pytest.TempPathFactory, text: list[str], buffer: int) -> None:
+    path = tmp_path_factory.mktemp("inverse") / "text.zst"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines_module, "WRITE_CHARACTERS", buffer)
+        with LineWriter(path) as writer:
+            for line in text:
+                writer.write(line)
+    assert list(open_lines(path)) == text
+
+
+def test_an_empty_file_has_no_lines_and_a_line_break_one(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"")
+    assert list(open_lines(path)) == []
+    path.write_bytes(b"\n")
+    assert list(open_lines(path)) == [""]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 6, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "line", "byte"),
+    [
+        (b"\xff\n", 1, 1),
+        (b"one\n\ntw\xffo\nthree\n", 3, 3),
+        ("drei\nfünf".encode("latin-1"), 2, 2),
+        (b"one\ncut \xe2\x82", 2, 5),  # the euro sign without its last byte, at the end of the file
+        (b"one\ncut \xe2\x82\nthree\n", 2, 5),
+        (b"surrogate\n\xed\xa0\x80\n", 2, 1),
+    ],
+)
+def test_invalid_utf8_is_named_by_line_after_the_good_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, line: int, byte: int, chunk: int
+) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    monkeypatch.setattr(lines_module, "READ_BYTES", chunk)
+    good = []
+    with pytest.raises(UserError, match=rf"bad.txt, line {line}: byte {byte} of the line is not valid UTF-8") as caught:
+        for text in open_lines(path):
+            good.append(text)
+    assert len(good) == line - 1
+    assert "iconv" in caught.value.mend
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
+def test_a_truncated_archive_is_refused_wherever_it_ends(tmp_path: Path, suffix: str) -> None:
+    whole = COMPRESS[suffix]("\n".join(f"line {number}" for number in range(50)).encode())
+    path = tmp_path / f"text{suffix}"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=rf"text{suffix} is (truncated|damaged) after line \d+\."):
+            list(open_lines(path))
+
+
+def test_a_truncated_archive_gives_its_good_lines_first(tmp_path: Path) -> None:
+    frame = COMPRESS[".zst"]
+    path = tmp_path / "text.zst"
+    path.write_bytes(frame(b"one\ntwo\n") + frame(b"three\nfour\n")[:-3])
+    seen = []
+    with pytest.raises(UserError, match=r"truncated after line 4\."):
+        for line in open_lines(path):
+            seen.append(line)
+    assert seen == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst", ".bz2"])
+def test_a_changed_byte_in_an_archive_is_noticed(tmp_path: Path, suffix: str) -> None:
+    whole = bytearray(COMPRESS[suffix]("\n".join(f"line {number * number}" for number in range(500)).encode()))
+    whole[len(whole) // 2] ^= 0x10
+    path = tmp_path / f"text{suffix}"
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match=f"text{suffix} is damaged"):
+        list(open_lines(path))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
+def test_archives_one_after_the_other_are_one(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"text{suffix}"
+    path.write_bytes(COMPRESS[suffix](b"one\ntw") + COMPRESS[suffix](b"o\nthree\n"))
+    assert list(open_lines(path)) == ["one", "two", "three"]
+
+
+def test_missing_files_and_folders_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.txt does not exist"):
+        open_lines(tmp_path / "missing.txt")
+    with pytest.raises(UserError, match="is a folder"):
+        open_lines(tmp_path)
+
+
+@pytest.mark.parametrize(("left", "right", "longer"), [(3, 5, "right"), (5, 3, "left"), (0, 1, "right")])
+def test_files_of_unequal_length_are_refused_with_both_counts(
+    tmp_path: Path, left: int, right: int, longer: str
+) -> None:
+    for name, count in (("left", left), ("right", right)):
+        (tmp_path / name).write_bytes(b"x\n" * count)
+    with pytest.raises(UserError) as caught:
+        list(open_aligned([tmp_path / "left", tmp_path / "right"]))
+    assert f"{tmp_path / longer} is longer, with {max(left, right)} lines" in str(caught.value)
+    assert f"ends after line {min(left, right)}" in str(caught.value)
+
+
+def test_a_line_break_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="line break"), LineWriter(tmp_path / "text") as writer:
+        writer.write("one\ntwo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_has_the_final_name_before_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("old")
+    writer = LineWriter(path)
+    writer.write("new")
+    assert path.read_text() == "old"
+    writer.abort()
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("text", "old")]
+    with pytest.raises(UnicodeEncodeError), LineWriter(path) as writer:
+        writer.write("half a surrogate pair \ud800")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("text", "old")]
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a.gz", "b.gz", "a.zst", "b.zst"):
+        with LineWriter(tmp_path / name) as writer:
+            writer.write("one")
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    assert (tmp_path / "a.zst").read_bytes() == (tmp_path / "b.zst").read_bytes()

@@ -1,0 +1,132 @@
+"""fairseq behind its compatibility module: parameters counted right, safe loading, BLEU on plain text."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kd.config import ModelConfig
+from kd.engines.fairseq import compat, model
+from kd.engines.fairseq.average import average, load
+from kd.engines.fairseq.training import read_metrics
+from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.errors import UserError
+
+
+def shape(**changes: object) -> ModelConfig:
+    """The student of the talk, or a variation of it."""
+    values = {
+        "encoder_layers": 12,
+        "decoder_layers": 1,
+        "width": 512,
+        "ffn": 2048,
+        "heads": 8,
+        "pre_norm": True,
+        "dropout": 0.1,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+    }
+    return ModelConfig(**(values | changes))
+
+
+def dictionary(folder: Path, size: int) -> Path:
+    """A fairseq dictionary of `size` symbols, the four special ones included."""
+    path = folder / "dict.txt"
+    path.write_text("".join(f"piece{number} 1\n" for number in range(size - 4)), "utf-8")
+    return path
+
+
+# Counted by hand for 12+1 layers, width 512, feed-forward 2048, 32,000 pieces, one embedding matrix, pre-norm:
+#   attention 4 * (512 * 512 + 512) = 1,050,624; feed-forward 512 * 2048 + 2048 + 2048 * 512 + 512 = 2,099,712; norm 1,024
+#   encoder layer 1,050,624 + 2,099,712 + 2 * 1,024 = 3,152,384; decoder layer 2 * 1,050,624 + 2,099,712 + 3 * 1,024 = 4,204,032
+#   12 * 3,152,384 + 4,204,032 + 32,000 * 512 + 2 * 1,024 (final norms) = 58,418,688, the talk's "about 58 M"
+DEEP_SHALLOW = 58_418_688
+
+
+def test_the_parameters_of_the_student_are_those_counted_by_hand(tmp_path: Path) -> None:
+    built = model.build(shape(), dictionary(tmp_path, 32_000))
+    assert model.count_parameters(built) == DEEP_SHALLOW
+    assert model.parameter_count(shape(), 32_000) == DEEP_SHALLOW
+
+
+@pytest.mark.parametrize("changes", [{"pre_norm": False}, {"tie_embeddings": False}, {"decoder_layers": 3}])
+def test_the_formula_counts_what_is_built(tmp_path: Path, changes: dict[str, object]) -> None:
+    small = shape(encoder_layers=2, width=32, ffn=48, heads=4, **changes)
+    assert model.parameter_count(small, 100) == model.count_parameters(model.build(small, dictionary(tmp_path, 100)))
+
+
+def test_checkpoints_hold_no_second_copy_of_encoder_weights(trained, spec, task) -> None:
+    weights = load(trained.result.checkpoints[0])["model"]
+    assert not [name for name in weights if "in_proj" in name or name.endswith(("fc1_weight", "fc2_weight"))]
+    numbers = {name: tensor for name, tensor in weights.items() if tensor.dim() and not name.endswith("_float_tensor")}
+    shared = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")  # tied to encoder.embed_tokens.weight
+    total = sum(tensor.numel() for name, tensor in numbers.items() if name not in shared)
+    # `encoder.version` and its like are scalars that fairseq keeps beside the weights.
+    total -= sum(1 for name in numbers if name.endswith("version"))
+    assert total == model.parameter_count(spec.config.model, task.vocabulary.size)
+
+
+class Evil:
+    """Unpickling this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    import torch
+
+    compat.install()
+    for number, write in enumerate((torch.save, lambda value, path: Path(path).write_bytes(pickle.dumps(value)))):
+        path = tmp_path / f"evil{number}.pt"
+        write({"model": {}, "cfg": {"model": Evil(tmp_path / "ran")}}, path)
+        with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+            load(path)
+        assert not (tmp_path / "ran").exists()
+
+
+def test_dev_bleu_is_that_of_sacrebleu_on_the_same_output(trained, task, tmp_path: Path) -> None:
+    import sacrebleu
+
+    newest = trained.result.checkpoints[0]
+    average([newest], tmp_path / "model.pt")
+    (tmp_path / "dict.txt").write_bytes((trained.folder / "dict.txt").read_bytes())
+    translator = EnsembleTranslator([tmp_path], task.vocabulary, beam=1, max_pieces=40)
+    output = [hypotheses[0].text for hypotheses in translator.translate([source for source, _ in task.dev])]
+    expected = sacrebleu.corpus_bleu(output, [[target for _, target in task.dev]]).score
+    logged = [entry for entry in read_metrics(trained.folder / "metrics.jsonl") if entry["split"] == "dev"][-1]
+    assert logged["bleu"] == pytest.approx(expected, abs=0.006)  # fairseq logs two digits
+    assert expected > 50  # learnt, not nothing against nothing
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "checkpoint.pt"
+    compat.save_atomically({"weight": torch.ones(3)}, str(path))
+    before = path.read_bytes()
+    (tmp_path / "checkpoint.pt.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError) as caught:
+        compat.save_atomically({"weight": torch.zeros(100_000)}, str(path))
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_stock_programs_are_named_and_unknown_ones_refused() -> None:
+    command = [sys.executable, "-m", "kd.engines.fairseq"]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert helped.returncode == 0
+    assert "fairseq-generate" in helped.stdout
+    refused = subprocess.run([*command, "fairseq-paint"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "fairseq-paint" in refused.stderr

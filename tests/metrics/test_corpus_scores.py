@@ -1,0 +1,99 @@
+"""Corpus scores against figures published by others: sacreBLEU's README and tests, WMT21 where its data is."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+import sacrebleu
+
+from kd.errors import UserError
+from kd.metrics.corpus import Score, corpus_scores
+
+SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+WMT21 = SHARED / "wmt21"
+
+# The example of sacreBLEU's README ("Using SacreBLEU from Python"), which states 48.53 BLEU and 59.73 chrF2 for it;
+# the further digits of BLEU are those of sacreBLEU's test/test_bleu.py.
+HYPOTHESES = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
+REFERENCES = [
+    ["The dog bit the man.", "It was not unexpected.", "The man bit him first."],
+    ["The dog had bit the man.", "No one was surprised.", "The man had bitten the dog."],
+]
+
+
+def test_readme_example_with_two_references() -> None:
+    bleu, chrf = corpus_scores(HYPOTHESES, REFERENCES, ["bleu", "chrf"])
+    assert bleu.value == pytest.approx(48.530827, abs=1e-6)
+    assert chrf.value == pytest.approx(59.73, abs=5e-3)
+    version = sacrebleu.__version__
+    assert (bleu.metric, chrf.metric) == ("BLEU", "chrF2")
+    assert bleu.signature == f"nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:{version}"
+    assert chrf.signature == f"nrefs:2|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{version}"
+
+
+def test_ter_is_that_of_sacrebleus_tests() -> None:
+    # sacreBLEU, test/test_ter.py: a single shift repairs eight words.
+    (ter,) = corpus_scores(["d e f g h a b c"], [["a b c d e f g h"]], ["ter"])
+    assert (ter.metric, ter.value) == ("TER", 12.5)
+
+
+def test_empty_outputs_count() -> None:
+    assert [score.value for score in corpus_scores(["", "", ""], REFERENCES)] == [0.0, 0.0]  # test/test_bleu.py
+
+
+def lines(name: str) -> list[str]:
+    return gzip.decompress((WMT21 / name).read_bytes()).decode().removesuffix("\n").split("\n")
+
+
+def published() -> list[tuple[str, str, str, float]]:
+    """(system, metric, references, the organisers' score); nothing where the data is absent."""
+    table = WMT21 / "published-scores.en-de.tsv"
+    if not table.exists():
+        return []
+    rows = [line.split("\t") for line in table.read_text().removesuffix("\n").split("\n")[1:]]
+    # WMT21's "all" is references A, C and D.
+    return [
+        (system, metric, {"all": "ACD"}.get(reference, reference), float(score))
+        for _, system, _, _, name, score in rows
+        for metric, reference in [name.split("-")]
+    ]
+
+
+@pytest.mark.parametrize("system", ["eTranslation"])  # a system takes 4 s
+def test_published_scores_of_wmt21(system: str) -> None:
+    """Every score of a system within 1e-9; without the data the README's example stands in."""
+    cases = [(metric, refs, score) for name, metric, refs, score in published() if name == system]
+    if not cases:
+        return test_readme_example_with_two_references()
+    references = {name: lines(f"newstest2021.en-de.ref.{name}.de.gz") for name in "ACD"}
+    hypotheses = lines(f"newstest2021.en-de.hyp.{system}.de.gz")
+    for metric, names, expected in cases:
+        (score,) = corpus_scores(hypotheses, [references[name] for name in names], [metric])
+        assert score.value == pytest.approx(expected, abs=1e-9), (metric, names)
+
+
+def test_unknown_metric_lists_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"no metric 'blue'.*bleu, chrf, ter"):
+        corpus_scores(HYPOTHESES, REFERENCES, ["blue"])
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "message"),
+    [
+        (HYPOTHESES[:2], REFERENCES, "output has 2 lines, the reference has 3"),
+        (HYPOTHESES, [REFERENCES[0], REFERENCES[1][:2]], "Reference 2 has 2 lines, the first has 3"),
+        ([], [[]], "reference is empty"),
+        (HYPOTHESES, [], "no reference"),
+    ],
+)
+def test_what_does_not_align_is_refused(hypotheses: list[str], references: list[list[str]], message: str) -> None:
+    """sacreBLEU itself would score the shorter side's length and say nothing."""
+    with pytest.raises(UserError, match=message):
+        corpus_scores(hypotheses, references)
+
+
+def test_scores_are_records() -> None:
+    assert corpus_scores(["a"], [["b"]], ["ter"])[0] == Score(
+        "TER", 100.0, f"nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:{sacrebleu.__version__}"
+    )

@@ -1,0 +1,161 @@
+"""A report as a small run would leave it: made-up figures, and text that tries to be more than text."""
+
+import math
+
+import pytest
+
+from kd.report.model import (
+    ChangedPair,
+    Curve,
+    CurvePoint,
+    Example,
+    FlowStep,
+    Histogram,
+    MetricScore,
+    Provenance,
+    ReportData,
+    Selection,
+    StageCost,
+    SystemKind,
+    SystemRow,
+    VerdictRoles,
+)
+
+BLEU = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+CHRF = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"
+SCRIPT = "<script>alert(1)</script>"
+
+
+def system(name: str, kind: SystemKind, bleu: float, p: float | None, chrf: float, **facts: object) -> SystemRow:
+    scores = [
+        MetricScore("BLEU", bleu, BLEU, (bleu - 1.31, bleu + 1.42), p),
+        MetricScore("chrF2", chrf, CHRF, (chrf - 1.1, chrf + 1.12), p),
+    ]
+    return SystemRow(name, kind, scores, **facts)  # type: ignore[arg-type]
+
+
+def curve(name: str, kind: SystemKind, top: float, updates: int) -> Curve:
+    points = [
+        CurvePoint(step, 3.1 + 6 * math.exp(-4 * step / updates), top * (1 - math.exp(-4 * step / updates)))
+        for step in range(updates // 8, updates + 1, updates // 8)
+    ]
+    return Curve(name, kind, points)
+
+
+TRAINED = {"training_updates": 3000, "training_seconds": 318.0}
+STUDENT = {"parameters": 2_310_144, "training_updates": 5000, "training_seconds": 521.0}
+SYSTEMS = [
+    system("teacher 1", SystemKind.teacher, 27.412, 0.002, 51.2, parameters=2_100_000, megabytes=8.6, **TRAINED),
+    system("teacher 2", SystemKind.teacher, 27.033, 0.004, 50.9, parameters=2_100_000, megabytes=8.6, **TRAINED),
+    system(
+        "teacher ensemble",
+        SystemKind.ensemble,
+        30.127,
+        0.000999,
+        53.0,
+        parameters=4_200_000,
+        megabytes=17.2,
+        sentences_per_second=38.4,
+        training_updates=3000,
+        training_seconds=640.0,
+    ),
+    system("student", SystemKind.student, 25.94, 0.013, 49.8, megabytes=9.4, sentences_per_second=92.0, **STUDENT),
+    system("control", SystemKind.control, 24.31, None, 48.4, megabytes=9.4, sentences_per_second=91.2, **STUDENT),
+    system(
+        "student float32",
+        SystemKind.export,
+        25.94,
+        0.013,
+        49.8,
+        exported_from="student",
+        parameters=2_310_144,
+        megabytes=9.3,
+        sentences_per_second=402.0,
+    ),
+    system(
+        "student int8",
+        SystemKind.export,
+        25.71,
+        0.021,
+        49.7,
+        exported_from="student",
+        parameters=2_310_144,
+        megabytes=2.6,
+        sentences_per_second=611.0,
+    ),
+]
+SOURCES = [
+    ("Failed to connect to {name}.", "Verbindung zu {name} fehlgeschlagen."),
+    ("The device is already configured.", "Das Gerät ist bereits konfiguriert."),
+    (SCRIPT, "<b>fett</b> & „Anführung“"),
+    ("Lines\u2028and\x00controls", "Zeilen und\u202eSteuerzeichen"),
+    ("Enter the password of your account at https://example.org/login.", "Gib das Passwort deines Kontos ein."),
+]
+
+
+@pytest.fixture
+def report() -> ReportData:
+    names = [row.name for row in SYSTEMS]
+    return ReportData(
+        title="Home Assistant, English to German",
+        date="2026-11-21",
+        systems=SYSTEMS,
+        verdict=VerdictRoles("student", "control", "teacher ensemble", "student int8"),
+        baseline="control",
+        test_set="1,000 held-out segments of Home Assistant",
+        speed_note="Speed: first 200 test segments, beam 4, one thread, median of 3.",
+        curves=[
+            curve("teacher 1", SystemKind.teacher, 27.8, 3000),
+            curve("teacher 2", SystemKind.teacher, 27.1, 3000),
+            curve("student", SystemKind.student, 26.2, 5000),
+            curve("control", SystemKind.control, 24.9, 5000),
+        ],
+        selections=[
+            Selection(
+                lists=14_812,
+                changed=6_517,
+                metric="bleu",
+                signature="nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.6.0",
+                mean_first=33.2,
+                mean_selected=39.4,
+                ranks=[8295, 3304, 1892, 1321],
+                gains=Histogram(
+                    [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100], [3001, 1650, 900, 410, 230, 140, 90, 51, 25, 20]
+                ),
+                examples=[
+                    ChangedPair(source, gold, f"Fehler: {gold}", gold, 2, 41.2, 100.00000000000004)
+                    for source, gold in SOURCES
+                ],
+            )
+        ],
+        examples=[
+            Example(source, gold, {name: "" if name.endswith("2") else f"{gold} ({name})" for name in names})
+            for source, gold in SOURCES
+        ],
+        flow=[
+            FlowStep("collect.en-de", 31_224, 31_224),
+            FlowStep(
+                "clean.en-de",
+                31_224,
+                17_310,
+                {"duplicate": 9_812, "copy": 2_405, "too long": 11, "length ratio": 1_686},
+            ),
+            FlowStep("split.en-de", 17_310, 15_310, {"dev": 1_000, "test": 1_000}),
+            FlowStep("select.en-de", 15_310, 15_310),
+        ],
+        costs=[
+            StageCost("collect.en-de", 6.2, 1, 2_310_000),
+            StageCost("teacher.en-de", 640.0, 2, 120_000_000),
+            StageCost("decode.en-de", 422.0, 2, 4_200_000),
+            StageCost("student.en-de", 521.0, 1, 61_000_000),
+            StageCost("control.en-de", 519.0, 1, 61_000_000),
+            StageCost("evaluate.en-de", 71.0),
+        ],
+        provenance=Provenance(
+            config="recipe: demo\nseed: 1\nselect:\n  metric: bleu\n  smoothing: exp\n  tokenizer: 13a\n",
+            versions={"kd": "0.1.0", "fairseq": "0.12.2", "sacrebleu": "2.6.0", "torch": "2.13.0"},
+            fingerprints={f"{row.name}/0": "3f9a" * 16 for row in SYSTEMS[:3]},
+            seeds={"recipe": 1, "bootstrap": 12345},
+            machine={"processor": "AMD EPYC, 2 cores", "memory": "8 GB", "threads per task": "1"},
+        ),
+    )

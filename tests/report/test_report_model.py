@@ -1,0 +1,73 @@
+"""The report's JSON, read back to the last bit."""
+
+import dataclasses
+import json
+
+import pytest
+
+from kd.report.model import CurvePoint, ReportData, SystemKind
+from kd.report.records import plain, record
+
+
+def test_json_gives_the_same_report_back(report: ReportData) -> None:
+    assert ReportData.from_dict(json.loads(report.to_json())) == report
+
+
+def test_numbers_are_unrounded_and_text_is_itself(report: ReportData) -> None:
+    values = json.loads(report.to_json())
+    assert values["systems"][0]["scores"][0]["value"] == 27.412
+    assert values["systems"][3]["kind"] == "student"
+    assert values["examples"][3]["source"] == "Lines\u2028and\x00controls"
+
+
+def test_empty_report_survives() -> None:
+    report = ReportData("title", "2026-11-21")
+    assert ReportData.from_dict(json.loads(report.to_json())) == report
+
+
+def test_what_is_no_number_becomes_null() -> None:
+    assert plain(CurvePoint(1, float("nan"), float("-inf"))) == {"update": 1, "dev_loss": None, "dev_bleu": None}
+
+
+def test_whole_floats_may_be_written_as_integers() -> None:
+    point = record(CurvePoint, {"update": 1, "dev_loss": 3}, "point")
+    assert (point, type(point.dev_loss)) == (CurvePoint(1, 3.0), float)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["format"], 0, "format 0"),
+        (["sistems"], [], "report has no sistems"),
+        (["title"], 3, r"report\.title is 3"),
+        (["systems", 0, "kind"], "tutor", r"report\.systems\[0\]\.kind is 'tutor'"),
+        (["systems", 0, "scores", 0, "interval"], [1.0], r"scores\[0\]\.interval is \[1\.0\]"),
+        (["selections", 0, "lists"], None, r"report\.selections\[0\]\.lists is None"),
+        (["selections", 0, "lists"], True, "is True"),
+        (["flow", 0], {"stage": "x"}, r"report\.flow\[0\]: .*entered"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(
+    report: ReportData, path: list, value: object, message: str
+) -> None:
+    values = json.loads(report.to_json())
+    place = values
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    with pytest.raises(ValueError, match=message):
+        ReportData.from_dict(values)
+
+
+def test_rows_are_found_by_name_and_pair(report: ReportData) -> None:
+    student = report.system("student")
+    assert student is not None and student.kind is SystemKind.student
+    assert report.system("student", "en-sv") is None
+    assert report.metrics() == ["BLEU", "chrF2"]
+
+
+def test_signatures_that_differ_are_all_stated(report: ReportData) -> None:
+    first = report.systems[0]
+    other = dataclasses.replace(first, scores=[dataclasses.replace(first.scores[0], signature="another")])
+    joined = dataclasses.replace(report, systems=[first, other]).signatures()["BLEU"]
+    assert joined == f"{first.scores[0].signature} / another"

@@ -1,0 +1,81 @@
+"""The whole chain on a tiny corpus: it learns, it repeats nothing, and what changes recomputes what follows and no more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Workplace
+
+pytestmark = pytest.mark.system
+
+
+def scores(place: Workplace) -> dict[str, float]:
+    """Test BLEU by system."""
+    report = json.loads((place.run / "report" / "all" / "report.json").read_text("utf-8"))
+    return {row["name"]: next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
+
+
+def test_the_student_has_learned(finished: Workplace) -> None:
+    bleu = scores(finished)
+    # An untrained model, and one that only learned the words but not their order, stay under 20 here.
+    assert bleu["student"] > 60
+    assert bleu["teacher ensemble"] > 60
+    assert {"teacher 1", "teacher 2", "teacher ensemble", "student", "control", "student int8"} <= set(bleu)
+
+
+def test_the_run_is_readable_with_ls(finished: Workplace) -> None:
+    assert (finished.run / "student.en-xx" / "all").resolve().is_relative_to(finished.store)
+    assert (finished.run / "logs" / "student.en-xx" / "all.log").is_file()
+    assert "<table" in (finished.run / "report" / "all" / "index.html").read_text("utf-8")
+
+
+def test_cleaning_counted_what_it_dropped(finished: Workplace) -> None:
+    manifest = json.loads((finished.run / "clean.en-xx" / "all" / "manifest.json").read_text("utf-8"))
+    assert manifest["dropped"]["empty"] == 1
+    assert manifest["dropped"]["ratio"] == 1
+    assert manifest["dropped"]["copy"] == 1
+    assert manifest["dropped"]["duplicate"] >= 40
+
+
+def test_a_second_run_does_nothing(finished: Workplace) -> None:
+    before = finished.published()
+    done = finished.kd("run")
+    assert "Nothing to do" in done.stderr
+    assert finished.published() == before
+
+
+def test_another_selection_recomputes_itself_and_what_follows(finished: Workplace) -> None:
+    before = finished.published()
+    finished.kd("run", "select.metric=chrf", f"run.dir={finished.folder}/runs/chrf")
+    new = set(finished.published()) - set(before)
+    stages = {name.split("/")[0].partition(".")[0] for name in new}
+    assert stages == {"select", "encode_selected", "student", "export", "translate", "speed", "evaluate", "report"}
+    # Of the systems translated, only those that come from the student are translated again.
+    translated = {name.split("/")[2] for name in new if name.startswith("translate")}
+    assert all(name.startswith("student") for name in translated)
+    assert finished.published().items() >= before.items()
+
+
+def test_stages_alone_need_their_inputs(finished: Workplace) -> None:
+    done = finished.kd("run", "stages=[select]", "split.dev=50", check=False)
+    assert done.returncode == 2
+    assert "decode.en-xx/" in done.stderr or "shard.en-xx/" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_shows_every_stage(finished: Workplace) -> None:
+    lines = finished.kd("status").stdout.split("\n")
+    states = [line.split()[2] for line in lines[2:] if line.strip()]
+    assert states
+    assert set(states) == {"done"}
+    stale = finished.kd("status", "decode.nbest=2").stdout
+    assert " stale " in stale
+
+
+def test_clean_keeps_what_a_run_reaches(finished: Workplace, tmp_path: Path) -> None:
+    before = finished.published()
+    done = finished.kd("clean")
+    assert "out of reach" in done.stdout or "could be removed" in done.stdout
+    assert finished.published() == before
