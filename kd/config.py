@@ -75,7 +75,8 @@ class CorpusConfig:
 class CleanConfig:
     """Which pairs are no training material; the first reason that applies is the one that is counted."""
 
-    max_words: int = MISSING  # whitespace-separated words, either side
+    min_words: int = MISSING  # whitespace-separated words of the source
+    max_words: int = MISSING  # of either side
     max_characters: int = MISSING  # either side
     max_ratio: float = MISSING  # longer side to shorter side, in characters
     ratio_slack: int = MISSING  # characters added to both sides before the ratio: short strings vary more
@@ -144,12 +145,21 @@ class ModelConfig:
     tie_embeddings: bool = True  # one matrix for source, target and output
 
 
+class Schedule(Enum):
+    """How the learning rate falls after its peak."""
+
+    inverse_sqrt = "inverse_sqrt"  # with the square root of updates (Vaswani et al., 2017, 5.3); can go on for ever
+    linear = "linear"  # to 0 at `decay_updates`; best for a length that is known beforehand
+
+
 @dataclass
 class OptimizerConfig:
     """Adam with warm-up."""
 
     learning_rate: float = MISSING  # at its peak
     warmup_updates: int = MISSING
+    schedule: Schedule = Schedule.inverse_sqrt
+    decay_updates: int = 0  # of `linear`: where the rate reaches 0; a longer training is then another training
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-8
     weight_decay: float = 0.0

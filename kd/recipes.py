@@ -183,7 +183,11 @@ def plan(config: DictConfig, frozen_files: Mapping[str, str] | None = None) -> P
     def hash_file(path: Path) -> str:
         if frozen_files is not None and str(path) in frozen_files:
             return frozen_files[str(path)]
-        return hashes(path)
+        try:
+            return hashes(path)
+        except UserError as error:
+            mend = "Correct its path in corpus.sources, or corpus.root, the folder that relative paths start from."
+            raise UserError(error.what, mend) from None
 
     try:
         entries = {str(name): _entry(config, str(name)) for name in config.chain}
@@ -217,6 +221,10 @@ def _entry(config: DictConfig, name: str) -> Entry:
     settings = node.settings
     if not isinstance(settings, DictConfig):
         raise UserError(f"{where} is {_describe(settings)}.", f"It must be a mapping with the settings of {node.kind}.")
+    missing = sorted(OmegaConf.missing_keys(settings)) if settings else []
+    if missing:
+        keys = ", ".join(f"{where}.{key}" for key in missing)
+        raise UserError(f"A setting has no value: {keys}.", "Give it one on the command line or in the recipe.")
     try:
         # Resolved first: its references are to keys of the recipe, not of the settings alone.
         plain = OmegaConf.to_container(settings, resolve=True, enum_to_str=True) if settings else {}

@@ -19,7 +19,7 @@ from kd.errors import UserError
 from kd.launch.environment import THREADS
 from kd.launch.local import Failure, Interrupted, LocalLauncher, exit_status
 from kd.pipeline import lease, progress
-from kd.pipeline.execute import execute, failure_message
+from kd.pipeline.execute import disk_fault, execute, failure_message
 from kd.pipeline.plan import Plan, Stage, Task, unknown
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store, folder_bytes
@@ -30,12 +30,16 @@ def run(request: Request) -> int:
     """Runs what is missing of a recipe; returns the exit status."""
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
+    _check_launcher(config)
     ensure_writable(store.root, "store.dir")
     ensure_writable(folder.folder, "run.dir")
     plan = recipes.plan(config)
     tasks = _chosen(plan, request, store, folder)
-    frozen = folder.freeze(recipes.resolve(config), plan)
-    folder.show(plan, store, frozen)
+    try:
+        frozen = folder.freeze(recipes.resolve(config), plan)
+        folder.show(plan, store, frozen)
+    except OSError as error:
+        raise disk_fault(error, folder.folder) or error from None
     console = Console(stderr=True, highlight=False)
     todo = [task for task in tasks if not store.place(task).is_published()]
     if not todo:
@@ -159,12 +163,15 @@ def _run_with(frozen: str) -> Path:
     return found[0]
 
 
-def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> LocalLauncher:
+def _check_launcher(config: DictConfig) -> None:
     if config.launcher.kind != "local":
         raise unknown("launcher (named by launcher.kind)", str(config.launcher.kind), ["local"])
     for key in ("processes", "threads"):
         if config.launcher[key] < 1:
             raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
+
+
+def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> LocalLauncher:
     return LocalLauncher(
         folder,
         store,

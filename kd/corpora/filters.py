@@ -33,6 +33,19 @@ class Empty:
         return not (pair.source.strip() and pair.target.strip())
 
 
+class Short:
+    """A source of too few words: labels and single words, where a recipe wants sentences alone."""
+
+    name = "short"
+
+    def __init__(self, least: int) -> None:
+        self.least = least  # separated by whitespace
+
+    def reject(self, pair: Pair) -> bool:
+        """Whether the source is too short."""
+        return len(pair.source.split()) < self.least
+
+
 class Words:
     """A side of too many words. Moses' clean-corpus-n.perl is used with 80 to 100, fairseq's recipes have 250."""
 
@@ -111,7 +124,12 @@ class Duplicate:
 
 def filters(config: CleanConfig) -> dict[str, Filter]:
     """The filters of a recipe by name, in the order in which they are asked; the one with a memory comes last."""
-    chosen: list[Filter] = [Empty(), Words(config.max_words), Characters(config.max_characters)]
+    chosen: list[Filter] = [
+        Empty(),
+        Short(config.min_words),
+        Words(config.max_words),
+        Characters(config.max_characters),
+    ]
     chosen.append(Ratio(config.max_ratio, config.ratio_slack))
     if config.drop_copies:
         chosen.append(Copy())

@@ -134,7 +134,7 @@ class Translator:
         }
 
     def translate(self, sources: Sequence[str], batch_tokens: int = 2000) -> list[str]:
-        """The best translation of each source, in the order given; `batch_tokens` is source pieces a batch, with padding."""
+        """The best translation of each source, in the order given; `batch_tokens` is source pieces a batch."""
         pieces = self._pieces.encode(list(sources), out_type=str)
         wanted = [number for number, source in enumerate(sources) if pieces[number] and source.strip()]
         found = self._model.translate_batch(

@@ -66,7 +66,7 @@ def train(sentences: Iterable[str], out: Path, config: VocabularyConfig, placeho
             num_threads=_THREADS,
             minloglevel=2,
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise _explained(str(error), config, count.sentences) from error
     (out / MODEL).write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())

@@ -33,7 +33,7 @@ POLL_SECONDS = 0.1
 OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away
 RETRIES = 2  # of a task that ended as something that may pass
 LOG_HEAD = "---"  # begins the line that each attempt's part of a log begins with
-TERMINATE_SECONDS = 20.0  # what a task gets to write a checkpoint before it is killed
+TERMINATE_SECONDS = 60.0  # to write a checkpoint before it is killed: more than a task gives its own workers
 
 
 @dataclass(frozen=True)

@@ -210,19 +210,21 @@ def disk_fault(error: BaseException, folder: Path) -> UserError | None:
 
 
 def _record_failure(place: Place, error: BaseException) -> None:
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        attempts = json.loads(place.attempts.read_text("utf-8"))
+        attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
+        write_json(place.attempts, attempts)
+    if isinstance(error, TransientError | KeyboardInterrupt):
+        return  # no failure: the work is left off, and goes on
     record = {
         "message": str(error) or type(error).__name__,
         "kind": type(error).__name__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    if not isinstance(error, UserError | TransientError | IncompleteArtifact | KeyboardInterrupt):
+    if not isinstance(error, UserError | IncompleteArtifact):
         record["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # on a full disk the sentence on standard error has to do
         write_json(place.failure, record)
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        attempts = json.loads(place.attempts.read_text("utf-8"))
-        attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
-        write_json(place.attempts, attempts)
 
 
 def failure_message(place: Place) -> str | None:

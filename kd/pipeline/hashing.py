@@ -27,7 +27,7 @@ class FileHashes:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._known: dict[str, list[object]] = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError):
             self._known.update(json.loads(cache.read_text("utf-8")))
 
     def __call__(self, path: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import TrainConfig
+from kd.config import Schedule, TrainConfig
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.batching import BatchPlan
 from kd.engines.fairseq.flags import TrainSpec
@@ -46,6 +46,12 @@ class Train(Kind[TrainConfig]):
             raise UserError(
                 f"{checkpoint.average} checkpoints shall be averaged and {checkpoint.keep} kept.",
                 "Raise checkpoint.keep or lower checkpoint.average.",
+            )
+        optimizer = config.optimizer
+        if optimizer.schedule is Schedule.linear and optimizer.decay_updates <= optimizer.warmup_updates:
+            raise UserError(
+                f"optimizer.decay_updates is {optimizer.decay_updates}: the rate would be 0 within its warm-up.",
+                "Set it to the number of updates of the training.",
             )
         for name, value in {
             "members": config.members,

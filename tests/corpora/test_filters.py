@@ -15,6 +15,7 @@ from kd.corpora.ids import Pair
 def config(**changes: Any) -> CleanConfig:
     return CleanConfig(
         **{
+            "min_words": 1,
             "max_words": 3,
             "max_characters": 20,
             "max_ratio": 2.0,
@@ -51,11 +52,19 @@ def test_a_filter_rejects_at_its_threshold(source: str, target: str, reason: str
     assert kept == ([] if reason else [Pair(1, source, target)])
 
 
+def test_short_sources_go_where_a_recipe_wants_sentences() -> None:
+    pairs = [Pair(1, "a b", "c"), Pair(2, "a", "b c")]
+    counts: Counter[str] = Counter()
+    assert list(clean(pairs, config(min_words=2), counts)) == pairs[:1]
+    assert counts["short"] == 1
+
+
 def test_the_order_is_stated_and_every_filter_reports() -> None:
     counts: Counter[str] = Counter()
     assert list(clean([], config(), counts)) == []
-    assert list(filters(config())) == list(counts) == ["empty", "words", "characters", "ratio", "copy", "duplicate"]
-    assert list(filters(config(drop_copies=False, drop_duplicates=False))) == ["empty", "words", "characters", "ratio"]
+    always = ["empty", "short", "words", "characters", "ratio"]
+    assert list(filters(config())) == list(counts) == [*always, "copy", "duplicate"]
+    assert list(filters(config(drop_copies=False, drop_duplicates=False))) == always
 
 
 def test_the_first_of_equal_pairs_stays() -> None:

@@ -23,7 +23,8 @@ from kd.engines.fairseq.average import average
 from kd.engines.fairseq.binary import IndexedReader, IndexedWriter
 from kd.engines.fairseq.flags import TrainSpec
 
-# What is learnt: German number words become English ones, in reverse order. A model that cannot look at its input scores about 0.
+# What is learnt: German number words become English ones, in reverse order. A model that cannot look at its input
+# scores about 0.
 WORDS = {
     "null": "zero",
     "eins": "one",

@@ -47,10 +47,10 @@ def test_two_devices_make_half_the_passes() -> None:
 
 
 def test_a_sample_gives_nearly_the_plan_of_the_whole() -> None:
-    source, target = lengths(3 * batching.SAMPLE, 2)
-    sampled = batching.plan(source, target, target_tokens=20_000, max_tokens=4000)
+    source, target = lengths(200_000, 2)
+    sampled = batching.plan(source, target, target_tokens=20_000, max_tokens=4000, sample=100_000)
     whole = batching.passes(np.maximum(source, target)[np.lexsort((target, source))].tolist(), sampled.max_tokens)
-    assert sampled.target_tokens == pytest.approx(target.sum() / whole * sampled.update_freq, rel=0.01)
+    assert sampled.target_tokens == pytest.approx(target.sum() / whole * sampled.update_freq, rel=0.02)
 
 
 def test_a_wish_below_the_longest_sentence_is_said_to_be_missed() -> None:

@@ -43,8 +43,10 @@ def dictionary(folder: Path, size: int) -> Path:
 
 
 # Counted by hand for 12+1 layers, width 512, feed-forward 2048, 32,000 pieces, one embedding matrix, pre-norm:
-#   attention 4 * (512 * 512 + 512) = 1,050,624; feed-forward 512 * 2048 + 2048 + 2048 * 512 + 512 = 2,099,712; norm 1,024
-#   encoder layer 1,050,624 + 2,099,712 + 2 * 1,024 = 3,152,384; decoder layer 2 * 1,050,624 + 2,099,712 + 3 * 1,024 = 4,204,032
+#   attention 4 * (512 * 512 + 512) = 1,050,624
+#   feed-forward 512 * 2048 + 2048 + 2048 * 512 + 512 = 2,099,712; normalisation 2 * 512 = 1,024
+#   encoder layer 1,050,624 + 2,099,712 + 2 * 1,024 = 3,152,384
+#   decoder layer 2 * 1,050,624 + 2,099,712 + 3 * 1,024 = 4,204,032
 #   12 * 3,152,384 + 4,204,032 + 32,000 * 512 + 2 * 1,024 (final norms) = 58,418,688, the talk's "about 58 M"
 DEEP_SHALLOW = 58_418_688
 

@@ -43,7 +43,7 @@ NASTY = [
 
 def config(**changes: object) -> VocabularyConfig:
     values = {
-        "size": 420,
+        "size": 316,
         "model": "unigram",
         "character_coverage": 1.0,
         "normalization": "identity",
@@ -78,7 +78,7 @@ def test_a_placeholder_is_one_piece(pieces: vocabulary.Vocabulary) -> None:
 
 
 def test_the_size_counts_everything(pieces: vocabulary.Vocabulary) -> None:
-    assert pieces.size == 420
+    assert pieces.size == 316
 
 
 def test_ids_are_those_that_fairseq_reads_from_dict_txt(pieces: vocabulary.Vocabulary) -> None:
@@ -95,7 +95,9 @@ def test_ids_are_those_that_fairseq_reads_from_dict_txt(pieces: vocabulary.Vocab
     assert (dictionary.bos(), dictionary.pad(), dictionary.eos(), dictionary.unk()) == (0, 1, 2, 3)
 
 
-def test_a_vocabulary_numbered_otherwise_is_read_by_its_dictionary(pieces: vocabulary.Vocabulary, tmp_path: Path) -> None:
+def test_a_vocabulary_numbered_otherwise_is_read_by_its_dictionary(
+    pieces: vocabulary.Vocabulary, tmp_path: Path
+) -> None:
     for name in ("vocabulary.model", "dict.txt"):
         (tmp_path / name).write_bytes((pieces.folder / name).read_bytes())
     lines = (tmp_path / "dict.txt").read_text("utf-8").split("\n")[:-1]
@@ -139,8 +141,8 @@ def test_impossible_wishes_are_explained(
 
 
 def test_the_sample_is_the_beginning(tmp_path: Path) -> None:
-    vocabulary.train(SENTENCES, tmp_path / "a", config(sample=800, size=340), [])
-    vocabulary.train(SENTENCES[:800], tmp_path / "b", config(size=340), [])
+    vocabulary.train(SENTENCES, tmp_path / "a", config(sample=800, size=305), [])
+    vocabulary.train(SENTENCES[:800], tmp_path / "b", config(size=305), [])
     assert (tmp_path / "a" / "vocabulary.model").read_bytes() == (tmp_path / "b" / "vocabulary.model").read_bytes()
 
 

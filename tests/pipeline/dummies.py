@@ -122,7 +122,7 @@ def entry(
 
 def plan(*entries: Entry, axes: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
     """The plan of a chain that reads no raw files."""
-    return build({item.name: item for item in entries}, PAIRS if axes is None else axes, lambda path: str(path))
+    return build({item.name: item for item in entries}, PAIRS if axes is None else axes, str)
 
 
 def only(kind: str = "write", **config: Any) -> Task:

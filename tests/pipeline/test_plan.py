@@ -11,8 +11,7 @@ import pytest
 from kd.errors import UserError
 from kd.pipeline.contract import Draft
 from kd.pipeline.plan import Entry, Plan, Stage, build
-
-from .dummies import KINDS, PAIRS, Write, entry, plan
+from tests.pipeline.dummies import KINDS, PAIRS, Write, entry, plan
 
 
 def reads(plan_: Plan, stage: str) -> set[str]:
@@ -45,9 +44,7 @@ def test_every_value_where_the_reader_does_not_run_over_it_and_one_stage_for_all
 
 def test_another_axis_means_all_values() -> None:
     axes = {**PAIRS, "groups": {"nordic": {}}}
-    chain = plan(
-        entry("clean", over="pairs"), entry("mix", inputs={"many": {"c": "clean"}}, over="groups"), axes=axes
-    )
+    chain = plan(entry("clean", over="pairs"), entry("mix", inputs={"many": {"c": "clean"}}, over="groups"), axes=axes)
     assert reads(chain, "mix.nordic") == {"clean.da-en/worker-0", "clean.nl-en/worker-0"}
 
 
@@ -63,8 +60,11 @@ def test_several_stages_in_a_role_of_one_are_refused() -> None:
 
 def test_the_order_of_stages_is_one_in_which_they_can_run() -> None:
     chain = plan(
-        entry("c", inputs={"one": {"x": "b"}}), entry("b", inputs={"one": {"x": "a"}}), entry("d", after=("c",)), entry("a")
-    )  # fmt: skip
+        entry("c", inputs={"one": {"x": "b"}}),
+        entry("b", inputs={"one": {"x": "a"}}),
+        entry("d", after=("c",)),
+        entry("a"),
+    )
     order = [stage.name for stage in chain.stages]
     assert order.index("a") < order.index("b") < order.index("c") < order.index("d")
     assert [stage.name for stage in chain.needed_for(chain.find("b"))] == ["a", "b"]
@@ -132,7 +132,7 @@ def test_finding_tasks_by_name() -> None:
     chain = plan(entry("a", over="pairs"), entry("b"))
     assert [stage.name for stage in chain.find("a")] == ["a.da-en", "a.nl-en"]
     assert chain.task("b", "worker-0").full_name == "b/worker-0"
-    with pytest.raises(UserError, match="Did you mean a.nl-en"):
+    with pytest.raises(UserError, match=r"Did you mean a\.nl-en"):
         chain.find("a.nl-n")
     with pytest.raises(UserError, match="Did you mean worker-0"):
         chain.task("b", "worker-9")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Workplace
+from runs_of_tiny import Workplace
 
 pytestmark = pytest.mark.system
 
@@ -26,8 +26,8 @@ def test_the_student_has_learned(finished: Workplace) -> None:
 
 
 def test_the_run_is_readable_with_ls(finished: Workplace) -> None:
-    assert (finished.run / "student.en-xx" / "all").resolve().is_relative_to(finished.store)
-    assert (finished.run / "logs" / "student.en-xx" / "all.log").is_file()
+    assert (finished.run / "student.en-xx" / "member-1").resolve().is_relative_to(finished.store)
+    assert (finished.run / "logs" / "student.en-xx" / "member-1.log").is_file()
     assert "<table" in (finished.run / "report" / "all" / "index.html").read_text("utf-8")
 
 

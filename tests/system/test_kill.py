@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Workplace, new_workplace
+from runs_of_tiny import Workplace, new_workplace
 
 from kd.pipeline.hashing import sha256
 

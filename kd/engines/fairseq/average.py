@@ -54,7 +54,7 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no checkpoint {path}.", "Check the path.") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{path} cannot be read as a checkpoint: {reason}", "Use one that fairseq or kd wrote."

@@ -120,8 +120,10 @@ def _drop_duplicate_encoder_weights() -> None:
 def _initialise_position_buffers() -> None:
     """The buffer `_float_tensor` of sinusoidal positions is uninitialised memory: equal trainings would not hash equal.
 
-    Only its type and device are ever used. It becomes zero.
+    fairseq leaves it so when a model is built, and puts fresh memory into every state that it loads. Only its type and
+    device are ever used. It becomes zero, both times.
     """
+    import torch
     from fairseq.modules import SinusoidalPositionalEmbedding as Positions
 
     build = Positions.__init__
@@ -130,7 +132,12 @@ def _initialise_position_buffers() -> None:
         build(self, *args, **kwargs)
         self._float_tensor.zero_()
 
+    def _load_from_state_dict(self: Any, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        torch.nn.Module._load_from_state_dict(self, state, prefix, *args)
+        self._float_tensor.zero_()
+
     Positions.__init__ = __init__
+    Positions._load_from_state_dict = _load_from_state_dict
 
 
 def _let_ddp_run_on_cpu() -> None:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd.config import ModelConfig, OptimizerConfig, Precision, TrainConfig
+from kd.config import ModelConfig, OptimizerConfig, Precision, Schedule, TrainConfig
 
 _NEVER = str(10**9)  # updates or epochs: longer than any training
 
@@ -77,14 +77,21 @@ def model_arguments(model: ModelConfig) -> list[str]:
 
 
 def _optimizer(optimizer: OptimizerConfig) -> list[str]:
-    """Adam, warmed up from 1e-7, then falling with the inverse square root of updates (Vaswani et al., 2017, 5.3)."""
+    """Adam and its learning rate, warmed up from 0 or nearly so, then falling by the schedule asked for."""
     first, second = optimizer.betas
     return [
         *("--optimizer", "adam", "--adam-betas", f"({first}, {second})", "--adam-eps", str(optimizer.epsilon)),
         *("--weight-decay", str(optimizer.weight_decay), "--clip-norm", str(optimizer.clip_norm)),
-        *("--lr", str(optimizer.learning_rate), "--lr-scheduler", "inverse_sqrt"),
-        *("--warmup-updates", str(optimizer.warmup_updates), "--warmup-init-lr", "1e-07"),
+        *("--lr", str(optimizer.learning_rate), "--warmup-updates", str(optimizer.warmup_updates)),
+        *_schedule(optimizer),
     ]
+
+
+def _schedule(optimizer: OptimizerConfig) -> list[str]:
+    if optimizer.schedule is Schedule.linear:
+        end = str(optimizer.decay_updates)
+        return ["--lr-scheduler", "polynomial_decay", "--power", "1", "--total-num-update", end]
+    return ["--lr-scheduler", "inverse_sqrt", "--warmup-init-lr", "1e-07"]
 
 
 def _checkpoints(spec: TrainSpec, save_dir: Path) -> list[str]:

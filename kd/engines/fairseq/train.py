@@ -21,6 +21,7 @@ from kd.engines.fairseq import checkpoints
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
+STOPPED = "stopped by a signal at update %d"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 logger = logging.getLogger("kd.train")
@@ -54,7 +55,7 @@ def _train(spec: dict[str, Any]) -> None:
     from fairseq.distributed import utils as distributed
     from fairseq.trainer import Trainer
 
-    fairseq_train = importlib.import_module("fairseq_cli.train")
+    fairseq_train: Any = importlib.import_module("fairseq_cli.train")
     _check_device(spec, torch)
     arguments = options.parse_args_and_arch(options.get_training_parser(), input_args=spec["flags"])
     cfg = convert_namespace_to_omegaconf(arguments)
@@ -118,7 +119,8 @@ def _stopping_on_signals(validate_and_save: Any, save: Any) -> Any:
         should_stop = result[1]
         if _any_rank(bool(asked), trainer) and not should_stop:
             save(cfg.checkpoint, trainer, epoch_itr, None)
-            logger.info("stopped by a signal at update %d", trainer.get_num_updates())
+            _wait_for_ranks(trainer)  # torchrun ends the others as soon as the first one leaves
+            logger.info(STOPPED, trainer.get_num_updates())
             logging.shutdown()
             os._exit(EXIT_TRANSIENT)  # without waiting for what other threads and ranks still do
         return result
@@ -135,6 +137,13 @@ def _any_rank(asked: bool, trainer: Any) -> bool:
     flag = torch.tensor([int(asked)], device=trainer.device)
     torch.distributed.all_reduce(flag)
     return bool(flag.item())
+
+
+def _wait_for_ranks(trainer: Any) -> None:
+    if trainer.data_parallel_world_size > 1:
+        import torch
+
+        torch.distributed.barrier()
 
 
 def _fail_on_out_of_memory(trainer: Any) -> None:

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
-from kd.engines.fairseq.train import USER_ERROR, die_with_parent
+from kd.engines.fairseq.train import STOPPED, USER_ERROR, die_with_parent
 from kd.errors import EXIT_TRANSIENT, TransientError, UserError
 from kd.pipeline.atomic import write_json, write_text
 
@@ -255,7 +255,8 @@ def _run(
         status = process.wait()
     if status == 0:
         return
-    if status == EXIT_TRANSIENT:
+    stopped = STOPPED.removesuffix("%d")  # torchrun passes on no status of its workers
+    if status == EXIT_TRANSIENT or any(stopped in line for line in last):
         raise TransientError("A signal stopped the training; it saved a checkpoint first and goes on from there.")
     known = advice("\n".join(last))
     if known is not None:

@@ -1,0 +1,64 @@
+"""Export to CTranslate2: the output of the float32 model is fairseq's, and the folder is all that is needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kd.engines.ctranslate2 import Languages, Translator, export
+from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.errors import UserError
+
+LANGUAGES = Languages(("de",), ("en",))
+
+
+@pytest.fixture(scope="module")
+def exported(trained, task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    export(trained.folder, task.vocabulary_folder, folder / "made", "float32", languages=LANGUAGES, fingerprint="abc")
+    shutil.move(folder / "made", folder / "moved")  # it must not know where it was made
+    return folder / "moved"
+
+
+def test_float32_output_is_that_of_fairseq(exported: Path, trained, task) -> None:
+    sources = [source for source, _ in task.train[:100] + task.dev]
+    translator = EnsembleTranslator([trained.folder], task.vocabulary, beam=4, max_pieces=60, score_members=False)
+    expected = [hypotheses[0] for hypotheses in translator.translate(sources)]
+    actual = Translator(exported, beam=4, max_pieces=60).translate(sources, batch_tokens=200)
+    assert all(len(hypothesis.pieces) < 60 for hypothesis in expected)  # no length cap was hit
+    assert sum(one.text == other for one, other in zip(expected, actual, strict=True)) >= 198
+
+
+def test_blank_lines_stay_in_place(exported: Path, task) -> None:
+    translator = Translator(exported, threads=2)
+    source = task.dev[0][0]
+    [one] = translator.translate([source])
+    assert one
+    assert translator.translate(["", source, " ", source]) == ["", one, "", one]
+    assert translator.translate([]) == []
+
+
+def test_the_folder_says_what_it_is(exported: Path) -> None:
+    description = json.loads((exported / "model.json").read_text("utf-8"))
+    assert description["source_languages"] == ["de"]
+    assert description["target_languages"] == ["en"]
+    assert (description["compute_type"], description["fingerprint"]) == ("float32", "abc")
+
+
+def test_int8_is_smaller_and_translates(exported: Path, trained, task, tmp_path: Path) -> None:
+    export(trained.folder, task.vocabulary_folder, tmp_path, "int8", languages=LANGUAGES)
+    assert (tmp_path / "model" / "model.bin").stat().st_size < (exported / "model" / "model.bin").stat().st_size / 2
+    output = Translator(tmp_path, max_pieces=60).translate([source for source, _ in task.dev])
+    assert sum(text == target for text, (_, target) in zip(output, task.dev, strict=True)) > 40
+
+
+def test_mistakes_are_explained(trained, task, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'int7' is no type"):
+        export(trained.folder, task.vocabulary_folder, tmp_path / "x", "int7", languages=LANGUAGES)
+    with pytest.raises(UserError, match="There is no"):
+        export(tmp_path, task.vocabulary_folder, tmp_path / "x", "int8", languages=LANGUAGES)
+    with pytest.raises(UserError, match="is no exported model"):
+        Translator(tmp_path)

@@ -1,0 +1,281 @@
+"""Training: it learns, resumes bit-exactly whatever kills it, goes on from shorter trainings, and says why it died."""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kd.engines.fairseq import checkpoints, training
+from kd.engines.fairseq.average import load
+from kd.engines.fairseq.flags import TrainSpec, arguments, readable
+from kd.engines.fairseq.training import TrainingProgress, read_metrics
+from kd.errors import TransientError, UserError
+
+END = 40  # updates of the short trainings below
+
+
+@pytest.fixture(scope="module")
+def short(spec: TrainSpec) -> TrainSpec:
+    """A short training with accumulation, a checkpoint each 10 updates and each update logged."""
+    config = replace(
+        spec.config,
+        checkpoint=replace(spec.config.checkpoint, every=10, keep=10),
+        max_update=END,
+        validate_bleu=False,
+        log_every=1,
+    )
+    return replace(spec, config=config, update_freq=2)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(short: TrainSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the short training, run in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    training.train(short, folder)
+    return folder
+
+
+def tensors(value: object, name: str = "") -> dict[str, object]:
+    """All tensors inside nested dicts and lists, by path."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found: dict[str, object] = {}
+    for key, inner in items:
+        found |= tensors(inner, f"{name}/{key}")
+    return found
+
+
+def assert_equal_states(first: Path, second: Path) -> None:
+    """Every weight and every tensor of the optimiser is the same, to the last bit."""
+    import torch
+
+    one, two = (load(folder / "checkpoints" / "checkpoint_last.pt") for folder in (first, second))
+    for part in ("model", "last_optimizer_state"):
+        ours, theirs = tensors(one[part]), tensors(two[part])
+        assert len(ours) > 30
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    assert one["extra_state"]["train_iterator"] == two["extra_state"]["train_iterator"]
+
+
+def train_lines(folder: Path) -> list[dict]:
+    return [entry for entry in read_metrics(folder / "metrics.jsonl") if entry["split"] == "train"]
+
+
+def without_time(entries: list[dict]) -> list[dict]:
+    return [{key: entry[key] for key in entry if key not in ("seconds", "tokens_per_second")} for entry in entries]
+
+
+# --- learning ------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_the_task(trained) -> None:
+    entries = list(read_metrics(trained.folder / "metrics.jsonl"))
+    dev = [entry for entry in entries if entry["split"] == "dev"]
+    assert [entry["update"] for entry in dev] == [100, 200, 300, 400]
+    assert dev[-1]["bleu"] > 50  # an untrained model has less than 1
+    assert dev[-1]["loss"] < dev[0]["loss"]
+    assert [entry["update"] for entry in entries if entry["split"] == "train"] == list(range(10, 401, 10))
+    lines = train_lines(trained.folder)
+    assert all(entry[name] > 0 for entry in lines for name in ("tokens_per_second", "lr", "gnorm"))
+
+
+def test_it_tells_how_far_it_is(trained) -> None:
+    updates = [moment.update for moment in trained.progress]
+    assert updates == sorted(updates)
+    assert (updates[0], updates[-1]) == (0, 400)
+    assert all(moment.max_update == 400 for moment in trained.progress)
+    assert trained.progress[-1].dev_bleu > 50
+    assert trained.progress[-1].seconds_left == 0
+    assert trained.progress[5].seconds_left > 0
+
+
+def test_flags_are_stock_and_readable(trained, spec: TrainSpec) -> None:
+    text = (trained.folder / "train.flags").read_text("utf-8")
+    assert text == readable(arguments(spec, trained.folder / "checkpoints"))
+    lines = text.split("\n")
+    assert "--encoder-layers 2" in lines
+    assert "--share-all-embeddings" in lines
+    assert "--max-update 400" in lines
+
+
+# --- going on ------------------------------------------------------------------------------------------------------
+
+
+def run_and_kill(spec: TrainSpec, folder: Path, update: int, number: signal.Signals) -> None:
+    """Trains in another process, sends it a signal once `update` is logged, and waits until nobody writes any more."""
+    (folder / "spec.pickle").write_bytes(pickle.dumps(spec))
+    program = (
+        "import pickle, pathlib, sys; from kd.engines.fairseq import training\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "training.train(pickle.loads((folder / 'spec.pickle').read_bytes()), folder)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(folder)])
+    try:
+        deadline = time.monotonic() + 120
+        while not [line for line in train_lines(folder) if line["update"] >= update]:
+            assert parent.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        [child] = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        parent.send_signal(number)
+        parent.wait()
+        while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            assert time.monotonic() < deadline, "the training outlived the process that asked for it"
+            time.sleep(0.01)
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+ANY_MOMENT = random.SystemRandom().randrange(1, END - 15)
+
+
+@pytest.mark.parametrize(
+    ("update", "number"), [(ANY_MOMENT, signal.SIGKILL), (25, signal.SIGTERM)], ids=["SIGKILL", "SIGTERM"]
+)
+def test_a_killed_training_resumes_bit_exactly(
+    short: TrainSpec, uninterrupted: Path, tmp_path: Path, update: int, number: signal.Signals
+) -> None:
+    run_and_kill(short, tmp_path, update, number)
+    result = training.train(short, tmp_path)
+    assert update // 10 * 10 <= result.resumed_from < END
+    assert result.updates == END
+    assert_equal_states(uninterrupted, tmp_path)
+    assert without_time(train_lines(tmp_path)) == without_time(train_lines(uninterrupted))
+
+
+def test_an_interrupted_training_saves_what_it_did(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:
+    def interrupt(moment: TrainingProgress) -> None:
+        if moment.update >= 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(short, tmp_path, interrupt)
+    saved = checkpoints.numbered(tmp_path / "checkpoints")[0].updates
+    assert saved >= 15
+    assert saved % 10 != 0 or saved > 20  # at the update it was at, not at the next regular one
+    result = training.train(short, tmp_path)
+    assert result.resumed_from == saved
+    assert_equal_states(uninterrupted, tmp_path)
+    regular = [each.name for each in result.checkpoints]
+    assert regular == [each.path.name for each in checkpoints.regular(uninterrupted / "checkpoints", 10, END)]
+
+
+def test_a_cut_checkpoint_is_not_resumed_from(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:
+    training.continue_from(uninterrupted, tmp_path, END)
+    newest = checkpoints.numbered(tmp_path / "checkpoints")[0].path
+    whole = newest.read_bytes()
+    newest.unlink()
+    newest.write_bytes(whole[: len(whole) // 2])
+    result = training.train(short, tmp_path)
+    assert result.resumed_from == 30
+    assert newest.name in result.notes[0]
+    assert "went on from update 30" in result.notes[0]
+    assert newest.with_name(newest.name + ".unreadable").is_file()
+    assert_equal_states(uninterrupted, tmp_path)
+
+
+def test_a_longer_training_continues_a_shorter_one(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:
+    shorter = replace(short, config=replace(short.config, max_update=15))
+    training.train(shorter, tmp_path / "short")
+    assert training.continue_from(tmp_path / "short", tmp_path / "long", END) == 15
+    result = training.train(short, tmp_path / "long")
+    assert (result.resumed_from, result.updates) == (15, END)
+    assert_equal_states(uninterrupted, tmp_path / "long")
+    assert without_time(train_lines(tmp_path / "long")) == without_time(train_lines(uninterrupted))
+
+
+def test_a_finished_training_does_nothing(
+    short: TrainSpec, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_run", lambda *_: pytest.fail("a process was started"))
+    result = training.train(short, uninterrupted)
+    assert (result.resumed_from, result.updates) == (END, END)
+
+
+def test_two_processes_learn_what_one_learns(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:
+    # Two passes an update: of one process after the other there, of two side by side here, which order them otherwise.
+    config = replace(short.config, max_update=10)
+    training.train(replace(short, config=config, world_size=2, update_freq=1), tmp_path)
+    for ours, theirs in zip(train_lines(tmp_path), train_lines(uninterrupted)[:10], strict=True):
+        assert ours["target_tokens"] == theirs["target_tokens"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.01)  # dropout masks differ, the data do not
+
+
+# --- checkpoints on disk -------------------------------------------------------------------------------------------
+
+
+def test_old_checkpoints_go_and_irregular_ones_before_them(tmp_path: Path) -> None:
+    for epoch, updates in ((1, 20), (1, 33), (2, 40), (2, 60), (3, 71)):
+        (tmp_path / checkpoints.name(epoch, updates)).touch()
+    checkpoints.prune(tmp_path, every=20, keep=2)
+    assert [each.updates for each in checkpoints.numbered(tmp_path)] == [71, 60, 40]
+
+
+def test_the_last_checkpoint_is_another_name_of_the_newest(uninterrupted: Path) -> None:
+    folder = uninterrupted / "checkpoints"
+    assert (folder / "checkpoint_last.pt").samefile(checkpoints.numbered(folder)[0].path)
+    assert [each.updates for each in checkpoints.numbered(folder)] == [40, 30, 20, 10]
+
+
+# --- dying ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_dies_shows_its_last_lines(short: TrainSpec, tmp_path: Path) -> None:
+    broken = replace(short, data=(tmp_path / "nothing",))
+    with pytest.raises(training.TrainingFailed) as caught:
+        training.train(broken, tmp_path / "out")
+    assert str(tmp_path / "out" / "train.log") in str(caught.value)
+    assert "FileNotFoundError" in str(caught.value)
+
+
+def test_a_missing_gpu_is_one_sentence(short: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UserError, match="No CUDA device"):
+        training.train(replace(short, device="cuda"), tmp_path)
+
+
+def last_words(line: str, status: int = 1) -> list[str]:
+    """A process that writes a line and dies."""
+    return [sys.executable, "-c", f"import sys; print({line!r}); sys.exit({status})"]
+
+
+def test_known_deaths_are_named(short: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(line: str, status: int = 1) -> None:
+        monkeypatch.setattr(training, "_command", lambda *_: last_words(line, status))
+        training.train(short, tmp_path)
+
+    with pytest.raises(OSError) as full:
+        dying("OSError: [Errno 28] No space left on device")
+    assert full.value.errno == errno.ENOSPC
+    with pytest.raises(UserError, match=r"GPU ran out of memory.*batch\.max_tokens"):
+        dying("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(TransientError):
+        dying("stopped by a signal at update 12", 75)
+    monkeypatch.setattr(
+        training, "_command", lambda *_: [sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL})"]
+    )
+    with pytest.raises(training.TrainingFailed, match="SIGKILL"):
+        training.train(short, tmp_path)
+
+
+def test_metrics_forget_what_is_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"split": "train", "update": n, "seconds": n * 1.0, "target_tokens": 100.0} for n in (10, 20, 30)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"split": "tr')
+    training.Metrics(path, resumed_from=20, max_update=100, progress=lambda _: None)
+    assert [entry["update"] for entry in read_metrics(path)] == [10, 20]

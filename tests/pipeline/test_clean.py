@@ -1,0 +1,57 @@
+"""`kd clean`: what no run reaches is listed, and goes on request; everything else stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from kd import recipes, runs
+from kd.pipeline.run import Run
+from kd.pipeline.store import Store
+from kd.recipes import Request
+from tests.pipeline.dummies import entry, plan, run
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with what the run `mine` reaches, what `other` reaches, and what neither reaches any more."""
+    store = Store(tmp_path / "store")
+    mine, other, old = plan(entry("a", steps=1)), plan(entry("a", text="other", steps=1)), plan(entry("a", text="old"))
+    for name, chain in (("mine", mine), ("other", other)):
+        Run(tmp_path / name).show(chain, store, "hash")
+    for chain in (mine, other, old):
+        for task in chain.tasks():
+            run(task, store)
+    config = OmegaConf.create({"store": {"dir": str(tmp_path / "elsewhere" / ".." / "store")}})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(recipes, "compose", lambda _: config)
+    monkeypatch.setattr(recipes, "plan", lambda _: mine)
+    return tmp_path
+
+
+def texts(store: Path) -> set[str]:
+    return {path.read_text().split()[1] for path in store.glob("a/*/worker-0/lines")}
+
+
+def test_it_lists_and_removes_nothing_unless_asked(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.clean(Request("mine", ()), remove=False) == 0
+    told = capsys.readouterr().out
+    assert told.count("worker-0") == 1 and "could be removed" in told
+    assert texts(workplace / "store") == {"text", "other", "old"}
+
+
+def test_it_removes_what_no_run_reaches_and_only_that(workplace: Path) -> None:
+    assert runs.clean(Request("mine", ()), remove=True) == 0
+    assert texts(workplace / "store") == {"text", "other"}
+
+
+def test_a_run_that_was_deleted_reaches_nothing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "other" / "plan.json").unlink()
+    (workplace / "other").rmdir()
+    runs.clean(Request("mine", ()), remove=True)
+    assert texts(workplace / "store") == {"text"}
+    capsys.readouterr()
+    runs.clean(Request("mine", ()), remove=True)
+    assert "Nothing in" in capsys.readouterr().out

@@ -1,0 +1,241 @@
+"""One task: published when it is whole, resumed or begun anew when it is not, with a record of what happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from kd.errors import IncompleteArtifact, TransientError, UserError
+from kd.pipeline import execute as execute_module
+from kd.pipeline.execute import failure_message
+from kd.pipeline.lease import Lease
+from kd.pipeline.plan import Task
+from kd.pipeline.store import Store
+from tests.pipeline.dummies import entry, only, plan, run
+from tests.pipeline.small_disk import SmallDisk
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def kill_after_a_line(task: Task, store: Store) -> None:
+    """Starts a slow task in a process of its own, and kills it once it has written something."""
+    process = FORK.Process(target=run, args=(task, store))
+    process.start()
+    lines = store.place(task).partial / "lines"
+    for _ in range(1000):
+        if lines.exists() and lines.read_text():
+            break
+        time.sleep(0.01)
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert 0 < lines.read_text().count("\n") < task.stage.config.steps
+
+
+def test_what_is_published_is_whole_and_nothing_else_is_left(store: Store) -> None:
+    task = only(steps=2)
+    assert run(task, store) is True
+    place = store.place(task)
+    assert names(place.final.parent) == {"worker-0", "worker-0.lineage"}
+    assert names(place.final) == {"lines", "manifest.json"}
+    assert (place.final / "lines").read_text() == "0 text worker-0\n1 text worker-0\n"
+    assert run(task, store) is False
+
+
+def test_the_manifest(store: Store) -> None:
+    chain = plan(entry("a", steps=2), entry("b", inputs={"many": {"first": "a"}}, steps=1, text="t"))
+    for task in chain.tasks():
+        run(task, store)
+    a, b = chain.tasks()
+    manifest = store.place(b).manifest()
+    content = b"0 t worker-0\n"
+    assert manifest["files"] == {"lines": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+    assert manifest["bytes"] == len(content)
+    assert manifest["inputs"] == {"many": [f"a/worker-0@{a.fingerprint}"]}
+    assert (manifest["counts"], manifest["dropped"], manifest["facts"]) == ({"lines": 1}, {"empty": 0}, {"saw": 0})
+    assert (manifest["stage"], manifest["task"], manifest["kind"]) == ("b", "worker-0", "write")
+    assert (manifest["fingerprint"], manifest["lineage"]) == (b.fingerprint, b.lineage)
+    assert (manifest["threads"], manifest["device"], manifest["machine"]) == (1, "cpu", "here")
+    assert manifest["settings"]["text"] == "t"
+    assert manifest["attempts"] == 1 and 0 <= manifest["seconds"] < 10
+    assert set(manifest["versions"]) >= {"kd", "python", "torch", "fairseq", "ctranslate2", "sacrebleu"}
+
+
+def test_what_is_not_whole_is_not_published(store: Store) -> None:
+    task = only(mishap="check")
+    with pytest.raises(IncompleteArtifact):
+        run(task, store)
+    place = store.place(task)
+    assert not place.final.exists() and not place.lease.exists() and not place.progress.exists()
+    assert failure_message(place) == "3 of 3 lines"
+    (healed,) = plan(entry("stage")).tasks()  # the mishap is no part of the fingerprint
+    assert run(healed, store) is True
+    assert failure_message(place) is None
+
+
+def test_a_bugs_traceback_is_recorded_and_a_users_mistake_has_none(store: Store) -> None:
+    with pytest.raises(RuntimeError):
+        run(only(mishap="bug"), store)
+    place = store.place(only())
+    record = json.loads(place.failure.read_text())
+    assert (record["message"], record["kind"]) == ("a bug", "RuntimeError")
+    assert 'raise RuntimeError("a bug")' in record["traceback"]
+    with pytest.raises(UserError):
+        run(only(mishap="user"), store)
+    record = json.loads(place.failure.read_text())
+    assert record["message"] == "The user erred. Mend it." and "traceback" not in record
+
+
+def test_a_resumable_kind_goes_on_with_what_is_there(store: Store) -> None:
+    slow = only("resume", steps=20, seconds=0.05)
+    kill_after_a_line(slow, store)
+    place = store.place(slow)
+    before = (place.partial / "lines").read_text()
+    inode = (place.partial / "lines").stat().st_ino
+    assert run(only("resume", steps=20), store) is True
+    after = (place.final / "lines").read_text()
+    assert (place.final / "lines").stat().st_ino == inode and after.startswith(before)
+    assert [line.split()[0] for line in after.split("\n")[:-1]] == [str(step) for step in range(20)]
+
+
+def test_another_begins_anew(store: Store) -> None:
+    slow = only(steps=20, seconds=0.05)
+    kill_after_a_line(slow, store)
+    (store.place(slow).partial / "rubbish").touch()
+    assert run(only(steps=20), store) is True
+    assert names(store.place(slow).final) == {"lines", "manifest.json"}
+
+
+def test_attempts_and_their_seconds_are_counted(store: Store) -> None:
+    slow = only("resume", steps=20, seconds=0.05)
+    place = store.place(slow)
+    kill_after_a_line(slow, store)
+    # The killed attempt lived until its lease's last sign of life: say it was 100 s.
+    attempts = json.loads(place.attempts.read_text())
+    attempts[0]["started"] -= 100
+    place.attempts.write_text(json.dumps(attempts))
+    with pytest.raises(UserError):
+        run(only("resume", steps=20, mishap="user"), store)
+    run(only("resume", steps=20), store)
+    manifest = place.manifest()
+    assert manifest["attempts"] == 3
+    assert 100 <= manifest["seconds"] < 110
+    assert not place.attempts.exists()
+
+
+def test_one_whose_input_is_missing_says_which(store: Store) -> None:
+    chain = plan(entry("a"), entry("b", inputs={"many": {"x": "a"}}))
+    with pytest.raises(UserError, match="b/worker-0 reads from a/worker-0, which is not there"):
+        run(chain.task("b", "worker-0"), store)
+
+
+def test_one_that_another_works_on_is_for_later(store: Store) -> None:
+    task = only()
+    with Lease.acquire(store.place(task).lease), pytest.raises(TransientError, match=f"process {os.getpid()} on "):
+        run(task, store)
+    assert failure_message(store.place(task)) is None
+
+
+def test_one_that_was_replaced_publishes_nothing_and_leaves_the_other_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = only()
+    place = store.place(task)
+
+    def replaced(*_: object, **__: object) -> dict[str, str]:
+        holder = json.loads(place.lease.read_text())
+        place.lease.write_text(json.dumps({**holder, "token": "other"}))
+        place.progress.write_text("the other's")
+        return {}
+
+    monkeypatch.setattr(execute_module, "_manifest", replaced)
+    with pytest.raises(TransientError, match="taken over"):
+        run(task, store)
+    assert not place.final.exists() and not place.failure.exists()
+    assert place.progress.read_text() == "the other's" and place.lease.exists() and place.partial.exists()
+
+
+# --- kin -----------------------------------------------------------------------------------------------------------
+
+
+def test_kin_is_the_same_work_gone_less_or_further(store: Store) -> None:
+    published, left_off, held, other = (
+        only("resume", steps=2),
+        only("resume", steps=30, seconds=0.05),
+        only("resume", steps=40, seconds=0.05),
+        only("resume", text="another work", steps=2),
+    )
+    run(published, store)
+    run(other, store)
+    os.utime(store.place(published).final, (1, 1))
+    kill_after_a_line(left_off, store)
+    kill_after_a_line(held, store)
+    task = only("resume", steps=9)
+    with Lease.acquire(store.place(held).lease):
+        assert store.kin(task) == [store.place(left_off).partial, store.place(published).final]
+    assert store.kin(task)[0] == store.place(held).partial, "newest first"
+    run(task, store)
+    assert store.place(task).manifest()["facts"] == {"saw": 3}
+
+
+def test_a_kind_that_does_not_resume_is_shown_no_kin(store: Store) -> None:
+    run(only(steps=2), store)
+    run(only(steps=3), store)
+    assert store.place(only(steps=3)).manifest()["facts"] == {"saw": 0}
+
+
+# --- disks ---------------------------------------------------------------------------------------------------------
+
+
+CODE = """
+import sys
+from pathlib import Path
+from kd.errors import UserError
+from kd.pipeline.store import Store
+from tests.pipeline.dummies import only, run
+try:
+    run(only(sys.argv[2], text="x" * 1000, steps=1000), Store(Path(sys.argv[1])))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_recorded(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "disk")
+    told = disk.run(CODE, str(disk.folder / "store"), "write")
+    task = only(text="x" * 1000, steps=1000)
+    folder = Store(disk.folder / "store").place(task).final.parent
+    assert told.stdout.startswith(f"Writing to {folder} failed: {disk.reason}.") and told.stderr == ""
+    saved = Store(tmp_path / "saved" / "store").place(task)
+    assert failure_message(saved) == told.stdout.rstrip("\n")
+    assert not saved.final.exists() and not saved.partial.exists() and not saved.lease.exists()
+
+
+def test_on_a_full_disk_what_can_be_gone_on_with_is_kept(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "disk")
+    told = disk.run(CODE, str(disk.folder / "store"), "resume")
+    assert disk.reason in told.stdout and told.stderr == ""
+    saved = Store(tmp_path / "saved" / "store").place(only("resume", text="x" * 1000, steps=1000))
+    assert (saved.partial / "lines").stat().st_size > 100_000
+
+
+def test_a_disk_full_before_the_lease_is_told_too(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "disk")
+    told = disk.run(CODE, str(disk.folder / "store"), "write", full=True)
+    assert disk.reason in told.stdout and told.stderr == ""

@@ -1,0 +1,192 @@
+"""Recipes are found, composed and planned; whatever is wrong with a config is told in one sentence before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kd import recipes
+from kd.cli import main
+from kd.errors import UserError
+
+FILES = ("recipe=files", "source=a.en", "target=a.de")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the user's, with two small files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.en").write_text("one\ntwo\n", "utf-8")
+    (tmp_path / "a.de").write_text("eins\nzwei\n", "utf-8")
+    return tmp_path
+
+
+def planned(*arguments: str) -> list[str]:
+    """The stages of a plan."""
+    return [stage.name for stage in recipes.plan(recipes.compose(recipes.parse_request(arguments))).stages]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["recipe=demoo"], "demo"),
+        (["recipe=./nowhere"], "nowhere"),
+        ([], "recipe=NAME"),
+        (["recipe=demo", "selct.metric=chrf"], "selct"),
+        (["recipe=demo", "select.metrik=chrf"], "metrik"),
+        (["recipe=demo", "+teacher.widht=3"], "teacher.widht"),
+        (["recipe=demo", "teacher.model.width=wide"], "teacher.model.width"),
+        (["recipe=demo", "clean.max_ratio={a: 1}"], "clean.max_ratio"),
+        (["recipe=demo", "teacher.precision=fp8"], "teacher.precision"),
+        (["recipe=demo", "teacher.model=null"], "teacher.model"),
+        (["recipe=demo", "teacher=null"], "teacher"),
+        (["recipe=demo", "teacher=[tiny_3_3]"], "teacher"),
+        (["recipe=demo", "pairs=[en-de]"], "pairs"),
+        (["recipe=demo", "pairs=null"], "pairs"),
+        (["recipe=demo", "pairs.en-de=null"], "pairs.en-de"),
+        (["recipe=demo", "chain.control=null"], "chain.control"),
+        (["recipe=demo", "chain.control.inputs=null"], "chain.control.inputs"),
+        (["recipe=demo", "chain.control.inputs=[encode]"], "chain.control.inputs"),
+        (["recipe=demo", "chain.control.settings=[1]"], "chain.control.settings"),
+        (["recipe=demo", "chain.control.inputs.data=[encode]"], "chain.control.inputs.data"),
+        (["recipe=demo", "chain.control.kind=trane"], "train"),
+        (["recipe=demo", "corpus.sources.home_assistant=null"], "corpus.sources.home_assistant"),
+        (["recipe=demo", "corpus.sources=null"], "corpus.sources"),
+        (["recipe=demo", "~corpus.sources.home_assistant"], "corpus.sources"),
+        (["recipe=demo", "teacher=huge"], "teacher/huge"),
+        (["recipe=demo", "report.title=${nowhere}"], "nowhere"),
+        (["recipe=demo", "teacher.seed=["], "["),
+        (["recipe=demo", "no-equals"], "no-equals"),
+        (["recipe=demo", "stages=[selekt]"], "select"),
+        (["recipe=demo", "upto=selekt"], "select"),
+        (["recipe=demo", "stages=[]"], "stages"),
+        (["recipe=demo", "stages=[select]", "upto=select"], "exclude"),
+        (["recipe=demo", "select.metric=blue"], "bleu"),
+        (["recipe=demo", "decode.nbest=9"], "decode.nbest"),
+        (["recipe=demo", "decode.share=0"], "decode.share"),
+        (["recipe=demo", "teacher.model.heads=3"], "heads"),
+        (["recipe=demo", "checkpoint.average=9"], "checkpoint"),
+        (["recipe=demo", "teacher.members=0"], "members"),
+        (["recipe=demo", "export.formats={int7: true}"], "int7"),
+        (["recipe=demo", "launcher.kind=slrum"], "local"),
+        (["recipe=demo", "launcher.processes=0"], "launcher.processes"),
+        (["recipe=files"], "source"),
+        (["recipe=files", "source=a.en", "target=missing.de"], "missing.de"),
+        (["recipe=multi30k_en_de"], "corpus.root"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_2(
+    arguments: Sequence[str], named: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> int:
+        raise AssertionError("nothing was wrong with it, and it was run")
+
+    monkeypatch.setattr("kd.launch.local.LocalLauncher.launch", run)
+    assert main(["run", *arguments]) == 2
+    told = capsys.readouterr().err.strip()
+    assert named in told
+    assert told.startswith("kd: ")
+    assert "\n" not in told
+    assert "Traceback" not in told
+    assert "$" not in told.replace("${nowhere}", "")  # a placeholder that was not filled in
+
+
+@pytest.mark.parametrize("key", ["store.dir", "run.dir"])
+def test_a_folder_that_cannot_be_written_to_is_named(
+    key: str, capsys: pytest.CaptureFixture[str], elsewhere: Path
+) -> None:
+    # Below a file: not even root can write there.
+    assert main(["run", *FILES, f"{key}={elsewhere}/a.en/below"]) == 2
+    assert key in capsys.readouterr().err
+
+
+def test_every_recipe_that_comes_with_kd_is_planned(elsewhere: Path) -> None:
+    given = {
+        "files": FILES[1:],
+        "multi30k_en_de": [f"corpus.root={elsewhere}"],
+    }
+    for name in ("train", "val", "test_2016_flickr"):
+        for language in ("en", "de"):
+            (elsewhere / f"{name}.{language}.gz").touch()
+    for name in recipes.recipes():
+        assert "student.en-de" in planned(f"recipe={name}", *given.get(name, [])) or name == "files"
+    assert "student.source-target" in planned(*FILES)
+
+
+def test_a_users_own_recipe_and_groups_are_found_where_they_stand(elsewhere: Path) -> None:
+    (elsewhere / "recipes" / "mine").mkdir(parents=True)
+    (elsewhere / "recipes" / "mine" / "recipe.yaml").write_text(
+        "defaults: [files/recipe@_global_, override /student: mine, _self_]\nseed: 7\n", "utf-8"
+    )
+    (elsewhere / "conf" / "student").mkdir(parents=True)
+    (elsewhere / "conf" / "student" / "mine.yaml").write_text(
+        "defaults: [tiny_6_1, _self_]\nmodel: {encoder_layers: 9}\n", "utf-8"
+    )
+    config = recipes.compose(recipes.parse_request(["recipe=mine", *FILES[1:]]))
+    assert config.student.model.encoder_layers == 9
+    assert config.student.model.width == 128
+    assert config.seed == 7
+    assert config.vocabulary.size == 8000
+
+
+def test_hydra_leaves_nothing_behind(elsewhere: Path) -> None:
+    planned(*FILES)
+    assert not (elsewhere / "outputs").exists()
+
+
+def test_a_sweep_is_every_combination_each_with_a_run_of_its_own() -> None:
+    request = recipes.parse_request([*FILES, "select.metric=bleu,chrf", "seed=1,2", "decode.beam=4"])
+    found = recipes.sweep(request)
+    assert [item.overrides[2:4] for item in found] == [
+        ("select.metric=bleu", "seed=1"),
+        ("select.metric=bleu", "seed=2"),
+        ("select.metric=chrf", "seed=1"),
+        ("select.metric=chrf", "seed=2"),
+    ]
+    runs = {recipes.compose(item).run.dir for item in found}
+    assert len(runs) == 4
+
+
+def test_a_pair_takes_its_languages_from_its_name_or_from_its_keys() -> None:
+    plan = recipes.plan(recipes.compose(recipes.parse_request([*FILES, "pairs.source-target.target=de-AT"])))
+    (stage,) = plan.find("collect")
+    assert stage.axis_value == {"source": "source", "target": "de-AT"}
+
+
+def test_where_things_lie_and_who_runs_them_changes_no_fingerprint(elsewhere: Path) -> None:
+    def fingerprints(*overrides: str) -> dict[str, str]:
+        plan = recipes.plan(recipes.compose(recipes.parse_request([*FILES[:1], *overrides])))
+        return {task.full_name: task.fingerprint for task in plan.tasks()}
+
+    (elsewhere / "moved").mkdir()
+    for name in ("a.en", "a.de"):
+        (elsewhere / "moved" / name).write_bytes((elsewhere / name).read_bytes())
+    here = fingerprints("source=a.en", "target=a.de")
+    there = fingerprints(
+        "source=moved/a.en", "target=moved/a.de", "store.dir=other", "run.dir=another", "launcher.processes=1",
+        "machine=localhost_gpu", "tracking.refresh=1", "teacher.log_every=7",
+    )  # fmt: skip
+    assert here == there
+    (elsewhere / "a.de").write_text("eins\ndrei\n", "utf-8")
+    changed = fingerprints("source=a.en", "target=a.de")
+    assert all(changed[name] != here[name] for name in here)
+
+
+def test_a_longer_training_keeps_its_lineage_and_changes_what_follows() -> None:
+    def tasks(*overrides: str) -> dict[str, tuple[str, str]]:
+        plan = recipes.plan(recipes.compose(recipes.parse_request([*FILES, *overrides])))
+        return {task.full_name: (task.lineage, task.fingerprint) for task in plan.tasks()}
+
+    short, long = tasks(), tasks("teacher.max_update=9000")
+    member, worker = "teacher.source-target/member-1", "decode.source-target/worker-0"
+    assert short[member][0] == long[member][0]
+    assert short[member][1] != long[member][1]
+    assert short[worker][0] != long[worker][0]
+    assert short["control.source-target/member-1"] == long["control.source-target/member-1"]
+
+
+def test_an_unknown_stage_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean select"):
+        recipes.plan(recipes.compose(recipes.parse_request(FILES))).find("selct")
