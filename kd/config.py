@@ -265,7 +265,8 @@ class EvaluateConfig:
 
     metrics: dict[str, bool] = field(default_factory=dict)  # sacreBLEU's names: bleu, chrf, ter
     ensembles: dict[str, bool] = field(default_factory=dict)
-    baseline: str = MISSING  # stage whose system the others are compared with
+    baseline: str = MISSING  # system that every other is compared with
+    further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well
     bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004)
     seed: int = MISSING
     translate: TranslateConfig = field(default_factory=TranslateConfig)

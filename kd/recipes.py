@@ -29,11 +29,13 @@ from omegaconf.errors import (
 from kd import resources
 from kd.config import RecipeConfig
 from kd.errors import UserError
+from kd.pipeline.fingerprint import digest
 from kd.pipeline.plan import Entry, Plan, build, unknown
 from kd.pipeline.store import Store
 from kd.stages import KINDS, load_kind
 
 RECIPE_FILE = "recipe.yaml"
+LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 # Paths in a recipe start from where the user stands; a task may run elsewhere, so they are made absolute at once.
 PATH_KEYS = ("run.dir", "store.dir", "corpus.root", "corpus.cache")
 
@@ -87,6 +89,8 @@ def sweep(request: Request) -> list[Request]:
     for job in batches[0]:
         part = [text for text in job if any(text.startswith(f"{key}=") for key in varied)]
         name = ",".join(part).replace("/", "_") or "all"
+        if len(name.encode()) > LONGEST_NAME:
+            name = f"{name[:60]}…{digest(part)}"
         requests.append(replace(request, overrides=tuple(job), variant=name))
     return requests
 

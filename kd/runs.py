@@ -107,13 +107,16 @@ def clean(request: Request, *, remove: bool) -> int:
     total = 0
     for place in unreached:
         manifest = place.manifest() if place.is_published() else {}
-        size = folder_bytes(place.final if place.is_published() else place.partial)
-        total += size
+        size = folder_bytes(place.final) if place.final.is_dir() else folder_bytes(place.partial)
+        state = manifest.get("finished", "not finished")
+        if lease.is_held(place.lease):
+            state = "being worked on: left alone"
+        else:
+            total += size
+            if remove:
+                store.remove(place)
         took = progress.duration(manifest["seconds"]) if manifest else ""
-        name = str(place.final.relative_to(store.root))
-        table.add_row(name, f"{size / 1e6:,.1f}", took, manifest.get("finished", "not finished"))
-        if remove:
-            store.remove(place)
+        table.add_row(str(place.final.relative_to(store.root)), f"{size / 1e6:,.1f}", took, state)
     console.print(table)
     console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
     return 0

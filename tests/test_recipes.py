@@ -1,4 +1,4 @@
-"""Recipes are found, composed and planned; whatever is wrong with a config is told in one sentence before anything runs."""
+"""Recipes are found, composed and planned; what is wrong with a config is told in one sentence before anything runs."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kd.pipeline.plan import Task
@@ -19,19 +19,22 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 def command(task: Task, frozen: str, run: Path) -> list[str]:
     """The command line that runs a task from a frozen config."""
-    return [sys.executable, "-m", "kd", "task", "--config", frozen, "--run", str(run), task.stage.name, task.name]
+    # -P: the folder that the user stands in may hold a select.py, which is none of ours.
+    kd = [sys.executable, "-P", "-m", "kd"]
+    return [*kd, "task", "--config", frozen, "--run", str(run), task.stage.name, task.name]
 
 
-def environment(threads: int, gpu: int | None = None) -> dict[str, str]:
-    """The environment of a task that has `threads` threads and, where it needs one, the GPU of that number."""
+def environment(threads: int, gpus: Sequence[int] = ()) -> dict[str, str]:
+    """The environment of a task that has `threads` threads and, where it needs one, the GPUs of those numbers."""
     added: Mapping[str, str] = {
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
     }
-    if gpu is not None:
+    if gpus:
         # Where the user (or a scheduler) has allotted some of the machine's GPUs, the number counts among those.
         allotted = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        added = {**added, "CUDA_VISIBLE_DEVICES": allotted[gpu % len(allotted)] if allotted else str(gpu)}
+        chosen = [allotted[gpu % len(allotted)] if allotted else str(gpu) for gpu in gpus]
+        added = {**added, "CUDA_VISIBLE_DEVICES": ",".join(chosen)}
     return {**os.environ, **added}

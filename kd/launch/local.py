@@ -145,14 +145,14 @@ class LocalLauncher:
         arguments = self._command(task, self._frozen, self._run.folder)
         log.write(f"{LOG_HEAD} {datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(arguments)}\n".encode())
         # On a machine with GPUs tasks side by side each get one of their own.
-        gpu = slot % self._gpus if self._gpus else None
+        gpus = [slot % self._gpus] if self._gpus else []
         threads = self._threads * (self._processes if task.stage.kind.exclusive else 1)
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment(threads, gpu),
+            env=environment(threads, gpus),
             # Ctrl-C reaches the whole process group. It is for us alone: we ask the tasks to end by SIGTERM, once.
             preexec_fn=_ignore_interrupts,  # noqa: PLW1509 - no threads here
         )

@@ -6,7 +6,7 @@ Every system is compared with the baseline, by default the control, on the same 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kd.config import EvaluateConfig
 from kd.corpora.heldout import read_heldout
@@ -46,20 +46,16 @@ class Evaluate(Kind[EvaluateConfig]):
         scores = {
             name: [asdict(s) for s in corpus_scores(lines, references, metrics)] for name, lines in outputs.items()
         }
-        significance = []
-        if job.config.baseline in outputs and job.config.bootstrap:
-            job.progress.update(f"resampling {job.config.bootstrap} times")
-            significance = paired_bootstrap(
-                outputs,
-                job.config.baseline,
-                references,
-                metrics,
-                resamples=job.config.bootstrap,
-                seed=job.config.seed,
-                jobs=job.threads,
-            )
-        content = {"segments": len(test), "baseline": job.config.baseline if significance else ""}
-        content |= {"scores": scores, "significance": [asdict(item) for item in significance]}
+        further = [name for name, wanted in job.config.further_baselines.items() if wanted and name in outputs]
+        content = {
+            "segments": len(test),
+            "scores": scores,
+            "significance": {
+                baseline: _compare(job, outputs, baseline, references)
+                for baseline in dict.fromkeys([job.config.baseline, *further])
+                if baseline in outputs and job.config.bootstrap
+            },
+        }
         write_json(job.out / SCORES, content)
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
@@ -70,6 +66,23 @@ class Evaluate(Kind[EvaluateConfig]):
             if len(content["scores"].get(artifact.task, [])) != wanted:
                 raise IncompleteArtifact(f"{job.out} lacks scores of {artifact.task}.")
         return Summary({"segments": content["segments"], "systems": len(content["scores"])})
+
+
+def _compare(
+    job: Job[EvaluateConfig], outputs: dict[str, list[str]], baseline: str, references: list[list[str]]
+) -> list[dict[str, Any]]:
+    """Every system against one of them."""
+    job.progress.update(f"resampling {job.config.bootstrap} times, against {baseline}")
+    found = paired_bootstrap(
+        outputs,
+        baseline,
+        references,
+        _metrics(job.config),
+        resamples=job.config.bootstrap,
+        seed=job.config.seed,
+        jobs=job.threads,
+    )
+    return [asdict(item) for item in found]
 
 
 def _metrics(config: EvaluateConfig) -> list[str]:

@@ -86,7 +86,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         trainings = _trainings(inputs["trainings"], pair)
         systems += _rows(evaluation, speeds.get(pair, {}).get("systems", {}), trainings, shown)
         comparisons += _comparisons(evaluation, shown)
-    baseline = next((e["baseline"] for e in evaluations.values() if e["baseline"]), "")
+    baseline = next((next(iter(e["significance"])) for e in evaluations.values() if e["significance"]), "")
     everything = [artifact for artifacts in inputs.values() for artifact in artifacts]
     return ReportData(
         title=job.config.title,
@@ -137,7 +137,8 @@ def _rows(
     trainings: Mapping[str, list[Artifact]],
     pair: str,
 ) -> list[SystemRow]:
-    significance = {(item["system"], item["metric"]): item for item in evaluation["significance"]}
+    main: list[dict[str, Any]] = next(iter(evaluation["significance"].values()), [])  # the recipe's baseline comes first
+    significance = {(item["system"], item["metric"]): item for item in main}
     exported = {name for name, speed in speeds.items() if speed["form"] != "fairseq"}
     rows = []
     for name, scores in evaluation["scores"].items():
@@ -178,8 +179,9 @@ def _score(score: Mapping[str, Any], significance: Mapping[str, Any] | None) -> 
 
 def _comparisons(evaluation: Mapping[str, Any], pair: str) -> list[Comparison]:
     return [
-        Comparison(_display(item["system"]), _display(evaluation["baseline"]), item["metric"], item["p_value"], pair)
-        for item in evaluation["significance"]
+        Comparison(_display(item["system"]), _display(baseline), item["metric"], item["p_value"], pair)
+        for baseline, items in evaluation["significance"].items()
+        for item in items
         if item["p_value"] is not None
     ]
 

@@ -124,7 +124,7 @@ def continue_from(previous: Path, out: Path, upto: int) -> int:
 
 def _command(spec: TrainSpec, description: Path) -> list[str]:
     if spec.world_size == 1:
-        return [sys.executable, "-m", "kd.engines.fairseq", "train", "--spec", str(description)]
+        return [sys.executable, "-P", "-m", "kd.engines.fairseq", "train", "--spec", str(description)]
     return [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.world_size)),
         *("-m", "kd.engines.fairseq", "train", "--spec", str(description)),

@@ -1,4 +1,4 @@
-"""A made-up parallel corpus that a tiny model learns in seconds: numbers spelled out, translated word by word, turned round.
+"""A made-up parallel corpus that a tiny model learns in seconds: numbers, translated word by word and turned round.
 
 Its sources repeat here and there, carry placeholders and include what cleaning has to drop, as real corpora do.
 """
