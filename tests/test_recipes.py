@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -190,3 +191,26 @@ def test_a_longer_training_keeps_its_lineage_and_changes_what_follows() -> None:
 def test_an_unknown_stage_names_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean select"):
         recipes.plan(recipes.compose(recipes.parse_request(FILES))).find("selct")
+
+
+def readme_commands() -> list[list[str]]:
+    """Every `kd …` of the READMEs and of docs/, without what stands behind #."""
+    root = Path(__file__).parents[1]
+    found = []
+    for path in [root / "README.md", *sorted(root.glob("recipes/*/README.md")), *sorted(root.glob("docs/*.md"))]:
+        for line in path.read_text("utf-8").split("\n"):
+            if line.startswith("    kd "):
+                found.append(shlex.split(line, comments=True)[1:])
+    return found
+
+
+@pytest.mark.parametrize("arguments", readme_commands(), ids=" ".join)
+def test_the_commands_of_the_readmes_can_be_typed(arguments: list[str], elsewhere: Path) -> None:
+    for name in ("corpus.en", "corpus.de"):
+        (elsewhere / name).write_text("a\n", "utf-8")
+    words = [word.replace("FOLDER", str(elsewhere)) for word in arguments]
+    assert words[0] in ("run", "status", "report", "clean")
+    assert set(words) & {"-m", "--cfg", "--remove"} == {word for word in words if word.startswith("-")}
+    request = recipes.parse_request([word for word in words[1:] if "=" in word])
+    for item in recipes.sweep(request):
+        recipes.compose(item)
