@@ -1,0 +1,63 @@
+"""The command line: light to start, clear when it is mistyped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from kd.cli import main
+
+HEAVY = (
+    "torch",
+    "fairseq",
+    "hydra",
+    "omegaconf",
+    "sacrebleu",
+    "sentencepiece",
+    "ctranslate2",
+    "numpy",
+    "rich",
+    "comet",
+)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    # Not a timed test: what makes `kd --help` slow is imports, and those can be named.
+    code = (
+        "import sys\nfrom kd.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        f"print('loaded', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("loaded []")
+
+
+@pytest.mark.parametrize("command", ["run", "status", "clean", "report", "task"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"Example: kd {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["run", "recipe=demo", "--unknown"], ["status", "--remove", "recipe=demo"]])
+def test_an_unknown_option_is_one_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("kd: There is no option")
+    assert "Traceback" not in told
+
+
+def test_light_stages_load_no_torch() -> None:
+    # A stage that only reads and writes text would pay seconds, and a login node gigabytes, for it.
+    code = (
+        "import sys\nfrom kd.stages import KINDS, load_kind\n"
+        "for name in KINDS:\n    load_kind(name)\n"
+        "heavy = ('torch', 'fairseq', 'ctranslate2', 'comet', 'matplotlib')\n"
+        "print('loaded', [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "loaded []"
