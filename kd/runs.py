@@ -58,7 +58,7 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     """Runs one task from a frozen config; returns the exit status."""
     folder = Run(run_folder if run_folder is not None else _run_with(frozen))
     record = folder.frozen(frozen)
-    config = OmegaConf.create(record["config"])
+    config = recipes.thaw(record["config"])
     plan = recipes.plan(config, record["files"])
     found = plan.task(stage, name)
     if found.fingerprint != record["fingerprints"][found.full_name]:

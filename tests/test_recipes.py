@@ -11,6 +11,7 @@ import pytest
 from kd import recipes
 from kd.cli import main
 from kd.errors import UserError
+from kd.pipeline.run import Run
 
 FILES = ("recipe=files", "source=a.en", "target=a.de")
 
@@ -214,3 +215,65 @@ def test_the_commands_of_the_readmes_can_be_typed(arguments: list[str], elsewher
     request = recipes.parse_request([word for word in words[1:] if "=" in word])
     for item in recipes.sweep(request):
         recipes.compose(item)
+
+
+MULTILINGUAL = """
+defaults: [/base, _self_]
+pairs: {da-en: {}, de-en: {}}
+corpus: {sources: {files: {format: plain, source: a.en, target: a.de}}}
+chain:
+  vocabulary_multi: {kind: vocabulary, inputs: {corpora: {shard: shard}}, settings: "${vocabulary}"}
+  encode_multi:
+    {kind: encode, inputs: {corpus: select, held_out: split, vocabulary: vocabulary_multi}, settings: "${encode}"}
+  student_multi: {kind: train, inputs: {data: encode_multi}, settings: "${student}"}
+  shorter:
+    kind: train
+    inputs: {data: encode_multi}
+    settings: ${student}
+    changes: {max_update: 500, checkpoint: {average: 2}}
+  export_multi: {kind: export, inputs: {models: {multi: student_multi}}, settings: "${export}"}
+  translate: {inputs: {systems: {multi: student_multi, export_multi: export_multi}}}
+"""
+
+
+def test_a_student_of_several_pairs_and_one_with_changed_settings_are_lines_of_a_recipe(elsewhere: Path) -> None:
+    (elsewhere / "multi.yaml").write_text(MULTILINGUAL, "utf-8")
+    config = recipes.compose(recipes.parse_request(["recipe=./multi.yaml"]))
+    plan = recipes.plan(config)
+    (encode,) = plan.find("encode_multi")
+    assert {stage.axis for _, stage in encode.inputs["corpus"]} == {"da-en", "de-en"}
+    for stage in plan.find("translate"):
+        assert {"teacher-ensemble", "student", "multi", "multi-int8"} <= {task.name for task in stage.tasks}
+    (student,), (shorter,) = plan.find("student_multi"), plan.find("shorter")
+    assert shorter.config.max_update == 500
+    assert (shorter.config.checkpoint.average, shorter.config.checkpoint.keep) == (2, config.checkpoint.keep)
+    assert shorter.config.model == student.config.model
+    assert student.config.max_update == config.student.max_update
+    with pytest.raises(UserError, match=r"chain\.shorter\.changes\.max_updates"):
+        wrong = recipes.parse_request(["recipe=./multi.yaml", "+chain.shorter.changes.max_updates=1"])
+        recipes.plan(recipes.compose(wrong))
+
+
+def test_a_frozen_plan_asks_the_disk_for_no_raw_file_and_needs_no_place_to_stand(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere / "catalogues").mkdir()
+    (elsewhere / "catalogues" / "en.json").write_text("{}", "utf-8")
+    (elsewhere / "mine.yaml").write_text(
+        "defaults: [files/recipe@_global_, /student@chain.inline.settings: tiny_6_1, _self_]\n"
+        "corpus: {sources: {strings: {format: catalogue, root: catalogues, files: '{language}.json'}}}\n"
+        "chain: {inline: {kind: train, over: pairs, inputs: {data: encode}}}\n",
+        "utf-8",
+    )
+    config = recipes.compose(recipes.parse_request(["recipe=./mine.yaml", *FILES[1:]]))
+    plan = recipes.plan(config)
+    run = Run(elsewhere / "run")
+    record = run.frozen(run.freeze(recipes.resolve(config), plan))
+    (elsewhere / "catalogues" / "de.json").write_text("{}", "utf-8")  # while its tasks are queued
+    (elsewhere / "a.en").unlink()
+    (elsewhere / "other").mkdir()
+    monkeypatch.chdir(elsewhere / "other")
+    again = recipes.plan(recipes.thaw(record["config"]), record["files"])
+    assert {task.full_name: task.fingerprint for task in again.tasks()} == record["fingerprints"]
+    files = again.task("collect.source-target", "strings").files
+    assert list(files) == [elsewhere / "catalogues" / "en.json"], "absolute, and as of planning"

@@ -37,8 +37,6 @@ class Origin:
 
     pair: str  # language pair, as the recipe names it: en-de
     name: str  # of the corpus
-    licence: str = "unknown"
-    weight: float = 1.0
     use: str = "train"  # train | dev | test
 
     @property

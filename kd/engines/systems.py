@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from kd.errors import UserError
+
 FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
 
 T = TypeVar("T")
@@ -40,21 +42,30 @@ def group(models: Iterable[tuple[str, str, str, T]], ensembles: Iterable[str]) -
     """
     models = list(models)
     systems: dict[str, list[T]] = {}
-    by_label: dict[str, list[T]] = {}
+    by_label: dict[str, dict[str, T]] = {}
     for label, task, kind, model in models:
         if kind == "export":
             systems[task] = [model]
         else:
-            by_label.setdefault(label, []).append(model)
+            members, name = by_label.setdefault(label, {}), member_name(label, task)
+            if name in members:
+                mend = "Give each a name of its own in the inputs of the stage, or set what it runs over."
+                raise UserError(f"Two systems would be called {name}.", mend)
+            members[name] = model
     trained: dict[str, list[T]] = {}
     for label, members in by_label.items():
         if len(members) == 1:
-            trained[label] = members
+            trained[label] = list(members.values())
             continue
-        trained |= {f"{label}-{number}": [member] for number, member in enumerate(members, 1)}
+        trained |= {name: [member] for name, member in members.items()}
         if label in ensembles:
-            trained[f"{label}-ensemble"] = members
+            trained[f"{label}-ensemble"] = list(members.values())
     return trained | systems
+
+
+def member_name(label: str, task: str) -> str:
+    """What one of several of a label is called: `teacher-2` for the task `member-2`."""
+    return f"{label}-{task.removeprefix('member-')}"
 
 
 def form(folder: Path) -> str:

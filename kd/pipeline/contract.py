@@ -6,7 +6,7 @@ A new kind of stage is one class with a config, its tasks, `run` and `check`; se
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -36,7 +36,8 @@ class Draft:
     identity: Mapping[str, Any]  # what makes this task's output another one, beside its inputs
     extent: Mapping[str, Any] = field(default_factory=dict)  # how far it goes
     inputs: Mapping[str, Sequence[Input]] | None = None  # None: every task of every input of the stage
-    files: Sequence[Path] = ()  # raw files it reads, part of its identity by content
+    # Raw files it reads, part of its identity by content; a function where the disk has to be asked which they are.
+    files: Sequence[Path] | Callable[[], Sequence[Path]] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Job(Generic[C]):
     name: str
     stage: str
     config: C
+    identity: Mapping[str, Any]  # of the task's draft: its seed, its share …
     axis: str | None
     axis_value: Mapping[str, Any]
     inputs: Mapping[str, list[Artifact]]

@@ -102,6 +102,7 @@ def _attempt(
         name=task.name,
         stage=task.stage.name,
         config=task.stage.config,
+        identity=task.identity,
         axis=task.stage.axis,
         axis_value=task.stage.axis_value,
         inputs={role: [_artifact(item, store) for item in task.inputs.get(role, [])] for role in task.stage.kind.roles},

@@ -32,9 +32,13 @@ class FileHashes:
 
     def __call__(self, path: Path) -> str:
         """The hash of a file; raises UserError where it cannot be read."""
+        key = str(path.absolute())
+        if key in self._known and not path.exists():
+            # Purged from scratch after it was read: what was made of it is still right, and can still be shown.
+            return str(self._known[key][2])
         try:
             state = path.stat()
-            key, mark = str(path.absolute()), [state.st_size, state.st_mtime_ns]
+            mark = [state.st_size, state.st_mtime_ns]
             known = self._known.get(key)
             if known is not None and known[:2] == mark:
                 return str(known[2])

@@ -67,6 +67,7 @@ class Task:
     name: str
     fingerprint: str
     lineage: str  # the fingerprint without how far the work goes
+    identity: Mapping[str, Any]
     inputs: Mapping[str, list[Input]]
     files: Mapping[Path, str]
 
@@ -128,9 +129,21 @@ class Plan:
 
 
 def build(
-    entries: Mapping[str, Entry], axes: Mapping[str, Mapping[str, Any]], hash_file: Callable[[Path], str]
+    entries: Mapping[str, Entry],
+    axes: Mapping[str, Mapping[str, Any]],
+    hash_file: Callable[[Path], str],
+    frozen_files: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Plan:
-    """Plans a chain, or raises UserError for one without sense. `axes`: axis -> value name -> what the value holds."""
+    """Plans a chain, or raises UserError for one without sense. `axes`: axis -> value name -> what the value holds.
+
+    `frozen_files`: task -> raw file -> content hash, as of an earlier planning; the disk is not asked then.
+    """
+
+    def files_of(task: str, draft: Draft) -> Mapping[Path, str]:
+        if frozen_files is not None:
+            return {Path(path): value for path, value in frozen_files.get(task, {}).items()}
+        return {path: hash_file(path) for path in (draft.files() if callable(draft.files) else draft.files)}
+
     for name in entries:
         _check_name(name, "stage", reserved=RESERVED, forbidden="./")
     for named in axes.values():
@@ -149,7 +162,7 @@ def build(
                 raise UserError(
                     f"The stage {name} runs over {entry.over}, and there are none.", f"Add one to {entry.over}."
                 )
-        stages[name] = [_instance(entry, value, axes, stages, enabled, hash_file) for value in values]
+        stages[name] = [_instance(entry, value, axes, stages, enabled, files_of) for value in values]
     return Plan([stage for name in stages for stage in stages[name]])
 
 
@@ -234,7 +247,7 @@ def _instance(
     axes: Mapping[str, Mapping[str, Any]],
     stages: Mapping[str, list[Stage]],
     enabled: Mapping[str, Entry],
-    hash_file: Callable[[Path], str],
+    files_of: Callable[[str, Draft], Mapping[Path, str]],
 ) -> Stage:
     inputs: dict[str, list[tuple[str, Stage]]] = {}
     for role, refs in entry.inputs.items():
@@ -257,7 +270,7 @@ def _instance(
             raise UserError(
                 f"{name} has two tasks called {draft.name}.", f"Look at the settings of chain.{entry.name}."
             )
-        stage.tasks.append(_task(stage, draft, hash_file))
+        stage.tasks.append(_task(stage, draft, files_of(f"{name}/{draft.name}", draft)))
     if not stage.tasks:
         raise UserError(f"The stage {name} has nothing to do.", f"Look at the settings of chain.{entry.name}.")
     return stage
@@ -277,11 +290,10 @@ def _choose(ref: str, entry: Entry, value: str, stages: Mapping[str, list[Stage]
     return instances
 
 
-def _task(stage: Stage, draft: Draft, hash_file: Callable[[Path], str]) -> Task:
+def _task(stage: Stage, draft: Draft, files: Mapping[Path, str]) -> Task:
     inputs = draft.inputs
     if inputs is None:
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
-    files = {path: hash_file(path) for path in draft.files}
     lineage = digest(
         {
             "kind": stage.kind.name,
@@ -297,4 +309,5 @@ def _task(stage: Stage, draft: Draft, hash_file: Callable[[Path], str]) -> Task:
         }
     )
     fingerprint = digest({"lineage": lineage, "extent": draft.extent})
-    return Task(stage, draft.name, fingerprint, lineage, {r: list(i) for r, i in inputs.items()}, files)
+    kept = {role: list(items) for role, items in inputs.items()}
+    return Task(stage, draft.name, fingerprint, lineage, draft.identity, kept, files)

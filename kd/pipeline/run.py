@@ -32,7 +32,11 @@ class Run:
         """Keeps a resolved config, its raw files' hashes and the fingerprints planned from it; returns its hash."""
         frozen = {
             "config": config,
-            "files": {str(path): value for task in plan.tasks() for path, value in task.files.items()},
+            "files": {
+                task.full_name: {str(path): value for path, value in task.files.items()}
+                for task in plan.tasks()
+                if task.files
+            },
             "fingerprints": {task.full_name: task.fingerprint for task in plan.tasks()},
         }
         name = digest(frozen)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from kd.config import CorpusConfig, SourceConfig
 from kd.corpora.catalogue import read_catalogues
@@ -19,6 +19,7 @@ from kd.corpora.plain import read_plain
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.errors import UserError
 from kd.pipeline.contract import Draft, Job, Kind, Summary
+from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.hashing import sha256
 from kd.pipeline.plan import Stage, unknown
 
@@ -74,28 +75,17 @@ class Collect(Kind[CorpusConfig]):
         for name, source in config.sources.items():
             if source.pairs is not None and not source.pairs.get(str(stage.axis), False):
                 continue
-            identity: dict[str, Any] = {
-                "format": source.format,
-                "use": source.use,
-                "licence": source.licence,
-                "weight": source.weight,
-            }
-            if source.format == "plain":
-                yield Draft(name, identity, files=_plain_files(source, config, left, right))
-            elif source.package is not None:
-                yield Draft(name, {**identity, "files": source.files, "package": source.package.sha256})
-            else:
-                root = _path(str(source.root), config, left, right)
-                yield Draft(name, {**identity, "files": source.files}, files=_files_below(root))
+            identity, extent = identity_and_extent(source)
+            yield Draft(name, identity, extent, files=partial(_raw_files, source, config, left, right))
 
     def run(self, job: Job[CorpusConfig]) -> None:
         """Reads one corpus and numbers its pairs."""
-        for path, planned in job.files.items():
-            if sha256(path) != planned:
-                raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
         source = job.config.sources[job.name]
         languages = job.axis_value["source"], job.axis_value["target"]
-        origin = Origin(str(job.axis), job.name, source.licence, source.weight, source.use.value)
+        for path in dict.fromkeys([*_raw_files(source, job.config, *languages), *job.files]):
+            if not path.is_file() or sha256(path) != job.files.get(path):
+                raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+        origin = Origin(str(job.axis), job.name, source.use.value)
         counts: Counter[str] = Counter()
         rows = READERS[source.format](source, job.config, *languages, counts)
         with CorpusWriter(job.out, languages, LINES_PER_SHARD, origins=[origin]) as writer:
@@ -111,6 +101,12 @@ class Collect(Kind[CorpusConfig]):
         corpus.verify()
         dropped = json.loads((job.out / COUNTS).read_text("utf-8"))
         return Summary({"pairs out": corpus.pairs}, dropped, {"use": job.config.sources[job.name].use.value})
+
+
+def _raw_files(source: SourceConfig, config: CorpusConfig, left: str, right: str) -> list[Path]:
+    if source.format == "plain":
+        return list(_plain_files(source, config, left, right))
+    return [] if source.package is not None else _files_below(_path(str(source.root), config, left, right))
 
 
 def _plain_files(source: SourceConfig, config: CorpusConfig, left: str, right: str) -> tuple[Path, Path]:

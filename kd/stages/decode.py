@@ -41,7 +41,7 @@ class Decode(Kind[DecodeConfig]):
     name = "decode"
     version = 1
     config = DecodeConfig
-    roles: ClassVar = {"corpus": Role(), "teachers": Role()}
+    roles: ClassVar = {"corpus": Role(), "teachers": Role(many=True)}
     resources = "decode"
     resumable = True
 
@@ -100,7 +100,7 @@ def _shares(job: Job[DecodeConfig]) -> list[CorpusShard]:
     """The shards of this worker: of the first ones, as many as `share` says, those of its number modulo the workers."""
     shards = Corpus.join(artifact.path for artifact in job.inputs["corpus"]).shards
     wanted = math.ceil(job.config.share * len(shards))
-    return list(shards[:wanted][int(job.name.rpartition("-")[2]) :: job.config.workers])
+    return list(shards[:wanted][job.identity["worker"] :: job.config.workers])
 
 
 def _load(job: Job[DecodeConfig]) -> EnsembleTranslator:

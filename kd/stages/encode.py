@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,7 +31,7 @@ class Encode(Kind[EncodeConfig]):
     name = "encode"
     version = 1
     config = EncodeConfig
-    roles: ClassVar = {"corpus": Role(), "held_out": Role(), "vocabulary": Role()}
+    roles: ClassVar = {"corpus": Role(many=True), "held_out": Role(), "vocabulary": Role()}
     resources = "cpu"
 
     def run(self, job: Job[EncodeConfig]) -> None:
@@ -42,16 +42,20 @@ class Encode(Kind[EncodeConfig]):
             shutil.copyfile(folder / DICTIONARY, job.out / name)
         for name in (MODEL, DICTIONARY):
             shutil.copyfile(folder / name, job.out / name)
-        corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
-        pairs = job.progress.follow(corpus.read(), "encoding", corpus.pairs, "pairs")
+        corpora = _corpora(job)
+        total = sum(corpus.pairs for corpus in corpora)
+        pairs = job.progress.follow(chain.from_iterable(c.read() for c in corpora), "encoding", total, "pairs")
         train = _write(job.out, "train", pairs, vocabulary, job.config.max_pieces)
         if not train["pairs"]:
             raise UserError("No pair is short enough to train on.", "Raise encode.max_pieces.")
-        dev = read_heldout(job.one("held_out").path, str(job.axis), "dev")
+        # A model for several language pairs is validated on all of them.
+        origins = (origin.pair for corpus in corpora for origin in corpus.origins.values())
+        axes = [job.axis] if job.axis else dict.fromkeys(origins)
+        dev = chain.from_iterable(read_heldout(job.one("held_out").path, axis, "dev") for axis in axes)
         valid = _write(job.out, "valid", dev, vocabulary, job.config.max_pieces)
         if not valid["pairs"]:
             raise UserError("No dev pair is short enough to validate on.", "Raise encode.max_pieces.")
-        (job.out / COUNTS).write_text(json.dumps({"in": corpus.pairs, "train": train, "valid": valid}), "utf-8")
+        (job.out / COUNTS).write_text(json.dumps({"in": total, "train": train, "valid": valid}), "utf-8")
 
     def check(self, job: Job[EncodeConfig]) -> Summary:
         """Compares the number of sentences on both sides with what was counted."""
@@ -67,6 +71,14 @@ class Encode(Kind[EncodeConfig]):
              "target pieces": train["target"], "dev pairs": counts["valid"]["pairs"]},
             {"too many pieces": train["too long"]},
         )  # fmt: skip
+
+
+def _corpora(job: Job[EncodeConfig]) -> list[Corpus]:
+    """The tasks of a stage as one corpus; several stages, such as those of several language pairs, in turn."""
+    stages: dict[str, list[Path]] = {}
+    for artifact in job.inputs["corpus"]:
+        stages.setdefault(artifact.stage, []).append(artifact.path)
+    return [Corpus.join(folders) for folders in stages.values()]
 
 
 def _prefix(folder: Path, split: str, side: str) -> Path:

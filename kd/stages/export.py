@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from kd.config import ExportConfig
 from kd.corpora.index import read_json
-from kd.engines.systems import CTRANSLATE2, Decoding, form, load
+from kd.engines.systems import CTRANSLATE2, Decoding, form, load, member_name
 from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage, unknown
@@ -39,7 +39,7 @@ class Export(Kind[ExportConfig]):
         for format_, wanted in stage.config.formats.items():
             for item in models if wanted else []:
                 several = sum(other.label == item.label for other in models) > 1
-                name = f"{item.label}-{item.task.name.rpartition('-')[2]}" if several else item.label
+                name = member_name(item.label, item.task.name) if several else item.label
                 yield Draft(f"{name}-{format_}", {"format": format_}, inputs={"models": [item]})
 
     def run(self, job: Job[ExportConfig]) -> None:
@@ -52,7 +52,7 @@ class Export(Kind[ExportConfig]):
             model.path,
             model.path,
             job.out,
-            job.name.rpartition("-")[2],
+            job.identity["format"],
             languages=Languages(*sides),
             fingerprint=model.fingerprint,
         )

@@ -18,6 +18,7 @@ from kd.config import ReportConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json
 from kd.corpora.lines import open_lines
+from kd.engines.systems import member_name
 from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
 from kd.report.model import (
@@ -113,11 +114,15 @@ def _display(name: str) -> str:
     return name.replace("-", " ")
 
 
-def _kind(name: str, exported: Iterable[str]) -> SystemKind:
-    label, _, rest = name.partition("-")
+def _label(name: str, labels: Iterable[str]) -> str:
+    """The label of the training that a system comes from; labels may hold dashes themselves."""
+    return max((label for label in labels if f"{name}-".startswith(f"{label}-")), key=len, default=name)
+
+
+def _kind(name: str, label: str, exported: Iterable[str]) -> SystemKind:
     if name in exported:
         return SystemKind.export
-    if rest == "ensemble":
+    if name == f"{label}-ensemble":
         return SystemKind.ensemble
     return SystemKind(label) if label in SystemKind.__members__ else SystemKind.student
 
@@ -137,16 +142,16 @@ def _rows(
     trainings: Mapping[str, list[Artifact]],
     pair: str,
 ) -> list[SystemRow]:
-    main: list[dict[str, Any]] = next(iter(evaluation["significance"].values()), [])  # the recipe's baseline comes first
+    # The recipe's baseline comes first.
+    main: list[dict[str, Any]] = next(iter(evaluation["significance"].values()), [])
     significance = {(item["system"], item["metric"]): item for item in main}
     exported = {name for name, speed in speeds.items() if speed["form"] != "fairseq"}
     rows = []
     for name, scores in evaluation["scores"].items():
-        label, _, rest = name.partition("-")
-        kind, speed = _kind(name, exported), speeds.get(name, {})
+        label = _label(name, trainings)
+        kind, speed = _kind(name, label, exported), speeds.get(name, {})
         members = trainings.get(label, [])
-        if rest.isdigit():
-            members = members[int(rest) - 1 : int(rest)]
+        members = [a for a in members if f"{name}-".startswith(f"{member_name(label, a.task)}-")] or members
         facts = [artifact.manifest["facts"] for artifact in members]
         rows.append(
             SystemRow(
@@ -154,7 +159,7 @@ def _rows(
                 kind=kind,
                 scores=[_score(score, significance.get((name, score["metric"]))) for score in scores],
                 pair=pair,
-                exported_from=_display(label) if kind is SystemKind.export else "",
+                exported_from=_display(name.rpartition("-")[0]) if kind is SystemKind.export else "",
                 parameters=sum(fact["parameters"] for fact in facts) if facts else None,
                 megabytes=speed.get("megabytes"),
                 sentences_per_second=speed.get("sentences_per_second"),

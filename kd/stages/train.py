@@ -81,7 +81,7 @@ class Train(Kind[TrainConfig]):
             max_pieces=data.settings["max_pieces"],
             max_tokens=plan.max_tokens,
             update_freq=plan.update_freq,
-            seed=job.config.seed + int(job.name.rpartition("-")[2]) - 1,
+            seed=job.identity["seed"],
             device=job.device,
         )
         print(f"{job.stage}/{job.name}: {plan.note}", flush=True)

@@ -17,7 +17,7 @@ def test_prefix_is_the_hash_that_the_format_names() -> None:
 
 
 def test_pairs_are_numbered_and_their_origin_can_be_told() -> None:
-    origin = Origin("en-de", "europarl", licence="CC0-1.0")
+    origin = Origin("en-de", "europarl")
     pairs = list(origin.number([("a", "b"), ("c", "d")]))
     assert [pair[1:] for pair in pairs] == [("a", "b"), ("c", "d")]
     assert [place_of(pair.id) for pair in pairs] == [0, 1]
@@ -27,7 +27,7 @@ def test_pairs_are_numbered_and_their_origin_can_be_told() -> None:
 
 
 def test_an_origin_survives_its_index_entry() -> None:
-    origin = Origin("en-de", "europarl", licence="CC0-1.0", weight=2.5, use="dev")
+    origin = Origin("en-de", "europarl", use="dev")
     assert origin.to_json()["prefix"] == origin.prefix
     assert Origin.from_json(origin.to_json()) == origin
 

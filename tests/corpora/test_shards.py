@@ -84,7 +84,7 @@ def test_a_run_of_equal_sources_is_never_cut(
 
 
 def test_files_are_those_of_the_contract(tmp_path: Path) -> None:
-    origin = Origin("en-de", "demo", licence="Apache-2.0")
+    origin = Origin("en-de", "demo")
     with CorpusWriter(tmp_path, LANGUAGES, 2, columns=["score"], origins=[origin]) as writer:
         for pair in origin.number([("a", "x"), ("a", "y"), ("b", "z")]):
             writer.add(pair, "0.5")
@@ -101,8 +101,6 @@ def test_files_are_those_of_the_contract(tmp_path: Path) -> None:
         {
             "pair": "en-de",
             "name": "demo",
-            "licence": "Apache-2.0",
-            "weight": 1.0,
             "use": "train",
             "prefix": origin.prefix,
         }
