@@ -124,7 +124,7 @@ def test_a_users_own_recipe_and_groups_are_found_where_they_stand(elsewhere: Pat
     )
     (elsewhere / "conf" / "student").mkdir(parents=True)
     (elsewhere / "conf" / "student" / "mine.yaml").write_text(
-        "defaults: [tiny_6_1, _self_]\nmodel: {encoder_layers: 9}\n", "utf-8"
+        "defaults: [tiny_4_2, _self_]\nmodel: {encoder_layers: 9}\n", "utf-8"
     )
     config = recipes.compose(recipes.parse_request(["recipe=mine", *FILES[1:]]))
     assert config.student.model.encoder_layers == 9
@@ -260,7 +260,7 @@ def test_a_frozen_plan_asks_the_disk_for_no_raw_file_and_needs_no_place_to_stand
     (elsewhere / "catalogues").mkdir()
     (elsewhere / "catalogues" / "en.json").write_text("{}", "utf-8")
     (elsewhere / "mine.yaml").write_text(
-        "defaults: [files/recipe@_global_, /student@chain.inline.settings: tiny_6_1, _self_]\n"
+        "defaults: [files/recipe@_global_, /student@chain.inline.settings: tiny_4_2, _self_]\n"
         "corpus: {sources: {strings: {format: catalogue, root: catalogues, files: '{language}.json'}}}\n"
         "chain: {inline: {kind: train, over: pairs, inputs: {data: encode}}}\n",
         "utf-8",
