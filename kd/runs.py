@@ -24,6 +24,7 @@ from kd.pipeline.plan import Plan, Stage, Task, unknown
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store, folder_bytes
 from kd.recipes import Request
+from kd.stages.outputs import PAGE, REPORT
 
 
 def run(request: Request) -> int:
@@ -231,6 +232,6 @@ def _show_results(plan: Plan, store: Store, folder: Run, *, missing_is_error: bo
         from kd.report.table import results_table
 
         console = Console(highlight=False)
-        console.print(results_table(ReportData.from_dict(read_json(store.place(item).final / "report.json"))))
-        console.print(Text(f"Page: {folder.link_path(item) / 'index.html'}"), soft_wrap=True)
+        console.print(results_table(ReportData.from_dict(read_json(store.place(item).final / REPORT))))
+        console.print(Text(f"Page: {folder.link_path(item) / PAGE}"), soft_wrap=True)
     return 0

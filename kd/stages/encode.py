@@ -16,7 +16,7 @@ from kd.config import EncodeConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.shards import Corpus
-from kd.engines.fairseq.binary import IndexedReader, IndexedWriter
+from kd.engines.fairseq.binary import IndexedReader, IndexedWriter, data_prefix
 from kd.engines.vocabulary import DICTIONARY, MODEL, Vocabulary
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Job, Kind, Role, Summary
@@ -62,9 +62,9 @@ class Encode(Kind[EncodeConfig]):
         counts = json.loads((job.out / COUNTS).read_text("utf-8"))
         for split in ("train", "valid"):
             for side in ("source", "target"):
-                found = len(IndexedReader(_prefix(job.out, split, side)))
+                found = len(IndexedReader(data_prefix(job.out, split, side)))
                 if found != counts[split]["pairs"]:
-                    raise IncompleteArtifact(f"{_prefix(job.out, split, side)} holds {found} sentences.")
+                    raise IncompleteArtifact(f"{data_prefix(job.out, split, side)} holds {found} sentences.")
         train = counts["train"]
         return Summary(
             {"pairs in": counts["in"], "pairs out": train["pairs"], "source pieces": train["source"],
@@ -81,16 +81,12 @@ def _corpora(job: Job[EncodeConfig]) -> list[Corpus]:
     return [Corpus.join(folders) for folders in stages.values()]
 
 
-def _prefix(folder: Path, split: str, side: str) -> Path:
-    return folder / f"{split}.source-target.{side}"
-
-
 def _write(folder: Path, split: str, pairs: Iterable[Pair], vocabulary: Vocabulary, max_pieces: int) -> dict[str, int]:
     """Encodes pairs; those with a side of more than `max_pieces` are left out and counted."""
     too_long = 0
     with (
-        IndexedWriter(_prefix(folder, split, "source"), vocabulary.size) as source,
-        IndexedWriter(_prefix(folder, split, "target"), vocabulary.size) as target,
+        IndexedWriter(data_prefix(folder, split, "source"), vocabulary.size) as source,
+        IndexedWriter(data_prefix(folder, split, "target"), vocabulary.size) as target,
     ):
         for batch in _batches(pairs):
             left = vocabulary.encode_ids([pair.source for pair in batch])

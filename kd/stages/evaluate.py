@@ -16,9 +16,7 @@ from kd.errors import IncompleteArtifact
 from kd.metrics.corpus import corpus_scores
 from kd.metrics.significance import paired_bootstrap
 from kd.pipeline.contract import Job, Kind, Role, Summary
-
-SCORES = "scores.json"
-HYPOTHESES = "test.hypothesis"
+from kd.stages.outputs import HYPOTHESES, SCORES
 
 
 class Evaluate(Kind[EvaluateConfig]):

@@ -38,8 +38,8 @@ from kd.report.model import (
     SystemRow,
     VerdictRoles,
 )
+from kd.stages.outputs import HYPOTHESES, PAGE, REPORT, SCORES, SELECTION, SPEED
 
-PAGE, DATA = "index.html", "report.json"
 MOST_EXAMPLES = 20
 
 
@@ -64,12 +64,12 @@ class Report(Kind[ReportConfig]):
         from kd.report.page import render
 
         data = gather(job)
-        (job.out / DATA).write_text(data.to_json(), "utf-8")
+        (job.out / REPORT).write_text(data.to_json(), "utf-8")
         (job.out / PAGE).write_text(render(data), "utf-8")
 
     def check(self, job: Job[ReportConfig]) -> Summary:
         """Reads the numbers back."""
-        data = ReportData.from_dict(read_json(job.out / DATA))
+        data = ReportData.from_dict(read_json(job.out / REPORT))
         if not (job.out / PAGE).stat().st_size:
             raise IncompleteArtifact(f"{job.out / PAGE} is empty.")
         return Summary({"systems": len(data.systems)})
@@ -78,8 +78,8 @@ class Report(Kind[ReportConfig]):
 def gather(job: Job[ReportConfig]) -> ReportData:
     """All that the page shows."""
     inputs = job.inputs
-    evaluations = {str(artifact.axis): read_json(artifact.path / "scores.json") for artifact in inputs["scores"]}
-    speeds = {str(artifact.axis): read_json(artifact.path / "speed.json") for artifact in inputs.get("speeds", [])}
+    evaluations = {str(artifact.axis): read_json(artifact.path / SCORES) for artifact in inputs["scores"]}
+    speeds = {str(artifact.axis): read_json(artifact.path / SPEED) for artifact in inputs.get("speeds", [])}
     several = len(evaluations) > 1
     systems, comparisons = [], []
     for pair, evaluation in evaluations.items():
@@ -224,7 +224,7 @@ def _curves(artifacts: Sequence[Artifact], several: bool) -> list[Curve]:
 def _selections(artifacts: Iterable[Artifact], several: bool) -> list[Selection]:
     by_pair: dict[str, list[dict[str, Any]]] = {}
     for artifact in artifacts:
-        by_pair.setdefault(str(artifact.axis), []).append(read_json(artifact.path / "selection.json"))
+        by_pair.setdefault(str(artifact.axis), []).append(read_json(artifact.path / SELECTION))
     return [_selection(pair if several else "", parts) for pair, parts in by_pair.items()]
 
 
@@ -256,7 +256,7 @@ def _examples(job: Job[ReportConfig], several: bool) -> list[Example]:
     """The first test segments; the set is in a seeded order, so they are a random sample."""
     outputs: dict[str, dict[str, list[str]]] = {}
     for artifact in job.inputs["translations"]:
-        lines = open_lines(artifact.path / "test.hypothesis")
+        lines = open_lines(artifact.path / HYPOTHESES)
         outputs.setdefault(str(artifact.axis), {})[_display(artifact.task)] = [
             line for line, _ in zip(lines, range(job.config.examples), strict=False)
         ]

@@ -22,8 +22,8 @@ from kd.metrics.sentence import SentenceMetric, select, sentence_metric
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
+from kd.stages.outputs import SELECTION
 
-STATISTICS = "selection.json"
 COLUMNS = ("rank", "score", "first_score")  # rank from 0 of the chosen one, its metric, the metric of the model's best
 MOST_EXAMPLES = 20
 GAIN_BIN = 10  # points of the metric
@@ -83,7 +83,7 @@ class Select(Kind[SelectConfig]):
                 writer.begin_shard(shard.name)
                 for group, nbest in job.progress.follow(shard.beside(shards[shard.name]), f"shard {shard.name}"):
                     _choose(group, nbest.hypotheses, metric, writer, statistics)
-        write_json(job.out / STATISTICS, statistics.to_json())
+        write_json(job.out / SELECTION, statistics.to_json())
 
     def check(self, job: Job[SelectConfig]) -> Summary:
         """The same shards and ids as the corpus that was decoded, in the same order."""
@@ -96,7 +96,7 @@ class Select(Kind[SelectConfig]):
         by_name = {shard.name: shard for shard in corpus.shards}
         for shard in selected.shards:
             _compare_ids(shard, by_name[shard.name])
-        statistics = read_json(job.out / STATISTICS)
+        statistics = read_json(job.out / SELECTION)
         changed = statistics["pairs"] - statistics["ranks"].get("0", 0)
         return Summary({"pairs out": selected.pairs, "other than the model's best": changed})
 

@@ -17,8 +17,7 @@ from kd.corpora.index import read_json, write_json
 from kd.engines.systems import Decoding, form, group, load, megabytes
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
-
-SPEED = "speed.json"
+from kd.stages.outputs import SPEED
 
 
 class Speed(Kind[SpeedConfig]):

@@ -110,9 +110,9 @@ class Train(Kind[TrainConfig]):
 
 def _batch_plan(job: Job[TrainConfig], data: Path, max_pieces: int) -> BatchPlan:
     from kd.engines.fairseq.batching import plan
-    from kd.engines.fairseq.binary import IndexedReader
+    from kd.engines.fairseq.binary import IndexedReader, data_prefix
 
-    source, target = (IndexedReader(data / f"train.source-target.{side}").sizes for side in ("source", "target"))
+    source, target = (IndexedReader(data_prefix(data, "train", side)).sizes for side in ("source", "target"))
     batch = job.config.batch
     return plan(source, target, target_tokens=batch.target_tokens, max_tokens=batch.max_tokens, max_pieces=max_pieces)
 

@@ -16,8 +16,7 @@ from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
-
-HYPOTHESES = "test.hypothesis"
+from kd.stages.outputs import HYPOTHESES
 
 
 class Translate(Kind[TranslateConfig]):

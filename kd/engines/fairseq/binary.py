@@ -25,6 +25,11 @@ _CODES: dict[int, Any] = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: 
 _CHUNK = 1 << 20  # sentences of the index in memory at a time
 
 
+def data_prefix(folder: Path, split: str, side: str) -> Path:
+    """Where `fairseq-train` looks for a side (source, target) of a split (train, valid) of ours; without its suffix."""
+    return folder / f"{split}.source-target.{side}"
+
+
 def best_dtype(vocabulary_size: int) -> np.dtype:
     """The integer type that fairseq stores ids in (`fairseq.data.indexed_dataset.best_fitting_int_dtype`)."""
     if vocabulary_size < 65500:

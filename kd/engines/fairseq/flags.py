@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd.config import ModelConfig, OptimizerConfig, Precision, Schedule, TrainConfig
+from kd.engines.fairseq.binary import data_prefix
 
 _NEVER = str(10**9)  # updates or epochs: longer than any training
 
@@ -34,7 +35,7 @@ class TrainSpec:
     @property
     def has_dev(self) -> bool:
         """Whether there is a dev set to validate on."""
-        return (self.data[0] / "valid.source-target.source.idx").is_file()
+        return data_prefix(self.data[0], "valid", "source").with_suffix(".source.idx").is_file()
 
 
 def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:

@@ -1,0 +1,10 @@
+"""The names of files by which one kind of stage reads what another has written.
+
+Corpora, n-best lists, held-out sets, vocabularies and models know their own files; this is for the small rest.
+"""
+
+HYPOTHESES = "test.hypothesis"  # translate: one line a segment
+SCORES = "scores.json"  # evaluate
+SPEED = "speed.json"  # speed
+SELECTION = "selection.json"  # select: what selection changed
+PAGE, REPORT = "index.html", "report.json"  # report: for people, for programs
