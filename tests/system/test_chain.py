@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace
 
-pytestmark = pytest.mark.system
+# One worker for all that look at the finished run, so that it is made once.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
 
 
 def scores(place: Workplace) -> dict[str, float]:
@@ -87,3 +88,26 @@ def test_clean_keeps_what_a_run_reaches(finished: Workplace, tmp_path: Path) -> 
     done = finished.kd("clean")
     assert "out of reach" in done.stdout or "could be removed" in done.stdout
     assert finished.published() == before
+
+
+def test_another_share_of_the_corpus_takes_over_what_is_decoded(finished: Workplace) -> None:
+    finished.kd("run", "decode.share=0.4", "upto=decode", f"run.dir={finished.folder}/runs/share")
+    less = finished.folder / "runs" / "share" / "decode.en-xx"
+    shards = sorted(less.glob("*/*.nbest.zst"))
+    whole = sorted((finished.run / "decode.en-xx").glob("*/*.nbest.zst"))
+    assert 0 < len(shards) < len(whole)
+    # Not decoded again: the same files on disk, under a second name.
+    assert {path.stat().st_ino for path in shards} < {path.stat().st_ino for path in whole}
+
+
+def test_a_longer_training_goes_on_from_a_shorter_one(finished: Workplace) -> None:
+    settings = ["teacher.optimizer.schedule=inverse_sqrt", "teacher.members=1", "upto=teacher"]
+    run = finished.folder / "runs" / "longer"
+    for updates in (100, 200):
+        finished.kd("run", *settings, f"teacher.max_update={updates}", f"run.dir={run}")
+    log = (run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
+    assert "goes on from update 100 of" in log
+    metrics = (run / "teacher.en-xx" / "member-1" / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]
+    updates_seen = [json.loads(line)["update"] for line in metrics if '"train"' in line]
+    assert updates_seen == sorted(set(updates_seen))
+    assert updates_seen[-1] == 200

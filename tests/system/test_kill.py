@@ -15,7 +15,8 @@ from runs_of_tiny import Workplace, new_workplace
 
 from kd.pipeline.hashing import sha256
 
-pytestmark = pytest.mark.system
+# One worker for all that look at the finished run, so that it is made once.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
 KILLS = 6
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace
 
-pytestmark = pytest.mark.system
+# One worker for all that look at the finished run, so that it is made once.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
 
 # A browser that is as quiet as it can be; without a network its own background requests would fill the log.
 CHROMIUM = [
