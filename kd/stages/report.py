@@ -88,7 +88,9 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         systems += _rows(evaluation, speeds.get(pair, {}).get("systems", {}), trainings, shown)
         comparisons += _comparisons(evaluation, shown)
     baseline = next((next(iter(e["significance"])) for e in evaluations.values() if e["significance"]), "")
-    everything = [artifact for artifacts in inputs.values() for artifact in artifacts]
+    # In the order of the chain, as far as roles tell: first what the others stand on.
+    roles = sorted(inputs, key=lambda role: role != "others")
+    everything = [artifact for role in roles for artifact in inputs[role]]
     return ReportData(
         title=job.config.title,
         date=_newest(everything),
