@@ -67,6 +67,8 @@ class Train(Kind[TrainConfig]):
         """One a member, with a seed of its own."""
         config: TrainConfig = stage.config
         identity, extent = identity_and_extent(config)
+        if config.optimizer.schedule is not Schedule.linear:
+            identity["optimizer"].pop("decay_updates", None)  # which then says nothing
         for member in range(config.members):
             yield Draft(f"member-{member + 1}", {**identity, "seed": config.seed + member}, extent)
 

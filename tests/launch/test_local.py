@@ -189,7 +189,13 @@ def test_it_takes_up_what_another_gave_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_asked_to_stop_it_ends_its_tasks_and_keeps_what_is_done(tmp_path: Path, number: signal.Signals) -> None:
     chain = Chain(tmp_path, {"name": "a", "kind": "resume", "workers": 2, "steps": 200, "seconds": 0.05})
-    process = subprocess.Popen(chain.launch_command(), stderr=subprocess.DEVNULL, start_new_session=True)
+    # Tests that run in the background of a shell inherit ignored signals, which kd respects.
+    process = subprocess.Popen(
+        chain.launch_command(),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    )
     wait_for(lambda: len(chain.told("begin")) == 2)
     wait_for(lambda: all((chain.store.place(task).partial / "lines").exists() for task in chain.plan.tasks()))
     # Ctrl-C and a closing terminal reach every process of the group, a scheduler's SIGTERM perhaps ours alone.

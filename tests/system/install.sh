@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # The test file, a program it runs, the Debian package that brings it. A line whose file does not exist costs nothing.
 needs() {
     cat <<'TABLE'
-tests/system/test_page.py  chromium  chromium
+tests/system/test_page_in_browser.py  chromium  chromium
 TABLE
 }
 
