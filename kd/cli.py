@@ -60,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     run.add_argument("--cfg", choices=["job"], help="print the composed config and do nothing")
     _about_a_run(commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo")
-    clean = _about_a_run(
-        commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo --remove"
-    )
+    clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
 

@@ -88,7 +88,8 @@ def sweep(request: Request) -> list[Request]:
     requests = []
     for job in batches[0]:
         part = [text for text in job if any(text.startswith(f"{key}=") for key in varied)]
-        name = ",".join(part).replace("/", "_") or "all"
+        # Without what Hydra's grammar and shells give a meaning, so that it can be typed as run.dir=…
+        name = re.sub(r"[^\w.+-]+", "-", "_".join(part)) or "all"
         if len(name.encode()) > LONGEST_NAME:
             name = f"{name[:60]}…{digest(part)}"
         requests.append(replace(request, overrides=tuple(job), variant=name))
@@ -302,7 +303,7 @@ def _as_user_error(error: Exception, prefix: str = "") -> UserError:
     if isinstance(cause, InterpolationResolutionError):
         return UserError(f"A value refers to a key that is not there: {told}.", "Correct the reference.")
     if "is not a subclass of" in told and where:
-        return UserError(f"{where} cannot be added so.", "Write a new entry whole, such as +pairs={de-en: {}}.")
+        return UserError(f"{where} cannot be added so.", "Write a new entry whole, such as '+pairs={de-en: {}}'.")
     if isinstance(cause, OmegaConfBaseException) and where:
         return UserError(f"The value of {where} does not fit: {told}.", "Give it what kd/config.py says of it.")
     return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")

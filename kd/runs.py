@@ -42,17 +42,20 @@ def run(request: Request) -> int:
     except OSError as error:
         raise disk_fault(error, folder.folder) or error from None
     console = Console(stderr=True, highlight=False)
+    if request.variant:
+        console.print(f"{config.recipe} with {request.variant} in {folder.folder}", soft_wrap=True)
     todo = [task for task in tasks if not store.place(task).is_published()]
     if not todo:
         console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
-        return _show_results(plan, store, folder)
+        return _show_results(tasks, store, folder)
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
     try:
         failures = _launcher(config, folder, store, frozen).launch(todo)
     except Interrupted:
         raise KeyboardInterrupt from None
     _tell(failures, console)
-    return exit_status(failures) if failures else _show_results(plan, store, folder)
+    folder.drop_outdated(plan, store)
+    return exit_status(failures) if failures else _show_results(tasks, store, folder)
 
 
 def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
@@ -79,7 +82,7 @@ def status(request: Request) -> int:
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     plan = recipes.plan(config)
-    before = folder.planned()
+    before = folder.shown()
     table = Table(title=f"{config.recipe}: {folder.folder}", title_justify="left", box=None, header_style="bold")
     for name in ("stage", "task", "state", "took", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
@@ -87,7 +90,10 @@ def status(request: Request) -> int:
         for item in stage.tasks:
             state, took, about = _state(item, store, folder, before)
             table.add_row(stage.name, item.name, state, took, Text(about))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 240  # whoever reads it through a pipe wants a line a task
+    console.print(table)
     return 0
 
 
@@ -95,12 +101,13 @@ def clean(request: Request, *, remove: bool) -> int:
     """Lists, and on request removes, what no run that uses the store reaches; returns the exit status."""
     config = recipes.compose(request)
     store = Store(Path(config.store.dir))
-    reached = {path for other in store.runs() for path in Run(other).planned().values()}
+    runs = [Run(other) for other in store.runs()]
+    reached = {path for other in runs for path in [*other.planned().values(), *other.shown().values()]}
     reached |= {str(store.place(item).final) for item in recipes.plan(config).tasks()}
     unreached = [place for place in store.places() if str(place.final) not in reached]
     console = Console(highlight=False)
     if not unreached:
-        console.print(f"Nothing in {store.root} is out of reach of its {len(store.runs())} runs.")
+        console.print(f"Nothing in {store.root} is out of reach of its {len(runs)} runs.")
         return 0
     table = Table(box=None, header_style="bold")
     for name in ("in the store", "MB", "took", "finished"):
@@ -127,7 +134,7 @@ def report(request: Request) -> int:
     """Prints a run's results and the path of its page; returns the exit status."""
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
-    return _show_results(recipes.plan(config), store, folder, missing_is_error=True)
+    return _show_results(list(recipes.plan(config).tasks()), store, folder, missing_is_error=True)
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -142,7 +149,7 @@ def _chosen(plan: Plan, request: Request, store: Store, folder: Run) -> list[Tas
     if not request.stages:
         return list(plan.tasks())
     chosen = {stage for name in request.stages for stage in plan.find(name)}
-    return _with_inputs_there([stage for stage in plan.stages if stage in chosen], store, folder.planned())
+    return _with_inputs_there([stage for stage in plan.stages if stage in chosen], store, folder.shown())
 
 
 def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]) -> list[Task]:
@@ -194,7 +201,7 @@ def _state(item: Task, store: Store, folder: Run, before: dict[str, str]) -> tup
     place = store.place(item)
     if place.is_published():
         manifest = place.manifest()
-        return "done", progress.duration(manifest["seconds"]), manifest["finished"]
+        return "done", progress.duration(manifest["seconds"]), manifest["finished"].replace("T", " ")[:16] + " UTC"
     if lease.is_held(place.lease):
         snapshot = progress.read(place.progress)
         return "running", "", snapshot.line() if snapshot else ""
@@ -221,11 +228,11 @@ def _tell(failures: Iterable[Failure], console: Console) -> None:
         console.print(Text(f"Not begun, since they need these: {', '.join(blocked)}"), soft_wrap=True)
 
 
-def _show_results(plan: Plan, store: Store, folder: Run, *, missing_is_error: bool = False) -> int:
-    pages = [item for item in plan.tasks() if item.stage.kind.name == "report"]
+def _show_results(tasks: Iterable[Task], store: Store, folder: Run, *, missing_is_error: bool = False) -> int:
+    pages = [item for item in tasks if item.stage.kind.name == "report"]
     shown = [item for item in pages if store.place(item).is_published()]
     if missing_is_error and not shown:
-        raise UserError("This run has no report yet.", "Make it by `kd run` with the same settings.")
+        raise UserError("A run with these settings has no report yet.", "Give the settings that `kd run` was given.")
     for item in shown:
         from kd.corpora.index import read_json
         from kd.report.model import ReportData
@@ -233,5 +240,7 @@ def _show_results(plan: Plan, store: Store, folder: Run, *, missing_is_error: bo
 
         console = Console(highlight=False)
         console.print(results_table(ReportData.from_dict(read_json(store.place(item).final / REPORT))))
-        console.print(Text(f"Page: {folder.link_path(item) / PAGE}"), soft_wrap=True)
+        final, link = store.place(item).final, folder.link_path(item)
+        here = link if link.resolve() == final.resolve() else final
+        console.print(Text(f"Page: {here / PAGE}"), soft_wrap=True)
     return 0

@@ -55,19 +55,29 @@ class Run:
     # --- what the run reaches -----------------------------------------------------------------------------------
 
     def show(self, plan: Plan, store: Store, frozen: str) -> None:
-        """Writes down what the recipe means now, and points the links of what is published to it."""
+        """Writes down what the recipe means now, and points the links of what is published to it.
+
+        What the recipe meant before stays linked, and so in reach, until all that it means now is there: trying a
+        setting as far as some stage costs nobody a finished run.
+        """
         tasks = {task.full_name: str(store.place(task).final) for task in plan.tasks()}
         write_json(self.folder / "plan.json", {"config": frozen, "store": str(store.root), "tasks": tasks})
         store.register(self.folder)
-        shown = {self.link_path(task) for task in plan.tasks() if store.place(task).is_published()}
-        for path in self.folder.glob("*/*"):
-            if path.is_symlink() and path not in shown:  # of what the recipe meant before
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # others are left
-                    path.parent.rmdir()
         for task in plan.tasks():
             if store.place(task).is_published():
                 self.link(task, store)
+        self.drop_outdated(plan, store)
+
+    def drop_outdated(self, plan: Plan, store: Store) -> None:
+        """Removes the links to what the recipe no longer means, once all that it means is there."""
+        if not all(store.place(task).is_published() for task in plan.tasks()):
+            return
+        meant = {self.link_path(task) for task in plan.tasks()}
+        for path in self.folder.glob("*/*"):
+            if path.is_symlink() and path not in meant:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # others are left
+                    path.parent.rmdir()
 
     def planned(self) -> dict[str, str]:
         """Task -> place in the store, as of the last `kd run`."""
@@ -75,6 +85,11 @@ class Run:
             return dict(json.loads((self.folder / "plan.json").read_text("utf-8"))["tasks"])
         except FileNotFoundError:
             return {}
+
+    def shown(self) -> dict[str, str]:
+        """Task -> place in the store that the run's link points to, now or from an earlier `kd run`."""
+        links = [path for path in self.folder.glob("*/*") if path.is_symlink() and path.is_dir()]
+        return {f"{path.parent.name}/{path.name}": str(path.resolve()) for path in links}
 
     def link_path(self, task: Task) -> Path:
         """Where the run shows a task's output."""

@@ -64,7 +64,8 @@ class Collect(Kind[CorpusConfig]):
             if source.format not in READERS:
                 raise unknown(f"format (named by {where}.format)", source.format, READERS)
             if source.format == "plain" and not (source.source and source.target):
-                raise UserError(f"{where} lacks a side.", f"Set {where}.source and {where}.target to paths.")
+                mend = f"Set {where}.source and {where}.target to paths (recipe=files: source=… target=…)."
+                raise UserError(f"{where} lacks a side.", mend)
             if source.format == "catalogue" and not (source.files and (source.root or source.package)):
                 raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
 

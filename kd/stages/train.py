@@ -50,8 +50,9 @@ class Train(Kind[TrainConfig]):
         optimizer = config.optimizer
         if optimizer.schedule is Schedule.linear and optimizer.decay_updates <= optimizer.warmup_updates:
             raise UserError(
-                f"optimizer.decay_updates is {optimizer.decay_updates}: the rate would be 0 within its warm-up.",
-                "Set it to the number of updates of the training.",
+                f"optimizer.warmup_updates is {optimizer.warmup_updates}, which is not below the "
+                f"{optimizer.decay_updates} updates at which a linear schedule reaches 0.",
+                "Lower it, or train longer.",
             )
         for name, value in {
             "members": config.members,

@@ -55,3 +55,13 @@ def test_a_run_that_was_deleted_reaches_nothing(workplace: Path, capsys: pytest.
     capsys.readouterr()
     runs.clean(Request("mine", ()), remove=True)
     assert "Nothing in" in capsys.readouterr().out
+
+
+def test_a_finished_run_stays_in_reach_while_another_setting_is_tried(workplace: Path) -> None:
+    store, mine = Store(workplace / "store"), Run(workplace / "mine")
+    finished = plan(entry("a", steps=1))
+    mine.show(finished, store, "hash")
+    mine.show(plan(entry("a", text="tried")), store, "hash")  # planned, and not run
+    (workplace / "other" / "plan.json").unlink()
+    runs.clean(Request("mine", ()), remove=True)
+    assert texts(workplace / "store") == {"text"}

@@ -38,21 +38,29 @@ def test_what_is_frozen_does_not_change_when_the_recipe_does(tmp_path: Path) -> 
     assert (folder.folder / "configs" / f"{name}.json").read_bytes() == content
 
 
-def test_links_show_what_is_published_of_the_plan_and_nothing_else(tmp_path: Path) -> None:
+def test_links_show_what_is_published_and_keep_a_finished_run_until_another_is_whole(tmp_path: Path) -> None:
     store, folder = Store(tmp_path / "store"), Run(tmp_path / "runs" / "demo")
     before = plan(entry("a", workers=2), entry("b"), entry("c"))
     for task in before.tasks():
         run(task, store)
     folder.show(before, store, "hash")
-    assert links(folder.folder) == {task.full_name: store.place(task).final for task in before.tasks()}
+    finished = {task.full_name: store.place(task).final for task in before.tasks()}
+    assert links(folder.folder) == finished
+    # Another setting, planned and not run to its end: all that was finished stays in reach.
     after = plan(entry("a", workers=1), entry("b", text="other"))
     folder.show(after, store, "hash")
-    assert set(links(folder.folder)) == {"a/worker-0"}, "not what the recipe no longer means"
-    assert {path.name for path in folder.folder.iterdir()} == {"a", "plan.json"}
+    assert links(folder.folder) == finished
+    assert folder.shown() == {name: str(path) for name, path in finished.items()}
+    # Run to its end: what the recipe no longer means is no longer shown.
+    new = after.task("b", "worker-0")
+    run(new, store)
+    folder.show(after, store, "hash")
+    assert links(folder.folder) == {
+        "a/worker-0": finished["a/worker-0"],
+        "b/worker-0": store.place(new).final,
+    }
+    assert {path.name for path in folder.folder.iterdir()} == {"a", "b", "plan.json"}
     assert all(store.place(task).is_published() for task in before.tasks()), "links go, artifacts stay"
-    run(after.task("b", "worker-0"), store)
-    folder.link(after.task("b", "worker-0"), store)
-    assert links(folder.folder)["b/worker-0"] == store.place(after.task("b", "worker-0")).final
 
 
 def test_links_follow_and_survive_a_move_of_everything(tmp_path: Path) -> None:
