@@ -5,6 +5,7 @@ Every mistake that can be seen in a config is seen here, before anything runs, a
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -286,6 +287,9 @@ def _describe(value: Any) -> str:
 
 def _as_user_error(error: Exception, prefix: str = "") -> UserError:
     """One sentence for what Hydra or OmegaConf objects to."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return unknown(f"choice of {group}", choice, error.options)
     # The innermost says most, but may still hold OmegaConf's placeholders, which an outer one has filled in.
     found = [inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)]
     causes = [inner for inner in found if "$VALUE" not in str(inner)]
@@ -299,7 +303,7 @@ def _as_user_error(error: Exception, prefix: str = "") -> UserError:
             f"A setting has no value: {where or told}.", "Give it one on the command line or in the recipe."
         )
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) or "not in '" in told:
-        return UserError(f"There is no setting called {where or told}.", "`--cfg job` prints all there are.")
+        return UserError(f"There is no setting called {where or told}.", _nearest(cause))
     if isinstance(cause, InterpolationResolutionError):
         return UserError(f"A value refers to a key that is not there: {told}.", "Correct the reference.")
     if "is not a subclass of" in told and where:
@@ -307,6 +311,13 @@ def _as_user_error(error: Exception, prefix: str = "") -> UserError:
     if isinstance(cause, OmegaConfBaseException) and where:
         return UserError(f"The value of {where} does not fit: {told}.", "Give it what kd/config.py says of it.")
     return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")
+
+
+def _nearest(cause: BaseException) -> str:
+    key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
+    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    near = difflib.get_close_matches(str(key), known, n=1)
+    return f"Did you mean {near[0]}?" if near else "`--cfg job` prints all there are."
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
