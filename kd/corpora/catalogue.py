@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kd.corpora.lines import PathLike
+from kd.corpora.lines import PathLike, without_breaks
 from kd.errors import UserError
 
 Messages = dict[tuple[str, ...], str]  # place in the catalogue -> text, in the order of the document
@@ -105,11 +105,7 @@ def _one_line(source: str, target: str, counts: Counter[str]) -> tuple[str, str]
             counts["no valid text"] += 1
             return None
     counts["line breaks made spaces"] += ("\n" in source) + ("\n" in target)
-    return _without_breaks(source), _without_breaks(target)
-
-
-def _without_breaks(text: str) -> str:
-    return re.sub(r"[ \t\r]*\n[ \t\r\n]*", " ", text).strip(" ") if "\n" in text else text
+    return without_breaks(source), without_breaks(target)
 
 
 # --- where catalogues lie ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ corpus.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ class Origin:
     pair: str  # language pair, as the recipe names it: en-de
     name: str  # of the corpus
     use: str = "train"  # train | dev | test
+    licence: str = "unknown"  # as known when the corpus was read
+    weight: float = 1.0  # how much it counts when corpora are mixed
 
     @property
     def prefix(self) -> int:
@@ -50,14 +52,18 @@ class Origin:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Origin:
-        """Of an entry of an index."""
+        """Of an entry of an index; one that says nothing of licence or weight has the defaults."""
         return cls(**{key: value for key, value in entry.items() if key != "prefix"})
 
     def number(self, rows: Iterable[tuple[str, str]]) -> Iterator[Pair]:
         """Give each pair of texts its id, counting from 0."""
+        return (pair for pair, _ in self.number_rows(rows))
+
+    def number_rows(self, rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[Pair, Sequence[str]]]:
+        """The same for pairs that further values follow, which stay beside them."""
         first = self.prefix << PLACE_BITS
-        for place, (source, target) in enumerate(rows):
-            yield Pair(first + place, source, target)
+        for place, (source, target, *values) in enumerate(rows):
+            yield Pair(first + place, source, target), values
 
 
 def prefix_of(pair_id: int) -> int:

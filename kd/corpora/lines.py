@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,29 +21,62 @@ from typing import IO, Protocol
 
 import zstandard
 
+from kd.corpora.archives import UNREADABLE, Member, open_member
 from kd.errors import UserError
 
 READ_BYTES = 1 << 20  # of a plain or decompressed file at once
 READ_COMPRESSED_BYTES = 1 << 16  # of a zstandard file at once: decompressed it is all in memory
 WRITE_CHARACTERS = 1 << 20  # buffered before they are encoded, compressed and written
 
+COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
+
+# What reading an archive that is cut off or changed raises
+READ_ERRORS = (*UNREADABLE, lzma.LZMAError, zstandard.ZstdError, OSError)
+
 PathLike = str | os.PathLike[str]
 
 
-def open_lines(path: PathLike) -> Iterator[str]:
+class BrokenText(UserError):
+    """A file that is good up to some place: what was read before it was yielded, and could be used."""
+
+
+def open_lines(path: PathLike | Member) -> Iterator[str]:
     """Yield the lines of a UTF-8 file without their `\\n`; a last line without one counts.
 
     The suffixes .gz, .zst, .xz and .bz2 are decompressed. Raises UserError at once for a missing file, and in reading,
-    after all good lines, for invalid UTF-8 (file, line, byte) and for a damaged or truncated archive (file, last line).
+    after all good lines, BrokenText for invalid UTF-8 (file, line, byte) and for a damaged or truncated archive (file,
+    last line).
     """
-    path = Path(path)
-    if not path.is_file():
-        reason = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"The file {path} {reason}.", "Give the path of an existing text file.")
-    return _lines(path)
+    return _lines(check_file(path))
 
 
-def _lines(path: Path) -> Iterator[str]:
+def check_file(path: PathLike | Member) -> Path | Member:
+    """A file that is there, or UserError."""
+    place = path if isinstance(path, Member) else Path(path)
+    on_disk = place.archive if isinstance(place, Member) else place
+    if not on_disk.is_file():
+        reason = "is a folder" if on_disk.is_dir() else "does not exist"
+        raise UserError(f"The file {on_disk} {reason}.", "Give the path of an existing text file.")
+    return place
+
+
+def open_bytes(path: PathLike | Member) -> Iterator[bytes]:
+    """Yield the decompressed bytes of a file in chunks. Raises BrokenText for a damaged or truncated archive."""
+    place, number = check_file(path), 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal number
+        try:
+            for chunk in _chunks(place):
+                yield chunk
+                number += chunk.count(b"\n")
+        except READ_ERRORS as error:
+            raise _unreadable(place, number, error) from None
+
+    return chunks()
+
+
+def _lines(path: Path | Member) -> Iterator[str]:
     number = 0
     unfinished: list[bytes] = []  # pieces of a line whose end has not been read; joined once, however long it grows
     try:
@@ -57,9 +91,7 @@ def _lines(path: Path) -> Iterator[str]:
             for lines in _decoded(block, path, number):
                 yield from lines
                 number += len(lines)
-    except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EACCES):
-            raise  # the disk's fault, not the file's
+    except READ_ERRORS as error:
         raise _unreadable(path, number, error) from None
     last = b"".join(unfinished)
     if last:
@@ -67,7 +99,7 @@ def _lines(path: Path) -> Iterator[str]:
             yield from lines
 
 
-def _decoded(block: bytes, path: Path, before: int) -> Iterator[list[str]]:
+def _decoded(block: bytes, path: Path | Member, before: int) -> Iterator[list[str]]:
     """The lines of a block that ends where a line ends; `before` lines came before it."""
     try:
         yield block.decode("utf-8").split("\n")
@@ -77,23 +109,25 @@ def _decoded(block: bytes, path: Path, before: int) -> Iterator[list[str]]:
         offset = error.start - start + 1
     good = block[: start - 1].decode("utf-8").split("\n") if start else []
     yield good
-    raise UserError(
+    raise BrokenText(
         f"{path}, line {before + len(good) + 1}: byte {offset} of the line is not valid UTF-8.",
         "Convert the file to UTF-8 (iconv does), or remove the line on both sides.",
     )
 
 
-def _unreadable(path: Path, good_lines: int, error: Exception) -> UserError:
+def _unreadable(path: Path | Member, good_lines: int, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno not in (None, errno.EACCES):
+        return error  # the disk's fault, not the file's
     if isinstance(error, PermissionError):
         return UserError(f"The file {path} cannot be read: {error.strerror}.", "Change its permissions.")
     kind = "truncated" if isinstance(error, EOFError) else "damaged"
-    return UserError(f"The archive {path} is {kind} after line {good_lines}.", "Fetch or make it again.")
+    return BrokenText(f"The archive {path} is {kind} after line {good_lines}.", "Fetch or make it again.")
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _chunks(path: Path | Member) -> Iterator[bytes]:
+    with open_member(path) if isinstance(path, Member) else path.open("rb") as file:
         opened: IO[bytes] = file
-        if path.suffix in (".gz", ".zst", ".xz", ".bz2") and os.fstat(file.fileno()).st_size == 0:
+        if path.suffix in COMPRESSED and not isinstance(path, Member) and os.fstat(file.fileno()).st_size == 0:
             raise EOFError  # even an archive of nothing has a header
         if path.suffix == ".zst":
             yield from _zstandard_chunks(file)
@@ -124,7 +158,7 @@ def _zstandard_chunks(file: IO[bytes]) -> Iterator[bytes]:
         raise EOFError
 
 
-def open_aligned(paths: Sequence[PathLike]) -> Iterator[tuple[str, ...]]:
+def open_aligned(paths: Sequence[PathLike | Member]) -> Iterator[tuple[str, ...]]:
     """Yield the lines with the same number of several files together.
 
     Raises UserError, naming each file's number of lines, when one ends before another, and what `open_lines` raises.
@@ -133,11 +167,11 @@ def open_aligned(paths: Sequence[PathLike]) -> Iterator[tuple[str, ...]]:
     return _aligned(paths, streams)
 
 
-def _aligned(paths: Sequence[PathLike], streams: Sequence[Iterator[str]]) -> Iterator[tuple[str, ...]]:
+def _aligned(paths: Sequence[PathLike | Member], streams: Sequence[Iterator[str]]) -> Iterator[tuple[str, ...]]:
     try:
         yield from zip(*streams, strict=True)
     except ValueError:  # of `strict` alone: reading raises none
-        counts = {os.fspath(path): count_lines(path) for path in paths}
+        counts = {str(path): count_lines(path) for path in paths}
     else:
         return
     shortest, longest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
@@ -148,7 +182,12 @@ def _aligned(paths: Sequence[PathLike], streams: Sequence[Iterator[str]]) -> Ite
     )
 
 
-def count_lines(path: PathLike) -> int:
+def without_breaks(text: str) -> str:
+    """A text that has line breaks as one line: each run of them, with the blanks around it, becomes one space."""
+    return re.sub(r"[ \t\r]*\n[ \t\r\n]*", " ", text).strip(" ") if "\n" in text else text
+
+
+def count_lines(path: PathLike | Member) -> int:
     """The number of lines that `open_lines` yields."""
     return sum(1 for _ in open_lines(path))
 

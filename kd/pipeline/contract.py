@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.hashing import sha256
 from kd.pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ class Job(Generic[C]):
     device: str
     machine: Mapping[str, Any]
     progress: Progress
+    hash_file: Callable[[Path], str] = field(
+        default=sha256
+    )  # remembered by the store while size and time stay the same
 
     def one(self, role: str) -> Artifact:
         """The artifact of a role that has exactly one."""

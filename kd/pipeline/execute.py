@@ -114,6 +114,7 @@ def _attempt(
         device=device,
         machine=machine,
         progress=progress,
+        hash_file=store.file_hashes(),
     )
     progress.update("starting")
     task.stage.kind.run(job)

@@ -102,6 +102,8 @@ def test_files_are_those_of_the_contract(tmp_path: Path) -> None:
             "pair": "en-de",
             "name": "demo",
             "use": "train",
+            "licence": "unknown",
+            "weight": 1.0,
             "prefix": origin.prefix,
         }
     ]

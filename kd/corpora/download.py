@@ -1,0 +1,202 @@
+"""Files fetched over HTTP into a cache folder: resumed where they were interrupted, checked, never fetched twice.
+
+mtdata's and sacreBLEU's own downloaders begin anew after an interruption, do not compare sizes, and one of them goes on
+without checking certificates; so requests does it here, for all sources alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from kd.corpora.lines import PathLike
+from kd.errors import TransientError, UserError
+from kd.pipeline.lease import Held, Lease
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT = (20.0, 60.0)  # seconds to connect, and between two pieces of data
+ATTEMPTS = 4
+PAUSE = 2.0  # seconds before the second attempt, doubled each time
+PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+
+Say = Callable[[str, float, float | None, str], None]  # what, bytes so far, bytes in all, unit
+
+
+def is_url(text: str) -> bool:
+    """Whether it is to be fetched rather than found on disk."""
+    return text.startswith(("http://", "https://"))
+
+
+def place_of(url: str, cache: PathLike, name: str = "") -> Path:
+    """Where a URL's file lies in the cache: below its host by its path, as `wget --force-directories` has it.
+
+    name: of the file, where the URL does not end in it.
+    """
+    parts = urlsplit(url)
+    steps = [step for step in unquote(parts.path).split("/") if step not in ("", ".", "..")]
+    if parts.query:
+        steps.append(hashlib.sha256(parts.query.encode()).hexdigest()[:8] + "-" + (steps.pop() if steps else "file"))
+    if name and (not steps or steps[-1] != name):
+        steps.append(name)
+    clean = [re.sub(r"[^\w.+=@,-]", "_", step)[-200:] for step in (parts.netloc, *(steps or ["index"]))]
+    return Path(cache, *clean)
+
+
+def fetch(
+    url: str,
+    cache: PathLike,
+    hashes: Mapping[str, str] | None = None,
+    name: str = "",
+    say: Say = lambda *_: None,
+) -> Path:
+    """Return the path of a URL's file in the cache, downloaded unless it is there.
+
+    hashes: hexadecimal, by `sha256` or `md5`, compared whenever they are given. An interrupted download goes on where
+    it stopped, if the server still has the same file. Raises UserError, saying which file to put where, if it cannot be
+    had or is another one, and TransientError for an interruption that may pass.
+    """
+    place = place_of(url, cache, name)
+    hashes = {kind: value.lower() for kind, value in (hashes or {}).items()}
+    mend = f"Fetch it on a machine that reaches the network and put it there as {place.absolute()}."
+    if place.is_file():
+        if wrong := _wrong_hash(place, hashes):
+            raise UserError(f"{place} has another {wrong}.", f"Remove it, or correct the hash in the recipe; {url}.")
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with Lease.acquire(place.with_name(place.name + ".lease")):
+            if not place.is_file():  # another may have fetched it meanwhile
+                _download(url, place, hashes, mend, say)
+    except Held:
+        raise TransientError(f"Another process fetches {url}.") from None
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
+    return place
+
+
+def _wrong_hash(path: Path, hashes: Mapping[str, str]) -> str:
+    """Which hash and what it is, if one differs."""
+    for kind, wanted in hashes.items():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, kind).hexdigest()
+        if found != wanted:
+            return f"{kind}, {found} instead of {wanted}"
+    return ""
+
+
+def _download(url: str, place: Path, hashes: Mapping[str, str], mend: str, say: Say) -> None:
+    partial = _Partial(place)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            if _one_attempt(url, partial, mend, say):
+                break
+        except _Passing as error:
+            reason = str(error)
+    else:
+        if not partial.size():
+            raise UserError(f"{url} cannot be reached: {reason}.", mend)
+        raise TransientError(
+            f"The download of {url} was interrupted after {partial.size():,} bytes: {reason}. "
+            f"`kd run` goes on from there. {mend}"
+        )
+    if wrong := _wrong_hash(partial.path, hashes):
+        partial.remove()
+        raise UserError(f"{url} has another {wrong}.", f"Correct the hash in the recipe, or get the right file. {mend}")
+    partial.publish()
+
+
+class _Passing(Exception):
+    """A fault that may pass: it is tried again."""
+
+
+class _Partial:
+    """What has come so far, and a mark by which the server tells whether its file is still the same."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.path = place.with_name(place.name + ".part")
+        self._mark = place.with_name(place.name + ".part.json")
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def headers(self) -> dict[str, str]:
+        """Of the request for the rest; none where all is wanted."""
+        try:
+            mark = json.loads(self._mark.read_text("utf-8"))["mark"]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return {"Range": f"bytes={self.size()}-", "If-Range": mark} if self.size() and mark else {}
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Forget what came before."""
+        tag = headers.get("ETag", "")
+        mark = headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
+        self._mark.write_text(json.dumps({"mark": mark}), "utf-8")
+        self.path.write_bytes(b"")
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._mark.unlink(missing_ok=True)
+
+    def publish(self) -> None:
+        self.path.replace(self.place)
+        self._mark.unlink(missing_ok=True)
+
+
+def _one_attempt(url: str, partial: _Partial, mend: str, say: Say) -> bool:
+    """Fetch what is missing. Returns whether it is whole, raises _Passing or UserError."""
+    import requests
+
+    # Bytes as they lie on the server's disk: a .gz must not be unpacked on its way.
+    headers = {"Accept-Encoding": "identity", **partial.headers()}
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code == 416:  # nothing left to send, or another file: begin anew
+                partial.remove()
+                raise _Passing("the server has no such range")
+            if answer.status_code in PASSING:
+                raise _Passing(f"the server answers {answer.status_code} {answer.reason}")
+            if answer.status_code not in (200, 206):
+                raise UserError(f"{url} cannot be had: the server answers {answer.status_code} {answer.reason}.", mend)
+            total = _receive(answer, partial, say)
+    except requests.RequestException as error:
+        raise _Passing(_innermost(error)) from None
+    if total is not None and partial.size() != total:
+        raise _Passing(f"{partial.size():,} of {total:,} bytes came")
+    return True
+
+
+def _receive(answer: Any, partial: _Partial, say: Say) -> int | None:
+    """Write what comes; returns how many bytes the whole file has, if the server says so."""
+    if answer.status_code == 200:
+        partial.begin(answer.headers)
+    done = partial.size()
+    length = answer.headers.get("Content-Length")
+    total = done + int(length) if length is not None else None
+    with partial.path.open("ab") as file:
+        for data in answer.iter_content(CHUNK_BYTES):
+            file.write(data)
+            done += len(data)
+            say(f"fetching {partial.place.name}", done, total, "bytes")
+    return total
+
+
+def _innermost(error: BaseException) -> str:
+    """What is said at the bottom of a chain of wrapped errors, in words."""
+    while isinstance(inner := (error.__cause__ or error.__context__ or _argument(error)), BaseException):
+        error = inner
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def _argument(error: BaseException) -> BaseException | None:
+    wrapped = getattr(error, "reason", None) or next(iter(error.args), None)
+    return wrapped if isinstance(wrapped, BaseException) else None

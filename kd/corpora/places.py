@@ -1,0 +1,95 @@
+"""Where raw files lie: paths, wildcards, and files inside zip and tar archives, which are read like folders.
+
+The files that several patterns find belong together where their wildcards match the same.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kd.corpora.archives import Member, is_archive, members
+from kd.errors import UserError
+
+Place = Path | Member
+Key = tuple[str, ...]  # what the wildcards of a pattern matched
+
+WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[^]]+\])")
+
+
+def find(pattern: Path) -> dict[Key, Place]:
+    """The files that a pattern means, by what its wildcards matched, in the order of that.
+
+    A path that exists is taken as it is, whatever its characters; one without wildcards is returned whether it exists
+    or not. `corpus.zip/*.en` means files in an archive. Raises UserError for wildcards that match nothing.
+    """
+    if pattern.exists() or (not _has_wildcard(pattern) and _archive_of(pattern) is None):
+        return {(): pattern}
+    archive = _archive_of(pattern)
+    inside: Sequence[Place]
+    if archive is not None:
+        inside = members(archive)
+    else:
+        names = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 -- Path.glob takes no absolute pattern
+        inside = [path for name in names if (path := Path(name)).is_file()]
+    expression = _expression(str(pattern))
+    found = {match.groups(): place for place in inside if (match := expression.fullmatch(str(place)))}
+    if not found:
+        raise UserError(f"No file matches {pattern}.", "Check the path and its wildcards.")
+    return dict(sorted(found.items()))
+
+
+def find_aligned(patterns: Mapping[str, Path]) -> list[dict[str, Place]]:
+    """The files that belong together, by the name of their pattern (source, target, scores …).
+
+    Raises UserError where one pattern matches what another does not.
+    """
+    found = {name: find(pattern) for name, pattern in patterns.items()}
+    keys = list(dict.fromkeys(key for files in found.values() for key in files))
+    for key in keys:
+        if lacking := [name for name, files in found.items() if key not in files]:
+            having = next(files[key] for files in found.values() if key in files)
+            raise UserError(
+                f"{having} has no partner: {patterns[lacking[0]]} matches {len(found[lacking[0]])} files, none of them "
+                f"where the wildcards stand for {', '.join(key) or 'nothing'}.",
+                "The wildcards of all sides must match the same; mend the paths or add the file.",
+            )
+    return [{name: files[key] for name, files in found.items()} for key in sorted(keys)]
+
+
+def on_disk(place: Place) -> Path:
+    """The file that holds it: itself, or its archive."""
+    return place.archive if isinstance(place, Member) else place
+
+
+def within(place: Place, suffixes: Sequence[str]) -> list[Place]:
+    """The files in an archive whose names end so, whatever their case; anything else is itself."""
+    if isinstance(place, Member) or not is_archive(place) or not place.is_file():
+        return [place]
+    found: list[Place] = [member for member in members(place) if member.name.lower().endswith(tuple(suffixes))]
+    if not found:
+        raise UserError(f"The archive {place} holds no {suffixes[0]} file.", f"Name what it holds: {place.name}/… .")
+    return found
+
+
+def _has_wildcard(pattern: Path) -> bool:
+    return WILDCARD.search(str(pattern)) is not None
+
+
+def _archive_of(pattern: Path) -> Path | None:
+    """The archive that a path goes into."""
+    return next((path for path in pattern.parents if is_archive(path) and path.is_file()), None)
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression with a group for each wildcard; they mean what they mean to Python's glob."""
+    wildcards = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+    parts = []
+    for part in WILDCARD.split(pattern):
+        if part.startswith("[") and WILDCARD.fullmatch(part):
+            parts.append(f"({part.replace('[!', '[^', 1).replace(chr(92), chr(92) * 2)})")
+        else:
+            parts.append(wildcards.get(part) or re.escape(part))
+    return re.compile("".join(parts), re.DOTALL)

@@ -1,0 +1,66 @@
+"""Standard input as a corpus: kept in a file named by its content, since tasks run later and elsewhere.
+
+The same text piped in twice is the same file, so that nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from kd.errors import UserError
+
+STDIN = "-"
+CHUNK_BYTES = 1 << 20
+# How compressed files begin; TMX by the way XML does, in UTF-8 and UTF-16.
+MAGIC = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2"}
+XML = tuple("<".encode(encoding) for encoding in ("utf-8", "utf-8-sig", "utf-16"))
+
+
+@cache  # it can be read once
+def keep_stdin(folder: Path) -> Path:
+    """Write standard input to a file in the folder and return its path: .tmx where it begins like XML, else .tsv.
+
+    Compressed text stays so, and is taken for TSV. Raises UserError if nothing comes.
+    """
+    example = "Pipe a corpus in: `cat corpus.tsv | kd run recipe=files source=-`."
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UserError("The source is -, standard input, and nothing is piped into it.", example)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin-", delete=False) as file:
+            partial = Path(file.name)
+            try:
+                digest, begin = _copy(sys.stdin.buffer, file)
+                if not begin:
+                    raise UserError("The source is -, standard input, and it is empty.", example)
+                path = folder / f"{digest[:16]}{_suffix(begin)}"
+                partial.replace(path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(
+            f"The cache folder {folder} cannot be written: {error.strerror}.", "Set corpus.cache."
+        ) from None
+    return path
+
+
+def _copy(stream: IO[bytes], file: IO[bytes]) -> tuple[str, bytes]:
+    """SHA-256 of what was copied, and how it begins."""
+    digest, begin = hashlib.sha256(), b""
+    while chunk := stream.read(CHUNK_BYTES):
+        begin = begin or chunk[:64]
+        digest.update(chunk)
+        file.write(chunk)
+    file.flush()
+    return digest.hexdigest(), begin
+
+
+def _suffix(begin: bytes) -> str:
+    compression = next((suffix for magic, suffix in MAGIC.items() if begin.startswith(magic)), "")
+    return (".tmx" if begin.lstrip().startswith(XML) else ".tsv") + compression
