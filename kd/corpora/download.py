@@ -19,7 +19,7 @@ from kd.corpora.lines import PathLike
 from kd.errors import TransientError, UserError
 from kd.pipeline.lease import Held, Lease
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 14  # what is lost at most when a connection breaks
 TIMEOUT = (20.0, 60.0)  # seconds to connect, and between two pieces of data
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds before the second attempt, doubled each time

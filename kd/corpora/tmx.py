@@ -210,10 +210,7 @@ def _bad_xml(path: Path | Member, error: etree.XMLSyntaxError) -> BrokenText:
         before, width = _line_start(path, line)
         place += f", byte {before + (column - 1) * width + 1}"
     reason = re.sub(r",\s+line \d+, column \d+.*", "", str(error.msg), flags=re.DOTALL).rstrip(".\n ")
-    return BrokenText(
-        f"{path}, {place}: {reason}.",
-        "Mend the file, or set corpus.on_error=keep to go on with what comes before that place.",
-    )
+    return BrokenText(f"{path}, {place}: {reason}.", "Mend the file.")
 
 
 def _line_start(path: Path | Member, line: int) -> tuple[int, int]:
