@@ -99,8 +99,8 @@ class DuplicatesConfig:
 class CleanConfig:
     """Which pairs are no training material; the first filter that rejects a pair is the one that is counted."""
 
-    # label -> its settings: `kind` (the label, unless given), `enabled`, `order` (filters are asked by rising order), and
-    # what kd/corpora/filters/ says of its kind. null or `enabled: false` switches one off.
+    # label -> its settings: `kind` (the label, unless given), `enabled`, `order` (filters are asked by rising order),
+    # and what kd/corpora/filters/ says of its kind. null or `enabled: false` switches one off.
     filters: dict[str, Any] = field(default_factory=dict)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     rejects: int = MISSING  # pairs a filter of which rejected.tsv.zst keeps a random sample, to look at

@@ -1,4 +1,4 @@
-"""Cleaning of one shard after the other: filters first, repetitions in a second look, each pair that goes counted and sampled.
+"""Cleaning of a corpus shard by shard: filters first, repetitions in a second look; what goes is counted and sampled.
 
 Shards are independent of one another, so that as many processes as there are can work on them; what they leave is equal
 for any number of processes.
@@ -100,7 +100,7 @@ class Cleaner:
         return self.tally
 
 
-# label, how a side is rewritten or else how a pair is rejected, the place of the value that is asked about (-1: the text)
+# Label, how a side is rewritten or else how a pair is rejected, the place of the value asked about (-1: the text).
 _Step = tuple[str, Callable[[str], str] | None, Callable[..., bool] | None, int]
 
 

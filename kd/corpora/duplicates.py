@@ -1,7 +1,7 @@
 """Exact deduplication of a corpus of any size: hashes in buckets on disk, one bucket in memory at a time.
 
-The first of equal pairs stays, whatever the number of buckets. Of 64-bit hashes two are equal by chance with odds below
-one in a hundred among 500 million pairs; that pair would be lost. On disk: 16 bytes a pair, and one bit for the verdicts.
+The first of equal pairs stays, whatever the number of buckets. Among 500 million pairs the odds that any two have one
+64-bit hash by chance, and that one of them is lost, are below one in a hundred. On disk: 16 bytes and one bit a pair.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A sample of what each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
 
-Columns: id, filter, source, target. A backslash, tab or carriage return in the text is written as `\\\\`, `\\t` or `\\r`;
-`unescape` takes that back. A side of more than 4,000 characters is cut and says how much is missing.
+Columns: id, filter, source, target. A backslash, tab or carriage return in the text is written as `\\\\`, `\\t` or
+`\\r`; `unescape` takes that back. A side of more than 4,000 characters is cut and says how much is missing.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Workers:
 
 def _begin(parent: int, done: Synchronized[int]) -> None:
     """In a new worker: die with the parent, leave Ctrl-C to it, and count into its counter."""
-    global _done
+    global _done  # noqa: PLW0603 - a worker has one parent to count for
     _done = done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":

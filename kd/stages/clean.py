@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.config import CleanConfig
@@ -50,7 +49,7 @@ class Clean(Kind[CleanConfig]):
             raise UserError(f"clean.rejects is {config.rejects}.", "Give a number of pairs, or 0 for no sample.")
 
     def tasks(self, stage: Stage) -> Iterator[Draft]:
-        """One. What counts is which filters are asked, in which order: not how that was said, nor what is switched off."""
+        """One. Which filters are asked in which order counts, not how that was said nor what is switched off."""
         config: CleanConfig = stage.config
         filters = [[setting.label, setting.kind, _identity(setting)] for setting in parse(config.filters)]
         duplicates = canonical(config.duplicates) if config.duplicates.enabled else None

@@ -1,4 +1,4 @@
-"""Each filter rejects at its threshold and not before; normalisation mends what nobody sees and keeps what is content."""
+"""Each filter rejects at its threshold and not before; normalisation mends what nobody sees and keeps content."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ What the two known collections of filters have, and what of it stands here:
 | language   | LanguageIDFilter, LinguaFilter, …                   | fasttext_filter, langid                       |
 | score      | WordAlignFilter, SentenceEmbeddingFilter, …         | laser_similarity, bicleaner_hardrules         |
 
-Neither is a dependency. OpusFilter requires 17 packages beyond the standard library's reach, scikit-learn, pandas,
-Morfessor, subword-nmt, a Moses tokeniser in C++ and opustools among them, for filters of a few lines each; its filters
-yield scores for lists of pairs and keep neither ids nor reasons. OpusCleaner pins fastapi 0.78 (and with it pydantic 1),
-uvicorn, babel and xxhash to exact versions, and its filters are scripts that read standard input, one process each.
+Neither is a dependency. OpusFilter 3.3.1 requires some twenty packages, scikit-learn, pandas, graphviz, Morfessor,
+subword-nmt, a Moses tokeniser in C++ and opustools among them, for filters of a few lines each, which score pairs of
+strings and know neither ids nor reasons. OpusCleaner 0.7.1 pins fastapi 0.78 (and with it pydantic 1), uvicorn, babel
+and xxhash to exact versions, and its filters are scripts that read standard input, one process each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Filters by characters: letters of scripts that neither language is written in, and markup that text does not have.
 
-The scripts of a language follow from its code, or from the script in it (`sr-Latn`); unknown languages are not looked at.
+The scripts of a language follow from its code, or from the script in it (`sr-Latn`); unknown languages go through.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from kd.corpora.filters.contract import Filter, FilterConfig
 # ISO 639 codes by script; names are those of Unicode's property Script. Sources: CLDR's supplemental data
 # ("languageData"), the primary scripts. Languages written in several scripts stand in several lines.
 _LANGUAGES = {
-    "Latin": "af an ast az bar br bs ca ceb co cs cy da de en eo es et eu ff fi fil fo fr fy ga gd gl gn gsw ha haw hr hsb ht "
-    "hu ia id ig is it jv kk ku la lb li ln lt lv mg mi ms mt nb nds nl nn no oc pl pt qu rm ro rw sc sco se sh sk sl sm sn "
-    "so sq sr st su sv sw szl tk tl tn tr ts tt ug uz vec vi vo wa war wo xh yo zu",
+    "Latin": "af an ast az bar br bs ca ceb co cs cy da de en eo es et eu ff fi fil fo fr fy ga gd gl gn gsw ha haw hr "
+    "hsb ht hu ia id ig is it jv kk ku la lb li ln lt lv mg mi ms mt nb nds nl nn no oc pl pt qu rm ro rw sc sco se sh "
+    "sk sl sm sn so sq sr st su sv sw szl tk tl tn tr ts tt ug uz vec vi vo wa war wo xh yo zu",
     "Cyrillic": "ab az ba be bg ce cv kk ky mk mn os ru rue sah sh sr bs tg tk tt udm ug uk uz",
     "Greek": "el grc",
     "Arabic": "ar arz az ckb fa ku ms pa ps sd ug ur uz",

@@ -86,7 +86,8 @@ class RatioConfig(FilterConfig):
 class Ratio(Filter[RatioConfig]):
     """One side much longer than the other, in characters, with some slack since short strings vary more.
 
-    In tokens, without slack, clean-corpus-n.perl allows 9 unless told otherwise, fairseq's WMT recipe 1.5, OpusFilter 3.
+    In tokens, without slack, clean-corpus-n.perl allows 9 unless told otherwise, fairseq's WMT recipe 1.5, and
+    OpusFilter 3.
     """
 
     kind = "ratio"

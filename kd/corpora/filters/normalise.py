@@ -1,6 +1,7 @@
 """Normalisation: the same text always written the same way, without characters that nobody sees; rejects nothing.
 
-What is content in some script stays: joiners in emoji and in Persian or Indic words, direction marks in right-to-left text.
+What is content somewhere stays there: joiners in emoji and in Persian or Indic words, direction marks where letters run
+from right to left.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import html
 import unicodedata
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import regex
 
@@ -37,7 +39,7 @@ class NormaliseConfig(FilterConfig):
 # Windows-1252 read as Latin-1: the commonest way to a C1 control character, which no text contains on purpose.
 # U+0085 is left out: as a line separator of its own it is whitespace.
 _C1 = {code: bytes([code]).decode("cp1252", "ignore") or None for code in range(0x80, 0xA0) if code != 0x85}
-_CONTROLS = {code: None for code in (*range(0x00, 0x09), *range(0x0E, 0x1C), 0x7F)} | _C1
+_CONTROLS = dict.fromkeys((*range(0x09), *range(0x0E, 0x1C), 0x7F)) | _C1
 _INVISIBLE = regex.compile(r"[\p{Cf}\uFFFE\uFFFF\uFDD0-\uFDEF]")
 # Numbers and verses of Arabic script enclosed by a sign: format characters by category, and visible.
 _VISIBLE_FORMAT = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
@@ -61,7 +63,8 @@ class Normalise(Filter[NormaliseConfig]):
 
     def __init__(self, config: NormaliseConfig, languages: tuple[str, str]) -> None:
         super().__init__(config, languages)
-        self._form = "" if config.unicode == "none" else config.unicode
+        forms: dict[str, Literal["NFC", "NFKC"]] = {"NFC": "NFC", "NFKC": "NFKC"}
+        self._form = forms.get(config.unicode)
         self._escapes = config.escapes
         self._plain_quotes = config.quotes is Quotes.plain
 
@@ -74,7 +77,7 @@ class Normalise(Filter[NormaliseConfig]):
     def rewrite(self, text: str) -> str:
         """One side, mended."""
         if not self._is_clean(text):
-            # A step can bring forth work for an earlier one (an escaped control character); each run shortens or composes.
+            # A step can bring forth work for an earlier one (`&amp;amp;`). Each round shortens the text or composes it.
             previous = None
             while previous != text:
                 previous = text
