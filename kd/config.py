@@ -102,17 +102,32 @@ class CorpusConfig:
     on_error: OnError = OnError.fail
 
 
+class SameBy(Enum):
+    """What two pairs have in common that count as duplicates."""
+
+    pair = "pair"  # both sides
+    source = "source"
+    target = "target"
+
+
+@dataclass
+class DuplicatesConfig:
+    """Repetitions: the first of several stays."""
+
+    enabled: bool = MISSING
+    by: SameBy = MISSING
+    normalised: bool = MISSING  # compare without case, whitespace and punctuation
+
+
 @dataclass
 class CleanConfig:
-    """Which pairs are no training material; the first reason that applies is the one that is counted."""
+    """Which pairs are no training material; the first filter that rejects a pair is the one that is counted."""
 
-    min_words: int = MISSING  # whitespace-separated words of the source
-    max_words: int = MISSING  # of either side
-    max_characters: int = MISSING  # either side
-    max_ratio: float = MISSING  # longer side to shorter side, in characters
-    ratio_slack: int = MISSING  # characters added to both sides before the ratio: short strings vary more
-    drop_copies: bool = MISSING  # source and target identical
-    drop_duplicates: bool = MISSING  # exact repetitions of a pair
+    # label -> its settings: `kind` (the label, unless given), `enabled`, `order` (filters are asked by rising order),
+    # and what kd/corpora/filters/ says of its kind. null or `enabled: false` switches one off.
+    filters: dict[str, Any] = field(default_factory=dict)
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
+    rejects: int = MISSING  # pairs a filter of which rejected.tsv.zst keeps a random sample, to look at
 
 
 @dataclass

@@ -17,6 +17,10 @@ class UserError(Exception):
         self.what = what
         self.mend = mend
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
+        """So that it passes from one process to another as it is."""
+        return type(self), (self.what, self.mend)
+
 
 class TransientError(Exception):
     """A fault that may pass (a signal before a time limit, a node that went away): exit status 75, try again."""

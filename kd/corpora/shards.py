@@ -95,6 +95,22 @@ class CorpusWriter:
             self._shards.append(self._open.close())
             self._open = None
 
+    def take(self, corpus: Corpus) -> None:
+        """Take over the shards of a finished corpus folder on the same disk: their files move here, names are kept."""
+        self._finish_shard()
+        if (corpus.languages, corpus.columns) != (self.languages, self.columns):
+            raise ValueError(f"{corpus.folder} has other languages or columns than {self.folder}")
+        for shard in corpus.shards:
+            if any(other["name"] == shard.name for other in self._shards[-1:]):
+                raise ValueError(f"two shards named {shard.name}")
+            for column in shard.files:
+                shard.path(column).replace(self.folder / _file_name(shard.name, column))
+            self._shards.append(
+                {"name": shard.name, "lines": shard.lines, "sources": shard.sources, "files": dict(shard.files)}
+            )
+            self.pairs += shard.lines
+            self.sources += shard.sources
+
     def close(self) -> None:
         """Finish the last shard and write the index."""
         self._finish_shard()

@@ -1,54 +1,193 @@
-"""Clean: pairs that are no training material go, each counted by the first reason that applies.
+"""Clean: pairs that are no training material go, each counted by the first filter that rejects it; then repetitions go.
 
-Corpora that are held-out sets by the recipe's word are left as they are.
+Corpora that are held-out sets by the recipe's word are left as they are. The shards of the others are worked on side by
+side, and what is left does not depend on how many processes there were.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
-from itertools import chain
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any, ClassVar
 
 from kd.config import CleanConfig
-from kd.corpora.filters import clean
-from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import UserError
-from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.corpora.cleaning import Piece, Repeats, Rules, Tally, drop_repeats, filter_piece
+from kd.corpora.duplicates import DuplicateFinder, Verdicts
+from kd.corpora.filters import DUPLICATES, Setting, parse
+from kd.corpora.filters.score import ScoreConfig, Unscored
+from kd.corpora.ids import Origin
+from kd.corpora.rejects import FILE as REJECTED
+from kd.corpora.rejects import Sample
+from kd.corpora.shards import Corpus, CorpusWriter, Shard
+from kd.corpora.workers import Tick, Workers
+from kd.errors import IncompleteArtifact, UserError
+from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import canonical
+from kd.pipeline.plan import Stage
 
-LINES_PER_SHARD = 500_000
 COUNTS = "counts.json"
+WORK = ".work"  # folder of what stands between the two looks
 
 
 class Clean(Kind[CleanConfig]):
     """Filters the training corpora of a language pair and joins them."""
 
     name = "clean"
-    version = 1
+    version = 2
     config = CleanConfig
     roles: ClassVar = {"corpus": Role()}
     resources = "cpu"
 
+    def validate(self, config: CleanConfig) -> None:
+        """Every filter is one that exists, with settings that it has."""
+        parse(config.filters)
+        if config.rejects < 0:
+            raise UserError(f"clean.rejects is {config.rejects}.", "Give a number of pairs, or 0 for no sample.")
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One. Which filters are asked in which order counts, not how that was said nor what is switched off."""
+        config: CleanConfig = stage.config
+        filters = [[setting.label, setting.kind, _identity(setting)] for setting in parse(config.filters)]
+        duplicates = canonical(config.duplicates) if config.duplicates.enabled else None
+        yield Draft("all", {"filters": filters, "duplicates": duplicates, "rejects": config.rejects})
+
     def run(self, job: Job[CleanConfig]) -> None:
-        """Streams all corpora through the filters."""
-        corpora = [Corpus(artifact.path) for artifact in job.inputs["corpus"]]
-        training = [corpus for corpus in corpora if all(o.use == "train" for o in corpus.origins.values())]
-        if not training:
-            raise UserError(f"{job.axis} has no corpus to train on.", "Give one of corpus.sources the use train.")
-        total = sum(corpus.pairs for corpus in training)
-        origins = [origin for corpus in training for origin in corpus.origins.values()]
-        counts: Counter[str] = Counter()
-        pairs = chain.from_iterable(corpus.read() for corpus in training)
-        with CorpusWriter(job.out, training[0].languages, LINES_PER_SHARD, origins=origins) as writer:
-            for pair in clean(job.progress.follow(pairs, "cleaning", total, "pairs"), job.config, counts):
-                writer.add(pair)
+        """Two looks at each shard: filters, then repetitions."""
+        corpora = _training(job)
+        rules = _rules(job, corpora)
+        work = job.out / WORK
+        shards = [shard for corpus in corpora for shard in corpus.shards]
+        pieces = [Piece(shard, f"{number:05d}", work) for number, shard in enumerate(shards)]
+        origins = [origin for corpus in corpora for origin in corpus.origins.values()]
+        tally, sample = Tally(), Sample(job.config.rejects)
+        with CorpusWriter(job.out, rules.languages, None, origins=origins) as writer:
+            for piece, part in _cleaned(job, rules, pieces, sum(corpus.pairs for corpus in corpora)):
+                tally.add(part)
+                sample.merge(part.rejects)
+                if piece is not None:
+                    writer.take(Corpus(piece.filtered))
+                    shutil.rmtree(piece.filtered)
+        shutil.rmtree(work)
+        counts = _counts(tally, rules, {origin.prefix: origin for origin in origins})
         if not writer.pairs:
-            raise UserError(f"Cleaning left no pair of {job.axis}: {dict(counts)}.", "Loosen the settings of clean.")
-        (job.out / COUNTS).write_text(json.dumps({"in": total, "dropped": counts}), "utf-8")
+            raise UserError(
+                f"Cleaning left no pair of {job.axis}: {counts['dropped']}.", "Loosen the settings of clean."
+            )
+        sample.write(job.out / REJECTED)
+        (job.out / COUNTS).write_text(json.dumps(counts, ensure_ascii=False), "utf-8")
 
     def check(self, job: Job[CleanConfig]) -> Summary:
-        """Compares what was written with its index, and the counts with one another."""
+        """Compares what was written with its index, and the counts with one another and with what came in."""
         corpus = Corpus(job.out)
-        corpus.verify()
+        with Workers(job.threads) as workers:
+            verify = partial(_verify, corpus)
+            tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
+            for _ in workers.map(verify, corpus.shards, tick):
+                pass
         counts = json.loads((job.out / COUNTS).read_text("utf-8"))
-        return Summary({"pairs in": counts["in"], "pairs out": corpus.pairs}, counts["dropped"])
+        entered = sum(each.pairs for each in _training(job))
+        if counts["in"] != entered or entered - sum(counts["dropped"].values()) != corpus.pairs:
+            raise IncompleteArtifact(
+                f"{job.out}: {entered} pairs came in, {counts['dropped']} were dropped, and {corpus.pairs} are there."
+            )
+        facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
+        return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
+
+
+def _identity(setting: Setting) -> Any:
+    return {key: value for key, value in canonical(setting.config).items() if key not in ("enabled", "order")}
+
+
+def _training(job: Job[CleanConfig]) -> list[Corpus]:
+    corpora = [Corpus(artifact.path) for artifact in job.inputs["corpus"]]
+    training = [corpus for corpus in corpora if all(o.use == "train" for o in corpus.origins.values())]
+    if not training:
+        raise UserError(f"{job.axis} has no corpus to train on.", "Give one of corpus.sources the use train.")
+    return training
+
+
+def _rules(job: Job[CleanConfig], corpora: Sequence[Corpus]) -> Rules:
+    filters = parse(job.config.filters)
+    for setting in filters:
+        if isinstance(setting.config, ScoreConfig):
+            _check_column(setting.label, setting.config, corpora)
+    duplicates = job.config.duplicates if job.config.duplicates.enabled else None
+    return Rules(filters, corpora[0].languages, duplicates, job.config.rejects)
+
+
+def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) -> None:
+    """A column that no corpus has is a mistake; one that some lack is a mixture, unless the recipe says otherwise."""
+    lacking = [corpus for corpus in corpora if config.column not in corpus.columns]
+    if len(lacking) == len(corpora) or (lacking and config.unscored is Unscored.fail):
+        names = ", ".join(origin.name for corpus in lacking for origin in corpus.origins.values())
+        raise UserError(
+            f"The column {config.column} of clean.filters.{label} is not in {names}.",
+            f"They have {', '.join(sorted({name for corpus in lacking for name in corpus.columns}))}.",
+        )
+
+
+def _cleaned(
+    job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], total: int
+) -> Iterator[tuple[Piece | None, Tally]]:
+    """What became of pairs, bit by bit; with the piece once it is finished."""
+    with Workers(job.threads) as workers:
+        finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
+        tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
+        (job.out / WORK).mkdir(exist_ok=True)
+        kept = []
+        results = workers.map(partial(filter_piece, rules), pieces, tick)
+        for piece, (pairs, tally) in zip(pieces, results, strict=True):
+            kept.append(pairs)
+            if finder is not None:
+                finder.add(piece.keys.read_bytes())
+                piece.keys.unlink()
+            yield None if finder is not None else piece, tally
+        if finder is not None:
+            job.progress.update("comparing")
+            verdicts = finder.find()
+            tick = partial(job.progress.update, "removing duplicates", total=sum(kept), unit="pairs")
+            repeats = _Lookup(pieces, kept, verdicts)
+            yield from zip(pieces, workers.map(partial(drop_repeats, rules), repeats, tick), strict=True)
+
+
+class _Lookup(Sequence[Repeats]):
+    """Pieces with the verdicts on their pairs, read when they are asked for."""
+
+    def __init__(self, pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts) -> None:
+        self._pieces, self._kept, self._verdicts = pieces, kept, verdicts
+        self._first = list(accumulate(kept, initial=0))
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __getitem__(self, number: Any) -> Any:
+        return Repeats(self._pieces[number], self._verdicts.of(self._first[number], self._kept[number]))
+
+
+def _verify(corpus: Corpus, shard: Shard, tick: Tick) -> None:
+    shard.verify(corpus.origins, corpus.groups_kept)
+    tick(shard.lines)
+
+
+def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[str, Any]:
+    """As they stand beside the corpus: by filter, and by corpus and filter. A filter that rejected nothing says so."""
+    made = {setting.label: setting.make(rules.languages) for setting in rules.filters}
+    labels = [label for label, each in made.items() if not each.rewrites] + ([DUPLICATES] if rules.duplicates else [])
+    dropped: Counter[str] = Counter(dict.fromkeys(labels, 0))
+    corpora = {}
+    for prefix, origin in origins.items():
+        by_filter = {label: tally.dropped[prefix, label] for label in labels}
+        dropped.update(by_filter)
+        left = tally.read[prefix] - sum(by_filter.values())
+        corpora[origin.name] = {"pairs in": tally.read[prefix], "pairs out": left, "dropped": by_filter}
+    return {
+        "in": tally.read.total(),
+        "dropped": dropped,
+        "corpora": corpora,
+        "rewritten": {label: tally.rewritten[label] for label, each in made.items() if each.rewrites},
+        "idle": {label: each.idle for label, each in made.items() if each.idle},
+    }

@@ -1,76 +1,247 @@
-"""Each filter rejects at its threshold and not before, and the first that applies is the one that is counted."""
+"""Each filter rejects at its threshold and not before; normalisation mends what nobody sees and keeps content."""
 
 from __future__ import annotations
 
-from collections import Counter
+import unicodedata
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from kd.config import CleanConfig
-from kd.corpora.filters import clean, filters
-from kd.corpora.ids import Pair
+from kd.corpora.filters import KINDS, parse
+from kd.corpora.filters.characters import scripts_of
+from kd.corpora.filters.contract import Filter
+from kd.errors import UserError
+from tests.corpora.samples import TORTURE
 
 
-def config(**changes: Any) -> CleanConfig:
-    return CleanConfig(
-        **{
-            "min_words": 1,
-            "max_words": 3,
-            "max_characters": 20,
-            "max_ratio": 2.0,
-            "ratio_slack": 4,
-            "drop_copies": True,
-            "drop_duplicates": True,
-            **changes,
-        }
-    )
+def made(kind: str, languages: tuple[str, str] = ("en", "de"), **settings: Any) -> Filter[Any]:
+    (setting,) = parse({kind: settings})
+    return setting.make(languages)
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "reason"),
+    ("kind", "settings", "source", "target", "rejected"),
     [
-        ("a", "b", None),
-        ("", "b", "empty"),
-        ("a", " \u2028\u00a0", "empty"),
-        ("a b c", "d e f", None),
-        ("a b c d", "d e f", "words"),
-        ("a", "d e f g", "words"),
-        ("x" * 20, "y" * 20, None),
-        ("x" * 20, "y" * 21, "characters"),
-        ("xx", "y" * 8, None),  # (8 + 4) / (2 + 4) = 2
-        ("xx", "y" * 9, "ratio"),
-        ("y" * 9, "xx", "ratio"),
-        ("same", "same ", "copy"),
-        ("Same", "same", None),
+        ("empty", {}, "", "b", True),
+        ("empty", {}, "a", " \u2028\u00a0", True),
+        ("empty", {}, "a", "b", False),
+        ("length", {"max_words": 3}, "a b c", "d e f", False),
+        ("length", {"max_words": 3}, "a b c d", "d e f", True),
+        ("length", {"max_words": 3}, "a", "d e f g", True),
+        ("length", {"max_characters": 20}, "x" * 20, "y" * 20, False),
+        ("length", {"max_characters": 20}, "x" * 20, "y" * 21, True),
+        ("length", {"min_words": 2}, "a b", "c", False),
+        ("length", {"min_words": 2}, "a", "b c", True),
+        ("ratio", {"most": 2, "slack": 4}, "xx", "y" * 8, False),  # (8 + 4) / (2 + 4) = 2
+        ("ratio", {"most": 2, "slack": 4}, "xx", "y" * 9, True),
+        ("ratio", {"most": 2, "slack": 4}, "y" * 9, "xx", True),
+        ("copies", {}, "same", "same ", True),
+        ("copies", {}, "Same", "same", False),
+        ("copies", {"normalised": True}, "Same, here!", "same here", True),
+        ("copies", {"min_words": 2}, "Paris", "Paris", False),
+        ("scripts", {}, "Красный Red", "Roter Platz", True),
+        ("scripts", {}, "Красный Red Square", "Roter Platz", False),  # 7 of 16 letters
+        ("scripts", {}, "1 + 1 = 2 ½ 😀", "—", False),
+        ("repetition", {}, "no no no no no", "nein", True),
+        ("repetition", {}, "no no no no", "nein", False),
+        ("repetition", {}, "no no no no no", "nein nein nein nein nein", False),
+        ("repetition", {}, "a b a b a b a b a b", "ab", True),
+        ("repetition", {}, "- - - - - - - -", "-", False),
+        ("repetition", {"most": 1}, "the the house", "das Haus", True),
+        ("markup", {}, "a <b>bold</b> word", "ein <b>fettes</b> Wort", False),
+        ("markup", {}, "a <b>bold</b> word", "ein fettes Wort", True),
+        ("markup", {"mirrored": False}, "a <b>bold</b> word", "ein <b>fettes</b> Wort", True),
+        ("markup", {}, "if a < b and c > d", "wenn a kleiner b", False),
+        ("markup", {}, "one&nbsp;space", "ein Abstand", True),
+        ("markup", {}, "=A1&E2;B3", "=E2&A1;B3", False),
+        ("markup", {}, "well @-@ known", "wohlbekannt", True),
+        ("markup", {}, "for", "f\ufffdr", True),
+        ("markup", {}, "R&D; and more", "F&E; und mehr", False),
     ],
 )
-def test_a_filter_rejects_at_its_threshold(source: str, target: str, reason: str | None) -> None:
-    counts: Counter[str] = Counter()
-    kept = list(clean([Pair(1, source, target)], config(), counts))
-    assert +counts == ({reason: 1} if reason else {})
-    assert kept == ([] if reason else [Pair(1, source, target)])
+def test_a_filter_rejects_at_its_threshold(
+    kind: str, settings: dict[str, Any], source: str, target: str, rejected: bool
+) -> None:
+    assert made(kind, **settings).rejects(source, target) is rejected
 
 
-def test_short_sources_go_where_a_recipe_wants_sentences() -> None:
-    pairs = [Pair(1, "a b", "c"), Pair(2, "a", "b c")]
-    counts: Counter[str] = Counter()
-    assert list(clean(pairs, config(min_words=2), counts)) == pairs[:1]
-    assert counts["short"] == 1
+@pytest.mark.parametrize(
+    ("source", "target", "rejected"),
+    [
+        ("1,000 euros", "1.000 Euro", False),
+        ("1,000 euros", "1 000 Euro", False),
+        ("10000 euros", "10\u202f000 Euro", False),
+        ("1,250.50", "1 250,50", False),
+        ("in the 21st century", "im 21. Jahrhundert", False),
+        ("on 2009-06-19", "am 19. Juni 2009", False),  # the month is a word
+        ("June 19, 2009", "19.06.2009", False),
+        ("at 3:45 pm", "um 15:45 Uhr", False),  # a 12-hour clock
+        ("two dogs", "2 Hunde", False),
+        ("20 dogs", "zwanzig Hunde", False),
+        ("the summer of '98", "der Sommer 1998", False),
+        ("page ٢٠٠٩", "Seite 2009", False),
+        ("007", "7", False),
+        ("in 1971", "im Jahr 1972", True),
+        ("15%", "25%", True),
+        ("12,848 accesses since 2005", "12.856 Zugriffe seit 2005", True),
+        ("from 14 to 21", "von 21 bis 14", False),
+        ("50 and 50", "50", False),
+        ("10,000", "1万", False),
+    ],
+)
+def test_numbers_match_however_they_are_written(source: str, target: str, rejected: bool) -> None:
+    assert made("numbers").rejects(source, target) is rejected
+    assert made("numbers").rejects(target, source) is rejected
 
 
-def test_the_order_is_stated_and_every_filter_reports() -> None:
-    counts: Counter[str] = Counter()
-    assert list(clean([], config(), counts)) == []
-    always = ["empty", "short", "words", "characters", "ratio"]
-    assert list(filters(config())) == list(counts) == [*always, "copy", "duplicate"]
-    assert list(filters(config(drop_copies=False, drop_duplicates=False))) == always
+def test_numbers_on_one_side_count_where_a_recipe_says_so() -> None:
+    assert made("numbers", one_sided=False).rejects("20 dogs", "zwanzig Hunde")
+    assert not made("numbers", one_sided=False).rejects("2 dogs", "zwei Hunde")
+    assert made("numbers", one_sided=False, small=0).rejects("2 dogs", "zwei Hunde")
+    assert not made("numbers", most=1).rejects("15%", "25%")
 
 
-def test_the_first_of_equal_pairs_stays() -> None:
-    rows = [("a", "b"), ("a", "c"), ("a", "b"), ("a b", ""), ("b", "a"), ("a", "b")]
-    pairs = [Pair(place, *row) for place, row in enumerate(rows)]
-    counts: Counter[str] = Counter()
-    assert [pair.id for pair in clean(pairs, config(), counts)] == [0, 1, 4]
-    assert +counts == {"duplicate": 2, "empty": 1}
-    assert [pair.id for pair in clean(pairs, config(drop_duplicates=False))] == [0, 1, 2, 4, 5]
+@pytest.mark.parametrize(
+    ("source", "target", "rejected"),
+    [
+        (
+            "This is a sentence in the right language, and long enough.",
+            "Das ist ein deutscher Satz, lang genug.",
+            False,
+        ),
+        (
+            "This is a sentence in the right language, and long enough.",
+            "Ceci est une phrase en français, pas en allemand du tout.",
+            True,
+        ),
+        ("Ceci est une phrase en français, pas anglaise du tout.", "Das ist ein deutscher Satz, lang genug.", True),
+        ("Bonjour tout le monde", "Hallo Welt", False),  # too short to be sure
+        (
+            "THIS IS A SENTENCE IN THE RIGHT LANGUAGE, IN CAPITALS.",
+            "DAS IST EIN DEUTSCHER SATZ IN GROSSBUCHSTABEN.",
+            False,
+        ),
+    ],
+)
+def test_another_language_is_told_where_there_is_text_enough(source: str, target: str, rejected: bool) -> None:
+    assert made("language").rejects(source, target) is rejected
+
+
+def test_languages_that_nothing_is_known_of_go_through() -> None:
+    for kind in ("language", "scripts"):
+        idle = made(kind, ("en", "xx"))
+        assert "xx" in idle.idle
+        assert not idle.rejects(
+            "This is a sentence in the right language.", "Ceci est une phrase en français, je crois."
+        )
+    assert made("language", ("en", "nb")).idle == ""  # the model calls it `no`
+    assert made("language", ("en-GB", "zh-Hant")).idle == ""
+
+
+def test_scripts_follow_from_language_codes() -> None:
+    # The scripts are those of ISO 15924 and CLDR.
+    assert scripts_of("el") == ("Greek",)
+    assert scripts_of("ja") == ("Han", "Hiragana", "Katakana")
+    assert set(scripts_of("sr")) == {"Latin", "Cyrillic"}
+    assert scripts_of("sr-Latn-RS") == ("Latn",)
+    assert scripts_of("zh_Hant") == ("Han",)
+    assert scripts_of("xx") == ()
+    greek = made("scripts", ("en", "el"))
+    assert not greek.rejects("Microsoft Word", "Microsoft Word")
+    assert greek.rejects("hello", "добрый день")
+    assert made("scripts", ("en", "el"), latin=False).rejects("Microsoft Word", "Microsoft Word")
+
+
+def test_scores_come_from_a_column() -> None:
+    score = made("score", column="bicleaner", least=0.5)
+    assert [score.rejects_value(value) for value in ("0.5", "0.49", "1e0", "", None, "none")] == [
+        False, True, False, False, False, False,
+    ]  # fmt: skip
+    less_is_better = made("score", column="perplexity", most=100, unscored="drop")
+    assert [less_is_better.rejects_value(value) for value in ("100", "100.5", None, "nan")] == [False, True, True, True]
+    with pytest.raises(UserError, match="bicleaner"):
+        made("score", column="bicleaner", least=0.5, unscored="fail").rejects_value("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("cafe\u0301", "café"),
+        ("  two  spaces\tand a tab ", "two spaces and a tab"),
+        ("lone \r return, form \f feed, \u2028 and \x85", "lone return, form feed, and"),
+        ("10\u00a0000 m²", "10\u00a0000 m²"),  # a single no-break space stays, and so does what NFKC would change
+        ("so\u00a0\u00a0far", "so\u00a0far"),
+        ("so\u00a0 far", "so far"),
+        ("NUL \0 and bell\x07", "NUL and bell"),
+        ("a quote from Windows: \x93yes\x94", "a quote from Windows: “yes”"),
+        ("\ufeffmark", "mark"),
+        ("Mon\u00adday made \u200bpublic", "Monday made public"),
+        ("Auf\u200clage", "Auflage"),  # a ligature split for typesetters
+        ("می\u200cخواهم", "می\u200cخواهم"),  # Persian: content
+        ("क्\u200dष", "क्\u200dष"),  # Hindi: content
+        ("family 👩‍👩‍👧‍👦, flag 🏴󠁧󠁢󠁥󠁮󠁧󠁿", "family 👩‍👩‍👧‍👦, flag 🏴󠁧󠁢󠁥󠁮󠁧󠁿"),
+        ("ภาษา\u200bไทย", "ภาษา\u200bไทย"),
+        ("left\u200f to right\u202e", "left to right"),
+        ("שלום\u200f (abc)\u200e", "שלום\u200f (abc)\u200e"),  # where there is right-to-left text, marks are content
+        ("Q&amp;A &quot;so&quot; &#91;1&#93;", 'Q&A "so" [1]'),
+        ("&amp;lt;b&amp;gt;", "<b>"),
+        ("well @-@ known and @/@ or", "well-known and/or"),
+        ("it &apos;s", "it 's"),
+        ("one&nbsp;space", "one&nbsp;space"),
+        ("“quotes” stay", "“quotes” stay"),
+        ("", ""),
+    ],
+)
+def test_normalisation(text: str, mended: str) -> None:
+    assert made("normalise").rewrite(text) == mended
+
+
+def test_normalisation_is_told_what_to_do() -> None:
+    text = "“a”  ‘b’ &amp; ﬁ\u200b"
+    assert made("normalise", quotes="plain").rewrite(text) == "\"a\" 'b' & ﬁ"
+    assert made("normalise", unicode="NFKC").rewrite(text) == "“a” ‘b’ & fi"
+    off = {"unicode": "none", "characters": False, "whitespace": False, "escapes": False}
+    assert made("normalise", **off).rewrite(text) == text
+
+
+strange = st.text(st.one_of(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), st.sampled_from(
+    "&;#ampltgquos @-/\u200b\u200c\u200d\u00ad\x93\x85\u2028\u00a0\u3000\u0301\u200fשא👩🏴\U000e0067\ufe0f"
+)), max_size=40)  # fmt: skip
+
+
+@given(strange)
+@example("&amp;amp;amp;quot;")
+@example(" @-@  @-@ ")
+@example("&\x00lt;")
+@example("e\u200b\u0301")
+def test_normalisation_applied_again_changes_nothing(text: str) -> None:
+    for settings in ({}, {"unicode": "NFKC", "quotes": "plain"}):
+        normalise = made("normalise", **settings)
+        once = normalise.rewrite(text)
+        assert normalise.rewrite(once) == once
+        assert unicodedata.is_normalized("NFC", once)
+        assert "  " not in once
+        assert once == once.strip()
+
+
+@pytest.mark.parametrize("line", TORTURE)
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"score"}))
+def test_strange_lines_break_no_filter(kind: str, line: str) -> None:
+    each = made(kind)
+    if each.rewrites:
+        assert "\n" not in each.rewrite(line)
+    else:
+        assert each.rejects(line, line) in (True, False)
+
+
+def test_filters_are_asked_in_the_stated_order_whatever_their_labels() -> None:
+    settings = parse({"mine": {"kind": "length", "order": 65}, "copies": None, "ratio": {"enabled": False}, "empty": {},
+                      "numbers": {}, "also": {"kind": "ratio"}})  # fmt: skip
+    assert [setting.label for setting in settings] == ["empty", "also", "mine", "numbers"]
+
+
+def test_a_reserved_label_is_refused() -> None:
+    with pytest.raises(UserError, match="duplicates"):
+        parse({"duplicates": {"kind": "copies"}})

@@ -42,8 +42,8 @@ def test_cleaning_counted_what_it_dropped(finished: Workplace) -> None:
     assert {reason: count for reason, count in manifest["dropped"].items() if count} == {
         "empty": 1,
         "ratio": 1,
-        "copy": len(pairs) - len(translated),
-        "duplicate": len(translated) - len(set(translated)),
+        "copies": len(pairs) - len(translated),
+        "duplicates": len(translated) - len(set(translated)),
     }
     assert manifest["counts"] == {"pairs in": len(source), "pairs out": len(set(translated))}
 

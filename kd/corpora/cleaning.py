@@ -1,0 +1,193 @@
+"""Cleaning of a corpus shard by shard: filters first, repetitions in a second look; what goes is counted and sampled.
+
+Shards are independent of one another, so that as many processes as there are can work on them; what they leave is equal
+for any number of processes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kd.config import DuplicatesConfig
+from kd.corpora.duplicates import key_function
+from kd.corpora.filters import DUPLICATES, Setting
+from kd.corpora.ids import Pair, prefix_of
+from kd.corpora.rejects import Reject, Sample
+from kd.corpora.shards import Corpus, CorpusWriter, Shard
+from kd.corpora.workers import Tick
+
+TICK_PAIRS = 5000  # between two words on how far the work is
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a process has to know. `duplicates`: None where repetitions stay."""
+
+    filters: Sequence[Setting]  # in the order in which they are asked
+    languages: tuple[str, str]
+    duplicates: DuplicatesConfig | None
+    rejects: int  # sampled, by filter
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Further columns of the corpus that filters ask about."""
+        columns = (setting.make(self.languages).column for setting in self.filters)
+        return tuple(dict.fromkeys(column for column in columns if column))
+
+
+@dataclass
+class Tally:
+    """What became of pairs."""
+
+    read: Counter[int] = field(default_factory=Counter)  # by the prefix of their origin
+    dropped: Counter[tuple[int, str]] = field(default_factory=Counter)  # by prefix and filter
+    rewritten: Counter[str] = field(default_factory=Counter)  # by filter
+    rejects: list[Reject] = field(default_factory=list)  # the sample
+
+    def add(self, other: Tally) -> None:
+        """Count what another has counted; samples are merged by whoever keeps one."""
+        self.read.update(other.read)
+        self.dropped.update(other.dropped)
+        self.rewritten.update(other.rewritten)
+
+
+class Cleaner:
+    """The filters of a recipe, asked one after the other."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.columns = rules.columns
+        self.tally = Tally()
+        self._sample = Sample(rules.rejects)
+        self._steps: list[_Step] = []
+        for setting in rules.filters:
+            made = setting.make(rules.languages)
+            if made.column:
+                self._steps.append((setting.label, None, made.rejects_value, self.columns.index(made.column)))
+            elif made.rewrites:
+                self._steps.append((setting.label, made.rewrite, None, 0))
+            else:
+                self._steps.append((setting.label, None, made.rejects, -1))
+
+    def survivors(self, rows: Iterable[tuple[Pair, Sequence[str | None]]]) -> Iterator[Pair]:
+        """Yield what no filter rejects, as rewritten. Each pair comes with its values in `columns`."""
+        read, rewritten, steps = self.tally.read, self.tally.rewritten, self._steps
+        for (number, source, target), values in rows:
+            read[prefix_of(number)] += 1
+            for label, rewrite, rejects, column in steps:
+                if rewrite is not None:
+                    before = source, target
+                    source, target = rewrite(source), rewrite(target)
+                    if before != (source, target):
+                        rewritten[label] += 1
+                elif rejects(source, target) if column < 0 else rejects(values[column]):  # type: ignore[misc]
+                    self.drop(label, Pair(number, source, target))
+                    break
+            else:
+                yield Pair(number, source, target)
+
+    def drop(self, label: str, pair: Pair) -> None:
+        """Count a pair that goes, and consider it for the sample."""
+        self.tally.dropped[prefix_of(pair.id), label] += 1
+        self._sample.add(label, pair)
+
+    def finished(self) -> Tally:
+        """What was counted, with the sample."""
+        self.tally.rejects = self._sample.rejects()
+        return self.tally
+
+
+# Label, how a side is rewritten or else how a pair is rejected, the place of the value asked about (-1: the text).
+_Step = tuple[str, Callable[[str], str] | None, Callable[..., bool] | None, int]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A shard on its way: what is read, the name of what is made of it, and the folder for both looks."""
+
+    shard: Shard
+    name: str
+    folder: Path
+
+    @property
+    def filtered(self) -> Path:
+        """The corpus of this one shard that the first look leaves, and the second replaces if it has to."""
+        return self.folder / self.name
+
+    @property
+    def keys(self) -> Path:
+        """What equal pairs share, 8 bytes a survivor."""
+        return self.folder / f"{self.name}.hashes"
+
+
+def filter_piece(rules: Rules, piece: Piece, tick: Tick) -> tuple[int, Tally]:
+    """The first look: filters. Returns how many pairs are left and what became of the others."""
+    cleaner = Cleaner(rules)
+    rows = _rows(piece.shard, cleaner.columns)
+    key_of = key_function(rules.duplicates) if rules.duplicates else None
+    keys = bytearray()
+    with CorpusWriter(piece.filtered, rules.languages, None) as writer:
+        writer.begin_shard(piece.name)
+        for pair in cleaner.survivors(_ticking(rows, tick)):
+            writer.add(pair)
+            if key_of is not None:
+                keys += key_of(pair.source, pair.target)
+    if key_of is not None:
+        piece.keys.write_bytes(keys)
+    return writer.pairs, cleaner.finished()
+
+
+def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence[str | None]]]:
+    """The pairs with their values in columns, None for a column that this corpus lacks."""
+    present = [column for column in columns if column in shard.files]
+    if list(columns) == present:
+        yield from shard.rows(*present)
+        return
+    for pair, values in shard.rows(*present):
+        by_name = dict(zip(present, values, strict=True))
+        yield pair, [by_name.get(column) for column in columns]
+
+
+def _ticking(rows: Iterable[_Row], tick: Tick) -> Iterator[_Row]:
+    number = 0
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number % TICK_PAIRS == 0:
+            tick(TICK_PAIRS)
+    tick(number % TICK_PAIRS)
+
+
+_Row = tuple[Pair, Sequence[str | None]]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """A piece after the first look, with the verdict on each of its pairs."""
+
+    piece: Piece
+    again: bytes  # one a pair: 1 where an equal pair came before, else 0
+
+
+def drop_repeats(rules: Rules, repeats: Repeats, tick: Tick) -> Tally:
+    """The second look: repetitions go. A piece without any stays as it is."""
+    if not any(repeats.again):
+        tick(len(repeats.again))
+        return Tally()
+    piece = repeats.piece
+    cleaner = Cleaner(Rules((), rules.languages, None, rules.rejects))
+    distinct = piece.folder / f"{piece.name}.distinct"
+    (shard,) = Corpus(piece.filtered).shards
+    rows = _ticking(((pair, ()) for pair in shard.read()), tick)
+    with CorpusWriter(distinct, rules.languages, None) as writer:
+        writer.begin_shard(piece.name)
+        for (pair, _), again in zip(rows, repeats.again, strict=True):
+            if again:
+                cleaner.drop(DUPLICATES, pair)
+            else:
+                writer.add(pair)
+    shutil.rmtree(piece.filtered)
+    distinct.rename(piece.filtered)
+    return cleaner.finished()

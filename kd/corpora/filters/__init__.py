@@ -1,0 +1,132 @@
+"""Filters that say which pairs are no training material, by name, and the recipe's mapping of them made into objects.
+
+What the two known collections of filters have, and what of it stands here:
+
+| here       | OpusFilter 3.3                                      | OpusCleaner 0.7                               |
+| ---------- | --------------------------------------------------- | --------------------------------------------- |
+| normalise  | WhitespaceNormalizer, RegExpSub, bifixer            | normalize_whitespace, deescape_*, fix_quotes  |
+| empty      | LengthFilter                                        | remove_empty_lines                            |
+| length     | LengthFilter, LongWordFilter                        | max_length, max_word_length                   |
+| ratio      | LengthRatioFilter                                   | src_trg_ratio                                 |
+| scripts    | CharacterScoreFilter, AlphabetRatioFilter           | alpha_ratio                                   |
+| copies     | SimilarityFilter                                    |                                               |
+| repetition | RepetitionFilter                                    | remove_frequent_patterns                      |
+| numbers    | NonZeroNumeralsFilter                               | num_mismatch                                  |
+| markup     | HtmlTagFilter                                       | deescape_*                                    |
+| language   | LanguageIDFilter, LinguaFilter, …                   | fasttext_filter, langid                       |
+| score      | WordAlignFilter, SentenceEmbeddingFilter, …         | laser_similarity, bicleaner_hardrules         |
+
+Neither is a dependency. OpusFilter 3.3.1 requires some twenty packages, scikit-learn, pandas, graphviz, Morfessor,
+subword-nmt, a Moses tokeniser in C++ and opustools among them, for filters of a few lines each, which score pairs of
+strings and know neither ids nor reasons. OpusCleaner 0.7.1 pins fastapi 0.78 (and with it pydantic 1), uvicorn, babel
+and xxhash to exact versions, and its filters are scripts that read standard input, one process each.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from kd.corpora.filters.characters import Markup, Scripts
+from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.language import Language
+from kd.corpora.filters.lengths import Empty, Length, Ratio
+from kd.corpora.filters.normalise import Normalise
+from kd.corpora.filters.numbers import Numbers
+from kd.corpora.filters.score import Score
+from kd.corpora.filters.words import Copies, Repetition
+from kd.errors import UserError
+
+KINDS: dict[str, type[Filter[Any]]] = {
+    each.kind: each
+    for each in (
+        Normalise,
+        Empty,
+        Length,
+        Ratio,
+        Scripts,
+        Copies,
+        Repetition,
+        Numbers,
+        Markup,
+        Language,
+        Score,
+    )
+}
+DUPLICATES = "duplicates"  # what deduplication counts as: no label of a filter
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A filter of the recipe: the name under which it counts, its kind and its config."""
+
+    label: str
+    kind: str
+    config: FilterConfig
+
+    def make(self, languages: tuple[str, str]) -> Filter[Any]:
+        """The filter itself."""
+        return KINDS[self.kind](self.config, languages)
+
+
+def parse(filters: Mapping[str, Any], where: str = "clean.filters") -> list[Setting]:
+    """The filters that are switched on, in the order in which they are asked.
+
+    Each value is a mapping with `kind` (by default the label), `enabled`, `order` and the kind's own keys; null
+    switches a filter off. Raises UserError, naming the key and the nearest that exists, for what is none of these.
+    """
+    settings = [
+        _setting(str(label), value, f"{where}.{label}") for label, value in filters.items() if value is not None
+    ]
+    enabled = [setting for setting in settings if setting.config.enabled]
+    return sorted(enabled, key=lambda setting: (setting.config.order, setting.label))
+
+
+def _setting(label: str, value: Any, where: str) -> Setting:
+    if not isinstance(value, Mapping):
+        raise UserError(
+            f"{where} is {value!r}.", f"Give it a mapping of settings, {where}.enabled=false, or null to switch it off."
+        )
+    if label == DUPLICATES:
+        raise UserError(f"A filter cannot be called {label}.", "Repetitions of pairs are set by clean.duplicates.")
+    given = {str(key): item for key, item in value.items()}
+    kind = str(given.pop("kind", None) or label)
+    if kind not in KINDS:
+        key = f"{where}.kind" if "kind" in value else where
+        raise UserError(f"There is no kind of filter called {kind} (named by {key}).", _nearest(kind, KINDS))
+    config = _typed(kind, given, where)
+    try:
+        KINDS[kind].validate(config)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}.", "Correct it in the recipe or on the command line.") from None
+    return Setting(label, kind, config)
+
+
+def _typed(kind: str, given: Mapping[str, Any], where: str) -> FilterConfig:
+    schema = KINDS[kind].config
+    names = [field.name for field in fields(schema)]
+    for key in given:
+        if key not in names:
+            raise UserError(f"There is no setting called {where}.{key}.", _nearest(key, [*names, "kind"]))
+    config = OmegaConf.structured(schema)
+    for key, item in given.items():
+        try:
+            config[key] = item
+        except (OmegaConfBaseException, ConfigKeyError) as error:
+            told = str(error).split("\n")[0].rstrip(".")
+            mend = f"Its default is {getattr(schema(), key)!r}."
+            raise UserError(f"The value of {where}.{key} does not fit: {told}.", mend) from None
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, FilterConfig)
+    return typed
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."

@@ -1,0 +1,74 @@
+"""Language identification: a side that is surely written in another language than the corpus says.
+
+Asked of long enough text alone, and only about languages that the model knows (kd/corpora/language.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.language import LanguageIdentifier, primary
+
+
+@dataclass
+class LanguageConfig(FilterConfig):
+    """Of `Language`."""
+
+    order: float = 100
+    letters: int = 40  # a side has at least, to be asked about: strings of a few words are guesses
+    sure: float = 0.8  # probability of another language, 0 to 1, from which on it is believed
+    least: float = 0.05  # probability of the right one that is enough, whatever else is more probable
+
+
+# Codes of one language by other standards, and varieties that the model cannot tell from one another.
+_ALIASES = {"iw": "he", "in": "id", "ji": "yi", "fil": "tl", "mo": "ro", "cmn": "zh"}
+_ALIKE = (
+    frozenset(("no", "nb", "nn", "da")),
+    frozenset(("hr", "sr", "bs", "sh", "me")),
+    frozenset(("id", "ms")),
+    frozenset(("zh", "wuu", "yue")),
+    frozenset(("fa", "prs")),
+    frozenset(("ar", "arz")),
+    frozenset(("gl", "pt")),
+)
+
+
+class Language(Filter[LanguageConfig]):
+    """A side in another language."""
+
+    kind = "language"
+    config = LanguageConfig
+
+    def __init__(self, config: LanguageConfig, languages: tuple[str, str]) -> None:
+        super().__init__(config, languages)
+        self._identifier = LanguageIdentifier()
+        accepted = [self._accepted(code) for code in languages]
+        self._source, self._target = accepted
+        unknown = [code for code, codes in zip(languages, accepted, strict=True) if not codes]
+        self.idle = f"the model does not know {' and '.join(unknown)}" if unknown else ""
+
+    @classmethod
+    def validate(cls, config: LanguageConfig) -> None:
+        """Probabilities are between 0 and 1."""
+        if not (0 <= config.sure <= 1 and 0 <= config.least <= 1):
+            raise ValueError("sure and least are probabilities, 0 to 1")
+
+    def _accepted(self, language: str) -> tuple[str, ...]:
+        code = _ALIASES.get(primary(language), primary(language))
+        alike = next((group for group in _ALIKE if code in group), frozenset((code,)))
+        return tuple(sorted(name for name in alike if self._identifier.knows(name)))
+
+    def rejects(self, source: str, target: str) -> bool:
+        """Whether a side is surely in another language."""
+        return self._is_other(source, self._source) or self._is_other(target, self._target)
+
+    def _is_other(self, text: str, accepted: tuple[str, ...]) -> bool:
+        if not accepted or len(text) < self.settings.letters or sum(map(str.isalpha, text)) < self.settings.letters:
+            return False
+        if text.isupper():
+            text = text.lower()  # the model learnt from running text, and takes capitals for something else
+        code, probability = self._identifier.identify(text)
+        if code in accepted or probability < self.settings.sure:
+            return False
+        return all(self._identifier.probability(text, other) < self.settings.least for other in accepted)

@@ -1,0 +1,89 @@
+"""A sample of what each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
+
+Columns: id, filter, source, target. A backslash, tab or carriage return in the text is written as `\\\\`, `\\t` or
+`\\r`; `unescape` takes that back. A side of more than 4,000 characters is cut and says how much is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from kd.corpora.ids import Pair
+from kd.corpora.lines import LineWriter, PathLike, open_lines
+
+FILE = "rejected.tsv.zst"
+LONGEST = 4000  # characters of a side
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\r": "\\r"})
+_ESCAPED = re.compile(r"\\([\\tr])")
+_PURPOSE = b"kd.rejects"
+
+
+class Reject(NamedTuple):
+    """A pair that was left out. `chance` decides whether it is in the sample: the lowest are."""
+
+    chance: int
+    id: int
+    filter: str
+    source: str
+    target: str
+
+
+class Sample:
+    """At most so many pairs of each filter, each with the same chance; a hash of the id decides.
+
+    So the sample does not depend on the order in which pairs come, nor on who collects which part of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._heaps: dict[str, list[tuple[int, Reject]]] = {}
+
+    def add(self, label: str, pair: Pair) -> None:
+        """Consider a rejected pair."""
+        if self._most:
+            digest = hashlib.blake2b(pair.id.to_bytes(8, "big"), digest_size=8, person=_PURPOSE).digest()
+            chance = int.from_bytes(digest, "big")
+            heap = self._heaps.get(label, [])
+            if len(heap) < self._most or -heap[0][0] > chance:
+                self.merge((Reject(chance, pair.id, label, _cut(pair.source), _cut(pair.target)),))
+
+    def merge(self, rejects: Iterable[Reject]) -> None:
+        """Consider what another sample holds."""
+        for reject in rejects:
+            heap = self._heaps.setdefault(reject.filter, [])
+            heapq.heappush(heap, (-reject.chance, reject))
+            if len(heap) > self._most:
+                heapq.heappop(heap)
+
+    def rejects(self) -> list[Reject]:
+        """What is in the sample, by filter and id."""
+        found = (reject for heap in self._heaps.values() for _, reject in heap)
+        return sorted(found, key=lambda reject: (reject.filter, reject.id))
+
+    def write(self, path: PathLike) -> None:
+        """Write the sample; a file without lines if nothing was rejected."""
+        with LineWriter(path) as writer:
+            for reject in self.rejects():
+                texts = (text.translate(_ESCAPES) for text in (reject.source, reject.target))
+                writer.write("\t".join((str(reject.id), reject.filter, *texts)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text) - LONGEST} characters more)"
+
+
+def unescape(text: str) -> str:
+    """The text of a column as it was."""
+    characters: Mapping[str, str] = {"\\": "\\", "t": "\t", "r": "\r"}
+    return _ESCAPED.sub(lambda match: characters[match[1]], text)
+
+
+def read_rejects(path: PathLike) -> Iterator[tuple[str, Pair]]:
+    """Yield label and pair of each line of a file that `Sample.write` wrote."""
+    for line in open_lines(path):
+        number, label, source, target = line.split("\t")
+        yield label, Pair(int(number), unescape(source), unescape(target))
