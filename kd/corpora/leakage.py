@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,6 +124,7 @@ class Guard:
 
     def __init__(self, sets: Iterable[HeldOutSet], languages: tuple[str, str], one_sided_words: int) -> None:
         self.sets: dict[str, int] = {}  # name -> pairs, of those that share a language with the corpus
+        self.given: set[str] = set()  # those of them that came as files
         self._source, self._target = _Known(), _Known()
         self._both: dict[tuple[str, str], set[str]] = {}
         left, right = (language_of(code) for code in languages)
@@ -132,6 +133,7 @@ class Guard:
             if not {first, second} & {left, right}:
                 continue
             self.sets[held.name] = self.sets.get(held.name, 0) + len(held.pairs)
+            self.given |= set() if held.drawn else {held.name}
             for pair in held.pairs:
                 keys = (normalised(pair.source), normalised(pair.target))
                 for language, text, key, side in zip(
@@ -167,14 +169,20 @@ class Guard:
 
 @dataclass
 class Leaks:
-    """The training pairs that match held-out sets: counts, examples, and a sample in a file."""
+    """The training pairs that match held-out sets: counts, examples, and a sample in a file.
+
+    origins: of the corpus, by prefix. blocking: sets of which no pair may be in the corpus (`refuse`).
+    """
 
     origins: Mapping[int, Origin]
     sample: LineWriter | None = None
+    blocking: Collection[str] = ()
     pairs: int = 0
     by_kind: Counter[str] = field(default_factory=Counter)  # of each pair its strongest match
     by_set: dict[str, Counter[str]] = field(default_factory=dict)  # a pair counts in each set that it matches
     examples: list[dict[str, str]] = field(default_factory=list)
+    blocked: int = 0  # pairs that match a blocking set
+    blocked_examples: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, pair: Pair, hits: Mapping[str, str]) -> None:
         """Note a pair."""
@@ -185,7 +193,9 @@ class Leaks:
         self.by_kind[kind] += 1
         for held, found in hits.items():
             self.by_set.setdefault(held, Counter())[found] += 1
-        if self.pairs > MOST_SAMPLED:
+        blocked = not hits.keys().isdisjoint(self.blocking)
+        self.blocked += blocked
+        if self.pairs > MOST_SAMPLED and not (blocked and len(self.blocked_examples) < MOST_EXAMPLES):
             return
         origin = self.origins.get(prefix_of(pair.id))
         entry = {
@@ -197,25 +207,27 @@ class Leaks:
             "source": pair.source,
             "target": pair.target,
         }
-        if len(self.examples) < MOST_EXAMPLES:
-            self.examples.append(entry)
-        if self.sample is not None:
+        for examples, wanted in ((self.examples, True), (self.blocked_examples, blocked)):
+            if wanted and len(examples) < MOST_EXAMPLES:
+                examples.append(entry)
+        if self.sample is not None and self.pairs <= MOST_SAMPLED:
             self.sample.write("\t".join(value.replace("\t", " ") for value in entry.values()))
 
     def refuse(self, name: str) -> None:
-        """Raises UserError if there are any: how many, of which sets, and the first of them."""
-        if not self.pairs:
+        """Raises UserError if any match a blocking set: how many, of which sets, and the first of them."""
+        if not self.blocked:
             return
         counts = "; ".join(
             f"{held}: {', '.join(f'{found[kind]} {_IN_WORDS[kind]}' for kind in KINDS if found[kind])}"
             for held, found in sorted(self.by_set.items())
+            if held in self.blocking
         )
         shown = ", ".join(
             f"{entry['id']} ({entry['corpus']}, pair {entry['line']}: {_short(entry['source'])!r})"
-            for entry in self.examples[:3]
+            for entry in self.blocked_examples[:3]
         )
         raise UserError(
-            f"{self.pairs} training pairs of {name} match held-out sets ({counts}), for instance {shown}.",
+            f"{self.blocked} training pairs of {name} match held-out sets ({counts}), for instance {shown}.",
             "Take them out of the corpora, or set corpus.leakage=remove.",
         )
 

@@ -69,10 +69,13 @@ def known_test_sets(named: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 
 def _recognised(text: str) -> str | None:
-    last = text.rstrip("/").rpartition("/")[2]  # of a path: its folders say little
-    plain = "-" + re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-") + "-"
+    plain = _plain(text.rstrip("/").rpartition("/")[2])  # of a path: its folders say little
     if _TRAINING.search(plain):
         return None
-    if _ALONE.fullmatch(plain):
+    if _ALONE.fullmatch(plain) or _ALONE.fullmatch(_plain(text)):
         return "a test set by sacreBLEU's name"
     return next((what for pattern, what in _PATTERNS if pattern.search(plain)), None)
+
+
+def _plain(name: str) -> str:
+    return "-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + "-"

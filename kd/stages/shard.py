@@ -43,12 +43,12 @@ class Shard(Kind[ShardConfig]):
         chosen = mode(job.config.leakage)
         guard = Guard(sets if chosen != "off" else [], corpus.languages, job.config.one_sided_words)
         with LineWriter(job.out / LEAKED) as sample:
-            leaks = Leaks(corpus.origins, sample)
+            # What repeats a set that was drawn here is nobody's mistake: it goes, and does not fail.
+            leaks = Leaks(corpus.origins, sample, guard.given if chosen == "fail" else ())
             pairs = _without(job, corpus, sets)
             if chosen != "off":
                 pairs = keep_out(pairs, guard, leaks)
-            if chosen == "fail":
-                pairs = _refusing(pairs, leaks, str(job.axis))
+            pairs = _refusing(pairs, leaks, str(job.axis))
             written = _write(job, corpus, pairs)
         write_json(job.out / LEAKAGE, {"mode": chosen, "one_sided_words": job.config.one_sided_words,
                                        "held_out_sets": guard.sets, **leaks.to_json()})  # fmt: skip
