@@ -100,6 +100,8 @@ class CorpusConfig:
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     cache: str = MISSING  # folder of what is fetched, and of what came by standard input; shared by runs
     on_error: OnError = OnError.fail
+    # What happens to training pairs that match a dev or test set: remove | fail | off.
+    leakage: str = field(default="remove", metadata=TRANSIENT)  # of no effect on what is collected; shard takes it
 
 
 class SameBy(Enum):
@@ -132,11 +134,14 @@ class CleanConfig:
 
 @dataclass
 class SplitConfig:
-    """Held-out sets, drawn by a seeded hash of the source sentence, so that no source stands on two sides."""
+    """Held-out sets, drawn by a seeded hash of a sentence, so that no sentence stands on two sides."""
 
-    dev: int = MISSING  # distinct sources held out for validation, where no corpus has `use: dev`
-    test: int = MISSING  # distinct sources held out for the final scores, where no corpus has `use: test`
-    min_words: int = MISSING  # source words a held-out pair has at least; shorter ones are trained on
+    dev: int = MISSING  # distinct sentences held out for validation, where no corpus has `use: dev`
+    test: int = MISSING  # distinct sentences held out for the final scores, where no corpus has `use: test`
+    # source | target | a language: whose sentence is drawn and stands in no pair's training corpus. `en`: the English
+    # side of every pair, wherever it stands, for corpora whose English repeats from pair to pair.
+    by: str = MISSING
+    min_words: int = MISSING  # words that the sentence has at least; shorter ones are trained on
     seed: int = MISSING
 
 
@@ -146,6 +151,9 @@ class ShardConfig:
 
     lines: int = MISSING  # pairs a shard; a run of pairs with the same source is never cut
     seed: int = MISSING
+    leakage: str = field(default=II("corpus.leakage"))  # remove | fail | off
+    # Words of which a held-out sentence has more where one side alone is a match; both sides together always are.
+    one_sided_words: int = MISSING
 
 
 @dataclass

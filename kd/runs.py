@@ -42,6 +42,7 @@ def run(request: Request) -> int:
     except OSError as error:
         raise disk_fault(error, folder.folder) or error from None
     console = Console(stderr=True, highlight=False)
+    _warn(config, console)
     if request.variant:
         console.print(f"{config.recipe} with {request.variant} in {folder.folder}", soft_wrap=True)
     todo = [task for task in tasks if not store.place(task).is_published()]
@@ -201,7 +202,9 @@ def _state(item: Task, store: Store, folder: Run, before: dict[str, str]) -> tup
     place = store.place(item)
     if place.is_published():
         manifest = place.manifest()
-        return "done", progress.duration(manifest["seconds"]), manifest["finished"].replace("T", " ")[:16] + " UTC"
+        finished = manifest["finished"].replace("T", " ")[:16] + " UTC"
+        about = "; ".join(filter(None, [finished, manifest["facts"].get("note", "")]))
+        return "done", progress.duration(manifest["seconds"]), about
     if lease.is_held(place.lease):
         snapshot = progress.read(place.progress)
         return "running", "", snapshot.line() if snapshot else ""
@@ -214,6 +217,20 @@ def _state(item: Task, store: Store, folder: Run, before: dict[str, str]) -> tup
     if earlier not in (None, str(place.final)) and (Path(str(earlier)) / "manifest.json").is_file():
         return "stale", "", "its settings or inputs have changed"
     return "missing", "", ""
+
+
+def _warn(config: DictConfig, console: Console) -> None:
+    """Says which training corpora are test sets by their names, and that the leakage guard is off."""
+    from kd.corpora.testset_names import known_test_sets, training_names
+
+    sources = OmegaConf.to_container(config.corpus.sources, resolve=True, enum_to_str=True)
+    assert isinstance(sources, dict)
+    for name, what in known_test_sets(training_names(sources)).items():
+        line = f"Warning: the training corpus {name} is, by its name, {what}. Give it use: test, or leave it out."
+        console.print(Text(line, style="yellow"), soft_wrap=True)
+    if str(config.corpus.leakage).lower() in ("off", "false"):
+        line = "Warning: LEAKAGE GUARD OFF: train is not compared with the dev and test sets."
+        console.print(Text(line, style="bold red"), soft_wrap=True)
 
 
 def _tell(failures: Iterable[Failure], console: Console) -> None:

@@ -1,29 +1,47 @@
 """Held-out sets: `FOLDER/en-de/test.source` and its like, plain text that any tool of the field reads.
 
-Beside the sides stand the pairs' ids, and an index of counts and hashes.
+Beside the sides stand the pairs' ids, and an index that says of each set where it comes from, how it was drawn, its
+counts and its hashes: the manifest of a test set that one gives to others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.corpora.ids import Pair
-from kd.corpora.index import Damaged, file_entry, read_index, verify_file, write_index
+from kd.corpora.ids import Origin, Pair, prefix_of
+from kd.corpora.index import INDEX, Damaged, file_entry, read_index, verify_file, write_index
 from kd.corpora.lines import LineWriter, PathLike, open_aligned
 from kd.errors import UserError
 
-FORMAT, VERSION = "kd.heldout", 1
+FORMAT, VERSION = "kd.heldout", 2
 COLUMNS = ("id", "source", "target")
 
 
-def write_heldout(folder: PathLike, pair: str, sets: dict[str, Iterable[Pair]]) -> dict[str, int]:
-    """Write the sets (`dev`, `test`) of a language pair; returns how many pairs each has."""
+def write_heldout(
+    folder: PathLike,
+    pair: str,
+    sets: Mapping[str, Iterable[Pair]],
+    languages: tuple[str, str] | None = None,
+    side: str = "source",
+    drawn: Mapping[str, Mapping[str, Any]] | None = None,
+    origins: Iterable[Origin] = (),
+) -> dict[str, int]:
+    """Write the sets (`dev`, `test`) of a language pair; returns how many pairs each has.
+
+    languages: codes of source and target, those of the pair's name unless given. side: of which no held-out sentence
+    stands in a training corpus. drawn: how a set was drawn, of those that did not come as files. origins: the corpora
+    that the pairs are of; the index says how many each gave.
+    """
     place = Path(folder) / pair
     place.mkdir(parents=True, exist_ok=True)
+    by_prefix = {origin.prefix: origin for origin in origins}
     entries: dict[str, dict[str, Any]] = {}
     for name, pairs in sets.items():
+        counts: Counter[int] = Counter()
         with (
             LineWriter(place / f"{name}.id") as ids,
             LineWriter(place / f"{name}.source") as sources,
@@ -33,9 +51,22 @@ def write_heldout(folder: PathLike, pair: str, sets: dict[str, Iterable[Pair]]) 
                 ids.write(str(item.id))
                 sources.write(item.source)
                 targets.write(item.target)
+                counts[prefix_of(item.id)] += 1
         files = {column: file_entry(writer) for column, writer in zip(COLUMNS, (ids, sources, targets), strict=True)}
-        entries[name] = {"lines": ids.lines, "files": files}
-    write_index(place, FORMAT, VERSION, {"pair": pair, "sets": entries})
+        entries[name] = {
+            "lines": ids.lines,
+            "drawn": dict(drawn[name]) if drawn and name in drawn else None,
+            "origins": [
+                {**origin.to_json(), "lines": counts[prefix]}
+                for prefix, origin in sorted(by_prefix.items(), key=lambda item: item[1].name)
+                if counts[prefix]
+            ],
+            "files": files,
+        }
+    source, target = languages or (pair.partition("-")[0], pair.partition("-")[2])
+    write_index(
+        place, FORMAT, VERSION, {"pair": pair, "source": source, "target": target, "side": side, "sets": entries}
+    )
     return {name: entry["lines"] for name, entry in entries.items()}
 
 
@@ -57,6 +88,48 @@ def read_heldout(folder: PathLike, pair: str, name: str) -> list[Pair]:
     if len(rows) != sets[name]["lines"]:
         raise Damaged(f"{paths[0]} ends after line {len(rows)}, and its index says {sets[name]['lines']}.")
     return [Pair(_id(text, paths[0], line), source, target) for line, (text, source, target) in enumerate(rows, 1)]
+
+
+@dataclass(frozen=True)
+class HeldOutSet:
+    """A set with what its index says of it; one that came as several corpora is as many sets."""
+
+    pair: str  # language pair, as the recipe names it
+    use: str  # dev | test
+    languages: tuple[str, str]
+    side: str  # source | target: whose sentences are in no training corpus, of a set that was drawn
+    drawn: bool  # out of the training corpora; others came as files
+    corpus: str  # that it came as; empty for one that was drawn
+    pairs: list[Pair]
+
+    @property
+    def name(self) -> str:
+        """For people: `en-de test`, `en-de test (newstest2018)`."""
+        return f"{self.pair} {self.use}" + (f" ({self.corpus})" if self.corpus else "")
+
+    def texts(self) -> set[str]:
+        """The sentences on the side that is held out."""
+        return {getattr(pair, self.side) for pair in self.pairs}
+
+
+def read_sets(folder: PathLike) -> Iterator[HeldOutSet]:
+    """Yield the sets of every language pair of a folder, empty ones left out; raises what `read_heldout` raises."""
+    for place in sorted(path.parent for path in Path(folder).glob(f"*/{INDEX}")):
+        index = read_index(place, FORMAT, VERSION)
+        for use, entry in index["sets"].items():
+            corpora = {origin["prefix"]: origin["name"] for origin in entry["origins"]}
+            by_corpus: dict[str, list[Pair]] = {}
+            for pair in read_heldout(folder, place.name, use):
+                corpus = "" if entry["drawn"] else corpora.get(prefix_of(pair.id), "")
+                by_corpus.setdefault(corpus, []).append(pair)
+            for corpus, pairs in by_corpus.items():
+                languages = (index["source"], index["target"])
+                yield HeldOutSet(place.name, use, languages, index["side"], bool(entry["drawn"]), corpus, pairs)
+
+
+def side_of(folder: PathLike, pair: str) -> str:
+    """The side of a language pair whose held-out sentences are in no training corpus: source or target."""
+    return str(read_index(Path(folder) / pair, FORMAT, VERSION)["side"])
 
 
 def _id(text: str, path: Path, line: int) -> int:

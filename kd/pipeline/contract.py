@@ -98,7 +98,8 @@ class Summary:
 
     counts: dict[str, int | float] = field(default_factory=dict)  # lines, tokens … in and out
     dropped: dict[str, int] = field(default_factory=dict)  # by reason
-    facts: dict[str, Any] = field(default_factory=dict)  # anything else worth a reader's glance
+    # Anything else worth a reader's glance; `kd status` shows what stands under `note`.
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Kind(ABC, Generic[C]):

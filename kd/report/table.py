@@ -29,7 +29,12 @@ def results_table(data: ReportData) -> Group:
         table.add_column(Text(column.short), justify="right" if column.numeric else "left", overflow="fold")
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*(Text(visible(cell.text), style="bold" if cell.strong else "") for cell in cells))
-    return Group(table, _notes(data))
+    notes = _notes(data)
+    if data.leakage and data.leakage.off:
+        return Group(
+            table, Text("LEAKAGE GUARD OFF: train was not compared with the test sets", style="bold red"), notes
+        )
+    return Group(table, notes)
 
 
 def _notes(data: ReportData) -> Text:
@@ -37,4 +42,6 @@ def _notes(data: ReportData) -> Text:
     lines = [f"{metric}: {signature}" for metric, signature in data.signatures().items()]
     if data.baseline:
         lines.append(f"p: of no difference from {data.baseline}, paired bootstrap resampling")
+    if data.leakage and not data.leakage.off:
+        lines.append(f"leakage guard: {data.leakage.verdict}")
     return Text("\n".join(map(visible, lines)), style="dim")

@@ -7,4 +7,5 @@ HYPOTHESES = "test.hypothesis"  # translate: one line a segment
 SCORES = "scores.json"  # evaluate
 SPEED = "speed.json"  # speed
 SELECTION = "selection.json"  # select: what selection changed
+LEAKAGE, LEAKED = "leakage.json", "leaked.tsv.zst"  # shard: what matched held-out sets: counts, and a sample of pairs
 PAGE, REPORT = "index.html", "report.json"  # report: for people, for programs

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kd.config import SelectConfig
+from kd.corpora.heldout import read_sets
 from kd.corpora.index import read_json, write_json
+from kd.corpora.leakage import References, reproduced
 from kd.corpora.nbest import NBestCorpus
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shards import Shard as CorpusShard
@@ -52,9 +54,9 @@ class Select(Kind[SelectConfig]):
     """Chooses what the student learns."""
 
     name = "select"
-    version = 1
+    version = 2
     config = SelectConfig
-    roles: ClassVar = {"corpus": Role(), "lists": Role()}
+    roles: ClassVar = {"corpus": Role(), "lists": Role(), "held_out": Role(optional=True)}
     resources = "cpu"
 
     def validate(self, config: SelectConfig) -> None:
@@ -98,7 +100,17 @@ class Select(Kind[SelectConfig]):
             _compare_ids(shard, by_name[shard.name])
         statistics = read_json(job.out / SELECTION)
         changed = statistics["pairs"] - statistics["ranks"].get("0", 0)
-        return Summary({"pairs out": selected.pairs, "other than the model's best": changed})
+        counts: dict[str, int | float] = {"pairs out": selected.pairs, "other than the model's best": changed}
+        return Summary(counts, facts=_reproduced(job, selected))
+
+
+def _reproduced(job: Job[SelectConfig], selected: Corpus) -> dict[str, Any]:
+    """How many of the outputs are a test reference of another source than theirs; nothing without held-out sets."""
+    if not job.inputs.get("held_out"):
+        return {}
+    references = References(read_sets(job.one("held_out").path), selected.languages)
+    rows = zip(selected.column("source"), selected.column("target"), strict=True)
+    return {"reproduced": reproduced(references, rows)}
 
 
 def _choose(

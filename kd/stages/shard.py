@@ -1,62 +1,112 @@
-"""Shard: the training corpus without what is held out, shuffled and cut.
+"""Shard: the training corpus without what is held out and what leaks a held-out set, shuffled and cut.
 
 Pairs are ordered by a seeded hash of their source: equal sources are adjacent, a prefix of shards is a random sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Any, ClassVar
 
 from kd.config import ShardConfig
-from kd.corpora.heldout import read_heldout
+from kd.corpora.heldout import HeldOutSet, read_sets, side_of
 from kd.corpora.ids import Pair
+from kd.corpora.index import read_json, write_json
+from kd.corpora.leakage import Guard, Leaks, keep_out, mode
+from kd.corpora.lines import LineWriter
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shuffle import shuffle
+from kd.corpora.testset_names import known_test_sets
 from kd.errors import IncompleteArtifact, UserError
-from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
+from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.stages.outputs import LEAKAGE, LEAKED
 
 
 class Shard(Kind[ShardConfig]):
     """Makes the corpus that is trained on."""
 
     name = "shard"
-    version = 1
+    version = 2
     config = ShardConfig
     roles: ClassVar = {"corpus": Role(), "held_out": Role()}
     resources = "cpu"
 
+    def validate(self, config: ShardConfig) -> None:
+        """The leakage guard is in a mode that there is."""
+        mode(config.leakage)
+
     def run(self, job: Job[ShardConfig]) -> None:
         """Leaves out, shuffles, cuts."""
         corpus = Corpus(job.one("corpus").path)
-        held = _held_out_sources(job.one("held_out"))
-        pairs = job.progress.follow(_without(corpus, held), "shuffling", corpus.pairs, "pairs")
-        writer = CorpusWriter(
-            job.out, corpus.languages, job.config.lines, keep_groups=True, origins=corpus.origins.values()
-        )
-        with writer:
-            for pair in shuffle(pairs, job.config.seed, job.out, corpus.pairs):
-                writer.add(pair)
-        if not writer.pairs:
+        sets = list(read_sets(job.one("held_out").path))
+        chosen = mode(job.config.leakage)
+        guard = Guard(sets if chosen != "off" else [], corpus.languages, job.config.one_sided_words)
+        with LineWriter(job.out / LEAKED) as sample:
+            # What repeats a set that was drawn here is nobody's mistake: it goes, and does not fail.
+            leaks = Leaks(corpus.origins, sample, guard.given if chosen == "fail" else ())
+            pairs = _without(job, corpus, sets)
+            if chosen != "off":
+                pairs = keep_out(pairs, guard, leaks)
+            pairs = _refusing(pairs, leaks, str(job.axis))
+            written = _write(job, corpus, pairs)
+        write_json(job.out / LEAKAGE, {"mode": chosen, "one_sided_words": job.config.one_sided_words,
+                                       "held_out_sets": guard.sets, **leaks.to_json()})  # fmt: skip
+        if not written:
             raise UserError(f"Nothing of {job.axis} is left to train on.", "Lower split.dev and split.test.")
 
     def check(self, job: Job[ShardConfig]) -> Summary:
-        """Reads all back: hashes, counts, unique ids, and that no held-out source is there."""
+        """Reads all back: hashes, counts, unique ids, and that nothing that was drawn as held out is there."""
         corpus = Corpus(job.out)
         corpus.verify()
-        held = _held_out_sources(job.one("held_out"))
-        if any(source in held for source in corpus.column("source")):
-            raise IncompleteArtifact(f"{job.out} holds a source that is held out.")
+        held, side = _drawn(job, list(read_sets(job.one("held_out").path)))
+        if not held.isdisjoint(corpus.column(side)):
+            raise IncompleteArtifact(f"{job.out} holds a {side} that is held out.")
         entered = Corpus(job.one("corpus").path).pairs
+        leakage = read_json(job.out / LEAKAGE)
+        held_out = entered - corpus.pairs - leakage["pairs"]
         counts = {"pairs in": entered, "pairs out": corpus.pairs, "sources": corpus.sources}
-        return Summary({**counts, "shards": len(corpus.shards)}, {"held out": entered - corpus.pairs})
+        dropped = {f"leaks {_IN_WORDS[kind]}": number for kind, number in sorted(leakage["kinds"].items())}
+        known = known_test_sets({origin.name: () for origin in corpus.origins.values()})
+        facts = {"leakage": {**leakage, "known_test_sets": known}, "note": _note(leakage)}
+        return Summary({**counts, "shards": len(corpus.shards)}, {"held out": held_out, **dropped}, facts)
 
 
-def _without(corpus: Corpus, held: set[str]) -> Iterator[Pair]:
-    return (pair for pair in corpus.read() if pair.source not in held)
+_IN_WORDS = {"both": "both sides", "source": "a source", "target": "a target"}
 
 
-def _held_out_sources(artifact: Artifact) -> set[str]:
-    """Of every language pair: what one tests on, no other trains on."""
-    names = [path.parent.name for path in sorted(artifact.path.glob("*/index.json"))]
-    return {pair.source for name in names for use in ("dev", "test") for pair in read_heldout(artifact.path, name, use)}
+def _note(leakage: dict[str, Any]) -> str:
+    if leakage["mode"] == "off":
+        return "LEAKAGE GUARD OFF"
+    return f"leakage: removed {leakage['pairs']:,}" if leakage["pairs"] else "leakage: clean"
+
+
+def _write(job: Job[ShardConfig], corpus: Corpus, pairs: Iterable[Pair]) -> int:
+    """Shuffle and cut; returns how many pairs were written."""
+    writer = CorpusWriter(
+        job.out, corpus.languages, job.config.lines, keep_groups=True, origins=corpus.origins.values()
+    )
+    with writer:
+        ordered = shuffle(pairs, job.config.seed, job.out, corpus.pairs)
+        for pair in job.progress.follow(ordered, "writing shards", corpus.pairs, "pairs"):
+            writer.add(pair)
+    return writer.pairs
+
+
+def _without(job: Job[ShardConfig], corpus: Corpus, sets: list[HeldOutSet]) -> Iterator[Pair]:
+    held, side = _drawn(job, sets)
+    text_of = attrgetter(side)
+    pairs = job.progress.follow(corpus.read(), "leaving out, shuffling", corpus.pairs, "pairs")
+    return (pair for pair in pairs if text_of(pair) not in held)
+
+
+def _drawn(job: Job[ShardConfig], sets: list[HeldOutSet]) -> tuple[set[str], str]:
+    """The sentences that any language pair has drawn, and the side of this one's corpus that none may stand on."""
+    held = {text for each in sets if each.drawn for text in each.texts()}
+    return held, side_of(job.one("held_out").path, str(job.axis))
+
+
+def _refusing(pairs: Iterator[Pair], leaks: Leaks, name: str) -> Iterator[Pair]:
+    """Raises at the end of the corpus, before anything is written, so that the sentence has all counts."""
+    yield from pairs
+    leaks.refuse(name)

@@ -1,20 +1,22 @@
 """Split: dev and test sets, drawn over all language pairs of the recipe at once or taken as given.
 
-A source sentence that any pair holds out is in no pair's training corpus: `shard` leaves it out.
+What any pair draws as held out is in no pair's training corpus: `shard` leaves it out, and looks for what leaks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
+from typing import Any, ClassVar
 
 from kd.config import SplitConfig
-from kd.corpora.heldout import read_heldout, verify_heldout, write_heldout
+from kd.corpora.heldout import read_heldout, side_of, verify_heldout, write_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.shards import Corpus
-from kd.corpora.split import HeldOut, Split, choose
+from kd.corpora.split import Drawn, choose, held_side
 from kd.errors import IncompleteArtifact, UserError
-from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
+from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
+from kd.pipeline.plan import Stage
 
 SETS = ("dev", "test")
 
@@ -23,63 +25,104 @@ class SplitSets(Kind[SplitConfig]):
     """Holds out dev and test sets."""
 
     name = "split"
-    version = 1
+    version = 2
     config = SplitConfig
     roles: ClassVar = {"corpora": Role(many=True), "given": Role(many=True, optional=True)}
     resources = "cpu"
 
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One over all language pairs, each of which has the side that is held out."""
+        for _, corpora in stage.inputs["corpora"]:
+            if corpora.axis:
+                languages = (corpora.axis_value["source"], corpora.axis_value["target"])
+                held_side(stage.config.by, languages, corpora.axis)
+        yield from super().tasks(stage)
+
     def run(self, job: Job[SplitConfig]) -> None:
-        """Chooses in a first pass over the corpora, takes the chosen pairs in a second."""
+        """One pass over the corpora."""
         corpora = {str(artifact.axis): Corpus(artifact.path) for artifact in job.inputs["corpora"]}
-        given = {name: _given(job.inputs.get("given", []), name) for name in corpora}
-        taken = {pair.source for sets in given.values() for pairs in sets.values() for pair in pairs}
+        sides = {name: held_side(job.config.by, corpus.languages, name) for name, corpus in corpora.items()}
+        collected = [Corpus(artifact.path) for artifact in job.inputs.get("given", [])]
+        received = [corpus for corpus in collected if any(o.use in SETS for o in corpus.origins.values())]
+        given = {name: _given(received, name) for name in corpora}
+        tested = _sentences(given, sides, ["test"])
+        for name, sets in given.items():
+            _without_tested(name, sets, sides[name], tested)
+        taken = _sentences(given, sides, SETS)
         for name, corpus in corpora.items():
-            held = _choose(job, name, corpus, given[name], taken)
-            split = Split(held, seed=job.config.seed)
-            for _ in split.train(job.progress.follow(corpus.read(), f"holding out of {name}", corpus.pairs, "pairs")):
-                pass
-            sets: dict[str, Iterable[Pair]] = {"dev": split.dev, "test": split.test}
-            write_heldout(job.out, name, {use: given[name].get(use) or sets[use] for use in SETS})
+            drawn = _draw(job, name, corpus, sides[name], given[name], taken)
+            sets = {use: given[name].get(use) or getattr(drawn, use) for use in SETS}
+            how = {use: _how(job.config, use, sides[name], corpus) for use in SETS if use not in given[name]}
+            origins = [origin for each in (corpus, *received) for origin in each.origins.values()]
+            own = [origin for origin in origins if origin.pair == name]
+            write_heldout(job.out, name, sets, corpus.languages, sides[name], how, own)
 
     def check(self, job: Job[SplitConfig]) -> Summary:
-        """Reads the sets back; no source may stand in both of a pair."""
+        """Reads the sets back; what a pair tests on, no pair may validate on."""
         counts: dict[str, int | float] = {}
+        texts: dict[str, set[str]] = {use: set() for use in SETS}
         for name in sorted({str(artifact.axis) for artifact in job.inputs["corpora"]}):
             verify_heldout(job.out, name)
-            sets = {use: read_heldout(job.out, name, use) for use in SETS}
-            if {pair.source for pair in sets["dev"]} & {pair.source for pair in sets["test"]}:
-                raise IncompleteArtifact(f"A source of {name} is in dev and in test.")
-            counts |= {f"{use} pairs of {name}": len(pairs) for use, pairs in sets.items()}
+            text_of = attrgetter(side_of(job.out, name))
+            for use in SETS:
+                pairs = read_heldout(job.out, name, use)
+                texts[use] |= {text_of(pair) for pair in pairs}
+                counts[f"{use} pairs of {name}"] = len(pairs)
+        if both := texts["dev"] & texts["test"]:
+            raise IncompleteArtifact(f"A sentence is in dev and in test: {min(both)!r}.")
         return Summary(counts)
 
 
-def _given(artifacts: Iterable[Artifact], name: str) -> Mapping[str, list[Pair]]:
-    """The sets that the recipe gives as corpora, by use; what dev shares with test is taken out of dev."""
+def _given(received: Iterable[Corpus], name: str) -> dict[str, list[Pair]]:
+    """The sets of a language pair that the recipe gives as corpora, by use."""
     sets: dict[str, list[Pair]] = {}
-    for artifact in artifacts:
-        if artifact.axis == name:
-            corpus = Corpus(artifact.path)
-            for use in {origin.use for origin in corpus.origins.values()} & set(SETS):
-                sets.setdefault(use, []).extend(corpus.read())
-    tested = {pair.source for pair in sets.get("test", [])}
-    if "dev" in sets:
-        sets["dev"] = [pair for pair in sets["dev"] if pair.source not in tested]
-        if not sets["dev"]:
-            raise UserError(f"Every dev source of {name} is in its test set.", "Give another corpus the use dev.")
+    for corpus in received:
+        uses = {origin.use for origin in corpus.origins.values() if origin.pair == name}
+        for use in uses & set(SETS):
+            sets.setdefault(use, []).extend(corpus.read())
     return sets
 
 
-def _choose(
-    job: Job[SplitConfig], name: str, corpus: Corpus, given: Mapping[str, list[Pair]], taken: set[str]
-) -> HeldOut:
+def _sentences(
+    given: Mapping[str, Mapping[str, list[Pair]]], sides: Mapping[str, str], uses: Iterable[str]
+) -> set[str]:
+    """The sentences of the given sets of all pairs, on each pair's held-out side."""
+    return {getattr(pair, sides[name]) for name, sets in given.items() for use in uses for pair in sets.get(use, [])}
+
+
+def _without_tested(name: str, sets: dict[str, list[Pair]], side: str, tested: set[str]) -> None:
+    """Take out of a given dev set what any pair tests on."""
+    if "dev" in sets:
+        sets["dev"] = [pair for pair in sets["dev"] if getattr(pair, side) not in tested]
+        if not sets["dev"]:
+            raise UserError(f"Every dev {side} of {name} is in a test set.", "Give another corpus the use dev.")
+
+
+def _draw(
+    job: Job[SplitConfig], name: str, corpus: Corpus, side: str, given: Mapping[str, list[Pair]], taken: set[str]
+) -> Drawn:
     sizes = {use: 0 if use in given else getattr(job.config, use) for use in SETS}
     if not any(sizes.values()):
-        return HeldOut()
+        return Drawn()
     return choose(
-        job.progress.follow(corpus.read(), f"choosing from {name}", corpus.pairs, "pairs"),
+        job.progress.follow(corpus.read(), f"drawing from {name}", corpus.pairs, "pairs"),
         **sizes,
         min_words=job.config.min_words,
         seed=job.config.seed,
+        side=side,
         given=taken,
         name=f"The corpus of {name}",
     )
+
+
+def _how(config: SplitConfig, use: str, side: str, corpus: Corpus) -> dict[str, Any]:
+    """What one needs to draw a set again."""
+    return {
+        "by": side,
+        "size": getattr(config, use),
+        "min_words": config.min_words,
+        "seed": config.seed,
+        "from_pairs": corpus.pairs,
+        "method": "the smallest BLAKE2b-64 hashes (salt: seed, person: kd.split) of the sentences on that side, "
+        "even ones for test and odd ones for dev; of equal sentences the first pair",
+    }

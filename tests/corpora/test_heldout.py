@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from kd.corpora.heldout import heldout_path, read_heldout, verify_heldout, write_heldout
-from kd.corpora.ids import Pair
+from kd.corpora.heldout import heldout_path, read_heldout, read_sets, side_of, verify_heldout, write_heldout
+from kd.corpora.ids import Origin, Pair
 from kd.errors import IncompleteArtifact, UserError
 from tests.corpora.samples import TORTURE
 
@@ -47,3 +48,21 @@ def test_a_set_or_pair_that_is_not_there_is_one_sentence(tmp_path: Path, pairs: 
         read_heldout(tmp_path, "en-de", "train")
     with pytest.raises(UserError, match="is missing"):
         read_heldout(tmp_path, "en-fr", "dev")
+
+
+def test_the_index_says_how_a_set_came_about(tmp_path: Path) -> None:
+    law, news = Origin("en-de", "law"), Origin("en-de", "news", "test")
+    drawn = [*law.number([("a", "b"), ("c", "d")])]
+    given = [*news.number([("e", "f")])]
+    sets = {"dev": drawn, "test": given}
+    write_heldout(tmp_path, "en-de", sets, ("en", "de"), "target", {"dev": {"seed": 7}}, [news, law])
+    write_heldout(tmp_path, "pt-en", {"dev": [], "test": given}, ("pt-BR", "en"))
+    index = json.loads((tmp_path / "en-de" / "index.json").read_text("utf-8"))
+    assert index["sets"]["dev"]["drawn"] == {"seed": 7}
+    assert [(origin["name"], origin["lines"]) for origin in index["sets"]["dev"]["origins"]] == [("law", 2)]
+    assert index["sets"]["test"]["drawn"] is None
+    dev, test, other = read_sets(tmp_path)
+    assert (dev.name, dev.drawn, dev.languages, dev.texts()) == ("en-de dev", True, ("en", "de"), {"b", "d"})
+    assert (test.name, test.drawn, test.pairs) == ("en-de test (news)", False, given)
+    assert (other.name, other.languages, other.side) == ("pt-en test", ("pt-BR", "en"), "source")
+    assert [side_of(tmp_path, pair) for pair in ("en-de", "pt-en")] == ["target", "source"]

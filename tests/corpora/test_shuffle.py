@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -86,3 +87,21 @@ def test_shards_keep_groups_whole(tmp_path: Path) -> None:
     assert corpus.sources == 7
     assert corpus.pairs == 100
     assert all(path.name.startswith("0") or path.name == "index.json" for path in tmp_path.iterdir())
+
+
+def test_a_source_that_fills_a_bucket_alone_is_sorted_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [Pair(place * 37 % 501, "Article 1" if place % 20 else f"Article {place}", "x") for place in range(501)]
+    in_memory = list(shuffle(pairs, 1, tmp_path, 501))
+    monkeypatch.setattr(shuffle_module, "BUCKET_PAIRS", 30)
+    most = 0
+
+    def counted(rows: Iterable[tuple[int, str, int, str]]) -> list[tuple[int, str, int, str]]:
+        nonlocal most
+        found = sorted(rows)
+        most = max(most, len(found))
+        return found
+
+    monkeypatch.setattr(shuffle_module, "sorted", counted, raising=False)
+    assert list(shuffle(pairs, 1, tmp_path, 501)) == in_memory
+    assert 30 <= most <= 60
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""No source sentence stands on two sides, in whatever language pair, and the draw is what it says."""
+"""No held-out sentence stands on two sides, in whatever language pair, and the draw is what it says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.corpora.ids import Pair
-from kd.corpora.split import HeldOut, Split, choose
+from kd.corpora.split import Drawn, choose, held_side
 from kd.errors import UserError
 
 
@@ -20,32 +20,33 @@ def corpus(sources: list[str], language: str) -> list[Pair]:
 @given(
     st.dictionaries(st.sampled_from(["de", "fr", "sv"]), st.lists(st.integers(0, 60), min_size=150), min_size=1),
     st.integers(0, 2**40),
+    st.booleans(),
 )
-def test_what_is_held_out_is_trained_on_nowhere(numbers: dict[str, list[int]], seed: int) -> None:
+def test_what_one_pair_tests_on_no_other_validates_on(
+    numbers: dict[str, list[int]], seed: int, turned_round: bool
+) -> None:
     corpora = {
         language: corpus([f"sentence number {number}" for number in (*own, *range(40))], language)
         for language, own in numbers.items()
     }
-    given_sources = frozenset({"sentence number 3"})
-    sizes = {"dev": 3, "test": 4, "min_words": 3, "seed": seed, "given": given_sources}
-    held_out = {language: choose(pairs, **sizes) for language, pairs in corpora.items()}  # type: ignore[arg-type]
-    everywhere = given_sources.union(*(each.all for each in held_out.values()))
-    splits = {language: Split(each, everywhere, seed) for language, each in held_out.items()}
-    train = {language: list(split.train(corpora[language])) for language, split in splits.items()}
-
-    dev = {pair.source for split in splits.values() for pair in split.dev}
-    test = {pair.source for split in splits.values() for pair in split.test}
-    trained = {pair.source for pairs in train.values() for pair in pairs}
+    given_sentences = frozenset({"sentence number 3"})
+    side = "source"
+    if turned_round:
+        side = "target"
+        corpora = {name: [Pair(p.id, p.target, p.source) for p in pairs] for name, pairs in corpora.items()}
+    drawn = {
+        name: choose(pairs, dev=3, test=4, min_words=3, seed=seed, side=side, given=given_sentences)
+        for name, pairs in corpora.items()
+    }
+    dev = {getattr(pair, side) for each in drawn.values() for pair in each.dev}
+    test = {getattr(pair, side) for each in drawn.values() for pair in each.test}
     assert not dev & test
-    assert not (dev | test | given_sources) & trained
-    assert not (dev | test) & given_sources
-    for language, split in splits.items():
-        assert (len(split.dev), len(split.test)) == (3, 4)
-        assert len({pair.source for pair in split.dev + split.test}) == 7
-        assert split.counts.total() == len(corpora[language])
-        assert split.counts["train"] == len(train[language])
-        for pair in split.dev + split.test:  # the first of its source
-            assert pair == next(each for each in corpora[language] if each.source == pair.source)
+    assert not (dev | test) & given_sentences
+    for name, each in drawn.items():
+        assert (len(each.dev), len(each.test)) == (3, 4)
+        assert len({getattr(pair, side) for pair in each.dev + each.test}) == 7
+        for pair in each.dev + each.test:  # the first of its sentence
+            assert pair == next(p for p in corpora[name] if getattr(p, side) == getattr(pair, side))
 
 
 def test_the_draw_follows_from_seed_and_text_alone() -> None:
@@ -55,8 +56,18 @@ def test_the_draw_follows_from_seed_and_text_alone() -> None:
     assert choose(pairs, **sizes, seed=1) == choose(mixed, **sizes, seed=1)
     assert choose(pairs, **sizes, seed=1).test != choose(pairs, **sizes, seed=2).test
     smaller, larger = (choose(pairs, dev=5, test=size, min_words=3, seed=1) for size in (10, 20))
-    assert smaller.test < larger.test
+    assert smaller.test == larger.test[:10]
     assert smaller.dev == larger.dev
+
+
+def test_a_sentence_meets_the_same_fate_on_whichever_side_it_stands() -> None:
+    english = [f"sentence number {number}" for number in range(300)]
+    from_english = [Pair(i, text, f"de {i}") for i, text in enumerate(english)]
+    into_english = [Pair(i, f"da {i}", text) for i, text in enumerate(reversed(english))]
+    sizes = {"dev": 20, "test": 30, "min_words": 1, "seed": 4}
+    first, second = choose(from_english, **sizes), choose(into_english, **sizes, side="target")
+    assert [pair.source for pair in first.test] == [pair.target for pair in second.test]
+    assert [pair.source for pair in first.dev] == [pair.target for pair in second.dev]
 
 
 def test_short_sources_are_trained_on() -> None:
@@ -64,7 +75,7 @@ def test_short_sources_are_trained_on() -> None:
     drawn: set[str] = set()
     for seed in range(64):
         try:
-            drawn |= choose(pairs, dev=0, test=1, min_words=3, seed=seed).all
+            drawn |= {pair.source for pair in choose(pairs, dev=0, test=1, min_words=3, seed=seed).test}
         except UserError:  # both long sources fell into the half that dev is drawn from
             continue
     assert drawn == {"three words here", "four\u00a0words and more"}
@@ -78,17 +89,25 @@ def test_a_corpus_too_small_is_one_sentence() -> None:
 
 def test_nothing_is_held_out_where_nothing_is_asked_for() -> None:
     pairs = corpus(["a", "b"], "de")
-    assert choose(pairs, dev=0, test=0, min_words=0, seed=1) == HeldOut()
-    split = Split(HeldOut(), {"b"})
-    assert list(split.train(pairs)) == pairs[:1]
-    assert split.counts == {"train": 1, "held out elsewhere": 1}
+    assert choose(pairs, dev=0, test=0, min_words=0, seed=1) == Drawn()
 
 
 def test_sets_come_in_an_order_of_their_own() -> None:
     pairs = corpus([f"one two {number}" for number in range(400)], "de")
-    split = Split(choose(pairs, dev=0, test=50, min_words=1, seed=5), seed=5)
-    list(split.train(pairs))
-    assert [pair.id for pair in split.test] != sorted(pair.id for pair in split.test)
-    other = Split(split.own, seed=5)
-    list(other.train(reversed(pairs)))
-    assert other.test == split.test
+    sizes = {"dev": 0, "test": 50, "min_words": 1, "seed": 5}
+    drawn = choose(pairs, **sizes)
+    assert [pair.id for pair in drawn.test] != sorted(pair.id for pair in drawn.test)
+    assert choose(list(reversed(pairs)), **sizes) == drawn
+
+
+def test_by_a_side_or_a_language() -> None:
+    assert held_side("source", ("da", "en"), "da-en") == "source"
+    assert held_side("target", ("da", "en"), "da-en") == "target"
+    assert held_side("en", ("da", "en"), "da-en") == "target"
+    assert held_side("en", ("en-GB", "da"), "en-da") == "source"
+    assert held_side("en-US", ("en-GB", "en-US"), "x") == "target"
+    assert held_side("en", ("en", "en-US"), "x") == "source"
+    with pytest.raises(UserError, match=r"No side of da-fi \(da to fi\) is in en"):
+        held_side("en", ("da", "fi"), "da-fi")
+    with pytest.raises(UserError, match=r"Both sides of gb-us \(en-GB to en-US\) are in en"):
+        held_side("en", ("en-GB", "en-US"), "gb-us")

@@ -1,0 +1,308 @@
+"""The leakage guard: every sentence of the held-out sets, normalised, is looked up in the training corpora.
+
+A training pair that holds both sides of a held-out pair is a leak, whatever their length; one side alone counts if it
+is longer than some words. Sides are compared by language, so direction and language pair do not matter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kd.corpora.heldout import HeldOutSet
+from kd.corpora.ids import Origin, Pair, place_of, prefix_of
+from kd.corpora.lines import LineWriter
+from kd.errors import UserError
+
+MODES = ("remove", "fail", "off")
+KINDS = ("both", "source", "target")  # which sides of a held-out pair were found; the first that applies is counted
+ONE_SIDED_WORDS = 5  # where no setting says it
+MOST_SAMPLED = 10_000  # lines of the file of what went
+MOST_EXAMPLES = 20
+
+HEAD = 16  # characters of a normalised sentence that are compared first
+HEAD_READ = 36  # characters of a sentence that these are taken from
+
+# --- normal form -----------------------------------------------------------------------------------------------------
+
+_LOWER = bytes(range(256)).lower()
+_ASCII_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
+_TABLE: list[int | None] = []  # of str.translate; beyond its end there are ideographs alone
+_TABLE_SIZE = 0x20000
+
+
+def normalised(text: str) -> str:
+    """What two sentences have in common that are the same but for case, spacing, punctuation and encoding.
+
+    NFKC, case folding, and of that the letters, marks and digits alone; the whole text without whitespace where there
+    are none. Without spaces and symbols, as in the contamination check of GPT-4's technical report (OpenAI, 2023,
+    appendix C), tokenised text matches text that is not. Accents and digits stay.
+    """
+    return _bare(text) or "".join(text.split())
+
+
+def _bare(text: str) -> str:
+    if text.isascii():
+        return text.encode().translate(_LOWER, _ASCII_DROPPED).decode()
+    normalize = unicodedata.normalize
+    # NFKC makes a space with a mark of the acute accent that some type for an apostrophe.
+    folded = normalize("NFKC", text.replace("\u00b4", "'")).casefold()
+    return normalize("NFKC", folded).translate(_TABLE or _fill_table())
+
+
+def _fill_table() -> list[int | None]:
+    def kept(code: int) -> bool:
+        category = unicodedata.category(chr(code))
+        return not (category[0] in "PSZ" or category in ("Cc", "Cf") or 0xFE00 <= code <= 0xFE0F)  # of emoji
+
+    _TABLE.extend(code if kept(code) else None for code in range(_TABLE_SIZE))
+    return _TABLE
+
+
+# Scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+
+
+def words(text: str) -> int:
+    """How long a sentence is: runs of letters and digits; of scripts without spaces, two characters are a word."""
+    rest, characters = _UNSPACED.subn(" ", text)
+    return len(re.findall(r"\w+", rest)) + characters // 2
+
+
+def language_of(code: str) -> str:
+    """The primary language of a BCP-47 code, by which sides are compared: `pt` of `pt-BR`."""
+    return re.split("[-_]", code)[0].lower()
+
+
+# --- looking up ------------------------------------------------------------------------------------------------------
+
+
+class _Known:
+    """The sentences of the held-out sets in one language."""
+
+    def __init__(self) -> None:
+        self.alone: dict[str, set[tuple[str, str]]] = {}  # normal form -> (set, side of it), where that is enough
+        self._heads: set[str] = set()
+
+    def add(self, key: str, held: str, side: str, long_enough: bool) -> None:
+        found = self.alone.setdefault(key, set())
+        if long_enough:
+            found.add((held, side))
+        if len(key) >= HEAD:
+            self._heads.add(key[:HEAD])
+
+    def finder(self) -> Callable[[str], str | None]:
+        """A function that gives the normal form of a sentence that is known, and None for any other.
+
+        Nearly all sentences of a corpus differ from all that are held out in their first words already, and no more
+        than these is normalised then. Neither normalisation nor case folding looks across a space.
+        """
+        known, heads, bare = self.alone, self._heads, _bare
+
+        def find(text: str) -> str | None:
+            cut = text.rfind(" ", 0, HEAD_READ)
+            if cut > 0:
+                head = bare(text[:cut])
+                if len(head) >= HEAD and head[:HEAD] not in heads:
+                    return None
+            key = normalised(text)
+            return key if key in known else None
+
+        return find
+
+
+class Guard:
+    """The held-out sets of a recipe as a training corpus of one language pair is compared with them.
+
+    languages: of the corpus. one_sided_words: a sentence that alone is a match has more. Memory holds the held-out
+    sentences in the two languages and nothing of the corpus.
+    """
+
+    def __init__(self, sets: Iterable[HeldOutSet], languages: tuple[str, str], one_sided_words: int) -> None:
+        self.sets: dict[str, int] = {}  # name -> pairs, of those that share a language with the corpus
+        self.given: set[str] = set()  # those of them that came as files
+        self._source, self._target = _Known(), _Known()
+        self._both: dict[tuple[str, str], set[str]] = {}
+        left, right = (language_of(code) for code in languages)
+        for held in sets:
+            first, second = (language_of(code) for code in held.languages)
+            if not {first, second} & {left, right}:
+                continue
+            self.sets[held.name] = self.sets.get(held.name, 0) + len(held.pairs)
+            self.given |= set() if held.drawn else {held.name}
+            for pair in held.pairs:
+                keys = (normalised(pair.source), normalised(pair.target))
+                for language, text, key, side in zip(
+                    (first, second), pair[1:], keys, ("source", "target"), strict=True
+                ):
+                    long_enough = words(text) > one_sided_words
+                    if language == left:
+                        self._source.add(key, held.name, side, long_enough)
+                    if language == right:
+                        self._target.add(key, held.name, side, long_enough)
+                if (first, second) == (left, right):
+                    self._both.setdefault(keys, set()).add(held.name)
+                if (second, first) == (left, right):
+                    self._both.setdefault(keys[::-1], set()).add(held.name)
+        self._find_source, self._find_target = self._source.finder(), self._target.finder()
+
+    def match(self, source: str, target: str) -> dict[str, str] | None:
+        """The held-out sets that a training pair leaks, each with the kind of match; None if there is none."""
+        left, right = self._find_source(source), self._find_target(target)
+        if left is None and right is None:
+            return None
+        hits: dict[str, str] = {}
+        if left is not None and right is not None:
+            hits = dict.fromkeys(self._both.get((left, right), ()), "both")
+        for known, key in ((self._source, left), (self._target, right)):
+            for held, side in sorted(known.alone.get(key, ())) if key is not None else ():
+                hits.setdefault(held, side)
+        return hits or None
+
+
+# --- what was found --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Leaks:
+    """The training pairs that match held-out sets: counts, examples, and a sample in a file.
+
+    origins: of the corpus, by prefix. blocking: sets of which no pair may be in the corpus (`refuse`).
+    """
+
+    origins: Mapping[int, Origin]
+    sample: LineWriter | None = None
+    blocking: Collection[str] = ()
+    pairs: int = 0
+    by_kind: Counter[str] = field(default_factory=Counter)  # of each pair its strongest match
+    by_set: dict[str, Counter[str]] = field(default_factory=dict)  # a pair counts in each set that it matches
+    examples: list[dict[str, str]] = field(default_factory=list)
+    blocked: int = 0  # pairs that match a blocking set
+    blocked_examples: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, pair: Pair, hits: Mapping[str, str]) -> None:
+        """Note a pair."""
+        if self.sample is not None and not self.pairs:
+            self.sample.write("id\tcorpus\tline\tmatch\tset\tsource\ttarget")
+        self.pairs += 1
+        kind = min(hits.values(), key=KINDS.index)
+        self.by_kind[kind] += 1
+        for held, found in hits.items():
+            self.by_set.setdefault(held, Counter())[found] += 1
+        blocked = not hits.keys().isdisjoint(self.blocking)
+        self.blocked += blocked
+        if self.pairs > MOST_SAMPLED and not (blocked and len(self.blocked_examples) < MOST_EXAMPLES):
+            return
+        origin = self.origins.get(prefix_of(pair.id))
+        entry = {
+            "id": str(pair.id),
+            "corpus": origin.name if origin else "",
+            "line": str(place_of(pair.id) + 1),
+            "match": kind,
+            "set": ", ".join(sorted(hits)),
+            "source": pair.source,
+            "target": pair.target,
+        }
+        for examples, wanted in ((self.examples, True), (self.blocked_examples, blocked)):
+            if wanted and len(examples) < MOST_EXAMPLES:
+                examples.append(entry)
+        if self.sample is not None and self.pairs <= MOST_SAMPLED:
+            self.sample.write("\t".join(value.replace("\t", " ") for value in entry.values()))
+
+    def refuse(self, name: str) -> None:
+        """Raises UserError if any match a blocking set: how many, of which sets, and the first of them."""
+        if not self.blocked:
+            return
+        counts = "; ".join(
+            f"{held}: {', '.join(f'{found[kind]} {_IN_WORDS[kind]}' for kind in KINDS if found[kind])}"
+            for held, found in sorted(self.by_set.items())
+            if held in self.blocking
+        )
+        shown = ", ".join(
+            f"{entry['id']} ({entry['corpus']}, pair {entry['line']}: {_short(entry['source'])!r})"
+            for entry in self.blocked_examples[:3]
+        )
+        raise UserError(
+            f"{self.blocked} training pairs of {name} match held-out sets ({counts}), for instance {shown}.",
+            "Take them out of the corpora, or set corpus.leakage=remove.",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a manifest."""
+        sets = {held: {kind: found[kind] for kind in KINDS} for held, found in sorted(self.by_set.items())}
+        return {"pairs": self.pairs, "kinds": dict(self.by_kind), "sets": sets, "examples": self.examples}
+
+
+_IN_WORDS = {"both": "by both sides", "source": "by its source alone", "target": "by its target alone"}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def keep_out(pairs: Iterable[Pair], guard: Guard, leaks: Leaks) -> Iterator[Pair]:
+    """Yield the pairs that match no held-out set; the others are noted in `leaks`."""
+    match = guard.match
+    for pair in pairs:
+        hits = match(pair.source, pair.target)
+        if hits is None:
+            yield pair
+        else:
+            leaks.add(pair, hits)
+
+
+def mode(setting: str) -> str:
+    """`remove`, `fail` or `off` of a setting; YAML reads a bare `off` as false. Raises UserError for anything else."""
+    chosen = "off" if setting.lower() == "false" else setting
+    if chosen not in MODES:
+        raise UserError(f"corpus.leakage is {setting!r}.", f"Set it to one of {', '.join(MODES)}.")
+    return chosen
+
+
+# --- what a teacher gives away ---------------------------------------------------------------------------------------
+
+
+class References:
+    """The test references in a target language, to count outputs that reproduce one for another source than its own.
+
+    A teacher that has seen no test set hardly does; one that was trained elsewhere may have. Sentences of up to
+    `one_sided_words` words are left out, as are references whose own source is the one that was translated.
+    """
+
+    def __init__(
+        self, sets: Iterable[HeldOutSet], languages: tuple[str, str], one_sided_words: int = ONE_SIDED_WORDS
+    ) -> None:
+        self._known = _Known()
+        self._sources: dict[str, set[str]] = {}  # reference -> its sources
+        left, right = (language_of(code) for code in languages)
+        for held in sets:
+            first, second = (language_of(code) for code in held.languages)
+            for _, source, target in held.pairs if held.use == "test" else ():
+                for language, text, of, other in ((first, source, second, target), (second, target, first, source)):
+                    if language == right and words(text) > one_sided_words:
+                        key = normalised(text)
+                        self._known.add(key, held.name, "target", True)
+                        if of == left:
+                            self._sources.setdefault(key, set()).add(normalised(other))
+        self._find = self._known.finder()
+
+    def reproduced(self, source: str, output: str) -> str | None:
+        """The normal form of the reference that an output is, unless `source` is what that reference translates."""
+        key = self._find(output)
+        if key is None or normalised(source) in self._sources.get(key, ()):
+            return None
+        return key
+
+
+def reproduced(references: References, rows: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Of sources with a teacher's outputs: how many outputs are a test reference, and how many different ones."""
+    found: Counter[str] = Counter()
+    for source, output in rows:
+        key = references.reproduced(source, output)
+        if key is not None:
+            found[key] += 1
+    return {"outputs": found.total(), "references": len(found)}

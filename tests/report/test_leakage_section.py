@@ -1,0 +1,56 @@
+"""The report says what the leakage guard found, and in large letters that it was off."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+from rich.console import Console
+
+from kd.report.model import Leakage, LeakedCorpus, LeakedSet, ReportData
+from kd.report.page import render
+from kd.report.table import results_table
+
+OFF = Leakage([LeakedCorpus("en-de", "off", 0), LeakedCorpus("da-en", "remove", 2)], [LeakedSet("en-de test", 10)], 5)
+
+
+def shown(report: ReportData) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(results_table(report))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_what_was_removed_stands_in_page_and_table(report: ReportData) -> None:
+    page = render(report)
+    assert "<h2>Leakage: removed 17</h2>" in page
+    row = "".join(f'<td class="number">{number}</td>' for number in ("2,998", 9, 6, 4))
+    assert f'<th scope="row">en-de test (newstest2018)</th>{row}' in page
+    assert "3 reproduce a test reference of another source (2 different ones)" in page
+    assert "LEAKAGE GUARD OFF" not in page
+    assert "leakage guard: removed 17" in shown(report)
+
+
+def test_off_stands_in_large_letters(report: ReportData) -> None:
+    off = dataclasses.replace(report, leakage=OFF)
+    page = render(off)
+    assert '<p class="alarm" role="alert">LEAKAGE GUARD OFF</p>' in page
+    assert page.index("LEAKAGE GUARD OFF") < page.index('class="verdict"')
+    assert "Training corpora of en-de were not compared" in page
+    assert "LEAKAGE GUARD OFF" in shown(off)
+    assert "font-size" in page.partition(".alarm {")[2].partition("}")[0]
+
+
+def test_clean_is_called_clean_and_a_run_without_the_guard_says_nothing(report: ReportData) -> None:
+    clean = dataclasses.replace(report, leakage=Leakage([LeakedCorpus("en-de", "remove", 0)]))
+    assert "<h2>Leakage: clean</h2>" in render(clean)
+    assert "leakage guard: clean" in shown(clean)
+    none = dataclasses.replace(report, leakage=None)
+    assert "eakage" not in render(none).partition("</style>")[2]
+    assert "eakage" not in shown(none)
+
+
+def test_it_survives_json(report: ReportData) -> None:
+    again = ReportData.from_dict(report.to_dict())
+    assert again.leakage == report.leakage
+    assert ReportData.from_dict({**report.to_dict(), "leakage": None}).leakage is None
