@@ -126,10 +126,22 @@ class VocabularyConfig:
 
 
 @dataclass
+class SamplingConfig:
+    """Sub-word regularisation (Kudo, 2018): training text is cut into pieces at random, dev text never is."""
+
+    alpha: float = 0.0  # 0: off | unigram: exponent of a segmentation's probability | bpe: share of merges left out
+    nbest: int = -1  # of unigram: how many segmentations are drawn from; -1: all
+    seed: int = MISSING
+
+
+@dataclass
 class EncodeConfig:
     """Text as fairseq's memory-mapped numbers."""
 
     max_pieces: int = MISSING  # of a side, its end not counted; longer pairs are left out of training, and counted
+    folder_pairs: int = MISSING  # what is more is cut into data folders of equal size, each an epoch of the training
+    passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
 # --- training ------------------------------------------------------------------------------------------------------

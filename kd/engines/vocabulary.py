@@ -9,12 +9,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd.config import VocabularyConfig
 from kd.errors import UserError
 from kd.pipeline.atomic import write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MODEL = "vocabulary.model"
 PIECES = "vocabulary.vocab"
@@ -107,6 +113,15 @@ def _explained(message: str, config: VocabularyConfig, sentences: int) -> UserEr
     return UserError(f"sentencepiece refused to train a vocabulary: {message}", "Check the settings of `vocabulary`.")
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Sub-word regularisation (Kudo, 2018; of bpe models: BPE-dropout, Provilkov et al., 2020)."""
+
+    alpha: float  # unigram: exponent of a segmentation's probability; bpe: how often a merge is left out
+    nbest: int = -1  # unigram: segmentations drawn from, -1: all
+    seed: int = 0
+
+
 class Vocabulary:
     """A vocabulary folder, loaded. Ids are fairseq's: positions in its dictionary, whatever sentencepiece's are.
 
@@ -145,6 +160,28 @@ class Vocabulary:
             return encoded
         numbers = self._from_processor
         return [[numbers[number] for number in sentence] for sentence in encoded]
+
+    def encode_array(self, sentences: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The fairseq ids of all sentences one after the other, ends of sentence included, and each one's length.
+
+        Faster than `encode_ids` where ids are written on as they are, for none becomes a Python object.
+        """
+        encoded = self._processor.encode(list(sentences), out_type="numpy", num_threads=1)
+        return self._ended(encoded)
+
+    def _ended(self, encoded: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Sentencepiece's numbers of each sentence as fairseq's, ends of sentence added."""
+        import numpy as np
+
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+        numbers = np.concatenate(encoded) if len(encoded) else np.zeros(0, dtype=np.int32)
+        if self._from_processor is not None:
+            numbers = np.asarray(self._from_processor)[numbers]
+        ids = np.full(len(numbers) + len(encoded), SPECIAL.index("</s>"), dtype=np.int64)
+        is_piece = np.ones(len(ids), dtype=bool)
+        is_piece[np.cumsum(lengths + 1) - 1] = False
+        ids[is_piece] = numbers
+        return ids, (lengths + 1).astype(np.int32)
 
     def encode_pieces(self, sentences: Sequence[str]) -> list[list[str]]:
         """The pieces of each sentence, as strings."""
