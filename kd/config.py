@@ -121,16 +121,18 @@ class VocabularyConfig:
     split_digits: bool = MISSING
     placeholders: str | None = None  # regular expression; each distinct match in the corpus becomes one symbol
     max_placeholders: int = 500  # the most frequent ones
-    sample: int = MISSING  # sentences to train on, both sides together
-    seed: int = MISSING
+    sample: int = MISSING  # sentences to train on, both sides together; fewer if there are no more
+    # A language's share of them goes by its number of sentences to this power. 0: equal shares | 1: by size
+    language_exponent: float = 0.0
+    seed: int = MISSING  # of the sample
 
 
 @dataclass
 class SamplingConfig:
     """Sub-word regularisation (Kudo, 2018): training text is cut into pieces at random, dev text never is."""
 
-    alpha: float = 0.0  # 0: off | unigram: exponent of a segmentation's probability | bpe: share of merges left out
-    nbest: int = -1  # of unigram: how many segmentations are drawn from; -1: all
+    alpha: float = 0.0  # exponent of a segmentation's probability: 1 as the model says, near 0 all alike; 0: off
+    nbest: int = 16  # segmentations of each word that are drawn from, the most probable ones
     seed: int = MISSING
 
 

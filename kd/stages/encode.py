@@ -17,7 +17,8 @@ from kd.config import EncodeConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.shards import Corpus
-from kd.engines.vocabulary import DICTIONARY, MODEL, Sampling
+from kd.engines.segmentation import Sampling
+from kd.engines.vocabulary import DICTIONARY, MODEL
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
@@ -44,8 +45,8 @@ class Encode(Kind[EncodeConfig]):
         sampling = config.sampling
         if not 0 <= sampling.alpha <= 1:
             raise UserError(f"encode.sampling.alpha is {sampling.alpha}.", "Set it between 0 (off) and 1.")
-        if sampling.nbest < -1 or sampling.nbest in (0, 1):
-            raise UserError(f"encode.sampling.nbest is {sampling.nbest}.", "Set it to -1 (all), or to 2 or more.")
+        if sampling.nbest < 2:
+            raise UserError(f"encode.sampling.nbest is {sampling.nbest}.", "Set it to 2 or more.")
         for name in ("max_pieces", "folder_pairs", "passes"):
             if getattr(config, name) < 1:
                 raise UserError(f"encode.{name} is {getattr(config, name)}.", "It must be at least 1.")

@@ -94,8 +94,8 @@ class IndexedWriter:
             raise ValueError(f"The sizes of {len(sizes)} sentences do not add up to {len(ids)} pieces.")
         if len(ids) and (int(ids.max()) >= self._vocabulary_size or int(ids.min()) < 0):
             raise ValueError(f"An id is outside of the vocabulary of {self._vocabulary_size} pieces.")
-        self._bin.write(memoryview(np.ascontiguousarray(ids, dtype=self._dtype)).cast("B"))
-        self._sizes.write(memoryview(np.ascontiguousarray(sizes, dtype=np.int32)).cast("B"))
+        self._bin.write(np.ascontiguousarray(ids, dtype=self._dtype).data)
+        self._sizes.write(np.ascontiguousarray(sizes, dtype=np.int32).data)
         self._count(len(sizes), len(ids))
 
     def append(self, part: Path) -> None:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from kd.corpora.shards import Corpus, Shard
 from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
 from kd.engines.fairseq.train import die_with_parent
-from kd.engines.vocabulary import Sampling, Vocabulary
+from kd.engines.segmentation import Sampling
+from kd.engines.vocabulary import Vocabulary
 
 SIDES = ("source", "target")
 BATCH_PAIRS = 5_000  # in memory at a time, in each worker
@@ -181,9 +182,7 @@ def _encode(
     """Encodes pairs batch by batch; those with a side of more than `max_pieces` are left out and counted."""
     total = Encoded()
     for number, columns in enumerate(_batches(pairs)):
-        sides = [
-            _numbers(texts, vocabulary, encoding, number, side) for side, texts in enumerate(columns)
-        ]
+        sides = [_numbers(texts, vocabulary, encoding, number, side) for side, texts in enumerate(columns)]
         fits = np.logical_and(*(sizes <= encoding.max_pieces + 1 for _, sizes in sides))
         if not fits.all():
             sides = [(ids[np.repeat(fits, sizes)], sizes[fits]) for ids, sizes in sides]
