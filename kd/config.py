@@ -168,7 +168,18 @@ class VocabularyConfig:
     split_digits: bool = MISSING
     placeholders: str | None = None  # regular expression; each distinct match in the corpus becomes one symbol
     max_placeholders: int = 500  # the most frequent ones
-    sample: int = MISSING  # sentences to train on, both sides together
+    sample: int = MISSING  # sentences to train on, both sides together; fewer if there are no more
+    # A language's share of them goes by its number of sentences to this power. 0: equal shares | 1: by size
+    language_exponent: float = 0.0
+    seed: int = MISSING  # of the sample
+
+
+@dataclass
+class SamplingConfig:
+    """Sub-word regularisation (Kudo, 2018): training text is cut into pieces at random, dev text never is."""
+
+    alpha: float = 0.0  # exponent of a segmentation's probability: 1 as the model says, near 0 all alike; 0: off
+    nbest: int = 16  # segmentations of each word that are drawn from, the most probable ones
     seed: int = MISSING
 
 
@@ -177,6 +188,9 @@ class EncodeConfig:
     """Text as fairseq's memory-mapped numbers."""
 
     max_pieces: int = MISSING  # of a side, its end not counted; longer pairs are left out of training, and counted
+    folder_pairs: int = MISSING  # what is more is cut into data folders of equal size, each an epoch of the training
+    passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
 # --- training ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -182,6 +183,7 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[s
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(sum(attempt.get("seconds", 0.0) for attempt in attempts), 3),
         "attempts": len(attempts),
+        "peak_memory": peak_memory(),
         "host": socket.gethostname(),
         "machine": job.machine.get("name"),
         "device": job.device,
@@ -189,6 +191,20 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[s
         "container": os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"),
         "versions": {"python": platform.python_version(), **_versions()},
     }
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process, or the largest one that it started and waited for, had in use at its peak."""
+    return max(_own_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+
+
+def _own_peak() -> int:
+    # What getrusage says of a process begins with the memory of the one that started it; Linux knows better.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii", "replace").split("\n"):
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _versions() -> dict[str, str]:

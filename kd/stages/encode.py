@@ -7,98 +7,141 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain, repeat
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from kd.config import EncodeConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.shards import Corpus
-from kd.engines.fairseq.binary import IndexedReader, IndexedWriter, data_prefix
-from kd.engines.vocabulary import DICTIONARY, MODEL, Vocabulary
+from kd.engines.segmentation import Sampling
+from kd.engines.vocabulary import DICTIONARY, MODEL
 from kd.errors import IncompleteArtifact, UserError
-from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.plan import Stage
+
+if TYPE_CHECKING:
+    from kd.engines.fairseq.encoding import Encoded
 
 COUNTS = "counts.json"
-BATCH = 10_000  # pairs in memory at a time
+SIDES = ("source", "target")
 
 
 class Encode(Kind[EncodeConfig]):
-    """Makes a data folder for `fairseq-train`."""
+    """Makes a data folder for `fairseq-train`; of a large corpus several, which it reads as epochs."""
 
     name = "encode"
-    version = 1
+    version = 2
     config = EncodeConfig
     roles: ClassVar = {"corpus": Role(many=True), "held_out": Role(), "vocabulary": Role()}
     resources = "cpu"
 
+    def validate(self, config: EncodeConfig) -> None:
+        """The numbers are possible, alone and together."""
+        sampling = config.sampling
+        if not 0 <= sampling.alpha <= 1:
+            raise UserError(f"encode.sampling.alpha is {sampling.alpha}.", "Set it between 0 (off) and 1.")
+        if sampling.nbest < 2:
+            raise UserError(f"encode.sampling.nbest is {sampling.nbest}.", "Set it to 2 or more.")
+        for name in ("max_pieces", "folder_pairs", "passes"):
+            if getattr(config, name) < 1:
+                raise UserError(f"encode.{name} is {getattr(config, name)}.", "It must be at least 1.")
+        if config.passes > 1 and not sampling.alpha:
+            raise UserError(
+                f"encode.passes is {config.passes}, and without sampling each pass would be the same.",
+                "Set encode.sampling.alpha above 0, or encode.passes to 1.",
+            )
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """A single one; the settings of sampling count only where it is on."""
+        identity, extent = identity_and_extent(stage.config)
+        if not stage.config.sampling.alpha:
+            identity.pop("sampling", None)
+        yield Draft("all", identity, extent)
+
     def run(self, job: Job[EncodeConfig]) -> None:
         """Writes the binary files, the dictionaries and a copy of the vocabulary."""
-        folder = job.one("vocabulary").path
-        vocabulary = Vocabulary(folder)
-        for name in ("dict.source.txt", "dict.target.txt"):
-            shutil.copyfile(folder / DICTIONARY, job.out / name)
-        for name in (MODEL, DICTIONARY):
-            shutil.copyfile(folder / name, job.out / name)
-        corpora = _corpora(job)
-        total = sum(corpus.pairs for corpus in corpora)
-        pairs = job.progress.follow(chain.from_iterable(c.read() for c in corpora), "encoding", total, "pairs")
-        train = _write(job.out, "train", pairs, vocabulary, job.config.max_pieces)
-        if not train["pairs"]:
-            raise UserError("No pair is short enough to train on.", "Raise encode.max_pieces.")
+        from kd.engines.fairseq.binary import data_prefix
+        from kd.engines.fairseq.encoding import Encoding, encode_corpora, encode_pairs
+
+        folder = _copy_vocabulary(job)
+        corpora, config = _corpora(job), job.config
         # A model for several language pairs is validated on all of them.
         origins = (origin.pair for corpus in corpora for origin in corpus.origins.values())
         axes = [job.axis] if job.axis else dict.fromkeys(origins)
         dev = chain.from_iterable(read_heldout(job.one("held_out").path, axis, "dev") for axis in axes)
-        valid = _write(job.out, "valid", dev, vocabulary, job.config.max_pieces)
-        if not valid["pairs"]:
+        prefixes = [data_prefix(job.out, "valid", side) for side in SIDES]
+        valid = encode_pairs(map(_sides, dev), prefixes, Encoding(folder, config.max_pieces))
+        if not valid.pairs:
             raise UserError("No dev pair is short enough to validate on.", "Raise encode.max_pieces.")
-        (job.out / COUNTS).write_text(json.dumps({"in": total, "train": train, "valid": valid}), "utf-8")
+        total = sum(corpus.pairs for corpus in corpora) * config.passes
+        train = encode_corpora(
+            corpora,
+            job.out,
+            Encoding(folder, config.max_pieces, _sampling(config)),
+            folder_pairs=config.folder_pairs,
+            passes=config.passes,
+            workers=job.threads,
+            progress=lambda done: job.progress.update("encoding", done, total, "pairs"),
+        )
+        if not train or not all(encoded.pairs for encoded in train):
+            raise UserError("No pair is short enough to train on.", "Raise encode.max_pieces.")
+        _write_counts(job.out, total, train, valid)
 
     def check(self, job: Job[EncodeConfig]) -> Summary:
-        """Compares the number of sentences on both sides with what was counted."""
+        """Compares the number of sentences on both sides, in each folder, with what was counted."""
+        from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix
+
         counts = json.loads((job.out / COUNTS).read_text("utf-8"))
-        for split in ("train", "valid"):
-            for side in ("source", "target"):
-                found = len(IndexedReader(data_prefix(job.out, split, side)))
-                if found != counts[split]["pairs"]:
-                    raise IncompleteArtifact(f"{data_prefix(job.out, split, side)} holds {found} sentences.")
-        train = counts["train"]
+        train, valid = counts["train"], counts["valid"]
+        folders = data_folders(job.out)
+        if len(folders) != len(train):
+            raise IncompleteArtifact(f"{job.out} holds {len(folders)} of {len(train)} folders.")
+        parts = zip(folders, repeat("train"), train, strict=False)
+        for folder, split, encoded in ((job.out, "valid", valid), *parts):
+            for side in SIDES:
+                reader = IndexedReader(data_prefix(folder, split, side))
+                if (len(reader), reader.pieces) != (encoded["pairs"], encoded[side]):
+                    raise IncompleteArtifact(f"{data_prefix(folder, split, side)} holds {len(reader)} sentences.")
+        sums = {name: sum(encoded[name] for encoded in train) for name in train[0]}
         return Summary(
-            {"pairs in": counts["in"], "pairs out": train["pairs"], "source pieces": train["source"],
-             "target pieces": train["target"], "dev pairs": counts["valid"]["pairs"]},
-            {"too many pieces": train["too long"]},
+            {"pairs in": counts["in"], "pairs out": sums["pairs"], "source pieces": sums["source"],
+             "target pieces": sums["target"], "dev pairs": valid["pairs"], "folders": len(train)},
+            {"too many pieces": sums["too_long"]},
         )  # fmt: skip
 
 
+def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
+    """Puts it beside the numbers that it gives meaning to, under fairseq's names as well; returns its folder."""
+    folder = job.one("vocabulary").path
+    for name in ("dict.source.txt", "dict.target.txt"):
+        shutil.copyfile(folder / DICTIONARY, job.out / name)
+    for name in (MODEL, DICTIONARY):
+        shutil.copyfile(folder / name, job.out / name)
+    return folder
+
+
 def _corpora(job: Job[EncodeConfig]) -> list[Corpus]:
-    """The tasks of a stage as one corpus; several stages, such as those of several language pairs, in turn."""
+    """The tasks of a stage as one corpus; several stages, such as those of several language pairs, as several."""
     stages: dict[str, list[Path]] = {}
     for artifact in job.inputs["corpus"]:
         stages.setdefault(artifact.stage, []).append(artifact.path)
     return [Corpus.join(folders) for folders in stages.values()]
 
 
-def _write(folder: Path, split: str, pairs: Iterable[Pair], vocabulary: Vocabulary, max_pieces: int) -> dict[str, int]:
-    """Encodes pairs; those with a side of more than `max_pieces` are left out and counted."""
-    too_long = 0
-    with (
-        IndexedWriter(data_prefix(folder, split, "source"), vocabulary.size) as source,
-        IndexedWriter(data_prefix(folder, split, "target"), vocabulary.size) as target,
-    ):
-        for batch in _batches(pairs):
-            left = vocabulary.encode_ids([pair.source for pair in batch])
-            right = vocabulary.encode_ids([pair.target for pair in batch])
-            fitting = [i for i in range(len(batch)) if max(len(left[i]), len(right[i])) <= max_pieces]
-            too_long += len(batch) - len(fitting)
-            source.write([left[i] for i in fitting])
-            target.write([right[i] for i in fitting])
-    return {"pairs": source.sentences, "source": source.pieces, "target": target.pieces, "too long": too_long}
+def _sampling(config: EncodeConfig) -> Sampling | None:
+    sampling = config.sampling
+    return Sampling(sampling.alpha, sampling.nbest, sampling.seed) if sampling.alpha else None
 
 
-def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    rest = iter(pairs)
-    while batch := list(islice(rest, BATCH)):
-        yield batch
+def _sides(pair: Pair) -> tuple[str, str]:
+    return pair.source, pair.target
+
+
+def _write_counts(out: Path, total: int, train: list[Encoded], valid: Encoded) -> None:
+    counts = {"in": total, "train": [asdict(encoded) for encoded in train], "valid": asdict(valid)}
+    (out / COUNTS).write_text(json.dumps(counts), "utf-8")

@@ -6,7 +6,7 @@ Each member is a task: killed and begun again, it goes on from its last checkpoi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,11 +75,14 @@ class Train(Kind[TrainConfig]):
 
     def run(self, job: Job[TrainConfig]) -> None:
         """Measures the batch, trains on, averages."""
+        from kd.engines.fairseq.binary import data_folders
+
         data = job.one("data")
-        plan = _batch_plan(job, data.path, data.settings["max_pieces"])
+        folders = data_folders(data.path)
+        plan = _batch_plan(job, folders, data.settings["max_pieces"])
         spec = TrainSpec(
             config=job.config,
-            data=(data.path,),
+            data=folders,
             vocabulary=data.path / MODEL,
             max_pieces=data.settings["max_pieces"],
             max_tokens=plan.max_tokens,
@@ -111,11 +114,14 @@ class Train(Kind[TrainConfig]):
         )
 
 
-def _batch_plan(job: Job[TrainConfig], data: Path, max_pieces: int) -> BatchPlan:
-    from kd.engines.fairseq.batching import plan
+def _batch_plan(job: Job[TrainConfig], folders: Sequence[Path], max_pieces: int) -> BatchPlan:
+    from kd.engines.fairseq.batching import JoinedLengths, plan
     from kd.engines.fairseq.binary import IndexedReader, data_prefix
 
-    source, target = (IndexedReader(data_prefix(data, "train", side)).sizes for side in ("source", "target"))
+    source, target = (
+        JoinedLengths([IndexedReader(data_prefix(folder, "train", side)).sizes for folder in folders])
+        for side in ("source", "target")
+    )
     batch = job.config.batch
     return plan(source, target, target_tokens=batch.target_tokens, max_tokens=batch.max_tokens, max_pieces=max_pieces)
 

@@ -5,51 +5,67 @@ Placeholders such as `{name}` become symbols of their own, so that a model canno
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Iterator
 from typing import ClassVar
 
 from kd.config import VocabularyConfig
+from kd.corpora.sampling import sample_sentences
 from kd.corpora.shards import Corpus
 from kd.engines.vocabulary import Vocabulary, find_placeholders, train
-from kd.errors import IncompleteArtifact
+from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Job, Kind, Role, Summary
+
+PLACEHOLDER_SENTENCES = 10_000_000  # looked through for placeholders, where there are more
 
 
 class TrainVocabulary(Kind[VocabularyConfig]):
     """Trains the vocabulary."""
 
     name = "vocabulary"
-    version = 1
+    version = 2
     config = VocabularyConfig
     roles: ClassVar = {"corpora": Role(many=True)}
     resources = "cpu"
 
+    def validate(self, config: VocabularyConfig) -> None:
+        """There is something to train on, and shares of languages that mean something."""
+        if config.sample < 1:
+            raise UserError(f"vocabulary.sample is {config.sample}.", "It must be at least 1.")
+        if not 0 <= config.language_exponent <= 1:
+            raise UserError(
+                f"vocabulary.language_exponent is {config.language_exponent}.",
+                "Set it between 0 (equal shares) and 1 (shares by size).",
+            )
+
     def run(self, job: Job[VocabularyConfig]) -> None:
-        """Samples the corpora evenly and trains."""
-        corpora = [Corpus(artifact.path) for artifact in job.inputs["corpora"]]
+        """Samples languages and corpora by their shares, and trains."""
+        config = job.config
         placeholders: list[str] = []
-        if job.config.placeholders and job.config.max_placeholders:
-            job.progress.update("looking for placeholders")
-            placeholders = find_placeholders(_sentences(corpora), job.config.placeholders, job.config.max_placeholders)
-        job.progress.update("training")
-        train(_sentences(corpora), job.out, job.config, placeholders)
+        if config.placeholders and config.max_placeholders:
+            sentences = _sample(job, PLACEHOLDER_SENTENCES, "looking for placeholders")
+            placeholders = find_placeholders(sentences, config.placeholders, config.max_placeholders)
+        train(_sample(job, config.sample, "sampling"), job.out, config, placeholders)
 
     def check(self, job: Job[VocabularyConfig]) -> Summary:
         """Loads it, and takes a sentence there and back."""
         vocabulary = Vocabulary(job.out)
-        sentence = next(_sentences([Corpus(artifact.path) for artifact in job.inputs["corpora"]]))
+        corpora = _corpora(job)
+        sentence = next(pair.source for corpus in corpora for pair in corpus.read())
         (pieces,) = vocabulary.encode_pieces([sentence])
         if vocabulary.decode_pieces(pieces) != sentence and job.config.normalization == "identity":
             raise IncompleteArtifact(f"{job.out} does not give back the sentence {sentence!r}.")
-        return Summary({"pieces": vocabulary.size})
+        sentences = min(job.config.sample, 2 * sum(corpus.pairs for corpus in corpora))
+        return Summary({"sentences": sentences, "pieces": vocabulary.size})
 
 
-def _sentences(corpora: Sequence[Corpus]) -> Iterator[str]:
-    """Both sides of each pair; the corpora in turn, so that the beginning is an even sample of them."""
-    # Shards are shuffled, so a prefix of each corpus is a random sample of it.
-    for row in zip_longest(*(corpus.read() for corpus in corpora)):
-        for pair in row:
-            if pair is not None:
-                yield pair.source
-                yield pair.target
+def _corpora(job: Job[VocabularyConfig]) -> list[Corpus]:
+    return [Corpus(artifact.path) for artifact in job.inputs["corpora"]]
+
+
+def _sample(job: Job[VocabularyConfig], count: int, what: str) -> Iterator[str]:
+    """The sentences of a sample; says how far it is, and at its end that the vocabulary is being trained."""
+    corpora = _corpora(job)
+    count = min(count, 2 * sum(corpus.pairs for corpus in corpora))
+    sentences = sample_sentences(corpora, count, job.config.seed, job.config.language_exponent)
+    yield from job.progress.follow(sentences, what, count, "sentences")
+    job.progress.update("training", notes={"sentences": f"{count:,}"})

@@ -53,6 +53,15 @@ def test_a_sample_gives_nearly_the_plan_of_the_whole() -> None:
     assert sampled.target_tokens == pytest.approx(target.sum() / whole * sampled.update_freq, rel=0.02)
 
 
+@pytest.mark.parametrize("sample", [500_000, 5000])
+def test_folders_are_planned_for_as_one(sample: int) -> None:
+    source, target = lengths(15_800, 1)
+    parts = [slice(0, 4000), slice(4000, 4000), slice(4000, 15_800)]
+    joined = [batching.JoinedLengths([side[part] for part in parts]) for side in (source, target)]
+    sizes = {"target_tokens": 4000, "max_tokens": 1500, "sample": sample}
+    assert batching.plan(*joined, **sizes) == batching.plan(source, target, **sizes)
+
+
 def test_a_wish_below_the_longest_sentence_is_said_to_be_missed() -> None:
     plan = batching.plan(*lengths(5000, 1), target_tokens=30, max_tokens=3000)
     assert plan.target_tokens > 30

@@ -17,9 +17,11 @@ import pytest
 
 from kd.engines.fairseq import checkpoints, training
 from kd.engines.fairseq.average import load
+from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
 from kd.engines.fairseq.training import TrainingProgress, read_metrics
 from kd.errors import TransientError, UserError
+from tests.engines.conftest import write_split
 
 END = 40  # updates of the short trainings below
 
@@ -205,6 +207,67 @@ def test_a_finished_training_does_nothing(
     monkeypatch.setattr(training, "_run", lambda *_: pytest.fail("a process was started"))
     result = training.train(short, uninterrupted)
     assert (result.resumed_from, result.updates) == (END, END)
+
+
+# --- several data folders ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folders(task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data folder cut in two; only the first has the dev set and the dictionaries."""
+    root = tmp_path_factory.mktemp("folders")
+    second = data_folder(root, 1)
+    second.mkdir()
+    for path in task.data.iterdir():
+        if not path.name.startswith("train"):
+            (root / path.name).write_bytes(path.read_bytes())
+    write_split(root, "train", task.train[:400], task.vocabulary)
+    write_split(second, "train", task.train[400:700], task.vocabulary)
+    assert data_folders(root) == (root, second)
+    return root, second
+
+
+@pytest.fixture(scope="module")
+def over_folders(short: TrainSpec, folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The short training over both folders."""
+    folder = tmp_path_factory.mktemp("over_folders")
+    training.train(replace(short, data=folders, update_freq=1), folder)
+    return folder
+
+
+def test_each_epoch_reads_the_next_folder(over_folders: Path, folders: tuple[Path, Path]) -> None:
+    lines = train_lines(over_folders)
+    read = {epoch: sum(line["target_tokens"] for line in lines if line["epoch"] == epoch) for epoch in (1, 2, 3)}
+    there = [IndexedReader(data_prefix(folder, "train", "target")).pieces for folder in folders]
+    assert there[0] != there[1]
+    assert read == {1: there[0], 2: there[1], 3: there[0]}
+
+
+def test_a_resumed_training_goes_on_in_the_folder_where_it_was(
+    short: TrainSpec, over_folders: Path, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    epochs = [line["epoch"] for line in train_lines(over_folders)]
+    border = epochs.count(1)  # the last update of the first folder
+    for end in (border, border + 3, END):
+        config = replace(short.config, max_update=end)
+        training.train(replace(short, config=config, data=folders, update_freq=1), tmp_path)
+    assert_equal_states(tmp_path, over_folders)
+    assert without_time(train_lines(tmp_path)) == without_time(train_lines(over_folders))
+
+
+def test_stock_fairseq_reads_the_folders_alike(
+    short: TrainSpec, over_folders: Path, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    spec = replace(short, data=folders, update_freq=1)
+    done = subprocess.run(
+        [sys.executable, "-m", "kd.engines.fairseq", "fairseq-train", *arguments(spec, tmp_path), "--no-save"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    logged = [json.loads(line.partition("| train_inner | ")[2]) for line in done.stderr.split("\n") if "_inner" in line]
+    ours = [(line["epoch"], line["loss"], line["target_tokens"]) for line in train_lines(over_folders)]
+    assert [(int(line["epoch"]), float(line["loss"]), float(line["wpb"])) for line in logged] == ours
 
 
 def test_two_processes_learn_what_one_learns(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:

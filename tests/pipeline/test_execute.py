@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -239,3 +241,21 @@ def test_a_disk_full_before_the_lease_is_told_too(tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path / "disk")
     told = disk.run(CODE, str(disk.folder / "store"), "write", full=True)
     assert disk.reason in told.stdout and told.stderr == ""
+
+
+def test_the_manifest_says_how_much_memory_it_took(store: Store) -> None:
+    task = only(steps=1)
+    run(task, store)
+    peak = store.place(task).manifest()["peak_memory"]
+    assert 1 << 20 < peak < 1 << 36  # bytes
+
+
+def test_memory_of_processes_that_were_waited_for_counts() -> None:
+    program = """
+import subprocess, sys
+from kd.pipeline.execute import peak_memory
+before = peak_memory()
+subprocess.run([sys.executable, "-c", "x = bytearray(range(200)) * 1_000_000"], check=True)
+assert before < 200_000_000 < peak_memory(), (before, peak_memory())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

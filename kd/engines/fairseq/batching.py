@@ -7,6 +7,7 @@ measured here by filling passes as it does (`fairseq.data.data_utils_fast.batch_
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,30 @@ from kd.errors import UserError
 SAMPLE = 500_000  # pairs whose lengths are looked at: of longer corpora the mean is known to about 1 %
 _MULTIPLE = 8  # fairseq's --required-batch-size-multiple
 
-Lengths = NDArray[Any]
+
+class JoinedLengths:
+    """The lengths of several data folders' pairs as if they were one array, left where they are: on disk."""
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def max(self) -> int:
+        """The longest of all."""
+        return max(int(part.max()) for part in self._parts if len(part))
+
+    def __getitem__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The lengths at these places, which are in ascending order."""
+        owners = np.searchsorted(self._ends, places, side="right")
+        starts = self._ends - [len(part) for part in self._parts]
+        found = [part[places[owners == owner] - starts[owner]] for owner, part in enumerate(self._parts)]
+        return np.concatenate(found).astype(np.int64)
+
+
+Lengths = NDArray[Any] | JoinedLengths
 
 
 @dataclass(frozen=True)
@@ -86,15 +110,16 @@ class _Sample:
 
     def __init__(self, source: Lengths, target: Lengths, world_size: int, size: int) -> None:
         self.scale = 1.0
+        chosen = np.arange(len(source))
         if len(source) > size:
             # Evenly spaced in the shuffled corpus; without randomness, so that the plan is the same each time.
             chosen = np.linspace(0, len(source) - 1, size).astype(np.int64)
             self.scale = len(source) / size
-            source, target = source[chosen], target[chosen]
-        order = np.lexsort((target, source))
-        self._longer: list[int] = np.maximum(source, target)[order].tolist()
+        left, right = source[chosen], target[chosen]
+        order = np.lexsort((right, left))
+        self._longer: list[int] = np.maximum(left, right)[order].tolist()
         self._world_size = world_size
-        self.total = int(np.sum(target, dtype=np.int64))
+        self.total = int(np.sum(right, dtype=np.int64))
 
     def tokens_per_pass(self, max_tokens: int) -> float:
         """Mean target tokens of one device's pass."""

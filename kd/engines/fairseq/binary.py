@@ -6,6 +6,7 @@ equal those that `fairseq-preprocess` writes for the same pieces.
 
 from __future__ import annotations
 
+import shutil
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -23,11 +24,31 @@ _VERSION = 1
 _HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the dtype, number of sentences
 _CODES: dict[int, Any] = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16, 9: np.uint32}
 _CHUNK = 1 << 20  # sentences of the index in memory at a time
+_COPIED = 1 << 20  # bytes of a part in memory at a time
 
 
 def data_prefix(folder: Path, split: str, side: str) -> Path:
     """Where `fairseq-train` looks for a side (source, target) of a split (train, valid) of ours; without its suffix."""
     return folder / f"{split}.source-target.{side}"
+
+
+def data_folder(path: Path, number: int) -> Path:
+    """Where the training pairs of a data folder that is cut into several lie; `number` counts from 0.
+
+    The first lie in the folder itself, with the dev set and the dictionaries, as fairseq expects of the first.
+    """
+    return path if number == 0 else path / f"folder-{number + 1:04d}"
+
+
+def data_folders(path: Path) -> tuple[Path, ...]:
+    """The folders of a data folder in their order: joined by `:`, they are what `fairseq-train` reads as epochs.
+
+    Raises: ValueError where one is missing between others.
+    """
+    numbers = sorted(int(folder.name.removeprefix("folder-")) for folder in path.glob("folder-[0-9]*"))
+    if numbers != list(range(2, len(numbers) + 2)):
+        raise ValueError(f"{path} has the folders {numbers}, and some before the last are missing.")
+    return tuple(data_folder(path, number) for number in range(len(numbers) + 1))
 
 
 def best_dtype(vocabulary_size: int) -> np.dtype:
@@ -60,23 +81,44 @@ class IndexedWriter:
 
         Raises: ValueError for an id that the vocabulary does not have.
         """
-        if not sentences:
-            return
         sizes = np.fromiter((len(sentence) + 1 for sentence in sentences), dtype=np.int32, count=len(sentences))
-        total = int(sizes.sum())
         ended = chain.from_iterable(chain(sentence, (EOS,)) for sentence in sentences)
-        ids = np.fromiter(ended, dtype=np.int64, count=total)
-        if int(ids.max()) >= self._vocabulary_size or int(ids.min()) < 0:
+        self.write_array(np.fromiter(ended, dtype=np.int64, count=int(sizes.sum())), sizes)
+
+    def write_array(self, ids: NDArray[Any], sizes: NDArray[Any]) -> None:
+        """Appends sentences that stand one after the other in `ids`, ends included; `sizes` says how long each is.
+
+        Raises: ValueError for an id that the vocabulary does not have, or sizes that do not add up.
+        """
+        if int(sizes.sum(dtype=np.int64)) != len(ids):
+            raise ValueError(f"The sizes of {len(sizes)} sentences do not add up to {len(ids)} pieces.")
+        if len(ids) and (int(ids.max()) >= self._vocabulary_size or int(ids.min()) < 0):
             raise ValueError(f"An id is outside of the vocabulary of {self._vocabulary_size} pieces.")
-        self._bin.write(ids.astype(self._dtype).tobytes())
-        self._sizes.write(sizes.tobytes())
-        self.sentences += len(sentences)
-        self.pieces += total
+        self._bin.write(np.ascontiguousarray(ids, dtype=self._dtype).data)
+        self._sizes.write(np.ascontiguousarray(sizes, dtype=np.int32).data)
+        self._count(len(sizes), len(ids))
+
+    def append(self, part: Path) -> None:
+        """Appends what another writer wrote with the prefix `part` and did not close but `leave`; removes its files."""
+        data, sizes = _with_suffix(part, ".bin"), _with_suffix(part, ".sizes.tmp")
+        self._count(sizes.stat().st_size // 4, data.stat().st_size // self._dtype.itemsize)
+        for path, file in ((data, self._bin), (sizes, self._sizes)):
+            with path.open("rb") as opened:
+                shutil.copyfileobj(opened, file, _COPIED)
+            path.unlink()
+
+    def leave(self) -> None:
+        """Ends both files without an index, for another writer to `append`."""
+        self._bin.close()
+        self._sizes.close()
+
+    def _count(self, sentences: int, pieces: int) -> None:
+        self.sentences += sentences
+        self.pieces += pieces
 
     def close(self) -> None:
         """Ends both files. Without it there is no `.idx`, and fairseq takes the data for absent."""
-        self._bin.close()
-        self._sizes.close()
+        self.leave()
         index = _with_suffix(self.prefix, ".idx")
         with index.open("wb") as out:
             code = next(code for code, dtype in _CODES.items() if np.dtype(dtype) == self._dtype)
@@ -104,8 +146,7 @@ class IndexedWriter:
         if kind is None:
             self.close()
         else:
-            self._bin.close()
-            self._sizes.close()
+            self.leave()
             self._sizes_path.unlink(missing_ok=True)
 
 
@@ -129,10 +170,10 @@ class IndexedReader:
         self.dtype = np.dtype(_CODES[code])
         self.sizes: NDArray[np.int32] = _mapped(index, np.int32, count, _HEADER.size)
         self._offsets: NDArray[np.int64] = _mapped(index, np.int64, count, _HEADER.size + 4 * count)
-        pieces = int(self.sizes.sum(dtype=np.int64))
-        if data.stat().st_size != pieces * self.dtype.itemsize:
-            raise ValueError(f"{data} should hold {pieces} pieces, as its index says.")
-        self._data: NDArray[Any] = _mapped(data, self.dtype, pieces, 0)
+        self.pieces = int(self.sizes.sum(dtype=np.int64))  # ends of sentence included
+        if data.stat().st_size != self.pieces * self.dtype.itemsize:
+            raise ValueError(f"{data} should hold {self.pieces} pieces, as its index says.")
+        self._data: NDArray[Any] = _mapped(data, self.dtype, self.pieces, 0)
 
     def __len__(self) -> int:
         return len(self.sizes)

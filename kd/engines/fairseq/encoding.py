@@ -1,0 +1,295 @@
+"""Corpora to fairseq's numbers, shards side by side in processes of their own, without text in between.
+
+Each worker turns a whole shard into a part of the files; the parts are joined in the order of the shards, so that the
+outcome does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd.corpora.shards import Corpus, Shard
+from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
+from kd.engines.fairseq.train import die_with_parent
+from kd.engines.segmentation import Sampling
+from kd.engines.vocabulary import Vocabulary
+
+SIDES = ("source", "target")
+BATCH_PAIRS = 5_000  # in memory at a time, in each worker
+BATCH_CHARACTERS = 4_000_000  # both sides together: a few very long lines are a batch as well
+_AHEAD = 2  # parts a worker that may wait on disk for an earlier one
+_LOOK = 0.5  # seconds between two looks at how far the workers are
+
+Told = Callable[[int], None]
+
+
+@dataclass
+class Encoded:
+    """Numbers of one split; of several folders and passes, all of them together."""
+
+    pairs: int = 0
+    source: int = 0  # pieces, ends of sentence included
+    target: int = 0
+    too_long: int = 0  # pairs left out
+
+    def add(self, other: Encoded) -> None:
+        """Counts another part."""
+        self.pairs += other.pairs
+        self.source += other.source
+        self.target += other.target
+        self.too_long += other.too_long
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How text becomes numbers."""
+
+    vocabulary: Path  # folder
+    max_pieces: int  # of a side, its end not counted; longer pairs are left out
+    sampling: Sampling | None = None
+
+
+def encode_pairs(pairs: Iterable[tuple[str, str]], prefixes: Sequence[Path], encoding: Encoding) -> Encoded:
+    """Writes source and target sides of pairs to the files of two prefixes, here and now."""
+    vocabulary = Vocabulary(encoding.vocabulary)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(IndexedWriter(prefix, vocabulary.size)) for prefix in prefixes]
+        return _encode(pairs, writers, vocabulary, encoding, lambda _: None)
+
+
+def encode_corpora(
+    corpora: Sequence[Corpus],
+    out: Path,
+    encoding: Encoding,
+    *,
+    folder_pairs: int,
+    passes: int = 1,
+    workers: int = 1,
+    progress: Told = lambda _: None,
+) -> list[Encoded]:
+    """Writes the split `train` of one or several data folders, named by `data_folder`, and returns what is in each.
+
+    Each pass over the corpora makes folders of at most about `folder_pairs` pairs (whole shards, so up to one shard
+    more), all of one size. Corpora are mixed: each folder has its share of every one. Memory does not grow with the
+    corpora, and besides the outcome there are at most two or three shards' parts a worker on disk. With sampling, each
+    pass draws other segmentations. `progress` is told pairs as they are done.
+
+    Raises: Damaged, with file and line, where a shard is not whole.
+    """
+    plan = _in_folders(corpora, folder_pairs)
+    folders = passes * (plan[-1][0] + 1 if plan else 0)
+    work = [
+        _Part(shard, data_folder(out, folder + turn * (folders // passes)) / f"part-{place}", place, turn, encoding)
+        for turn in range(passes)
+        for place, (folder, shard) in enumerate(plan)
+    ]
+    size = Vocabulary(encoding.vocabulary).size
+    encoded: list[Encoded] = []
+    parts = _encoded_parts(work, workers, progress)
+    for folder in (data_folder(out, number) for number in range(folders)):
+        folder.mkdir(exist_ok=True)
+    for folder in (data_folder(out, number) for number in range(folders)):
+        encoded.append(_joined(folder, size, [part for part in work if part.prefix.parent == folder], parts))
+    return encoded
+
+
+def _joined(folder: Path, size: int, expected: Sequence[_Part], parts: Iterator[tuple[_Part, Encoded]]) -> Encoded:
+    """Puts the parts of one folder together, as they come in their order."""
+    total = Encoded()
+    with ExitStack() as stack:
+        writers = [stack.enter_context(IndexedWriter(data_prefix(folder, "train", side), size)) for side in SIDES]
+        for part in expected:
+            done, encoded = next(parts)
+            assert done is part
+            for writer, side in zip(writers, SIDES, strict=True):
+                writer.append(part.path(side))
+            total.add(encoded)
+    return total
+
+
+# --- which shard goes where ------------------------------------------------------------------------------------------
+
+
+def _in_folders(corpora: Sequence[Corpus], folder_pairs: int) -> list[tuple[int, Shard]]:
+    """All shards, mixed evenly, each with the number of its folder; folders follow one another without a gap."""
+    mixed = sorted(
+        ((place + 0.5) / len(corpus.shards), number, shard)
+        for number, corpus in enumerate(corpora)
+        for place, shard in enumerate(corpus.shards)
+    )
+    shards = [shard for _, _, shard in mixed if shard.lines]
+    total = sum(shard.lines for shard in shards)
+    count = max(1, -(-total // folder_pairs))
+    wished: list[int] = []
+    before = 0
+    for shard in shards:
+        wished.append((before + shard.lines // 2) * count // total)
+        before += shard.lines
+    numbers = {wish: number for number, wish in enumerate(dict.fromkeys(wished))}
+    return [(numbers[wish], shard) for wish, shard in zip(wished, shards, strict=True)]
+
+
+# --- the work on one shard -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A shard to encode, and where to."""
+
+    shard: Shard
+    prefix: Path
+    place: int  # of the shard among all
+    turn: int  # of the passes
+    encoding: Encoding
+
+    def path(self, side: str) -> Path:
+        """The prefix of the files of a side."""
+        return self.prefix.with_name(f"{self.prefix.name}.{side}")
+
+
+def _encode_part(part: _Part, vocabulary: Vocabulary, told: Told) -> Encoded:
+    writers = [IndexedWriter(part.path(side), vocabulary.size) for side in SIDES]
+    encoding = part.encoding
+    if encoding.sampling is not None:
+        seed = _seed(encoding.sampling.seed, part.turn, part.place)
+        encoding = replace(encoding, sampling=replace(encoding.sampling, seed=seed))
+    pairs = zip(*(part.shard.column(side) for side in SIDES), strict=True)
+    encoded = _encode(pairs, writers, vocabulary, encoding, told)
+    for writer in writers:
+        writer.leave()
+    return encoded
+
+
+def _encode(
+    pairs: Iterable[tuple[str, str]],
+    writers: Sequence[IndexedWriter],
+    vocabulary: Vocabulary,
+    encoding: Encoding,
+    told: Told,
+) -> Encoded:
+    """Encodes pairs batch by batch; those with a side of more than `max_pieces` are left out and counted."""
+    total = Encoded()
+    for number, columns in enumerate(_batches(pairs)):
+        sides = [_numbers(texts, vocabulary, encoding, number, side) for side, texts in enumerate(columns)]
+        fits = np.logical_and(*(sizes <= encoding.max_pieces + 1 for _, sizes in sides))
+        if not fits.all():
+            sides = [(ids[np.repeat(fits, sizes)], sizes[fits]) for ids, sizes in sides]
+        for writer, (ids, sizes) in zip(writers, sides, strict=True):
+            writer.write_array(ids, sizes)
+        kept = int(fits.sum())
+        total.add(Encoded(kept, len(sides[0][0]), len(sides[1][0]), len(fits) - kept))
+        told(len(fits))
+    return total
+
+
+def _numbers(
+    texts: Sequence[str], vocabulary: Vocabulary, encoding: Encoding, batch: int, side: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    if encoding.sampling is None:
+        return vocabulary.encode_array(texts)
+    seed = _seed(encoding.sampling.seed, batch, side)
+    return vocabulary.sample_array(texts, replace(encoding.sampling, seed=seed))
+
+
+def _seed(*numbers: int) -> int:
+    """32 bits that depend on all of the numbers."""
+    return int.from_bytes(blake2b(repr(numbers).encode("ascii"), digest_size=4).digest(), "big")
+
+
+def _batches(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], list[str]]]:
+    """Sources and targets of some thousand pairs at a time, fewer where they are long."""
+    sources: list[str] = []
+    targets: list[str] = []
+    characters = 0
+    for source, target in pairs:
+        sources.append(source)
+        targets.append(target)
+        characters += len(source) + len(target)
+        if len(sources) == BATCH_PAIRS or characters >= BATCH_CHARACTERS:
+            yield sources, targets
+            sources, targets, characters = [], [], 0
+    if sources:
+        yield sources, targets
+
+
+# --- side by side ----------------------------------------------------------------------------------------------------
+
+
+def _encoded_parts(work: Sequence[_Part], workers: int, progress: Told) -> Iterator[tuple[_Part, Encoded]]:
+    """The parts in their order, each when it lies on disk."""
+    workers = min(workers, len(work))
+    if workers > 1:
+        yield from _side_by_side(work, workers, progress)
+        return
+    vocabulary = Vocabulary(work[0].encoding.vocabulary) if work else None
+    done = 0
+
+    def told(pairs: int) -> None:
+        nonlocal done
+        done += pairs
+        progress(done)
+
+    for part in work:
+        assert vocabulary is not None
+        yield part, _encode_part(part, vocabulary, told)
+
+
+def _side_by_side(work: Sequence[_Part], workers: int, progress: Told) -> Iterator[tuple[_Part, Encoded]]:
+    # Processes rather than threads: reading lines and making lists of them holds Python's global lock. New ones
+    # rather than forks: this process has threads.
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    started = (work[0].encoding.vocabulary, counter)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=started)
+    waiting: deque[tuple[_Part, Future[Encoded]]] = deque()
+    rest = iter(work)
+    try:
+        while True:
+            while len(waiting) < workers * _AHEAD and (part := next(rest, None)) is not None:
+                waiting.append((part, pool.submit(_work, part)))
+            if not waiting:
+                return
+            part, future = waiting.popleft()
+            yield part, _result(future, lambda: progress(counter.value))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[Encoded], look: Callable[[], None]) -> Encoded:
+    while True:
+        try:
+            encoded = future.result(_LOOK)
+        except NotYet:
+            look()
+        else:
+            look()
+            return encoded
+
+
+_worker: dict[str, Any] = {}  # what a worker process keeps from one shard to the next
+
+
+def _start_worker(vocabulary: Path, counter: Any) -> None:
+    die_with_parent()
+    _worker.update(vocabulary=Vocabulary(vocabulary), counter=counter)
+
+
+def _work(part: _Part) -> Encoded:
+    return _encode_part(part, _worker["vocabulary"], _told)
+
+
+def _told(pairs: int) -> None:
+    with _worker["counter"].get_lock():
+        _worker["counter"].value += pairs
