@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from kd.config import SelectConfig
 from kd.corpora.lines import LineWriter, count_lines, open_lines
@@ -251,15 +249,18 @@ class _Summary:
         """Print it."""
         first, chosen = (total / max(1, self.lists) for total in (self.sum_first, self.sum_chosen))
         digits = 3 if self.metric in ("model", "external") else 2
-        table = Table(show_header=False, box=None)
-        table.add_row("lists", f"{self.lists:,}")
-        if self.lines > self.lists:
-            table.add_row("lines without a list", f"{self.lines - self.lists:,}")
-        table.add_row("another than the first chosen", f"{self.changed:,} ({self.changed / max(1, self.lists):.1%})")
-        table.add_row(f"mean {sentence_metric_name(self.metric)} of the first", f"{first:.{digits}f}")
-        table.add_row(f"mean {sentence_metric_name(self.metric)} of the chosen", f"{chosen:.{digits}f}")
-        table.add_row("signature", Text(self.signature))
-        Console(highlight=False, soft_wrap=True).print(table)
+        metric = sentence_metric_name(self.metric)
+        rows = {
+            "lists": f"{self.lists:,}",
+            "lines without a list": f"{self.lines - self.lists:,}" if self.lines > self.lists else "",
+            "another than the first chosen": f"{self.changed:,} ({self.changed / max(1, self.lists):.1%})",
+            f"mean {metric} of the first": f"{first:.{digits}f}",
+            f"mean {metric} of the chosen": f"{chosen:.{digits}f}",
+            "signature": self.signature,
+        }
+        for label, value in rows.items():
+            if value:
+                print(f"{label:<29}  {value}")
 
 
 class _Told:

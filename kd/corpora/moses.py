@@ -199,7 +199,9 @@ def _features(text: str) -> dict[str, tuple[float, ...]]:
     """`F0= -1.2 Lexical0= -1 -2` by name."""
     words = text.split()
     if _ONE_VALUE_EACH.fullmatch(text):  # as nearly all have it; what looks unlike it is looked at word by word
-        plain = {name[:-1]: (float(value),) for name, value in zip(words[::2], words[1::2], strict=True)}
+        plain: dict[str, tuple[float, ...]] = {
+            name[:-1]: (float(value),) for name, value in zip(words[::2], words[1::2], strict=True)
+        }
         if 2 * len(plain) == len(words):
             return plain
     values: dict[str, list[float]] = {}

@@ -85,7 +85,8 @@ class Select(Kind[SelectConfig]):
             shutil.rmtree(left)
         for folder in job.kin:
             adopt_finished(folder, job.out, wanted)
-        missing = [item for item in work if item.lists.name not in finished(job.out)]
+        done = finished(job.out)
+        missing = [item for item in work if done.get(item.lists.name, {}).get("made_from") != item.made_from]
         _select_missing(job, missing)
         _complete(job, work)
 
