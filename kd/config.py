@@ -280,6 +280,23 @@ class TrainConfig:
 
 
 @dataclass
+class GuardsConfig:
+    """What makes a hypothesis bad whatever its score (kd/corpora/guards.py); each guard can be switched off."""
+
+    empty: bool = MISSING  # nothing but whitespace for a source that has text
+    copy: bool = MISSING  # the source again, case, spaces and punctuation aside
+    copy_words: int = MISSING  # words a source has at least for that, those with a capital or a digit not counted
+    length: bool = MISSING  # much longer or shorter than the source
+    max_ratio: float = MISSING  # of length: longer side to shorter side, in characters
+    ratio_slack: int = MISSING  # of length: characters added to both sides before the ratio
+    repetition: bool = MISSING  # a phrase said over and over
+    repeats: int = MISSING  # of repetition: how many times more often than the source repeats anything
+    language: bool = MISSING  # another language than the target's, and none that is near to it
+    language_letters: int = MISSING  # of language: letters a hypothesis has at least, in words without capital or digit
+    language_probability: float = MISSING  # of language: what identification is sure of at least, 0 to 1
+
+
+@dataclass
 class DecodeConfig:
     """Decoding of the training sources with the ensemble of teachers."""
 
@@ -292,13 +309,44 @@ class DecodeConfig:
     share: float = field(default=MISSING, metadata=EXTENT)  # of the shards, 0 to 1; the first ones
 
 
+class Variant(Enum):
+    """What the student learns of each pair: the method, and what it is compared with."""
+
+    best = "best"  # the hypothesis with the highest score
+    first = "first"  # the teacher's best: sequence-level distillation without selection
+    gold = "gold"  # the human target
+    threshold = "threshold"  # the best where its score is at least `threshold`, else gold
+    best_and_gold = "best+gold"  # both, as two pairs
+
+
+class OnGuard(Enum):
+    """What becomes of a pair all of whose hypotheses trip a guard."""
+
+    gold = "gold"  # the human target is learnt
+    drop = "drop"  # the pair is left out, and counted
+    keep = "keep"  # the best by score is learnt all the same
+
+
 @dataclass
 class SelectConfig:
     """Which hypothesis of each n-best list the student learns."""
 
-    metric: str = MISSING  # bleu: sacreBLEU's sentence BLEU with effective order | chrf
+    metric: str = MISSING  # bleu: sacreBLEU's sentence BLEU with effective order | chrf | model | external | mix
     smoothing: str = MISSING  # of bleu: exp | floor | add-k | none
     tokenizer: str = MISSING  # of bleu: sacreBLEU's name, 13a by default
+    smooth_value: float | None = None  # of floor and add-k; sacreBLEU's when null: 0.1 and 1
+    lowercase: bool = False  # of bleu and chrf
+    word_order: int = 0  # of chrf: longest word n-gram; 2 makes it chrF++
+    mix: dict[str, float] = field(default_factory=dict)  # of mix: metric -> weight; scales are the metrics' own
+    scores: str | None = field(default=None, metadata=TRANSIENT)  # of external: path of a shard's scores, one number a
+    # line of the n-best list, with `{shard}` in it and, where there are several pairs, `{source}` and `{target}`
+    feature: str | None = None  # of external: the feature of the n-best lists that is the score, instead of `scores`
+    variant: Variant = Variant.best
+    threshold: float = 0.0  # of variant threshold, in units of the metric
+    on_guard: OnGuard = OnGuard.gold
+    guards: GuardsConfig = field(
+        default=II("guards")
+    )  # a hypothesis that trips one is not chosen while another does not
 
 
 # --- judging -------------------------------------------------------------------------------------------------------
@@ -421,6 +469,7 @@ class RecipeConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     teacher: TrainConfig = field(default_factory=TrainConfig)
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     student: TrainConfig = field(default_factory=TrainConfig)

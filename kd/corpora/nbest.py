@@ -1,236 +1,43 @@
-"""N-best lists in the Moses format, `id ||| hypothesis ||| F0= -1.2 F1= -1.3 ||| -1.25`, pieces in a sidecar.
+"""N-best lists of a corpus: folders of shards in the Moses format, the pieces that the models emitted in a sidecar.
 
-Text is detokenised and `|||` in it is escaped reversibly; scores are natural logarithms and print as what they are, so
-that reading back gives the same bits.
+The format itself, with the names that it shares with lists made elsewhere, is in `moses.py`.
 """
 
 from __future__ import annotations
 
-import math
-import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat, zip_longest
+from itertools import zip_longest
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from kd.corpora.ids import Pair
 from kd.corpora.index import INDEX, Damaged, file_entry, read_index, read_json, verify_file, write_index, write_json
-from kd.corpora.lines import LineWriter, PathLike, open_aligned, open_lines
+from kd.corpora.lines import PathLike
+from kd.corpora.moses import Hypothesis, NBestList, NBestWriter, escape, member_features, read_nbest, unescape
 from kd.corpora.shards import Shard
 from kd.errors import UserError
 
+__all__ = [
+    "Hypothesis",
+    "NBestCorpus",
+    "NBestList",
+    "NBestShard",
+    "NBestShardWriter",
+    "NBestWriter",
+    "adopt_shards",
+    "escape",
+    "finished_shards",
+    "member_features",
+    "read_nbest",
+    "unescape",
+    "write_nbest_index",
+]
+
 FORMAT, VERSION = "kd.nbest", 1
-SEPARATOR = " ||| "
 RECORD = ".shard.json"  # suffix of what a finished shard leaves until the folder has its index
-_ESCAPED = re.compile(r"&((?:amp;)*)#124;")
-
-
-class Hypothesis(NamedTuple):
-    """A translation with its scores (natural logarithms)."""
-
-    text: str
-    features: Mapping[str, tuple[float, ...]]  # name -> values; a member's score is F0, F1 …
-    score: float
-    pieces: str | None = None  # as the model emitted them, joined by spaces; None where they were not read
-
-
-class NBestList(NamedTuple):
-    """The translations of one source, best first; `id` is that of the first pair with this source."""
-
-    id: int
-    hypotheses: Sequence[Hypothesis]
-
-
-def member_features(scores: Iterable[float]) -> dict[str, tuple[float, ...]]:
-    """The scores of an ensemble's members as features: F0, F1 …"""
-    return {f"F{member}": (score,) for member, score in enumerate(scores)}
-
-
-def escape(text: str) -> str:
-    """Make text safe between separators: `|||` becomes `&#124;&#124;&#124;`; what looks like that gains an `amp;`."""
-    if "#124;" in text:
-        text = _ESCAPED.sub(r"&amp;\1#124;", text)
-    return text.replace("|||", "&#124;&#124;&#124;")
-
-
-def unescape(text: str) -> str:
-    """Undo `escape`."""
-    if "#124;" not in text:
-        return text
-    return _ESCAPED.sub(lambda match: f"&{match[1][4:]}#124;" if match[1] else "|", text)
-
-
-class NBestWriter:
-    """Writes n-best lists to a file, and their pieces to another; a context manager.
-
-    After `close`: `lists`, `lines`, and the writers `text` and `pieces` with their hashes.
-    """
-
-    def __init__(self, path: PathLike, pieces_path: PathLike | None = None) -> None:
-        self.lists = 0
-        self.lines = 0
-        self.text = LineWriter(path)
-        self.pieces = None if pieces_path is None else LineWriter(pieces_path)
-        self._seen = _SeenIds()
-
-    def add(self, nbest: NBestList) -> None:
-        """Write a list. Raises ValueError if it is empty, its id was there before, or a score is not a number."""
-        if not nbest.hypotheses:
-            raise ValueError(f"the list of {nbest.id} is empty")
-        if nbest.id < 0 or not self._seen.add(nbest.id):
-            raise ValueError(f"the id {nbest.id} stands there twice or is negative")
-        for hypothesis in nbest.hypotheses:
-            self._write(nbest.id, hypothesis)
-        self.lists += 1
-        self.lines += len(nbest.hypotheses)
-
-    def _write(self, list_id: int, hypothesis: Hypothesis) -> None:
-        features = " ".join(f"{name}= {_numbers(values)}" for name, values in hypothesis.features.items())
-        self.text.write(
-            SEPARATOR.join((str(list_id), escape(hypothesis.text), features, _numbers((hypothesis.score,))))
-        )
-        if self.pieces is not None:
-            if hypothesis.pieces is None:
-                raise ValueError(f"a hypothesis of {list_id} comes without its pieces")
-            self.pieces.write(f"{list_id}{SEPARATOR}{hypothesis.pieces}")
-
-    def close(self) -> None:
-        """Finish the files."""
-        for writer in self._writers():
-            writer.close()
-
-    def abort(self) -> None:
-        """Remove what was written."""
-        for writer in self._writers():
-            writer.abort()
-
-    def _writers(self) -> list[LineWriter]:
-        return [self.text] if self.pieces is None else [self.text, self.pieces]
-
-    def __enter__(self) -> NBestWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-
-def _numbers(values: Sequence[float]) -> str:
-    if any(map(math.isnan, values)):
-        raise ValueError("a score is not a number")
-    return " ".join(repr(float(value)) for value in values)
-
-
-class _SeenIds:
-    """Which ids came; a run of consecutive ones, as line numbers are, takes no memory."""
-
-    def __init__(self) -> None:
-        self._first = self._next = -1
-        self._others: set[int] = set()
-
-    def add(self, list_id: int) -> bool:
-        """Note an id; says whether it is new."""
-        if self._first <= list_id < self._next or list_id in self._others:
-            return False
-        if self._next < 0:
-            self._first = self._next = list_id
-        if list_id == self._next:
-            self._next += 1
-        else:
-            self._others.add(list_id)
-        return True
-
-
-def read_nbest(path: PathLike, pieces_path: PathLike | None = None, escaped: bool = True) -> Iterator[NBestList]:
-    """Yield the lists of a file in the Moses format, with the pieces of a sidecar if one is given.
-
-    `escaped=False` leaves `&#124;` alone in lists made elsewhere. Raises UserError, naming file and line, for a line of
-    another form, an id that comes back after another, and a sidecar whose ids or number of lines differ.
-    """
-    lines = open_lines(path)
-    rows: Iterator[tuple[str, str | None]] = zip(lines, repeat(None))
-    if pieces_path is not None:
-        rows = ((text, pieces) for text, pieces in open_aligned([path, pieces_path]))
-    return _lists(rows, Path(path), pieces_path, escaped)
-
-
-def _lists(
-    rows: Iterable[tuple[str, str | None]], path: Path, pieces_path: PathLike | None, escaped: bool
-) -> Iterator[NBestList]:
-    seen = _SeenIds()
-    list_id = -1
-    hypotheses: list[Hypothesis] = []
-    for number, (line, pieces_line) in enumerate(rows, 1):
-        found, hypothesis = _parsed(line, path, number, escaped)
-        if pieces_line is not None:
-            pieces_id, separator, pieces = pieces_line.partition(SEPARATOR)
-            if not separator or pieces_id != str(found):
-                raise UserError(f"{pieces_path}, line {number}: the pieces are not those of {found}.", _MAKE_AGAIN)
-            hypothesis = hypothesis._replace(pieces=pieces)
-        if found != list_id:
-            if hypotheses:
-                yield NBestList(list_id, hypotheses)
-            list_id, hypotheses = found, []
-            if not seen.add(found):
-                raise UserError(f"{path}, line {number}: the id {found} returns after another.", "Sort the file by id.")
-        hypotheses.append(hypothesis)
-    if hypotheses:
-        yield NBestList(list_id, hypotheses)
-
-
-_MAKE_AGAIN = "Make the file again."
-_FORM = "A line looks like this: 7 ||| a hypothesis ||| F0= -1.2 ||| -1.2"
-
-
-def _parsed(line: str, path: Path, number: int, escaped: bool) -> tuple[int, Hypothesis]:
-    fields = line.split(SEPARATOR)
-    if len(fields) != 4:
-        raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4.", _FORM)
-    number_text, text, features, total = fields
-    if not (number_text.isascii() and number_text.isdigit()):
-        raise UserError(f"{path}, line {number}: {number_text[:40]!r} is no id.", _FORM)
-    try:
-        hypothesis = Hypothesis(unescape(text) if escaped else text, _features(features), _number(total))
-    except ValueError as error:
-        raise UserError(f"{path}, line {number}: {error}.", _FORM) from None
-    return int(number_text), hypothesis
-
-
-def _features(text: str) -> dict[str, tuple[float, ...]]:
-    """`F0= -1.2 Lexical0= -1 -2` by name."""
-    values: dict[str, list[float]] = {}
-    current: list[float] | None = None
-    for word in text.split():
-        if word.endswith("="):
-            if word == "=" or word[:-1] in values:
-                raise ValueError(f"{word!r} is no feature's name, or there twice")
-            current = values[word[:-1]] = []
-        elif current is None:
-            raise ValueError(f"a feature's name is missing before {word!r}")
-        else:
-            current.append(_number(word))
-    if empty := [name for name, numbers in values.items() if not numbers]:
-        raise ValueError(f"the feature {empty[0]} has no value")
-    return {name: tuple(numbers) for name, numbers in values.items()}
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise ValueError(f"{text[:40]!r} is no score")
-    return value
-
-
-# --- folders of shards -------------------------------------------------------------------------------------------
 
 
 class NBestShardWriter(NBestWriter):

@@ -77,6 +77,12 @@ class CorpusWriter:
         self.sources += shard.add(pair, values)
         self.pairs += 1
 
+    def take_up(self, entry: Mapping[str, Any]) -> None:
+        """Count in a shard whose files are in the folder already, by its entry in the index they were written with."""
+        self._shards.append(dict(entry))
+        self.pairs += entry["lines"]
+        self.sources += entry["sources"]
+
     def _begin_next_shard(self) -> _OpenShard:
         number = len(self._shards) + (self._open is not None)
         if number >= MOST_SHARDS:  # names are sorted as text

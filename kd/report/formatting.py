@@ -31,6 +31,11 @@ def sentence_metric(name: str) -> str:
     return {"bleu": "BLEU", "chrf": "chrF2"}.get(name, name)
 
 
+def sentence_score(value: float, metric: str) -> str:
+    """A sentence score: one decimal on a scale to 100, three of a model's score or somebody else's."""
+    return score(value) if metric in ("bleu", "chrf", "mix") else f"{value:.3f}"
+
+
 def percent(share: float) -> str:
     """A share of 1 in per cent."""
     return f"{100 * share:.1f}\u00a0%"

@@ -30,7 +30,7 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("score", "count", "percent", "duration", "size", "visible", "sentence_metric"):
+    for name in ("score", "count", "percent", "duration", "size", "visible", "sentence_metric", "sentence_score"):
         environment.filters[name] = getattr(formatting, name)
     script = _inline("page.js")
     return environment.get_template("page.html.j2").render(

@@ -143,6 +143,23 @@ def chosen_ranks(selection: Selection, identity: str) -> Markup | None:
     return _svg(identity, "How often the hypothesis of each rank was chosen", draw)
 
 
+def score_distribution(selection: Selection, metric: str, identity: str) -> Markup | None:
+    """Draw the scores of the teacher's best and of what was chosen, between the same edges."""
+    chosen, first = selection.scores, selection.first_scores
+    if chosen is None or first is None or not any(chosen.counts):
+        return None
+
+    def draw(axes: Axes) -> None:
+        axes.stairs(chosen.counts, chosen.edges, fill=True, alpha=0.75, color=COLOURS[SystemKind.student])
+        axes.stairs(first.counts, first.edges, linestyle="--", linewidth=2, color=COLOURS[SystemKind.control])
+        axes.set_xlabel(f"sentence {metric}")
+        axes.set_ylabel("lists")
+        axes.yaxis.set_major_formatter(lambda lists, _: form.count(round(lists)))
+        axes.grid(axis="x", visible=False)
+
+    return _svg(identity, "Sentence scores of the teacher's best and of the chosen hypotheses", draw)
+
+
 def score_gains(histogram: Histogram, metric: str, identity: str) -> Markup | None:
     """Draw how much the sentence score rose where another hypothesis than the first was chosen."""
     if not any(histogram.counts):

@@ -23,13 +23,11 @@ from kd.engines.systems import member_name
 from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
 from kd.report.model import (
-    ChangedPair,
     Comparison,
     Curve,
     CurvePoint,
     Example,
     FlowStep,
-    Histogram,
     Leakage,
     LeakedCorpus,
     LeakedSet,
@@ -42,9 +40,8 @@ from kd.report.model import (
     SystemRow,
     VerdictRoles,
 )
+from kd.report.selection import selection
 from kd.stages.outputs import HYPOTHESES, PAGE, REPORT, SCORES, SELECTION, SPEED
-
-MOST_EXAMPLES = 20
 
 
 class Report(Kind[ReportConfig]):
@@ -232,31 +229,7 @@ def _selections(artifacts: Iterable[Artifact], several: bool) -> list[Selection]
     by_pair: dict[str, list[dict[str, Any]]] = {}
     for artifact in artifacts:
         by_pair.setdefault(str(artifact.axis), []).append(read_json(artifact.path / SELECTION))
-    return [_selection(pair if several else "", parts) for pair, parts in by_pair.items()]
-
-
-def _selection(name: str, parts: Sequence[Mapping[str, Any]]) -> Selection:
-    """The workers' statistics as one."""
-    pairs = sum(part["pairs"] for part in parts)
-    ranks, gains = Counter[int](), Counter[int]()
-    for part in parts:
-        ranks.update({int(rank): count for rank, count in part["ranks"].items()})
-        gains.update({int(number): count for number, count in part["gains"].items()})
-    examples = [ChangedPair(**item) for part in parts for item in part["examples"]]
-    examples.sort(key=lambda item: item.score_first - item.score_selected)
-    bins = range(max(gains, default=-1) + 1)
-    return Selection(
-        lists=pairs,
-        changed=pairs - ranks[0],
-        metric=parts[0]["metric"],
-        signature=parts[0]["signature"],
-        mean_first=sum(part["sum_first"] for part in parts) / max(1, pairs),
-        mean_selected=sum(part["sum_selected"] for part in parts) / max(1, pairs),
-        name=name,
-        ranks=[ranks[rank] for rank in range(max(ranks, default=-1) + 1)],
-        gains=Histogram([10.0 * i for i in range(len(bins) + 1)], [gains[i] for i in bins]) if bins else None,
-        examples=examples[:MOST_EXAMPLES],
-    )
+    return [selection(pair if several else "", parts) for pair, parts in by_pair.items()]
 
 
 def _examples(job: Job[ReportConfig], several: bool) -> list[Example]:

@@ -1,0 +1,147 @@
+"""What selection changed, counted as it goes: for the manifest, the report and the command's summary.
+
+Memory does not grow with the corpus, and the counts of several shards or workers add up to those of the whole.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kd.metrics.sentence import Candidates
+
+MOST_EXAMPLES = 20
+MOST_BINS = 40  # to either side of 0, of a metric without bounds
+WINDOW = 1000  # words of which the distinct ones are counted: standardised type/token ratio (Scott, WordSmith Tools)
+
+
+class Choice(NamedTuple):
+    """What became of one list."""
+
+    rank: int | None  # from 0, of the chosen hypothesis; None: the human target is learnt, or nothing
+    score: float  # of the preferred hypothesis, chosen or not
+    first_score: float  # of rank 0
+    guard: str | None = None  # tripped by the preferred hypothesis where all trip one
+    dropped: bool = False  # no pair is made
+
+
+@dataclass
+class Words:
+    """Words (between white space) of one side, and how varied they are; memory does not grow with the text."""
+
+    words: int = 0
+    windows: int = 0  # of WINDOW words each
+    types: int = 0  # distinct words of each window, added up
+    _rest: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        """Count a sentence."""
+        words = text.split()
+        self.words += len(words)
+        self._rest += words
+        while len(self._rest) >= WINDOW:
+            self.types += len(set(self._rest[:WINDOW]))
+            self.windows += 1
+            del self._rest[:WINDOW]
+
+    def to_json(self) -> dict[str, int]:
+        """Counts; words after the last full window have no part in `types`."""
+        return {"words": self.words, "windows": self.windows, "types": self.types}
+
+
+@dataclass
+class Statistics:
+    """What selection changed, for the manifest and the report; those of several shards add up."""
+
+    metric: str
+    signature: str
+    bin_width: float
+    lists: int = 0  # judged, one a pair
+    chosen: int = 0  # pairs of which a hypothesis is learnt
+    sum_first: float = 0.0  # score of the hypothesis of rank 0, over the chosen
+    sum_selected: float = 0.0  # score of what was chosen
+    exact: int = 0  # chosen hypotheses that are the human target, letter by letter
+    gold: int = 0  # pairs whose human target is learnt instead of a hypothesis
+    dropped: int = 0  # pairs left out
+    ranks: Counter[int] = field(default_factory=Counter)
+    scores: Counter[int] = field(default_factory=Counter)  # bin of bin_width -> chosen hypotheses
+    first_scores: Counter[int] = field(default_factory=Counter)  # the same of rank 0
+    gains: Counter[int] = field(default_factory=Counter)  # bin -> pairs, where another than rank 0 was chosen
+    set_aside: Counter[str] = field(default_factory=Counter)  # guard -> preferred hypotheses that tripped it, where
+    # another passed
+    no_way_out: Counter[str] = field(default_factory=Counter)  # guard -> lists all of whose hypotheses trip one
+    words: dict[str, Words] = field(default_factory=lambda: {name: Words() for name in ("gold", "first", "selected")})
+    _examples: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)  # a heap of the largest gains
+
+    def add(self, source: str, item: Candidates, scores: Sequence[float], choice: Choice) -> None:
+        """Count a list."""
+        self.lists += 1
+        if choice.guard is not None:
+            self.no_way_out[choice.guard] += 1
+        if choice.rank is None:
+            self.dropped += choice.dropped
+            self.gold += not choice.dropped
+            return
+        rank, text = choice.rank, item.hypotheses[choice.rank]
+        self.chosen += 1
+        self.sum_first += scores[0]
+        self.sum_selected += scores[rank]
+        self.exact += text == item.reference
+        self.ranks[rank] += 1
+        self.scores[self._bin(scores[rank])] += 1
+        self.first_scores[self._bin(scores[0])] += 1
+        for name, words in (("gold", item.reference), ("first", item.hypotheses[0]), ("selected", text)):
+            self.words[name].add(words)
+        if rank:
+            gain = scores[rank] - scores[0]
+            self.gains[self._bin(gain)] += 1
+            self._note(gain, source, item, scores, rank)
+
+    def _bin(self, score: float) -> int:
+        if not math.isfinite(score):
+            return MOST_BINS if score > 0 else -MOST_BINS
+        return max(-MOST_BINS, min(MOST_BINS, math.floor(score / self.bin_width)))
+
+    def _note(self, gain: float, source: str, item: Candidates, scores: Sequence[float], rank: int) -> None:
+        if len(self._examples) == MOST_EXAMPLES and gain <= self._examples[0][0]:
+            return
+        example = {
+            "source": source, "gold": item.reference, "first": item.hypotheses[0], "selected": item.hypotheses[rank],
+            "rank": rank, "score_first": scores[0], "score_selected": scores[rank],
+        }  # fmt: skip
+        # Earlier ones stay among equals; and the heap never compares dictionaries.
+        entry = (gain, -self.lists, example)
+        (heapq.heappush if len(self._examples) < MOST_EXAMPLES else heapq.heappushpop)(self._examples, entry)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; examples with the largest gain first."""
+        largest = [item for *_, item in sorted(self._examples, key=lambda entry: entry[:2], reverse=True)]
+        values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {**values, "words": {name: side.to_json() for name, side in self.words.items()}, "examples": largest}
+
+
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The statistics of several shards or workers, as JSON has them, as one; counts by bin or rank have text keys."""
+    total = dict(parts[0])
+    for part in parts[1:]:
+        for name, value in part.items():
+            if isinstance(value, dict):
+                total[name] = _added(total[name], value)
+            elif isinstance(value, int | float) and name != "bin_width":
+                total[name] += value
+    examples = [item for part in parts for item in part["examples"]]
+    examples.sort(key=lambda item: item["score_first"] - item["score_selected"])
+    return {**total, "examples": examples[:MOST_EXAMPLES]}
+
+
+def _added(left: Mapping[Any, Any], right: Mapping[Any, Any]) -> dict[str, Any]:
+    """Sums by key, nested or not."""
+    total = {str(key): value for key, value in left.items()}
+    for key, value in right.items():
+        before = total.get(str(key))
+        total[str(key)] = _added(before or {}, value) if isinstance(value, dict) else (before or 0) + value
+    return total
