@@ -1,23 +1,30 @@
 """Translates with one model or a true ensemble: beam search over the mean of the members' probabilities at each step.
 
-It is fairseq's own search (`fairseq.sequence_generator`); what is added is the order of work, scores of each member,
-and limits on lengths that do not depend on which sentences happen to share a batch.
+The search is `search.py`'s, or fairseq's own where a model has parts that ours does not know. Here is the order of
+work: text to pieces, batches by length, what to do with sources that are too long, and with a GPU that is too small.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kd.engines.fairseq.model import load_models
 from kd.engines.vocabulary import Vocabulary
 from kd.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kd.engines.fairseq.search import Found
+
 Progress = Callable[[int, int], None]  # sentences done, sentences in all
 
-_LOGITS = 32_000_000  # numbers of the output layer in memory at once when hypotheses are scored: 128 MB in float32
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,19 +37,48 @@ class Hypothesis:
     member_scores: list[float]  # of each member alone, for the same pieces; empty where they were not asked for
 
 
+@dataclass
+class Counts:
+    """What happened to sources on their way, over all calls."""
+
+    blank: int = 0  # not decoded: one empty hypothesis with the score 0
+    cut: int = 0  # too long, and cut
+    skipped: int = 0  # too long, and not decoded: one empty hypothesis with the score minus infinity
+    halved: int = 0  # batches that the GPU's memory did not hold
+
+
 @dataclass(frozen=True)
-class _Source:
+class Source:
+    """A sentence to decode."""
+
     number: int  # position in the input
     ids: list[int]  # end of sentence included
+
+
+@dataclass
+class Prepared:
+    """Sources as pieces, and the lists of those that are not decoded."""
+
+    pending: list[Source] = field(default_factory=list)
+    lists: dict[int, list[Hypothesis]] = field(default_factory=dict)
+
+
+class Search(Protocol):
+    """What finds translations."""
+
+    def search(self, tokens: Tensor) -> list[list[Found]]:
+        """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
+        ...
 
 
 class EnsembleTranslator:
     """Models of one vocabulary, loaded once, that translate any number of sentences.
 
-    `max_pieces` is the longest output; the same limit holds for every sentence. Sources of more than
-    `max_source_pieces` (what the models were trained on, when None) are cut there and counted in `cut`. Blank sources
-    are not decoded: they give one empty hypothesis with the score 0. `batch_tokens` is the number of source pieces in a
-    batch, padding included.
+    `max_pieces` is the longest output; the same limit holds for every sentence, and none is longer than what the models
+    were trained on: the attribute `max_pieces` says what holds. Sources of more than `max_source_pieces` (what the
+    models were trained on, when None or more than that) are cut there, or skipped: `skip_long`. Blank sources are not
+    decoded. `counts` says how many of each. `batch_tokens` is the number of source pieces in a batch, padding included.
+    `engine` is `stacked` or `stock`, by default stacked where the models allow it.
     """
 
     def __init__(
@@ -60,6 +96,8 @@ class EnsembleTranslator:
         precision: str = "fp32",
         score_members: bool = True,
         max_source_pieces: int | None = None,
+        skip_long: bool = False,
+        engine: str | None = None,
     ) -> None:
         import torch
 
@@ -68,141 +106,133 @@ class EnsembleTranslator:
                 f"nbest is {nbest}, and a beam of {beam} finds no more than {beam}.", "Set beam to nbest or more."
             )
         torch.set_num_threads(threads)
-        self.cut = 0
-        self._models, self._dictionary = load_models(model_folders, device)
+        models, self._dictionary = load_models(model_folders, device)
         if len(self._dictionary) != vocabulary.size:
             raise UserError(
                 f"The models have {len(self._dictionary)} pieces and the vocabulary {vocabulary.size}.",
                 "Use the vocabulary that the models were trained with.",
             )
         if precision != "fp32":
-            self._models = [
-                model.to({"fp16": torch.float16, "bf16": torch.bfloat16}[precision]) for model in self._models
-            ]
+            models = [model.to({"fp16": torch.float16, "bf16": torch.bfloat16}[precision]) for model in models]
+        self.counts = Counts()
+        self.members = len(models)
+        self.max_source_pieces = min(
+            max_source_pieces or math.inf, *(model.max_positions()[0] - 1 for model in models), *[math.inf]
+        )
+        self.max_pieces = min(max_pieces, *(model.max_decoder_positions() - 1 for model in models))
+        if self.max_pieces < max_pieces:
+            _LOG.warning(
+                "Output is no longer than %d pieces, what the models were trained on; max_pieces is %d.",
+                self.max_pieces,
+                max_pieces,
+            )
         self._vocabulary = vocabulary
         self._device = device
         self._nbest = nbest
         self._batch_tokens = batch_tokens
-        self._length_penalty = length_penalty
         self._score_members = score_members
-        self._max_source = max_source_pieces or min(model.max_positions()[0] for model in self._models) - 1
-        self._generator = self._search(beam, max_pieces)
-
-    def _search(self, beam: int, max_pieces: int) -> Any:
-        from fairseq.sequence_generator import SequenceGenerator
-
-        return SequenceGenerator(
-            self._models,
+        self._skip_long = skip_long
+        self.engine, self._search = _search(
+            models,
             self._dictionary,
-            beam_size=beam,
-            max_len_a=0,  # it would multiply the length of the batch's longest source
-            max_len_b=max_pieces,
-            len_penalty=self._length_penalty,
+            engine,
+            beam=beam,
+            max_pieces=self.max_pieces,
+            length_penalty=length_penalty,
+            score_members=score_members,
         )
+
+    @property
+    def cut(self) -> int:
+        """Sources that were too long and were cut."""
+        return self.counts.cut
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each source, in the order given, the best first.
 
-        A list is shorter than `nbest` where the search ended with fewer.
+        A list is shorter than `nbest` where the search ended with fewer, or did not take place: see `Counts`.
         """
-        results: list[list[Hypothesis]] = [[] for _ in sources]
-        pending = []
-        for number, (text, ids) in enumerate(zip(sources, self._vocabulary.encode_ids(sources), strict=True)):
-            if not ids or not text.strip():
-                results[number] = [Hypothesis("", [], 0.0, [0.0] * len(self._models) if self._score_members else [])]
-            else:
-                self.cut += len(ids) > self._max_source
-                pending.append(_Source(number, [*ids[: self._max_source], self._dictionary.eos()]))
-        done = len(sources) - len(pending)
-        for batch in self._batches(pending):
+        prepared = self._prepare(sources)
+        lists = prepared.lists
+        done = len(lists)
+        for batch in self._batches(prepared.pending):
             for source, hypotheses in zip(batch, self._decode(batch), strict=True):
-                results[source.number] = hypotheses
+                lists[source.number] = hypotheses
             done += len(batch)
             if progress:
                 progress(done, len(sources))
-        return results
+        return [lists[number] for number in range(len(sources))]
 
-    def _batches(self, sources: list[_Source]) -> Iterator[list[_Source]]:
+    def _prepare(self, sources: Sequence[str]) -> Prepared:
+        prepared = Prepared()
+        for number, (text, ids) in enumerate(zip(sources, self._vocabulary.encode_ids(sources), strict=True)):
+            if not ids or not text.strip():
+                self.counts.blank += 1
+                prepared.lists[number] = [self._nothing(0.0)]
+                continue
+            if len(ids) > self.max_source_pieces:
+                if self._skip_long:
+                    self.counts.skipped += 1
+                    prepared.lists[number] = [self._nothing(-math.inf)]
+                    continue
+                self.counts.cut += 1
+            prepared.pending.append(Source(number, [*ids[: int(self.max_source_pieces)], self._dictionary.eos()]))
+        return prepared
+
+    def _nothing(self, score: float) -> Hypothesis:
+        return Hypothesis("", [], score, [score] * self.members if self._score_members else [])
+
+    def _batches(self, sources: list[Source]) -> Iterator[list[Source]]:
         """Sources of like length together; the longest first, so that what does not fit into memory shows at once."""
         ordered = sorted(sources, key=lambda source: -len(source.ids))
-        while ordered:
-            size = max(1, self._batch_tokens // len(ordered[0].ids))
-            yield ordered[:size]
-            ordered = ordered[size:]
+        start = 0
+        while start < len(ordered):
+            size = max(1, self._batch_tokens // len(ordered[start].ids))
+            yield ordered[start : start + size]
+            start += size
 
-    def _decode(self, batch: list[_Source]) -> list[list[Hypothesis]]:
+    def _decode(self, batch: list[Source]) -> list[list[Hypothesis]]:
         """A batch; halved and tried again where the GPU's memory does not hold it."""
         import torch
 
         try:
             return self._decode_at_once(batch)
-        except torch.cuda.OutOfMemoryError:
+        except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise UserError(
-                    "A single sentence does not fit into the GPU's memory.",
-                    "Set decode.beam or decode.max_pieces lower.",
+                    f"A single sentence of {len(batch[0].ids)} pieces does not fit into the GPU's memory.",
+                    "Set decode.beam, decode.max_pieces or decode.max_source_pieces lower.",
                 ) from None
+        # Outside of the handler: the exception's traceback would keep the tensors alive.
         torch.cuda.empty_cache()
+        self.counts.halved += 1
         middle = len(batch) // 2
         return self._decode(batch[:middle]) + self._decode(batch[middle:])
 
-    def _decode_at_once(self, batch: list[_Source]) -> list[list[Hypothesis]]:
-        import torch
+    def _decode_at_once(self, batch: list[Source]) -> list[list[Hypothesis]]:
+        from kd.engines.fairseq.stock import padded
 
-        tokens = self._padded([source.ids for source in batch], left=True)
-        lengths = torch.tensor([len(source.ids) for source in batch], device=self._device)
-        net_input = {"src_tokens": tokens, "src_lengths": lengths}
-        found = self._generator.generate(self._models, {"net_input": net_input})
-        best = [hypotheses[: self._nbest] for hypotheses in found]
-        flat = [each["tokens"].tolist() for hypotheses in best for each in hypotheses]
-        rows = [row for row, hypotheses in enumerate(best) for _ in hypotheses]
-        members = self._scores_of_members(net_input, rows, flat) if self._score_members else [[] for _ in flat]
-        scored = iter(zip(flat, members, strict=True))
-        return [[self._hypothesis(float(each["score"]), *next(scored)) for each in hypotheses] for hypotheses in best]
+        tokens = padded([source.ids for source in batch], self._dictionary.pad(), left=True).to(self._device)
+        lists = self._search.search(tokens)
+        return [[self._hypothesis(each) for each in found[: self._nbest]] for found in lists]
 
-    def _hypothesis(self, score: float, ids: list[int], member_scores: list[float]) -> Hypothesis:
-        pieces = self._vocabulary.pieces_of(ids[:-1])
-        return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, score, member_scores)
+    def _hypothesis(self, found: Found) -> Hypothesis:
+        pieces = self._vocabulary.pieces_of(found.ids[:-1])
+        members = found.member_scores if self._score_members else []
+        return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, found.score, members)
 
-    def _padded(self, sentences: list[list[int]], *, left: bool) -> Any:
-        """Sentences as a matrix; padding on the left of sources and on the right of targets, as in training."""
-        import torch
 
-        width = max(map(len, sentences))
-        matrix = torch.full((len(sentences), width), self._dictionary.pad(), dtype=torch.long)
-        for row, ids in enumerate(sentences):
-            start = width - len(ids) if left else 0
-            matrix[row, start : start + len(ids)] = torch.tensor(ids)
-        return matrix.to(self._device)
+def _search(
+    models: list[Any], dictionary: Any, engine: str | None, *, score_members: bool, **settings: Any
+) -> tuple[str, Search]:
+    """The search that these models allow, and its name."""
+    from kd.engines.fairseq.search import StackedSearch
+    from kd.engines.fairseq.stacked import unsupported
+    from kd.engines.fairseq.stock import StockSearch
 
-    def _scores_of_members(
-        self, net_input: dict[str, Any], rows: list[int], targets: list[list[int]]
-    ) -> list[list[float]]:
-        """Each member's score of each target (end of sentence included), whose source is a row of the batch."""
-        import torch
-
-        scores: list[list[float]] = [[] for _ in targets]
-        longest = max(map(len, targets))
-        step = max(1, _LOGITS // (longest * len(self._dictionary)))
-        with torch.no_grad():
-            for model in self._models:
-                encoded = model.encoder.forward_torchscript(net_input)
-                for start in range(0, len(targets), step):
-                    part = slice(start, start + step)
-                    order = torch.tensor(rows[part], device=self._device)
-                    sums = self._log_probability(
-                        model, model.encoder.reorder_encoder_out(encoded, order), targets[part]
-                    )
-                    for number, total in enumerate(sums, start):
-                        scores[number].append(total / len(targets[number]) ** self._length_penalty)
-        return scores
-
-    def _log_probability(self, model: Any, encoded: Any, targets: list[list[int]]) -> list[float]:
-        """Natural log-probability of each target, teacher-forced: the target shifted right is the decoder's input."""
-        import torch
-
-        expected = self._padded(targets, left=False)
-        shifted = self._padded([[self._dictionary.eos(), *target[:-1]] for target in targets], left=False)
-        logits = model.decoder(shifted, encoder_out=encoded)[0].float()
-        chosen = logits.gather(2, expected.unsqueeze(2)).squeeze(2) - torch.logsumexp(logits, dim=2)
-        return chosen.masked_fill(expected.eq(self._dictionary.pad()), 0.0).sum(dim=1, dtype=torch.float64).tolist()
+    reasons = [reason for model in models if (reason := unsupported(model))]
+    if engine is None and reasons:
+        _LOG.warning("fairseq's own, slower search is used for the model: %s.", reasons[0])
+    if engine == "stock" or reasons:
+        return "stock", StockSearch(models, dictionary, score_members=score_members, **settings)
+    return "stacked", StackedSearch(models, dictionary, **settings)
