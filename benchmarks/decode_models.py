@@ -11,7 +11,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from kd.config import BatchConfig, CheckpointConfig, ModelConfig, OptimizerConfig, Schedule, TrainConfig, VocabularyConfig
+from kd.config import (
+    BatchConfig,
+    CheckpointConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Schedule,
+    TrainConfig,
+    VocabularyConfig,
+)
 
 Pairs = list[tuple[str, str]]
 
@@ -59,9 +67,11 @@ def read_pairs(source: Path, target: Path) -> Pairs:
     """Aligned files of text, gzipped or not."""
 
     def lines(path: Path) -> Iterator[str]:
-        with gzip.open(path, "rt", encoding="utf-8", newline="\n") if path.suffix == ".gz" else path.open(
-            encoding="utf-8", newline="\n"
-        ) as file:
+        with (
+            gzip.open(path, "rt", encoding="utf-8", newline="\n")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8", newline="\n") as file
+        ):
             for line in file:
                 yield line.rstrip("\n")
 
@@ -146,7 +156,7 @@ def _train(out: Path, vocabulary: Path, data: Path, pairs: Pairs, shape: str, up
         update_freq=plan.update_freq,
         seed=seed,
     )
-    result = training.train(spec, out, threads=2)
+    result = training.train(spec, out, threads=1)
     average(list(result.checkpoints), out / "model.pt")
     shutil.rmtree(out / "checkpoints")
 

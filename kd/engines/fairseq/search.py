@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kd.engines.fairseq.stacked import Stack, State, shape_of
+from kd.engines.fairseq.stacked import State, stacks_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,18 +48,7 @@ class StackedSearch:
         self._beam = beam
         self._max_pieces = max_pieces
         self._length_penalty = length_penalty
-        by_shape: list[tuple[Any, list[int]]] = []
-        for number, model in enumerate(models):
-            shape = shape_of(model)
-            for other, numbers in by_shape:
-                if other == shape:
-                    numbers.append(number)
-                    break
-            else:
-                by_shape.append((shape, [number]))
-        self._stacks = [Stack([models[number] for number in numbers]) for _, numbers in by_shape]
-        order = [number for _, numbers in by_shape for number in numbers]
-        self._place = [order.index(number) for number in range(len(models))]  # of each model among the stacks' members
+        self._stacks, self._place = stacks_of(models)
         self._members = len(models)
         self._buffers: list[Tensor] = []
 
@@ -113,16 +102,14 @@ class StackedSearch:
         return (pieces[:, 1:], logs[:, 1:], members[:, :, 1:]) if last else (pieces, logs, members)
 
     def _distributions(self, hidden: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities of all members, [members, rows, pieces]; in buffers that the next call overwrites."""
+        """Logits and probabilities of all members, [members, rows, pieces], until the next call."""
         import torch
 
         rows = hidden[0].shape[1]
         needed = self._members * rows * self._size
         if not self._buffers or self._buffers[0].numel() < needed:
             self._buffers = [hidden[0].new_empty(needed), hidden[0].new_empty(needed, dtype=torch.float32)]
-        logits, probabilities = (
-            buffer[:needed].view(self._members, rows, self._size) for buffer in self._buffers
-        )
+        logits, probabilities = (buffer[:needed].view(self._members, rows, self._size) for buffer in self._buffers)
         start = 0
         for stack, part in zip(self._stacks, hidden, strict=True):
             stack.logits(part, out=logits[start : start + stack.members])
@@ -173,7 +160,9 @@ class _Batch:
         self.ends = torch.zeros(sentences, dtype=torch.long, device=self.device)
         self.end_scores = torch.full((sentences, beam + 1), -math.inf, device=self.device)
         self.end_members = torch.zeros((search._members, sentences, beam + 1), device=self.device)
-        self.end_places = torch.zeros((sentences, beam + 1, 2), dtype=torch.long, device=self.device)  # step, hypothesis
+        self.end_places = torch.zeros(
+            (sentences, beam + 1, 2), dtype=torch.long, device=self.device
+        )  # step, hypothesis
 
     def advance(self, step: int, *, last: bool) -> bool:
         """One step; says whether all sentences are done."""

@@ -49,7 +49,9 @@ class _Norm:
         import torch
 
         normal = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=self.epsilon)
-        return normal if self.gain is None else torch.addcmul(self.bias, normal, self.gain)
+        if self.gain is None or self.bias is None:
+            return normal
+        return torch.addcmul(self.bias, normal, self.gain)
 
 
 @dataclass
@@ -120,7 +122,7 @@ def unsupported(model: Any) -> str | None:
     from fairseq.modules import MultiheadAttention
     from fairseq.modules.transformer_layer import TransformerDecoderLayer, TransformerDecoderLayerBase
 
-    decoder = getattr(model, "decoder", None)
+    decoder: Any = getattr(model, "decoder", None)
     if not isinstance(model, TransformerModel) or type(decoder) not in (TransformerDecoder, TransformerDecoderBase):
         return f"it is a {type(model).__name__}"
     if decoder.adaptive_softmax is not None or decoder.output_projection.bias is not None:
@@ -171,9 +173,7 @@ class Stack:
             # Tied matrices stay one in memory; [members, pieces, width], and turned round when it is used.
             tied = all(decoder.output_projection.weight is decoder.embed_tokens.weight for decoder in decoders)
             self._output = (
-                self._embedding
-                if tied
-                else torch.stack([decoder.output_projection.weight for decoder in decoders])
+                self._embedding if tied else torch.stack([decoder.output_projection.weight for decoder in decoders])
             )
             self._positions = _positions(decoders)
             self._embedding_norm = _norm([decoder.layernorm_embedding for decoder in decoders])
@@ -258,8 +258,24 @@ class Stack:
         return x if self.pre_norm else layer.norm_feed(x)
 
 
+def stacks_of(models: Sequence[Any]) -> tuple[list[Stack], list[int]]:
+    """Models of equal shape together, and the place of each model among all the stacks' members."""
+    by_shape: list[tuple[Any, list[int]]] = []
+    for number, model in enumerate(models):
+        shape = shape_of(model)
+        for other, numbers in by_shape:
+            if other == shape:
+                numbers.append(number)
+                break
+        else:
+            by_shape.append((shape, [number]))
+    order = [number for _, numbers in by_shape for number in numbers]
+    stacks = [Stack([models[number] for number in numbers]) for _, numbers in by_shape]
+    return stacks, [order.index(number) for number in range(len(models))]
+
+
 def _split(x: Tensor, sentences: int, rows: int, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """[members, sentences * rows, parts * width] as `parts` views [members * sentences, heads, rows, width of a head]."""
+    """[members, sentences * rows, parts * width] as views [members * sentences, heads, rows, width / heads]."""
     width = x.shape[-1] // (parts * heads)
     return x.view(-1, rows, parts, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
 

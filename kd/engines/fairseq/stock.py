@@ -1,13 +1,15 @@
-"""fairseq's own beam search, for models that `stacked.py` cannot compute; and scores of given translations.
+"""fairseq's own decoder, for models that `stacked.py` cannot compute: its beam search, and given translations' scores.
 
 Slower, and right for whatever model fairseq can translate with.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kd.engines.fairseq.forced import Scored
 from kd.engines.fairseq.search import Found
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ _LOGITS = 32_000_000  # numbers of the output layer in memory at once when hypot
 
 
 class StockSearch:
-    """`fairseq.sequence_generator` behind the interface of `search.StackedSearch`; its members score in a second pass."""
+    """`fairseq.sequence_generator` behind the interface of `search.StackedSearch`; members score in a second pass."""
 
     def __init__(
         self,
@@ -46,67 +48,62 @@ class StockSearch:
     def search(self, tokens: Tensor) -> list[list[Found]]:
         """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
         source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._pad).sum(1)}
-        found = self._generator.generate(self._models, {"net_input": source})
-        flat = [each["tokens"].tolist() for hypotheses in found for each in hypotheses]
-        rows = [row for row, hypotheses in enumerate(found) for _ in hypotheses]
-        scores: list[list[float]] = [[] for _ in flat]
+        lists = self._generator.generate(self._models, {"net_input": source})
+        ids = [[each["tokens"].tolist() for each in found] for found in lists]
+        scores = [[float(each["score"]) for each in found] for found in lists]
+        members: list[list[list[float]]] = [[[] for _ in found] for found in lists]
         if self._scorer is not None:
-            scores = [members for _, members in self._scorer.score(tokens, rows, flat)]
-        scored = iter(zip(flat, scores, strict=True))
+            members = [[each.member_scores for each in found] for found in self._scorer.score(tokens, ids)]
         return [
-            [Found(*(ids := next(scored))[:1], float(each["score"]), ids[1]) for each in hypotheses]
-            for hypotheses in found
+            [Found(*each) for each in zip(*columns, strict=True)] for columns in zip(ids, scores, members, strict=True)
         ]
 
 
 class ForcedScorer:
-    """Scores translations that were made elsewhere, as the search would have scored them.
-
-    The target shifted right is the decoder's input; at each position the members' probabilities are averaged.
-    """
+    """Scores of given translations: the target shifted right is the decoder's input; probabilities are averaged."""
 
     def __init__(self, models: Sequence[Any], dictionary: Any, *, length_penalty: float) -> None:
         self._models = list(models)
-        self._dictionary = dictionary
+        self._pad, self._eos, self._size = dictionary.pad(), dictionary.eos(), len(dictionary)
         self._length_penalty = length_penalty
 
-    def score(
-        self, tokens: Tensor, rows: Sequence[int], targets: Sequence[list[int]]
-    ) -> list[tuple[float, list[float]]]:
-        """Of each target (its end included), whose source is a row of `tokens`: the ensemble's score, and each member's."""
+    def score(self, tokens: Tensor, targets: Sequence[Sequence[list[int]]]) -> list[list[Scored]]:
+        """The scores of each source's targets, ends included; `tokens` are sources padded on the left."""
         import torch
 
-        step = max(1, _LOGITS // (max(map(len, targets), default=1) * len(self._dictionary)))
-        scores: list[tuple[float, list[float]]] = []
-        with torch.inference_mode():
-            source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._dictionary.pad()).sum(1)}
+        flat = [(row, target) for row, each in enumerate(targets) for target in each]
+        step = max(1, _LOGITS // (max((len(target) for _, target in flat), default=1) * self._size))
+        scored: list[Scored] = []
+        with torch.no_grad():
+            source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._pad).sum(1)}
             encoded = [model.encoder.forward_torchscript(source) for model in self._models]
-            for start in range(0, len(targets), step):
-                order = torch.tensor(rows[start : start + step], device=tokens.device)
-                parts = [
+            for start in range(0, len(flat), step):
+                rows, part = zip(*flat[start : start + step], strict=True)
+                order = torch.tensor(rows, device=tokens.device)
+                outs = [
                     model.encoder.reorder_encoder_out(out, order)
                     for model, out in zip(self._models, encoded, strict=True)
                 ]
-                scores += self._scores(parts, targets[start : start + step])
-        return scores
+                scored += self._scores(outs, part, tokens.device)
+        rest = iter(scored)
+        return [[next(rest) for _ in each] for each in targets]
 
-    def _scores(self, encoded: list[Any], targets: Sequence[list[int]]) -> list[tuple[float, list[float]]]:
+    def _scores(self, encoded: list[Any], targets: Sequence[list[int]], device: Any) -> list[Scored]:
         import torch
 
-        device = encoded[0]["encoder_out"][0].device
-        pad, eos = self._dictionary.pad(), self._dictionary.eos()
-        expected = padded(targets, pad, left=False).to(device)
-        shifted = padded([[eos, *target[:-1]] for target in targets], pad, left=False).to(device)
+        expected = padded(targets, self._pad, left=False).to(device)
+        shifted = padded([[self._eos, *target[:-1]] for target in targets], self._pad, left=False).to(device)
         logs = []
         for model, out in zip(self._models, encoded, strict=True):
             logits = model.decoder(shifted, encoder_out=out)[0].float()
             logs.append(logits.gather(2, expected.unsqueeze(2)).squeeze(2) - torch.logsumexp(logits, dim=2))
         members = torch.stack(logs).double()
-        ensemble = torch.logsumexp(members, 0) - torch.log(torch.tensor(float(len(logs)), dtype=torch.float64))
-        every = torch.cat([ensemble.unsqueeze(0), members]).masked_fill(expected.eq(pad), 0.0).sum(2).t().tolist()
+        mean = torch.logsumexp(members, 0, keepdim=True) - math.log(len(logs))
+        sums = torch.cat([mean, members]).masked_fill(expected.eq(self._pad), 0.0).sum(2).t().tolist()
         lengths = [len(target) ** self._length_penalty for target in targets]
         return [
-            (sums[0] / length, [each / length for each in sums[1:]]) for sums, length in zip(every, lengths, strict=True)
+            Scored(each[0] / length, [value / length for value in each[1:]])
+            for each, length in zip(sums, lengths, strict=True)
         ]
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.engines.fairseq.model import load_models
 from kd.engines.vocabulary import Vocabulary
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kd.engines.fairseq.search import Found
 
 Progress = Callable[[int, int], None]  # sentences done, sentences in all
+T = TypeVar("T")
+R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,10 +59,117 @@ class Source:
 
 @dataclass
 class Prepared:
-    """Sources as pieces, and the lists of those that are not decoded."""
+    """Sources as pieces, and the lists of those that are not decoded, by their number."""
 
     pending: list[Source] = field(default_factory=list)
     lists: dict[int, list[Hypothesis]] = field(default_factory=dict)
+
+
+class Ensemble:
+    """Models of one vocabulary, loaded, with what they allow."""
+
+    def __init__(
+        self, folders: Sequence[Path], vocabulary: Vocabulary, *, threads: int, device: str, precision: str
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.models, self.dictionary = load_models(folders, device)
+        if len(self.dictionary) != vocabulary.size:
+            raise UserError(
+                f"The models have {len(self.dictionary)} pieces and the vocabulary {vocabulary.size}.",
+                "Use the vocabulary that the models were trained with.",
+            )
+        if precision != "fp32":
+            kind = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+            self.models = [model.to(kind) for model in self.models]
+        self.vocabulary = vocabulary
+        self.device = device
+
+    def limit_output(self, pieces: int) -> int:
+        """The longest output: `pieces`, or what the models were trained on, which the log then says."""
+        trained = min(model.max_decoder_positions() for model in self.models) - 1
+        if pieces > trained:
+            _LOG.warning("max_pieces is %d; the models were trained on %d, which holds.", pieces, trained)
+        return int(min(pieces, trained))
+
+    def limit_source(self, pieces: int | None) -> int:
+        """The longest source: `pieces`, or what the models were trained on where that is less or `pieces` None."""
+        trained = min(model.max_positions()[0] for model in self.models) - 1
+        return int(trained if pieces is None else min(pieces, trained))
+
+    def matrix(self, batch: Sequence[list[int]]) -> Tensor:
+        """Sources padded on the left, as in training."""
+        from kd.engines.fairseq.stock import padded
+
+        return padded(batch, self.dictionary.pad(), left=True).to(self.device)
+
+    def hypothesis(self, ids: list[int], score: float, member_scores: list[float]) -> Hypothesis:
+        """A hypothesis of these ids, end of sentence included."""
+        pieces = self.vocabulary.pieces_of(ids[:-1])
+        return Hypothesis(self.vocabulary.decode_pieces(pieces), pieces, score, member_scores)
+
+
+class Preparation:
+    """Sources as pieces: blank ones are not decoded, and those over `max_pieces` are cut there, or skipped."""
+
+    def __init__(self, ensemble: Ensemble, max_pieces: int, counts: Counts, member_scores: int, *, skip: bool) -> None:
+        self._ensemble = ensemble
+        self._max_pieces = max_pieces
+        self._counts = counts
+        self._member_scores = member_scores
+        self._skip = skip
+
+    def __call__(self, sources: Sequence[str]) -> Prepared:
+        """Prepares them all; each is in `pending` or in `lists`."""
+        prepared = Prepared()
+        end = self._ensemble.dictionary.eos()
+        encoded = self._ensemble.vocabulary.encode_ids(sources)
+        for number, (text, ids) in enumerate(zip(sources, encoded, strict=True)):
+            if not ids or not text.strip():
+                self._counts.blank += 1
+                prepared.lists[number] = [self._nothing(0.0)]
+            elif len(ids) > self._max_pieces and self._skip:
+                self._counts.skipped += 1
+                prepared.lists[number] = [self._nothing(-math.inf)]
+            else:
+                self._counts.cut += len(ids) > self._max_pieces
+                prepared.pending.append(Source(number, [*ids[: self._max_pieces], end]))
+        return prepared
+
+    def _nothing(self, score: float) -> Hypothesis:
+        return Hypothesis("", [], score, [score] * self._member_scores)
+
+
+def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
+    """Items in the order given, the longest of a batch first: as many as have `batch_tokens` together."""
+    start = 0
+    while start < len(items):
+        size = max(1, batch_tokens // length(items[start]))
+        yield list(items[start : start + size])
+        start += size
+
+
+def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) -> list[R]:
+    """`work(batch)`; where the GPU's memory does not hold the batch, its halves in turn.
+
+    Raises: UserError where a single item does not fit.
+    """
+    import torch
+
+    try:
+        return work(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise UserError(
+                "A single sentence does not fit into the GPU's memory.",
+                "Set decode.beam, decode.max_pieces or decode.max_source_pieces lower.",
+            ) from None
+    # Outside of the handler: the exception's traceback would keep the tensors alive.
+    torch.cuda.empty_cache()
+    counts.halved += 1
+    middle = len(batch) // 2
+    return halving(work, batch[:middle], counts) + halving(work, batch[middle:], counts)
 
 
 class Search(Protocol):
@@ -76,9 +185,9 @@ class EnsembleTranslator:
 
     `max_pieces` is the longest output; the same limit holds for every sentence, and none is longer than what the models
     were trained on: the attribute `max_pieces` says what holds. Sources of more than `max_source_pieces` (what the
-    models were trained on, when None or more than that) are cut there, or skipped: `skip_long`. Blank sources are not
-    decoded. `counts` says how many of each. `batch_tokens` is the number of source pieces in a batch, padding included.
-    `engine` is `stacked` or `stock`, by default stacked where the models allow it.
+    models were trained on, when None or more than that) are cut there, or skipped with `skip_long`. Blank sources are
+    not decoded. `counts` says how many of each. `batch_tokens` is the number of source pieces in a batch, padding
+    included. `engine` is `stacked` or `stock`; when None, stacked where the models allow it.
     """
 
     def __init__(
@@ -99,53 +208,33 @@ class EnsembleTranslator:
         skip_long: bool = False,
         engine: str | None = None,
     ) -> None:
-        import torch
-
         if nbest > beam:
             raise UserError(
                 f"nbest is {nbest}, and a beam of {beam} finds no more than {beam}.", "Set beam to nbest or more."
             )
-        torch.set_num_threads(threads)
-        models, self._dictionary = load_models(model_folders, device)
-        if len(self._dictionary) != vocabulary.size:
-            raise UserError(
-                f"The models have {len(self._dictionary)} pieces and the vocabulary {vocabulary.size}.",
-                "Use the vocabulary that the models were trained with.",
-            )
-        if precision != "fp32":
-            models = [model.to({"fp16": torch.float16, "bf16": torch.bfloat16}[precision]) for model in models]
+        self._ensemble = Ensemble(model_folders, vocabulary, threads=threads, device=device, precision=precision)
         self.counts = Counts()
-        self.members = len(models)
-        self.max_source_pieces = min(
-            max_source_pieces or math.inf, *(model.max_positions()[0] - 1 for model in models), *[math.inf]
+        self.members = len(self._ensemble.models)
+        self.max_source_pieces = self._ensemble.limit_source(max_source_pieces)
+        self.max_pieces = self._ensemble.limit_output(max_pieces)
+        self._prepare = Preparation(
+            self._ensemble,
+            self.max_source_pieces,
+            self.counts,
+            self.members if score_members else 0,
+            skip=skip_long,
         )
-        self.max_pieces = min(max_pieces, *(model.max_decoder_positions() - 1 for model in models))
-        if self.max_pieces < max_pieces:
-            _LOG.warning(
-                "Output is no longer than %d pieces, what the models were trained on; max_pieces is %d.",
-                self.max_pieces,
-                max_pieces,
-            )
-        self._vocabulary = vocabulary
-        self._device = device
         self._nbest = nbest
         self._batch_tokens = batch_tokens
         self._score_members = score_members
-        self._skip_long = skip_long
         self.engine, self._search = _search(
-            models,
-            self._dictionary,
+            self._ensemble,
             engine,
             beam=beam,
             max_pieces=self.max_pieces,
             length_penalty=length_penalty,
             score_members=score_members,
         )
-
-    @property
-    def cut(self) -> int:
-        """Sources that were too long and were cut."""
-        return self.counts.cut
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each source, in the order given, the best first.
@@ -154,85 +243,73 @@ class EnsembleTranslator:
         """
         prepared = self._prepare(sources)
         lists = prepared.lists
-        done = len(lists)
-        for batch in self._batches(prepared.pending):
-            for source, hypotheses in zip(batch, self._decode(batch), strict=True):
+        # The longest first, so that what does not fit into memory shows at once.
+        ordered = sorted(prepared.pending, key=lambda source: -len(source.ids))
+        for batch in batches(ordered, lambda source: len(source.ids), self._batch_tokens):
+            for source, hypotheses in zip(batch, halving(self._decode, batch, self.counts), strict=True):
                 lists[source.number] = hypotheses
-            done += len(batch)
             if progress:
-                progress(done, len(sources))
+                progress(len(lists), len(sources))
         return [lists[number] for number in range(len(sources))]
 
-    def _prepare(self, sources: Sequence[str]) -> Prepared:
-        prepared = Prepared()
-        for number, (text, ids) in enumerate(zip(sources, self._vocabulary.encode_ids(sources), strict=True)):
-            if not ids or not text.strip():
-                self.counts.blank += 1
-                prepared.lists[number] = [self._nothing(0.0)]
-                continue
-            if len(ids) > self.max_source_pieces:
-                if self._skip_long:
-                    self.counts.skipped += 1
-                    prepared.lists[number] = [self._nothing(-math.inf)]
-                    continue
-                self.counts.cut += 1
-            prepared.pending.append(Source(number, [*ids[: int(self.max_source_pieces)], self._dictionary.eos()]))
-        return prepared
-
-    def _nothing(self, score: float) -> Hypothesis:
-        return Hypothesis("", [], score, [score] * self.members if self._score_members else [])
-
-    def _batches(self, sources: list[Source]) -> Iterator[list[Source]]:
-        """Sources of like length together; the longest first, so that what does not fit into memory shows at once."""
-        ordered = sorted(sources, key=lambda source: -len(source.ids))
-        start = 0
-        while start < len(ordered):
-            size = max(1, self._batch_tokens // len(ordered[start].ids))
-            yield ordered[start : start + size]
-            start += size
-
     def _decode(self, batch: list[Source]) -> list[list[Hypothesis]]:
-        """A batch; halved and tried again where the GPU's memory does not hold it."""
-        import torch
-
-        try:
-            return self._decode_at_once(batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise UserError(
-                    f"A single sentence of {len(batch[0].ids)} pieces does not fit into the GPU's memory.",
-                    "Set decode.beam, decode.max_pieces or decode.max_source_pieces lower.",
-                ) from None
-        # Outside of the handler: the exception's traceback would keep the tensors alive.
-        torch.cuda.empty_cache()
-        self.counts.halved += 1
-        middle = len(batch) // 2
-        return self._decode(batch[:middle]) + self._decode(batch[middle:])
-
-    def _decode_at_once(self, batch: list[Source]) -> list[list[Hypothesis]]:
-        from kd.engines.fairseq.stock import padded
-
-        tokens = padded([source.ids for source in batch], self._dictionary.pad(), left=True).to(self._device)
-        lists = self._search.search(tokens)
+        lists = self._search.search(self._ensemble.matrix([source.ids for source in batch]))
         return [[self._hypothesis(each) for each in found[: self._nbest]] for found in lists]
 
     def _hypothesis(self, found: Found) -> Hypothesis:
-        pieces = self._vocabulary.pieces_of(found.ids[:-1])
         members = found.member_scores if self._score_members else []
-        return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, found.score, members)
+        return self._ensemble.hypothesis(found.ids, found.score, members)
 
 
-def _search(
-    models: list[Any], dictionary: Any, engine: str | None, *, score_members: bool, **settings: Any
-) -> tuple[str, Search]:
+def _search(ensemble: Ensemble, engine: str | None, *, score_members: bool, **settings: Any) -> tuple[str, Search]:
     """The search that these models allow, and its name."""
     from kd.engines.fairseq.search import StackedSearch
-    from kd.engines.fairseq.stacked import unsupported
     from kd.engines.fairseq.stock import StockSearch
 
-    reasons = [reason for model in models if (reason := unsupported(model))]
-    if engine is None and reasons:
-        _LOG.warning("fairseq's own, slower search is used for the model: %s.", reasons[0])
-    if engine == "stock" or reasons:
-        return "stock", StockSearch(models, dictionary, score_members=score_members, **settings)
-    return "stacked", StackedSearch(models, dictionary, **settings)
+    if engine != "stock" and _can_be_stacked(ensemble):
+        return "stacked", StackedSearch(ensemble.models, ensemble.dictionary, **settings)
+    return "stock", StockSearch(ensemble.models, ensemble.dictionary, score_members=score_members, **settings)
+
+
+def _can_be_stacked(ensemble: Ensemble) -> bool:
+    from kd.engines.fairseq.stacked import unsupported
+
+    reasons = [reason for model in ensemble.models if (reason := unsupported(model))]
+    if reasons:
+        _LOG.warning("fairseq's own, slower decoder is used for a model, since %s.", reasons[0])
+    return not reasons
+
+
+class EnsembleScorer:
+    """Scores of translations that were made elsewhere, by every member and by the ensemble."""
+
+    def __init__(self, ensemble: Ensemble, *, length_penalty: float, batch_tokens: int, counts: Counts) -> None:
+        from kd.engines.fairseq.forced import TreeScorer
+        from kd.engines.fairseq.stock import ForcedScorer
+
+        scorer = TreeScorer if _can_be_stacked(ensemble) else ForcedScorer
+        self._ensemble = ensemble
+        self._scorer = scorer(ensemble.models, ensemble.dictionary, length_penalty=length_penalty)
+        self._batch_tokens = batch_tokens
+        self._counts = counts
+
+    def score(self, sources: Sequence[Source], written: Sequence[list[list[str]]]) -> list[list[Hypothesis]]:
+        """Of each source what was written, as pieces, with scores; sources come with the longest first."""
+        items = list(zip(sources, written, strict=True))
+        scored: list[list[Hypothesis]] = []
+        for batch in batches(items, lambda item: len(item[0].ids), self._batch_tokens):
+            scored += halving(self._score, batch, self._counts)
+        return scored
+
+    def _score(self, batch: list[tuple[Source, list[list[str]]]]) -> list[list[Hypothesis]]:
+        ensemble = self._ensemble
+        end = ensemble.dictionary.eos()
+        targets = [[[*ensemble.vocabulary.ids_of(pieces), end] for pieces in written] for _, written in batch]
+        lists = self._scorer.score(ensemble.matrix([source.ids for source, _ in batch]), targets)
+        return [
+            [
+                ensemble.hypothesis(ids, scored.score, scored.member_scores)
+                for ids, scored in zip(each, found, strict=True)
+            ]
+            for each, found in zip(targets, lists, strict=True)
+        ]
