@@ -30,6 +30,7 @@ SHAPES = {
     "big": (6, 6, 1024, 4096, 16),
 }
 _HELD_OUT = 1000
+_END = 4.5
 
 
 def model_config(shape: str) -> ModelConfig:
@@ -183,7 +184,17 @@ def _random(out: Path, shape: str, seed: int) -> None:
 
     torch.manual_seed(seed)
     model = build(model_config(shape), out / "dict.txt")
-    state = {"model": model.state_dict(), "args": None, "cfg": _configuration(shape, out)}
+    with torch.no_grad():
+        # Ends come at various lengths: a random model would go on to the limit with every hypothesis.
+        model.decoder.output_projection.weight[2] *= _END
+    history = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+    state = {
+        "model": model.state_dict(),
+        "args": None,
+        "cfg": _configuration(shape, out),
+        "optimizer_history": [history],
+        "extra_state": {"train_iterator": {"epoch": 1}},
+    }
     torch.save(state, out / "model.pt")
 
 
