@@ -296,17 +296,38 @@ class GuardsConfig:
     language_probability: float = MISSING  # of language: what identification is sure of at least, 0 to 1
 
 
+class DecodeEngine(Enum):
+    """How an ensemble decodes."""
+
+    ensemble = "ensemble"  # one beam search: at each step the members' probabilities are averaged
+    members = "members"  # each member by itself with CTranslate2; what any of them wrote is scored by all
+
+
+class LongSources(Enum):
+    """What becomes of a source that has too many pieces."""
+
+    cut = "cut"  # its beginning is decoded
+    skip = "skip"  # its list is one empty hypothesis, which `select.on_guard` deals with
+
+
 @dataclass
 class DecodeConfig:
     """Decoding of the training sources with the ensemble of teachers."""
 
+    engine: DecodeEngine = DecodeEngine.ensemble
     beam: int = MISSING
     nbest: int = MISSING
+    member_nbest: int | None = None  # of engine members: hypotheses that each member gives; null: nbest
+    compute_type: str = "float32"  # of engine members: CTranslate2's type in the search; scores keep `precision`
+    precision: Precision = Precision.fp32  # fp16 and bf16 are for GPUs
     max_pieces: int = MISSING  # longest hypothesis; fixed, so that it does not depend on a batch's neighbours
+    max_source_pieces: int | None = None  # longest source; null: what the teachers were trained on, which always holds
+    long_sources: LongSources = LongSources.cut
     length_penalty: float = MISSING  # exponent of the length that scores are divided by; 1: the mean per piece
     batch_tokens: int = field(default=MISSING, metadata=TRANSIENT)  # source pieces a batch, padding included
     workers: int = MISSING  # tasks; worker i takes the shards whose number is i modulo workers
     share: float = field(default=MISSING, metadata=EXTENT)  # of the shards, 0 to 1; the first ones
+    guards: GuardsConfig = field(default=II("guards"), metadata=TRANSIENT)  # counted here, acted upon by select
 
 
 class Variant(Enum):

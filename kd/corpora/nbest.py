@@ -50,6 +50,7 @@ class NBestShardWriter(NBestWriter):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.name = name
+        self.facts: dict[str, int] = {}  # counts that the shard's record shall keep
         super().__init__(_path(self.folder, name, "nbest"), _path(self.folder, name, "pieces"))
 
     def close(self) -> None:
@@ -61,6 +62,7 @@ class NBestShardWriter(NBestWriter):
             "lists": self.lists,
             "lines": self.lines,
             "files": {"nbest": file_entry(self.text), "pieces": file_entry(self.pieces)},
+            "facts": self.facts,
         }
         write_json(self.folder / (self.name + RECORD), record)
 
@@ -72,6 +74,35 @@ def _path(folder: Path, name: str, column: str) -> Path:
 def finished_shards(folder: PathLike) -> set[str]:
     """The names of the shards that are whole in a folder without an index yet."""
     return {path.name.removesuffix(RECORD) for path in Path(folder).glob("*" + RECORD)}
+
+
+def salvage_shards(folder: PathLike, shards: Mapping[str, Shard]) -> dict[str, str]:
+    """Read back what is finished in a folder that was left, complete or not, and remove what is not what it should be.
+
+    A shard stays if it is whole and its ids are those of the shard of its name in `shards`; others are removed. What
+    stays is finished in the sense of `finished_shards`, and the folder has no index any more. Returns why each of the
+    removed had to go.
+    """
+    place = Path(folder)
+    try:
+        records = _records(place)
+    except UserError as error:  # the index itself is damaged, or a record
+        records, removed = {}, {INDEX: error.what}
+    else:
+        removed = {}
+    (place / INDEX).unlink(missing_ok=True)
+    for name, record in records.items():
+        write_json(place / (name + RECORD), record)
+        try:
+            if name not in shards:
+                raise Damaged(f"{_path(place, name, 'nbest')} belongs to no shard of the decoded corpus.")
+            _shard(place, record).verify(shards[name])
+        except Damaged as error:
+            removed[name] = error.what
+    for path in place.glob(f"*{RECORD}"):
+        if (name := path.name.removesuffix(RECORD)) not in records or name in removed:
+            path.unlink()
+    return removed
 
 
 def adopt_shards(other: PathLike, folder: PathLike, names: Collection[str]) -> None:
@@ -122,6 +153,7 @@ class NBestShard:
     lists: int
     lines: int
     files: Mapping[str, Mapping[str, Any]]  # nbest, pieces -> bytes and sha256
+    facts: Mapping[str, int]  # what its writer counted
 
     def path(self, column: str) -> Path:
         """The file of `nbest` or `pieces`."""
@@ -177,6 +209,10 @@ class NBestShard:
                 pass
 
 
+def _shard(folder: Path, entry: Mapping[str, Any]) -> NBestShard:
+    return NBestShard(folder, entry["name"], entry["lists"], entry["lines"], entry["files"], entry.get("facts", {}))
+
+
 class NBestCorpus:
     """The folder that a decoding worker leaves, or those of several workers as one."""
 
@@ -186,10 +222,7 @@ class NBestCorpus:
         index = read_index(self.folder, FORMAT, VERSION)
         try:
             self.facts: Mapping[str, Any] = index["facts"]
-            shards = [
-                NBestShard(self.folder, entry["name"], entry["lists"], entry["lines"], entry["files"])
-                for entry in index["shards"]
-            ]
+            shards = [_shard(self.folder, entry) for entry in index["shards"]]
         except (KeyError, TypeError) as error:
             raise Damaged(f"The index of {self.folder} lacks something: {error}.") from None
         self.shards: tuple[NBestShard, ...] = tuple(sorted(shards, key=attrgetter("name")))

@@ -53,13 +53,16 @@ def export(
         if not path.is_file():
             raise UserError(f"There is no {path}.", "Name the folders that training and vocabulary left.")
     out.mkdir(parents=True, exist_ok=True)
-    _convert(model_folder / MODEL, vocabulary_folder / DICTIONARY, out / FOLDER, compute_type)
+    convert(model_folder / MODEL, vocabulary_folder / DICTIONARY, out / FOLDER, compute_type)
     shutil.copyfile(vocabulary_folder / VOCABULARY, out / VOCABULARY)
     write_json(out / DESCRIPTION, _description(compute_type, languages, fingerprint))
 
 
-def _convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None:
-    """Runs CTranslate2's converter on a data folder of fairseq's that has the dictionaries alone."""
+def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None:
+    """Runs CTranslate2's converter on a data folder of fairseq's that has the dictionaries alone.
+
+    Raises: UserError for a model that CTranslate2 cannot express.
+    """
     from kd.engines.fairseq import compat
 
     compat.install()  # before the converter imports fairseq
@@ -147,3 +150,52 @@ class Translator:
         for number, result in zip(wanted, found, strict=True):
             results[number] = self._pieces.decode(result.hypotheses[0])
         return results
+
+
+class PieceTranslator:
+    """A model that `convert` made, loaded: from the pieces of sources to the pieces of the `nbest` best translations.
+
+    Unlike fairseq, CTranslate2 leaves what reaches `max_pieces` without an end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        compute_type: str,
+        threads: int,
+        device: str,
+        beam: int,
+        nbest: int,
+        max_pieces: int,
+        length_penalty: float,
+        batch_tokens: int,
+    ) -> None:
+        import ctranslate2
+
+        self._model = ctranslate2.Translator(
+            str(folder), device=device, compute_type=compute_type, inter_threads=threads, intra_threads=1
+        )
+        self._batch_tokens = batch_tokens
+        self._options = {
+            "beam_size": beam,
+            "num_hypotheses": nbest,
+            "length_penalty": length_penalty,
+            "max_decoding_length": max_pieces,
+            "max_input_length": 0,
+        }
+
+    def nbest(self, sources: Sequence[list[str]]) -> list[list[list[str]]]:
+        """The best translations of each source, the best first; batches are halved where a GPU is too small."""
+        longest = max(map(len, sources), default=0)
+        while True:
+            try:
+                results = self._model.translate_batch(
+                    list(sources), max_batch_size=self._batch_tokens, batch_type="tokens", **self._options
+                )
+            except RuntimeError as error:
+                if "out of memory" not in str(error) or self._batch_tokens <= longest:
+                    raise
+                self._batch_tokens //= 2
+                continue
+            return [result.hypotheses for result in results]

@@ -6,11 +6,16 @@ a larger share of the corpus repeats none of it.
 
 from __future__ import annotations
 
+import logging
 import math
+from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from kd.config import DecodeConfig
+from kd.config import DecodeConfig, DecodeEngine, LongSources
+from kd.corpora.guards import Guards
+from kd.corpora.guards import validate as validate_guards
 from kd.corpora.nbest import (
     Hypothesis,
     NBestCorpus,
@@ -19,10 +24,12 @@ from kd.corpora.nbest import (
     adopt_shards,
     finished_shards,
     member_features,
+    salvage_shards,
     write_nbest_index,
 )
 from kd.corpora.shards import Corpus
 from kd.corpora.shards import Shard as CorpusShard
+from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
@@ -31,31 +38,43 @@ from kd.pipeline.plan import Stage
 if TYPE_CHECKING:
     from kd.engines.fairseq.translate import EnsembleTranslator
     from kd.engines.fairseq.translate import Hypothesis as Found
+    from kd.engines.members import MembersTranslator
 
 SCORES = "natural logarithms, summed over the pieces and the end, divided by their number ** length_penalty"
+
+_LOG = logging.getLogger(__name__)
+# Names among a shard's counts.
+_GUARD = "guard "
+_CAPPED = "sources whose output was limited to the teachers' training length"
 
 
 class Decode(Kind[DecodeConfig]):
     """Translates what is trained on."""
 
     name = "decode"
-    version = 1
+    version = 2
     config = DecodeConfig
     roles: ClassVar = {"corpus": Role(), "teachers": Role(many=True)}
     resources = "decode"
     resumable = True
 
     def validate(self, config: DecodeConfig) -> None:
-        """The n-best list fits the beam, the share is one."""
-        if not 1 <= config.nbest <= config.beam:
-            raise UserError(
-                f"decode.nbest is {config.nbest} and decode.beam {config.beam}.",
-                "A list cannot be longer than the beam is wide, nor empty.",
-            )
+        """Lists fit the beam, the share is one, the engine has what it is asked for."""
+        _require_list("nbest", config.nbest, config.beam)
+        if config.member_nbest is not None:
+            _require_list("member_nbest", config.member_nbest, config.beam)
         if not 0 < config.share <= 1:
             raise UserError(f"decode.share is {config.share}.", "It is a part of the corpus, above 0 and at most 1.")
-        if config.workers < 1:
-            raise UserError(f"decode.workers is {config.workers}.", "It must be at least 1.")
+        for name in ("workers", "max_pieces", "batch_tokens"):
+            if getattr(config, name) < 1:
+                raise UserError(f"decode.{name} is {getattr(config, name)}.", "It must be at least 1.")
+        if config.max_source_pieces is not None and config.max_source_pieces < 1:
+            raise UserError(f"decode.max_source_pieces is {config.max_source_pieces}.", "Set it to 1 or more, or null.")
+        if config.compute_type not in COMPUTE_TYPES:
+            raise UserError(
+                f"decode.compute_type is {config.compute_type!r}.", f"Use one of {', '.join(COMPUTE_TYPES)}."
+            )
+        validate_guards(config.guards)
 
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One a worker; a fixed number, so that they follow from config alone."""
@@ -64,36 +83,73 @@ class Decode(Kind[DecodeConfig]):
             yield Draft(f"worker-{worker}", {**identity, "worker": worker}, extent)
 
     def run(self, job: Job[DecodeConfig]) -> None:
-        """Decodes the worker's shards that are not there yet."""
+        """Decodes the worker's shards that are not there yet, or not whole."""
         shards = _shares(job)
         for folder in job.kin:
             adopt_shards(folder, job.out, {shard.name for shard in shards})
+        job.progress.update("looking at what is there")
+        for what in salvage_shards(job.out, {shard.name: shard for shard in shards}).values():
+            _LOG.warning("Decoded again: %s", what)
         done = finished_shards(job.out)
         missing = [shard for shard in shards if shard.name not in done]
+        facts: dict[str, Any] = {
+            "scores": SCORES,
+            "members": len(job.inputs["teachers"]),
+            "length_penalty": job.config.length_penalty,
+        }
         if missing:
             job.progress.update("loading the ensemble")
-            translator = _load(job)
-            total = sum(shard.sources for shard in missing)
-            before = 0
-            for shard in missing:
-                _decode(job, shard, translator, before, total)
-                before += shard.sources
-        facts = {"scores": SCORES, "members": len(job.inputs["teachers"]), "length_penalty": job.config.length_penalty}
+            _Worker(job, sum(shard.sources for shard in shards if shard.name in done), shards).decode(missing)
         write_nbest_index(job.out, facts)
 
     def check(self, job: Job[DecodeConfig]) -> Summary:
-        """Reads all back: every source has its list, under its id, of at most `nbest` hypotheses."""
+        """Reads all back: every source has its list, under its id, of at most `nbest` hypotheses of all members."""
         shards = {shard.name: shard for shard in _shares(job)}
         lists = NBestCorpus(job.out)
         if {shard.name for shard in lists.shards} != set(shards):
             raise IncompleteArtifact(f"{job.out} does not hold the shards that it should.")
         lists.verify(shards)
+        features = list(member_features([0.0] * len(job.inputs["teachers"])))
         for shard in lists.shards:
+            line = 1
             for nbest in shard.read():
-                if len(nbest.hypotheses) > job.config.nbest:
-                    raise IncompleteArtifact(f"{shard.path('nbest')}: the list of {nbest.id} is too long.")
+                _check_list(f"{shard.path('nbest')}, line {line}", nbest, job.config.nbest, features)
+                line += len(nbest.hypotheses)
         sources = sum(shard.sources for shard in shards.values())
-        return Summary({"sources": sources, "lists": lists.lists, "hypotheses": lists.lines, "shards": len(shards)})
+        counts: dict[str, int | float] = {
+            "sources": sources,
+            "lists": lists.lists,
+            "hypotheses": lists.lines,
+            "shards": len(shards),
+        }
+        return Summary(counts, facts=_facts(lists))
+
+
+def _require_list(name: str, length: int, beam: int) -> None:
+    if not 1 <= length <= beam:
+        raise UserError(
+            f"decode.{name} is {length} and decode.beam {beam}.",
+            "A list cannot be longer than the beam is wide, nor empty.",
+        )
+
+
+def _check_list(where: str, nbest: NBestList, most: int, features: list[str]) -> None:
+    if len(nbest.hypotheses) > most:
+        raise IncompleteArtifact(f"{where}: the list of {nbest.id} has more than {most} hypotheses.")
+    if list(nbest.hypotheses[0].features) != features:
+        raise IncompleteArtifact(f"{where}: the list of {nbest.id} lacks the scores of a teacher.")
+    scores = [hypothesis.score for hypothesis in nbest.hypotheses]
+    if scores != sorted(scores, reverse=True):
+        raise IncompleteArtifact(f"{where}: the list of {nbest.id} is not in the order of its scores.")
+
+
+def _facts(lists: NBestCorpus) -> dict[str, Any]:
+    """What the shards' writers counted, added up: guards that the model's best trips, and what befell sources."""
+    total: Counter[str] = Counter()
+    for shard in lists.shards:
+        total.update(shard.facts)
+    guards = {name.removeprefix(_GUARD): number for name, number in total.items() if name.startswith(_GUARD)}
+    return {"guards": guards, **{name: number for name, number in total.items() if not name.startswith(_GUARD)}}
 
 
 def _shares(job: Job[DecodeConfig]) -> list[CorpusShard]:
@@ -103,35 +159,66 @@ def _shares(job: Job[DecodeConfig]) -> list[CorpusShard]:
     return list(shards[:wanted][job.identity["worker"] :: job.config.workers])
 
 
-def _load(job: Job[DecodeConfig]) -> EnsembleTranslator:
-    from kd.engines.fairseq.translate import EnsembleTranslator
+class _Worker:
+    """The engine, loaded, and how far it is."""
+
+    def __init__(self, job: Job[DecodeConfig], done: int, shards: list[CorpusShard]) -> None:
+        self._job = job
+        self._done = done
+        self._total = sum(shard.sources for shard in shards)
+        languages = Corpus.join(artifact.path for artifact in job.inputs["corpus"]).languages
+        self._guards = Guards(job.config.guards, *languages)
+        self._translator = _load(job)
+
+    def decode(self, shards: list[CorpusShard]) -> None:
+        """Shard by shard, each distinct source once."""
+        for shard in shards:
+            groups = [(group[0].id, group[0].source) for group in shard.groups()]
+            before = Counter(asdict(self._translator.counts))
+            lists = self._translator.translate([source for _, source in groups], self._tell)
+            self._done += len(groups)
+            counts = Counter(asdict(self._translator.counts))
+            counts.subtract(before)
+            writer = NBestShardWriter(self._job.out, shard.name)
+            with writer:
+                for (pair_id, source), hypotheses in zip(groups, lists, strict=True):
+                    entries = [_entry(hypothesis) for hypothesis in hypotheses]
+                    writer.add(NBestList(pair_id, entries))
+                    if guard := self._guards.check(source, entries[0].text):
+                        counts[_GUARD + guard] += 1
+                writer.facts = {name: number for name, number in counts.items() if number}
+                if self._translator.max_pieces < self._job.config.max_pieces:
+                    writer.facts[_CAPPED] = len(groups)
+
+    def _tell(self, done: int, _: int) -> None:
+        self._job.progress.update("decoding", self._done + done, self._total, "sentences")
+
+
+def _load(job: Job[DecodeConfig]) -> EnsembleTranslator | MembersTranslator:
     from kd.engines.vocabulary import Vocabulary
 
+    config = job.config
     folders = [artifact.path for artifact in job.inputs["teachers"]]
-    return EnsembleTranslator(
-        folders,
-        Vocabulary(folders[0]),
-        beam=job.config.beam,
-        nbest=job.config.nbest,
-        max_pieces=job.config.max_pieces,
-        length_penalty=job.config.length_penalty,
-        batch_tokens=job.config.batch_tokens,
-        threads=job.threads,
-        device=job.device,
-    )
+    settings: dict[str, Any] = {
+        "beam": config.beam,
+        "nbest": config.nbest,
+        "max_pieces": config.max_pieces,
+        "max_source_pieces": config.max_source_pieces,
+        "skip_long": config.long_sources is LongSources.skip,
+        "length_penalty": config.length_penalty,
+        "batch_tokens": config.batch_tokens,
+        "precision": config.precision.value,
+        "threads": job.threads,
+        "device": job.device,
+    }
+    if config.engine is DecodeEngine.ensemble:
+        from kd.engines.fairseq.translate import EnsembleTranslator
 
+        return EnsembleTranslator(folders, Vocabulary(folders[0]), **settings)
+    from kd.engines.members import MembersTranslator
 
-def _decode(
-    job: Job[DecodeConfig], shard: CorpusShard, translator: EnsembleTranslator, before: int, total: int
-) -> None:
-    groups = [(group[0].id, group[0].source) for group in shard.groups()]
-    lists = translator.translate(
-        [source for _, source in groups],
-        progress=lambda done, _: job.progress.update("decoding", before + done, total, "sentences"),
-    )
-    with NBestShardWriter(job.out, shard.name) as writer:
-        for (pair_id, _), hypotheses in zip(groups, lists, strict=True):
-            writer.add(NBestList(pair_id, [_entry(hypothesis) for hypothesis in hypotheses]))
+    settings |= {"member_nbest": config.member_nbest, "compute_type": config.compute_type}
+    return MembersTranslator(folders, Vocabulary(folders[0]), **settings)
 
 
 def _entry(found: Found) -> Hypothesis:

@@ -102,9 +102,9 @@ def test_blank_sources_stay_in_place(ensemble: EnsembleTranslator, task) -> None
 
 
 def test_long_sources_are_cut_and_counted(ensemble: EnsembleTranslator) -> None:
-    before = ensemble.cut
+    before = ensemble.counts.cut
     [hypotheses] = ensemble.translate(["eins zwei drei " * 40])
-    assert ensemble.cut == before + 1
+    assert ensemble.counts.cut == before + 1
     assert len(hypotheses[0].pieces) <= MAX_PIECES
 
 

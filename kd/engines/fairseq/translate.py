@@ -1,23 +1,32 @@
 """Translates with one model or a true ensemble: beam search over the mean of the members' probabilities at each step.
 
-It is fairseq's own search (`fairseq.sequence_generator`); what is added is the order of work, scores of each member,
-and limits on lengths that do not depend on which sentences happen to share a batch.
+The search is `search.py`'s, or fairseq's own where a model has parts that ours does not know. Here is the order of
+work: text to pieces, batches by length, what to do with sources that are too long, and with a GPU that is too small.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.engines.fairseq.model import load_models
 from kd.engines.vocabulary import Vocabulary
 from kd.errors import UserError
 
-Progress = Callable[[int, int], None]  # sentences done, sentences in all
+if TYPE_CHECKING:
+    from torch import Tensor
 
-_LOGITS = 32_000_000  # numbers of the output layer in memory at once when hypotheses are scored: 128 MB in float32
+    from kd.engines.fairseq.search import Found
+
+Progress = Callable[[int, int], None]  # sentences done, sentences in all
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,19 +39,155 @@ class Hypothesis:
     member_scores: list[float]  # of each member alone, for the same pieces; empty where they were not asked for
 
 
+@dataclass
+class Counts:
+    """What happened to sources on their way, over all calls."""
+
+    blank: int = 0  # not decoded: one empty hypothesis with the score 0
+    cut: int = 0  # too long, and cut
+    skipped: int = 0  # too long, and not decoded: one empty hypothesis with the score minus infinity
+    halved: int = 0  # batches that the GPU's memory did not hold
+
+
 @dataclass(frozen=True)
-class _Source:
+class Source:
+    """A sentence to decode."""
+
     number: int  # position in the input
     ids: list[int]  # end of sentence included
+
+
+@dataclass
+class Prepared:
+    """Sources as pieces, and the lists of those that are not decoded, by their number."""
+
+    pending: list[Source] = field(default_factory=list)
+    lists: dict[int, list[Hypothesis]] = field(default_factory=dict)
+
+
+class Ensemble:
+    """Models of one vocabulary, loaded, with what they allow."""
+
+    def __init__(
+        self, folders: Sequence[Path], vocabulary: Vocabulary, *, threads: int, device: str, precision: str
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.models, self.dictionary = load_models(folders, device)
+        if len(self.dictionary) != vocabulary.size:
+            raise UserError(
+                f"The models have {len(self.dictionary)} pieces and the vocabulary {vocabulary.size}.",
+                "Use the vocabulary that the models were trained with.",
+            )
+        if precision != "fp32":
+            kind = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+            self.models = [model.to(kind) for model in self.models]
+        self.vocabulary = vocabulary
+        self.device = device
+
+    def limit_output(self, pieces: int) -> int:
+        """The longest output: `pieces`, or what the models were trained on, which the log then says."""
+        trained = min(model.max_decoder_positions() for model in self.models) - 1
+        if pieces > trained:
+            _LOG.warning("max_pieces is %d; the models were trained on %d, which holds.", pieces, trained)
+        return int(min(pieces, trained))
+
+    def limit_source(self, pieces: int | None) -> int:
+        """The longest source: `pieces`, or what the models were trained on where that is less or `pieces` None."""
+        trained = min(model.max_positions()[0] for model in self.models) - 1
+        return int(trained if pieces is None else min(pieces, trained))
+
+    def matrix(self, batch: Sequence[list[int]]) -> Tensor:
+        """Sources padded on the left, as in training."""
+        from kd.engines.fairseq.stock import padded
+
+        return padded(batch, self.dictionary.pad(), left=True).to(self.device)
+
+    def hypothesis(self, ids: list[int], score: float, member_scores: list[float]) -> Hypothesis:
+        """A hypothesis of these ids, end of sentence included."""
+        pieces = self.vocabulary.pieces_of(ids[:-1])
+        return Hypothesis(self.vocabulary.decode_pieces(pieces), pieces, score, member_scores)
+
+
+class Preparation:
+    """Sources as pieces: blank ones are not decoded, and those over `max_pieces` are cut there, or skipped."""
+
+    def __init__(self, ensemble: Ensemble, max_pieces: int, counts: Counts, member_scores: int, *, skip: bool) -> None:
+        self._ensemble = ensemble
+        self._max_pieces = max_pieces
+        self._counts = counts
+        self._member_scores = member_scores
+        self._skip = skip
+
+    def __call__(self, sources: Sequence[str]) -> Prepared:
+        """Prepares them all; each is in `pending` or in `lists`."""
+        prepared = Prepared()
+        end = self._ensemble.dictionary.eos()
+        encoded = self._ensemble.vocabulary.encode_ids(sources)
+        for number, (text, ids) in enumerate(zip(sources, encoded, strict=True)):
+            if not ids or not text.strip():
+                self._counts.blank += 1
+                prepared.lists[number] = [self._nothing(0.0)]
+            elif len(ids) > self._max_pieces and self._skip:
+                self._counts.skipped += 1
+                prepared.lists[number] = [self._nothing(-math.inf)]
+            else:
+                self._counts.cut += len(ids) > self._max_pieces
+                prepared.pending.append(Source(number, [*ids[: self._max_pieces], end]))
+        return prepared
+
+    def _nothing(self, score: float) -> Hypothesis:
+        return Hypothesis("", [], score, [score] * self._member_scores)
+
+
+def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
+    """Items in the order given, the longest of a batch first: as many as have `batch_tokens` together."""
+    start = 0
+    while start < len(items):
+        size = max(1, batch_tokens // length(items[start]))
+        yield list(items[start : start + size])
+        start += size
+
+
+def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) -> list[R]:
+    """`work(batch)`; where the GPU's memory does not hold the batch, its halves in turn.
+
+    Raises: UserError where a single item does not fit.
+    """
+    import torch
+
+    try:
+        return work(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise UserError(
+                "A single sentence does not fit into the GPU's memory.",
+                "Set decode.beam, decode.max_pieces or decode.max_source_pieces lower.",
+            ) from None
+    # Outside of the handler: the exception's traceback would keep the tensors alive.
+    torch.cuda.empty_cache()
+    counts.halved += 1
+    middle = len(batch) // 2
+    return halving(work, batch[:middle], counts) + halving(work, batch[middle:], counts)
+
+
+class Search(Protocol):
+    """What finds translations."""
+
+    def search(self, tokens: Tensor) -> list[list[Found]]:
+        """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
+        ...
 
 
 class EnsembleTranslator:
     """Models of one vocabulary, loaded once, that translate any number of sentences.
 
-    `max_pieces` is the longest output; the same limit holds for every sentence. Sources of more than
-    `max_source_pieces` (what the models were trained on, when None) are cut there and counted in `cut`. Blank sources
-    are not decoded: they give one empty hypothesis with the score 0. `batch_tokens` is the number of source pieces in a
-    batch, padding included.
+    `max_pieces` is the longest output; the same limit holds for every sentence, and none is longer than what the models
+    were trained on: the attribute `max_pieces` says what holds. Sources of more than `max_source_pieces` (what the
+    models were trained on, when None or more than that) are cut there, or skipped with `skip_long`. Blank sources are
+    not decoded. `counts` says how many of each. `batch_tokens` is the number of source pieces in a batch, padding
+    included. `engine` is `stacked` or `stock`; when None, stacked where the models allow it.
     """
 
     def __init__(
@@ -60,149 +205,111 @@ class EnsembleTranslator:
         precision: str = "fp32",
         score_members: bool = True,
         max_source_pieces: int | None = None,
+        skip_long: bool = False,
+        engine: str | None = None,
     ) -> None:
-        import torch
-
         if nbest > beam:
             raise UserError(
                 f"nbest is {nbest}, and a beam of {beam} finds no more than {beam}.", "Set beam to nbest or more."
             )
-        torch.set_num_threads(threads)
-        self.cut = 0
-        self._models, self._dictionary = load_models(model_folders, device)
-        if len(self._dictionary) != vocabulary.size:
-            raise UserError(
-                f"The models have {len(self._dictionary)} pieces and the vocabulary {vocabulary.size}.",
-                "Use the vocabulary that the models were trained with.",
-            )
-        if precision != "fp32":
-            self._models = [
-                model.to({"fp16": torch.float16, "bf16": torch.bfloat16}[precision]) for model in self._models
-            ]
-        self._vocabulary = vocabulary
-        self._device = device
+        self._ensemble = Ensemble(model_folders, vocabulary, threads=threads, device=device, precision=precision)
+        self.counts = Counts()
+        self.members = len(self._ensemble.models)
+        self.max_source_pieces = self._ensemble.limit_source(max_source_pieces)
+        self.max_pieces = self._ensemble.limit_output(max_pieces)
+        self._prepare = Preparation(
+            self._ensemble,
+            self.max_source_pieces,
+            self.counts,
+            self.members if score_members else 0,
+            skip=skip_long,
+        )
         self._nbest = nbest
         self._batch_tokens = batch_tokens
-        self._length_penalty = length_penalty
         self._score_members = score_members
-        self._max_source = max_source_pieces or min(model.max_positions()[0] for model in self._models) - 1
-        self._generator = self._search(beam, max_pieces)
-
-    def _search(self, beam: int, max_pieces: int) -> Any:
-        from fairseq.sequence_generator import SequenceGenerator
-
-        return SequenceGenerator(
-            self._models,
-            self._dictionary,
-            beam_size=beam,
-            max_len_a=0,  # it would multiply the length of the batch's longest source
-            max_len_b=max_pieces,
-            len_penalty=self._length_penalty,
+        self.engine, self._search = _search(
+            self._ensemble,
+            engine,
+            beam=beam,
+            max_pieces=self.max_pieces,
+            length_penalty=length_penalty,
+            score_members=score_members,
         )
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each source, in the order given, the best first.
 
-        A list is shorter than `nbest` where the search ended with fewer.
+        A list is shorter than `nbest` where the search ended with fewer, or did not take place: see `Counts`.
         """
-        results: list[list[Hypothesis]] = [[] for _ in sources]
-        pending = []
-        for number, (text, ids) in enumerate(zip(sources, self._vocabulary.encode_ids(sources), strict=True)):
-            if not ids or not text.strip():
-                results[number] = [Hypothesis("", [], 0.0, [0.0] * len(self._models) if self._score_members else [])]
-            else:
-                self.cut += len(ids) > self._max_source
-                pending.append(_Source(number, [*ids[: self._max_source], self._dictionary.eos()]))
-        done = len(sources) - len(pending)
-        for batch in self._batches(pending):
-            for source, hypotheses in zip(batch, self._decode(batch), strict=True):
-                results[source.number] = hypotheses
-            done += len(batch)
+        prepared = self._prepare(sources)
+        lists = prepared.lists
+        # The longest first, so that what does not fit into memory shows at once.
+        ordered = sorted(prepared.pending, key=lambda source: -len(source.ids))
+        for batch in batches(ordered, lambda source: len(source.ids), self._batch_tokens):
+            for source, hypotheses in zip(batch, halving(self._decode, batch, self.counts), strict=True):
+                lists[source.number] = hypotheses
             if progress:
-                progress(done, len(sources))
-        return results
+                progress(len(lists), len(sources))
+        return [lists[number] for number in range(len(sources))]
 
-    def _batches(self, sources: list[_Source]) -> Iterator[list[_Source]]:
-        """Sources of like length together; the longest first, so that what does not fit into memory shows at once."""
-        ordered = sorted(sources, key=lambda source: -len(source.ids))
-        while ordered:
-            size = max(1, self._batch_tokens // len(ordered[0].ids))
-            yield ordered[:size]
-            ordered = ordered[size:]
+    def _decode(self, batch: list[Source]) -> list[list[Hypothesis]]:
+        lists = self._search.search(self._ensemble.matrix([source.ids for source in batch]))
+        return [[self._hypothesis(each) for each in found[: self._nbest]] for found in lists]
 
-    def _decode(self, batch: list[_Source]) -> list[list[Hypothesis]]:
-        """A batch; halved and tried again where the GPU's memory does not hold it."""
-        import torch
+    def _hypothesis(self, found: Found) -> Hypothesis:
+        members = found.member_scores if self._score_members else []
+        return self._ensemble.hypothesis(found.ids, found.score, members)
 
-        try:
-            return self._decode_at_once(batch)
-        except torch.cuda.OutOfMemoryError:
-            if len(batch) == 1:
-                raise UserError(
-                    "A single sentence does not fit into the GPU's memory.",
-                    "Set decode.beam or decode.max_pieces lower.",
-                ) from None
-        torch.cuda.empty_cache()
-        middle = len(batch) // 2
-        return self._decode(batch[:middle]) + self._decode(batch[middle:])
 
-    def _decode_at_once(self, batch: list[_Source]) -> list[list[Hypothesis]]:
-        import torch
+def _search(ensemble: Ensemble, engine: str | None, *, score_members: bool, **settings: Any) -> tuple[str, Search]:
+    """The search that these models allow, and its name."""
+    from kd.engines.fairseq.search import StackedSearch
+    from kd.engines.fairseq.stock import StockSearch
 
-        tokens = self._padded([source.ids for source in batch], left=True)
-        lengths = torch.tensor([len(source.ids) for source in batch], device=self._device)
-        net_input = {"src_tokens": tokens, "src_lengths": lengths}
-        found = self._generator.generate(self._models, {"net_input": net_input})
-        best = [hypotheses[: self._nbest] for hypotheses in found]
-        flat = [each["tokens"].tolist() for hypotheses in best for each in hypotheses]
-        rows = [row for row, hypotheses in enumerate(best) for _ in hypotheses]
-        members = self._scores_of_members(net_input, rows, flat) if self._score_members else [[] for _ in flat]
-        scored = iter(zip(flat, members, strict=True))
-        return [[self._hypothesis(float(each["score"]), *next(scored)) for each in hypotheses] for hypotheses in best]
+    if engine != "stock" and _can_be_stacked(ensemble):
+        return "stacked", StackedSearch(ensemble.models, ensemble.dictionary, **settings)
+    return "stock", StockSearch(ensemble.models, ensemble.dictionary, score_members=score_members, **settings)
 
-    def _hypothesis(self, score: float, ids: list[int], member_scores: list[float]) -> Hypothesis:
-        pieces = self._vocabulary.pieces_of(ids[:-1])
-        return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, score, member_scores)
 
-    def _padded(self, sentences: list[list[int]], *, left: bool) -> Any:
-        """Sentences as a matrix; padding on the left of sources and on the right of targets, as in training."""
-        import torch
+def _can_be_stacked(ensemble: Ensemble) -> bool:
+    from kd.engines.fairseq.stacked import unsupported
 
-        width = max(map(len, sentences))
-        matrix = torch.full((len(sentences), width), self._dictionary.pad(), dtype=torch.long)
-        for row, ids in enumerate(sentences):
-            start = width - len(ids) if left else 0
-            matrix[row, start : start + len(ids)] = torch.tensor(ids)
-        return matrix.to(self._device)
+    reasons = [reason for model in ensemble.models if (reason := unsupported(model))]
+    if reasons:
+        _LOG.warning("fairseq's own, slower decoder is used for a model, since %s.", reasons[0])
+    return not reasons
 
-    def _scores_of_members(
-        self, net_input: dict[str, Any], rows: list[int], targets: list[list[int]]
-    ) -> list[list[float]]:
-        """Each member's score of each target (end of sentence included), whose source is a row of the batch."""
-        import torch
 
-        scores: list[list[float]] = [[] for _ in targets]
-        longest = max(map(len, targets))
-        step = max(1, _LOGITS // (longest * len(self._dictionary)))
-        with torch.no_grad():
-            for model in self._models:
-                encoded = model.encoder.forward_torchscript(net_input)
-                for start in range(0, len(targets), step):
-                    part = slice(start, start + step)
-                    order = torch.tensor(rows[part], device=self._device)
-                    sums = self._log_probability(
-                        model, model.encoder.reorder_encoder_out(encoded, order), targets[part]
-                    )
-                    for number, total in enumerate(sums, start):
-                        scores[number].append(total / len(targets[number]) ** self._length_penalty)
-        return scores
+class EnsembleScorer:
+    """Scores of translations that were made elsewhere, by every member and by the ensemble."""
 
-    def _log_probability(self, model: Any, encoded: Any, targets: list[list[int]]) -> list[float]:
-        """Natural log-probability of each target, teacher-forced: the target shifted right is the decoder's input."""
-        import torch
+    def __init__(self, ensemble: Ensemble, *, length_penalty: float, batch_tokens: int, counts: Counts) -> None:
+        from kd.engines.fairseq.forced import TreeScorer
+        from kd.engines.fairseq.stock import ForcedScorer
 
-        expected = self._padded(targets, left=False)
-        shifted = self._padded([[self._dictionary.eos(), *target[:-1]] for target in targets], left=False)
-        logits = model.decoder(shifted, encoder_out=encoded)[0].float()
-        chosen = logits.gather(2, expected.unsqueeze(2)).squeeze(2) - torch.logsumexp(logits, dim=2)
-        return chosen.masked_fill(expected.eq(self._dictionary.pad()), 0.0).sum(dim=1, dtype=torch.float64).tolist()
+        scorer = TreeScorer if _can_be_stacked(ensemble) else ForcedScorer
+        self._ensemble = ensemble
+        self._scorer = scorer(ensemble.models, ensemble.dictionary, length_penalty=length_penalty)
+        self._batch_tokens = batch_tokens
+        self._counts = counts
+
+    def score(self, sources: Sequence[Source], written: Sequence[list[list[str]]]) -> list[list[Hypothesis]]:
+        """Of each source what was written, as pieces, with scores; sources come with the longest first."""
+        items = list(zip(sources, written, strict=True))
+        scored: list[list[Hypothesis]] = []
+        for batch in batches(items, lambda item: len(item[0].ids), self._batch_tokens):
+            scored += halving(self._score, batch, self._counts)
+        return scored
+
+    def _score(self, batch: list[tuple[Source, list[list[str]]]]) -> list[list[Hypothesis]]:
+        ensemble = self._ensemble
+        end = ensemble.dictionary.eos()
+        targets = [[[*ensemble.vocabulary.ids_of(pieces), end] for pieces in written] for _, written in batch]
+        lists = self._scorer.score(ensemble.matrix([source.ids for source, _ in batch]), targets)
+        return [
+            [
+                ensemble.hypothesis(ids, scored.score, scored.member_scores)
+                for ids, scored in zip(each, found, strict=True)
+            ]
+            for each, found in zip(targets, lists, strict=True)
+        ]

@@ -1,0 +1,261 @@
+"""Beam search over an ensemble: at each step the mean of the members' probabilities decides.
+
+The same search as fairseq's `SequenceGenerator`, which the tests compare it with: of twice the beam's width of
+candidates those that end are set aside, the best of the others go on, until a sentence has as many ends as the beam is
+wide. What differs is the work that is left out: see `stacked.py` for attention; here, probabilities are averaged
+instead of their logarithms, and logarithms are taken of the few candidates alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kd.engines.fairseq.stacked import State, stacks_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LOGITS = 4_000_000  # numbers of the output layer at once on a CPU, so that they stay in its caches
+_LOGITS_GPU = 500_000_000
+_CHUNK = 64  # pieces whose largest probability is looked at first
+_WASTE = 0.1  # part of a batch's sentences that may be done before they are taken out of it
+
+
+@dataclass(frozen=True)
+class Found:
+    """A hypothesis: its ids with the end of sentence, and its scores, normalised by length."""
+
+    ids: list[int]
+    score: float
+    member_scores: list[float]
+
+
+class StackedSearch:
+    """Beam search with models that `stacked.unsupported` has nothing against, of one dictionary.
+
+    `max_pieces` bounds the output, the end not counted; `length_penalty` is the exponent of the length, the end
+    counted, that scores are divided by.
+    """
+
+    def __init__(
+        self, models: Sequence[Any], dictionary: Any, *, beam: int, max_pieces: int, length_penalty: float
+    ) -> None:
+        self._pad, self._eos = dictionary.pad(), dictionary.eos()
+        self._size = len(dictionary)
+        self._beam = beam
+        self._max_pieces = max_pieces
+        self._length_penalty = length_penalty
+        self._stacks, self._place = stacks_of(models)
+        self._members = len(models)
+        self._buffers: list[Tensor] = []
+
+    def search(self, tokens: Tensor) -> list[list[Found]]:
+        """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
+        import torch
+
+        with torch.inference_mode():
+            batch = _Batch(self, tokens)
+            for step in range(self._max_pieces + 1):
+                if batch.advance(step, last=step == self._max_pieces):
+                    break
+            return batch.finished()
+
+    def _candidates(self, hidden: list[Tensor], *, first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each row the most probable pieces: ids [rows, k], the ensemble's log-probabilities, and the members'.
+
+        The first piece is never the end, the last always.
+        """
+        import torch
+
+        rows = hidden[0].shape[1]
+        limit = _LOGITS if hidden[0].device.type == "cpu" else _LOGITS_GPU
+        size = max(1, limit // (self._members * self._size))
+        parts = [
+            self._candidates_of([each[:, start : start + size] for each in hidden], first, last)
+            for start in range(0, rows, size)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        pieces, logs, members = zip(*parts, strict=True)
+        return torch.cat(pieces), torch.cat(logs), torch.cat(members, dim=1)
+
+    def _candidates_of(self, hidden: list[Tensor], first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+        import torch
+
+        logits, probabilities = self._distributions(hidden)
+        mean = probabilities.sum(0)
+        mean[:, self._pad] = -1
+        if first:
+            mean[:, self._eos] = -1
+        pieces = _largest(mean, 1 if last else min(2 * self._beam, self._size - 1))
+        if last:
+            pieces = torch.cat([pieces, torch.full_like(pieces, self._eos)], dim=1)
+        index = pieces.expand(self._members, -1, -1)
+        chosen, shares = logits.gather(2, index).float(), probabilities.gather(2, index)
+        # The normaliser of each row, from its candidate that is largest, whose logarithm is exact.
+        share, place = shares.max(2, keepdim=True)
+        members = chosen - (chosen.gather(2, place) - share.log())
+        logs = members[0] if self._members == 1 else torch.logsumexp(members, 0) - math.log(self._members)
+        return (pieces[:, 1:], logs[:, 1:], members[:, :, 1:]) if last else (pieces, logs, members)
+
+    def _distributions(self, hidden: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits and probabilities of all members, [members, rows, pieces], until the next call."""
+        import torch
+
+        rows = hidden[0].shape[1]
+        needed = self._members * rows * self._size
+        if not self._buffers or self._buffers[0].numel() < needed:
+            self._buffers = [hidden[0].new_empty(needed), hidden[0].new_empty(needed, dtype=torch.float32)]
+        logits, probabilities = (buffer[:needed].view(self._members, rows, self._size) for buffer in self._buffers)
+        start = 0
+        for stack, part in zip(self._stacks, hidden, strict=True):
+            stack.logits(part, out=logits[start : start + stack.members])
+            start += stack.members
+        torch.softmax(logits, 2, dtype=torch.float32, out=probabilities)
+        return logits, probabilities
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """The places of the `count` largest of each row: they lie in those chunks whose largest are the largest."""
+    import torch
+
+    rows, size = values.shape
+    chunks = size // _CHUNK
+    if chunks <= 2 * count:
+        return values.topk(count, dim=1)[1]
+    whole, rest = values[:, : chunks * _CHUNK].unflatten(1, (chunks, _CHUNK)), values[:, chunks * _CHUNK :]
+    best = whole.amax(2).topk(count, dim=1)[1]
+    found = whole.gather(1, best.unsqueeze(2).expand(-1, -1, _CHUNK)).flatten(1)
+    places = (best.unsqueeze(2) * _CHUNK + torch.arange(_CHUNK, device=values.device)).flatten(1)
+    tail = torch.arange(chunks * _CHUNK, size, device=values.device).expand(rows, -1)
+    index = torch.cat([found, rest], dim=1).topk(count, dim=1)[1]
+    return torch.cat([places, tail], dim=1).gather(1, index)
+
+
+class _Batch:
+    """The search of one batch; `alive` says which of its sentences the rows belong to."""
+
+    def __init__(self, search: StackedSearch, tokens: Tensor) -> None:
+        import torch
+
+        self.search = search
+        beam, self.device = search._beam, tokens.device
+        sentences = len(tokens)
+        lengths = tokens.ne(search._pad).sum(1)
+        source = {"src_tokens": tokens, "src_lengths": lengths}
+        self.states: list[State] = [stack.begin(source, sentences) for stack in search._stacks]
+        self.alive = torch.arange(sentences, device=self.device)
+        self.tokens = torch.full((sentences, 1), search._eos, device=self.device)
+        self.scores = torch.zeros((sentences, 1), device=self.device)
+        self.member_scores = torch.zeros((search._members, sentences, 1), device=self.device)
+        kind = self.states[0].cross[0][0].dtype
+        self.past = torch.zeros((sentences, 1, 1), device=self.device, dtype=kind)
+        self.own_slots = torch.full((beam, beam), -math.inf, device=self.device, dtype=kind).fill_diagonal_(0)
+        # Of each step, by sentence: the piece of each hypothesis and the place of what it goes on from.
+        self.history: list[tuple[Tensor, Tensor, Tensor]] = []
+        # Of each sentence: its ends in the order found; the last place takes what is one too many.
+        self.ends = torch.zeros(sentences, dtype=torch.long, device=self.device)
+        self.end_scores = torch.full((sentences, beam + 1), -math.inf, device=self.device)
+        self.end_members = torch.zeros((search._members, sentences, beam + 1), device=self.device)
+        self.end_places = torch.zeros(
+            (sentences, beam + 1, 2), dtype=torch.long, device=self.device
+        )  # step, hypothesis
+
+    def advance(self, step: int, *, last: bool) -> bool:
+        """One step; says whether all sentences are done."""
+        import torch
+
+        search, beam = self.search, self.search._beam
+        hidden = [
+            stack.step(state, self.tokens, step, self.past)
+            for stack, state in zip(search._stacks, self.states, strict=True)
+        ]
+        pieces, logs, member_logs = search._candidates(hidden, first=step == 0, last=last)
+        sentences, rows = self.tokens.shape
+        width = pieces.shape[1]
+        total = (self.scores.unsqueeze(2) + logs.view(sentences, rows, width)).flatten(1)
+        scores, index = torch.topk(total, min(2 * beam, total.shape[1]))
+        parents = torch.div(index, width, rounding_mode="floor")
+        chosen = pieces.view(sentences, -1).gather(1, index)
+        wide = index.expand(search._members, -1, -1)
+        members = member_logs.view(search._members, sentences, -1).gather(2, wide)
+        members += self.member_scores.gather(2, parents.expand_as(wide))
+        ends = chosen.eq(search._eos) & scores.gt(-math.inf)
+        self._set_aside(step, ends[:, :beam], scores[:, :beam], members[:, :, :beam], parents[:, :beam])
+        done = self.ends[self.alive].ge(beam)
+        number_done = int(done.sum())
+        if last or number_done == len(done):
+            return True
+        onward = torch.sort(ends.byte(), dim=1, stable=True)[1][:, :beam]
+        self.tokens, self.scores = chosen.gather(1, onward), scores.gather(1, onward)
+        self.member_scores = members.gather(2, onward.expand(search._members, -1, -1))
+        parents = parents.gather(1, onward)
+        self.history.append((self.alive, self.tokens, parents))
+        past = self.past.gather(1, parents.unsqueeze(2).expand(-1, -1, self.past.shape[2]))
+        self.past = torch.cat([past, self.own_slots.expand(sentences, -1, -1)], dim=2)
+        if number_done > _WASTE * len(done):
+            self._keep((~done).nonzero().squeeze(1))
+        return False
+
+    def _set_aside(self, step: int, ends: Tensor, scores: Tensor, members: Tensor, parents: Tensor) -> None:
+        import torch
+
+        beam = self.search._beam
+        counts = self.ends[self.alive]
+        place = counts.unsqueeze(1) + ends.cumsum(1) - 1
+        place = torch.where(ends & place.lt(beam), place, beam)
+        rows = self.alive.unsqueeze(1).expand_as(place)
+        length = (step + 1) ** self.search._length_penalty
+        self.end_scores[rows, place] = scores / length
+        self.end_members[:, rows, place] = members / length
+        self.end_places[rows, place] = torch.stack([torch.full_like(parents, step), parents], dim=2)
+        self.ends[self.alive] = (counts + ends.sum(1)).clamp(max=beam)
+
+    def _keep(self, index: Tensor) -> None:
+        self.alive, self.tokens, self.scores, self.past = (
+            tensor.index_select(0, index) for tensor in (self.alive, self.tokens, self.scores, self.past)
+        )
+        self.member_scores = self.member_scores.index_select(1, index)
+        for state in self.states:
+            state.keep(index)
+
+    def finished(self) -> list[list[Found]]:
+        """What was found, followed back through the history."""
+        import numpy as np
+
+        sentences, beam = len(self.ends), self.search._beam
+        steps = len(self.history)
+        pieces = np.zeros((steps, sentences, beam), dtype=np.int64)
+        parents = np.zeros((steps, sentences, beam), dtype=np.int64)
+        for step, (alive, tokens, before) in enumerate(self.history):
+            rows = alive.cpu().numpy()
+            pieces[step, rows] = tokens.cpu().numpy()
+            parents[step, rows] = before.cpu().numpy()
+        places = self.end_places[:, :beam].cpu().numpy()
+        hypothesis = places[:, :, 1].copy()
+        ids = np.full((steps + 1, sentences, beam), self.search._eos)
+        rows = np.arange(sentences)[:, None]
+        for step in range(steps - 1, -1, -1):
+            there = places[:, :, 0] > step
+            ids[step] = np.where(there, pieces[step][rows, hypothesis], ids[step])
+            hypothesis = np.where(there, parents[step][rows, hypothesis], hypothesis)
+        return self._lists(ids, places[:, :, 0])
+
+    def _lists(self, ids: Any, lengths: Any) -> list[list[Found]]:
+        counts, scores = self.ends.tolist(), self.end_scores.tolist()
+        members = self.end_members[self.search._place].permute(1, 2, 0).tolist()
+        lists = []
+        for sentence, count in enumerate(counts):
+            found = [
+                Found(
+                    ids[: lengths[sentence, rank] + 1, sentence, rank].tolist(),
+                    scores[sentence][rank],
+                    members[sentence][rank],
+                )
+                for rank in range(count)
+            ]
+            lists.append(sorted(found, key=lambda each: -each.score))
+        return lists

@@ -1,0 +1,368 @@
+"""Decoders of one shape run as one: the members of an ensemble are a dimension of each matrix product.
+
+fairseq runs one member after the other, keeps keys and values once per hypothesis and copies all of them at every step.
+Here each weight exists once for all members, `[members, in, out]`; what attention reads is written once and never
+moved: hypotheses of a sentence share their keys, and a mask says which of them are whose past.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FIRST_SLOTS = 64  # of a cache of keys; doubled when they are used up
+
+
+@dataclass
+class _Affine:
+    """`x @ weight + bias`, with weights [members, in, out] and biases [members, 1, out]."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        import torch
+
+        return torch.baddbmm(self.bias, x, self.weight)
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """`residual + x @ weight + bias`."""
+        import torch
+
+        return torch.baddbmm(residual, x, self.weight).add_(self.bias)
+
+
+@dataclass
+class _Norm:
+    """Layer normalisation with gains and biases [members, 1, width]; None where the next product has taken them in."""
+
+    gain: Tensor | None
+    bias: Tensor | None
+    epsilon: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        import torch
+
+        normal = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=self.epsilon)
+        if self.gain is None or self.bias is None:
+            return normal
+        return torch.addcmul(self.bias, normal, self.gain)
+
+
+@dataclass
+class _Layer:
+    heads: int
+    norm_self: _Norm
+    query_key_value: _Affine
+    self_out: _Affine
+    norm_cross: _Norm
+    query: _Affine
+    key_value: _Affine  # of the encoder's output
+    cross_out: _Affine
+    norm_feed: _Norm
+    feed_in: _Affine
+    feed_out: _Affine
+    activation: Any
+
+
+@dataclass
+class State:
+    """What a stack remembers of a batch: keys and values [members * sentences, heads, slots, width of a head]."""
+
+    cross: list[tuple[Tensor, Tensor]]  # of the source, by layer
+    own: list[tuple[Tensor, Tensor]]  # of what was written, by layer; the first `slots` of them are in use
+    slots: int
+    cross_mask: Tensor | None  # [members * sentences, 1, 1, source positions], 0 or minus infinity
+    members: int
+
+    def keep(self, sentences: Tensor) -> None:
+        """Forgets all sentences but those of these numbers."""
+        self.cross = [(self._kept(key, sentences), self._kept(value, sentences)) for key, value in self.cross]
+        self.own = [
+            (self._kept(key, sentences, self.slots), self._kept(value, sentences, self.slots))
+            for key, value in self.own
+        ]
+        if self.cross_mask is not None:
+            self.cross_mask = self._kept(self.cross_mask, sentences)
+
+    def _kept(self, tensor: Tensor, sentences: Tensor, slots: int | None = None) -> Tensor:
+        by_member = tensor.unflatten(0, (self.members, -1))
+        if slots is None:
+            return by_member.index_select(1, sentences).flatten(0, 1)
+        shape = (self.members, len(sentences), *tensor.shape[1:])
+        kept = tensor.new_empty(shape)
+        kept[:, :, :, :slots] = by_member[:, :, :, :slots].index_select(1, sentences)
+        return kept.flatten(0, 1)
+
+    def room_for(self, more: int) -> None:
+        """Makes the caches larger where `more` slots do not fit."""
+        capacity = self.own[0][0].shape[2] if self.own else 0
+        if self.own and self.slots + more > capacity:
+            self.own = [
+                (_grown(key, self.slots, 2 * capacity + more), _grown(value, self.slots, 2 * capacity + more))
+                for key, value in self.own
+            ]
+
+
+def _grown(cache: Tensor, used: int, capacity: int) -> Tensor:
+    larger = cache.new_empty((*cache.shape[:2], capacity, cache.shape[3]))
+    larger[:, :, :used] = cache[:, :, :used]
+    return larger
+
+
+def unsupported(model: Any) -> str | None:
+    """What of a fairseq model this module cannot compute; None where it can compute all of it."""
+    from fairseq.models.transformer import TransformerDecoder, TransformerModel
+    from fairseq.models.transformer.transformer_decoder import TransformerDecoderBase
+    from fairseq.modules import MultiheadAttention
+    from fairseq.modules.transformer_layer import TransformerDecoderLayer, TransformerDecoderLayerBase
+
+    decoder: Any = getattr(model, "decoder", None)
+    if not isinstance(model, TransformerModel) or type(decoder) not in (TransformerDecoder, TransformerDecoderBase):
+        return f"it is a {type(model).__name__}"
+    if decoder.adaptive_softmax is not None or decoder.output_projection.bias is not None:
+        return "its output layer is another one"
+    if decoder.project_in_dim is not None or decoder.project_out_dim is not None or decoder.quant_noise is not None:
+        return "its embeddings are projected or quantised"
+    if decoder.cross_self_attention:
+        return "it attends to source and target at once"
+    for layer in decoder.layers:
+        if type(layer) not in (TransformerDecoderLayer, TransformerDecoderLayerBase):
+            return f"it has a {type(layer).__name__}"
+        extras = (layer.attn_ln, layer.c_attn, layer.ffn_layernorm, layer.w_resid)
+        attentions = (layer.self_attn, layer.encoder_attn)
+        plain = all(type(each) is MultiheadAttention and each.bias_k is None for each in attentions)
+        if any(extra is not None for extra in extras) or not plain or layer.nh != layer.self_attn.num_heads:
+            return "its layers have further parts"
+        if any(each.add_zero_attn or each.q_proj.bias is None for each in attentions):
+            return "its attention has no biases, or a key of zeros"
+    return None
+
+
+def shape_of(model: Any) -> tuple[Any, ...]:
+    """What has to be equal for two models to be run as one."""
+    decoder = model.decoder
+    layer = decoder.layers[0]
+    return (
+        [(name, tuple(tensor.shape)) for name, tensor in decoder.state_dict().items()],
+        layer.self_attn.num_heads, layer.normalize_before, layer.activation_fn, decoder.embed_scale,
+        type(decoder.embed_positions), decoder.padding_idx, layer.self_attn_layer_norm.eps,
+    )  # fmt: skip
+
+
+class Stack:
+    """Decoders of equal shape. Tensors have the members first; rows are sentences times hypotheses.
+
+    `models` are fairseq Transformers for which `unsupported` says None and `shape_of` the same.
+    """
+
+    def __init__(self, models: Sequence[Any]) -> None:
+        import torch
+
+        self._models = list(models)
+        decoders = [model.decoder for model in models]
+        self._first = decoders[0]
+        self.members = len(decoders)
+        with torch.no_grad():
+            self._embedding = torch.stack([decoder.embed_tokens.weight for decoder in decoders])
+            # Tied matrices stay one in memory; [members, pieces, width], and turned round when it is used.
+            tied = all(decoder.output_projection.weight is decoder.embed_tokens.weight for decoder in decoders)
+            self._output = (
+                self._embedding if tied else torch.stack([decoder.output_projection.weight for decoder in decoders])
+            )
+            self._positions = _positions(decoders)
+            self._embedding_norm = _norm([decoder.layernorm_embedding for decoder in decoders])
+            self._layers = [_layer([decoder.layers[i] for decoder in decoders]) for i in range(len(self._first.layers))]
+            self._final_norm = _norm([decoder.layer_norm for decoder in decoders])
+        self.pre_norm = self._first.layers[0].normalize_before if self._layers else True
+
+    def begin(self, source: dict[str, Tensor], sentences: int) -> State:
+        """Encodes a batch (fairseq's `net_input`) and projects what attention will read, once per sentence."""
+        import torch
+
+        outs = [model.encoder.forward_torchscript(source) for model in self._models]
+        encoded = torch.stack([out["encoder_out"][0].transpose(0, 1) for out in outs])  # members, sentences, S, width
+        positions = encoded.shape[2]
+        flat = encoded.flatten(1, 2)
+        cross = [_split(layer.key_value(flat), sentences, positions, 2, layer.heads) for layer in self._layers]
+        padded = source["src_tokens"].eq(self._first.padding_idx)
+        mask = None
+        if bool(padded.any()):
+            mask = torch.zeros(padded.shape, dtype=encoded.dtype, device=encoded.device)
+            mask = mask.masked_fill(padded, -math.inf)[:, None, None].repeat(self.members, 1, 1, 1)
+        own = []
+        for layer, (key, _) in zip(self._layers, cross, strict=True):
+            shape = (self.members * sentences, layer.heads, _FIRST_SLOTS, self._first.embed_dim // layer.heads)
+            own.append((key.new_empty(shape), key.new_empty(shape)))
+        return State([(key.contiguous(), value.contiguous()) for key, value in cross], own, 0, mask, self.members)
+
+    def step(self, state: State, tokens: Tensor, position: int, past: Tensor) -> Tensor:
+        """Reads one more piece of each hypothesis; returns what the output layer reads, [members, rows, width].
+
+        `tokens` is [sentences, hypotheses]; `past` [sentences, hypotheses, slots] is 0 where a hypothesis may look, the
+        slots of this step included, and minus infinity elsewhere.
+        """
+        sentences, beam = tokens.shape
+        state.room_for(beam)
+        state.slots += beam
+        mask = past.repeat(self.members, 1, 1).unsqueeze(1)
+        x = self._embedding[:, tokens.flatten()] * self._first.embed_scale
+        if self._positions is not None:
+            x += self._positions(position)
+        if self._embedding_norm is not None:
+            x = self._embedding_norm(x)
+        for number, layer in enumerate(self._layers):
+            x = self._self_attention(layer, x, state, number, mask, sentences)
+            x = self._cross_attention(layer, x, state, number, sentences)
+            x = self._feed_forward(layer, x)
+        return x if self._final_norm is None else self._final_norm(x)
+
+    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """The output layer, [members, rows, pieces]."""
+        import torch
+
+        weight = self._output.transpose(1, 2)
+        return torch.bmm(hidden, weight) if out is None else torch.bmm(hidden, weight, out=out)
+
+    def _self_attention(
+        self, layer: _Layer, x: Tensor, state: State, number: int, mask: Tensor, sentences: int
+    ) -> Tensor:
+        normal = layer.norm_self(x) if self.pre_norm else x
+        rows = x.shape[1] // sentences
+        query, key, value = _split(layer.query_key_value(normal), sentences, rows, 3, layer.heads)
+        keys, values = state.own[number]
+        keys[:, :, state.slots - rows : state.slots] = key
+        values[:, :, state.slots - rows : state.slots] = value
+        found = _attend(query, keys[:, :, : state.slots], values[:, :, : state.slots], mask)
+        x = layer.self_out.added_to(x, found.view_as(x))
+        return x if self.pre_norm else layer.norm_self(x)
+
+    def _cross_attention(self, layer: _Layer, x: Tensor, state: State, number: int, sentences: int) -> Tensor:
+        normal = layer.norm_cross(x) if self.pre_norm else x
+        (query,) = _split(layer.query(normal), sentences, x.shape[1] // sentences, 1, layer.heads)
+        keys, values = state.cross[number]
+        mask = state.cross_mask
+        if mask is not None:
+            mask = mask.expand(-1, -1, query.shape[2], -1)
+        x = layer.cross_out.added_to(x, _attend(query, keys, values, mask).view_as(x))
+        return x if self.pre_norm else layer.norm_cross(x)
+
+    def _feed_forward(self, layer: _Layer, x: Tensor) -> Tensor:
+        normal = layer.norm_feed(x) if self.pre_norm else x
+        x = layer.feed_out.added_to(x, layer.activation(layer.feed_in(normal)))
+        return x if self.pre_norm else layer.norm_feed(x)
+
+
+def stacks_of(models: Sequence[Any]) -> tuple[list[Stack], list[int]]:
+    """Models of equal shape together, and the place of each model among all the stacks' members."""
+    by_shape: list[tuple[Any, list[int]]] = []
+    for number, model in enumerate(models):
+        shape = shape_of(model)
+        for other, numbers in by_shape:
+            if other == shape:
+                numbers.append(number)
+                break
+        else:
+            by_shape.append((shape, [number]))
+    order = [number for _, numbers in by_shape for number in numbers]
+    stacks = [Stack([models[number] for number in numbers]) for _, numbers in by_shape]
+    return stacks, [order.index(number) for number in range(len(models))]
+
+
+def _split(x: Tensor, sentences: int, rows: int, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """[members, sentences * rows, parts * width] as views [members * sentences, heads, rows, width / heads]."""
+    width = x.shape[-1] // (parts * heads)
+    return x.view(-1, rows, parts, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention, [members * sentences, rows, heads * width of a head]."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    found = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    return found.transpose(1, 2).reshape(found.shape[0], found.shape[2], -1)
+
+
+def _positions(decoders: Sequence[Any]) -> Any:
+    """A function from the number of a step to the positions' embedding, [members or 1, 1, width]; None without any."""
+    import torch
+
+    if decoders[0].embed_positions is None:
+        return None
+    offset = decoders[0].padding_idx + 1
+    if isinstance(decoders[0].embed_positions, torch.nn.Embedding):
+        table = torch.stack([decoder.embed_positions.weight for decoder in decoders])
+        return lambda step: table[:, offset + step : offset + step + 1]
+    weight = decoders[0].embed_tokens.weight
+    sinusoidal = type(decoders[0].embed_positions)
+    cache: dict[int, Any] = {}
+
+    def at(step: int) -> Any:
+        if step not in cache:
+            size = 2 * (offset + step + 128)
+            table = sinusoidal.get_embedding(size, decoders[0].embed_dim, decoders[0].padding_idx).to(weight)
+            cache.update({number: table[offset + number].view(1, 1, -1) for number in range(size - offset)})
+        return cache[step]
+
+    return at
+
+
+def _norm(norms: Sequence[Any]) -> Any:
+    import torch
+
+    if norms[0] is None:
+        return None
+    gain = torch.stack([norm.weight for norm in norms]).unsqueeze(1)
+    return _Norm(gain, torch.stack([norm.bias for norm in norms]).unsqueeze(1), norms[0].eps)
+
+
+def _affine(modules: Sequence[Sequence[Any]], norm: _Norm | None = None) -> _Affine:
+    """Linear layers, by member, as one; those of a member side by side. `norm`, where given, is taken in.
+
+    (x * gain + bias) W = x (diag(gain) W) + bias W: one pass over the rows less.
+    """
+    import torch
+
+    kind = modules[0][0].weight.dtype
+    weights = torch.stack([torch.cat([part.weight for part in parts]).t() for parts in modules])
+    biases = torch.stack([torch.cat([part.bias for part in parts]) for parts in modules]).unsqueeze(1)
+    if norm is not None and norm.gain is not None and norm.bias is not None:
+        exact = weights.double()
+        biases = biases.double() + norm.bias.double() @ exact
+        weights = exact * norm.gain.double().transpose(1, 2)
+    return _Affine(weights.to(kind).contiguous(), biases.to(kind).contiguous())
+
+
+def _layer(layers: Sequence[Any]) -> _Layer:
+    norms = {
+        name: _norm([getattr(layer, name) for layer in layers])
+        for name in ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
+    }
+    taken = norms if layers[0].normalize_before else {}
+
+    def affine(names: str, norm: str = "") -> _Affine:
+        modules = [[layer.get_submodule(name) for name in names.split()] for layer in layers]
+        return _affine(modules, taken.get(norm))
+
+    made = _Layer(
+        heads=layers[0].self_attn.num_heads,
+        norm_self=norms["self_attn_layer_norm"],
+        query_key_value=affine("self_attn.q_proj self_attn.k_proj self_attn.v_proj", "self_attn_layer_norm"),
+        self_out=affine("self_attn.out_proj"),
+        norm_cross=norms["encoder_attn_layer_norm"],
+        query=affine("encoder_attn.q_proj", "encoder_attn_layer_norm"),
+        key_value=affine("encoder_attn.k_proj encoder_attn.v_proj"),
+        cross_out=affine("encoder_attn.out_proj"),
+        norm_feed=norms["final_layer_norm"],
+        feed_in=affine("fc1", "final_layer_norm"),
+        feed_out=affine("fc2"),
+        activation=layers[0].activation_fn,
+    )
+    for name in taken:
+        norms[name].gain = norms[name].bias = None
+    return made

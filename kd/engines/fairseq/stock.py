@@ -1,0 +1,119 @@
+"""fairseq's own decoder, for models that `stacked.py` cannot compute: its beam search, and given translations' scores.
+
+Slower, and right for whatever model fairseq can translate with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kd.engines.fairseq.forced import Scored
+from kd.engines.fairseq.search import Found
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LOGITS = 32_000_000  # numbers of the output layer in memory at once when hypotheses are scored: 128 MB in float32
+
+
+class StockSearch:
+    """`fairseq.sequence_generator` behind the interface of `search.StackedSearch`; members score in a second pass."""
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        dictionary: Any,
+        *,
+        beam: int,
+        max_pieces: int,
+        length_penalty: float,
+        score_members: bool = True,
+    ) -> None:
+        from fairseq.sequence_generator import SequenceGenerator
+
+        self._models = list(models)
+        self._pad = dictionary.pad()
+        self._scorer = ForcedScorer(models, dictionary, length_penalty=length_penalty) if score_members else None
+        self._generator = SequenceGenerator(
+            self._models,
+            dictionary,
+            beam_size=beam,
+            max_len_a=0,  # it would multiply the length of the batch's longest source
+            max_len_b=max_pieces,
+            len_penalty=length_penalty,
+        )
+
+    def search(self, tokens: Tensor) -> list[list[Found]]:
+        """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
+        source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._pad).sum(1)}
+        lists = self._generator.generate(self._models, {"net_input": source})
+        ids = [[each["tokens"].tolist() for each in found] for found in lists]
+        scores = [[float(each["score"]) for each in found] for found in lists]
+        members: list[list[list[float]]] = [[[] for _ in found] for found in lists]
+        if self._scorer is not None:
+            members = [[each.member_scores for each in found] for found in self._scorer.score(tokens, ids)]
+        return [
+            [Found(*each) for each in zip(*columns, strict=True)] for columns in zip(ids, scores, members, strict=True)
+        ]
+
+
+class ForcedScorer:
+    """Scores of given translations: the target shifted right is the decoder's input; probabilities are averaged."""
+
+    def __init__(self, models: Sequence[Any], dictionary: Any, *, length_penalty: float) -> None:
+        self._models = list(models)
+        self._pad, self._eos, self._size = dictionary.pad(), dictionary.eos(), len(dictionary)
+        self._length_penalty = length_penalty
+
+    def score(self, tokens: Tensor, targets: Sequence[Sequence[list[int]]]) -> list[list[Scored]]:
+        """The scores of each source's targets, ends included; `tokens` are sources padded on the left."""
+        import torch
+
+        flat = [(row, target) for row, each in enumerate(targets) for target in each]
+        step = max(1, _LOGITS // (max((len(target) for _, target in flat), default=1) * self._size))
+        scored: list[Scored] = []
+        with torch.no_grad():
+            source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._pad).sum(1)}
+            encoded = [model.encoder.forward_torchscript(source) for model in self._models]
+            for start in range(0, len(flat), step):
+                rows, part = zip(*flat[start : start + step], strict=True)
+                order = torch.tensor(rows, device=tokens.device)
+                outs = [
+                    model.encoder.reorder_encoder_out(out, order)
+                    for model, out in zip(self._models, encoded, strict=True)
+                ]
+                scored += self._scores(outs, part, tokens.device)
+        rest = iter(scored)
+        return [[next(rest) for _ in each] for each in targets]
+
+    def _scores(self, encoded: list[Any], targets: Sequence[list[int]], device: Any) -> list[Scored]:
+        import torch
+
+        expected = padded(targets, self._pad, left=False).to(device)
+        shifted = padded([[self._eos, *target[:-1]] for target in targets], self._pad, left=False).to(device)
+        logs = []
+        for model, out in zip(self._models, encoded, strict=True):
+            logits = model.decoder(shifted, encoder_out=out)[0].float()
+            logs.append(logits.gather(2, expected.unsqueeze(2)).squeeze(2) - torch.logsumexp(logits, dim=2))
+        members = torch.stack(logs).double()
+        mean = torch.logsumexp(members, 0, keepdim=True) - math.log(len(logs))
+        sums = torch.cat([mean, members]).masked_fill(expected.eq(self._pad), 0.0).sum(2).t().tolist()
+        lengths = [len(target) ** self._length_penalty for target in targets]
+        return [
+            Scored(each[0] / length, [value / length for value in each[1:]])
+            for each, length in zip(sums, lengths, strict=True)
+        ]
+
+
+def padded(sentences: Sequence[list[int]], pad: int, *, left: bool) -> Tensor:
+    """Sentences as a matrix; padding on the left of sources and on the right of targets, as in training."""
+    import torch
+
+    width = max(map(len, sentences))
+    matrix = torch.full((len(sentences), width), pad, dtype=torch.long)
+    for row, ids in enumerate(sentences):
+        start = width - len(ids) if left else 0
+        matrix[row, start : start + len(ids)] = torch.tensor(ids)
+    return matrix
