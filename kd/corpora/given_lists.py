@@ -1,7 +1,7 @@
 """N-best lists made elsewhere, brought to the sources of a shuffled corpus by the ids that they carry.
 
-The files are in the order of the corpus that was decoded and the shards are not: both go into buckets on disk by id, are
-joined bucket by bucket, and go on to their shards; memory holds one bucket or one shard at a time.
+The files are in the order of the corpus that was decoded and the shards are not: both go into buckets on disk by id,
+are joined bucket by bucket, and go on to their shards; memory holds one bucket or one shard at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_BUCKETS = 1024
 BUFFER_CHARACTERS = 1 << 25  # of all buckets together, before they go to disk
 FEWEST_TO_JUDGE = 100  # lists from which on the fit of lists to sources can be told from chance
 MOST_TO_JUDGE = 2_000
-LEAST_FIT = 1.1  # times as similar to their own human translations as to the next ones
+LEAST_FIT = 1.2  # times as similar to their own human translations as to the next ones; a very bad system has 1.6
 
 _LN2 = math.log(2)
 _SUBWORDS = re.compile(r"^▁.* ▁|\w@@ \w")
