@@ -370,6 +370,55 @@ class SelectConfig:
     )  # a hypothesis that trips one is not chosen while another does not
 
 
+@dataclass
+class GivenModelConfig:
+    """A model trained elsewhere, keyed by the member's name: a fairseq checkpoint, or a model folder of kd's.
+
+    In paths of given models and lists `{source}` and `{target}` stand for the pair's language codes; files count by
+    their content, wherever they lie.
+    """
+
+    checkpoint: str | None = field(default=None, metadata=TRANSIENT)  # a file of fairseq's; averaged before, if at all
+    folder: str | None = field(default=None, metadata=TRANSIENT)  # of another run: runs/NAME/teacher.en-de/member-1
+
+
+@dataclass
+class GivenModelsConfig:
+    """Models trained elsewhere that take the place of a training."""
+
+    root: str | None = field(default=None, metadata=TRANSIENT)  # folder that relative paths start from
+    members: dict[str, GivenModelConfig] = field(default_factory=dict, metadata=TRANSIENT)  # each a task
+    # What the checkpoints were trained with; model folders bring their own.
+    vocabulary: str | None = field(default=None, metadata=TRANSIENT)  # sentencepiece model, of both sides
+    dictionary: str | None = field(default=None, metadata=TRANSIENT)  # fairseq's dict.txt where both sides share it
+    source_dictionary: str | None = field(default=None, metadata=TRANSIENT)  # or one for each side
+    target_dictionary: str | None = field(default=None, metadata=TRANSIENT)
+
+
+@dataclass
+class GivenListsFileConfig:
+    """A file of n-best lists made elsewhere, keyed by a name."""
+
+    file: str = field(default=MISSING, metadata=TRANSIENT)  # path; .gz, .zst, .xz and .bz2 are read as they are
+    corpus: str | None = None  # whose sources were decoded: a key of corpus.sources; needed for ids that are lines
+    ids: str = "lines"  # lines: 0-based places in that corpus as it was collected | pairs: kd's own ids of pairs
+    first: int = 0  # of ids that are lines: the place that id 0 stands for, where a corpus was decoded in parts
+    format: str = "moses"  # moses: Moses' and Marian's n-best lists | fairseq: what fairseq-generate prints
+
+
+@dataclass
+class GivenListsConfig:
+    """N-best lists made elsewhere that take the place of decoding."""
+
+    root: str | None = field(default=None, metadata=TRANSIENT)  # folder that relative paths start from
+    files: dict[str, GivenListsFileConfig] = field(default_factory=dict)
+    nbest: int = 0  # hypotheses kept of a list, the first ones; 0: all
+    on_missing: str = "fail"  # a source without a list: fail | gold: its human translations are its list
+    check_fit: bool = True  # refuse lists that fit their sources no better than their neighbours'
+    workers: int = 1  # tasks; worker i takes the shards whose number is i modulo workers, and reads all files
+    guards: GuardsConfig = field(default=II("guards"), metadata=TRANSIENT)  # counted for the report
+
+
 # --- judging -------------------------------------------------------------------------------------------------------
 
 
@@ -493,6 +542,8 @@ class RecipeConfig:
     guards: GuardsConfig = field(default_factory=GuardsConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
+    given_models: GivenModelsConfig = field(default_factory=GivenModelsConfig)
+    given_lists: GivenListsConfig = field(default_factory=GivenListsConfig)
     student: TrainConfig = field(default_factory=TrainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

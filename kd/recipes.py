@@ -39,7 +39,7 @@ from kd.stages import KINDS, load_kind
 RECIPE_FILE = "recipe.yaml"
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 # Paths in a recipe start from where the user stands; a task may run elsewhere, so they are made absolute at once.
-PATH_KEYS = ("run.dir", "store.dir", "corpus.root", "corpus.cache")
+PATH_KEYS = ("run.dir", "store.dir", "corpus.root", "corpus.cache", "given_models.root", "given_lists.root")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _check_groups(overrides: Sequence[str]) -> None:
 def _make_paths_absolute(config: DictConfig) -> None:
     for key in PATH_KEYS:
         value = OmegaConf.select(config, key)
-        if value is None and key == "corpus.root":
+        if value is None and key.endswith(".root"):
             value = "."
         if value is not None:
             OmegaConf.update(config, key, str(Path.cwd() / Path(str(value)).expanduser()))
@@ -212,7 +212,10 @@ def plan(config: DictConfig, frozen_files: Mapping[str, Mapping[str, str]] | Non
         try:
             return hashes(path)
         except UserError as error:
-            mend = "Correct its path in corpus.sources, or corpus.root, the folder that relative paths start from."
+            mend = (
+                "Correct its path in corpus.sources (given_models, given_lists), "
+                "or corpus.root, the folder that relative paths start from."
+            )
             raise UserError(error.what, mend) from None
 
     try:
@@ -264,7 +267,11 @@ def _entry(config: DictConfig, name: str) -> Entry:
         raise _as_user_error(error, f"chain.{name}.changes" if node.changes else where) from None
     if node.enabled:
         kind.validate(typed)
-    inputs = {str(role): _labels(f"chain.{name}.inputs.{role}", str(role), ref) for role, ref in node.inputs.items()}
+    inputs = {
+        str(role): _labels(f"chain.{name}.inputs.{role}", str(role), ref)
+        for role, ref in node.inputs.items()
+        if ref is not None  # how another kind put in a stage's place takes an input away
+    }
     return Entry(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
 
 

@@ -43,25 +43,26 @@ RECORD = ".shard.json"  # suffix of what a finished shard leaves until the folde
 class NBestShardWriter(NBestWriter):
     """Writes the n-best lists of one shard; the shard counts as finished once it is closed without an exception.
 
-    A worker that dies keeps its finished shards (`finished_shards`); `write_nbest_index` completes the folder.
+    A worker that dies keeps its finished shards (`finished_shards`); `write_nbest_index` completes the folder. Lists
+    made elsewhere have no `pieces`.
     """
 
-    def __init__(self, folder: PathLike, name: str) -> None:
+    def __init__(self, folder: PathLike, name: str, pieces: bool = True) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.facts: dict[str, int] = {}  # counts that the shard's record shall keep
-        super().__init__(_path(self.folder, name, "nbest"), _path(self.folder, name, "pieces"))
+        super().__init__(_path(self.folder, name, "nbest"), _path(self.folder, name, "pieces") if pieces else None)
 
     def close(self) -> None:
         """Finish the files, then say that the shard is whole."""
         super().close()
-        assert self.pieces is not None
+        files = {"nbest": self.text} | ({"pieces": self.pieces} if self.pieces is not None else {})
         record = {
             "name": self.name,
             "lists": self.lists,
             "lines": self.lines,
-            "files": {"nbest": file_entry(self.text), "pieces": file_entry(self.pieces)},
+            "files": {column: file_entry(writer) for column, writer in files.items()},
             "facts": self.facts,
         }
         write_json(self.folder / (self.name + RECORD), record)
@@ -114,7 +115,7 @@ def adopt_shards(other: PathLike, folder: PathLike, names: Collection[str]) -> N
     place.mkdir(parents=True, exist_ok=True)
     for name, record in _records(Path(other)).items():
         if name in names and not (place / (name + RECORD)).exists():
-            for column in ("nbest", "pieces"):
+            for column in record["files"]:
                 _link(_path(Path(other), name, column), _path(place, name, column))
             write_json(place / (name + RECORD), record)
 
@@ -152,7 +153,7 @@ class NBestShard:
     name: str
     lists: int
     lines: int
-    files: Mapping[str, Mapping[str, Any]]  # nbest, pieces -> bytes and sha256
+    files: Mapping[str, Mapping[str, Any]]  # nbest, and pieces where a model of ours wrote it -> bytes and sha256
     facts: Mapping[str, int]  # what its writer counted
 
     def path(self, column: str) -> Path:
@@ -194,11 +195,11 @@ class NBestShard:
 
     def verify(self, shard: Shard | None = None) -> None:
         """Read everything back, and compare it with the shard that was decoded. Raises Damaged."""
-        for column in ("nbest", "pieces"):
-            verify_file(self.path(column), self.files[column])
+        for column, entry in self.files.items():
+            verify_file(self.path(column), entry)
         names: list[str] | None = None
         line = 1
-        for nbest in self.read(pieces=True):
+        for nbest in self.read(pieces="pieces" in self.files):
             for hypothesis in nbest.hypotheses:
                 names = names or list(hypothesis.features)
                 if list(hypothesis.features) != names:

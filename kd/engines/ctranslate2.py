@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.engines.fairseq.model import DICTIONARY, MODEL
+from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
 from kd.errors import UserError
 from kd.pipeline.atomic import write_json
 
@@ -69,8 +69,9 @@ def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None
     from ctranslate2.converters import FairseqConverter
 
     with tempfile.TemporaryDirectory(prefix="kd-export-") as data:
-        for side in ("source", "target"):
-            shutil.copyfile(dictionary, Path(data) / f"dict.{side}.txt")
+        own = dictionary.with_name(SOURCE_DICTIONARY)  # of a model made elsewhere
+        shutil.copyfile(own if own.is_file() else dictionary, Path(data) / "dict.source.txt")
+        shutil.copyfile(dictionary, Path(data) / "dict.target.txt")
         converter = FairseqConverter(str(model), data, source_lang="source", target_lang="target")
         try:
             converter.convert(str(out), quantization=compute_type, force=True)

@@ -75,7 +75,7 @@ def form(folder: Path) -> str:
 
 def megabytes(folders: Sequence[Path]) -> float:
     """Size on disk of the weights and of what else is needed to translate, 10^6 bytes."""
-    kept = ("model.pt", "dict.txt", "vocabulary.model", "model.json", "model")
+    kept = ("model.pt", "dict.txt", "dict.source.txt", "vocabulary.model", "model.json", "model")
     paths = [path for folder in folders for name in kept for path in (folder / name, *(folder / name).glob("**/*"))]
     return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
 

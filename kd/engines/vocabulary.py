@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MODEL = "vocabulary.model"
 PIECES = "vocabulary.vocab"
 DICTIONARY = "dict.txt"
+SOURCE_DICTIONARY = "dict.source.txt"  # beside it in models made elsewhere whose source has a dictionary of its own
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3 of every fairseq dictionary, and of the models trained here
 _UNKNOWN = 3
@@ -119,7 +120,7 @@ class Vocabulary:
     """A vocabulary folder, loaded. Ids are fairseq's: positions in its dictionary, whatever sentencepiece's are.
 
     Folders made elsewhere work too, as long as they hold `vocabulary.model` and its `dict.txt`; pieces that the
-    dictionary lacks become `<unk>`.
+    dictionary lacks become `<unk>`. With a `dict.source.txt` beside it, sentences are encoded by that one, as sources.
 
     Raises: UserError where a file is missing.
     """
@@ -135,8 +136,12 @@ class Vocabulary:
         self._processor = SentencePieceProcessor(model_file=str(self.model_file))
         self._symbols = [*SPECIAL, *read_dictionary(folder / DICTIONARY)]
         self._number = {symbol: number for number, symbol in enumerate(self._symbols)}
+        source = folder / SOURCE_DICTIONARY
+        encoding = self._number
+        if source.is_file():
+            encoding = {symbol: number for number, symbol in enumerate([*SPECIAL, *read_dictionary(source)])}
         numbers = [
-            self._number.get(self._processor.id_to_piece(number), _UNKNOWN)
+            encoding.get(self._processor.id_to_piece(number), _UNKNOWN)
             for number in range(self._processor.get_piece_size())
         ]
         self._samplers: dict[tuple[float, int], Sampler] = {}

@@ -161,6 +161,23 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class GuardCounts:
+    """How often hypotheses tripped guards, by guard; what did not happen is not there."""
+
+    lists: int = 0  # decoded
+    best: dict[str, int] = field(default_factory=dict)  # lists whose best hypothesis trips it
+    set_aside: dict[str, int] = field(default_factory=dict)  # pairs for which another was chosen instead
+    no_way_out: dict[str, int] = field(default_factory=dict)  # pairs for which all hypotheses trip one
+    on_guard: str = ""  # what happened then: gold | drop | keep
+    name: str = ""  # language pair, where there are several
+
+    @property
+    def names(self) -> list[str]:
+        """Every guard that was tripped."""
+        return sorted({name for counts in (self.best, self.set_aside, self.no_way_out) for name in counts})
+
+
+@dataclass(frozen=True)
 class Example:
     """A test segment in every system's words."""
 
@@ -261,6 +278,7 @@ class ReportData:
     speed_note: str = ""  # in words: how speed was measured
     curves: list[Curve] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
+    guards: list[GuardCounts] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     flow: list[FlowStep] = field(default_factory=list)
     leakage: Leakage | None = None

@@ -28,6 +28,7 @@ from kd.report.model import (
     CurvePoint,
     Example,
     FlowStep,
+    GuardCounts,
     Leakage,
     LeakedCorpus,
     LeakedSet,
@@ -103,6 +104,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         speed_note=next((speed["note"] for speed in speeds.values()), ""),
         curves=_curves(inputs["trainings"], several),
         selections=_selections(inputs.get("selections", []), several),
+        guards=_guards(inputs.get("others", []), inputs.get("selections", []), several),
         examples=_examples(job, several),
         flow=_flow(everything, several),
         leakage=_leakage(everything),
@@ -168,12 +170,16 @@ def _rows(
                 megabytes=speed.get("megabytes"),
                 sentences_per_second=speed.get("sentences_per_second"),
                 training_updates=facts[0]["updates"] if facts and kind is not SystemKind.export else None,
-                training_seconds=sum(artifact.manifest["seconds"] for artifact in members)
-                if facts and kind is not SystemKind.export
-                else None,
+                training_seconds=_training_seconds(members) if kind is not SystemKind.export else None,
             )
         )
     return rows
+
+
+def _training_seconds(members: Sequence[Artifact]) -> float | None:
+    """Of all members together; nobody knows it of models trained elsewhere."""
+    trained = [artifact.manifest["seconds"] for artifact in members if artifact.manifest["kind"] == "train"]
+    return sum(trained) if trained and len(trained) == len(members) else None
 
 
 def _score(score: Mapping[str, Any], significance: Mapping[str, Any] | None) -> MetricScore:
@@ -221,6 +227,8 @@ def _curves(artifacts: Sequence[Artifact], several: bool) -> list[Curve]:
             CurvePoint(point["update"], point.get("dev_loss"), point.get("dev_bleu"))
             for point in artifact.manifest["facts"]["validations"]
         ]
+        if not points:
+            continue  # trained elsewhere
         curves.append(Curve(f"{name} ({artifact.axis})" if several and artifact.axis else name, kind, points))
     return curves
 
@@ -230,6 +238,36 @@ def _selections(artifacts: Iterable[Artifact], several: bool) -> list[Selection]
     for artifact in artifacts:
         by_pair.setdefault(str(artifact.axis), []).append(read_json(artifact.path / SELECTION))
     return [selection(pair if several else "", parts) for pair, parts in by_pair.items()]
+
+
+def _guards(others: Iterable[Artifact], selections: Iterable[Artifact], several: bool) -> list[GuardCounts]:
+    """What decoding and selection counted, by pair; nothing for a pair without a bad hypothesis."""
+    lists, on_guard = Counter[str](), dict[str, str]()
+    tripped: dict[str, dict[str, Counter[str]]] = {}
+
+    def add(pair: str, what: str, counts: Mapping[str, int]) -> None:
+        empty = {"best": Counter[str](), "set_aside": Counter[str](), "no_way_out": Counter[str]()}
+        tripped.setdefault(pair, empty)[what].update({name: count for name, count in counts.items() if count})
+
+    for artifact in others:
+        if "guards" in artifact.manifest["facts"]:
+            add(str(artifact.axis), "best", artifact.manifest["facts"]["guards"])
+            lists[str(artifact.axis)] += int(artifact.manifest["counts"].get("lists", 0))
+    for artifact in selections:
+        statistics = read_json(artifact.path / SELECTION)
+        for what in ("set_aside", "no_way_out"):
+            add(str(artifact.axis), what, statistics.get(what, {}))
+        on_guard[str(artifact.axis)] = str(artifact.settings.get("on_guard", ""))
+    return [
+        GuardCounts(
+            lists=lists[pair],
+            **{what: dict(by_guard) for what, by_guard in counts.items()},
+            on_guard=on_guard.get(pair, ""),
+            name=pair if several else "",
+        )
+        for pair, counts in tripped.items()
+        if any(counts.values())
+    ]
 
 
 def _examples(job: Job[ReportConfig], several: bool) -> list[Example]:

@@ -10,6 +10,7 @@ from kd.report.model import (
     CurvePoint,
     Example,
     FlowStep,
+    GuardCounts,
     Histogram,
     Leakage,
     LeakedCorpus,
@@ -112,6 +113,15 @@ def report() -> ReportData:
             curve("teacher 2", SystemKind.teacher, 27.1, 3000),
             curve("student", SystemKind.student, 26.2, 5000),
             curve("control", SystemKind.control, 24.9, 5000),
+        ],
+        guards=[
+            GuardCounts(
+                lists=14_812,
+                best={"copy": 37, "language": 4},
+                set_aside={"copy": 30},
+                no_way_out={"copy": 7},
+                on_guard="gold",
+            )
         ],
         selections=[
             Selection(

@@ -178,3 +178,12 @@ def test_selection_is_told_in_numbers(report: ReportData) -> None:
     text = " ".join(" ".join(Reader(render(report)).text).split())
     assert "Of 14,812 lists" in text and "in 6,517 (44.0 %)" in text  # 6517 / 14812
     assert "The mean sentence BLEU against the human translation rose from 33.2 to 39.4" in text
+
+
+def test_guards_are_told_in_numbers(report: ReportData) -> None:
+    page = render(report)
+    section = page[page.index('<section id="guards">') :].partition("</section>")[0]
+    assert re.search(r'<th scope="row">copy</th><td class="number">37</td><td class="number">0\.2\s%</td>', section)
+    assert '<td class="number">30</td><td class="number">7</td>' in section
+    assert "Where all trip one, the human translation is learnt." in section
+    assert 'id="guards"' not in render(dataclasses.replace(report, guards=[]))

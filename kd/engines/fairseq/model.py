@@ -1,6 +1,7 @@
 """fairseq models for inference: loading them from model folders, and counting their parameters.
 
-A model folder holds `model.pt` (a checkpoint of fairseq's) and `dict.txt` (its dictionary, of both sides).
+A model folder holds `model.pt` (a checkpoint of fairseq's) and `dict.txt` (its dictionary, of both sides); a model made
+elsewhere may have a dictionary of its own for the source, `dict.source.txt`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from kd.errors import UserError
 
 MODEL = "model.pt"
 DICTIONARY = "dict.txt"
+SOURCE_DICTIONARY = "dict.source.txt"
 
 
 def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any], Any]:
-    """The models of these folders, ready to translate, and the dictionary that they share.
+    """The models of these folders, ready to translate, and the dictionary that they share: that of their targets.
 
     Files are read as weights alone: they cannot run code.
 
@@ -35,13 +37,15 @@ def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any]
     if not folders:
         raise UserError("No model was named.", "Name at least one model folder.")
     dictionaries = [_existing(folder / DICTIONARY) for folder in folders]
-    for folder, path in zip(folders, dictionaries, strict=True):
-        if path.read_bytes() != dictionaries[0].read_bytes():
+    sources = [_source_dictionary(folder) for folder in folders]
+    for folder, path, source in zip(folders, dictionaries, sources, strict=True):
+        same = path.read_bytes() == dictionaries[0].read_bytes() and source.read_bytes() == sources[0].read_bytes()
+        if not same:
             raise UserError(
                 f"{folder} and {folders[0]} have different vocabularies.", "An ensemble needs models of one vocabulary."
             )
     dictionary = Dictionary.load(str(dictionaries[0]))
-    task = TranslationTask(TranslationConfig(), dictionary, dictionary)
+    task = TranslationTask(TranslationConfig(), Dictionary.load(str(sources[0])), dictionary)
     models = []
     for folder in folders:
         path = _existing(folder / MODEL)
@@ -49,6 +53,11 @@ def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any]
         [model], _ = checkpoint_utils.load_model_ensemble([str(path)], task=task)
         models.append(model.eval().to(device))
     return models, dictionary
+
+
+def _source_dictionary(folder: Path) -> Path:
+    own = folder / SOURCE_DICTIONARY
+    return own if own.is_file() else folder / DICTIONARY
 
 
 def _existing(path: Path) -> Path:

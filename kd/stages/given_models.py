@@ -1,0 +1,112 @@
+"""Given models: teachers trained elsewhere take the place of a training, as checkpoints of fairseq or folders of runs.
+
+Each member is a task; what it leaves is what a training leaves, so that all that reads from a training reads from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from kd.config import GivenModelConfig, GivenModelsConfig
+from kd.corpora.index import read_json, write_json
+from kd.engines.fairseq.given import GivenModel, import_model, model_in
+from kd.engines.systems import Decoding, load
+from kd.errors import IncompleteArtifact, UserError
+from kd.pipeline.contract import Draft, Job, Kind, Summary
+from kd.pipeline.hashing import sha256
+from kd.pipeline.plan import Stage
+
+SUMMARY = "summary.json"
+
+
+class GivenModels(Kind[GivenModelsConfig]):
+    """Takes over models."""
+
+    name = "given_models"
+    version = 1
+    config = GivenModelsConfig
+    resources = "cpu"
+
+    def validate(self, config: GivenModelsConfig) -> None:
+        """Every member is either a checkpoint with its vocabulary or a folder."""
+        if not config.members:
+            raise UserError("given_models.members is empty.", "Name a member with its checkpoint or folder.")
+        for name, member in config.members.items():
+            where = f"given_models.members.{name}"
+            if not re.fullmatch(r"\w+", name) or name == "ensemble":
+                raise UserError(f"A member cannot be called {name!r}.", "Use letters, digits and _.")
+            if bool(member.checkpoint) == bool(member.folder):
+                raise UserError(f"{where} needs a checkpoint or a folder, and one of them.", f"Set {where}.checkpoint.")
+        if any(member.checkpoint for member in config.members.values()):
+            _check_vocabulary(config)
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One a member, which is what its files hold."""
+        config: GivenModelsConfig = stage.config
+        for name, member in config.members.items():
+            yield Draft(f"member-{name}", {}, files=partial(_files, config, member, stage.axis_value))
+
+    def run(self, job: Job[GivenModelsConfig]) -> None:
+        """Writes the model folder."""
+        member = job.config.members[job.name.removeprefix("member-")]
+        given = _given(job.config, member, job.axis_value)
+        for path in given.files:
+            if not path.is_file() or sha256(path) != job.files.get(path):
+                raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+        job.progress.update("reading the checkpoint")
+        updates = import_model(given, job.out)
+        # As a training says it.
+        summary = {"updates": updates or None, "averaged": [given.checkpoint.name], "target_tokens": None}
+        write_json(job.out / SUMMARY, {**summary, "batch": "", "notes": ["trained elsewhere"]})
+
+    def check(self, job: Job[GivenModelsConfig]) -> Summary:
+        """Loads the model and translates a sentence."""
+        from kd.engines.fairseq.model import count_parameters, load_models
+
+        (model,), _ = load_models([job.out])
+        translate = load([job.out], Decoding(beam=1, max_pieces=8, batch_tokens=100), threads=1, device="cpu")
+        if len(translate(["a"])) != 1:
+            raise IncompleteArtifact(f"The model in {job.out} does not translate.")
+        facts = {**read_json(job.out / SUMMARY), "parameters": count_parameters(model), "validations": []}
+        return Summary({"parameters": facts["parameters"]}, facts=facts)
+
+
+def _check_vocabulary(config: GivenModelsConfig) -> None:
+    if not config.vocabulary:
+        raise UserError("given_models.vocabulary is missing.", "Set it to the sentencepiece model of the checkpoints.")
+    sides = [config.source_dictionary, config.target_dictionary]
+    if not config.dictionary and not all(sides):
+        raise UserError(
+            "given_models has checkpoints without a dictionary.",
+            "Set given_models.dictionary, or source_dictionary and target_dictionary.",
+        )
+    if config.dictionary and any(sides):
+        raise UserError(
+            "given_models.dictionary is that of both sides, and another is given for one of them.",
+            "Set given_models.dictionary, or source_dictionary and target_dictionary.",
+        )
+
+
+def _files(config: GivenModelsConfig, member: GivenModelConfig, languages: Mapping[str, str]) -> Sequence[Path]:
+    return _given(config, member, languages).files
+
+
+def _given(config: GivenModelsConfig, member: GivenModelConfig, languages: Mapping[str, str]) -> GivenModel:
+    def path(pattern: str | None) -> Path:
+        # Not str.format: a path may hold braces of its own.
+        text = str(pattern)
+        for side, code in languages.items():
+            text = text.replace(f"{{{side}}}", code)
+        return Path(config.root or ".", Path(text).expanduser())
+
+    if member.folder:
+        return model_in(path(member.folder))
+    return GivenModel(
+        path(member.checkpoint),
+        path(config.vocabulary),
+        path(config.target_dictionary or config.dictionary),
+        path(config.source_dictionary or config.dictionary),
+    )

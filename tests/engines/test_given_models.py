@@ -1,0 +1,124 @@
+"""Models trained elsewhere: what a checkpoint of fairseq's translates, it translates as a model folder of ours."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from kd.engines.ctranslate2 import Languages, Translator, export
+from kd.engines.fairseq.average import load
+from kd.engines.fairseq.given import GivenModel, import_model, model_in
+from kd.engines.systems import Decoding
+from kd.engines.systems import load as load_system
+from kd.engines.vocabulary import SPECIAL, read_dictionary
+from kd.errors import UserError
+
+if TYPE_CHECKING:
+    from conftest import Task, Trained
+
+DECODING = Decoding(beam=2, max_pieces=30, batch_tokens=500)
+
+
+def translations(folder: Path, task: Task) -> list[str]:
+    return load_system([folder], DECODING, threads=1, device="cpu")([source for source, _ in task.dev])
+
+
+def given(trained: Trained, task: Task) -> GivenModel:
+    dictionary = task.data / "dict.source.txt"
+    return GivenModel(
+        trained.result.checkpoints[0], task.vocabulary_folder / "vocabulary.model", dictionary, dictionary
+    )
+
+
+def with_own_source_dictionary(trained: Trained, task: Task, folder: Path) -> GivenModel:
+    """The same model as fairseq trains it without a joined dictionary: the source's symbols in another order."""
+    state = load(trained.result.checkpoints[0])
+    symbols = read_dictionary(task.data / "dict.source.txt")
+    order = random.Random(5).sample(range(len(symbols)), len(symbols))
+    rows = torch.tensor([*range(len(SPECIAL)), *(len(SPECIAL) + number for number in order)])
+    weights = state["model"]
+    weights["encoder.embed_tokens.weight"] = weights["encoder.embed_tokens.weight"][rows].clone()
+    settings = state["cfg"]["model"]
+    for key, value in {"share_all_embeddings": False, "share_decoder_input_output_embed": True}.items():
+        if isinstance(settings, dict):
+            settings[key] = value
+        else:
+            setattr(settings, key, value)
+    folder.mkdir()
+    torch.save(state, folder / "checkpoint_best.pt")
+    (folder / "dict.de.txt").write_text("".join(f"{symbols[number]} 1\n" for number in order), "utf-8")
+    return replace(
+        given(trained, task), checkpoint=folder / "checkpoint_best.pt", source_dictionary=folder / "dict.de.txt"
+    )
+
+
+def imported(model: GivenModel, out: Path) -> Path:
+    out.mkdir()
+    import_model(model, out)
+    return out
+
+
+def test_a_checkpoint_translates_as_before_and_says_its_updates(trained: Trained, task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert import_model(given(trained, task), out) == trained.result.updates
+    assert {path.name for path in out.iterdir()} == {"model.pt", "dict.txt", "vocabulary.model"}
+    again = imported(model_in(out), tmp_path / "again")
+    assert (again / "model.pt").read_bytes() == (out / "model.pt").read_bytes()
+    outputs = translations(out, task)
+    assert sum(output == target for output, (_, target) in zip(outputs, task.dev, strict=True)) > 50
+    assert translations(again, task) == outputs
+
+
+def test_a_source_dictionary_of_its_own_changes_nothing(trained: Trained, task: Task, tmp_path: Path) -> None:
+    joint = imported(given(trained, task), tmp_path / "joint")
+    model = with_own_source_dictionary(trained, task, tmp_path / "elsewhere")
+    separate = imported(model, tmp_path / "separate")
+    assert (separate / "dict.source.txt").read_bytes() != (separate / "dict.txt").read_bytes()
+    assert translations(separate, task) == translations(joint, task)
+    # All the way to the form in which it is deployed.
+    export(separate, separate, tmp_path / "export", "float32", languages=Languages(("de",), ("en",)))
+    sources = [source for source, _ in task.dev]
+    outputs = Translator(tmp_path / "export", beam=2, max_pieces=30).translate(sources)
+    assert sum(map(str.__eq__, outputs, translations(joint, task))) > 95  # of 100
+
+
+def test_models_with_other_source_dictionaries_are_no_ensemble(trained: Trained, task: Task, tmp_path: Path) -> None:
+    joint = imported(given(trained, task), tmp_path / "joint")
+    separate = imported(with_own_source_dictionary(trained, task, tmp_path / "elsewhere"), tmp_path / "separate")
+    with pytest.raises(UserError, match="different vocabularies"):
+        load_system([joint, separate], DECODING, threads=1, device="cpu")
+
+
+def test_what_does_not_belong_together_is_told(trained: Trained, task: Task, tmp_path: Path) -> None:
+    model = given(trained, task)
+    shorter = tmp_path / "shorter.txt"
+    shorter.write_text("a 1\nb 1\n", "utf-8")
+    with pytest.raises(UserError, match=r"has 300 symbols in its encoder, and .*shorter\.txt has 6"):
+        import_model(replace(model, source_dictionary=shorter), tmp_path)
+    strange = tmp_path / "strange.txt"
+    strange.write_text("".join(f"x{number} 1\n" for number in range(296)), "utf-8")
+    with pytest.raises(UserError, match=r"0 of the 296 symbols of .*strange\.txt are pieces"):
+        import_model(replace(model, source_dictionary=strange, target_dictionary=strange), tmp_path)
+    with pytest.raises(UserError, match="no sentencepiece model"):
+        import_model(replace(model, vocabulary=strange), tmp_path)
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        import_model(replace(model, checkpoint=strange), tmp_path)
+    torch.save({"model": {"lstm.weight": torch.zeros(2)}, "cfg": {"model": {}}}, tmp_path / "lstm.pt")
+    with pytest.raises(UserError, match="no encoder of a Transformer"):
+        import_model(replace(model, checkpoint=tmp_path / "lstm.pt"), tmp_path)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(trained: Trained, task: Task, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("run",)
+
+    torch.save({"model": {"x": Evil()}, "cfg": {"model": {}}}, tmp_path / "evil.pt")
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        import_model(replace(given(trained, task), checkpoint=tmp_path / "evil.pt"), tmp_path)

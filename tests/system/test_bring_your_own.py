@@ -1,0 +1,124 @@
+"""Teachers trained elsewhere and n-best lists made elsewhere, taken from a finished run as if they were foreign."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from runs_of_tiny import Workplace
+
+from kd.corpora.ids import place_of
+from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.nbest import NBestCorpus
+from kd.corpora.shards import Corpus
+from kd.pipeline.hashing import sha256
+
+# One worker for all that look at the finished run, so that it is made once.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+
+
+def selected(run: Path) -> dict[str, str]:
+    """Source -> what the student is to learn, and from which rank."""
+    shards = [shard for folder in sorted((run / "select.en-xx").iterdir()) for shard in Corpus(folder).shards]
+    return {
+        f"{pair.id} {pair.source}": f"{pair.target} {rank}" for shard in shards for pair, (rank,) in shard.rows("rank")
+    }
+
+
+def test_models_of_another_run_decode_what_they_decoded_there(finished: Workplace) -> None:
+    run = finished.folder / "runs" / "given"
+    folders = {name: f"{{folder: {finished.run}/teacher.{{source}}-{{target}}/member-{name}}}" for name in "12"}
+    members = ", ".join(f"{name}: {folder}" for name, folder in folders.items())
+    finished.kd("run", "chain=given_teachers", f"+given_models.members={{{members}}}", f"run.dir={run}", "upto=decode")
+    own = sorted((finished.run / "decode.en-xx").glob("*/*.zst"))
+    ours = sorted((run / "decode.en-xx").glob("*/*.zst"))
+    assert own
+    assert [sha256(path) for path in ours] == [sha256(path) for path in own]
+    manifest = json.loads((run / "teacher.en-xx" / "member-2" / "manifest.json").read_text("utf-8"))
+    assert manifest["facts"]["updates"] == 400
+    assert manifest["facts"]["parameters"] > 10_000
+
+
+def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(finished: Workplace, tmp_path: Path) -> None:
+    for number in (1, 2):
+        newest = sorted(
+            (finished.run / "teacher.en-xx" / f"member-{number}" / "checkpoints").glob("checkpoint_*_400.pt")
+        )
+        shutil.copy(newest[0], tmp_path / f"checkpoint{number}.pt")
+    for name in ("dict.txt", "vocabulary.model"):
+        shutil.copy(finished.run / "teacher.en-xx" / "member-1" / name, tmp_path / name)
+    given = [
+        "chain=given_teachers",
+        f"given_models.root={tmp_path}",
+        "+given_models.members={a: {checkpoint: checkpoint1.pt}, b: {checkpoint: checkpoint2.pt}}",
+        "given_models.vocabulary=vocabulary.model",
+        "given_models.dictionary=dict.txt",
+        f"run.dir={finished.folder}/runs/checkpoints",
+        # The student has a vocabulary of its own.
+        "vocabulary.size=280",
+    ]
+    finished.kd("run", *given)
+    report = json.loads(
+        (finished.folder / "runs" / "checkpoints" / "report" / "all" / "report.json").read_text("utf-8")
+    )
+    bleu = {row["name"]: next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
+    assert {"teacher a", "teacher b", "teacher ensemble", "student"} <= set(bleu)
+    assert bleu["teacher ensemble"] > 60
+    assert bleu["student"] > 60
+    rows = {row["name"]: row for row in report["systems"]}
+    assert rows["teacher a"]["training_seconds"] is None  # nobody here knows
+    assert not [curve for curve in report["curves"] if curve["name"].startswith("teacher")]
+    done = finished.kd("run", *given)
+    assert "Nothing to do" in done.stderr
+
+
+def write_lists(finished: Workplace, path: Path, leave_out: int = 0) -> None:
+    """The finished run's lists as somebody else would have them: by line of the corpus, Marian's way."""
+    corpus = Corpus(finished.run / "shard.en-xx" / "all")
+    places = {pair.source: place_of(pair.id) for pair in corpus.read()}
+    lists = NBestCorpus.join(sorted((finished.run / "decode.en-xx").iterdir()))
+    shards = {shard.name: shard for shard in corpus.shards}
+    found = []
+    for shard in lists.shards:
+        for group, nbest in shard.beside(shards[shard.name]):
+            lines = [f"||| {each.text} ||| F0= {each.score!r} ||| {each.score!r}" for each in nbest.hypotheses]
+            found.append((places[group[0].source], lines))
+    with LineWriter(path) as writer:
+        for place, lines in sorted(found)[leave_out:]:
+            for line in lines:
+                writer.write(f"{place} {line}")
+
+
+def test_lists_made_elsewhere_are_selected_from_alike(finished: Workplace, tmp_path: Path) -> None:
+    write_lists(finished, tmp_path / "lists.gz")
+    run = finished.folder / "runs" / "lists"
+    lists = f"+given_lists.files={{marian: {{file: {tmp_path}/lists.gz}}}}"
+    finished.kd("run", "chain=given_lists", lists, "given_lists.workers=2", f"run.dir={run}", "upto=select")
+    assert selected(run) == selected(finished.run)
+    manifest = json.loads((run / "decode.en-xx" / "worker-0" / "manifest.json").read_text("utf-8"))
+    assert manifest["counts"]["sources without a list"] == 0
+    assert "guards" in manifest["facts"]
+
+
+def test_lists_that_are_missing_or_of_other_sources_are_refused(finished: Workplace, tmp_path: Path) -> None:
+    write_lists(finished, tmp_path / "lists.zst", leave_out=5)
+    lists = f"+given_lists.files={{x: {{file: {tmp_path}/lists.zst}}}}"
+    places = ["chain=given_lists", f"run.dir={finished.folder}/runs/missing", "upto=decode"]
+    done = finished.kd("run", lists, *places, check=False)
+    assert done.returncode == 2
+    assert "5 of" in done.stderr
+    assert "sources have no list, the first of them line" in done.stderr
+    finished.kd("run", lists, *places, "given_lists.on_missing=gold")
+    # Shifted by one line, as happens where a tool lost one.
+    shifted = tmp_path / "shifted.gz"
+    with LineWriter(shifted) as writer:
+        for line in open_lines(tmp_path / "lists.zst"):
+            number, _, rest = line.partition(" ")
+            writer.write(f"{int(number) + 1} {rest}")
+    lists = f"+given_lists.files={{x: {{file: {shifted}}}}}"
+    done = finished.kd("run", lists, *places, "given_lists.on_missing=gold", check=False)
+    assert done.returncode == 2
+    assert "no more like the human translations of their sources" in done.stderr
+    assert "Traceback" not in done.stderr
