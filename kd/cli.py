@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from kd import __version__
+from kd.commands import evaluate
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
@@ -63,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
+
+    evaluate.add_arguments(
+        _command(
+            commands, "evaluate", evaluate.run, "score translations of any files against references", evaluate.EXAMPLE
+        )
+    )
 
     task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip

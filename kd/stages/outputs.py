@@ -5,6 +5,7 @@ Corpora, n-best lists, held-out sets, vocabularies and models know their own fil
 
 HYPOTHESES = "test.hypothesis"  # translate: one line a segment
 SCORES = "scores.json"  # evaluate
+WEAKNESSES = "weaknesses.json"  # evaluate: counts of what goes wrong, by system; segments furthest behind
 SPEED = "speed.json"  # speed
 SELECTION = "selection.json"  # select: what selection changed
 PAGE, REPORT = "index.html", "report.json"  # report: for people, for programs
