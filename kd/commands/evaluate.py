@@ -39,7 +39,7 @@ def _about_files(group: argparse._ArgumentGroup) -> None:
         "--hypothesis", nargs="+", required=True, metavar="[NAME=]H", help="the systems' detokenised outputs"
     )
     group.add_argument(
-        "--test-set", metavar="NAME", help="source and references of sacreBLEU's test set, such as wmt21/A"
+        "--test-set", metavar="NAME", help="source and references of sacreBLEU's test set, such as wmt21/C"
     )
     group.add_argument("--language-pair", metavar="SRC-TGT", help="of --test-set: en-de")
     group.add_argument("--language", metavar="CODE", help="target language: chooses BLEU's tokeniser (zh, ja, ko), "

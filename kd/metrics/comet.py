@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,13 +184,14 @@ class Comet:
             self._model = _load(self.checkpoint, self._local)
         gpus = int(self._device != "cpu" and torch.cuda.is_available())
         try:
-            output = self._model.predict(
-                samples,
-                batch_size=self._batch_size,
-                gpus=gpus,
-                num_workers=2 * gpus,
-                progress_bar=sys.stderr.isatty(),
-            )
+            with _quiet():
+                output = self._model.predict(
+                    samples,
+                    batch_size=self._batch_size,
+                    gpus=gpus,
+                    num_workers=2 * gpus,
+                    progress_bar=sys.stderr.isatty(),
+                )
         except torch.cuda.OutOfMemoryError:
             raise UserError(
                 f"The GPU has too little memory for batches of {self._batch_size} segments.", "Use smaller ones."
@@ -331,9 +333,7 @@ def _hyperparameters(checkpoint: Path) -> dict[str, Any]:
 
 def _load(checkpoint: Path, local: bool) -> Any:
     """Load a checkpoint; of a local one nothing is asked of the network, its encoder's tokeniser included."""
-    for name in ("pytorch_lightning", "lightning", "lightning_fabric", "comet"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # they announce hardware, and advertise
-    with _offline(local):
+    with _offline(local), _quiet():
         from comet.models import load_from_checkpoint
 
         try:
@@ -343,15 +343,28 @@ def _load(checkpoint: Path, local: bool) -> Any:
                 f"The COMET checkpoint {checkpoint} is damaged, or holds more than weights: {_one_line(error)[:200]}",
                 "Fetch it again; if you trust who made it, set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.",
             ) from None
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # without the tokeniser of its encoder an AttributeError, among others
             encoder = _hyperparameters(checkpoint).get("pretrained_model")
             raise UserError(
-                f"The COMET model at {checkpoint} cannot be loaded: {_one_line(error)[:200]}",
-                f"It needs the tokeniser of {encoder}: where there is a network, `hf download {encoder} --include "
-                "'*.json' '*.model'` puts it into the Hugging Face cache ($HF_HOME), which can be copied.",
-            ) from None
+                f"The COMET model at {checkpoint} cannot be loaded ({type(error).__name__}: {_one_line(error)[:200]}).",
+                f"If it is whole, the tokeniser of {encoder} is missing: where there is a network, `hf download "
+                f"{encoder} --include '*.json' '*.model'` puts it into the Hugging Face cache ($HF_HOME); copy that.",
+            ) from error
     model.eval()
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning announces hardware and advertises, and what COMET imports is deprecated here and there."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
