@@ -11,10 +11,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.commands import select
+from kd.commands import evaluate, select
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
@@ -65,11 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
 
-    select.add_arguments(
-        _command(
-            commands, "select", select.run, "choose of each n-best list what is closest to a reference", select.EXAMPLE
-        )
-    )
+    _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
+    _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
 
     task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip
@@ -115,6 +112,13 @@ def _about_a_run(
         help="recipe=NAME or a path; stages=[a,b] these alone; upto=a what a needs, and a; any setting",
     )
     return parser
+
+
+def _about_files(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: ModuleType, help_: str
+) -> None:
+    """A command that a module of its own describes and runs."""
+    module.add_arguments(_command(commands, name, module.run, help_, module.EXAMPLE))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -446,15 +446,29 @@ class SpeedConfig:
 
 
 @dataclass
+class CometConfig:
+    """COMET, where `evaluate.metrics.comet` asks for it."""
+
+    # A folder with hparams.yaml and checkpoints/model.ckpt, or a name (fetched: a network); null: none is at hand.
+    model: str | None = None
+    references: str = "mean"  # of the scores with each of several references: mean | max | first
+    batch: int = field(default=16, metadata=TRANSIENT)  # segments
+    cache: str | None = field(default=None, metadata=TRANSIENT)  # folder of segments' scores; null: the user's cache
+
+
+@dataclass
 class EvaluateConfig:
     """Scores of every system on the held-out sets."""
 
-    metrics: dict[str, bool] = field(default_factory=dict)  # sacreBLEU's names: bleu, chrf, ter
+    metrics: dict[str, bool] = field(default_factory=dict)  # bleu, chrf, chrf++, ter (sacreBLEU's), comet
+    tokenize: str | None = None  # of BLEU, by sacreBLEU's name; null: what it takes for the target language
+    comet: CometConfig = field(default_factory=CometConfig)
     ensembles: dict[str, bool] = field(default_factory=dict)
-    baseline: str = MISSING  # system that every other is compared with
-    further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well
-    bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004)
+    baseline: str | None = MISSING  # system that every other is compared with; null: no comparison
+    further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well, where there are such
+    bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004); 0: no intervals, no significance
     seed: int = MISSING
+    worst: int = MISSING  # segments kept of each system, in which it is furthest behind the last of the baselines
     translate: TranslateConfig = field(default_factory=TranslateConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)
 

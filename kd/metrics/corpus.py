@@ -5,7 +5,7 @@ What is compared must be aligned: sides of unequal length are refused, since sac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sacrebleu.metrics.base import Metric
@@ -15,21 +15,42 @@ from sacrebleu.metrics.ter import TER
 
 from kd.errors import UserError
 
-METRICS: dict[str, type[Metric]] = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
-"""The metrics by the names that recipes give them; what a score is called ("BLEU", "chrF2", "TER") sacreBLEU says."""
+References = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What sacreBLEU can be told; the defaults are its own, and what it is told stands in the signature."""
+
+    tokenize: str | None = None  # of BLEU, by sacreBLEU's name; None: what it takes for the language
+    language: str = ""  # BCP-47 code of the target language; for zh, ja and ko it takes other tokenisers than 13a
+
+
+DEFAULTS = Options()
+
+METRICS: dict[str, Callable[[Options, References | None], Metric]] = {
+    "bleu": lambda *settings: _bleu(*settings),  # noqa: PLW0108 -- it stands further below
+    "chrf": lambda _, references: CHRF(references=references),
+    "chrf++": lambda _, references: CHRF(word_order=2, references=references),
+    "ter": lambda _, references: TER(references=references),
+}
+"""The metrics by the names users give them; what a score is called ("BLEU", "chrF2", "TER") sacreBLEU says."""
 
 
 @dataclass(frozen=True)
 class Score:
     """A score of one system on one test set."""
 
-    metric: str  # BLEU | chrF2 | TER
+    metric: str  # BLEU | chrF2 | chrF2++ | TER
     value: float  # unrounded; 0 to 100 for BLEU and chrF2, TER may exceed 100
     signature: str  # sacreBLEU's
 
 
 def corpus_scores(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], metrics: Iterable[str] = ("bleu", "chrf")
+    hypotheses: Sequence[str],
+    references: References,
+    metrics: Iterable[str] = ("bleu", "chrf"),
+    options: Options = DEFAULTS,
 ) -> list[Score]:
     """Score a system's detokenised output, one line a segment, against references of one line a segment each.
 
@@ -37,38 +58,62 @@ def corpus_scores(
     """
     check_aligned({"output": hypotheses}, references)
     scores = []
-    for metric in sacrebleu_metrics(metrics).values():
-        score = metric.corpus_score(hypotheses, references)
+    for metric in sacrebleu_metrics(metrics, options, references).values():
+        score = metric.corpus_score(hypotheses, None)
         scores.append(Score(score.name, score.score, metric.get_signature().format()))
     return scores
 
 
-def sacrebleu_metrics(names: Iterable[str]) -> dict[str, Metric]:
-    """Make sacreBLEU's metrics with its defaults, by name. Raises UserError for an unknown name."""
+def sacrebleu_metrics(
+    names: Iterable[str], options: Options = DEFAULTS, references: References | None = None
+) -> dict[str, Metric]:
+    """Make sacreBLEU's metrics, by name. With `references`, their n-grams are counted once for all systems.
+
+    Raises UserError for an unknown metric or tokeniser, or one that cannot be had here.
+    """
     made = {}
     for name in names:
         if name not in METRICS:
             raise UserError(f"There is no metric {name!r}.", f"Choose among: {', '.join(METRICS)}.")
-        made[name] = METRICS[name]()
+        made[name] = METRICS[name](options, references)
     return made
 
 
-def check_aligned(systems: dict[str, Sequence[str]], references: Sequence[Sequence[str]]) -> None:
-    """Refuse what does not align line by line: each system's output and each reference have one line a segment."""
-    if not references:
+def _bleu(options: Options, references: References | None) -> BLEU:
+    if options.tokenize is not None and options.tokenize not in BLEU.TOKENIZERS:
+        raise UserError(f"There is no tokeniser {options.tokenize!r}.", f"Choose one of: {', '.join(BLEU.TOKENIZERS)}.")
+    language = options.language.partition("-")[0].lower()
+    try:
+        return BLEU(tokenize=options.tokenize, trg_lang=language, references=references)
+    except (ImportError, RuntimeError, OSError) as error:  # a missing package, or a model that cannot be downloaded
+        name = options.tokenize or f"for {language}"
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"sacreBLEU's tokeniser {name} cannot be used here: {reason}.",
+            "Install or download what it needs, or choose another tokeniser, such as char.",
+        ) from error
+
+
+def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first: str = "reference") -> None:
+    """Refuse what does not align line by line: each system's output and each side have one line a segment.
+
+    `sides` are the references, or what `first` calls the first of them and the references.
+    """
+    if not sides:
         raise UserError("There is no reference to score against.", "Give at least one.")
-    segments = len(references[0])
+    segments = len(sides[0])
     if not segments:
-        raise UserError("The reference is empty.", "Give one with a line for each segment.")
-    for number, reference in enumerate(references[1:], start=2):
-        if len(reference) != segments:
+        raise UserError(f"The {first} is empty.", "Give one with a line for each segment.")
+    before, begin = ("first", 2) if first == "reference" else (first, 1)
+    for number, side in enumerate(sides[1:], start=begin):
+        if len(side) != segments:
             raise UserError(
-                f"Reference {number} has {len(reference):,} lines, the first has {segments:,}.",
+                f"Reference {number} has {len(side):,} lines, the {before} has {segments:,}.",
                 "Give references that are aligned line by line.",
             )
     for name, hypotheses in systems.items():
         if len(hypotheses) != segments:
             raise UserError(
-                f"{name} has {len(hypotheses):,} lines, the reference has {segments:,}.",
+                f"{name} has {len(hypotheses):,} lines, the {first} has {segments:,}.",
                 "Give one line of output for each segment; lines end at \\n alone.",
             )

@@ -1,7 +1,7 @@
-"""Whether one system is better than another, or luck with this test set explains it: paired bootstrap resampling.
+"""Whether one system is better than another, or luck with this test set explains it: paired tests, and intervals.
 
-The method is Koehn's (2004, "Statistical significance tests for machine translation evaluation"), the figures are those
-that sacreBLEU's command line prints with `--paired-bs` and the same seed.
+Paired bootstrap resampling (Koehn, 2004) and paired approximate randomisation (Riezler and Maxwell, 2005) are
+sacreBLEU's own: the figures are those that its command line prints with the same seed.
 """
 
 from __future__ import annotations
@@ -11,59 +11,99 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest, Result
 
 from kd.errors import UserError
-from kd.metrics.corpus import check_aligned, sacrebleu_metrics
+from kd.metrics.corpus import DEFAULTS, Options, References, check_aligned, sacrebleu_metrics
+
+BOOTSTRAP, RANDOMISATION = "bootstrap", "randomisation"
+TESTS = {BOOTSTRAP: "bs", RANDOMISATION: "ar"}
+"""The paired tests, with what sacreBLEU calls them."""
+
+
+@dataclass(frozen=True)
+class Duel:
+    """How often a system was ahead of the baseline on resampled test sets; shares from 0 to 1."""
+
+    wins: float
+    losses: float
+    ties: float
 
 
 @dataclass(frozen=True)
 class Significance:
-    """What resampling says of one system and metric."""
+    """A score of one system, and what resampling says of it."""
 
     system: str
-    metric: str  # BLEU | chrF2 | TER
+    metric: str  # BLEU | chrF2 | chrF2++ | TER | COMET | COMET-QE
     value: float  # of the whole test set, unrounded
-    mean: float  # over the resampled test sets
-    interval: tuple[float, float]  # 95 %: mean minus and plus half the width sacreBLEU states
+    mean: float | None  # over the resampled test sets; None where none were drawn
+    interval: tuple[float, float] | None  # 95 %: mean minus and plus half the width sacreBLEU states
     p_value: float | None  # of no difference from the baseline, two-sided; None for the baseline itself
     signature: str  # sacreBLEU's, number of resamplings and seed included
+    duel: Duel | None = None  # of COMET, against the baseline
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better; TER counts errors."""
+        return self.metric != "TER"
 
 
-def paired_bootstrap(
+@dataclass(frozen=True)
+class Resampling:
+    """How luck is judged."""
+
+    test: str = BOOTSTRAP  # against a baseline: bootstrap | randomisation
+    samples: int = 1000  # resampled test sets, for intervals and for the bootstrap test
+    trials: int = 10000  # of the randomisation test
+    seed: int = 12345  # sacreBLEU's own default
+    jobs: int = 1  # processes among which systems are shared out; the figures are the same
+
+    def check(self) -> None:
+        """Raises UserError for an unknown test, or a number or seed out of range."""
+        if self.test not in TESTS:
+            raise UserError(f"There is no paired test {self.test!r}.", f"Choose one of: {', '.join(TESTS)}.")
+        if self.samples < 2:
+            raise UserError(f"{self.samples} resamplings are too few.", "Ask for two or more; 1000 is customary.")
+        if self.trials < 1:
+            raise UserError(f"{self.trials} trials are none.", "Ask for at least one; 10000 is customary.")
+        if self.seed < 1:
+            # PairedTest takes 0 for "no seed": the figures would differ from call to call.
+            raise UserError(f"The seed of the resampling cannot be {self.seed}.", "Use a seed of 1 or more.")
+
+
+def paired_test(
     systems: Mapping[str, Sequence[str]],
     baseline: str,
-    references: Sequence[Sequence[str]],
+    references: References,
     metrics: Iterable[str] = ("bleu", "chrf"),
-    *,
-    resamples: int = 1000,
-    seed: int = 12345,
-    jobs: int = 1,
+    resampling: Resampling | None = None,
+    options: Options = DEFAULTS,
 ) -> list[Significance]:
-    """Compare each system's output (one line a segment) with the baseline's on the same resampled test sets.
+    """Compare each system's output (one line a segment) with the baseline's on the same segments.
 
-    The baseline comes first, the others follow in the order given; each has one entry a metric. With `jobs` above 1 the
-    systems are shared out among forked processes; the figures are the same.
+    The baseline comes first, the others follow in the order given; each has one entry a metric. Intervals are of
+    bootstrap resampling with either test.
 
     Raises UserError for an unknown baseline or metric, outputs that do not align, or a seed or number out of range.
     """
+    resampling = resampling or Resampling()
     if baseline not in systems:
         raise UserError(f"There is no system {baseline!r} to compare with.", f"Choose one of: {', '.join(systems)}.")
-    if resamples < 1:
-        raise UserError(f"{resamples} resamplings are none.", "Ask for at least one; 1000 is customary.")
-    if seed < 1:
-        # PairedTest takes 0 for "no seed": the figures would differ from call to call.
-        raise UserError(f"The seed of the bootstrap cannot be {seed}.", "Use a seed of 1 or more.")
-    check_aligned(dict(systems), references)
+    resampling.check()
+    check_aligned(systems, references)
     ordered = [baseline, *(name for name in systems if name != baseline)]
-    with _sacrebleu_seed(seed):
+    by_randomisation = resampling.test == RANDOMISATION
+    with _sacrebleu_seed(resampling.seed):
         test = PairedTest(
             [(name, systems[name]) for name in ordered],
-            {name.upper(): metric for name, metric in sacrebleu_metrics(metrics).items()},
-            references,
-            test_type="bs",
-            n_samples=resamples,
-            n_jobs=jobs,
+            _by_score_name(metrics, options, references),
+            None,
+            test_type=TESTS[resampling.test],
+            n_samples=resampling.trials if by_randomisation else resampling.samples,
+            n_ar_confidence=resampling.samples if by_randomisation else -1,
+            n_jobs=resampling.jobs,
         )
         signatures, columns = test()
     return [
@@ -71,6 +111,35 @@ def paired_bootstrap(
         for row, system in enumerate(ordered)
         for metric, signature in signatures.items()
     ]
+
+
+def intervals(
+    systems: Mapping[str, Sequence[str]],
+    references: References,
+    metrics: Iterable[str] = ("bleu", "chrf"),
+    resampling: Resampling | None = None,
+    options: Options = DEFAULTS,
+) -> list[Significance]:
+    """Score each system, with the confidence interval of bootstrap resampling and nothing to compare with.
+
+    The figures are those of sacreBLEU's `--confidence`. Raises UserError as `paired_test` does.
+    """
+    resampling = resampling or Resampling()
+    resampling.check()
+    check_aligned(systems, references)
+    made = _by_score_name(metrics, options, references)
+    found = []
+    with _sacrebleu_seed(resampling.seed):
+        for system, lines in systems.items():
+            for metric in made.values():
+                score = metric.corpus_score(lines, None, n_bootstrap=resampling.samples)
+                result = Result(score.score, None, score._mean, score._ci)
+                found.append(_significance(system, score.name, result, metric.get_signature().format()))
+    return found
+
+
+def _by_score_name(names: Iterable[str], options: Options, references: References) -> dict[str, Metric]:
+    return {name.upper(): metric for name, metric in sacrebleu_metrics(names, options, references).items()}
 
 
 def _significance(system: str, metric: str, result: Result | str, signature: str) -> Significance:

@@ -58,7 +58,9 @@ def _metric_columns(data: ReportData, metric: str) -> list[Column]:
     scores = [row.score(metric) for row in data.systems]
     best = _best_by_pair(data, metric)
     values = [
-        Cell(form.score(score.value), score.value, _interval(score), strong=score.value == best[row.pair])
+        Cell(
+            form.metric_score(metric, score.value), score.value, _interval(score), strong=score.value == best[row.pair]
+        )
         if score
         else Cell()
         for row, score in zip(data.systems, scores, strict=True)
@@ -88,7 +90,7 @@ def _best_by_pair(data: ReportData, metric: str) -> dict[str, float]:
 
 
 def _interval(score: MetricScore) -> str:
-    return f"{form.score(score.interval[0])}–{form.score(score.interval[1])}" if score.interval else ""
+    return "–".join(form.metric_score(score.metric, end) for end in score.interval or ())
 
 
 def _numbers(

@@ -11,6 +11,11 @@ def score(value: float) -> str:
     return f"{value:.1f}"
 
 
+def metric_score(metric: str, value: float) -> str:
+    """A score of a metric: COMET's lie around 0 to 1, and four decimals are customary."""
+    return f"{value:.4f}" if metric.startswith("COMET") else score(value)
+
+
 def p_value(value: float) -> str:
     """Three decimals; below that only that it is smaller."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -5,6 +5,7 @@ Corpora, n-best lists, held-out sets, vocabularies and models know their own fil
 
 HYPOTHESES = "test.hypothesis"  # translate: one line a segment
 SCORES = "scores.json"  # evaluate
+WEAKNESSES = "weaknesses.json"  # evaluate: counts of what goes wrong, by system; segments furthest behind
 SPEED = "speed.json"  # speed
 SELECTION = "selection.json"  # select: what selection changed
 LEAKAGE, LEAKED = "leakage.json", "leaked.tsv.zst"  # shard: what matched held-out sets: counts, and a sample of pairs

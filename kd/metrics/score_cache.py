@@ -1,0 +1,84 @@
+"""Scores of segments kept on disk by content, so that a neural metric scores no segment twice.
+
+One SQLite file; what cannot be kept (a read-only folder, a damaged file) is computed anew, and `problem` says why.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+FILE = "comet.sqlite"
+WAIT_SECONDS = 60.0  # for another process that is writing
+KEYS_A_QUERY = 500  # SQLite's oldest limit on variables is 999
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sha256 TEXT) WITHOUT ROWID;
+"""
+
+
+def default_folder() -> Path:
+    """The user's cache folder: `$XDG_CACHE_HOME/kd`, `~/.cache/kd` where that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd"
+
+
+class ScoreCache:
+    """A mapping from keys (hashes of all that a score depends on) to scores, shared by processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self.problem = ""  # why it is not used any more
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        """The scores that are known, of those asked for."""
+
+        def read(database: sqlite3.Connection) -> dict[bytes, float]:
+            known: dict[bytes, float] = {}
+            for begin in range(0, len(keys), KEYS_A_QUERY):
+                some = keys[begin : begin + KEYS_A_QUERY]
+                marks = ",".join("?" * len(some))
+                known.update(database.execute(f"SELECT key, score FROM scores WHERE key IN ({marks})", some))
+            return known
+
+        return self._with(read) or {}
+
+    def put(self, scores: Mapping[bytes, float]) -> None:
+        """Keep scores."""
+        self._with(lambda database: database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", scores.items()))
+
+    def file_hash(self, path: Path) -> str | None:
+        """The hash that was remembered of a file, if it has not changed since, by size and time."""
+        query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime = ?"
+        found = self._with(lambda database: database.execute(query, _stamp(path)).fetchone())
+        return found[0] if found else None
+
+    def remember_file(self, path: Path, sha256: str) -> None:
+        """Keep the hash of a file."""
+        row = (*_stamp(path), sha256)
+        self._with(lambda database: database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row))
+
+    def _with(self, action: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do something in a transaction; None, and never an exception, where the database cannot be used."""
+        if self.problem:
+            return None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.path, timeout=WAIT_SECONDS)) as database:
+                database.executescript(_TABLES)
+                with database:
+                    return action(database)
+        except (sqlite3.Error, OSError) as error:
+            self.problem = str(error)
+            return None
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return os.fspath(path.absolute()), status.st_size, status.st_mtime_ns

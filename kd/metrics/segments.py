@@ -1,0 +1,254 @@
+"""What an average hides: scores of single segments and of length buckets, and what is known to go wrong with students.
+
+Whatever is counted is measured against the references: a copy that the reference makes as well is no fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sacrebleu.metrics.bleu import BLEU
+
+from kd.metrics.corpus import DEFAULTS, Options, References, corpus_scores, sacrebleu_metrics
+
+BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
+"""Lengths of a segment in words (`words`), both ends included; None: no end."""
+
+SHORT_WORDS = 3  # a source of so many words or fewer is a short input
+RUNAWAY_RATIO, RUNAWAY_SLACK = 2.0, 20  # characters: longer than 2 x (the longest reference + 20)
+LANGUAGE_LETTERS = 20  # letters below which no language is told
+# Probability from which a language counts as recognised. Of 8,000 human translations each into da, de, fi, hu, nl and
+# sv (messages of LibreOffice) 1 to 19 were taken for another language at 0.8, 13 to 297 at 0.5.
+LANGUAGE_SURE = 0.8
+
+_CJK = "\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
+_NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f]\d+)*")
+_PLACEHOLDER = re.compile(
+    r"\{\{[^{}\n]*\}\}|\$?\{[^{}\n]*\}|%(?:\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdifgxXu@]\b|%\([^()\s]+\)[sdifr]"
+    r"|</?[A-Za-z][^<>\n]*>|&[A-Za-z]+;|https?://[^\s<>\"]+|[\w.+-]+@[\w-]+\.[\w.-]*\w"
+)
+_NAME_OR_CODE = re.compile(r"[^\W_][\w'’-]*[^\W_]")  # two characters and more
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of what source and every reference share, how much the hypotheses have as well."""
+
+    expected: int = 0
+    kept: int = 0
+    segments: int = 0  # that lack some of it
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The segments whose first reference is of some length."""
+
+    shortest: int  # words
+    longest: int | None
+    segments: int
+    scores: dict[str, float] = field(default_factory=dict)  # by metric, of a corpus of these segments alone
+
+
+@dataclass(frozen=True)
+class Weaknesses:
+    """Counts of one system's segments; what needs the source is None where there is none."""
+
+    segments: int
+    empty: int  # blank hypotheses, where no reference is blank
+    runaway: int  # much longer than every reference
+    wrong_language: int | None  # recognised as another language, while the first reference is in the target language
+    copied: int | None  # the source itself, which no reference is
+    short: int | None  # inputs of one to three words
+    short_exact: int | None  # of those, translated as a reference has them
+    short_runaway: int | None  # of those, runaway
+    numbers: Kept | None
+    placeholders: Kept | None
+    names: Kept | None  # words with a capital letter or digit that the references keep as the source has them
+    buckets: list[Bucket] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A segment in which a system falls behind the baseline."""
+
+    system: str
+    segment: int  # from 1: the line
+    metric: str
+    score: float
+    baseline_score: float
+    source: str | None
+    reference: str
+    hypothesis: str
+    baseline: str
+
+
+def words(text: str) -> list[str]:
+    """Words between white space; of Chinese and Japanese, which have none, characters."""
+    return _WORD.findall(text)
+
+
+def segment_scores(
+    systems: Mapping[str, Sequence[str]], references: References, metrics: Iterable[str], options: Options = DEFAULTS
+) -> dict[str, dict[str, list[float]]]:
+    """Sentence scores, sacreBLEU's: metric -> system -> one a segment. BLEU is with effective order, as it advises."""
+    found: dict[str, dict[str, list[float]]] = {}
+    by_segment = list(zip(*references, strict=True))
+    for metric in sacrebleu_metrics(metrics, options).values():
+        if isinstance(metric, BLEU):
+            metric.effective_order = True
+        for system, lines in systems.items():
+            scores = [metric.sentence_score(line, texts) for line, texts in zip(lines, by_segment, strict=True)]
+            found.setdefault(scores[0].name, {})[system] = [score.score for score in scores]
+    return found
+
+
+def weaknesses(
+    hypotheses: Sequence[str],
+    references: References,
+    sources: Sequence[str] | None = None,
+    *,
+    metrics: Iterable[str] = ("bleu", "chrf"),
+    options: Options = DEFAULTS,
+) -> Weaknesses:
+    """Count what goes wrong in a system's output. Without a target language (`options.language`) none is recognised."""
+    by_segment = list(zip(*references, strict=True))
+    runaway = [_runaway(line, texts) for line, texts in zip(hypotheses, by_segment, strict=True)]
+    language = options.language
+    about_sources = _about_sources(hypotheses, by_segment, sources, runaway) if sources is not None else {}
+    return Weaknesses(
+        segments=len(hypotheses),
+        empty=sum(
+            not line.strip() and all(map(str.strip, texts)) for line, texts in zip(hypotheses, by_segment, strict=True)
+        ),
+        runaway=sum(runaway),
+        wrong_language=_wrong_language(hypotheses, references[0], language) if language else None,
+        buckets=_buckets(hypotheses, references, list(metrics), options),
+        **{name: about_sources.get(name) for name in _ABOUT_SOURCES},  # type: ignore[arg-type]
+    )
+
+
+_ABOUT_SOURCES = ("copied", "short", "short_exact", "short_runaway", "numbers", "placeholders", "names")
+
+
+def _about_sources(
+    hypotheses: Sequence[str], by_segment: Sequence[tuple[str, ...]], sources: Sequence[str], runaway: Sequence[bool]
+) -> dict[str, int | Kept]:
+    stripped = [[text.strip() for text in texts] for texts in by_segment]
+    rows = list(zip(sources, (line.strip() for line in hypotheses), stripped, runaway, strict=True))
+    short = [row for row in rows if 1 <= len(words(row[0])) <= SHORT_WORDS]
+    return {
+        "copied": sum(bool(line) and line == source.strip() and line not in texts for source, line, texts, _ in rows),
+        "short": len(short),
+        "short_exact": sum(line in texts for _, line, texts, _ in short),
+        "short_runaway": sum(ran for *_, ran in short),
+        "numbers": _kept(hypotheses, by_segment, sources, _numbers),
+        "placeholders": _kept(hypotheses, by_segment, sources, _placeholders),
+        "names": _kept(hypotheses, by_segment, sources, _names),
+    }
+
+
+def worst(
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    metric: str,
+    baseline: str,
+    systems: Mapping[str, Sequence[str]],
+    references: References,
+    sources: Sequence[str] | None,
+    number: int,
+) -> list[Behind]:
+    """For each system the segments in which it is furthest behind the baseline, the worst first; none if never."""
+    sign = -1 if metric == "TER" else 1
+    found = []
+    for system in systems:
+        if system == baseline:
+            continue
+        here, there = scores[metric][system], scores[metric][baseline]
+        order = sorted(range(len(here)), key=lambda i: (sign * (here[i] - there[i]), i))
+        found += [
+            Behind(system, i + 1, metric, here[i], there[i], sources[i] if sources else None,
+                   references[0][i], systems[system][i], systems[baseline][i])
+            for i in order[:number]
+            if sign * (here[i] - there[i]) < 0
+        ]  # fmt: skip
+    return found
+
+
+# --- what is counted -------------------------------------------------------------------------------------------------
+
+
+def _runaway(line: str, texts: Iterable[str]) -> bool:
+    return len(line.strip()) > RUNAWAY_RATIO * (max(len(text.strip()) for text in texts) + RUNAWAY_SLACK)
+
+
+def _wrong_language(hypotheses: Sequence[str], reference: Sequence[str], language: str) -> int | None:
+    """Segments recognised as another language while the reference is recognised as the right one."""
+    from kd.corpora.language import LanguageIdentifier, primary
+
+    identifier, wanted = LanguageIdentifier(), primary(language)
+    if not identifier.knows(wanted):
+        return None
+
+    def recognised(text: str) -> str:
+        if sum(map(str.isalpha, text)) < LANGUAGE_LETTERS:
+            return ""
+        code, probability = identifier.identify(text)
+        return code if probability >= LANGUAGE_SURE else ""
+
+    return sum(
+        recognised(line) not in ("", wanted) and recognised(text) == wanted
+        for line, text in zip(hypotheses, reference, strict=True)
+    )
+
+
+def _numbers(text: str) -> Counter[str]:
+    """Digits alone: languages group and point them differently."""
+    return Counter(re.sub(r"\D", "", number) for number in _NUMBER.findall(text))
+
+
+def _placeholders(text: str) -> Counter[str]:
+    return Counter(_PLACEHOLDER.findall(text))
+
+
+def _names(text: str) -> Counter[str]:
+    """Words with a letter in them, and a capital or a digit."""
+    found = _NAME_OR_CODE.findall(_PLACEHOLDER.sub(" ", text))
+    return Counter(
+        word for word in found if any(map(str.isalpha, word)) and any(char.isupper() or char.isdigit() for char in word)
+    )
+
+
+def _kept(
+    hypotheses: Sequence[str],
+    by_segment: Sequence[tuple[str, ...]],
+    sources: Sequence[str],
+    items: Callable[[str], Counter[str]],
+) -> Kept:
+    expected = kept = lacking = 0
+    for line, texts, source in zip(hypotheses, by_segment, sources, strict=True):
+        wanted = items(source)
+        for text in texts:
+            wanted &= items(text)
+        if wanted:
+            here = (wanted & items(line)).total()
+            expected += wanted.total()
+            kept += here
+            lacking += here < wanted.total()
+    return Kept(expected, kept, lacking)
+
+
+def _buckets(hypotheses: Sequence[str], references: References, metrics: list[str], options: Options) -> list[Bucket]:
+    lengths = [len(words(text)) for text in references[0]]
+    found = []
+    for shortest, longest in BUCKETS:
+        inside = [i for i, length in enumerate(lengths) if shortest <= length <= (longest or length)]
+        scores = {}
+        if inside and metrics:
+            some = [[text[i] for i in inside] for text in references]
+            made = corpus_scores([hypotheses[i] for i in inside], some, metrics, options)
+            scores = {score.metric: score.value for score in made}
+        found.append(Bucket(shortest, longest, len(inside), scores))
+    return found

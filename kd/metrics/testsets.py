@@ -1,0 +1,46 @@
+"""Test sets by the names that sacreBLEU gives them; it fetches them once and keeps them in `~/.sacrebleu`.
+
+Beside them stand sets that are merely files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd.errors import UserError
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The files of a test set, aligned by line."""
+
+    __test__ = False  # pytest takes classes that are called so for tests
+
+    source: Path | None
+    references: tuple[Path, ...]
+
+
+def named_test_set(name: str, language_pair: str) -> TestSet:
+    """Fetch a set that sacreBLEU knows, unless it is here. Raises UserError where there is none or it cannot be had."""
+    from sacrebleu.dataset import DATASETS
+    from sacrebleu.utils import get_reference_files, get_source_file
+
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name, DATASETS, n=1)
+        mend = f"Did you mean {near[0]}?" if near else "`sacrebleu --list` lists them."
+        raise UserError(f"sacreBLEU has no test set {name}.", mend)
+    pairs = DATASETS[name].langpairs
+    if language_pair not in pairs:
+        raise UserError(f"sacreBLEU's test set {name} has no {language_pair}.", f"It has: {', '.join(sorted(pairs))}.")
+    try:
+        source = Path(get_source_file(name, language_pair))
+        references = tuple(map(Path, get_reference_files(name, language_pair)))
+    except (Exception, SystemExit) as error:  # it exits where a certificate or a checksum is wrong
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"sacreBLEU's test set {name} is not here and could not be fetched: {reason}.",
+            "Run the command once where there is a network and copy ~/.sacrebleu, or give --source and --reference.",
+        ) from error
+    return TestSet(source, references)

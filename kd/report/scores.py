@@ -1,0 +1,185 @@
+"""Scores of systems on one test set as a table: for the terminal, for Markdown and for LaTeX (booktabs).
+
+Signatures, seeds and what was tested stand below each, since a score without them says little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kd.metrics.significance import BOOTSTRAP, Resampling, Significance
+from kd.report.formatting import metric_score, p_value, visible
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """What is shown."""
+
+    results: Sequence[Significance]
+    baseline: str | None
+    resampling: Resampling | None
+
+    @property
+    def systems(self) -> list[str]:
+        """In the order of the results."""
+        return list(dict.fromkeys(result.system for result in self.results))
+
+    @property
+    def metrics(self) -> list[str]:
+        """In the order of the results."""
+        return list(dict.fromkeys(result.metric for result in self.results))
+
+    def result(self, system: str, metric: str) -> Significance:
+        """A cell."""
+        return next(item for item in self.results if (item.system, item.metric) == (system, metric))
+
+    def best(self, metric: str) -> float:
+        """The best score there is."""
+        here = [item for item in self.results if item.metric == metric]
+        return max((item.value if item.higher_is_better else -item.value, item.value) for item in here)[1]
+
+    @property
+    def tested(self) -> bool:
+        """Whether there are p-values."""
+        return any(result.p_value is not None for result in self.results)
+
+    def notes(self) -> list[str]:
+        """The sentences below the table."""
+        signatures = {result.metric: result.signature for result in self.results}
+        lines = [f"{metric}: {signature}" for metric, signature in signatures.items()]
+        if self.resampling:
+            lines.append(
+                f"±: half the 95 % confidence interval, of {self.resampling.samples:,} bootstrap resamplings, "
+                f"seed {self.resampling.seed}"
+            )
+        if self.tested and self.resampling:
+            lines.append(f"p: of no difference from {self.baseline}, two-sided; {_test(self.resampling, self.metrics)}")
+        return lines
+
+
+def _test(resampling: Resampling, metrics: Sequence[str]) -> str:
+    tests = []
+    if any(not metric.startswith("COMET") for metric in metrics):
+        tests.append(
+            f"paired bootstrap resampling ({resampling.samples:,} resamplings)"
+            if resampling.test == BOOTSTRAP
+            else f"paired approximate randomisation ({resampling.trials:,} trials)"
+        )
+    if any(metric.startswith("COMET") for metric in metrics):
+        tests.append("paired t-test of COMET")
+    return f"{', '.join(tests)}, seed {resampling.seed}"
+
+
+def terminal(table: ScoreTable) -> Group:
+    """For people: best scores bold."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("system", overflow="fold")
+    for header in _headers(table):
+        shown.add_column(header, justify="right", no_wrap=True)
+    for system in table.systems:
+        cells = [Text(visible(system))]
+        for metric in table.metrics:
+            result = table.result(system, metric)
+            cells.append(Text(_score(result), style="bold" if result.value == table.best(metric) else ""))
+            if table.tested:
+                cells.append(Text(_p(result)))
+        shown.add_row(*cells)
+    return Group(shown, Text("\n".join(map(visible, table.notes())), style="dim"))
+
+
+def markdown(table: ScoreTable) -> str:
+    """A table of GitHub's Markdown, with its notes as a list."""
+    headers = _headers(table)
+    lines = [f"| system | {' | '.join(headers)} |", f"| --- |{' ---: |' * len(headers)}"]
+    for system in table.systems:
+        cells = [_markdown(system)]
+        for metric in table.metrics:
+            result = table.result(system, metric)
+            text = _score(result)
+            cells.append(f"**{text}**" if result.value == table.best(metric) else text)
+            if table.tested:
+                cells.append(_p(result))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in table.notes())]) + "\n"
+
+
+def latex(table: ScoreTable) -> str:
+    """A `tabular` for the booktabs package; a dagger marks p < 0.05. The notes are text below it and a comment."""
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        *(f"% {note}" for note in table.notes()),
+        f"\\begin{{tabular}}{{l{'r' * len(table.metrics)}}}",
+        "\\toprule",
+        f"System & {' & '.join(_latex(metric) for metric in table.metrics)} \\\\",
+        "\\midrule",
+        *(_latex_row(table, system) for system in table.systems),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    notes = [_latex(note) for note in table.notes()]
+    if table.tested:
+        notes.append(f"$\\dagger$: p $<$ {SIGNIFICANT}")
+    return "\n".join([*lines, "", "\\par\\smallskip{\\footnotesize", " \\\\\n".join(notes), "\\par}"]) + "\n"
+
+
+def _latex_row(table: ScoreTable, system: str) -> str:
+    cells = [_latex(system)]
+    for metric in table.metrics:
+        result = table.result(system, metric)
+        text = metric_score(metric, result.value)
+        if result.value == table.best(metric):
+            text = f"\\textbf{{{text}}}"
+        half = _half(result)
+        if half:
+            text += f" {{\\footnotesize $\\pm$ {half}}}"
+        if result.p_value is not None and result.p_value < SIGNIFICANT:
+            text += "$^{\\dagger}$"
+        cells.append(text)
+    return f"{' & '.join(cells)} \\\\"
+
+
+def _headers(table: ScoreTable) -> list[str]:
+    return [header for metric in table.metrics for header in ([metric, "p"] if table.tested else [metric])]
+
+
+def _score(result: Significance) -> str:
+    half = _half(result)
+    text = metric_score(result.metric, result.value)
+    return f"{text} ± {half}" if half else text
+
+
+def _half(result: Significance) -> str:
+    if result.interval is None:
+        return ""
+    return metric_score(result.metric, (result.interval[1] - result.interval[0]) / 2)
+
+
+def _p(result: Significance) -> str:
+    return "" if result.p_value is None else p_value(result.p_value)
+
+
+def _markdown(text: str) -> str:
+    return "".join(f"\\{char}" if char in "\\`*_|<>[]" else char for char in visible(text))
+
+
+_LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in visible(text))
