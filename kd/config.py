@@ -251,13 +251,40 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class Metric(Enum):
+    """What a validation measures on dev."""
+
+    bleu = "bleu"  # sacreBLEU on plain text, greedy decoding; needs `validate_bleu`
+    loss = "loss"  # label-smoothed
+
+
+class Which(Enum):
+    """Of several checkpoints."""
+
+    last = "last"
+    best = "best"
+
+
 @dataclass
 class CheckpointConfig:
     """What a training leaves on disk while it runs, and what of it the final model is made from."""
 
     every: int = MISSING  # updates between checkpoints; dev loss and dev BLEU are measured at each
     keep: int = field(default=MISSING, metadata=EXTENT)  # newest checkpoints kept
-    average: int = field(default=MISSING, metadata=EXTENT)  # newest checkpoints averaged into the final model
+    keep_best: int = field(default=0, metadata=EXTENT)  # best ones kept as well, by `metric`
+    keep_every: int = field(default=0, metadata=EXTENT)  # those of each so many updates are kept as well; 0: none
+    metric: Metric = field(default=Metric.bleu, metadata=EXTENT)  # which validation is the best
+    average: int = field(default=MISSING, metadata=EXTENT)  # checkpoints averaged into the final model …
+    average_of: Which = field(default=Which.last, metadata=EXTENT)  # … the newest ones, or the best
+
+
+@dataclass
+class StopConfig:
+    """What ends a training before `max_update`; 0 switches a reason off."""
+
+    patience: int = 0  # validations in a row that were no better than the best by `checkpoint.metric`
+    target_tokens: int = 0  # seen in training
+    hours: float = 0.0  # of training, over all interruptions; no two machines end at the same update
 
 
 @dataclass
@@ -271,6 +298,7 @@ class TrainConfig:
     members: int = field(default=MISSING, metadata=TRANSIENT)  # trainings that differ by seed alone; each a task
     seed: int = MISSING  # of the first member; the next has one more
     max_update: int = field(default=MISSING, metadata=EXTENT)
+    stop: StopConfig = field(default_factory=StopConfig, metadata=EXTENT)
     precision: Precision = Precision.fp32
     validate_bleu: bool = field(default=MISSING, metadata=TRANSIENT)  # greedy BLEU on dev at each checkpoint
     log_every: int = field(default=MISSING, metadata=TRANSIENT)  # updates between lines of metrics.jsonl

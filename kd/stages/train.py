@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import Schedule, TrainConfig
+from kd.config import Metric, Schedule, TrainConfig, Which
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.batching import BatchPlan
 from kd.engines.fairseq.flags import TrainSpec
-from kd.engines.fairseq.training import TrainingProgress, TrainingResult, continue_from, read_metrics, train
+from kd.engines.fairseq.training import TrainingProgress, TrainingResult, continue_from, read_metrics, to_average, train
 from kd.engines.vocabulary import DICTIONARY, MODEL
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
@@ -42,10 +42,16 @@ class Train(Kind[TrainConfig]):
             raise UserError(
                 f"A model's width of {model.width} cannot be shared by {model.heads} heads.", "Make it a multiple."
             )
-        if checkpoint.average > checkpoint.keep:
+        if checkpoint.average > checkpoint.keep and checkpoint.average_of is Which.last:
             raise UserError(
                 f"{checkpoint.average} checkpoints shall be averaged and {checkpoint.keep} kept.",
                 "Raise checkpoint.keep or lower checkpoint.average.",
+            )
+        by_bleu = checkpoint.keep_best or checkpoint.average_of is Which.best or config.stop.patience
+        if by_bleu and checkpoint.metric is Metric.bleu and not config.validate_bleu:
+            raise UserError(
+                "The best checkpoint shall be found by BLEU, and validate_bleu is off.",
+                "Set checkpoint.metric=loss, or validate_bleu to true.",
             )
         optimizer = config.optimizer
         if optimizer.schedule is Schedule.linear and optimizer.decay_updates <= optimizer.warmup_updates:
@@ -102,7 +108,7 @@ class Train(Kind[TrainConfig]):
         from kd.engines.fairseq.model import count_parameters, load_models
 
         summary = read_json(job.out / SUMMARY)
-        if summary["updates"] < job.config.max_update:
+        if summary["updates"] < job.config.max_update and not summary["ended"]:
             raise IncompleteArtifact(f"{job.out} has {summary['updates']} of {job.config.max_update} updates.")
         (model,), _ = load_models([job.out])
         validations = [
@@ -146,12 +152,13 @@ def _tell(job: Job[TrainConfig], now: TrainingProgress) -> None:
 def _finish(job: Job[TrainConfig], result: TrainingResult, plan: BatchPlan) -> None:
     from kd.engines.fairseq.average import average
 
-    averaged = result.checkpoints[: job.config.checkpoint.average]
+    averaged = to_average(result, job.config)
     average(averaged, job.out / WEIGHTS)
     for name in (MODEL, DICTIONARY):
         shutil.copyfile(job.one("data").path / name, job.out / name)
     summary = {
         "updates": result.updates,
+        "ended": result.ended,
         "averaged": [path.name for path in averaged],
         "target_tokens": result.target_tokens,
         "batch": plan.note,

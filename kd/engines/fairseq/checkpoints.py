@@ -6,10 +6,12 @@ Names are fairseq's: `checkpoint_<epoch>_<updates>.pt`, and `checkpoint_last.pt`
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
 import zipfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,13 +111,28 @@ def link(source: Path, target: Path) -> None:
     aside.replace(target)
 
 
-def prune(folder: Path, every: int, keep: int) -> None:
-    """Removes all but the newest checkpoint and the `keep` newest of those made each `every` updates."""
+def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> list[int]:
+    """The updates of (update, value) pairs, the best value first; the earlier of equal ones. NaN is the worst."""
+    sign = -1 if higher_is_better else 1
+    return [
+        update
+        for update, _ in sorted(
+            validations, key=lambda entry: (math.inf if math.isnan(entry[1]) else sign * entry[1], entry[0])
+        )
+    ]
+
+
+def prune(folder: Path, every: int, keep: int, *, best: Collection[int] = (), always: int = 0) -> None:
+    """Removes all but the newest checkpoint and the `keep` newest of those made each `every` updates.
+
+    Those of the updates `best` stay as well, and those of each `always` updates (0: none).
+    """
     found = numbered(folder)
     kept = {checkpoint.path for checkpoint in found[:1]}
     kept |= {checkpoint.path for checkpoint in [each for each in found if each.updates % every == 0][: max(keep, 1)]}
     for checkpoint in found:
-        if checkpoint.path not in kept:
+        wanted = checkpoint.updates in best or (always and checkpoint.updates % always == 0)
+        if checkpoint.path not in kept and not wanted:
             checkpoint.path.unlink()
 
 

@@ -14,6 +14,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, Any, cast
 
 PIECES_TOKENIZER = "kd_pieces"  # name under which fairseq finds our detokeniser: --eval-bleu-detok kd_pieces
@@ -30,6 +31,7 @@ def install() -> None:
     _silence_warnings()
     with _hashable_dataclasses():
         import fairseq  # noqa: F401
+    _compose_as_hydra_1_1_did()
     _drop_duplicate_encoder_weights()
     _initialise_position_buffers()
     _let_ddp_run_on_cpu()
@@ -86,6 +88,17 @@ def _hashable_dataclasses() -> Iterator[None]:
         yield
     finally:
         dataclasses.dataclass = original
+
+
+def _compose_as_hydra_1_1_did() -> None:
+    """fairseq composes by `hydra.experimental`, which refuses to work once anything has asked Hydra for newer manners.
+
+    That is what composing a recipe does, so the two would not work in one process in that order.
+    """
+    from fairseq.dataclass import utils
+    from hydra import initialize
+
+    utils.initialize = partial(initialize, version_base="1.1")
 
 
 _DUPLICATES = tuple(f"{part}_{kind}" for part in ("in_proj", "out_proj", "fc1", "fc2") for kind in ("weight", "bias"))

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd.config import ModelConfig, OptimizerConfig, Precision, Schedule, TrainConfig
+from kd.config import Metric, ModelConfig, OptimizerConfig, Precision, Schedule, TrainConfig
 from kd.engines.fairseq.binary import data_prefix
 
 _NEVER = str(10**9)  # updates or epochs: longer than any training
@@ -54,6 +54,7 @@ def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
         *_optimizer(config.optimizer),
         *("--max-tokens", str(spec.max_tokens), "--update-freq", str(spec.update_freq)),
         *("--max-update", str(config.max_update), "--seed", str(spec.seed)),
+        *(("--stop-time-hours", str(config.stop.hours)) if config.stop.hours else ()),
         *_checkpoints(spec, save_dir),
         *_validation(spec),
         *_devices(spec),
@@ -111,6 +112,8 @@ def _validation(spec: TrainSpec) -> list[str]:
         return ["--disable-validation"]
     flags = ["--validate-interval", _NEVER, "--validate-interval-updates", str(spec.config.checkpoint.every)]
     flags += ["--max-tokens-valid", str(max(spec.max_tokens, spec.max_pieces + 1))]
+    if validated_on(spec.config) is Metric.bleu:
+        flags += ["--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric"]
     if not spec.config.validate_bleu:
         return flags
     # max_len_a would make the longest output depend on the longest source of the batch.
@@ -120,6 +123,11 @@ def _validation(spec: TrainSpec) -> list[str]:
         *("--eval-bleu", "--eval-bleu-args", json.dumps(decoding), "--eval-bleu-detok", "kd_pieces"),
         *("--eval-bleu-detok-args", json.dumps({"vocabulary": str(spec.vocabulary)})),
     ]
+
+
+def validated_on(config: TrainConfig) -> Metric:
+    """What says which checkpoint is the best: the metric asked for, or the loss where BLEU is not measured."""
+    return config.checkpoint.metric if config.validate_bleu else Metric.loss
 
 
 def _devices(spec: TrainSpec) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.engines.fairseq import checkpoints
+from kd.engines.fairseq.watch import ENDED, STATE, Watch, install
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
@@ -61,9 +62,13 @@ def _train(spec: dict[str, Any]) -> None:
     cfg = convert_namespace_to_omegaconf(arguments)
     cfg.common.bf16 = spec["precision"] == "bf16"
     cfg.distributed_training.device_id = int(os.environ.get("LOCAL_RANK", "0"))
-    checkpoint_utils.save_checkpoint = save_checkpoint
-    fairseq_train.validate_and_save = _stopping_on_signals(fairseq_train.validate_and_save, save_checkpoint)
-    _fail_on_out_of_memory(Trainer)
+    watch = Watch(higher_is_better=cfg.checkpoint.maximize_best_checkpoint_metric, **spec["ending"])
+    save = SaveCheckpoint(watch, **spec["keep"])
+    checkpoint_utils.save_checkpoint = save
+    checkpoint_utils.load_checkpoint = _over_if_it_was(checkpoint_utils.load_checkpoint, watch)
+    fairseq_train.validate_and_save = _ending(fairseq_train.validate_and_save, watch)
+    fairseq_train.validate_and_save = _stopping_on_signals(fairseq_train.validate_and_save, save)
+    install(Trainer, watch)
     distributed.call_main(cfg, fairseq_train.main)
 
 
@@ -78,34 +83,82 @@ def _check_device(spec: dict[str, Any], torch: Any) -> None:
         raise UserError("This GPU has no bf16.", "Set precision to fp16 or fp32.")
 
 
-def save_checkpoint(cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:
-    """Takes the place of fairseq's function of that name, which copies files as it goes.
+class SaveCheckpoint:
+    """Takes the place of fairseq's function `save_checkpoint`, which copies files as it goes.
 
     Each checkpoint has a number, also one at the end of an epoch; `checkpoint_last.pt` is a second name of the newest,
-    given when that is whole on disk; older ones go after that, not before.
+    given when that is whole on disk; older ones go after that, not before. keep_best: how many of the best by
+    validation stay as well; keep_every: those of each so many updates stay, 0 for none.
     """
-    from fairseq.logging import metrics
 
-    folder = Path(cfg.save_dir)
-    # Its BLEU counts are numpy arrays, which safe loading refuses; nothing reads these sums after a validation.
-    metrics.reset_meters("valid")
-    best = min(val for val in (getattr(save_checkpoint, "best", None), val_loss, float("inf")) if val is not None)
-    save_checkpoint.best = best  # type: ignore[attr-defined]  # fairseq reads it there
-    trainer.consolidate_optimizer()
-    if not trainer.should_save_checkpoint_on_current_rank:
-        return
-    updates = trainer.get_num_updates()
-    state = {"train_iterator": epoch_itr.state_dict(), "val_loss": _plain(val_loss), "best": _plain(best)}
-    path = folder / checkpoints.name(epoch_itr.epoch, updates)
-    trainer.save_checkpoint(str(path), state)
-    checkpoints.link(path, folder / checkpoints.LAST)
-    checkpoints.prune(folder, cfg.save_interval_updates, cfg.keep_interval_updates)
-    logger.info("saved %s", path.name)
+    best: float  # fairseq reads and sets it
+
+    def __init__(self, watch: Watch, keep_best: int, keep_every: int) -> None:
+        self._watch = watch
+        self._keep_best = keep_best
+        self._keep_every = keep_every
+
+    def __call__(self, cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:
+        """Saves; `val_loss` is the value of the validation that was made just before, if there was one."""
+        from fairseq.logging import metrics
+
+        folder = Path(cfg.save_dir)
+        # Its BLEU counts are numpy arrays, which safe loading refuses; nothing reads these sums after a validation.
+        metrics.reset_meters("valid")
+        better = max if cfg.maximize_best_checkpoint_metric else min
+        known = [float(val) for val in (getattr(self, "best", None), val_loss) if val is not None]
+        if known:
+            self.best = better(known)
+        trainer.consolidate_optimizer()
+        updates = trainer.get_num_updates()
+        self._watch.validated(updates, val_loss)
+        if not trainer.should_save_checkpoint_on_current_rank:
+            return
+        state = {
+            "train_iterator": epoch_itr.state_dict(),
+            "val_loss": None if val_loss is None else float(val_loss),
+            STATE: self._watch.state(),
+            **({"best": self.best} if known else {}),
+        }
+        path = folder / checkpoints.name(epoch_itr.epoch, updates)
+        trainer.save_checkpoint(str(path), state)
+        checkpoints.link(path, folder / checkpoints.LAST)
+        best = checkpoints.best(self._watch.validations, self._watch.higher_is_better)[: self._keep_best]
+        checkpoints.prune(
+            folder, cfg.save_interval_updates, cfg.keep_interval_updates, best=best, always=self._keep_every
+        )
+        logger.info("saved %s", path.name)
 
 
-def _plain(value: float | None) -> float | None:
-    """Without numpy's types, which torch's safe loading refuses."""
-    return None if value is None else float(value)
+def _over_if_it_was(load_checkpoint: Any, watch: Watch) -> Any:
+    """Wraps fairseq's function: a training that had ended early when it was left off does not go on."""
+
+    def load(cfg: Any, trainer: Any, **options: Any) -> Any:
+        loaded = load_checkpoint(cfg, trainer, **options)
+        if trainer.get_num_updates() and (reason := watch.reason_to_end()):
+            logger.info(ENDED + reason)
+            logging.shutdown()
+            sys.exit(0)
+        return loaded
+
+    return load
+
+
+def _ending(validate_and_save: Any, watch: Watch) -> Any:
+    """Wraps what fairseq calls after each update: it ends the training where `watch` has a reason."""
+
+    def after_update(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool) -> Any:
+        reason = watch.reason_to_end()
+        if reason:  # so that fairseq validates and saves as it does at the last update
+            cfg.optimization.max_update = trainer.get_num_updates()
+        values, should_stop = validate_and_save(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
+        watch.validated(trainer.get_num_updates(), values[0])
+        reason = reason or watch.reason_to_end()
+        if reason:
+            logger.info(ENDED + reason)
+        return values, should_stop or reason is not None
+
+    return after_update
 
 
 def _stopping_on_signals(validate_and_save: Any, save: Any) -> Any:
@@ -144,13 +197,3 @@ def _wait_for_ranks(trainer: Any) -> None:
         import torch
 
         torch.distributed.barrier()
-
-
-def _fail_on_out_of_memory(trainer: Any) -> None:
-    """fairseq leaves out a batch that does not fit into the GPU's memory, and says so in the log alone."""
-    train_step = trainer.train_step
-
-    def train_step_or_fail(self: Any, samples: Any, raise_oom: bool = True) -> Any:
-        return train_step(self, samples, raise_oom=True)
-
-    trainer.train_step = train_step_or_fail

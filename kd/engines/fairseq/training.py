@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from kd.config import Metric, TrainConfig, Which
 from kd.engines.fairseq import checkpoints
-from kd.engines.fairseq.flags import TrainSpec, arguments, readable
+from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
 from kd.engines.fairseq.train import STOPPED, USER_ERROR, die_with_parent
+from kd.engines.fairseq.watch import ENDED
 from kd.errors import EXIT_TRANSIENT, TransientError, UserError
 from kd.pipeline.atomic import write_json, write_text
 
@@ -37,6 +39,7 @@ SPEC = "train.spec.json"
 
 GRACE = 30.0  # seconds that a training gets to save and leave when it is asked to
 _LAST_LINES = 20
+_ENDED = re.compile(re.escape(ENDED) + "(.*)$|Stopping training due to (cumulative_training_time.*)$")
 _LOGGED = re.compile(r"\| (train_inner|valid) \| (\{.*\})$")  # fairseq's --log-format json
 
 
@@ -65,6 +68,7 @@ class TrainingResult:
     metrics: Path
     target_tokens: float | None  # measured mean target tokens an update
     notes: tuple[str, ...] = field(default_factory=tuple)  # what a person should know
+    ended: str | None = None  # why before `max_update`, where it did
 
 
 class TrainingFailed(Exception):
@@ -94,17 +98,17 @@ def train(
     metrics = Metrics(out / METRICS, point.updates, spec.config.max_update, progress)
     began = time.monotonic()
     if point.updates < spec.config.max_update:
-        description = {"flags": flags, "precision": spec.config.precision.value, "device": spec.device}
-        write_json(out / SPEC, description)
+        write_json(out / SPEC, _description(spec, flags))
         _run(_command(spec, out / SPEC), out / LOG, _environment(threads), metrics.read, _advice(spec, folder))
     done = checkpoints.numbered(folder)
+    updates = done[0].updates if done else 0
+    upto = updates if metrics.ended else spec.config.max_update
     return TrainingResult(
-        updates=done[0].updates if done else 0,
+        updates=updates,
         resumed_from=point.updates,
         seconds=time.monotonic() - began,
-        checkpoints=tuple(
-            each.path for each in checkpoints.regular(folder, spec.config.checkpoint.every, spec.config.max_update)
-        ),
+        checkpoints=tuple(each.path for each in checkpoints.regular(folder, spec.config.checkpoint.every, upto)),
+        ended=metrics.ended,
         metrics=out / METRICS,
         target_tokens=metrics.target_tokens(),
         notes=tuple(notes),
@@ -120,6 +124,36 @@ def continue_from(previous: Path, out: Path, upto: int) -> int:
     if done and (previous / METRICS).is_file():
         shutil.copyfile(previous / METRICS, out / METRICS)
     return done
+
+
+def to_average(result: TrainingResult, config: TrainConfig) -> list[Path]:
+    """The checkpoints that the final model is made from: the newest, or the best by `checkpoint.metric`."""
+    count = config.checkpoint.average
+    if config.checkpoint.average_of is Which.last:
+        return list(result.checkpoints[:count])
+    metric = validated_on(config)
+    values = {
+        entry["update"]: entry.get(metric.value) for entry in read_metrics(result.metrics) if entry["split"] == "dev"
+    }
+    known = [(update, value) for update, value in values.items() if value is not None]
+    paths = {each.updates: each.path for each in checkpoints.numbered(result.checkpoints[0].parent)}
+    ranked = [
+        update for update in checkpoints.best(known, metric is Metric.bleu) if paths.get(update) in result.checkpoints
+    ]
+    return [paths[update] for update in ranked[:count]]
+
+
+def _description(spec: TrainSpec, flags: list[str]) -> dict[str, Any]:
+    """What the training process is told beside fairseq's own flags."""
+    stop, checkpoint = spec.config.stop, spec.config.checkpoint
+    best = max(checkpoint.keep_best, checkpoint.average if checkpoint.average_of is Which.best else 0)
+    return {
+        "flags": flags,
+        "precision": spec.config.precision.value,
+        "device": spec.device,
+        "ending": {"every": checkpoint.every, "patience": stop.patience, "most_tokens": stop.target_tokens},
+        "keep": {"keep_best": best, "keep_every": checkpoint.keep_every},
+    }
 
 
 def _command(spec: TrainSpec, description: Path) -> list[str]:
@@ -162,11 +196,14 @@ class Metrics:
         self._tokens = [entry["target_tokens"] for entry in kept if entry["split"] == "train"]
         self._now = TrainingProgress(update=resumed_from, max_update=max_update)
         self._rate: float | None = None  # updates a second
+        self.ended: str | None = None  # why the training ended before its last update
         progress(self._now)
 
     def read(self, line: str) -> None:
         """Takes a line of fairseq's log; those without numbers are passed over."""
         found = _LOGGED.search(line)
+        if reason := _ENDED.search(line):
+            self.ended = reason[1] or reason[2]
         if not found:
             return
         values = json.loads(found[2])
