@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
 
+    _about_files(
+        commands, "translate", "translate standard input, line by line", "kd translate --model DIR < source > target"
+    )
     task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip
     task.add_argument("--config", required=True, metavar="HASH", help="the frozen config, by its hash")
@@ -108,6 +112,14 @@ def _about_a_run(
         help="recipe=NAME or a path; stages=[a,b] these alone; upto=a what a needs, and a; any setting",
     )
     return parser
+
+
+def _about_files(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_: str, example: str
+) -> None:
+    """A command that a module of its own in kd/commands/ describes and runs."""
+    module = import_module(f"kd.commands.{name}")
+    module.add_options(_command(commands, name, module.run, help_, example))
 
 
 def _run(options: argparse.Namespace) -> int:
