@@ -55,7 +55,7 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     convert(model_folder / MODEL, vocabulary_folder / DICTIONARY, out / FOLDER, compute_type)
     shutil.copyfile(vocabulary_folder / VOCABULARY, out / VOCABULARY)
-    write_json(out / DESCRIPTION, _description(compute_type, languages, fingerprint))
+    write_json(out / DESCRIPTION, _description(compute_type, languages, fingerprint, model_folder / MODEL))
 
 
 def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None:
@@ -79,8 +79,10 @@ def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None
             raise UserError(f"CTranslate2 cannot express this model: {error}", "See its documentation.") from error
 
 
-def _description(compute_type: str, languages: Languages, fingerprint: str | None) -> dict[str, Any]:
+def _description(compute_type: str, languages: Languages, fingerprint: str | None, model: Path) -> dict[str, Any]:
     from importlib.metadata import version
+
+    from kd.engines.fairseq.model import max_source_pieces
 
     return {
         "format": 1,
@@ -88,6 +90,7 @@ def _description(compute_type: str, languages: Languages, fingerprint: str | Non
         "compute_type": compute_type,
         "source_languages": list(languages.source),
         "target_languages": list(languages.target),
+        "max_source_pieces": max_source_pieces(model),  # what it was trained on; longer text is better cut
         "fingerprint": fingerprint,
         "made_with": {"ctranslate2": version("ctranslate2"), "fairseq": version("fairseq")},
     }
@@ -139,18 +142,33 @@ class Translator:
 
     def translate(self, sources: Sequence[str], batch_tokens: int = 2000) -> list[str]:
         """The best translation of each source, in the order given; `batch_tokens` is source pieces a batch."""
+        return [found[0][0] for found in self.nbest(sources, 1, batch_tokens)]
+
+    def nbest(self, sources: Sequence[str], count: int, batch_tokens: int = 2000) -> list[list[tuple[str, float]]]:
+        """The best translations of each source with their scores (natural logarithms, divided by the length).
+
+        A blank source has one, which is empty, with the score 0.
+        """
         pieces = self._pieces.encode(list(sources), out_type=str)
         wanted = [number for number, source in enumerate(sources) if pieces[number] and source.strip()]
-        found = self._model.translate_batch(
+        results = self._model.translate_batch(
             [pieces[number] for number in wanted],
             max_batch_size=batch_tokens,
             batch_type="tokens",
+            num_hypotheses=count,
+            return_scores=True,
             **self._options,
         )
-        results = [""] * len(sources)
-        for number, result in zip(wanted, found, strict=True):
-            results[number] = self._pieces.decode(result.hypotheses[0])
-        return results
+        lists = [[("", 0.0)] for _ in sources]
+        for number, result in zip(wanted, results, strict=True):
+            texts = map(self._pieces.decode, result.hypotheses)
+            lists[number] = list(zip(texts, result.scores, strict=True))
+        return lists
+
+    def pieces(self, text: str, enough: int) -> int:
+        """How many pieces a text has; where there cannot be more than `enough`, a number up to that."""
+        # A character is at most four bytes, and a piece at least one.
+        return len(text) if 4 * len(text) <= enough else len(self._pieces.encode(text))
 
 
 class PieceTranslator:

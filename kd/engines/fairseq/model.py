@@ -66,6 +66,16 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def max_source_pieces(checkpoint: Path) -> int | None:
+    """The longest source that a model was trained on, in pieces, its end not counted; None where it does not say."""
+    from kd.engines.fairseq.average import load
+
+    state = load(checkpoint)
+    settings = state["cfg"]["task"] if state.get("cfg") else vars(state["args"])
+    positions = settings.get("max_source_positions")
+    return None if positions is None else int(positions) - 1
+
+
 def count_parameters(model: Any) -> int:
     """Trainable numbers of a model; what is shared counts once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,220 @@
+"""Translation of any text with a model folder: an exported student, a training's model, or an ensemble of several.
+
+This is what `kd translate` runs and `from kd import Translator` gives. A line in is a line out, always.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from kd.corpora.segments import Segment, segments
+from kd.engines.fairseq.model import MODEL as WEIGHTS
+from kd.engines.systems import CTRANSLATE2, form
+from kd.errors import UserError
+
+WINDOW = 2048  # lines that are translated together: enough for batches of equal length, little enough for memory
+MAX_PIECES = 256  # of a source, where a model does not say what it was trained on
+_NO_SPACES = {"ja", "km", "lo", "my", "th", "zh"}  # written without spaces between sentences
+
+PathLike = str | os.PathLike[str]
+
+
+class Translation(NamedTuple):
+    """Text on one line, and its score: natural logarithm of the probability, a mean over the pieces."""
+
+    text: str
+    score: float
+
+
+class Engine(Protocol):
+    """What translates short text."""
+
+    max_source_pieces: int
+    target_language: str
+    source_language: str
+
+    def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
+        """The best translations of each source, best first; at least one."""
+        ...
+
+    def fits(self, text: str) -> bool:
+        """Whether a text is as short as those that the model was trained on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to translate."""
+
+    beam: int = 4
+    nbest: int = 1
+    max_pieces: int = MAX_PIECES  # longest output of a segment
+    length_penalty: float = 1.0
+    batch_tokens: int = 2000  # source pieces a batch
+    threads: int = 1
+    device: str = "cpu"
+
+
+class Translator:
+    """A model folder, or several that translate as an ensemble, loaded.
+
+    `threads` defaults to all cores. Text of more pieces than the model was trained on is cut at ends of sentences,
+    and the translations are joined again. Blank lines stay blank.
+
+    Raises: UserError where a folder holds no model, or settings contradict each other.
+    """
+
+    def __init__(
+        self,
+        model: PathLike | Sequence[PathLike],
+        *,
+        beam: int = 4,
+        nbest: int = 1,
+        max_pieces: int = MAX_PIECES,
+        length_penalty: float = 1.0,
+        batch_tokens: int = 2000,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if not 1 <= nbest <= beam:
+            raise UserError(f"nbest is {nbest} and the beam {beam}.", "A list is no longer than the beam, nor empty.")
+        folders = [Path(model)] if isinstance(model, str | os.PathLike) else [Path(each) for each in model]
+        count = threads or len(os.sched_getaffinity(0))
+        self._engine = _load(
+            folders, Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
+        )
+        self._joint = "" if self._engine.target_language.split("-")[0] in _NO_SPACES else " "
+
+    def translate(self, lines: Iterable[str]) -> Iterator[str]:
+        """The best translation of each line, in the order given, lazily; memory does not grow with their number."""
+        return (found[0].text for found in self.nbest(lines))
+
+    def nbest(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
+        """The best translations of each line, best first; a blank line has one, which is empty."""
+        rest = iter(lines)
+        while window := list(islice(rest, WINDOW)):
+            yield from self.window(window)
+
+    def window(self, lines: Sequence[str]) -> list[list[Translation]]:
+        """The best translations of some lines at once."""
+        cut = [self._segments(line) for line in lines]
+        flat = [segment.text for each in cut for segment in each]
+        found = iter(self._engine.nbest(flat))
+        return [self._joined(each, [next(found) for _ in each]) for each in cut]
+
+    def _segments(self, line: str) -> list[Segment]:
+        if not line.strip():
+            return []
+        return segments(line, self._engine.source_language, self._engine.fits)
+
+    def _joined(self, cut: Sequence[Segment], lists: Sequence[list[Translation]]) -> list[Translation]:
+        """The k-th best of a line: the k-th best of all its segments."""
+        if not cut:
+            return [Translation("", 0.0)]
+        whole = []
+        for rank in range(min(map(len, lists))):
+            chosen = [each[rank] for each in lists]
+            texts = [each.text for each in chosen]
+            score = sum(each.score for each in chosen) / len(chosen)
+            whole.append(Translation(_one_line(self._join(cut, texts)), score))
+        return whole
+
+    def _join(self, cut: Sequence[Segment], texts: Sequence[str]) -> str:
+        # The source's own space, where it had any: a line separator between sentences stays one.
+        spaces = [self._joint if segment.space in ("", " ") else segment.space for segment in cut[:-1]]
+        return "".join(text + space for text, space in zip(texts, [*spaces, ""], strict=True))
+
+
+def _one_line(text: str) -> str:
+    # A model with byte pieces can write a line break.
+    return text.replace("\n", " ") if "\n" in text else text
+
+
+def _load(folders: Sequence[Path], options: Options) -> Engine:
+    if not folders:
+        raise UserError("No model was named.", "Name a model folder.")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}.", "Name one that export or train left.")
+        if form(folder) != CTRANSLATE2 and not (folder / WEIGHTS).is_file():
+            raise UserError(f"{folder} holds no model.", "Name a folder that export or train left.")
+    forms = {form(folder) for folder in folders}
+    if CTRANSLATE2 not in forms:
+        return _Fairseq(folders, options)
+    if len(folders) > 1:
+        raise UserError(
+            "Exported models cannot translate as an ensemble: CTranslate2 has none.",
+            "Name the folders that the trainings left.",
+        )
+    return _CTranslate2(folders[0], options)
+
+
+class _CTranslate2:
+    """An exported model."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        from kd.engines.ctranslate2 import Translator as Exported
+
+        self._model = Exported(
+            folder,
+            threads=options.threads,
+            beam=options.beam,
+            max_pieces=options.max_pieces,
+            length_penalty=options.length_penalty,
+            device=options.device,
+        )
+        self._options = options
+        description = self._model.description
+        self.max_source_pieces = int(description.get("max_source_pieces") or MAX_PIECES)
+        self.source_language = _only(description.get("source_languages"))
+        self.target_language = _only(description.get("target_languages"))
+
+    def fits(self, text: str) -> bool:
+        return self._model.pieces(text, self.max_source_pieces) <= self.max_source_pieces
+
+    def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
+        lists = self._model.nbest(sources, self._options.nbest, self._options.batch_tokens)
+        return [[Translation(text, score) for text, score in each] for each in lists]
+
+
+class _Fairseq:
+    """Models that trainings left."""
+
+    source_language = target_language = ""  # they do not say
+
+    def __init__(self, folders: Sequence[Path], options: Options) -> None:
+        from kd.engines.fairseq.translate import EnsembleTranslator
+        from kd.engines.vocabulary import Vocabulary
+
+        self._vocabulary = Vocabulary(folders[0])
+        self._model = EnsembleTranslator(
+            folders,
+            self._vocabulary,
+            beam=options.beam,
+            nbest=options.nbest,
+            max_pieces=options.max_pieces,
+            length_penalty=options.length_penalty,
+            batch_tokens=options.batch_tokens,
+            threads=options.threads,
+            device=options.device,
+            score_members=False,
+        )
+        self.max_source_pieces = self._model.max_source_pieces
+
+    def fits(self, text: str) -> bool:
+        if len(text) <= self.max_source_pieces // 4:  # a character is at most four bytes, a piece at least one
+            return True
+        (ids,) = self._vocabulary.encode_ids([text])
+        return len(ids) <= self.max_source_pieces
+
+    def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
+        return [[Translation(each.text, each.score) for each in found] for found in self._model.translate(sources)]
+
+
+def _only(languages: Any) -> str:
+    return str(languages[0]) if languages and len(languages) == 1 else ""
