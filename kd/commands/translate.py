@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
     def lines_of(found: list[Translation]) -> Iterator[str]:
         if options.nbest:
-            from kd.corpora.nbest import SEPARATOR, escape
+            from kd.corpora.moses import SEPARATOR, escape
 
             for each in found:
                 features = f"F0= {each.score!r}"

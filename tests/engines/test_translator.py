@@ -82,7 +82,7 @@ def test_no_lines_give_no_lines(exported: Path) -> None:
 
 
 def test_nbest_lists_are_moses_and_scores_fall(exported: Path, tmp_path: Path) -> None:
-    from kd.corpora.nbest import read_nbest
+    from kd.corpora.moses import read_nbest
 
     done = translate(exported, b"eins zwei drei.\n\nvier.\n", "--nbest", "3")
     (tmp_path / "nbest").write_bytes(done.stdout)
