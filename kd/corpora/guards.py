@@ -6,11 +6,11 @@ the tests, and a hypothesis of ordinary length costs some microseconds, language
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from operator import eq
 
 from kd.config import GuardsConfig
@@ -70,6 +70,7 @@ PHRASE = 3  # words; a longer one that loops repeats an n-gram of NGRAM as often
 NGRAM = 4  # Raunak et al. (2021)
 UNSPACED_NGRAM = 8  # characters: about as much text
 LEAST_SHARE = 4  # of a text's words an n-gram makes up at least one in so many
+DOUBLED_SHARE = 12  # the same of doubled words: `die die` and `sie sie` may both be right in a long sentence
 LONG_WORD = 24  # characters; in shorter ones nothing can have looped far
 LOOPS = 5  # times in a row within a word
 _LOOP_IN_WORD = re.compile(rf"([^\W\d_][^\s]{{0,11}}?)\1{{{LOOPS - 1},}}")
@@ -140,7 +141,7 @@ class Guards:
             repeated = most_repeated(words, UNSPACED_NGRAM if language in UNSPACED else NGRAM)
             if repeated > self.config.repeats and repeated - self._source.repeated >= self.config.repeats:
                 return True
-            if repeated > 1 and self._never_twice(words) and self._source.repeated == 1:
+            if self._never_twice(words) and not self._source.doubled:
                 return True
         # Written as one: `Donaudonaudonaudonaudonau`.
         return any(len(word) >= LONG_WORD and loops(word) for word in hypothesis.split()) and not self._source.loops
@@ -148,7 +149,7 @@ class Guards:
     def _never_twice(self, words: Sequence[str]) -> bool:
         """Whether a word is doubled that never is, as in `the the`."""
         never = NEVER_TWICE.get(self._languages[1], set())
-        return any(first == second and first.casefold() in never for first, second in itertools.pairwise(words))
+        return any(first == second and first.casefold() in never for first, second in pairwise(words))
 
     def _language(self, hypothesis: str) -> bool:
         """Another language, unrelated to the target's, and clearly so."""
@@ -212,6 +213,10 @@ class _Source:
         return self._repeated
 
     @property
+    def doubled(self) -> int:
+        return doubled(_units(self.text, self._language))
+
+    @property
     def loops(self) -> bool:
         return any(len(word) >= LONG_WORD and loops(word) for word in self.text.split())
 
@@ -222,15 +227,18 @@ def normalised(text: str) -> str:
 
 
 def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:
-    """How often a text says one thing: words doubled (and one), a phrase in a row, an n-gram that fills the text.
+    """How often a text says one thing: a phrase in a row, an n-gram that fills the text, doubled words (and one) too.
 
     The n-grams are those of Raunak et al. (2021), "The Curious Case of Hallucinations in Neural Machine Translation",
     who call an output oscillatory where its top 4-gram stands in it two times more than the source's top 4-gram in the
     source; here they count where they make up a quarter of a text, since long sentences have three `if the value is`.
-    Doubled words and phrases in a row add what is too short for that. At least 1; linear in the number of words.
+    Phrases in a row and doubled words add what is too short for that. At least 1; linear in the number of words.
     """
-    most = 1 + doubled(words)
-    pairs = list(itertools.pairwise(words))
+    twice = doubled(words)
+    most = _in_a_row(words, 1) if twice else 1
+    if twice * DOUBLED_SHARE >= len(words):
+        most = max(most, 1 + twice)
+    pairs = list(pairwise(words))
     if len(set(pairs)) == len(pairs):
         return most  # nor does anything longer repeat
     for period in range(2, PHRASE + 1):
@@ -247,7 +255,7 @@ def doubled(words: Sequence[str]) -> int:
     """How many words stand twice: one alone may be right, as in `Menschen, die die Tür öffnen`."""
     if not any(map(eq, words, words[1:])):
         return 0
-    return sum(first == second and _says(first) for first, second in itertools.pairwise(words))
+    return sum(first == second and _says(first) for first, second in pairwise(words))
 
 
 def _in_a_row(words: Sequence[str], period: int) -> int:

@@ -22,13 +22,13 @@ from kd.corpora.testset_names import known_test_sets, training_names
 from kd.engines.systems import member_name
 from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
+from kd.report.guards import guard_counts
 from kd.report.model import (
     Comparison,
     Curve,
     CurvePoint,
     Example,
     FlowStep,
-    GuardCounts,
     Leakage,
     LeakedCorpus,
     LeakedSet,
@@ -104,7 +104,14 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         speed_note=next((speed["note"] for speed in speeds.values()), ""),
         curves=_curves(inputs["trainings"], several),
         selections=_selections(inputs.get("selections", []), several),
-        guards=_guards(inputs.get("others", []), inputs.get("selections", []), several),
+        guards=guard_counts(
+            [(str(artifact.axis), artifact.manifest) for artifact in inputs.get("others", [])],
+            [
+                (str(artifact.axis), read_json(artifact.path / SELECTION), str(artifact.settings.get("on_guard", "")))
+                for artifact in inputs.get("selections", [])
+            ],
+            several,
+        ),
         examples=_examples(job, several),
         flow=_flow(everything, several),
         leakage=_leakage(everything),
@@ -238,36 +245,6 @@ def _selections(artifacts: Iterable[Artifact], several: bool) -> list[Selection]
     for artifact in artifacts:
         by_pair.setdefault(str(artifact.axis), []).append(read_json(artifact.path / SELECTION))
     return [selection(pair if several else "", parts) for pair, parts in by_pair.items()]
-
-
-def _guards(others: Iterable[Artifact], selections: Iterable[Artifact], several: bool) -> list[GuardCounts]:
-    """What decoding and selection counted, by pair; nothing for a pair without a bad hypothesis."""
-    lists, on_guard = Counter[str](), dict[str, str]()
-    tripped: dict[str, dict[str, Counter[str]]] = {}
-
-    def add(pair: str, what: str, counts: Mapping[str, int]) -> None:
-        empty = {"best": Counter[str](), "set_aside": Counter[str](), "no_way_out": Counter[str]()}
-        tripped.setdefault(pair, empty)[what].update({name: count for name, count in counts.items() if count})
-
-    for artifact in others:
-        if "guards" in artifact.manifest["facts"]:
-            add(str(artifact.axis), "best", artifact.manifest["facts"]["guards"])
-            lists[str(artifact.axis)] += int(artifact.manifest["counts"].get("lists", 0))
-    for artifact in selections:
-        statistics = read_json(artifact.path / SELECTION)
-        for what in ("set_aside", "no_way_out"):
-            add(str(artifact.axis), what, statistics.get(what, {}))
-        on_guard[str(artifact.axis)] = str(artifact.settings.get("on_guard", ""))
-    return [
-        GuardCounts(
-            lists=lists[pair],
-            **{what: dict(by_guard) for what, by_guard in counts.items()},
-            on_guard=on_guard.get(pair, ""),
-            name=pair if several else "",
-        )
-        for pair, counts in tripped.items()
-        if any(counts.values())
-    ]
 
 
 def _examples(job: Job[ReportConfig], several: bool) -> list[Example]:

@@ -21,8 +21,8 @@ from kd.errors import UserError
 ORIGIN = Origin("en-de", "news")
 
 # Moses' manual (section "Generating n-Best Lists") shows lines of this form.
-MOSES = """0 ||| this is a small house  ||| LexicalReordering0= -1.5 0 -0.75 Distortion0= 0 LM0= -27.0908 ||| -28.9 ||| 0-0
-0 ||| this is a little house  ||| LexicalReordering0= -1.5 0 -0.5 Distortion0= 0 LM0= -28.1791 ||| -29.8 ||| 0-0
+MOSES = """0 ||| this is a small house  ||| LexicalReordering0= -1.5 0 -0.75 LM0= -27.0908 ||| -28.9 ||| 0-0 1-1
+0 ||| this is a little house  ||| LexicalReordering0= -1.5 0 -0.5 LM0= -28.1791 ||| -29.8 ||| 0-0 1-1
 """
 # marian-decoder --n-best
 MARIAN = "0 ||| Das ist ein Haus. ||| F0= -1.2345 ||| -0.24690\n1 |||  ||| F0= -3.5 ||| -3.5\n"
@@ -52,7 +52,6 @@ def test_moses(tmp_path: Path) -> None:
     assert [each.score for each in found.hypotheses] == [-28.9, -29.8]
     assert found.hypotheses[0].features == {
         "LexicalReordering0": (-1.5, 0.0, -0.75),
-        "Distortion0": (0.0,),
         "LM0": (-27.0908,),
     }
 

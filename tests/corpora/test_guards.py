@@ -66,6 +66,9 @@ GOOD = [
     ("=SUM(A1:A5) + 4 = SQRT(9)", "=SUM(A1:A5) + 4 = SQRT(9)"),
     ("https://example.org/a/very/long/path?with=arguments", "https://example.org/a/very/long/path?with=arguments"),
     ("People who lock the door and those who open it.", "Menschen, die die Tür schließen, und jene, die sie öffnen."),
+    ("He thinks that those who see the people they like and whom they call friends will be glad to help them here.",
+     "Er denkt, dass die, die die Leute sehen, die sie mögen und die sie sie nennen lassen, ihnen hier gern helfen, "
+     "wenn es dazu kommt."),
     ("no no no no", "nein nein nein nein"),
     ("Day by day by day, more and more and more.", "Tag für Tag für Tag, mehr und mehr und mehr."),
     ("Name ...................................... 12", "Name .............................................. 12"),
