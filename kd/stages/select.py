@@ -66,9 +66,10 @@ class Select(Kind[SelectConfig]):
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One for each task that decoded."""
         identity, extent = identity_and_extent(stage.config)
-        corpus = stage.input_tasks("corpus")
+        corpus, held_out = stage.input_tasks("corpus"), stage.input_tasks("held_out")
         for lists in stage.input_tasks("lists"):
-            yield Draft(lists.task.name, identity, extent, {"corpus": corpus, "lists": [lists]})
+            inputs = {"corpus": corpus, "lists": [lists], "held_out": held_out}
+            yield Draft(lists.task.name, identity, extent, inputs)
 
     def run(self, job: Job[SelectConfig]) -> None:
         """Goes through the shards of one decoding worker."""
