@@ -74,10 +74,10 @@ class CorpusConfig:
     """Where parallel text comes from."""
 
     root: str | None = None  # folder that relative paths of `sources` start from
-    sources: dict[str, SourceConfig] = field(default_factory=dict)
-    cache: str = MISSING  # folder of fetched packages, shared by runs
     # What happens to training pairs that match a dev or test set: remove | fail | off.
     leakage: str = field(default="remove", metadata=TRANSIENT)  # of no effect on what is collected; shard takes it
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    cache: str = MISSING  # folder of fetched packages, shared by runs
 
 
 @dataclass

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kd.config import SelectConfig
-from kd.corpora.heldout import read_sets
 from kd.corpora.index import read_json, write_json
-from kd.corpora.leakage import References, reproduced
+from kd.corpora.leakage import reproduced_facts
 from kd.corpora.nbest import NBestCorpus
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shards import Shard as CorpusShard
@@ -102,16 +101,7 @@ class Select(Kind[SelectConfig]):
         statistics = read_json(job.out / SELECTION)
         changed = statistics["pairs"] - statistics["ranks"].get("0", 0)
         counts: dict[str, int | float] = {"pairs out": selected.pairs, "other than the model's best": changed}
-        return Summary(counts, facts=_reproduced(job, selected))
-
-
-def _reproduced(job: Job[SelectConfig], selected: Corpus) -> dict[str, Any]:
-    """How many of the outputs are a test reference of another source than theirs; nothing without held-out sets."""
-    if not job.inputs.get("held_out"):
-        return {}
-    references = References(read_sets(job.one("held_out").path), selected.languages)
-    rows = zip(selected.column("source"), selected.column("target"), strict=True)
-    return {"reproduced": reproduced(references, rows)}
+        return Summary(counts, facts=reproduced_facts((a.path for a in job.inputs.get("held_out", [])), selected))
 
 
 def _choose(
