@@ -97,11 +97,11 @@ class CorpusConfig:
     """Where parallel text comes from."""
 
     root: str | None = None  # folder that relative paths of `sources` start from
+    # What happens to training pairs that match a dev or test set: remove | fail | off.
+    leakage: str = field(default="remove", metadata=TRANSIENT)  # of no effect on what is collected; shard takes it
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     cache: str = MISSING  # folder of what is fetched, and of what came by standard input; shared by runs
     on_error: OnError = OnError.fail
-    # What happens to training pairs that match a dev or test set: remove | fail | off.
-    leakage: str = field(default="remove", metadata=TRANSIENT)  # of no effect on what is collected; shard takes it
 
 
 class SameBy(Enum):

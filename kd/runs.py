@@ -221,7 +221,7 @@ def _state(item: Task, store: Store, folder: Run, before: dict[str, str]) -> tup
 
 def _warn(config: DictConfig, console: Console) -> None:
     """Says which training corpora are test sets by their names, and that the leakage guard is off."""
-    from kd.corpora.testset_names import known_test_sets, training_names
+    from kd.corpora.known_testsets import known_test_sets, training_names
 
     sources = OmegaConf.to_container(config.corpus.sources, resolve=True, enum_to_str=True)
     assert isinstance(sources, dict)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kd.corpora.heldout import HeldOutSet
+from kd.corpora.heldout import HeldOutSet, read_sets
 from kd.corpora.ids import Origin, Pair, place_of, prefix_of
-from kd.corpora.lines import LineWriter
+from kd.corpora.lines import LineWriter, PathLike
+from kd.corpora.shards import Corpus
 from kd.errors import UserError
 
 MODES = ("remove", "fail", "off")
@@ -306,3 +307,18 @@ def reproduced(references: References, rows: Iterable[tuple[str, str]]) -> dict[
         if key is not None:
             found[key] += 1
     return {"outputs": found.total(), "references": len(found)}
+
+
+def reproduced_facts(held_out: Iterable[PathLike], selected: Corpus) -> dict[str, Any]:
+    """The count of a selected corpus as a fact of its manifest, `reproduced`; nothing without held-out sets.
+
+    held_out: folders of them. What selection took from the human translation, `gold` in its column `rank`, is no output
+    of a teacher's.
+    """
+    folders = list(held_out)
+    if not folders:
+        return {}
+    references = References((held for folder in folders for held in read_sets(folder)), selected.languages)
+    columns = [selected.column(name) for name in ("source", "target", "rank")]
+    rows = ((source, target) for source, target, rank in zip(*columns, strict=True) if rank != "gold")
+    return {"reproduced": reproduced(references, rows)}

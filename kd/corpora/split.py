@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from kd.corpora.hashing import sentence_hash
 from kd.corpora.ids import Pair
-from kd.corpora.leakage import language_of
+from kd.corpora.leakage import Guard, language_of
 from kd.errors import UserError
 
 PURPOSE = "kd.split"
@@ -57,14 +57,15 @@ def choose(
     seed: int,
     side: str = "source",
     given: Collection[str] = (),
+    guard: Guard | None = None,
     name: str = "The corpus",
 ) -> Drawn:
     """Draw pairs with so many distinct sentences of at least `min_words` words (separated by whitespace), in one pass.
 
     Each set takes the smallest hashes: dev of the odd ones, test of the even ones, so that what one language pair tests
     on no other validates on. Of a sentence that returns the first pair is taken. side: `source` or `target`, whose
-    sentences count. `given` are sentences of sets that come as files, which are not drawn again. Raises UserError,
-    beginning with `name`, if there are too few.
+    sentences count. `given` are sentences of sets that come as files, which are not drawn again; nor are pairs that
+    `guard` finds in them, in capitals for instance. Raises UserError, beginning with `name`, if there are too few.
     """
     given = frozenset(given)
     wanted = (_Smallest(test), _Smallest(dev))
@@ -74,7 +75,12 @@ def choose(
         text = text_of(pair)
         value = hash_of(text)
         smallest = wanted[value & 1]
-        if smallest.wants(value) and text not in given and len(text.split()) >= min_words:
+        if (
+            smallest.wants(value)
+            and text not in given
+            and len(text.split()) >= min_words
+            and not (guard and guard.match(pair.source, pair.target))
+        ):
             smallest.add(value, pair)
     for use, smallest in zip(("test", "dev"), wanted, strict=True):
         if len(smallest.pairs) < smallest.size:

@@ -40,9 +40,9 @@ def results_table(data: ReportData) -> Group:
 def _notes(data: ReportData) -> Text:
     """Signatures and what p means; below the table and not in it, so that signatures stay whole to be copied."""
     lines = [f"{metric}: {signature}" for metric, signature in data.signatures().items()]
+    if data.leakage and not data.leakage.off:
+        lines.append(f"leakage guard: {data.leakage.verdict}")
     if data.baseline:
         of_comet = ", paired t-test of COMET" if any(name.startswith("COMET") for name in data.signatures()) else ""
         lines.append(f"p: of no difference from {data.baseline}, paired bootstrap resampling{of_comet}")
-    if data.leakage and not data.leakage.off:
-        lines.append(f"leakage guard: {data.leakage.verdict}")
     return Text("\n".join(map(visible, lines)), style="dim")

@@ -18,20 +18,17 @@ from kd.config import ReportConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json
 from kd.corpora.lines import open_lines
-from kd.corpora.testset_names import known_test_sets, training_names
 from kd.engines.systems import member_name
 from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
 from kd.report.guards import guard_counts
+from kd.report.leakage import leakage
 from kd.report.model import (
     Comparison,
     Curve,
     CurvePoint,
     Example,
     FlowStep,
-    Leakage,
-    LeakedCorpus,
-    LeakedSet,
     MetricScore,
     Provenance,
     ReportData,
@@ -114,7 +111,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         ),
         examples=_examples(job, several),
         flow=_flow(everything, several),
-        leakage=_leakage(everything),
+        leakage=leakage(artifact.manifest for artifact in everything),
         costs=_costs(everything),
         provenance=_provenance(everything, job),
     )
@@ -279,34 +276,6 @@ def _flow(artifacts: Iterable[Artifact], several: bool) -> list[FlowStep]:
         dropped.update(artifact.manifest["dropped"])
         steps[stage] = FlowStep(stage, before.entered + entered, before.left + left, dict(dropped))
     return list(steps.values())
-
-
-def _leakage(artifacts: Iterable[Artifact]) -> Leakage | None:
-    """What the guard found, of all training corpora together; None where no stage looked."""
-    sets: dict[str, LeakedSet] = {}
-    corpora, words = [], 0
-    warnings: dict[str, str] = {}
-    reproduced: list[Mapping[str, int]] = []
-    for artifact in artifacts:
-        facts = artifact.manifest["facts"]
-        warnings |= known_test_sets(training_names(artifact.settings.get("sources", {})))
-        reproduced += [facts["reproduced"]] if "reproduced" in facts else []
-        if "leakage" not in facts:
-            continue
-        found = facts["leakage"]
-        words = found["one_sided_words"]
-        warnings |= found["known_test_sets"]
-        corpora.append(LeakedCorpus(str(artifact.axis), found["mode"], found["pairs"]))
-        for name, segments in found["held_out_sets"].items():
-            before, kinds = sets.get(name, LeakedSet(name, segments)), Counter(found["sets"].get(name, {}))
-            sets[name] = LeakedSet(
-                name, segments, before.both + kinds["both"], before.source + kinds["source"],
-                before.target + kinds["target"],
-            )  # fmt: skip
-    if not corpora:
-        return None
-    totals = [sum(part[key] for part in reproduced) if reproduced else None for key in ("outputs", "references")]
-    return Leakage(corpora, list(sets.values()), words, warnings, *totals)
 
 
 def _costs(artifacts: Iterable[Artifact]) -> list[StageCost]:

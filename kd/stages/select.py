@@ -19,10 +19,9 @@ from kd.config import SelectConfig, Variant
 from kd.corpora.finished import adopt_finished, finish_shard, finished, place_aside
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
-from kd.corpora.heldout import read_sets
 from kd.corpora.ids import PLACE_BITS, Origin, Pair, place_of, prefix_of
 from kd.corpora.index import Damaged, read_json, write_json
-from kd.corpora.leakage import References, reproduced
+from kd.corpora.leakage import reproduced_facts
 from kd.corpora.nbest import Hypothesis, NBestCorpus, NBestShard
 from kd.corpora.scores import ScoreFile
 from kd.corpora.shards import Corpus, CorpusWriter
@@ -74,10 +73,11 @@ class Select(Kind[SelectConfig]):
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One for each task that decoded."""
         identity, extent = identity_and_extent(stage.config)
-        corpus = stage.input_tasks("corpus")
+        corpus, held_out = stage.input_tasks("corpus"), stage.input_tasks("held_out")
         files = partial(_score_files, stage.config, stage.axis_value)
         for lists in stage.input_tasks("lists"):
-            yield Draft(lists.task.name, identity, extent, {"corpus": corpus, "lists": [lists]}, files)
+            inputs = {"corpus": corpus, "lists": [lists], "held_out": held_out}
+            yield Draft(lists.task.name, identity, extent, inputs, files)
 
     def run(self, job: Job[SelectConfig]) -> None:
         """Goes through the shards of one decoding worker that are not there yet, several at a time."""
@@ -106,17 +106,8 @@ class Select(Kind[SelectConfig]):
         for shard in selected.shards:
             _compare_ids(shard, by_name[shard.name], copies, records[shard.name]["facts"])
         summary = _summary(read_json(job.out / SELECTION), selected.pairs)
-        summary.facts |= _reproduced(job, selected)
+        summary.facts |= reproduced_facts((a.path for a in job.inputs.get("held_out", [])), selected)
         return summary
-
-
-def _reproduced(job: Job[SelectConfig], selected: Corpus) -> dict[str, Any]:
-    """How many of the outputs are a test reference of another source than theirs; nothing without held-out sets."""
-    if not job.inputs.get("held_out"):
-        return {}
-    references = References(read_sets(job.one("held_out").path), selected.languages)
-    rows = zip(selected.column("source"), selected.column("target"), strict=True)
-    return {"reproduced": reproduced(references, rows)}
 
 
 @dataclass(frozen=True)

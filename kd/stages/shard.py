@@ -13,11 +13,11 @@ from kd.config import ShardConfig
 from kd.corpora.heldout import HeldOutSet, read_sets, side_of
 from kd.corpora.ids import Pair
 from kd.corpora.index import read_json, write_json
+from kd.corpora.known_testsets import known_test_sets
 from kd.corpora.leakage import Guard, Leaks, keep_out, mode
 from kd.corpora.lines import LineWriter
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shuffle import shuffle
-from kd.corpora.testset_names import known_test_sets
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Job, Kind, Role, Summary
 from kd.stages.outputs import LEAKAGE, LEAKED

@@ -10,8 +10,9 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from kd.config import SplitConfig
-from kd.corpora.heldout import read_heldout, side_of, verify_heldout, write_heldout
+from kd.corpora.heldout import HeldOutSet, read_heldout, side_of, verify_heldout, write_heldout
 from kd.corpora.ids import Pair
+from kd.corpora.leakage import ONE_SIDED_WORDS, Guard
 from kd.corpora.shards import Corpus
 from kd.corpora.split import Drawn, choose, held_side
 from kd.errors import IncompleteArtifact, UserError
@@ -49,8 +50,14 @@ class SplitSets(Kind[SplitConfig]):
         for name, sets in given.items():
             _without_tested(name, sets, sides[name], tested)
         taken = _sentences(given, sides, SETS)
+        named = [
+            HeldOutSet(name, use, corpora[name].languages, sides[name], drawn=False, corpus="", pairs=pairs)
+            for name, sets in given.items()
+            for use, pairs in sets.items()
+        ]
         for name, corpus in corpora.items():
-            drawn = _draw(job, name, corpus, sides[name], given[name], taken)
+            guard = Guard(named, corpus.languages, ONE_SIDED_WORDS) if named else None
+            drawn = _draw(job, name, corpus, sides[name], given[name], taken, guard)
             sets = {use: given[name].get(use) or getattr(drawn, use) for use in SETS}
             how = {use: _how(job.config, use, sides[name], corpus) for use in SETS if use not in given[name]}
             origins = [origin for each in (corpus, *received) for origin in each.origins.values()]
@@ -99,7 +106,13 @@ def _without_tested(name: str, sets: dict[str, list[Pair]], side: str, tested: s
 
 
 def _draw(
-    job: Job[SplitConfig], name: str, corpus: Corpus, side: str, given: Mapping[str, list[Pair]], taken: set[str]
+    job: Job[SplitConfig],
+    name: str,
+    corpus: Corpus,
+    side: str,
+    given: Mapping[str, list[Pair]],
+    taken: set[str],
+    guard: Guard | None,
 ) -> Drawn:
     sizes = {use: 0 if use in given else getattr(job.config, use) for use in SETS}
     if not any(sizes.values()):
@@ -111,6 +124,7 @@ def _draw(
         seed=job.config.seed,
         side=side,
         given=taken,
+        guard=guard,
         name=f"The corpus of {name}",
     )
 

@@ -10,10 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.corpora import leakage
-from kd.corpora.heldout import HeldOutSet
+from kd.corpora.heldout import HeldOutSet, write_heldout
 from kd.corpora.ids import Origin, Pair
-from kd.corpora.leakage import Guard, Leaks, References, keep_out, mode, normalised, reproduced, words
+from kd.corpora.leakage import (
+    Guard,
+    Leaks,
+    References,
+    keep_out,
+    mode,
+    normalised,
+    reproduced,
+    reproduced_facts,
+    words,
+)
 from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.shards import Corpus, CorpusWriter
 from kd.errors import UserError
 from tests.corpora.samples import TORTURE
 
@@ -193,3 +204,16 @@ def test_reproduced_references_are_those_of_other_sources() -> None:
     assert reproduced(references, rows) == {"outputs": 2, "references": 1}
     into_english = References([held((SOURCE, TARGET))], ("da", "en"))
     assert reproduced(into_english, [("Udvalget", SOURCE)]) == {"outputs": 1, "references": 1}
+
+
+def test_reproduced_references_of_a_selected_corpus(tmp_path: Path) -> None:
+    test = [Pair(1, SOURCE, TARGET)]
+    write_heldout(tmp_path / "held", "en-de", {"dev": [], "test": test})
+    with CorpusWriter(tmp_path / "selected", ("en", "de"), 10, columns=("rank",)) as writer:
+        for place, (text, rank) in enumerate(
+            [(TARGET, "0"), (TARGET, "gold"), ("Anders.", "1"), (TARGET.upper(), "2")]
+        ):
+            writer.add(Pair(place, f"source {place}", text), rank)
+    selected = Corpus(tmp_path / "selected")
+    assert reproduced_facts([tmp_path / "held"], selected) == {"reproduced": {"outputs": 2, "references": 1}}
+    assert reproduced_facts([], selected) == {}

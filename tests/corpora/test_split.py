@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd.corpora.heldout import HeldOutSet
 from kd.corpora.ids import Pair
+from kd.corpora.leakage import Guard
 from kd.corpora.split import Drawn, choose, held_side
 from kd.errors import UserError
 
@@ -111,3 +113,14 @@ def test_by_a_side_or_a_language() -> None:
         held_side("en", ("da", "fi"), "da-fi")
     with pytest.raises(UserError, match=r"Both sides of gb-us \(en-GB to en-US\) are in en"):
         held_side("en", ("en-GB", "en-US"), "gb-us")
+
+
+def test_what_matches_a_given_set_is_not_drawn() -> None:
+    pairs = corpus([f"This is the sentence with number {number}." for number in range(60)], "de")
+    test = [Pair(pair.id, pair.source.upper(), "x") for pair in pairs[::2]]
+    guard = Guard([HeldOutSet("en-de", "test", ("en", "de"), "source", False, "", test)], ("en", "de"), 5)
+    sizes = {"dev": 8, "test": 8, "min_words": 1, "seed": 2}
+    drawn = choose(pairs, **sizes, guard=guard)
+    assert all(pair.id % 2 for pair in drawn.dev + drawn.test)
+    freely = choose(pairs, **sizes)
+    assert not all(pair.id % 2 for pair in freely.dev + freely.test)

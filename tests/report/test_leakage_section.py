@@ -7,6 +7,7 @@ import io
 
 from rich.console import Console
 
+from kd.report.leakage import leakage
 from kd.report.model import Leakage, LeakedCorpus, LeakedSet, ReportData
 from kd.report.page import render
 from kd.report.table import results_table
@@ -54,3 +55,33 @@ def test_it_survives_json(report: ReportData) -> None:
     again = ReportData.from_dict(report.to_dict())
     assert again.leakage == report.leakage
     assert ReportData.from_dict({**report.to_dict(), "leakage": None}).leakage is None
+
+
+def test_all_training_corpora_are_one_record() -> None:
+    def shard(axis: str, **found: int) -> dict[str, object]:
+        facts = {
+            "mode": "remove",
+            "pairs": sum(found.values()),
+            "one_sided_words": 5,
+            "held_out_sets": {"en-de test": 10, f"{axis} dev": 3},
+            "sets": {"en-de test": found},
+            "known_test_sets": {},
+        }
+        return {"axis": axis, "settings": {}, "facts": {"leakage": facts}}
+
+    sources = {"news": {"use": "train", "id": "Statmt-newstest_deen-2019-deu-eng"}, "exam": {"use": "test"}}
+    select = {"axis": "en-de", "settings": {}, "facts": {"reproduced": {"outputs": 3, "references": 1}}}
+    found = leakage(
+        [
+            {"axis": "en-de", "settings": {"sources": sources}, "facts": {}},
+            shard("en-de", both=2, source=1),
+            shard("da-en", target=4),
+            select,
+            select,
+        ]
+    )
+    assert found is not None
+    assert found.sets == [LeakedSet("en-de test", 10, 2, 1, 4), LeakedSet("en-de dev", 3), LeakedSet("da-en dev", 3)]
+    assert (found.verdict, found.off, list(found.warnings)) == ("removed 7", [], ["news"])
+    assert (found.reproduced_outputs, found.reproduced_references) == (6, 2)
+    assert leakage([select]) is None

@@ -48,6 +48,19 @@ def test_cleaning_counted_what_it_dropped(finished: Workplace) -> None:
     assert manifest["counts"] == {"pairs in": len(source), "pairs out": len(set(translated))}
 
 
+def test_the_leakage_guard_is_on_and_stands_in_report_and_status(finished: Workplace) -> None:
+    report = json.loads((finished.run / "report" / "all" / "report.json").read_text("utf-8"))
+    leakage = report["leakage"]
+    assert [(corpus["pair"], corpus["mode"]) for corpus in leakage["corpora"]] == [("en-xx", "remove")]
+    assert {held["name"]: held["segments"] for held in leakage["sets"]} == {"en-xx dev": 60, "en-xx test": 60}
+    assert leakage["reproduced_outputs"] >= leakage["reproduced_references"] >= 0
+    assert "Leakage:" in (finished.run / "report" / "all" / "index.html").read_text("utf-8")
+    status = finished.kd("status").stdout
+    assert [line for line in status.split("\n") if "shard.en-xx" in line and "leakage: " in line]
+    manifest = json.loads((finished.run / "shard.en-xx" / "all" / "manifest.json").read_text("utf-8"))
+    assert manifest["counts"]["pairs in"] == manifest["counts"]["pairs out"] + sum(manifest["dropped"].values())
+
+
 def test_a_second_run_does_nothing(finished: Workplace) -> None:
     before = finished.published()
     done = finished.kd("run")

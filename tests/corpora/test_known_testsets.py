@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kd.corpora.testset_names import known_test_sets, training_names
+from kd.corpora.known_testsets import known_test_sets, training_names
 
 # As OPUS, the catalogue of mtdata 0.5.1, sacreBLEU 2.6 or the makers of the set call them.
 TEST_SETS = [
