@@ -333,7 +333,9 @@ def _chrf(config: SelectConfig) -> SentenceMetric:
 
 def _mix(config: SelectConfig) -> SentenceMetric:
     if not config.mix:
-        raise UserError("select.metric=mix has nothing to mix.", "Name metrics and weights: select.mix.bleu=0.5 …")
+        raise UserError(
+            "select.metric=mix has nothing to mix.", "Choose select=mix, or name metrics and weights below select.mix."
+        )
     for name, weight in config.mix.items():
         if name == "mix" or name not in _METRICS:
             others = ", ".join(other for other in _METRICS if other != "mix")
