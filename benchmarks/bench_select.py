@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -30,32 +31,9 @@ from kd.metrics.sentence import Candidates, SentenceMetric, sentence_metric
 
 HYPOTHESES = 8
 BATCH = 512  # lists, as in the stage
-SYLLABLES = [
-    "an",
-    "be",
-    "cha",
-    "der",
-    "en",
-    "fer",
-    "ge",
-    "hau",
-    "in",
-    "ker",
-    "lich",
-    "men",
-    "nis",
-    "on",
-    "pro",
-    "qui",
-    "rei",
-    "schwe",
-    "tät",
-    "und",
-    "ver",
-    "wie",
-    "zeit",
-    "ö",
-]
+SYLLABLES = re.findall(
+    "[a-zäö]+", "an be cha der en fer ge hau in ker lich men nis on pro qui rei schwe tät und ver wie"
+)
 MARKS = [".", ".", ".", ",", ",", "!", "?", ":", ";", " –", '"', "..."]
 
 
