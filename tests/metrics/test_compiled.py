@@ -9,7 +9,7 @@ import sys
 def test_without_a_folder_to_keep_it_in_it_is_compiled_anew() -> None:
     code = """
 from numba.core import caching
-for implementation in (caching._CacheImpl, *caching._CacheImpl.__subclasses__()):
+for implementation in (caching.CacheImpl, *caching.CacheImpl.__subclasses__()):
     implementation._locator_classes = []
 import numba
 try:
