@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,13 +25,20 @@ from pathlib import Path
 
 from ratio import alternate, heading  # beside this file
 
-from kd.config import SelectConfig
+from kd.config import GuardsConfig, SelectConfig
+from kd.corpora.ids import Pair
 from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbest_index
+from kd.corpora.shards import Corpus, CorpusWriter
 from kd.metrics.selection import select
 from kd.metrics.sentence import Candidates, SentenceMetric, sentence_metric
+from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.progress import Progress
+from kd.stages.select import Select
 
 HYPOTHESES = 8
 BATCH = 512  # lists, as in the stage
+SHARDS = 4
 SYLLABLES = re.findall(
     "[a-zäö]+", "an be cha der en fer ge hau in ker lich men nis on pro qui rei schwe tät und ver wie"
 )
@@ -167,18 +175,56 @@ def command(folder: Path, path: Path | None, count: int, threads: int) -> tuple[
     return seconds, own, children
 
 
+def store(folder: Path, path: Path | None, count: int) -> tuple[Path, Path]:
+    """A corpus and its n-best lists in SHARDS shards, as the stage before selection leaves them."""
+    made = list(make(path, min(count, 20_000)))
+    with CorpusWriter(folder / "corpus", ("en", "de"), -(-count // SHARDS), keep_groups=True) as writer:
+        for number in range(count):
+            writer.add(Pair(number, f"source {number}", made[number % len(made)].reference))
+    for shard in Corpus(folder / "corpus").shards:
+        with NBestShardWriter(folder / "lists", shard.name) as lists:
+            for pair in shard.read():
+                item = made[pair.id % len(made)]
+                rows = zip(item.hypotheses, item.model_scores, strict=True)
+                lists.add(NBestList(pair.id, [Hypothesis(text, {"F0": (score,)}, score, "-") for text, score in rows]))
+    write_nbest_index(folder / "lists", {})
+    return folder / "corpus", folder / "lists"
+
+
+def stage(folder: Path, corpus: Path, lists: Path, threads: int) -> tuple[float, bytes]:
+    """Seconds that the select stage takes for all shards, guards left out; and what it left, as a hash."""
+    out = folder / "selected"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    off = dict.fromkeys(("empty", "copy", "length", "repetition", "language"), False)
+    guards = GuardsConfig(
+        **off, copy_words=4, max_ratio=3.0, ratio_slack=12, repeats=2, language_letters=40, language_probability=0.8
+    )
+    config = SelectConfig(metric="bleu", smoothing="exp", tokenizer="13a", guards=guards)
+    inputs = {
+        role: [Artifact(place, role, role, "all", "", None, {}, {})]
+        for role, place in (("corpus", corpus), ("lists", lists))
+    }
+    job = Job("all", "select", config, {}, None, {}, inputs, {}, out, [], 1, threads, "cpu", {}, Progress(None))
+    began = time.perf_counter()
+    Select().run(job)
+    seconds = time.perf_counter() - began
+    return seconds, (out / "index.json").read_bytes()
+
+
 def cores(folder: Path, path: Path | None, count: int, rounds: int) -> None:
-    """`kd select` on a file, by one process and by two; the start of Python and the reading are in it."""
-    print(heading(f"kd select: {count:,} lists of {HYPOTHESES} from a file, one and two processes"))
+    """The stage over shards, by one process and by two; reading, writing and the start of processes are in it."""
+    print(heading(f"select stage: {count:,} lists of {HYPOTHESES} in {SHARDS} shards, one and two processes"))
+    folders = store(folder, path, count)
     for threads in (1, 2):
-        command(folder, path, count, threads)
+        stage(folder, *folders, threads)
     ratios = []
     for _ in range(rounds):
-        one, two = (command(folder, path, count, threads)[0] for threads in (1, 2))
+        (one, left), (two, other) = (stage(folder, *folders, threads) for threads in (1, 2))
+        if left != other:
+            sys.exit("  the output depends on the number of processes")
         ratios.append(one / two)
         print(f"  one {count / one:,.0f} lists/s, two {count / two:,.0f} lists/s: {one / two:.2f} times")
-    if (folder / "out.1.zst").read_bytes() != (folder / "out.2.zst").read_bytes():
-        sys.exit("  the output depends on the number of processes")
     print(f"  median {statistics.median(ratios):.2f} times, equal output")
 
 
@@ -196,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--references", type=Path, help="text to make the lists from (default: made sentences)")
     parser.add_argument("--speed-lists", type=int, default=4000, help="of a round")
-    parser.add_argument("--core-lists", type=int, default=100_000)
+    parser.add_argument("--core-lists", type=int, default=120_000)
     parser.add_argument("--lists", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for memory")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=["speed", "cores", "memory"])
