@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--references", type=Path, help="text to make the lists from (default: made sentences)")
     parser.add_argument("--speed-lists", type=int, default=4000, help="of a round")
     parser.add_argument("--core-lists", type=int, default=120_000)
-    parser.add_argument("--lists", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for memory")
+    parser.add_argument("--lists", type=int, nargs="+", default=[30_000, 300_000], help="sizes for memory")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=["speed", "cores", "memory"])
     options = parser.parse_args()
