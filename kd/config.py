@@ -365,7 +365,7 @@ class Variant(Enum):
     first = "first"  # the teacher's best: sequence-level distillation without selection
     gold = "gold"  # the human target
     threshold = "threshold"  # the best where its score is at least `threshold`, else gold
-    best_and_gold = "best+gold"  # both, as two pairs
+    best_and_gold = "best_and_gold"  # both, as two pairs
 
 
 class OnGuard(Enum):

@@ -23,7 +23,9 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["evaluate", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["evaluate", "--help"], ["select", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     # Not a timed test: what makes `kd --help` slow is imports, and those can be named.
     code = (
@@ -35,7 +37,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.strip().endswith("loaded []")
 
 
-@pytest.mark.parametrize("command", ["run", "status", "clean", "report", "evaluate", "task"])
+@pytest.mark.parametrize("command", ["run", "status", "clean", "report", "evaluate", "select", "translate", "task"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

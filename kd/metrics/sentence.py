@@ -98,17 +98,17 @@ class SentenceBleu:
         smooth_mteval = 1.0
         logarithms = []
         for before, matches in enumerate(correct):
-            total: float = max(0, hypothesis - before)
             shared: float = matches
+            total: float = hypothesis - before if hypothesis > before else 0
             if method == "add-k" and before:
                 shared, total = shared + value, total + value
-            if total == 0:
+            if not total:
                 break
             if shared:
-                logarithms.append(my_log(100.0 * shared / total))
+                logarithms.append(math.log(100.0 * shared / total))
             elif method == "exp":
                 smooth_mteval *= 2
-                logarithms.append(my_log(100.0 / (smooth_mteval * total)))
+                logarithms.append(math.log(100.0 / (smooth_mteval * total)))
             else:
                 logarithms.append(my_log(100.0 * value / total if method == "floor" else 0.0))
         penalty = math.exp(1 - reference / hypothesis) if hypothesis < reference else 1.0
@@ -333,7 +333,9 @@ def _chrf(config: SelectConfig) -> SentenceMetric:
 
 def _mix(config: SelectConfig) -> SentenceMetric:
     if not config.mix:
-        raise UserError("select.metric=mix has nothing to mix.", "Name metrics and weights: select.mix.bleu=0.5 …")
+        raise UserError(
+            "select.metric=mix has nothing to mix.", "Choose select=mix, or name metrics and weights below select.mix."
+        )
     for name, weight in config.mix.items():
         if name == "mix" or name not in _METRICS:
             others = ", ".join(other for other in _METRICS if other != "mix")

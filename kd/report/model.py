@@ -146,7 +146,7 @@ class Selection:
     mean_first: float  # sentence score of the teacher's best, mean over lists
     mean_selected: float  # of the selected one
     name: str = ""  # language pair, where there are several
-    variant: str = "best"  # as recipes name it: best, first, gold, threshold, best+gold
+    variant: str = "best"  # as recipes name it: best, first, gold, threshold, best_and_gold
     ranks: list[int] = field(default_factory=list)  # how often the hypothesis of rank 0, 1, … was chosen
     gains: Histogram | None = None  # score of the selected minus score of the first, where they differ
     scores: Histogram | None = None  # of the selected

@@ -84,7 +84,8 @@ class Select(Kind[SelectConfig]):
         work = _shards_to_select(job)
         wanted = {item.lists.name: item.made_from for item in work}
         for left in job.out.glob(".*"):
-            shutil.rmtree(left)
+            if left.is_dir():  # a shard that was not finished
+                shutil.rmtree(left)
         for folder in job.kin:
             adopt_finished(folder, job.out, wanted)
         done = finished(job.out)
@@ -168,6 +169,7 @@ def _select_missing(job: Job[SelectConfig], missing: list[_ShardToSelect]) -> No
             _select_shard(item, job.progress, done, total)
             done += item.corpus.lines
         return
+    job.progress.update("selecting", done, total, "pairs")
     for item, _ in zip(missing, ordered_map(_select_shard, missing, processes), strict=True):
         done += item.corpus.lines
         job.progress.update("selecting", done, total, "pairs")
