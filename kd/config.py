@@ -270,8 +270,8 @@ class SpeedConfig:
 class CometConfig:
     """COMET, where `evaluate.metrics.comet` asks for it."""
 
-    # A folder with hparams.yaml and checkpoints/model.ckpt, or a name (fetched: a network); null: none is at hand.
-    model: str | None = None
+    # A folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name, which is fetched.
+    model: str | None = field(default=None, metadata=TRANSIENT)
     references: str = "mean"  # of the scores with each of several references: mean | max | first
     batch: int = field(default=16, metadata=TRANSIENT)  # segments
     cache: str | None = field(default=None, metadata=TRANSIENT)  # folder of segments' scores; null: the user's cache

@@ -105,7 +105,7 @@ class Comet:
     def fingerprint(self) -> str:
         """SHA-256 of the checkpoint and its hyperparameters, hexadecimal."""
         if not self._fingerprint:
-            files = (self.checkpoint, _hparams_file(self.checkpoint))
+            files = (self.checkpoint, hparams_file(self.checkpoint))
             self._fingerprint = hashlib.sha256("".join(map(self._file_hash, files)).encode()).hexdigest()
         return self._fingerprint
 
@@ -262,14 +262,14 @@ def find_checkpoint(model: str) -> tuple[Path, str]:
     """
     path = Path(model).expanduser()
     if path.is_file():
-        return path, path.parent.parent.resolve().name
+        return path, path.absolute().parent.parent.name
     if path.is_dir():
         # First the name that the hub's models have; those of the first generation carry the epoch in theirs.
         found = [path / "checkpoints" / "model.ckpt", *sorted(path.glob("checkpoints/*.ckpt")), *path.glob("*.ckpt")]
         checkpoint = next(filter(Path.is_file, found), None)
         if checkpoint is None:
             raise UserError(f"{path} holds no COMET checkpoint.", "There should be checkpoints/model.ckpt in it.")
-        return checkpoint, path.resolve().name
+        return checkpoint, path.absolute().name
     if model.startswith((".", "/", "~")) or model.endswith(".ckpt"):
         raise UserError(f"There is no COMET model at {model}.", "Give its folder, its .ckpt file, or a model's name.")
     return _by_name(model)
@@ -308,12 +308,13 @@ def _download(model: str, names: Sequence[str]) -> tuple[Path, str]:
         ) from error
 
 
-def _hparams_file(checkpoint: Path) -> Path:
+def hparams_file(checkpoint: Path) -> Path:
+    """Where unbabel-comet looks for a checkpoint's hyperparameters."""
     return checkpoint.parent.parent / "hparams.yaml"
 
 
 def _hyperparameters(checkpoint: Path) -> dict[str, Any]:
-    path = _hparams_file(checkpoint)
+    path = hparams_file(checkpoint)
     if not path.is_file():
         raise UserError(
             f"The COMET checkpoint {checkpoint} has no hparams.yaml in the folder above its own.",

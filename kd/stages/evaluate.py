@@ -16,7 +16,7 @@ from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
 from kd.errors import IncompleteArtifact, UserError
-from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint
+from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
 from kd.metrics.corpus import Options, corpus_scores
 from kd.metrics.judge import judge
 from kd.metrics.score_cache import ScoreCache, default_folder
@@ -64,6 +64,8 @@ class Evaluate(Kind[EvaluateConfig]):
             error = unknown("system (evaluate.baseline)", config.baseline, systems)
             raise UserError(error.what, f"{error.mend} evaluate.baseline=null compares with none.")
         identity, extent = identity_and_extent(config)
+        if config.metrics.get(COMET) and config.comet.model:
+            identity = {**identity, "comet model": Path(config.comet.model).name}
         yield Draft("all", identity, extent, files=lambda: _comet_files(config))
 
     def run(self, job: Job[EvaluateConfig]) -> None:
@@ -131,11 +133,12 @@ def _score(item: Significance) -> dict[str, Any]:
 
 
 def _comet_files(config: EvaluateConfig) -> list[Path]:
+    """What a model that is here consists of; none of one that is named."""
     model = config.comet.model
-    if not (config.metrics.get(COMET) and model and Path(model).expanduser().exists()):
+    if not (config.metrics.get(COMET) and model and Path(model).is_absolute()):
         return []
     checkpoint, _ = find_checkpoint(model)
-    return [checkpoint, checkpoint.parent.parent / "hparams.yaml"]
+    return [checkpoint, hparams_file(checkpoint)]
 
 
 def _comet(

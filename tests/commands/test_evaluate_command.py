@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
+from metrics.tiny_comet import make_checkpoint
 
 from kd.cli import main
 from kd.commands.evaluate_files import labelled
@@ -148,6 +149,39 @@ def test_beyond_averages(tmp_path: Path, capsys: pytest.CaptureFixture[str], fil
     table = [line.split("\t") for line in (tmp_path / "s.tsv").read_text().removesuffix("\n").split("\n")]
     assert table[0] == ["system", "segment", "BLEU", "chrF2"]
     assert [float(cell) for cell in table[1][2:]] == [rows[0]["BLEU"], rows[0]["chrF2"]]
+
+
+def test_comet(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
+    """That its scores are unbabel-comet's is asserted in tests/metrics/test_comet.py."""
+    kinds = {"comet": "regression_metric", "qe": "referenceless_regression_metric"}
+    text = [line for lines in (*REFERENCES, HYPOTHESES, SOURCES) for line in lines]
+    for name, kind in kinds.items():
+        make_checkpoint(tmp_path / name, text * 20, kind)
+    models = ["--comet-model", str(tmp_path / "comet"), str(tmp_path / "qe")]
+    arguments = ["--source", files["s.de"], "--hypothesis", files["a.en"], files["b.en"]]
+    found = scores(capsys, *arguments, "--reference", files["r1"], *models, "--baseline", "b.en")
+    assert [row["metric"] for row in found[:4]] == ["BLEU", "chrF2", "COMET", "COMET-QE"]
+    judged = found[6]
+    assert (judged["system"], judged["metric"]) == ("a.en", "COMET")
+    assert judged["signature"].startswith("nrefs:1|bs:1000|seed:12345|model:comet|sha256:")
+    assert 0 <= judged["p_value"] <= 1 and set(judged["bootstrap"]) == {"wins", "losses", "ties"}
+    assert (tmp_path / "cache" / "kd" / "comet.sqlite").is_file()
+
+    alone = scores(capsys, *arguments, "--comet-model", str(tmp_path / "qe"), "--no-cache")  # no reference at all
+    assert [row["metric"] for row in alone] == ["COMET-QE", "COMET-QE"]
+    assert alone[0]["score"] == pytest.approx(found[7]["score"], abs=1e-6)
+    places = ["--markdown", str(tmp_path / "t.md"), "--segments", str(tmp_path / "s.tsv")]
+    assert main(["evaluate", *arguments, "--metrics", "comet", *models[:2], "--reference", files["r1"], *places]) == 0
+    assert f"{found[2]['score']:.4f}" in (tmp_path / "t.md").read_text()
+    assert (tmp_path / "s.tsv").read_text().startswith("system\tsegment\tCOMET\n")
+    for wrong, told in [
+        (["--comet-model", str(tmp_path / "comet")], "The COMET model comet reads a reference"),
+        (["--metrics", "bleu", "--reference", files["r1"], *models], "comet is not among the metrics"),
+    ]:
+        assert main(["evaluate", *arguments, *wrong]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["evaluate", *arguments[2:], *models[:2], "--reference", files["r1"]]) == 2
+    assert "COMET reads the source as well" in capsys.readouterr().err
 
 
 def test_hypotheses_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:

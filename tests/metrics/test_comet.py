@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_comet import make_checkpoint
+from metrics.tiny_comet import make_checkpoint
 
 from kd.errors import UserError
 from kd.metrics.comet import Comet, bootstrap_duel, compare, find_checkpoint, t_test
