@@ -131,7 +131,7 @@ class Comet:
             raise UserError(
                 f"The COMET model {self.name} reads a reference.", "Give one, or use a reference-free model."
             )
-        check_aligned(systems, [sources, *references], first="source")
+        check_aligned(systems, [sources, *references], first="the source")
         used = list(references) if self.uses_reference else []
         if self._several_references == FIRST:
             used = used[:1]
@@ -184,7 +184,8 @@ class Comet:
             self._model = _load(self.checkpoint, self._local)
         gpus = int(self._device != "cpu" and torch.cuda.is_available())
         try:
-            with _quiet():
+            with _quiet(), _environment(SLURM_JOB_NAME="interactive"):
+                # By that name Lightning takes no task of a Slurm job for one of its own several processes.
                 output = self._model.predict(
                     samples,
                     batch_size=self._batch_size,
@@ -293,8 +294,9 @@ def _by_name(model: str) -> tuple[Path, str]:
 
 
 def _download(model: str, names: Sequence[str]) -> tuple[Path, str]:
-    from comet.models import download_model
-    from comet.models.download_utils import available_legacy_metrics
+    with _quiet():
+        from comet.models import download_model
+        from comet.models.download_utils import available_legacy_metrics
 
     name = model if model in available_legacy_metrics else names[-1]
     try:
@@ -371,23 +373,34 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
     """Hugging Face's packages look for newer files unless told not to, and wait long where no network is."""
-    before = os.environ.get("HF_HUB_OFFLINE")
+    if not wanted:
+        yield
+        return
     loaded = sys.modules.get("huggingface_hub.constants")
-    constant = getattr(loaded, "HF_HUB_OFFLINE", None)
-    if wanted:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+    before = bool(getattr(loaded, "HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE")))
+    with _environment(HF_HUB_OFFLINE="1"):
         if loaded is not None:  # the variable was read when it was imported
             loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            loaded = sys.modules.get("huggingface_hub.constants")
+            if loaded is not None:
+                loaded.HF_HUB_OFFLINE = before  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if wanted:
-            os.environ.pop("HF_HUB_OFFLINE")
-            if before is not None:
-                os.environ["HF_HUB_OFFLINE"] = before
-            now = sys.modules.get("huggingface_hub.constants")
-            if now is not None:
-                now.HF_HUB_OFFLINE = bool(constant)  # type: ignore[attr-defined]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _one_line(error: Exception) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,15 @@ def test_compressed_files_are_read_as_they_are(capsys: pytest.CaptureFixture[str
     assert [{**row, "system": ""} for row in plain] == [{**row, "system": ""} for row in packed]
 
 
+def test_pipes_are_read(files: dict[str, str]) -> None:
+    command = "from kd.cli import main; import sys; sys.exit(main())"
+    pipes = f"--reference <(cat {files['r1']}) --hypothesis <(zcat {files['a.en.gz']})"
+    call = f"{sys.executable} -c '{command}' evaluate {pipes} --resamples 0 --json -"
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=True)
+    bleu, _ = json.loads(done.stdout)
+    assert bleu["score"] == sacrebleu.corpus_bleu(HYPOTHESES, REFERENCES[:1]).score
+
+
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
     arguments = ["--reference", files["r1"], "--hypothesis", f"my_[best]|&={files['a.en']}", files["b.en"]]
     outputs = ["--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex")]
@@ -121,7 +132,7 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[
     assert "my_[best]|&" in printed.out  # rich's markup is text
     assert "| my\\_\\[best\\]\\|& | **" in markdown
     assert len({line.count(" | ") for line in markdown.split("\n")[:4]}) == 1
-    assert "my\\_[best]\\textbar{}\\& & \\textbf{" in latex
+    assert "my\\_[best]\\textbar\\allowbreak{}\\& & \\textbf{" in latex
     assert "\\toprule" in latex and signature in latex  # whole, in the comment
 
 
