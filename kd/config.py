@@ -219,6 +219,23 @@ class TrainConfig:
 
 
 @dataclass
+class GuardsConfig:
+    """What makes a hypothesis bad whatever its score (kd/corpora/guards.py); each guard can be switched off."""
+
+    empty: bool = MISSING  # nothing but whitespace for a source that has text
+    copy: bool = MISSING  # the source again, case, spaces and punctuation aside
+    copy_words: int = MISSING  # words a source has at least for that, those with a capital or a digit not counted
+    length: bool = MISSING  # much longer or shorter than the source
+    max_ratio: float = MISSING  # of length: longer side to shorter side, in characters
+    ratio_slack: int = MISSING  # of length: characters added to both sides before the ratio
+    repetition: bool = MISSING  # a phrase said over and over
+    repeats: int = MISSING  # of repetition: how many times more often than the source repeats anything
+    language: bool = MISSING  # another language than the target's, and none that is near to it
+    language_letters: int = MISSING  # of language: letters a hypothesis has at least, in words without capital or digit
+    language_probability: float = MISSING  # of language: what identification is sure of at least, 0 to 1
+
+
+@dataclass
 class DecodeConfig:
     """Decoding of the training sources with the ensemble of teachers."""
 
@@ -374,6 +391,7 @@ class RecipeConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     teacher: TrainConfig = field(default_factory=TrainConfig)
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     student: TrainConfig = field(default_factory=TrainConfig)

@@ -1,0 +1,304 @@
+"""Guards: signs by which a hypothesis is bad whatever its score, asked from the source and the hypothesis alone.
+
+They are made to be right when they speak, not to find everything: what they say of human translations is measured in
+the tests, and a hypothesis of ordinary length costs some microseconds, language identification not counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from operator import eq
+
+from kd.config import GuardsConfig
+from kd.corpora.language import LanguageIdentifier, primary
+from kd.errors import UserError
+
+NAMES = ("empty", "copy", "length", "repetition", "language")  # in the order in which they are asked
+
+# Languages that identification takes for one another, or that share whole sentences: told apart only by long text.
+NEAR = (
+    {"da", "no", "nb", "nn", "sv"},
+    {"bg", "bs", "cnr", "hr", "mk", "sh", "sl", "sr"},
+    {"cs", "pl", "sk"},
+    {"be", "bg", "mk", "ru", "rue", "uk"},
+    {"af", "fy", "li", "nds", "nl", "vls", "zea"},
+    {"als", "bar", "de", "gsw", "lb", "nds", "pfl"},
+    {"an", "ast", "ca", "es", "ext", "gl", "oc", "pt"},
+    {"co", "it", "lmo", "nap", "pms", "scn", "vec"},
+    {"id", "jv", "min", "ms", "su"},
+    {"gom", "hi", "mai", "mr", "ne", "sa"},
+    {"az", "crh", "tk", "tr"},
+    {"ba", "kk", "ky", "tt"},
+    {"wuu", "yue", "zh"},
+    {"en", "sco"},
+    {"et", "fi", "vro"},
+    {"ga", "gd"},
+)
+# What the identification model calls them.
+SAME = {"nb": "no", "fil": "tl", "iw": "he", "in": "id", "cmn": "zh", "cnr": "sr"}
+
+# Words that no sentence has twice in a row: conjunctions, and English articles.
+NEVER_TWICE = {
+    "da": {"og", "eller"},
+    "de": {"und", "oder"},
+    "en": {"the", "a", "an", "and", "or", "of"},
+    "es": {"y", "o"},
+    "fi": {"ja", "tai"},
+    "fr": {"et", "ou"},
+    "hu": {"és", "vagy"},
+    "it": {"e", "o"},
+    "nb": {"og", "eller"},
+    "nl": {"en", "of"},
+    "no": {"og", "eller"},
+    "pt": {"e", "ou"},
+    "sv": {"och", "eller"},
+}
+
+UNSPACED = {"bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh"}  # a word is no thing between spaces
+WIDE = {"ja": 3, "ko": 2, "wuu": 3, "yue": 3, "zh": 3}  # letters of an alphabet that a character stands for, roughly
+
+_WIDE_CHARACTER = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]")
+_UNIT = re.compile(r"[A-Za-z0-9\u00c0-\u024f]+|[^\sA-Za-z0-9\u00c0-\u024f]")
+_NO_WORD = re.compile(r"[\W_]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+PHRASE = 3  # words; a longer one that loops repeats an n-gram of NGRAM as often
+NGRAM = 4  # Raunak et al. (2021)
+UNSPACED_NGRAM = 8  # characters: about as much text
+LEAST_SHARE = 4  # of a text's words an n-gram makes up at least one in so many
+LONG_WORD = 24  # characters; in shorter ones nothing can have looped far
+LOOPS = 5  # times in a row within a word
+_LOOP_IN_WORD = re.compile(rf"([^\W\d_][^\s]{{0,11}}?)\1{{{LOOPS - 1},}}")
+_MOST_LONG_WORD = 2_000  # characters of a word that are looked at
+
+
+class Guards:
+    """Asks every guard that is switched on; made once for a language pair, not to be shared by threads.
+
+    Language identification is asked only for target languages that its model has.
+    """
+
+    def __init__(self, config: GuardsConfig, source_language: str, target_language: str) -> None:
+        """Raises UserError for thresholds that are impossible."""
+        validate(config)
+        self.config = config
+        self._languages = (primary(source_language), primary(target_language))
+        self._source = _Source("", self._languages[0])
+        self._near = _near(self._languages[1])
+        related = self._languages[0] in self._near
+        self._copy = config.copy and not related  # `Jeg er her.` is Danish and Norwegian
+        asked: dict[str, Callable[[str], bool]] = {
+            "length": self._length,
+            "repetition": self._repetition,
+            "language": self._language,
+        }
+        self._asked = [(name, asked[name]) for name in NAMES if name in asked and getattr(config, name)]
+        self._identifier: LanguageIdentifier | None = None
+        if config.language:
+            identifier = LanguageIdentifier()
+            self._identifier = identifier if identifier.knows(_known_as(self._languages[1])) else None
+
+    def check(self, source: str, hypothesis: str) -> str | None:
+        """The name of the first guard that a hypothesis trips, None for a fine one; an empty source allows anything."""
+        if source != self._source.text:
+            self._source = _Source(source, self._languages[0])
+        if not self._source.text.strip():
+            return None
+        if not hypothesis.strip():
+            return "empty" if self.config.empty else None
+        if self._copy and self._is_copy(hypothesis):
+            return "copy"
+        for name, tripped in self._asked:
+            if tripped(hypothesis):
+                return name
+        return None
+
+    def _is_copy(self, hypothesis: str) -> bool:
+        """The source again, but for case, spaces and punctuation, where it has enough words that get translated."""
+        source = self._source
+        if 2 * abs(len(hypothesis) - len(source.text)) > len(source.text):
+            return False
+        return normalised(hypothesis) == source.normalised and source.ordinary >= self.config.copy_words
+
+    def _length(self, hypothesis: str) -> bool:
+        """Lengths too far apart, in characters, as the clean filter of that name has it."""
+        ours = _width(hypothesis, self._languages[1])
+        theirs = self._source.width
+        shorter, longer = (ours, theirs) if ours < theirs else (theirs, ours)
+        slack = self.config.ratio_slack
+        return longer + slack > self.config.max_ratio * (shorter + slack)
+
+    def _repetition(self, hypothesis: str) -> bool:
+        """Something said over and over that the source does not say over and over."""
+        language = self._languages[1]
+        words = _units(hypothesis, language)
+        if len(set(words)) < len(words):  # else nothing repeats
+            repeated = most_repeated(words, UNSPACED_NGRAM if language in UNSPACED else NGRAM)
+            if repeated > self.config.repeats and repeated - self._source.repeated >= self.config.repeats:
+                return True
+            if repeated > 1 and self._never_twice(words) and self._source.repeated == 1:
+                return True
+        # Written as one: `Donaudonaudonaudonaudonau`.
+        return any(len(word) >= LONG_WORD and loops(word) for word in hypothesis.split()) and not self._source.loops
+
+    def _never_twice(self, words: Sequence[str]) -> bool:
+        """Whether a word is doubled that never is, as in `the the`."""
+        never = NEVER_TWICE.get(self._languages[1], set())
+        return any(first == second and first.casefold() in never for first, second in itertools.pairwise(words))
+
+    def _language(self, hypothesis: str) -> bool:
+        """Another language, unrelated to the target's, and clearly so."""
+        if self._identifier is None:
+            return False
+        config = self.config
+        if len(hypothesis) < config.language_letters:
+            return False
+        found, probability = self._identifier.identify(hypothesis)
+        if probability < config.language_probability or found in self._near:
+            return False
+        # Names, numbers, addresses and mark-up say nothing of the language around them.
+        prose = " ".join(word for word in hypothesis.split() if _ordinary(word))
+        if sum(map(len, _LETTERS.findall(prose))) < config.language_letters:
+            return False
+        found, probability = self._identifier.identify(prose)
+        return probability >= config.language_probability and found not in self._near
+
+
+def validate(config: GuardsConfig) -> None:
+    """Raises UserError for thresholds that are impossible."""
+    if config.max_ratio <= 1:
+        raise UserError(f"guards.max_ratio is {config.max_ratio}.", "It is above 1.")
+    if config.repeats < 1:
+        raise UserError(f"guards.repeats is {config.repeats}.", "It is at least 1.")
+    if not 0 < config.language_probability <= 1:
+        raise UserError(
+            f"guards.language_probability is {config.language_probability}.", "It is a probability, above 0, at most 1."
+        )
+    for name in ("copy_words", "ratio_slack", "language_letters"):
+        if getattr(config, name) < 0:
+            raise UserError(f"guards.{name} is {getattr(config, name)}.", "It is at least 0.")
+
+
+class _Source:
+    """What the guards ask of a source, found out once for its whole list of hypotheses and only when asked for."""
+
+    def __init__(self, text: str, language: str) -> None:
+        self.text = text
+        self.width = _width(text, language)
+        self._language = language
+        self._normalised: str | None = None
+        self._repeated = -1
+
+    @property
+    def normalised(self) -> str:
+        if self._normalised is None:
+            self._normalised = normalised(self.text)
+        return self._normalised
+
+    @property
+    def ordinary(self) -> int:
+        return sum(map(_ordinary, _units(self.text, self._language)))
+
+    @property
+    def repeated(self) -> int:
+        if self._repeated < 0:
+            self._repeated = most_repeated(
+                _units(self.text, self._language), UNSPACED_NGRAM if self._language in UNSPACED else NGRAM
+            )
+        return self._repeated
+
+    @property
+    def loops(self) -> bool:
+        return any(len(word) >= LONG_WORD and loops(word) for word in self.text.split())
+
+
+def normalised(text: str) -> str:
+    """A text without case, punctuation and spaces."""
+    return _NO_WORD.sub("", text.casefold())
+
+
+def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:
+    """How often a text says one thing: words doubled (and one), a phrase in a row, an n-gram that fills the text.
+
+    The n-grams are those of Raunak et al. (2021), "The Curious Case of Hallucinations in Neural Machine Translation",
+    who call an output oscillatory where its top 4-gram stands in it two times more than the source's top 4-gram in the
+    source; here they count where they make up a quarter of a text, since long sentences have three `if the value is`.
+    Doubled words and phrases in a row add what is too short for that. At least 1; linear in the number of words.
+    """
+    most = 1 + doubled(words)
+    pairs = list(itertools.pairwise(words))
+    if len(set(pairs)) == len(pairs):
+        return most  # nor does anything longer repeat
+    for period in range(2, PHRASE + 1):
+        most = max(most, _in_a_row(words, period))
+    counts = Counter(zip(*(words[start:] for start in range(ngram)), strict=False))
+    filling = ngram * LEAST_SHARE
+    return max(
+        (count for gram, count in counts.items() if count > most and count * filling >= len(words) and _says(gram)),
+        default=most,
+    )
+
+
+def doubled(words: Sequence[str]) -> int:
+    """How many words stand twice: one alone may be right, as in `Menschen, die die Tür öffnen`."""
+    if not any(map(eq, words, words[1:])):
+        return 0
+    return sum(first == second and _says(first) for first, second in itertools.pairwise(words))
+
+
+def _in_a_row(words: Sequence[str], period: int) -> int:
+    """How often a phrase of `period` words, one of them with a letter or a digit, is repeated at once."""
+    longest = run = 0
+    for place, same in enumerate(map(eq, words, words[period:])):
+        run = run + 1 if same else 0
+        if run > longest and _says(words[place : place + period]):
+            longest = run
+    return longest // period + 1
+
+
+def _says(words: Iterable[str]) -> bool:
+    """Whether there is a letter or a digit in it: rules and leaders of dots repeat by their nature."""
+    return any(character.isalnum() for word in words for character in word)
+
+
+def loops(word: str) -> bool:
+    """Whether up to 12 characters that begin with a letter stand at least five times in a row."""
+    return _LOOP_IN_WORD.search(word, 0, _MOST_LONG_WORD) is not None
+
+
+def _ordinary(word: str) -> bool:
+    """Neither number nor name, identifier, address or mark-up: letters that do not begin with a capital."""
+    bare = word.strip(".,;:!?\"'()«»„“”‘’…-–—")
+    return bare.isalpha() and not bare[0].isupper() if bare else False
+
+
+def _units(text: str, language: str) -> list[str]:
+    """Words, which are single characters where the script has no spaces."""
+    return _UNIT.findall(text) if language in UNSPACED else text.split()
+
+
+def _width(text: str, language: str) -> int:
+    """Characters, those that stand for whole syllables or words counted as the letters of them."""
+    letters = WIDE.get(language)
+    if letters is None:
+        return len(text)
+    return len(text) + (letters - 1) * len(_WIDE_CHARACTER.findall(text))
+
+
+def _known_as(language: str) -> str:
+    return SAME.get(language, language)
+
+
+@lru_cache
+def _near(language: str) -> frozenset[str]:
+    """A language and those that are taken for it."""
+    known = _known_as(language)
+    near = {language, known}
+    for group in NEAR:
+        if language in group or known in group:
+            near |= group
+    return frozenset(near)

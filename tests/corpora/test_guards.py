@@ -1,0 +1,181 @@
+"""Guards on literal hypotheses, good and bad, and how seldom they speak of human translations."""
+
+import gzip
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from kd import recipes
+from kd.config import GuardsConfig
+from kd.corpora.guards import NAMES, Guards, loops, most_repeated
+from kd.errors import UserError
+
+SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+LONG_SOURCE = "The Commission shall inform the Member States of every measure that it takes under this Article."
+LONG_TARGET = "Die Kommission unterrichtet die Mitgliedstaaten über jede Maßnahme, die sie nach diesem Artikel trifft."
+
+CONFIG = GuardsConfig(
+    empty=True, copy=True, copy_words=4, length=True, max_ratio=3.0, ratio_slack=12, repetition=True, repeats=2,
+    language=True, language_letters=40, language_probability=0.8,
+)  # fmt: skip
+
+
+def check(source: str, hypothesis: str, pair: str = "en-de", config: GuardsConfig = CONFIG) -> str | None:
+    return Guards(config, *pair.split("-")).check(source, hypothesis)
+
+
+BAD = [
+    ("Yes.", "", "empty"),
+    ("Yes.", " \u00a0\t", "empty"),
+    (LONG_SOURCE, LONG_SOURCE, "copy"),
+    (LONG_SOURCE, LONG_SOURCE.upper().replace(",", " ;"), "copy"),
+    ("He has never been here.", "he has never been here", "copy"),
+    (LONG_SOURCE, "Ja.", "length"),
+    ("Yes.", LONG_TARGET, "length"),
+    (LONG_SOURCE, "Die Kommission und und und unterrichtet die Mitgliedstaaten.", "repetition"),
+    (LONG_SOURCE, "Die Kommission und und unterrichtet die Mitgliedstaaten davon.", "repetition"),
+    (LONG_SOURCE, "Die Kommission Kommission unterrichtet die Staaten Staaten davon.", "repetition"),
+    (LONG_SOURCE, "Die Kommission in der in der in der Kommission.", "repetition"),
+    (LONG_SOURCE, "Es tut mir leid, " * 3 + "es tut.", "repetition"),
+    (LONG_SOURCE, "Die Kommission unterrichtet jede Maßnahme, " * 4, "repetition"),
+    (LONG_SOURCE, "Die Donau" + "donau" * 12 + "gesellschaft unterrichtet die Staaten.", "repetition"),
+    (LONG_SOURCE, "The European Commission tells all its member states about whatever it does here.", "language"),
+    (LONG_SOURCE, "La Commission informe les États membres de toute mesure qu'elle prend au titre du présent article.",
+     "language"),
+]  # fmt: skip
+
+GOOD = [
+    ("", ""),
+    ("", "Ja."),
+    (LONG_SOURCE, LONG_TARGET),
+    ("Yes.", "Ja."),
+    ("OK", "In Ordnung"),
+    ("12", "12"),
+    ("§", "§"),
+    ("Article 12", "Artikel 12"),
+    ("Article 12", "Article 12"),  # bad, but too short to be sure
+    ("Jean-Claude Juncker, Angela Merkel, Emmanuel Macron, Mark Rutte", "Jean-Claude Juncker, Angela Merkel, "
+     "Emmanuel Macron, Mark Rutte"),
+    ("1 2 3 4 5 6 7 8", "1 2 3 4 5 6 7 8"),
+    ("=SUM(A1:A5) + 4 = SQRT(9)", "=SUM(A1:A5) + 4 = SQRT(9)"),
+    ("https://example.org/a/very/long/path?with=arguments", "https://example.org/a/very/long/path?with=arguments"),
+    ("People who lock the door and those who open it.", "Menschen, die die Tür schließen, und jene, die sie öffnen."),
+    ("no no no no", "nein nein nein nein"),
+    ("Day by day by day, more and more and more.", "Tag für Tag für Tag, mehr und mehr und mehr."),
+    ("Name ...................................... 12", "Name .............................................. 12"),
+    ("0 0 0 0 0 0", "0 0 0 0 0 0"),
+    ("The film is called Gone with the Wind.", "Der Film heißt Gone with the Wind."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "hypothesis", "guard"), BAD)
+def test_bad_hypotheses_trip_their_guard_and_no_other(source: str, hypothesis: str, guard: str) -> None:
+    assert check(source, hypothesis) == guard
+    assert check(source, hypothesis, config=replace(CONFIG, **{guard: False})) != guard
+
+
+@pytest.mark.parametrize(("source", "hypothesis"), GOOD)
+def test_good_hypotheses_pass(source: str, hypothesis: str) -> None:
+    assert check(source, hypothesis) is None
+
+
+def test_all_of_them_can_be_switched_off() -> None:
+    off = replace(CONFIG, **dict.fromkeys(NAMES, False))
+    assert all(check(source, hypothesis, config=off) is None for source, hypothesis, _ in BAD)
+
+
+def test_what_a_recipe_starts_with_is_what_is_tested_here() -> None:
+    assert OmegaConf.to_object(recipes.compose(recipes.parse_request(["recipe=demo"])).guards) == CONFIG
+
+
+def test_near_languages_share_sentences_and_are_taken_for_one_another() -> None:
+    sentence = "Kommissionen underretter medlemsstaterne om alle foranstaltninger i henhold til denne artikel."
+    assert check(sentence, sentence, "da-nb") is None  # word for word, and more probably Danish
+    assert (
+        check("The Commission informs the Member States of all measures under this article.", sentence, "en-nb") is None
+    )
+    assert check(LONG_SOURCE, LONG_SOURCE, "en-en_GB") is None
+
+
+def test_a_language_that_the_model_does_not_know_is_not_judged() -> None:
+    assert check(LONG_TARGET, LONG_SOURCE, "de-xx") is None
+    assert check(LONG_TARGET, LONG_SOURCE, "de-fr") == "language"
+
+
+def test_scripts_without_spaces() -> None:
+    chinese = "委员会应将其根据本条采取的每项措施通知各成员国。"
+    assert check(LONG_SOURCE, chinese, "en-zh") is None
+    assert check(chinese, LONG_SOURCE, "zh-en") is None
+    assert check(LONG_SOURCE, "委员会应将" + "通知各成员国" * 8, "en-zh") == "repetition"
+    assert check(chinese, chinese, "zh-en") == "copy"
+    # UN: Universal Declaration of Human Rights, article 1.
+    human = "All human beings are born free and equal in dignity and rights."
+    assert (
+        check(human, "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。", "en-ja")
+        is None
+    )
+    assert check(human, "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.", "en-ko") is None
+
+
+def test_counting_what_repeats() -> None:
+    assert most_repeated(["a", "b", "c", "d"]) == 1
+    assert most_repeated([]) == most_repeated(["a"]) == 1
+    assert most_repeated(["a", "a", "b", "c", "c"]) == 3  # two doubled words
+    assert most_repeated(["a", "b", "a", "b", "a", "b"]) == 3
+    assert most_repeated(["-", "-", "-", "-", "-"]) == 1  # a rule, not a word
+    looping = ["a", "b", "c", "d", "e"] * 4
+    assert most_repeated(looping) == 4
+    # Raunak et al.'s 4-gram in a long text that says more than that
+    assert most_repeated([*looping, *map(str, range(60))]) == 1
+    assert loops("Donau" * 6)
+    assert not loops("Donaudampfschifffahrtsgesellschaft")
+    assert not loops("-" * 80)
+
+
+text = st.text(alphabet=st.sampled_from("ab, \u2028\u0085\x00é字.A1"), max_size=60)
+
+
+@given(text, text)
+def test_no_text_is_an_error_and_answers_do_not_depend_on_what_was_asked_before(source: str, hypothesis: str) -> None:
+    assert GUARDS.check(source, hypothesis) == Guards(CONFIG, "en", "de").check(source, hypothesis)
+
+
+GUARDS = Guards(CONFIG, "en", "de")
+
+
+def test_long_words_and_texts_take_linear_time() -> None:
+    GUARDS.check("a" * 100_000, "ab" * 50_000)
+    GUARDS.check("a b " * 50_000, "ab cd ef gh " * 50_000)
+    GUARDS.check("a" * 100_000, "".join(map(str, range(20_000))) + "x" * 20_000)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_ratio": 1.0}, {"repeats": 0}, {"language_probability": 1.5}, {"copy_words": -1}]
+)
+def test_impossible_thresholds_name_their_key(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"guards.{next(iter(wrong))}"):
+        Guards(replace(CONFIG, **wrong), "en", "de")
+
+
+def human(name: str, language: str) -> list[str]:
+    return gzip.decompress((SHARED / f"{name}.{language}.gz").read_bytes()).decode().removesuffix("\n").split("\n")
+
+
+SETS = [f"libreoffice/en-{language}" for language in ("da", "de", "fi", "hu", "nl", "sv")]
+SETS += ["multi30k/val", "newstest/newstest2018"]
+
+
+@pytest.mark.parametrize("name", SETS if SHARED.exists() else [])
+def test_human_translations_trip_hardly_any(name: str) -> None:
+    target = name.rpartition("-")[2] if "-" in name else "de"
+    for left, right in (("en", target), (target, "en")):
+        guards = Guards(CONFIG, left, right)
+        pairs = list(zip(human(name, left), human(name, right), strict=True))[:4000]
+        tripped = Counter(guards.check(*pair) for pair in pairs)
+        assert sum(count for guard, count in tripped.items() if guard) <= len(pairs) / 1000, tripped
