@@ -306,6 +306,7 @@ class EvaluateConfig:
     further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well, where there are such
     bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004); 0: no intervals, no significance
     seed: int = MISSING
+    guards: GuardsConfig = field(default=II("guards"))  # what is counted of every system's output
     worst: int = MISSING  # segments kept of each system, in which it is furthest behind the last of the baselines
     translate: TranslateConfig = field(default_factory=TranslateConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)

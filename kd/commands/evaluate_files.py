@@ -14,8 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
+from kd.config import GuardsConfig
+from kd.corpora.guards import Guards
 from kd.corpora.lines import open_lines
 from kd.errors import UserError
 from kd.metrics import segments as of_segments
@@ -28,6 +31,7 @@ from kd.metrics.testsets import TestSet, named_test_set
 from kd.pipeline.atomic import write_text
 from kd.report import weaknesses as shown_weaknesses
 from kd.report.scores import ScoreTable, latex, markdown, terminal
+from kd.resources import folder
 
 COMET = "comet"
 STANDARD_OUTPUT = "-"
@@ -323,9 +327,15 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
         _write(options.segments, _segments_text(options.segments, request, scores))
     counts: dict[str, of_segments.Weaknesses] = {}
     if options.weaknesses or options.details:
+        guards = default_guards((options.language_pair or "").partition("-")[0], request.options.language)
         counts = {
             name: of_segments.weaknesses(
-                lines, request.references, request.sources, metrics=request.metrics, options=request.options
+                lines,
+                request.references,
+                request.sources,
+                metrics=request.metrics,
+                options=request.options,
+                guards=guards,
             )
             for name, lines in request.systems.items()
         }
@@ -349,6 +359,12 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
             console.print(shown_weaknesses.by_length(counts))
         if behind:
             console.print(shown_weaknesses.behind(behind, request.baseline or ""))
+
+
+def default_guards(source_language: str, target_language: str) -> Guards:
+    """The guards as recipes have them unless they say otherwise."""
+    settings = yaml.safe_load((folder("conf") / "guards" / "default.yaml").read_text("utf-8"))
+    return Guards(GuardsConfig(**settings), source_language, target_language)
 
 
 def _segments_text(place: Path, request: Request, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> str:

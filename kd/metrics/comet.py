@@ -184,8 +184,7 @@ class Comet:
             self._model = _load(self.checkpoint, self._local)
         gpus = int(self._device != "cpu" and torch.cuda.is_available())
         try:
-            with _quiet(), _environment(SLURM_JOB_NAME="interactive"):
-                # By that name Lightning takes no task of a Slurm job for one of its own several processes.
+            with _quiet():
                 output = self._model.predict(
                     samples,
                     batch_size=self._batch_size,
@@ -376,31 +375,21 @@ def _offline(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    variable = os.environ.get("HF_HUB_OFFLINE")
     loaded = sys.modules.get("huggingface_hub.constants")
-    before = bool(getattr(loaded, "HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE")))
-    with _environment(HF_HUB_OFFLINE="1"):
-        if loaded is not None:  # the variable was read when it was imported
-            loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            loaded = sys.modules.get("huggingface_hub.constants")
-            if loaded is not None:
-                loaded.HF_HUB_OFFLINE = before  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    constant = bool(getattr(loaded, "HF_HUB_OFFLINE", variable))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if loaded is not None:  # the variable was read when it was imported
+        loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        os.environ.pop("HF_HUB_OFFLINE")
+        if variable is not None:
+            os.environ["HF_HUB_OFFLINE"] = variable
+        loaded = sys.modules.get("huggingface_hub.constants")
+        if loaded is not None:
+            loaded.HF_HUB_OFFLINE = constant  # type: ignore[attr-defined]
 
 
 def _one_line(error: Exception) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.config import EvaluateConfig
+from kd.corpora.guards import Guards
+from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
@@ -40,7 +42,8 @@ class Evaluate(Kind[EvaluateConfig]):
     resources = "cpu"
 
     def validate(self, config: EvaluateConfig) -> None:
-        """There are such metrics, and COMET has a model."""
+        """There are such metrics and guards, and COMET has a model."""
+        validate_guards(config.guards)
         corpus_scores(["a"], [["a"]], _metrics(config), Options(config.tokenize))
         if config.bootstrap:
             _resampling(config, 1)
@@ -96,7 +99,8 @@ class Evaluate(Kind[EvaluateConfig]):
         scores = {name: [_score(item) for item in plain if item.system == name] for name in systems}
         write_json(job.out / SCORES, {"segments": len(test), "scores": scores, "significance": significance})
         job.progress.update("counting what goes wrong")
-        content = _weaknesses(job.config, systems, sources, references, options, baselines)
+        guards = Guards(job.config.guards, str(job.axis_value.get("source") or ""), options.language)
+        content = _weaknesses(job.config, systems, sources, references, options, guards, baselines)
         write_json(job.out / WEAKNESSES, content)
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
@@ -164,12 +168,13 @@ def _weaknesses(
     sources: list[str],
     references: list[list[str]],
     options: Options,
+    guards: Guards,
     baselines: Sequence[str],
 ) -> dict[str, Any]:
     """Counts by system, and the segments in which each is furthest behind the last baseline: the teachers', if any."""
     metrics = _metrics(config)
     counted = {
-        name: asdict(weaknesses(lines, references, sources, metrics=metrics, options=options))
+        name: asdict(weaknesses(lines, references, sources, metrics=metrics, options=options, guards=guards))
         for name, lines in systems.items()
     }
     behind = []

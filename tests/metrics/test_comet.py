@@ -186,21 +186,6 @@ def test_a_cache_that_cannot_be_used_is_told_and_does_no_harm(
     assert comet.cache_problem
 
 
-def test_inside_a_slurm_job(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning would start as many processes as the job has tasks, or refuse."""
-    for name, value in {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NAME": "evaluate"}.items():
-        monkeypatch.setenv(name, value)
-    scores = Comet(str(models["QE"])).scores({"one": ONE}, SOURCES, [])
-    assert scores.segments["one"] == directly_alone(models["QE"], monkeypatch)
-    assert os.environ["SLURM_JOB_NAME"] == "evaluate"
-
-
-def directly_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
-        monkeypatch.delenv(name)
-    return directly(model, ONE, None)
-
-
 def test_loading_a_folder_asks_nothing_of_the_network(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from metrics.tiny_comet import make_checkpoint
 
 from kd import recipes
 from kd.cli import main
-from kd.config import CometConfig, EvaluateConfig
+from kd.config import CometConfig, EvaluateConfig, GuardsConfig
 from kd.corpora.heldout import heldout_path, write_heldout
 from kd.corpora.ids import Pair
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job, Summary
 from kd.pipeline.progress import Progress
+from kd.resources import folder
 from kd.stages.evaluate import Evaluate
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
 
@@ -39,6 +41,7 @@ CONFIG = EvaluateConfig(
     further_baselines={"teacher-ensemble": True, "teacher-1": True},
     bootstrap=100,
     seed=3,
+    guards=GuardsConfig(**yaml.safe_load((folder("conf") / "guards" / "default.yaml").read_text("utf-8"))),
     worst=1,
 )
 
@@ -91,6 +94,7 @@ def test_weaknesses_are_counted_and_the_worst_is_against_the_teachers(tmp_path: 
     content = read(evaluated(tmp_path, CONFIG)[0] / WEAKNESSES)
     student, control = content["systems"]["student"], content["systems"]["control"]
     assert (student["empty"], control["copied"]) == (1, 1)
+    assert student["guards"] == {"empty": 1, "copy": 0, "length": 0, "repetition": 0, "language": 0}
     assert student["numbers"] == {"expected": 1, "kept": 0, "segments": 1}
     assert content["baseline"] == "teacher-ensemble"
     assert [(item["system"], item["segment"]) for item in content["worst"]] == [("control", 2), ("student", 3)]
