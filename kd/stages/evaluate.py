@@ -126,10 +126,10 @@ def _resampling(config: EvaluateConfig, jobs: int) -> Resampling:
 
 def _baselines(config: EvaluateConfig, systems: Mapping[str, Any]) -> list[str]:
     """The one that all are compared with first."""
-    if not config.bootstrap:
+    if not config.bootstrap or config.baseline is None:
         return []
     further = [name for name, wanted in config.further_baselines.items() if wanted and name in systems]
-    return list(dict.fromkeys([*([config.baseline] if config.baseline is not None else []), *further]))
+    return list(dict.fromkeys([config.baseline, *further]))
 
 
 def _score(item: Significance) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def test_comet_stands_beside_the_others(tmp_path: Path) -> None:
 
 
 def test_the_tokeniser_follows_the_target_language(tmp_path: Path) -> None:
-    out, _ = evaluated(tmp_path, replace(CONFIG, baseline=None, further_baselines={}), target="zh")
+    out, _ = evaluated(tmp_path, replace(CONFIG, baseline=None), target="zh")
     content = read(out / SCORES)
     assert "tok:zh" in content["scores"]["student"][0]["signature"]
     assert content["significance"] == {}
