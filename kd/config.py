@@ -477,8 +477,8 @@ class SpeedConfig:
 class CometConfig:
     """COMET, where `evaluate.metrics.comet` asks for it."""
 
-    # A folder with hparams.yaml and checkpoints/model.ckpt, or a name (fetched: a network); null: none is at hand.
-    model: str | None = None
+    # A folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name, which is fetched.
+    model: str | None = field(default=None, metadata=TRANSIENT)
     references: str = "mean"  # of the scores with each of several references: mean | max | first
     batch: int = field(default=16, metadata=TRANSIENT)  # segments
     cache: str | None = field(default=None, metadata=TRANSIENT)  # folder of segments' scores; null: the user's cache
@@ -496,6 +496,7 @@ class EvaluateConfig:
     further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well, where there are such
     bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004); 0: no intervals, no significance
     seed: int = MISSING
+    guards: GuardsConfig = field(default=II("guards"))  # what is counted of every system's output
     worst: int = MISSING  # segments kept of each system, in which it is furthest behind the last of the baselines
     translate: TranslateConfig = field(default_factory=TranslateConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)

@@ -6,6 +6,7 @@ Every mistake that can be seen in a config is seen here, before anything runs, a
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +40,15 @@ from kd.stages import KINDS, load_kind
 RECIPE_FILE = "recipe.yaml"
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 # Paths in a recipe start from where the user stands; a task may run elsewhere, so they are made absolute at once.
-PATH_KEYS = ("run.dir", "store.dir", "corpus.root", "corpus.cache", "given_models.root", "given_lists.root")
+PATH_KEYS = (
+    "run.dir",
+    "store.dir",
+    "corpus.root",
+    "corpus.cache",
+    "given_models.root",
+    "given_lists.root",
+    "evaluate.comet.cache",
+)
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,9 @@ def _make_paths_absolute(config: DictConfig) -> None:
             value = "."
         if value is not None:
             OmegaConf.update(config, key, str(Path.cwd() / Path(str(value)).expanduser()))
+    model = OmegaConf.select(config, "evaluate.comet.model")  # a path or a name
+    if model is not None and (model.startswith((".", "~")) or Path(model).exists()):
+        OmegaConf.update(config, "evaluate.comet.model", os.path.normpath(Path.cwd() / Path(model).expanduser()))
 
 
 def _keep_stdin(config: DictConfig) -> None:

@@ -221,7 +221,7 @@ def readme_commands() -> list[list[str]]:
 def test_the_commands_of_the_readmes_can_be_typed(arguments: list[str], elsewhere: Path) -> None:
     for name in ("corpus.en", "corpus.de"):
         (elsewhere / name).write_text("a\n", "utf-8")
-    if arguments[0] in ("evaluate", "select"):  # about files: ordinary options
+    if arguments[0] in ("evaluate", "select", "translate"):  # about files: ordinary options
         assert _parser().parse_args(arguments).name == arguments[0]
         return
     words = [word.replace("FOLDER", str(elsewhere)) for word in arguments]

@@ -41,7 +41,7 @@ def _about_files(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--test-set", metavar="NAME", help="source and references of sacreBLEU's test set, such as wmt21/C"
     )
-    group.add_argument("--language-pair", metavar="SRC-TGT", help="of --test-set: en-de")
+    group.add_argument("--language-pair", metavar="SRC-TGT", help="en-de: of --test-set, and for --weaknesses")
     group.add_argument("--language", metavar="CODE", help="target language: chooses BLEU's tokeniser (zh, ja, ko), "
                        "and lets --weaknesses tell other languages")  # fmt: skip
 

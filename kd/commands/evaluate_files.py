@@ -14,8 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
+from kd.config import GuardsConfig
+from kd.corpora.guards import Guards
 from kd.corpora.lines import open_lines
 from kd.errors import UserError
 from kd.metrics import segments as of_segments
@@ -28,6 +31,7 @@ from kd.metrics.testsets import TestSet, named_test_set
 from kd.pipeline.atomic import write_text
 from kd.report import weaknesses as shown_weaknesses
 from kd.report.scores import ScoreTable, latex, markdown, terminal
+from kd.resources import folder
 
 COMET = "comet"
 STANDARD_OUTPUT = "-"
@@ -81,6 +85,18 @@ def _request(options: argparse.Namespace) -> Request:
         resampling.check()
     if options.worst and baseline is None:
         raise UserError("--worst has nothing to compare with.", "Give --baseline as well.")
+    if not metrics and not models:
+        raise UserError("There is nothing to score against.", "Give --reference, --test-set or a reference-free COMET.")
+    sources = None if test_set.source is None else read_lines(test_set.source)
+    references = [read_lines(path) for path in test_set.references]
+    systems = {label: read_lines(path) for label, path in files.items()}
+    _check_sides(test_set, metrics, models, options)
+    _check_lines(systems, test_set, sources, references)
+    comets = _comets(options, models, bool(references))
+    return Request(systems, sources, references, metrics, comets, baseline, resampling, settings)
+
+
+def _comets(options: argparse.Namespace, models: Sequence[str], references: bool) -> list[Comet]:
     cache = None if options.no_cache else ScoreCache(options.cache or default_folder())
     comets = [
         Comet(
@@ -92,12 +108,21 @@ def _request(options: argparse.Namespace) -> Request:
         )
         for model in models
     ]
-    _check_sides(test_set, metrics, comets, options)
-    sources = None if test_set.source is None else list(open_lines(test_set.source))
-    references = [list(open_lines(path)) for path in test_set.references]
-    systems = {label: list(open_lines(path)) for label, path in files.items()}
-    _check_lines(systems, test_set, sources, references)
-    return Request(systems, sources, references, metrics, comets, baseline, resampling, settings)
+    for comet in comets:
+        if comet.needs_reference and not references:
+            raise UserError(f"The COMET model {comet.name} reads a reference.", "Give --reference.")
+    return comets
+
+
+def read_lines(path: Path) -> list[str]:
+    """A file's lines, or those of a pipe: `<(command)` is how shells hand one over. Raises UserError."""
+    if not path.is_fifo():
+        return list(open_lines(path))
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise UserError(f"What comes through {path} is not valid UTF-8.", "Convert it (iconv does).") from None
+    return lines if lines[-1] else lines[:-1]
 
 
 def labelled(given: Sequence[str]) -> dict[str, Path]:
@@ -188,20 +213,13 @@ def _metrics(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     return [name for name in wanted if name != COMET], models
 
 
-def _check_sides(
-    test_set: TestSet, metrics: Sequence[str], comets: Sequence[Comet], options: argparse.Namespace
-) -> None:
+def _check_sides(test_set: TestSet, metrics: Sequence[str], models: Sequence[str], options: argparse.Namespace) -> None:
     """What is asked for can be computed from what is given."""
-    if not metrics and not comets:
-        raise UserError("There is nothing to score against.", "Give --reference, --test-set or a reference-free COMET.")
     wants_reference = metrics or options.weaknesses or options.worst or options.details
     if wants_reference and not test_set.references:
         raise UserError(f"{' and '.join(metrics) or 'This'} needs a reference.", "Give --reference.")
-    if comets and test_set.source is None:
+    if models and test_set.source is None:
         raise UserError("COMET reads the source as well.", "Give --source.")
-    for comet in comets:
-        if comet.needs_reference and not test_set.references:
-            raise UserError(f"The COMET model {comet.name} reads a reference.", "Give --reference.")
 
 
 def _check_lines(
@@ -215,7 +233,8 @@ def _check_lines(
     if sources is not None:
         sides |= {str(test_set.source): sources}
     first = next(iter(sides))
-    check_aligned({**sides, **systems}, [sides[first]], first=first)
+    check_aligned(sides, [sides[first]], first=first)
+    check_aligned(systems, [sides[first]], first=first)
     for label, lines in systems.items():
         blank = sum(not line.strip() for line in lines)
         if blank:
@@ -250,15 +269,20 @@ def _told_apart(scores: Sequence[CometScores], models: Sequence[str]) -> list[Co
 
 def _write_scores(options: argparse.Namespace, request: Request, results: Sequence[Significance]) -> None:
     table = ScoreTable(results, request.baseline, request.resampling)
-    written = {
-        options.json: json.dumps([as_json(item) for item in results], ensure_ascii=False, indent=1) + "\n",
-        options.markdown: markdown(table),
-        options.latex: latex(table),
-    }
-    for place, text in written.items():
+    written = [
+        (options.json, json.dumps([as_json(item) for item in results], ensure_ascii=False, indent=1) + "\n"),
+        (options.markdown, markdown(table)),
+        (options.latex, latex(table)),
+    ]
+    for place, text in written:
         _write(place, text)
-    if STANDARD_OUTPUT not in written:
+    if not _to_standard_output(options):
         Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False).print(terminal(table))
+
+
+def _to_standard_output(options: argparse.Namespace) -> bool:
+    """Whether a program reads what is printed."""
+    return STANDARD_OUTPUT in (options.json, options.markdown, options.latex)
 
 
 WIDE = 200  # columns where the output is no terminal: signatures stay whole
@@ -303,9 +327,15 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
         _write(options.segments, _segments_text(options.segments, request, scores))
     counts: dict[str, of_segments.Weaknesses] = {}
     if options.weaknesses or options.details:
+        guards = default_guards((options.language_pair or "").partition("-")[0], request.options.language)
         counts = {
             name: of_segments.weaknesses(
-                lines, request.references, request.sources, metrics=request.metrics, options=request.options
+                lines,
+                request.references,
+                request.sources,
+                metrics=request.metrics,
+                options=request.options,
+                guards=guards,
             )
             for name, lines in request.systems.items()
         }
@@ -322,13 +352,19 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
             "worst": [asdict(item) for item in behind],
         }
         _write(options.details, json.dumps(details, ensure_ascii=False, indent=1) + "\n")
-    if STANDARD_OUTPUT not in (options.json, options.markdown, options.latex):
+    if not _to_standard_output(options):
         console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
         if options.weaknesses:
             console.print(shown_weaknesses.counts(counts))
             console.print(shown_weaknesses.by_length(counts))
         if behind:
             console.print(shown_weaknesses.behind(behind, request.baseline or ""))
+
+
+def default_guards(source_language: str, target_language: str) -> Guards:
+    """The guards as recipes have them unless they say otherwise."""
+    settings = yaml.safe_load((folder("conf") / "guards" / "default.yaml").read_text("utf-8"))
+    return Guards(GuardsConfig(**settings), source_language, target_language)
 
 
 def _segments_text(place: Path, request: Request, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> str:

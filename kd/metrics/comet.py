@@ -105,7 +105,7 @@ class Comet:
     def fingerprint(self) -> str:
         """SHA-256 of the checkpoint and its hyperparameters, hexadecimal."""
         if not self._fingerprint:
-            files = (self.checkpoint, _hparams_file(self.checkpoint))
+            files = (self.checkpoint, hparams_file(self.checkpoint))
             self._fingerprint = hashlib.sha256("".join(map(self._file_hash, files)).encode()).hexdigest()
         return self._fingerprint
 
@@ -131,7 +131,7 @@ class Comet:
             raise UserError(
                 f"The COMET model {self.name} reads a reference.", "Give one, or use a reference-free model."
             )
-        check_aligned(systems, [sources, *references], first="source")
+        check_aligned(systems, [sources, *references], first="the source")
         used = list(references) if self.uses_reference else []
         if self._several_references == FIRST:
             used = used[:1]
@@ -262,14 +262,14 @@ def find_checkpoint(model: str) -> tuple[Path, str]:
     """
     path = Path(model).expanduser()
     if path.is_file():
-        return path, path.parent.parent.resolve().name
+        return path, path.absolute().parent.parent.name
     if path.is_dir():
         # First the name that the hub's models have; those of the first generation carry the epoch in theirs.
         found = [path / "checkpoints" / "model.ckpt", *sorted(path.glob("checkpoints/*.ckpt")), *path.glob("*.ckpt")]
         checkpoint = next(filter(Path.is_file, found), None)
         if checkpoint is None:
             raise UserError(f"{path} holds no COMET checkpoint.", "There should be checkpoints/model.ckpt in it.")
-        return checkpoint, path.resolve().name
+        return checkpoint, path.absolute().name
     if model.startswith((".", "/", "~")) or model.endswith(".ckpt"):
         raise UserError(f"There is no COMET model at {model}.", "Give its folder, its .ckpt file, or a model's name.")
     return _by_name(model)
@@ -293,8 +293,9 @@ def _by_name(model: str) -> tuple[Path, str]:
 
 
 def _download(model: str, names: Sequence[str]) -> tuple[Path, str]:
-    from comet.models import download_model
-    from comet.models.download_utils import available_legacy_metrics
+    with _quiet():
+        from comet.models import download_model
+        from comet.models.download_utils import available_legacy_metrics
 
     name = model if model in available_legacy_metrics else names[-1]
     try:
@@ -308,12 +309,13 @@ def _download(model: str, names: Sequence[str]) -> tuple[Path, str]:
         ) from error
 
 
-def _hparams_file(checkpoint: Path) -> Path:
+def hparams_file(checkpoint: Path) -> Path:
+    """Where unbabel-comet looks for a checkpoint's hyperparameters."""
     return checkpoint.parent.parent / "hparams.yaml"
 
 
 def _hyperparameters(checkpoint: Path) -> dict[str, Any]:
-    path = _hparams_file(checkpoint)
+    path = hparams_file(checkpoint)
     if not path.is_file():
         raise UserError(
             f"The COMET checkpoint {checkpoint} has no hparams.yaml in the folder above its own.",
@@ -370,23 +372,24 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
     """Hugging Face's packages look for newer files unless told not to, and wait long where no network is."""
-    before = os.environ.get("HF_HUB_OFFLINE")
+    if not wanted:
+        yield
+        return
+    variable = os.environ.get("HF_HUB_OFFLINE")
     loaded = sys.modules.get("huggingface_hub.constants")
-    constant = getattr(loaded, "HF_HUB_OFFLINE", None)
-    if wanted:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        if loaded is not None:  # the variable was read when it was imported
-            loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    constant = bool(getattr(loaded, "HF_HUB_OFFLINE", variable))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if loaded is not None:  # the variable was read when it was imported
+        loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        if wanted:
-            os.environ.pop("HF_HUB_OFFLINE")
-            if before is not None:
-                os.environ["HF_HUB_OFFLINE"] = before
-            now = sys.modules.get("huggingface_hub.constants")
-            if now is not None:
-                now.HF_HUB_OFFLINE = bool(constant)  # type: ignore[attr-defined]
+        os.environ.pop("HF_HUB_OFFLINE")
+        if variable is not None:
+            os.environ["HF_HUB_OFFLINE"] = variable
+        loaded = sys.modules.get("huggingface_hub.constants")
+        if loaded is not None:
+            loaded.HF_HUB_OFFLINE = constant  # type: ignore[attr-defined]
 
 
 def _one_line(error: Exception) -> str:

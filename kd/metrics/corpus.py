@@ -94,26 +94,26 @@ def _bleu(options: Options, references: References | None) -> BLEU:
         ) from error
 
 
-def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first: str = "reference") -> None:
+def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first: str = "the reference") -> None:
     """Refuse what does not align line by line: each system's output and each side have one line a segment.
 
-    `sides` are the references, or what `first` calls the first of them and the references.
+    `sides` are the references; or another side, which `first` says in words, and then the references.
     """
     if not sides:
         raise UserError("There is no reference to score against.", "Give at least one.")
     segments = len(sides[0])
     if not segments:
-        raise UserError(f"The {first} is empty.", "Give one with a line for each segment.")
-    before, begin = ("first", 2) if first == "reference" else (first, 1)
+        raise UserError(f"{first[0].upper()}{first[1:]} is empty.", "Give one with a line for each segment.")
+    before, begin = ("the first", 2) if first == "the reference" else (first, 1)
     for number, side in enumerate(sides[1:], start=begin):
         if len(side) != segments:
             raise UserError(
-                f"Reference {number} has {len(side):,} lines, the {before} has {segments:,}.",
+                f"Reference {number} has {len(side):,} lines, {before} has {segments:,}.",
                 "Give references that are aligned line by line.",
             )
-    for name, hypotheses in systems.items():
-        if len(hypotheses) != segments:
+    for name, lines in systems.items():
+        if len(lines) != segments:
             raise UserError(
-                f"{name} has {len(hypotheses):,} lines, the {first} has {segments:,}.",
+                f"{name} has {len(lines):,} lines, {first} has {segments:,}.",
                 "Give one line of output for each segment; lines end at \\n alone.",
             )

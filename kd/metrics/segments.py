@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sacrebleu.metrics.bleu import BLEU
 
+from kd.corpora.guards import NAMES, Guards
 from kd.metrics.corpus import DEFAULTS, Options, References, corpus_scores, sacrebleu_metrics
 
 BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
@@ -19,10 +20,6 @@ BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
 
 SHORT_WORDS = 3  # a source of so many words or fewer is a short input
 RUNAWAY_RATIO, RUNAWAY_SLACK = 2.0, 20  # characters: longer than 2 x (the longest reference + 20)
-LANGUAGE_LETTERS = 20  # letters below which no language is told
-# Probability from which a language counts as recognised. Of 8,000 human translations each into da, de, fi, hu, nl and
-# sv (messages of LibreOffice) 1 to 19 were taken for another language at 0.8, 13 to 297 at 0.5.
-LANGUAGE_SURE = 0.8
 
 _CJK = "\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
@@ -60,7 +57,7 @@ class Weaknesses:
     segments: int
     empty: int  # blank hypotheses, where no reference is blank
     runaway: int  # much longer than every reference
-    wrong_language: int | None  # recognised as another language, while the first reference is in the target language
+    guards: dict[str, int] | None  # that a guard trips (kd/corpora/guards.py) and no reference does, by guard
     copied: int | None  # the source itself, which no reference is
     short: int | None  # inputs of one to three words
     short_exact: int | None  # of those, translated as a reference has them
@@ -113,11 +110,11 @@ def weaknesses(
     *,
     metrics: Iterable[str] = ("bleu", "chrf"),
     options: Options = DEFAULTS,
+    guards: Guards | None = None,
 ) -> Weaknesses:
-    """Count what goes wrong in a system's output. Without a target language (`options.language`) none is recognised."""
+    """Count what goes wrong in a system's output; guards are asked where there is a source."""
     by_segment = list(zip(*references, strict=True))
     runaway = [_runaway(line, texts) for line, texts in zip(hypotheses, by_segment, strict=True)]
-    language = options.language
     about_sources = _about_sources(hypotheses, by_segment, sources, runaway) if sources is not None else {}
     return Weaknesses(
         segments=len(hypotheses),
@@ -125,7 +122,7 @@ def weaknesses(
             not line.strip() and all(map(str.strip, texts)) for line, texts in zip(hypotheses, by_segment, strict=True)
         ),
         runaway=sum(runaway),
-        wrong_language=_wrong_language(hypotheses, references[0], language) if language else None,
+        guards=_tripped(hypotheses, by_segment, sources, guards) if guards and sources is not None else None,
         buckets=_buckets(hypotheses, references, list(metrics), options),
         **{name: about_sources.get(name) for name in _ABOUT_SOURCES},  # type: ignore[arg-type]
     )
@@ -184,24 +181,16 @@ def _runaway(line: str, texts: Iterable[str]) -> bool:
     return len(line.strip()) > RUNAWAY_RATIO * (max(len(text.strip()) for text in texts) + RUNAWAY_SLACK)
 
 
-def _wrong_language(hypotheses: Sequence[str], reference: Sequence[str], language: str) -> int | None:
-    """Segments recognised as another language while the reference is recognised as the right one."""
-    from kd.corpora.language import LanguageIdentifier, primary
-
-    identifier, wanted = LanguageIdentifier(), primary(language)
-    if not identifier.knows(wanted):
-        return None
-
-    def recognised(text: str) -> str:
-        if sum(map(str.isalpha, text)) < LANGUAGE_LETTERS:
-            return ""
-        code, probability = identifier.identify(text)
-        return code if probability >= LANGUAGE_SURE else ""
-
-    return sum(
-        recognised(line) not in ("", wanted) and recognised(text) == wanted
-        for line, text in zip(hypotheses, reference, strict=True)
-    )
+def _tripped(
+    hypotheses: Sequence[str], by_segment: Sequence[tuple[str, ...]], sources: Sequence[str], guards: Guards
+) -> dict[str, int]:
+    """Segments by the guard that they trip first, where no reference trips the same one."""
+    counts: Counter[str] = Counter()
+    for line, texts, source in zip(hypotheses, by_segment, sources, strict=True):
+        name = guards.check(source, line)
+        if name is not None and all(guards.check(source, text) != name for text in texts):
+            counts[name] += 1
+    return {name: counts[name] for name in NAMES}
 
 
 def _numbers(text: str) -> Counter[str]:

@@ -51,10 +51,18 @@ class ScoreTable:
         """Whether there are p-values."""
         return any(result.p_value is not None for result in self.results)
 
+    @property
+    def signatures(self) -> dict[str, str]:
+        """By metric."""
+        return {result.metric: result.signature for result in self.results}
+
     def notes(self) -> list[str]:
-        """The sentences below the table."""
-        signatures = {result.metric: result.signature for result in self.results}
-        lines = [f"{metric}: {signature}" for metric, signature in signatures.items()]
+        """The lines below the table."""
+        return [*(f"{metric}: {signature}" for metric, signature in self.signatures.items()), *self.explanations()]
+
+    def explanations(self) -> list[str]:
+        """What the table's figures are."""
+        lines = []
         if self.resampling:
             lines.append(
                 f"±: half the 95 % confidence interval, of {self.resampling.samples:,} bootstrap resamplings, "
@@ -108,7 +116,9 @@ def markdown(table: ScoreTable) -> str:
             if table.tested:
                 cells.append(_p(result))
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in table.notes())]) + "\n"
+    notes = [f"{_markdown(metric)} `{visible(signature)}`" for metric, signature in table.signatures.items()]
+    notes += map(_markdown, table.explanations())
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
 def latex(table: ScoreTable) -> str:
@@ -174,7 +184,7 @@ _LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
+    "|": r"\textbar\allowbreak{}",  # signatures are long
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",

@@ -64,6 +64,10 @@ def _number(value: int | None) -> str:
     return "" if value is None else count(value)
 
 
+def _guarded(item: Weaknesses, guard: str) -> str:
+    return _number(item.guards[guard]) if item.guards else ""
+
+
 def _kept(value: Kept | None) -> str:
     if value is None or not value.expected:
         return ""
@@ -73,8 +77,10 @@ def _kept(value: Kept | None) -> str:
 _ROWS: list[tuple[str, Callable[[Weaknesses], str]]] = [
     ("empty", lambda item: _number(item.empty)),
     ("copies of the source", lambda item: _number(item.copied)),
-    ("in another language", lambda item: _number(item.wrong_language)),
     ("far longer than the references", lambda item: _number(item.runaway)),
+    ("in another language", lambda item: _guarded(item, "language")),
+    ("repeating themselves", lambda item: _guarded(item, "repetition")),
+    ("of a length unlike the source's", lambda item: _guarded(item, "length")),
     ("of an input of 1–3 words", lambda item: _number(item.short)),
     ("  of those, exactly a reference", lambda item: _number(item.short_exact)),
     ("  of those, far too long", lambda item: _number(item.short_runaway)),

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.config import EvaluateConfig
+from kd.corpora.guards import Guards
+from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
 from kd.errors import IncompleteArtifact, UserError
-from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint
+from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
 from kd.metrics.corpus import Options, corpus_scores
 from kd.metrics.judge import judge
 from kd.metrics.score_cache import ScoreCache, default_folder
@@ -40,7 +42,8 @@ class Evaluate(Kind[EvaluateConfig]):
     resources = "cpu"
 
     def validate(self, config: EvaluateConfig) -> None:
-        """There are such metrics, and COMET has a model."""
+        """There are such metrics and guards, and COMET has a model."""
+        validate_guards(config.guards)
         corpus_scores(["a"], [["a"]], _metrics(config), Options(config.tokenize))
         if config.bootstrap:
             _resampling(config, 1)
@@ -64,6 +67,8 @@ class Evaluate(Kind[EvaluateConfig]):
             error = unknown("system (evaluate.baseline)", config.baseline, systems)
             raise UserError(error.what, f"{error.mend} evaluate.baseline=null compares with none.")
         identity, extent = identity_and_extent(config)
+        if config.metrics.get(COMET) and config.comet.model:
+            identity = {**identity, "comet model": Path(config.comet.model).name}
         yield Draft("all", identity, extent, files=lambda: _comet_files(config))
 
     def run(self, job: Job[EvaluateConfig]) -> None:
@@ -94,7 +99,8 @@ class Evaluate(Kind[EvaluateConfig]):
         scores = {name: [_score(item) for item in plain if item.system == name] for name in systems}
         write_json(job.out / SCORES, {"segments": len(test), "scores": scores, "significance": significance})
         job.progress.update("counting what goes wrong")
-        content = _weaknesses(job.config, systems, sources, references, options, baselines)
+        guards = Guards(job.config.guards, str(job.axis_value.get("source") or ""), options.language)
+        content = _weaknesses(job.config, systems, sources, references, options, guards, baselines)
         write_json(job.out / WEAKNESSES, content)
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
@@ -120,10 +126,10 @@ def _resampling(config: EvaluateConfig, jobs: int) -> Resampling:
 
 def _baselines(config: EvaluateConfig, systems: Mapping[str, Any]) -> list[str]:
     """The one that all are compared with first."""
-    if not config.bootstrap:
+    if not config.bootstrap or config.baseline is None:
         return []
     further = [name for name, wanted in config.further_baselines.items() if wanted and name in systems]
-    return list(dict.fromkeys([*([config.baseline] if config.baseline is not None else []), *further]))
+    return list(dict.fromkeys([config.baseline, *further]))
 
 
 def _score(item: Significance) -> dict[str, Any]:
@@ -131,11 +137,12 @@ def _score(item: Significance) -> dict[str, Any]:
 
 
 def _comet_files(config: EvaluateConfig) -> list[Path]:
+    """What a model that is here consists of; none of one that is named."""
     model = config.comet.model
-    if not (config.metrics.get(COMET) and model and Path(model).expanduser().exists()):
+    if not (config.metrics.get(COMET) and model and Path(model).is_absolute()):
         return []
     checkpoint, _ = find_checkpoint(model)
-    return [checkpoint, checkpoint.parent.parent / "hparams.yaml"]
+    return [checkpoint, hparams_file(checkpoint)]
 
 
 def _comet(
@@ -161,12 +168,13 @@ def _weaknesses(
     sources: list[str],
     references: list[list[str]],
     options: Options,
+    guards: Guards,
     baselines: Sequence[str],
 ) -> dict[str, Any]:
     """Counts by system, and the segments in which each is furthest behind the last baseline: the teachers', if any."""
     metrics = _metrics(config)
     counted = {
-        name: asdict(weaknesses(lines, references, sources, metrics=metrics, options=options))
+        name: asdict(weaknesses(lines, references, sources, metrics=metrics, options=options, guards=guards))
         for name, lines in systems.items()
     }
     behind = []

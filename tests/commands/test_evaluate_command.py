@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import sacrebleu
+from metrics.tiny_comet import make_checkpoint
 
 from kd.cli import main
 from kd.commands.evaluate_files import labelled
@@ -102,6 +105,15 @@ def test_compressed_files_are_read_as_they_are(capsys: pytest.CaptureFixture[str
     assert [{**row, "system": ""} for row in plain] == [{**row, "system": ""} for row in packed]
 
 
+def test_pipes_are_read(files: dict[str, str]) -> None:
+    command = "from kd.cli import main; import sys; sys.exit(main())"
+    pipes = f"--reference <(cat {files['r1']}) --hypothesis <(zcat {files['a.en.gz']})"
+    call = f"{sys.executable} -c '{command}' evaluate {pipes} --resamples 0 --json -"
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=True)
+    bleu, _ = json.loads(done.stdout)
+    assert bleu["score"] == sacrebleu.corpus_bleu(HYPOTHESES, REFERENCES[:1]).score
+
+
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
     arguments = ["--reference", files["r1"], "--hypothesis", f"my_[best]|&={files['a.en']}", files["b.en"]]
     outputs = ["--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex")]
@@ -120,7 +132,7 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[
     assert "my_[best]|&" in printed.out  # rich's markup is text
     assert "| my\\_\\[best\\]\\|& | **" in markdown
     assert len({line.count(" | ") for line in markdown.split("\n")[:4]}) == 1
-    assert "my\\_[best]\\textbar{}\\& & \\textbf{" in latex
+    assert "my\\_[best]\\textbar\\allowbreak{}\\& & \\textbf{" in latex
     assert "\\toprule" in latex and signature in latex  # whole, in the comment
 
 
@@ -148,6 +160,39 @@ def test_beyond_averages(tmp_path: Path, capsys: pytest.CaptureFixture[str], fil
     table = [line.split("\t") for line in (tmp_path / "s.tsv").read_text().removesuffix("\n").split("\n")]
     assert table[0] == ["system", "segment", "BLEU", "chrF2"]
     assert [float(cell) for cell in table[1][2:]] == [rows[0]["BLEU"], rows[0]["chrF2"]]
+
+
+def test_comet(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
+    """That its scores are unbabel-comet's is asserted in tests/metrics/test_comet.py."""
+    kinds = {"comet": "regression_metric", "qe": "referenceless_regression_metric"}
+    text = [line for lines in (*REFERENCES, HYPOTHESES, SOURCES) for line in lines]
+    for name, kind in kinds.items():
+        make_checkpoint(tmp_path / name, text * 20, kind)
+    models = ["--comet-model", str(tmp_path / "comet"), str(tmp_path / "qe")]
+    arguments = ["--source", files["s.de"], "--hypothesis", files["a.en"], files["b.en"]]
+    found = scores(capsys, *arguments, "--reference", files["r1"], *models, "--baseline", "b.en")
+    assert [row["metric"] for row in found[:4]] == ["BLEU", "chrF2", "COMET", "COMET-QE"]
+    judged = found[6]
+    assert (judged["system"], judged["metric"]) == ("a.en", "COMET")
+    assert judged["signature"].startswith("nrefs:1|bs:1000|seed:12345|model:comet|sha256:")
+    assert 0 <= judged["p_value"] <= 1 and set(judged["bootstrap"]) == {"wins", "losses", "ties"}
+    assert (tmp_path / "cache" / "kd" / "comet.sqlite").is_file()
+
+    alone = scores(capsys, *arguments, "--comet-model", str(tmp_path / "qe"), "--no-cache")  # no reference at all
+    assert [row["metric"] for row in alone] == ["COMET-QE", "COMET-QE"]
+    assert alone[0]["score"] == pytest.approx(found[7]["score"], abs=1e-6)
+    places = ["--markdown", str(tmp_path / "t.md"), "--segments", str(tmp_path / "s.tsv")]
+    assert main(["evaluate", *arguments, "--metrics", "comet", *models[:2], "--reference", files["r1"], *places]) == 0
+    assert f"{found[2]['score']:.4f}" in (tmp_path / "t.md").read_text()
+    assert (tmp_path / "s.tsv").read_text().startswith("system\tsegment\tCOMET\n")
+    for wrong, told in [
+        (["--comet-model", str(tmp_path / "comet")], "The COMET model comet reads a reference"),
+        (["--metrics", "bleu", "--reference", files["r1"], *models], "comet is not among the metrics"),
+    ]:
+        assert main(["evaluate", *arguments, *wrong]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["evaluate", *arguments[2:], *models[:2], "--reference", files["r1"]]) == 2
+    assert "COMET reads the source as well" in capsys.readouterr().err
 
 
 def test_hypotheses_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:

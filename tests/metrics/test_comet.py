@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_comet import make_checkpoint
+from metrics.tiny_comet import make_checkpoint
 
 from kd.errors import UserError
 from kd.metrics.comet import Comet, bootstrap_duel, compare, find_checkpoint, t_test
@@ -184,6 +184,18 @@ def test_a_cache_that_cannot_be_used_is_told_and_does_no_harm(
     comet = Comet(str(models["QE"]), cache=ScoreCache(tmp_path))
     assert comet.scores({"one": ONE}, SOURCES, []).segments["one"] == directly(models["QE"], ONE, None)
     assert comet.cache_problem
+
+
+def test_loading_a_folder_asks_nothing_of_the_network(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    assert len(Comet(str(models["QE"])).scores({"one": ONE}, SOURCES, []).segments["one"]) == SEGMENTS
+    assert "HF_HUB_OFFLINE" not in os.environ
 
 
 # --- significance ----------------------------------------------------------------------------------------------------

@@ -1,17 +1,13 @@
-"""Corpus scores against figures published by others: sacreBLEU's README and tests, WMT21 where its data is."""
+"""Corpus scores against figures published by others: sacreBLEU's README and tests.
 
-import gzip
-import os
-from pathlib import Path
+Those of WMT21's organisers are in tests/commands/test_evaluate_command.py.
+"""
 
 import pytest
 import sacrebleu
 
 from kd.errors import UserError
 from kd.metrics.corpus import Score, corpus_scores
-
-SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-WMT21 = SHARED / "wmt21"
 
 # The example of sacreBLEU's README ("Using SacreBLEU from Python"), which states 48.53 BLEU and 59.73 chrF2 for it;
 # the further digits of BLEU are those of sacreBLEU's test/test_bleu.py.
@@ -40,37 +36,6 @@ def test_ter_is_that_of_sacrebleus_tests() -> None:
 
 def test_empty_outputs_count() -> None:
     assert [score.value for score in corpus_scores(["", "", ""], REFERENCES)] == [0.0, 0.0]  # test/test_bleu.py
-
-
-def lines(name: str) -> list[str]:
-    return gzip.decompress((WMT21 / name).read_bytes()).decode().removesuffix("\n").split("\n")
-
-
-def published() -> list[tuple[str, str, str, float]]:
-    """(system, metric, references, the organisers' score); nothing where the data is absent."""
-    table = WMT21 / "published-scores.en-de.tsv"
-    if not table.exists():
-        return []
-    rows = [line.split("\t") for line in table.read_text().removesuffix("\n").split("\n")[1:]]
-    # WMT21's "all" is references A, C and D.
-    return [
-        (system, metric, {"all": "ACD"}.get(reference, reference), float(score))
-        for _, system, _, _, name, score in rows
-        for metric, reference in [name.split("-")]
-    ]
-
-
-@pytest.mark.parametrize("system", ["eTranslation"])  # a system takes 4 s
-def test_published_scores_of_wmt21(system: str) -> None:
-    """Every score of a system within 1e-9; without the data the README's example stands in."""
-    cases = [(metric, refs, score) for name, metric, refs, score in published() if name == system]
-    if not cases:
-        return test_readme_example_with_two_references()
-    references = {name: lines(f"newstest2021.en-de.ref.{name}.de.gz") for name in "ACD"}
-    hypotheses = lines(f"newstest2021.en-de.hyp.{system}.de.gz")
-    for metric, names, expected in cases:
-        (score,) = corpus_scores(hypotheses, [references[name] for name in names], [metric])
-        assert score.value == pytest.approx(expected, abs=1e-9), (metric, names)
 
 
 def test_unknown_metric_lists_what_there_is() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import sacrebleu
 
+from kd.commands.evaluate_files import default_guards
+from kd.corpora.guards import NAMES
 from kd.metrics.corpus import Options
 from kd.metrics.segments import Kept, Weaknesses, segment_scores, weaknesses, words, worst
 
@@ -26,18 +28,15 @@ REFERENCE = [
 ]
 
 
-def counted(hypotheses: list[str], *more: list[str], language: str = "de") -> Weaknesses:
-    return weaknesses(hypotheses, [REFERENCE, *more], SOURCES, options=Options(language=language))
+def counted(hypotheses: list[str], *more: list[str]) -> Weaknesses:
+    guards = default_guards("en", "de")
+    return weaknesses(hypotheses, [REFERENCE, *more], SOURCES, options=Options(language="de"), guards=guards)
 
 
 def test_a_perfect_system_has_no_weakness() -> None:
     found = counted(REFERENCE)
-    assert (found.empty, found.copied, found.runaway, found.wrong_language) == (
-        0,
-        0,
-        0,
-        0,
-    )  # a blank reference is no fault
+    assert (found.empty, found.copied, found.runaway) == (0, 0, 0)  # a blank reference is no fault
+    assert found.guards == dict.fromkeys(NAMES, 0)
     assert (found.short, found.short_exact, found.short_runaway) == (2, 2, 0)
     assert found.numbers == Kept(1, 1, 0)  # 1,234 is 1.234 in German
     assert found.placeholders == Kept(1, 1, 0)
@@ -56,7 +55,7 @@ def test_each_fault_is_counted_as_what_it_is() -> None:
         ]
     )
     assert (found.empty, found.copied, found.runaway) == (1, 1, 1)
-    assert found.wrong_language == 1  # the copy
+    assert found.guards == {"empty": 1, "copy": 1, "length": 1, "repetition": 0, "language": 0}  # one guard a segment
     assert (found.short, found.short_exact, found.short_runaway) == (2, 0, 1)
     assert found.numbers == Kept(1, 0, 1)
     assert found.placeholders == Kept(1, 0, 1)
@@ -68,14 +67,13 @@ def test_what_a_reference_does_as_well_is_no_fault() -> None:
     other[3] = SOURCES[3]  # a reference that copies
     other[1] = "Öffnen Sie die Datei"  # one that leaves number and placeholder out
     found = counted([*REFERENCE[:1], "Öffnen", REFERENCE[2], SOURCES[3], *REFERENCE[4:]], other)
-    assert found.copied == 0
+    assert found.copied == found.guards["copy"] == 0
     assert found.numbers == found.placeholders == Kept(0, 0, 0)
 
 
-def test_without_source_or_language_nothing_is_guessed() -> None:
+def test_without_a_source_nothing_is_guessed() -> None:
     found = weaknesses(REFERENCE, [REFERENCE])
-    assert found.copied is found.short is found.numbers is found.names is found.wrong_language is None
-    assert counted(REFERENCE, language="tlh").wrong_language is None  # no language that identification knows
+    assert found.copied is found.short is found.numbers is found.names is found.guards is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,194 @@
+"""The stage evaluate: its files say what `kd evaluate` says, and what cannot be judged is told before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from metrics.tiny_comet import make_checkpoint
+
+from kd import recipes
+from kd.cli import main
+from kd.config import CometConfig, EvaluateConfig, GuardsConfig
+from kd.corpora.heldout import heldout_path, write_heldout
+from kd.corpora.ids import Pair
+from kd.errors import IncompleteArtifact, UserError
+from kd.pipeline.contract import Artifact, Job, Summary
+from kd.pipeline.progress import Progress
+from kd.resources import folder
+from kd.stages.evaluate import Evaluate
+from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
+
+TEST = [
+    ("The committee adopted the rules.", "Der Ausschuss nahm die Regeln an."),
+    ("Article 12", "Artikel 12"),
+    ("Members vote on each of the rules.", "Die Mitglieder stimmen über jede der Regeln ab."),
+    ("Yes", "Ja"),
+]
+OUTPUTS = {
+    "control": ["Der Ausschuss nahm Regeln an.", "Article 12", "Mitglieder stimmen ab.", "Ja"],
+    "student": ["Der Ausschuss hat die Regeln.", "Artikel 13", "", "Ja"],
+    "teacher-ensemble": ["Der Ausschuss nahm die Regeln an.", "Artikel 12", "Die Mitglieder stimmen ab.", "Ja"],
+}
+CONFIG = EvaluateConfig(
+    metrics={"bleu": True, "chrf": True, "ter": False},
+    baseline="control",
+    further_baselines={"teacher-ensemble": True, "teacher-1": True},
+    bootstrap=100,
+    seed=3,
+    guards=GuardsConfig(**yaml.safe_load((folder("conf") / "guards" / "default.yaml").read_text("utf-8"))),
+    worst=1,
+)
+
+
+def evaluated(folder: Path, config: EvaluateConfig, target: str = "de") -> tuple[Path, Summary]:
+    write_heldout(folder / "split", f"en-{target}", {"test": [Pair(i, *texts) for i, texts in enumerate(TEST)]})
+    translations = []
+    for name, lines in OUTPUTS.items():
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / HYPOTHESES).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        translations.append(
+            Artifact(folder / name, "translate", f"translate.en-{target}", name, "f", f"en-{target}", {}, {})
+        )
+    out = folder / "out"
+    out.mkdir()
+    held_out = Artifact(folder / "split", "split", "split", "all", "f", None, {}, {})
+    job: Job[EvaluateConfig] = Job(
+        "all", f"evaluate.en-{target}", config, {}, f"en-{target}", {"source": "en", "target": target},
+        {"held_out": [held_out], "translations": translations}, {}, out, [], 1, 1, "cpu", {}, Progress(None),
+    )  # fmt: skip
+    Evaluate().run(job)
+    return out, Evaluate().check(job)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_scores_are_those_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, summary = evaluated(tmp_path, CONFIG)
+    assert summary.counts == {"segments": 4, "systems": 3}
+    content = read(out / SCORES)
+    assert list(content["significance"]) == ["control", "teacher-ensemble"]  # there is no teacher-1
+    for baseline, rows in content["significance"].items():
+        arguments = ["--reference", str(heldout_path(tmp_path / "split", "en-de", "test", "target")), "--hypothesis"]
+        arguments += [f"{name}={tmp_path / name / HYPOTHESES}" for name in OUTPUTS]
+        arguments += ["--baseline", baseline, "--resamples", "100", "--seed", "3", "--language", "de", "--json", "-"]
+        assert main(["evaluate", *arguments]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert [(row["system"], row["metric"], row["value"], row["interval"], row["p_value"]) for row in rows] == [
+            (row["system"], row["metric"], row["score"], row["ci"], row["p_value"]) for row in told
+        ]
+        for row in told:
+            (plain,) = [item for item in content["scores"][row["system"]] if item["metric"] == row["metric"]]
+            assert plain["value"] == row["score"]
+            assert "bs:" not in plain["signature"]
+
+
+def test_weaknesses_are_counted_and_the_worst_is_against_the_teachers(tmp_path: Path) -> None:
+    content = read(evaluated(tmp_path, CONFIG)[0] / WEAKNESSES)
+    student, control = content["systems"]["student"], content["systems"]["control"]
+    assert (student["empty"], control["copied"]) == (1, 1)
+    assert student["guards"] == {"empty": 1, "copy": 0, "length": 0, "repetition": 0, "language": 0}
+    assert student["numbers"] == {"expected": 1, "kept": 0, "segments": 1}
+    assert content["baseline"] == "teacher-ensemble"
+    assert [(item["system"], item["segment"]) for item in content["worst"]] == [("control", 2), ("student", 3)]
+
+
+def test_comet_stands_beside_the_others(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "model", [text for pair in TEST for text in pair] * 20)
+    comet = CometConfig(model=str(model), cache=str(tmp_path / "cache"))
+    out, _ = evaluated(tmp_path, replace(CONFIG, metrics={"bleu": True, "comet": True}, comet=comet))
+    content = read(out / SCORES)
+    assert [item["metric"] for item in content["scores"]["student"]] == ["BLEU", "COMET"]
+    rows = [row for row in content["significance"]["control"] if row["metric"] == "COMET"]
+    assert [row["system"] for row in rows] == ["control", "student", "teacher-ensemble"]
+    assert rows[0]["p_value"] is None and 0 < rows[1]["p_value"] <= 1
+    assert (tmp_path / "cache" / "comet.sqlite").is_file()
+
+
+def test_the_tokeniser_follows_the_target_language(tmp_path: Path) -> None:
+    out, _ = evaluated(tmp_path, replace(CONFIG, baseline=None), target="zh")
+    content = read(out / SCORES)
+    assert "tok:zh" in content["scores"]["student"][0]["signature"]
+    assert content["significance"] == {}
+
+
+def test_a_lost_score_is_noticed(tmp_path: Path) -> None:
+    out, _ = evaluated(tmp_path, CONFIG)
+    content = read(out / SCORES)
+    del content["scores"]["student"]
+    (out / SCORES).write_text(json.dumps(content), "utf-8")
+    artifacts = [Artifact(tmp_path, "translate", "s", name, "f", None, {}, {}) for name in OUTPUTS]
+    job: Job[EvaluateConfig] = Job(
+        "all", "evaluate", CONFIG, {}, "en-de", {}, {"translations": artifacts}, {}, out, [], 1, 1, "cpu", {},
+        Progress(None),
+    )  # fmt: skip
+    with pytest.raises(IncompleteArtifact, match="lacks scores of student"):
+        Evaluate().check(job)
+
+
+# --- what is told before anything runs -------------------------------------------------------------------------------
+
+
+def planned(*overrides: str) -> recipes.Plan:
+    return recipes.plan(recipes.compose(recipes.parse_request(["recipe=files", "source=a", "target=b", *overrides])))
+
+
+@pytest.fixture
+def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("one\n", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["evaluate.baseline=contrl"], "evaluate.baseline.*contrl.*Did you mean control"),
+        (["evaluate.metrics.blue=true"], "no metric 'blue'"),
+        (["evaluate.metrics.comet=true"], r"evaluate\.comet\.model"),
+        (["evaluate.metrics.comet=true", "evaluate.comet.model=./none"], r"no COMET model at .*/none\."),
+        (["evaluate.tokenize=moses"], "no tokeniser 'moses'"),
+        (["evaluate.bootstrap=1"], "1 resamplings"),
+        (["evaluate.seed=0"], "seed of the resampling"),
+    ],
+)
+@pytest.mark.usefixtures("two_files")
+def test_mistakes_are_told_when_the_recipe_is_planned(overrides: Sequence[str], told: str) -> None:
+    prefix = [f"+{item}" if "blue" in item or "metrics.comet" in item else item for item in overrides]
+    with pytest.raises(UserError, match=told):
+        planned(*prefix)
+
+
+@pytest.mark.usefixtures("two_files")
+def test_a_comet_checkpoint_counts_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "model" / "checkpoints").mkdir(parents=True)
+    checkpoint = tmp_path / "model" / "checkpoints" / "model.ckpt"
+    (tmp_path / "model" / "hparams.yaml").write_text("class_identifier: regression_metric\n")
+
+    def fingerprint(model: str = "model") -> str:
+        plan = planned("+evaluate.metrics.comet=true", f"evaluate.comet.model={model}", "evaluate.comet.batch=3")
+        return plan.task("evaluate.source-target", "all").fingerprint
+
+    checkpoint.write_bytes(b"one")
+    first = fingerprint()
+    assert fingerprint() == first
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "model").rename(tmp_path / "moved" / "model")
+    assert fingerprint("moved/model") == first
+    (tmp_path / "moved" / "model" / "checkpoints" / "model.ckpt").write_bytes(b"another")
+    assert fingerprint("./moved/model") != first
+    assert fingerprint("Unbabel/wmt22-comet-da") != fingerprint("Unbabel/wmt20-comet-da")
+
+
+@pytest.mark.usefixtures("two_files")
+def test_no_baseline_is_a_choice() -> None:
+    assert planned("evaluate.baseline=null", "chain.control.enabled=false").find("evaluate")
+    with pytest.raises(UserError, match=r"evaluate\.baseline=null compares with none"):
+        planned("chain.control.enabled=false")
