@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.config import CorpusConfig, OnError, SourceConfig
-from kd.corpora.catalogue import read_catalogues
+from kd.corpora.catalogue import catalogue_files, read_catalogues
 from kd.corpora.download import Say, fetch, is_url
 from kd.corpora.lines import COMPRESSED, BrokenText
 from kd.corpora.package import fetch_package
@@ -215,11 +215,11 @@ class Catalogue(Format):
             raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
 
     def files(self, reading: Reading) -> list[Path]:
-        """All below the root: which of them are read is seen when they are."""
+        """The catalogues of both languages, or the archive that holds them."""
         if reading.source.package is not None:
             return []
         root = reading.path(str(reading.source.root))
-        return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+        return catalogue_files(root, str(reading.source.files), reading.left, reading.right)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Message by message."""
