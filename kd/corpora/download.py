@@ -70,11 +70,14 @@ def fetch(
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with Lease.acquire(place.with_name(place.name + ".lease")):
-            if not place.is_file():  # another may have fetched it meanwhile
-                _download(url, place, hashes, mend, say)
-    except Held:
-        raise TransientError(f"Another process fetches {url}.") from None
+        while not place.is_file():
+            try:
+                with Lease.acquire(place.with_name(place.name + ".lease")):
+                    if not place.is_file():  # another may have fetched it meanwhile
+                        _download(url, place, hashes, mend, say)
+            except Held:
+                say(f"waiting for another process that fetches {place.name}", 0, None, "")
+                time.sleep(PAUSE)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
     return place

@@ -194,14 +194,21 @@ class Tmx(Format):
         return tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in _kept(source))
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Unit by unit."""
-        from kd.corpora.tmx import read_tmx
+        """Unit by unit. Raises UserError if no file has both languages."""
+        from kd.corpora.tmx import NoSuchPair, read_tmx
 
-        keep = _kept(reading.source)
+        keep, found, absent = _kept(reading.source), False, None
         for files in reading.fetched():
             for place in within(files["source"], _endings(".tmx")):
-                units = read_tmx(place, reading.left, reading.right, keep, reading.counts)
-                yield from reading.tolerate(units)
+                try:
+                    for row in reading.tolerate(read_tmx(place, reading.left, reading.right, keep, reading.counts)):
+                        found = True
+                        yield row
+                except NoSuchPair as error:  # exports of many languages lie side by side
+                    absent = error
+                    reading.counts["files without the pair"] += 1
+        if absent is not None and not found:
+            raise absent
 
 
 class Catalogue(Format):
@@ -260,9 +267,12 @@ class Sacrebleu(Format):
     takes = frozenset(("name",))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """The name is given; whether sacreBLEU has it is seen in collect, since its import takes a second."""
+        """The name is one that sacreBLEU has."""
+        from kd.corpora.testsets import check_test_set
+
         if not source.name:
             raise UserError(f"{where}.name is missing.", "`sacrebleu --list` prints the names: wmt21, wmt20/dev …")
+        check_test_set(source.name)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Source and first reference."""

@@ -30,6 +30,10 @@ VARIANTS = "several variants of a language"
 BREAKS = "line breaks made spaces"
 
 
+class NoSuchPair(UserError):
+    """A file in which no unit has both languages."""
+
+
 def read_tmx(
     path: PathLike | Member,
     source: str,
@@ -49,7 +53,8 @@ def read_tmx(
     becomes one space, other whitespace stays. `counts` takes how often that was done, and the units left out, by
     reason.
 
-    Raises UserError for a missing file, and BrokenText, with line and byte, where the XML ends or is bad.
+    Raises UserError for a missing file, BrokenText, with line and byte, where the XML ends or is bad, and NoSuchPair at
+    the end of a file that has the languages in no unit.
     """
     counts = Counter() if counts is None else counts
     return _units(check_file(path), source, target, keep, counts)
@@ -73,7 +78,7 @@ def _units(
         counts[f"no {' and no '.join(missing)}"] += 1
     if seen and not found:
         there = ", ".join(sorted(seen)[:40])
-        raise UserError(
+        raise NoSuchPair(
             f"No translation unit of {path} has both {source} and {target}: there are {there}.",
             "Name the pair in the recipe by languages that the file has.",
         )

@@ -13,6 +13,7 @@ import pytest
 from kd.corpora import download
 from kd.corpora.download import CHUNK_BYTES, fetch, place_of
 from kd.errors import TransientError, UserError
+from kd.pipeline.lease import Lease
 from tests.corpora.server import Server, serve
 
 CONTENT = random.Random(1).randbytes(300_000)
@@ -99,6 +100,23 @@ def test_not_found_says_where_the_file_is_looked_for(tmp_path: Path, server: Ser
 def test_a_passing_fault_of_the_server_is_waited_for(tmp_path: Path, server: Server) -> None:
     server.statuses = [503, 429]
     assert fetch(url(server), tmp_path).read_bytes() == CONTENT
+
+
+def test_what_another_fetches_is_waited_for(tmp_path: Path, server: Server) -> None:
+    place = place_of(url(server), tmp_path)
+    place.parent.mkdir(parents=True)
+    other = Lease.acquire(place.with_name(place.name + ".lease"))
+    told = []
+
+    def say(what: str, *_: object) -> None:
+        told.append(what)
+        if len(told) == 3:
+            place.write_bytes(b"what the other has fetched")
+            other.release()
+
+    assert fetch(url(server), tmp_path, say=say).read_bytes() == b"what the other has fetched"
+    assert told == ["waiting for another process that fetches en-de.zip"] * 3
+    assert server.asked == []
 
 
 def test_without_a_network_a_file_put_there_by_hand_is_taken(tmp_path: Path, server: Server) -> None:

@@ -283,6 +283,17 @@ def test_wildcards_join_files_in_the_order_of_their_names(place: Place) -> None:
         place.plan({"it": source})
 
 
+def test_translation_memories_of_other_languages_may_lie_beside(place: Place) -> None:
+    write_tmx(place.folder / "a.tmx", [("un", "eins")], source="fr")
+    write_tmx(place.folder / "b.tmx", [("one", "eins")])
+    source = {"format": "tmx", "source": "*.tmx"}
+    folder = place.collect({"it": source})["it"]
+    assert pairs(folder) == [("one", "eins")]
+    assert manifest(folder)["dropped"] == {"no en": 1, "files without the pair": 1}
+    with pytest.raises(UserError, match=r"a\.tmx has both en and de: there are DE, fr"):
+        place.read({**source, "source": "a.tmx"})
+
+
 def test_name_licence_and_weight_stay_with_the_origin(place: Place) -> None:
     place.write("x.tsv", "".join(f"sentence number {number}\tSatz {number}\n" for number in range(50)))
     place.write("y.tsv", "".join(f"line number {number}\tZeile {number}\n" for number in range(50)))
@@ -366,6 +377,7 @@ def test_raw_files_are_hashed_once_and_changes_are_seen(place: Place, monkeypatc
         ({"format": "tmx", "source": "a", "keep": {"prop:a": True, "prop_a": True}}, "columns of one name"),
         ({"format": "mtdata", "id": "news-commentary"}, "no id of mtdata"),
         ({"format": "sacrebleu"}, r"it\.name is missing"),
+        ({"format": "sacrebleu", "name": "wmt12345"}, r"no test set called wmt12345"),
         ({"format": "catalogue", "files": "{language}.po"}, "is incomplete"),
         ({"format": "tsv", "source": "a", "weight": -1}, "weight is -1"),
         ({"format": "tsv", "source": "a", "sha256": {"x": "0"}}, r"sha256\.x belongs to no file"),
