@@ -28,6 +28,8 @@ Row = tuple[str, ...]  # source, target, and the values of the further columns
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
 COLUMN = re.compile(r"[a-z][a-z0-9_]*")
 DOWNLOADS = "downloads"  # below corpus.cache
+# What readers count beside the pairs that they leave out
+NOTED = frozenset(("line breaks made spaces", "several variants of a language", "files without the pair"))
 
 
 @dataclass
