@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from lxml import etree
@@ -84,6 +85,7 @@ def _units(
         )
 
 
+@lru_cache(maxsize=4096)
 def matches(language: str, tag: str) -> bool:
     """Whether a tag is within a basic language range (RFC 4647, 3.3.1), `_` counting as `-`."""
     wanted, given = (text.replace("_", "-").lower() for text in (language, tag))
@@ -138,10 +140,9 @@ def _collect(element: etree._Element, parts: list[str]) -> None:
     for child in element:
         tail = child.tail or ""
         if isinstance(child.tag, str):  # no comment, no processing instruction
-            name = etree.QName(child).localname
-            if name not in CODE:
+            if child.tag.rpartition("}")[2] not in CODE:
                 _collect(child, parts)
-            elif tail and _breaks_line(child) and not _ends_in_space(parts) and not tail[0].isspace():
+            elif tail and not tail[0].isspace() and not _ends_in_space(parts) and _breaks_line(child):
                 parts.append(" ")
         parts.append(tail)
 

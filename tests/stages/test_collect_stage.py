@@ -351,6 +351,22 @@ def test_broken_files_of_a_corpus_are_used_as_far_as_they_go(place: Place) -> No
     assert 5_000 < len(rows) < 20_000
 
 
+def test_a_truncated_translation_memory_is_used_as_far_as_it_goes(place: Place) -> None:
+    rows = [(f"line {number}", f"Zeile {number}") for number in range(3000)]
+    write_tmx(place.folder / "x.tmx", rows)
+    content = (place.folder / "x.tmx").read_bytes()
+    (place.folder / "x.tmx").write_bytes(content[: len(content) // 2])
+    source = {"format": "tmx", "source": "x.tmx"}
+    with pytest.raises(UserError, match=r"x\.tmx, line \d+, byte \d+: .*on_error=keep"):
+        place.read(source)
+    folder = place.collect({"it": source}, on_error="keep")["it"]
+    kept = pairs(folder)
+    assert kept == rows[: len(kept)]
+    assert 1400 < len(kept) < 1600
+    (told,) = manifest(folder)["facts"]["broken files, read up to where they break"]
+    assert "x.tmx, line " in told
+
+
 def test_raw_files_are_hashed_once_and_changes_are_seen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("x.tsv", "a\tb\n")
     plan = place.plan({"it": {"format": "tsv", "source": "x.tsv"}})
