@@ -22,7 +22,7 @@ from kd.pipeline.lease import Held, Lease
 CHUNK_BYTES = 1 << 14  # what is lost at most when a connection breaks
 TIMEOUT = (20.0, 60.0)  # seconds to connect, and between two pieces of data
 ATTEMPTS = 4
-PAUSE = 2.0  # seconds before the second attempt, doubled each time
+PAUSE = 1.0  # seconds before the second attempt, doubled each time
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 Say = Callable[[str, float, float | None, str], None]  # what, bytes so far, bytes in all, unit

@@ -250,7 +250,7 @@ class Mtdata(Format):
 
     def check(self, where: str, source: SourceConfig) -> None:
         """The id has the form of one; whether it exists is seen in collect, since looking takes seconds."""
-        parts = (source.id or "").removeprefix("mtdata:").split("-")
+        parts = (source.id or "").removeprefix(MTDATA).split("-")
         if len(parts) != 5 or not all(parts):
             mend = "Ids look like Statmt-news_commentary-16-deu-eng; `mtdata list -id -l eng-deu` prints them."
             raise UserError(f"{where}.id is {source.id!r}, which is no id of mtdata.", mend)
@@ -293,15 +293,18 @@ FORMATS: Mapping[str, Format] = {
     "sacrebleu": Sacrebleu(),
 }
 AUTO = "auto"
+MTDATA = "mtdata:"
 
 
 def with_format(source: SourceConfig) -> SourceConfig:
     """The corpus with `auto` replaced by what its files' names say: two sides, or one .tsv or .tmx, compressed or not.
 
-    Other names become `plain`, which then lacks a side.
+    `mtdata:ID` in place of a file is an id of mtdata. Other names become `plain`, which then lacks a side.
     """
     if source.format != AUTO:
         return source
+    if source.source and source.source.startswith(MTDATA):
+        return dataclasses.replace(source, format="mtdata", id=source.source.removeprefix(MTDATA), source=None)
     found = "plain"
     if source.source and not source.target:
         name = re.sub(r"(\.(gz|zst|xz|bz2|zip|tgz|tar))+$", "", source.source.split("?")[0].lower())

@@ -331,6 +331,9 @@ def test_what_makes_another_corpus_and_what_does_not(place: Place, server: Serve
         fingerprint(source=f"{server.url}/y.tsv", sha256={"source": "0" * 64}),
     ]  # fmt: skip
     assert len({first, *other}) == 10
+    named = [fingerprint(format="auto", source="mtdata:A-b-1-deu-eng")]
+    named += [fingerprint(format="mtdata", source=None, id=name) for name in ("A-b-1-deu-eng", "A-b-2-deu-eng")]
+    assert named[0] == named[1] != named[2]
     mirror = fingerprint(source="https://mirror.example.org/y.tsv", sha256={"source": "0" * 64})
     assert mirror == other[-1]  # the same file, wherever it comes from
     assert server.asked == []  # nothing is fetched for a plan

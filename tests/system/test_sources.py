@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import os
 import subprocess
 import sys
 import zipfile
@@ -80,3 +81,28 @@ def test_a_recipe_of_many_formats(tmp_path: Path) -> None:
     assert facts == {"use": "train", "licence": "unknown", "weight": 2.0}
     (kept,) = (tmp_path / "cache" / "stdin").iterdir()
     assert kept.read_text("utf-8") == "piped\tgeleitet\n"
+
+
+def test_without_a_network_a_corpus_of_mtdata_is_put_there_by_hand(tmp_path: Path) -> None:
+    """mtdata's real index, which is made within the cache; the home folder stays empty."""
+    (tmp_path / "home").mkdir()
+    nowhere = "http://127.0.0.1:9"  # the port of "discard": nothing goes out
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "http_proxy": nowhere, "https_proxy": nowhere}
+    for name in ("MTDATA", "no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "kd", "run", "recipe=files", "~pairs.source-target", "+pairs={en-de: {}}"]
+    command += ["source=mtdata:Statmt-news_commentary-16-deu-eng", f"corpus.cache={tmp_path}/cache", "upto=collect"]
+    command += [f"store.dir={tmp_path}/store", f"run.dir={tmp_path}/run"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    told = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 2, told
+    # The address is the one that statmt.org gives for version 16 (https://data.statmt.org/news-commentary/v16/training/).
+    path = tmp_path / "cache/downloads/data.statmt.org/news-commentary/v16/training/news-commentary-v16.de-en.tsv.gz"
+    assert "cannot be reached: " in told
+    assert f"Connection refused. Fetch it on a machine that reaches the network and put it there as {path}." in told
+    path.write_bytes(gzip.compress(b"eins\tone\n"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (pair,) = Corpus(tmp_path / "run" / "collect.en-de" / "files").read()
+    assert (pair.source, pair.target) == ("one", "eins")
+    assert list((tmp_path / "home").iterdir()) == []
