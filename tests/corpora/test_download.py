@@ -24,8 +24,6 @@ SHA256 = {"sha256": hashlib.sha256(CONTENT).hexdigest()}
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with one file, and no pauses between attempts."""
     monkeypatch.setattr(download, "PAUSE", 0)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     with serve() as running:
         running.files["/data/v1/en-de.zip"] = CONTENT
         yield running
