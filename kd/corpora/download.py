@@ -44,7 +44,8 @@ def place_of(url: str, cache: PathLike, name: str = "") -> Path:
         steps.append(hashlib.sha256(parts.query.encode()).hexdigest()[:8] + "-" + (steps.pop() if steps else "file"))
     if name and (not steps or steps[-1] != name):
         steps.append(name)
-    clean = [re.sub(r"[^\w.+=@,-]", "_", step)[-200:] for step in (parts.netloc, *(steps or ["index"]))]
+    host = parts.netloc.rpartition("@")[2].lstrip(".") or "host"  # without user and password
+    clean = [re.sub(r"[^\w.+=@,-]", "_", step)[-200:] for step in (host, *(steps or ["index"]))]
     return Path(cache, *clean)
 
 

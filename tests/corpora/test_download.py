@@ -135,6 +135,8 @@ def test_without_a_network_a_file_put_there_by_hand_is_taken(tmp_path: Path, ser
         ("https://h.org/download/123/", "c.zip", "h.org/download/123/c.zip"),
         ("https://h.org/../../etc/passwd", "", "h.org/etc/passwd"),
         ("https://h.org/%2e%2e/x", "", "h.org/x"),
+        ("https://../x", "", "host/x"),
+        ("https://me:secret@h.org/x", "", "h.org/x"),
         ("https://h.org", "", "h.org/index"),
     ],
 )
