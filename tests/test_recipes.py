@@ -273,7 +273,7 @@ def test_a_frozen_plan_asks_the_disk_for_no_raw_file_and_needs_no_place_to_stand
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (elsewhere / "catalogues").mkdir()
-    (elsewhere / "catalogues" / "en.json").write_text("{}", "utf-8")
+    (elsewhere / "catalogues" / "source.json").write_text("{}", "utf-8")
     (elsewhere / "mine.yaml").write_text(
         "defaults: [files/recipe@_global_, /student@chain.inline.settings: tiny_4_2, _self_]\n"
         "corpus: {sources: {strings: {format: catalogue, root: catalogues, files: '{language}.json'}}}\n"
@@ -284,11 +284,11 @@ def test_a_frozen_plan_asks_the_disk_for_no_raw_file_and_needs_no_place_to_stand
     plan = recipes.plan(config)
     run = Run(elsewhere / "run")
     record = run.frozen(run.freeze(recipes.resolve(config), plan))
-    (elsewhere / "catalogues" / "de.json").write_text("{}", "utf-8")  # while its tasks are queued
+    (elsewhere / "catalogues" / "target.json").write_text("{}", "utf-8")  # while its tasks are queued
     (elsewhere / "a.en").unlink()
     (elsewhere / "other").mkdir()
     monkeypatch.chdir(elsewhere / "other")
     again = recipes.plan(recipes.thaw(record["config"]), record["files"])
     assert {task.full_name: task.fingerprint for task in again.tasks()} == record["fingerprints"]
     files = again.task("collect.source-target", "strings").files
-    assert list(files) == [elsewhere / "catalogues" / "en.json"], "absolute, and as of planning"
+    assert list(files) == [elsewhere / "catalogues" / "source.json"], "absolute, and as of planning"

@@ -65,6 +65,15 @@ def read_catalogues(
     yield from _pairs(archive, left, right, counts)
 
 
+def catalogue_files(root: Path, files: str, source: str, target: str) -> list[Path]:
+    """The files on disk that `read_catalogues` reads: catalogues of both languages, or the archive with them."""
+    if not root.is_dir():
+        return [root]
+    names = _open_archive(root).names
+    found = {name for language in (source, target) for name in _matching(names, files, language).values()}
+    return [root / name for name in sorted(found)]
+
+
 def _primary(language: str) -> str:
     """`en` of `en-GB`."""
     return re.split("[-_]", language)[0].lower()

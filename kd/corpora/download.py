@@ -22,7 +22,7 @@ from kd.pipeline.lease import Held, Lease
 CHUNK_BYTES = 1 << 14  # what is lost at most when a connection breaks
 TIMEOUT = (20.0, 60.0)  # seconds to connect, and between two pieces of data
 ATTEMPTS = 4
-PAUSE = 2.0  # seconds before the second attempt, doubled each time
+PAUSE = 1.0  # seconds before the second attempt, doubled each time
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 Say = Callable[[str, float, float | None, str], None]  # what, bytes so far, bytes in all, unit
@@ -44,7 +44,8 @@ def place_of(url: str, cache: PathLike, name: str = "") -> Path:
         steps.append(hashlib.sha256(parts.query.encode()).hexdigest()[:8] + "-" + (steps.pop() if steps else "file"))
     if name and (not steps or steps[-1] != name):
         steps.append(name)
-    clean = [re.sub(r"[^\w.+=@,-]", "_", step)[-200:] for step in (parts.netloc, *(steps or ["index"]))]
+    host = parts.netloc.rpartition("@")[2].lstrip(".") or "host"  # without user and password
+    clean = [re.sub(r"[^\w.+=@,-]", "_", step)[-200:] for step in (host, *(steps or ["index"]))]
     return Path(cache, *clean)
 
 
@@ -70,11 +71,14 @@ def fetch(
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with Lease.acquire(place.with_name(place.name + ".lease")):
-            if not place.is_file():  # another may have fetched it meanwhile
-                _download(url, place, hashes, mend, say)
-    except Held:
-        raise TransientError(f"Another process fetches {url}.") from None
+        while not place.is_file():
+            try:
+                with Lease.acquire(place.with_name(place.name + ".lease")):
+                    if not place.is_file():  # another may have fetched it meanwhile
+                        _download(url, place, hashes, mend, say)
+            except Held:
+                say(f"waiting for another process that fetches {place.name}", 0, None, "")
+                time.sleep(PAUSE)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
     return place

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.config import CorpusConfig, OnError, SourceConfig
-from kd.corpora.catalogue import read_catalogues
+from kd.corpora.catalogue import catalogue_files, read_catalogues
 from kd.corpora.download import Say, fetch, is_url
 from kd.corpora.lines import COMPRESSED, BrokenText
 from kd.corpora.package import fetch_package
@@ -28,6 +28,8 @@ Row = tuple[str, ...]  # source, target, and the values of the further columns
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
 COLUMN = re.compile(r"[a-z][a-z0-9_]*")
 DOWNLOADS = "downloads"  # below corpus.cache
+# What readers count beside the pairs that they leave out
+NOTED = frozenset(("line breaks made spaces", "several variants of a language", "files without the pair"))
 
 
 @dataclass
@@ -194,14 +196,21 @@ class Tmx(Format):
         return tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in _kept(source))
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Unit by unit."""
-        from kd.corpora.tmx import read_tmx
+        """Unit by unit. Raises UserError if no file has both languages."""
+        from kd.corpora.tmx import NoSuchPair, read_tmx
 
-        keep = _kept(reading.source)
+        keep, found, absent = _kept(reading.source), False, None
         for files in reading.fetched():
             for place in within(files["source"], _endings(".tmx")):
-                units = read_tmx(place, reading.left, reading.right, keep, reading.counts)
-                yield from reading.tolerate(units)
+                try:
+                    for row in reading.tolerate(read_tmx(place, reading.left, reading.right, keep, reading.counts)):
+                        found = True
+                        yield row
+                except NoSuchPair as error:  # exports of many languages lie side by side
+                    absent = error
+                    reading.counts["files without the pair"] += 1
+        if absent is not None and not found:
+            raise absent
 
 
 class Catalogue(Format):
@@ -215,11 +224,11 @@ class Catalogue(Format):
             raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
 
     def files(self, reading: Reading) -> list[Path]:
-        """All below the root: which of them are read is seen when they are."""
+        """The catalogues of both languages, or the archive that holds them."""
         if reading.source.package is not None:
             return []
         root = reading.path(str(reading.source.root))
-        return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+        return catalogue_files(root, str(reading.source.files), reading.left, reading.right)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Message by message."""
@@ -241,7 +250,7 @@ class Mtdata(Format):
 
     def check(self, where: str, source: SourceConfig) -> None:
         """The id has the form of one; whether it exists is seen in collect, since looking takes seconds."""
-        parts = (source.id or "").removeprefix("mtdata:").split("-")
+        parts = (source.id or "").removeprefix(MTDATA).split("-")
         if len(parts) != 5 or not all(parts):
             mend = "Ids look like Statmt-news_commentary-16-deu-eng; `mtdata list -id -l eng-deu` prints them."
             raise UserError(f"{where}.id is {source.id!r}, which is no id of mtdata.", mend)
@@ -260,9 +269,12 @@ class Sacrebleu(Format):
     takes = frozenset(("name",))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """The name is given; whether sacreBLEU has it is seen in collect, since its import takes a second."""
+        """The name is one that sacreBLEU has."""
+        from kd.corpora.testsets import check_test_set
+
         if not source.name:
             raise UserError(f"{where}.name is missing.", "`sacrebleu --list` prints the names: wmt21, wmt20/dev …")
+        check_test_set(source.name)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Source and first reference."""
@@ -281,15 +293,18 @@ FORMATS: Mapping[str, Format] = {
     "sacrebleu": Sacrebleu(),
 }
 AUTO = "auto"
+MTDATA = "mtdata:"
 
 
 def with_format(source: SourceConfig) -> SourceConfig:
     """The corpus with `auto` replaced by what its files' names say: two sides, or one .tsv or .tmx, compressed or not.
 
-    Other names become `plain`, which then lacks a side.
+    `mtdata:ID` in place of a file is an id of mtdata. Other names become `plain`, which then lacks a side.
     """
     if source.format != AUTO:
         return source
+    if source.source and source.source.startswith(MTDATA):
+        return dataclasses.replace(source, format="mtdata", id=source.source.removeprefix(MTDATA), source=None)
     found = "plain"
     if source.source and not source.target:
         name = re.sub(r"(\.(gz|zst|xz|bz2|zip|tgz|tar))+$", "", source.source.split("?")[0].lower())

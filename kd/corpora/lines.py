@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import zstandard
 
@@ -126,19 +126,20 @@ def _unreadable(path: Path | Member, good_lines: int, error: Exception) -> Excep
 
 def _chunks(path: Path | Member) -> Iterator[bytes]:
     with open_member(path) if isinstance(path, Member) else path.open("rb") as file:
-        opened: IO[bytes] = file
+        opened: Any = file
         if path.suffix in COMPRESSED and not isinstance(path, Member) and os.fstat(file.fileno()).st_size == 0:
             raise EOFError  # even an archive of nothing has a header
         if path.suffix == ".zst":
             yield from _zstandard_chunks(file)
             return
         if path.suffix == ".gz":
-            opened = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
+            opened = gzip.GzipFile(fileobj=file)
         elif path.suffix == ".xz":
             opened = lzma.LZMAFile(file)  # noqa: SIM115 -- `file` is what is closed
         elif path.suffix == ".bz2":
             opened = bz2.BZ2File(file)
-        while chunk := opened.read(READ_BYTES):
+        # What can be had at once: `read` would take what it has with it where an archive breaks off.
+        while chunk := opened.read1(READ_BYTES):
             yield chunk
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,13 @@ def look_up(name: str, source: str, target: str, cache: PathLike) -> Entry:
     """Ask mtdata's index, which is made below the cache folder at the first time: 15 s and 60 MB."""
     folder = Path(cache, "mtdata")
     folder.mkdir(parents=True, exist_ok=True)
-    existing = list(folder.glob("mtdata.index.*.pkl"))
-    if existing:
+    index = folder / f"mtdata.index.{version('mtdata')}.pkl"
+    if index.is_file():
         found = _ask(name, source, target, folder)
     else:  # made aside: another process must not read half of it
         with tempfile.TemporaryDirectory(prefix=".index-", dir=folder) as aside:
             found = _ask(name, source, target, Path(aside))
-            for index in Path(aside).glob("mtdata.index.*.pkl"):
-                index.replace(folder / index.name)
+            Path(aside, index.name).replace(index)
     if "error" in found:
         raise UserError(str(found["error"]), str(found["mend"]))
     return Entry(**found)  # type: ignore[arg-type]

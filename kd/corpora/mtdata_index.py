@@ -1,6 +1,6 @@
 """Looks a corpus up in mtdata's index, in a process of its own: `python -m kd.corpora.mtdata_index ID SOURCE TARGET`.
 
-The index takes half a gigabyte of memory, and importing mtdata changes how a process logs: neither outlives the lookup.
+Making the index takes 0.8 GB of memory, and importing mtdata changes how a process logs: neither outlives the lookup.
 """
 
 from __future__ import annotations

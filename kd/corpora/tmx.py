@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from lxml import etree
@@ -28,6 +29,10 @@ UNRESOLVED = "entities not resolved"
 NEWLINES = {codecs.BOM_UTF16_LE: b"\n\0", codecs.BOM_UTF16_BE: b"\0\n"}  # as Euramis and Trados export
 VARIANTS = "several variants of a language"
 BREAKS = "line breaks made spaces"
+
+
+class NoSuchPair(UserError):
+    """A file in which no unit has both languages."""
 
 
 def read_tmx(
@@ -49,7 +54,8 @@ def read_tmx(
     becomes one space, other whitespace stays. `counts` takes how often that was done, and the units left out, by
     reason.
 
-    Raises UserError for a missing file, and BrokenText, with line and byte, where the XML ends or is bad.
+    Raises UserError for a missing file, BrokenText, with line and byte, where the XML ends or is bad, and NoSuchPair at
+    the end of a file that has the languages in no unit.
     """
     counts = Counter() if counts is None else counts
     return _units(check_file(path), source, target, keep, counts)
@@ -73,12 +79,13 @@ def _units(
         counts[f"no {' and no '.join(missing)}"] += 1
     if seen and not found:
         there = ", ".join(sorted(seen)[:40])
-        raise UserError(
+        raise NoSuchPair(
             f"No translation unit of {path} has both {source} and {target}: there are {there}.",
             "Name the pair in the recipe by languages that the file has.",
         )
 
 
+@lru_cache(maxsize=4096)
 def matches(language: str, tag: str) -> bool:
     """Whether a tag is within a basic language range (RFC 4647, 3.3.1), `_` counting as `-`."""
     wanted, given = (text.replace("_", "-").lower() for text in (language, tag))
@@ -133,10 +140,9 @@ def _collect(element: etree._Element, parts: list[str]) -> None:
     for child in element:
         tail = child.tail or ""
         if isinstance(child.tag, str):  # no comment, no processing instruction
-            name = etree.QName(child).localname
-            if name not in CODE:
+            if child.tag.rpartition("}")[2] not in CODE:
                 _collect(child, parts)
-            elif tail and _breaks_line(child) and not _ends_in_space(parts) and not tail[0].isspace():
+            elif tail and not tail[0].isspace() and not _ends_in_space(parts) and _breaks_line(child):
                 parts.append(" ")
         parts.append(tail)
 

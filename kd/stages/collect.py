@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from kd.config import CorpusConfig, OnError
-from kd.corpora.formats import AUTO, FORMATS, Reading, check_settings, with_format
+from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
 from kd.corpora.ids import Origin
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.errors import UserError
@@ -70,7 +70,7 @@ class Collect(Kind[CorpusConfig]):
                 writer.add(pair, *values)
         if not writer.pairs:
             raise UserError(f"The corpus {job.name} has no pairs for {job.axis}.", "Check its files.")
-        notes = {"dropped": reading.counts, "broken": reading.broken}
+        notes = {"counts": reading.counts, "broken": reading.broken}
         (job.out / NOTES).write_text(json.dumps(notes, ensure_ascii=False), "utf-8")
 
     def check(self, job: Job[CorpusConfig]) -> Summary:
@@ -80,9 +80,11 @@ class Collect(Kind[CorpusConfig]):
         notes = json.loads((job.out / NOTES).read_text("utf-8"))
         source = job.config.sources[job.name]
         facts = {"use": source.use.value, "licence": source.licence, "weight": source.weight}
+        facts |= {what: count for what, count in notes["counts"].items() if what in NOTED}
         if notes["broken"]:
             facts["broken files, read up to where they break"] = notes["broken"]
-        return Summary({"pairs out": corpus.pairs}, notes["dropped"], facts)
+        dropped = {reason: count for reason, count in notes["counts"].items() if reason not in NOTED and count}
+        return Summary({"pairs out": corpus.pairs}, dropped, facts)
 
 
 def _check_unchanged(job: Job[CorpusConfig], files: list[Path]) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 
 @dataclass
 class Server:
@@ -63,7 +65,10 @@ def serve() -> Iterator[Server]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield offered
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("no_proxy", "NO_PROXY"):  # whatever proxy there is, it does not know this server
+                    patch.setenv(name, "127.0.0.1")
+                yield offered
         finally:
             server.shutdown()
             thread.join()

@@ -13,6 +13,7 @@ import pytest
 from kd.corpora import download
 from kd.corpora.download import CHUNK_BYTES, fetch, place_of
 from kd.errors import TransientError, UserError
+from kd.pipeline.lease import Lease
 from tests.corpora.server import Server, serve
 
 CONTENT = random.Random(1).randbytes(300_000)
@@ -23,8 +24,6 @@ SHA256 = {"sha256": hashlib.sha256(CONTENT).hexdigest()}
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with one file, and no pauses between attempts."""
     monkeypatch.setattr(download, "PAUSE", 0)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     with serve() as running:
         running.files["/data/v1/en-de.zip"] = CONTENT
         yield running
@@ -101,6 +100,23 @@ def test_a_passing_fault_of_the_server_is_waited_for(tmp_path: Path, server: Ser
     assert fetch(url(server), tmp_path).read_bytes() == CONTENT
 
 
+def test_what_another_fetches_is_waited_for(tmp_path: Path, server: Server) -> None:
+    place = place_of(url(server), tmp_path)
+    place.parent.mkdir(parents=True)
+    other = Lease.acquire(place.with_name(place.name + ".lease"))
+    told = []
+
+    def say(what: str, *_: object) -> None:
+        told.append(what)
+        if len(told) == 3:
+            place.write_bytes(b"what the other has fetched")
+            other.release()
+
+    assert fetch(url(server), tmp_path, say=say).read_bytes() == b"what the other has fetched"
+    assert told == ["waiting for another process that fetches en-de.zip"] * 3
+    assert server.asked == []
+
+
 def test_without_a_network_a_file_put_there_by_hand_is_taken(tmp_path: Path, server: Server) -> None:
     nowhere = "http://127.0.0.1:9/data/en-de.zip"  # the port of "discard", where nobody listens
     with pytest.raises(UserError, match=r"cannot be reached: .*refused") as caught:
@@ -119,6 +135,8 @@ def test_without_a_network_a_file_put_there_by_hand_is_taken(tmp_path: Path, ser
         ("https://h.org/download/123/", "c.zip", "h.org/download/123/c.zip"),
         ("https://h.org/../../etc/passwd", "", "h.org/etc/passwd"),
         ("https://h.org/%2e%2e/x", "", "h.org/x"),
+        ("https://../x", "", "host/x"),
+        ("https://me:secret@h.org/x", "", "h.org/x"),
         ("https://h.org", "", "h.org/index"),
     ],
 )

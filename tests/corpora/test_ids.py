@@ -30,6 +30,10 @@ def test_an_origin_survives_its_index_entry() -> None:
     origin = Origin("en-de", "europarl", use="dev")
     assert origin.to_json()["prefix"] == origin.prefix
     assert Origin.from_json(origin.to_json()) == origin
+    known = Origin("en-de", "europarl", licence="CC0-1.0", weight=0.5)
+    assert Origin.from_json(known.to_json()) == known
+    earlier = {"pair": "en-de", "name": "europarl", "use": "dev", "prefix": origin.prefix}  # before there was more
+    assert Origin.from_json(earlier) == origin
 
 
 def test_corpora_with_one_prefix_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

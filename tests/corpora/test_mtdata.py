@@ -1,4 +1,7 @@
-"""Corpora by mtdata's ids: looked up in its own index, fetched by us from a server on this machine, home untouched."""
+"""Corpora by mtdata's ids: looked up in an index as mtdata caches it, fetched from a server on this machine.
+
+tests/system/test_sources.py asks the real index.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -94,18 +98,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Plac
     with serve() as server:
         server.files = {path: content for _, path, content, _ in forms}
         entries = [{"did": f"Here-{name}-1-deu-eng", "url": server.url + path, **more} for name, path, _, more in forms]
-        command = [sys.executable, "-c", INDEX, str(cache / "mtdata" / "mtdata.index.0.5.1.pkl")]
+        index = cache / "mtdata" / f"mtdata.index.{version('mtdata')}.pkl"
+        command = [sys.executable, "-c", INDEX, str(index)]
         subprocess.run(command, input=json.dumps(entries), text=True, check=True, capture_output=True)
         yield Place(server, cache)
-
-
-def test_the_real_index_is_made_below_the_cache(tmp_path: Path, home: Path) -> None:
-    entry = look_up("mtdata:Statmt-news_commentary-16-deu-eng", "en", "de", tmp_path)
-    # as statmt.org lists it (https://data.statmt.org/news-commentary/v16/training/)
-    assert entry.urls == ["http://data.statmt.org/news-commentary/v16/training/news-commentary-v16.de-en.tsv.gz"]
-    assert entry.swapped
-    (index,) = (tmp_path / "mtdata").iterdir()
-    assert index.name.endswith(".pkl")
 
 
 @pytest.mark.parametrize(

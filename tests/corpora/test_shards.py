@@ -69,6 +69,29 @@ def test_torture_text_survives(tmp_path: Path) -> None:
     corpus.verify()
 
 
+TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n"), max_size=12)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT, TEXT), max_size=9), st.integers(1, 4))
+def test_further_columns_stay_beside_their_pairs(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str, str]], lines: int
+) -> None:
+    folder = tmp_path_factory.mktemp("corpus")
+    origin = Origin("en-de", "demo", licence="CC0-1.0", weight=2.0)
+    with CorpusWriter(folder, LANGUAGES, lines, columns=["bicleaner", "prop_domain"], origins=[origin]) as writer:
+        for pair, values in origin.number_rows(rows):
+            writer.add(pair, *values)
+    corpus = Corpus(folder)
+    corpus.verify()
+    assert list(corpus.origins.values()) == [origin]
+    found = [
+        (pair.source, pair.target, *values)
+        for shard in corpus.shards
+        for pair, values in shard.rows("bicleaner", "prop_domain")
+    ]
+    assert found == rows
+
+
 @given(st.lists(st.sampled_from("abc")), st.integers(1, 4))
 def test_a_run_of_equal_sources_is_never_cut(
     tmp_path_factory: pytest.TempPathFactory, sources: list[str], lines: int
