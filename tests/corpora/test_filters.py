@@ -58,6 +58,8 @@ def made(kind: str, languages: tuple[str, str] = ("en", "de"), **settings: Any) 
         ("markup", {}, "=A1&E2;B3", "=E2&A1;B3", False),
         ("markup", {}, "well @-@ known", "wohlbekannt", True),
         ("markup", {}, "for", "f\ufffdr", True),
+        ("markup", {}, "a wiki's word", "eines [[Wikis]] Wort", True),
+        ("markup", {}, "the {name} of [1]", "der {name} von [1]", False),
         ("markup", {}, "R&D; and more", "F&E; und mehr", False),
     ],
 )
