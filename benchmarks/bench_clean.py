@@ -114,15 +114,20 @@ def rate(pairs: int, seconds: list[float]) -> str:
     return f"{middle:,.0f} pairs/s ({low:,.0f} to {high:,.0f}, {len(seconds)} rounds)"
 
 
-def main() -> None:
-    """Prints a line for each piece of work."""
+def parse_options() -> argparse.Namespace:
+    """Sizes, and files where generated text will not do."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=200_000, help="of generated text")
     parser.add_argument("--source", type=Path, help="a source side instead of generated text")
     parser.add_argument("--target", type=Path, help="its target side")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints a line for each piece of work."""
+    options = parse_options()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         artifact = collect(place / "collected", options)

@@ -200,6 +200,16 @@ def test_normalisation(text: str, mended: str) -> None:
     assert made("normalise").rewrite(text) == mended
 
 
+@pytest.mark.parametrize(
+    "piece", ["&amp;" * 3, "&" + "amp;" * 3, "\u200d", "\u202eש", "e\u0301", "&#38;#38;", " @-@ ", "7 "]
+)
+def test_lines_of_a_megabyte_take_no_more_than_their_length(piece: str) -> None:
+    # Were time quadratic in the length, this would not end within the patience of anybody.
+    line = piece * ((1 << 20) // len(piece))
+    assert len(made("normalise").rewrite(line)) <= len(line)
+    assert not made("numbers").rejects(line, line + "x")
+
+
 def test_normalisation_is_told_what_to_do() -> None:
     text = "“a”  ‘b’ &amp; ﬁ\u200b"
     assert made("normalise", quotes="plain").rewrite(text) == "\"a\" 'b' & ﬁ"

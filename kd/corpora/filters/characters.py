@@ -140,7 +140,7 @@ class MarkupConfig(FilterConfig):
 _TAG = regex.compile(r"</?[A-Za-z][A-Za-z0-9:_-]*(?:\s[^<>]*)?/?>|<!--|-->|<!\[CDATA\[|\]\]>|<\?[a-z]+")
 _ENTITY = regex.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 _OTHER = regex.compile(
-    r"(?:^|\s)@[-/,.]@(?=\s|$)|\uFFFD|\{\\[a-z]+\d*|\[/?(?:b|i|u|url|img|quote)\]|\[\[|\]\]|\{\{|\}\}"
+    r"(?:^|\s)@[-/,.]@(?=\s|$)|\uFFFD|\{\\[a-z]+\d*|\[/?(?:b|i|u|url|img|quote)\]|\[\[(?=\w)|\{\{(?=\w)"
 )
 
 
@@ -165,7 +165,7 @@ def _is_plain(text: str) -> bool:
     """A fast look that most lines pass."""
     return not (
         "<" in text or ">" in text or "&" in text or "@" in text or "\ufffd" in text
-        or "[" in text or "]" in text or "{" in text or "}" in text
+        or "[" in text or "{" in text
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ class NumbersConfig(FilterConfig):
 
 _DIGITS = re.compile(r"\d+")  # of any script
 _SHORT_YEAR = 2  # digits of '98 for 1998
+_MOST_COMPARISONS = 10_000
 
 
 class Numbers(Filter[NumbersConfig]):
@@ -64,6 +65,8 @@ def _same_digits(missing: Counter[str], added: Counter[str]) -> bool:
 
 def _match_short_years(missing: Counter[str], added: Counter[str]) -> None:
     """Takes out numbers of which one ends in the other."""
+    if len(missing) * len(added) > _MOST_COMPARISONS:  # rows of a table, not a sentence
+        return
     for number in list(missing):
         for other in list(added):
             shorter, longer = sorted((number, other), key=len)
