@@ -31,6 +31,7 @@ from kd.pipeline.plan import Stage
 
 COUNTS = "counts.json"
 WORK = ".work"  # folder of what stands between the two looks
+PROCESS_PAIRS = 20_000  # that are worth the second which a process takes to begin
 
 
 class Clean(Kind[CleanConfig]):
@@ -83,7 +84,7 @@ class Clean(Kind[CleanConfig]):
     def check(self, job: Job[CleanConfig]) -> Summary:
         """Compares what was written with its index, and the counts with one another and with what came in."""
         corpus = Corpus(job.out)
-        with Workers(job.threads) as workers:
+        with Workers(_processes(job, corpus.pairs)) as workers:
             verify = partial(_verify, corpus)
             tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
             for _ in workers.map(verify, corpus.shards, tick):
@@ -96,6 +97,10 @@ class Clean(Kind[CleanConfig]):
             )
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
+
+
+def _processes(job: Job[CleanConfig], pairs: int) -> int:
+    return max(1, min(job.threads, pairs // PROCESS_PAIRS))
 
 
 def _identity(setting: Setting) -> Any:
@@ -134,7 +139,7 @@ def _cleaned(
     job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], total: int
 ) -> Iterator[tuple[Piece | None, Tally]]:
     """What became of pairs, bit by bit; with the piece once it is finished."""
-    with Workers(job.threads) as workers:
+    with Workers(_processes(job, total)) as workers:
         finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
         tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
         (job.out / WORK).mkdir(exist_ok=True)
