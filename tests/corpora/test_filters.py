@@ -156,6 +156,15 @@ def test_scripts_follow_from_language_codes() -> None:
     assert made("scripts", ("en", "el"), latin=False).rejects("Microsoft Word", "Microsoft Word")
 
 
+def test_characters_that_are_words_are_wide() -> None:
+    # Article 1 of the Universal Declaration of Human Rights, first sentence, as the United Nations publish it.
+    english = "All human beings are born free and equal in dignity and rights. " * 4
+    chinese = "人人生而自由，在尊严和权利上一律平等。" * 4
+    assert len(english) / len(chinese) > 3
+    assert not made("ratio", ("en", "zh"), slack=0).rejects(english, chinese)
+    assert made("ratio", ("en", "de"), slack=0).rejects(english, chinese)
+
+
 def test_scores_come_from_a_column() -> None:
     score = made("score", column="bicleaner", least=0.5)
     assert [score.rejects_value(value) for value in ("0.5", "0.49", "1e0", "", None, "none")] == [
