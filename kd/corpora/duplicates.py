@@ -80,22 +80,26 @@ class DuplicateFinder:
 
     def find(self) -> Verdicts:
         """Look at one bucket after the other, and remove it."""
-        import numpy
-
         verdicts = Verdicts(self.folder / "duplicates.bits", self.pairs)
         bits = verdicts.create()
         for number in range(self._buckets):
-            if not self._path(number).exists():
-                continue
-            rows = numpy.fromfile(self._path(number), dtype=numpy.uint64).reshape(-1, 2)
-            self._path(number).unlink()
-            order = numpy.argsort(rows[:, 0], kind="stable")  # equal keys stay in the order of the corpus
-            keys = rows[order, 0]
-            again = rows[order[1:][keys[1:] == keys[:-1]], 1]
-            verdicts.found += len(again)
-            _set_bits(bits, numpy.sort(again))
+            if self._path(number).exists():
+                again = _repeated(self._path(number))
+                self._path(number).unlink()
+                verdicts.found += len(again)
+                _set_bits(bits, again)
         bits.flush()
         return verdicts
+
+
+def _repeated(bucket: Path) -> NDArray[Any]:
+    """The places, rising, of the pairs in a bucket that have an equal one before them."""
+    import numpy
+
+    rows = numpy.fromfile(bucket, dtype=numpy.uint64).reshape(-1, 2)
+    order = numpy.argsort(rows[:, 0], kind="stable")  # equal keys stay in the order of the corpus
+    keys = rows[order, 0]
+    return numpy.sort(rows[order[1:][keys[1:] == keys[:-1]], 1])
 
 
 def _set_bits(bits: Any, places: NDArray[Any]) -> None:

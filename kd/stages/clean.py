@@ -31,6 +31,7 @@ from kd.pipeline.plan import Stage
 
 COUNTS = "counts.json"
 WORK = ".work"  # folder of what stands between the two looks
+PROCESS_PAIRS = 20_000  # that are worth the second which a process takes to begin
 
 
 class Clean(Kind[CleanConfig]):
@@ -64,8 +65,10 @@ class Clean(Kind[CleanConfig]):
         pieces = [Piece(shard, f"{number:05d}", work) for number, shard in enumerate(shards)]
         origins = [origin for corpus in corpora for origin in corpus.origins.values()]
         tally, sample = Tally(), Sample(job.config.rejects)
-        with CorpusWriter(job.out, rules.languages, None, origins=origins) as writer:
-            for piece, part in _cleaned(job, rules, pieces, sum(corpus.pairs for corpus in corpora)):
+        work.mkdir()
+        processes = _processes(job, sum(corpus.pairs for corpus in corpora))
+        with Workers(processes) as workers, CorpusWriter(job.out, rules.languages, None, origins=origins) as writer:
+            for piece, part in _cleaned(job, rules, pieces, workers):
                 tally.add(part)
                 sample.merge(part.rejects)
                 if piece is not None:
@@ -83,7 +86,7 @@ class Clean(Kind[CleanConfig]):
     def check(self, job: Job[CleanConfig]) -> Summary:
         """Compares what was written with its index, and the counts with one another and with what came in."""
         corpus = Corpus(job.out)
-        with Workers(job.threads) as workers:
+        with Workers(_processes(job, corpus.pairs)) as workers:
             verify = partial(_verify, corpus)
             tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
             for _ in workers.map(verify, corpus.shards, tick):
@@ -96,6 +99,10 @@ class Clean(Kind[CleanConfig]):
             )
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
+
+
+def _processes(job: Job[CleanConfig], pairs: int) -> int:
+    return max(1, min(job.threads, pairs // PROCESS_PAIRS))
 
 
 def _identity(setting: Setting) -> Any:
@@ -131,27 +138,24 @@ def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) ->
 
 
 def _cleaned(
-    job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], total: int
+    job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], workers: Workers
 ) -> Iterator[tuple[Piece | None, Tally]]:
     """What became of pairs, bit by bit; with the piece once it is finished."""
-    with Workers(job.threads) as workers:
-        finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
-        tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
-        (job.out / WORK).mkdir(exist_ok=True)
-        kept = []
-        results = workers.map(partial(filter_piece, rules), pieces, tick)
-        for piece, (pairs, tally) in zip(pieces, results, strict=True):
-            kept.append(pairs)
-            if finder is not None:
-                finder.add(piece.keys.read_bytes())
-                piece.keys.unlink()
-            yield None if finder is not None else piece, tally
+    total = sum(piece.shard.lines for piece in pieces)
+    finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
+    tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
+    kept = []
+    for piece, (pairs, tally) in zip(pieces, workers.map(partial(filter_piece, rules), pieces, tick), strict=True):
+        kept.append(pairs)
         if finder is not None:
-            job.progress.update("comparing")
-            verdicts = finder.find()
-            tick = partial(job.progress.update, "removing duplicates", total=sum(kept), unit="pairs")
-            repeats = _Lookup(pieces, kept, verdicts)
-            yield from zip(pieces, workers.map(partial(drop_repeats, rules), repeats, tick), strict=True)
+            finder.add(piece.keys.read_bytes())
+            piece.keys.unlink()
+        yield None if finder is not None else piece, tally
+    if finder is not None:
+        job.progress.update("comparing")
+        repeats = _Lookup(pieces, kept, finder.find())
+        tick = partial(job.progress.update, "removing duplicates", total=sum(kept), unit="pairs")
+        yield from zip(pieces, workers.map(partial(drop_repeats, rules), repeats, tick), strict=True)
 
 
 class _Lookup(Sequence[Repeats]):

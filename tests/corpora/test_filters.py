@@ -58,6 +58,8 @@ def made(kind: str, languages: tuple[str, str] = ("en", "de"), **settings: Any) 
         ("markup", {}, "=A1&E2;B3", "=E2&A1;B3", False),
         ("markup", {}, "well @-@ known", "wohlbekannt", True),
         ("markup", {}, "for", "f\ufffdr", True),
+        ("markup", {}, "a wiki's word", "eines [[Wikis]] Wort", True),
+        ("markup", {}, "the {name} of [1]", "der {name} von [1]", False),
         ("markup", {}, "R&D; and more", "F&E; und mehr", False),
     ],
 )
@@ -154,6 +156,15 @@ def test_scripts_follow_from_language_codes() -> None:
     assert made("scripts", ("en", "el"), latin=False).rejects("Microsoft Word", "Microsoft Word")
 
 
+def test_characters_that_are_words_are_wide() -> None:
+    # Article 1 of the Universal Declaration of Human Rights, first sentence, as the United Nations publish it.
+    english = "All human beings are born free and equal in dignity and rights. " * 4
+    chinese = "人人生而自由，在尊严和权利上一律平等。" * 4
+    assert len(english) / len(chinese) > 3
+    assert not made("ratio", ("en", "zh"), slack=0).rejects(english, chinese)
+    assert made("ratio", ("en", "de"), slack=0).rejects(english, chinese)
+
+
 def test_scores_come_from_a_column() -> None:
     score = made("score", column="bicleaner", least=0.5)
     assert [score.rejects_value(value) for value in ("0.5", "0.49", "1e0", "", None, "none")] == [
@@ -196,6 +207,16 @@ def test_scores_come_from_a_column() -> None:
 )
 def test_normalisation(text: str, mended: str) -> None:
     assert made("normalise").rewrite(text) == mended
+
+
+@pytest.mark.parametrize(
+    "piece", ["&amp;" * 3, "&" + "amp;" * 3, "\u200d", "\u202eש", "e\u0301", "&#38;#38;", " @-@ ", "7 "]
+)
+def test_lines_of_a_megabyte_take_no_more_than_their_length(piece: str) -> None:
+    # Were time quadratic in the length, this would not end within the patience of anybody.
+    line = piece * ((1 << 20) // len(piece))
+    assert len(made("normalise").rewrite(line)) <= len(line)
+    assert not made("numbers").rejects(line, line + "x")
 
 
 def test_normalisation_is_told_what_to_do() -> None:

@@ -150,6 +150,26 @@ def test_workers_carry_names_on_and_join(tmp_path: Path) -> None:
         Corpus.join([tmp_path / "1", tmp_path / "1"])
 
 
+def test_finished_shards_are_taken_over(tmp_path: Path) -> None:
+    for number, rows in enumerate(([1, 2], [], [3])):
+        with CorpusWriter(tmp_path / f"piece-{number}", LANGUAGES, None) as writer:
+            writer.begin_shard(f"{number:05d}")
+            for row in rows:
+                writer.add(Pair(row, f"source {row}", "target"))
+    with CorpusWriter(tmp_path / "other", ("en", "fr"), None):
+        pass
+    with CorpusWriter(tmp_path / "whole", LANGUAGES, None) as writer:
+        for number in range(3):
+            writer.take(Corpus(tmp_path / f"piece-{number}"))
+        with pytest.raises(ValueError, match="other languages"):
+            writer.take(Corpus(tmp_path / "other"))
+    corpus = Corpus(tmp_path / "whole")
+    assert [pair.id for pair in corpus.read()] == [1, 2, 3]
+    assert (writer.pairs, writer.sources) == (corpus.pairs, corpus.sources) == (3, 3)
+    corpus.verify()
+    assert not (tmp_path / "piece-0" / "00000.source.zst").exists(), "moved, not copied"
+
+
 def test_corpora_of_different_kinds_do_not_join(tmp_path: Path) -> None:
     written(tmp_path / "a", [])
     with CorpusWriter(tmp_path / "b", ("en", "fr"), 3):

@@ -101,7 +101,8 @@ def test_repetitions_may_stay(tmp_path: Path) -> None:
     assert "duplicates" not in summary.dropped
 
 
-def test_the_outcome_depends_on_no_number_of_processes(tmp_path: Path) -> None:
+def test_the_outcome_depends_on_no_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd.stages.clean.PROCESS_PAIRS", 100)
     rows = [(f"sentence {n % 70} of {n % 3}", f"Satz {n % 70} von {n % 3}") for n in range(300)]
     outcomes = []
     for threads in (1, 3):

@@ -139,11 +139,13 @@ class MarkupConfig(FilterConfig):
 
 _TAG = regex.compile(r"</?[A-Za-z][A-Za-z0-9:_-]*(?:\s[^<>]*)?/?>|<!--|-->|<!\[CDATA\[|\]\]>|<\?[a-z]+")
 _ENTITY = regex.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
-_OTHER = regex.compile(r"(?:^|\s)@[-/,.]@(?=\s|$)|\uFFFD|\{\\[a-z]+\d*|\[/?(?:b|i|u|url|img|quote)\]")
+_OTHER = regex.compile(
+    r"(?:^|\s)@[-/,.]@(?=\s|$)|\uFFFD|\{\\[a-z]+\d*|\[/?(?:b|i|u|url|img|quote)\]|\[\[(?=\w)|\{\{(?=\w)"
+)
 
 
 class Markup(Filter[MarkupConfig]):
-    """Leftovers of other formats: tags, entities, Moses' `@-@`, bulletin board codes, U+FFFD of a failed conversion.
+    """Leftovers of other formats: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
 
     Unless told otherwise only those that one side has and the other has not.
     """
@@ -153,8 +155,18 @@ class Markup(Filter[MarkupConfig]):
 
     def rejects(self, source: str, target: str) -> bool:
         """Whether there is markup, or markup on one side alone."""
+        if _is_plain(source) and _is_plain(target):
+            return False
         left, right = _leftovers(source), _leftovers(target)
         return left != right if self.settings.mirrored else bool(left or right)
+
+
+def _is_plain(text: str) -> bool:
+    """A fast look that most lines pass."""
+    return not (
+        "<" in text or ">" in text or "&" in text or "@" in text or "\ufffd" in text
+        or "[" in text or "{" in text
+    )  # fmt: skip
 
 
 def _leftovers(text: str) -> Counter[str]:
@@ -164,6 +176,5 @@ def _leftovers(text: str) -> Counter[str]:
     if "&" in text:
         # Formulae of spreadsheets have `&E2;`: only entities that exist count.
         found.update(name for name in _ENTITY.findall(text) if name[1] == "#" or name[1:] in html5)
-    if "@" in text or "\ufffd" in text or "[" in text or "{\\" in text:
-        found.update(leftover.strip() for leftover in _OTHER.findall(text))
+    found.update(leftover.strip() for leftover in _OTHER.findall(text))
     return found

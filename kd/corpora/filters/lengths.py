@@ -5,8 +5,10 @@ Words are what whitespace separates; characters are Unicode code points.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from kd.corpora.filters.characters import scripts_of
 from kd.corpora.filters.contract import Filter, FilterConfig
 
 
@@ -83,8 +85,15 @@ class RatioConfig(FilterConfig):
     slack: int = 12  # characters added to both sides before: `OK` against `In Ordnung` is no misalignment
 
 
+# Of East Asian width W or F (Unicode Standard Annex 11), but for emoji: Han, kana, Hangul and their punctuation.
+_WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff01-\uff60\U00020000-\U0003fffd]")
+_WIDE_SCRIPTS = {"Han", "Hiragana", "Katakana", "Hangul", "Hani", "Hira", "Kana", "Hang"}
+
+
 class Ratio(Filter[RatioConfig]):
     """One side much longer than the other, in characters, with some slack since short strings vary more.
+
+    Where a language is written in Chinese, Japanese or Korean characters, each of these counts as two.
 
     In tokens, without slack, clean-corpus-n.perl allows 9 unless told otherwise, fairseq's WMT recipe 1.5, and
     OpusFilter 3.
@@ -92,6 +101,10 @@ class Ratio(Filter[RatioConfig]):
 
     kind = "ratio"
     config = RatioConfig
+
+    def __init__(self, config: RatioConfig, languages: tuple[str, str]) -> None:
+        super().__init__(config, languages)
+        self._wide = not _WIDE_SCRIPTS.isdisjoint({script for code in languages for script in scripts_of(code)})
 
     @classmethod
     def validate(cls, config: RatioConfig) -> None:
@@ -102,5 +115,7 @@ class Ratio(Filter[RatioConfig]):
     def rejects(self, source: str, target: str) -> bool:
         """Whether the lengths are too far apart."""
         left, right, settings = len(source), len(target), self.settings
+        if self._wide:
+            left, right = left + len(_WIDE.findall(source)), right + len(_WIDE.findall(target))
         shorter, longer = (left, right) if left < right else (right, left)
         return longer + settings.slack > settings.most * (shorter + settings.slack)

@@ -50,7 +50,10 @@ _EMOJI = regex.compile(r"[\p{Extended_Pictographic}\p{Emoji_Modifier}\uFE0F\u20E
 _JOINING = regex.compile(r"[[\p{L}\p{M}]--[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}]]", regex.VERSION1)
 _WITHOUT_SPACES = regex.compile(r"[\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}\p{Script=Tibetan}]")
 _RUN = regex.compile(r"\s{2,}|[\t\v\f\r\x1c-\x1f\x85\u2028\u2029]")
-_ESCAPE = regex.compile(r"&(?:amp|lt|gt|quot|apos|#0*(?:34|38|39|60|62|91|93|124));| @(?=[-/])([-/])@ ")
+# What was escaped several times (`&amp;amp;lt;`) is one match, or a line of a megabyte would take as many rounds.
+_ESCAPE = regex.compile(
+    r"&(?:(?:amp|#0*38);)*(amp|lt|gt|quot|apos|#0*(?:34|38|39|60|62|91|93|124));| @(?=[-/])([-/])@ "
+)
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»〝〞＂", '"') | dict.fromkeys("‘’‚‛‹›＇", "'"))
 
 
@@ -108,7 +111,7 @@ class Normalise(Filter[NormaliseConfig]):
 
 
 def _unescaped(match: regex.Match[str]) -> str:
-    return match[1] or html.unescape(match[0])
+    return match[2] or html.unescape(f"&{match[1]};")
 
 
 def _one_space(match: regex.Match[str]) -> str:
@@ -123,7 +126,9 @@ def _without_invisible(text: str) -> str:
     right_to_left = _RIGHT_TO_LEFT.search(text) is not None
     kept: list[str] = []
     for place, character in enumerate(text):
-        if not _INVISIBLE.match(character) or _is_content(character, kept[-1:], text[place + 1 :][:1], right_to_left):
+        if not _INVISIBLE.match(character) or _is_content(
+            character, kept[-1:], text[place + 1 : place + 2], right_to_left
+        ):
             kept.append(character)
     return "".join(kept)
 

@@ -6,11 +6,10 @@ order of a date make no difference; what stands on one side alone may be a word 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-
-import regex
 
 from kd.corpora.filters.contract import Filter, FilterConfig
 
@@ -25,9 +24,9 @@ class NumbersConfig(FilterConfig):
     most: int = 0  # numbers without a match, on the side that has fewer of them (on both together, if not one_sided)
 
 
-_DIGITS = regex.compile(r"\p{Nd}+")
-_NOT_ASCII_DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.VERSION1)
+_DIGITS = re.compile(r"\d+")  # of any script
 _SHORT_YEAR = 2  # digits of '98 for 1998
+_MOST_COMPARISONS = 10_000
 
 
 class Numbers(Filter[NumbersConfig]):
@@ -38,9 +37,10 @@ class Numbers(Filter[NumbersConfig]):
 
     def rejects(self, source: str, target: str) -> bool:
         """Whether more numbers than allowed are without a match."""
-        left, right = _numbers(source), _numbers(target)
-        if left == right:
+        found = _DIGITS.findall(source), _DIGITS.findall(target)
+        if found[0] == found[1]:
             return False
+        left, right = map(_numbers, found)
         missing, added = left - right, right - left
         if _same_digits(missing, added):  # 1000 against 1 000, 20090612 against 2009-06-12
             return False
@@ -52,14 +52,10 @@ class Numbers(Filter[NumbersConfig]):
         return len(number) > 9 or int(number) > self.settings.small
 
 
-def _numbers(text: str) -> Counter[str]:
+def _numbers(found: list[str]) -> Counter[str]:
     """Runs of digits, without leading zeros, in European digits."""
-    found = _DIGITS.findall(text)
-    if not found:
-        return Counter()
-    if not text.isascii():
-        found = [_NOT_ASCII_DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0])), run) for run in found]
-    return Counter(number for run in found if (number := run.lstrip("0")))
+    runs = (run if run.isascii() else "".join(str(unicodedata.digit(digit)) for digit in run) for run in found)
+    return Counter(number for run in runs if (number := run.lstrip("0")))
 
 
 def _same_digits(missing: Counter[str], added: Counter[str]) -> bool:
@@ -69,6 +65,8 @@ def _same_digits(missing: Counter[str], added: Counter[str]) -> bool:
 
 def _match_short_years(missing: Counter[str], added: Counter[str]) -> None:
     """Takes out numbers of which one ends in the other."""
+    if len(missing) * len(added) > _MOST_COMPARISONS:  # rows of a table, not a sentence
+        return
     for number in list(missing):
         for other in list(added):
             shorter, longer = sorted((number, other), key=len)
