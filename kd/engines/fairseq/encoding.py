@@ -87,8 +87,8 @@ def encode_corpora(
 
     Each pass over the corpora makes folders of at most about `folder_pairs` pairs (whole shards, so up to one shard
     more), all of one size. Corpora are mixed: each folder has its share of every one. Memory does not grow with the
-    corpora, and besides the outcome the parts of at most two shards a worker lie on disk. With sampling, each pass draws
-    other segmentations. `progress` is told pairs as they are done.
+    corpora, and besides the outcome the parts of at most two shards a worker lie on disk. With sampling, each pass
+    draws other segmentations. `progress` is told pairs as they are done.
 
     Raises: Damaged, with file and line, where a shard is not whole.
     """
