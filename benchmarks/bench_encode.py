@@ -30,24 +30,24 @@ SIDES = ("source", "target")
 OURS = """
 import sys
 from pathlib import Path
-from kd.config import EncodeConfig
-from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
-from kd.stages.encode import Encode
 
-def artifact(path):
-    return Artifact(path, "", path.name, "all", "", None, {}, {})
+def main(place, out, workers):
+    from kd.config import EncodeConfig
+    from kd.pipeline.contract import Artifact, Job
+    from kd.pipeline.progress import Progress
+    from kd.stages.encode import Encode
 
-if __name__ == "__main__":  # the workers import this file
-    place, out, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    out.mkdir()
-    inputs = {"corpus": place / "corpus", "held_out": place / "held_out", "vocabulary": place / "vocabulary"}
+    inputs = {role: [Artifact(place / role, "", role, "all", "", None, {}, {})] for role in Encode.roles}
     job = Job(
         name="all", stage="encode", config=EncodeConfig(max_pieces=10**6, folder_pairs=10**9), identity={},
-        axis="xx-yy", axis_value={}, inputs={role: [artifact(path)] for role, path in inputs.items()}, files={},
-        out=out, kin=[], attempts=1, threads=workers, device="cpu", machine={}, progress=Progress(None),
+        axis="xx-yy", axis_value={}, inputs=inputs, files={}, out=out, kin=[], attempts=1, threads=workers,
+        device="cpu", machine={}, progress=Progress(None),
     )
+    out.mkdir()
     Encode().run(job)
+
+if __name__ == "__main__":  # the workers import this file as well
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
 """
 
 STOCK = """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REMEMBERED = 50_000  # words whose segmentations are kept; about 1 kB each
+LONGEST = 200  # characters; what is longer, such as a table without a space, gets its best segmentation
 _SPACE = "\u2581"  # what sentencepiece writes for a space
 _BOUNDARY = re.compile(f"[ {_SPACE}]")
 
@@ -92,6 +93,8 @@ class Sampler:
         """Where each segmentation but the last ends between 0 and 1, and all of them."""
         if not word:
             return [], [self._empty]
+        if len(word) > LONGEST:  # sentencepiece searches the n best for up to half a minute, then gives up
+            return [], [self._bytes(self._processor.encode(word))]
         best = self._processor.nbest_encode(word, nbest_size=self._nbest, out_type=int)
         scores = [self._alpha * sum(self._scores[number] for number in each) for each in best]
         weights = [math.exp(score - max(scores)) for score in scores]

@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd.config import VocabularyConfig
 from kd.engines.segmentation import Sampler, Sampling
 from kd.errors import UserError
 from kd.pipeline.atomic import write_text
@@ -21,6 +20,8 @@ from kd.pipeline.atomic import write_text
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from kd.config import VocabularyConfig
 
 MODEL = "vocabulary.model"
 PIECES = "vocabulary.vocab"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -228,6 +231,46 @@ def test_a_shard_that_lacks_lines_is_refused_by_name(workers: int, pieces: Path,
     made.shards[2].path("target").write_bytes(other.shards[2].path("target").read_bytes())
     with pytest.raises(Damaged, match=r"00002\.target\.zst ends after line 99"):
         encoded(pieces, [made], tmp_path / "out", workers=workers)
+
+
+WORKERS = """
+import sys
+from pathlib import Path
+from kd.corpora.shards import Corpus
+from kd.engines.fairseq.encoding import Encoding, encode_corpora
+from kd.errors import UserError
+if __name__ == "__main__":
+    corpus, out = Corpus(sys.argv[1]), Path(sys.argv[2])
+    out.mkdir()
+    corpus.shards *= 1000  # for ever, as seen from here
+    try:
+        encode_corpora([corpus], out, Encoding(Path(sys.argv[3]), 100), folder_pairs=10**9, workers=2)
+    except UserError as error:
+        sys.exit(f"told: {error}")
+"""
+
+
+@pytest.mark.parametrize("whom", ["parent", "worker"])
+def test_nobody_outlives_a_kill(whom: str, pieces: Path, tmp_path: Path) -> None:
+    made = corpus(tmp_path / "c", texts(2000, 8), lines=1000)
+    (tmp_path / "run.py").write_text(WORKERS, "utf-8")
+    command = [sys.executable, str(tmp_path / "run.py"), str(made.folder), str(tmp_path / "out"), str(pieces)]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "out").glob("part-*.bin"))) < 3:
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+    workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    os.kill(parent.pid if whom == "parent" else workers[0], signal.SIGKILL)
+    _, told = parent.communicate(timeout=60)
+    if whom == "worker":
+        assert "told: A process that encoded was killed" in told
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.01)
 
 
 def test_a_folder_missing_between_others_is_no_data_folder(tmp_path: Path) -> None:

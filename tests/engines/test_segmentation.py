@@ -25,7 +25,7 @@ PARTS = (
 )
 SENTENCES = [" ".join(words) + "." for words in product(*PARTS)]
 NASTY = ["", " ", "   ", " leading", "trailing ", "two  spaces", "a\u2028b\rc\x00", "日本語 😀", "\u2581", "a\u00a0b"]
-NASTY += ["{name}", "see {count, plural} now", "x" * 300]
+NASTY += ["{name}", "see {count, plural} now", "x" * 300, "cat" * 100_000]
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,13 @@ outcome does not depend on the number of workers.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -25,6 +28,7 @@ from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
 from kd.engines.fairseq.train import die_with_parent
 from kd.engines.segmentation import Sampling
 from kd.engines.vocabulary import Vocabulary
+from kd.errors import EXIT_TRANSIENT, UserError
 
 SIDES = ("source", "target")
 BATCH_PAIRS = 5_000  # in memory at a time, in each worker
@@ -83,8 +87,8 @@ def encode_corpora(
 
     Each pass over the corpora makes folders of at most about `folder_pairs` pairs (whole shards, so up to one shard
     more), all of one size. Corpora are mixed: each folder has its share of every one. Memory does not grow with the
-    corpora, and besides the outcome there are at most two or three shards' parts a worker on disk. With sampling, each
-    pass draws other segmentations. `progress` is told pairs as they are done.
+    corpora, and besides the outcome the parts of at most two shards a worker lie on disk. With sampling, each pass
+    draws other segmentations. `progress` is told pairs as they are done.
 
     Raises: Damaged, with file and line, where a shard is not whole.
     """
@@ -251,7 +255,7 @@ def _side_by_side(work: Sequence[_Part], workers: int, progress: Told) -> Iterat
     # rather than forks: this process has threads.
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
-    started = (work[0].encoding.vocabulary, counter)
+    started = (work[0].encoding.vocabulary, counter, os.getpid())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=started)
     waiting: deque[tuple[_Part, Future[Encoded]]] = deque()
     rest = iter(work)
@@ -263,6 +267,11 @@ def _side_by_side(work: Sequence[_Part], workers: int, progress: Told) -> Iterat
                 return
             part, future = waiting.popleft()
             yield part, _result(future, lambda: progress(counter.value))
+    except BrokenProcessPool:
+        raise UserError(
+            "A process that encoded was killed, most often for want of memory.",
+            "Give the task fewer threads (launcher.threads), or more memory.",
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -281,8 +290,11 @@ def _result(future: Future[Encoded], look: Callable[[], None]) -> Encoded:
 _worker: dict[str, Any] = {}  # what a worker process keeps from one shard to the next
 
 
-def _start_worker(vocabulary: Path, counter: Any) -> None:
+def _start_worker(vocabulary: Path, counter: Any, parent: int) -> None:
     die_with_parent()
+    if os.getppid() != parent:  # it died before the line above took hold
+        os._exit(EXIT_TRANSIENT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one is told, and ends it
     _worker.update(vocabulary=Vocabulary(vocabulary), counter=counter)
 
 
