@@ -147,7 +147,9 @@ def test_scores_of_found_translations_are_found_again(dictionary: Any) -> None:
     models = [built(dictionary, seed) for seed in (1, 2)]
     tokens = sources(dictionary, [6, 4])
     found = StackedSearch(models, dictionary, **SETTINGS).search(tokens)
-    scored = TreeScorer(models, dictionary, length_penalty=1.0).score(tokens, [[each.ids for each in one] for one in found])
+    scored = TreeScorer(models, dictionary, length_penalty=1.0).score(
+        tokens, [[each.ids for each in one] for one in found]
+    )
     for one, other in zip(found, scored, strict=True):
         assert [each.score for each in one] == pytest.approx([each.score for each in other], rel=1e-5, abs=1e-5)
 
@@ -211,5 +213,3 @@ def test_half_precision_finds_nearly_the_same(dictionary: Any) -> None:
     half = StackedSearch([model.to(torch.bfloat16) for model in models], dictionary, **SETTINGS).search(tokens)
     for one, other in zip(exact, half, strict=True):
         assert one[0].score == pytest.approx(other[0].score, abs=0.1)
-
-
