@@ -139,7 +139,8 @@ def stock_search(folders: Sequence[Path], sources: Sequence[str], options: argpa
 
     compat.install()
     import torch
-    from fairseq import checkpoint_utils, options as flags, tasks, utils
+    from fairseq import checkpoint_utils, tasks, utils
+    from fairseq import options as flags
 
     data = Path(tempfile.mkdtemp(prefix="kd-bench-data-"))
     write_data(data, "test", [(source, source) for source in sources], folders[0])
