@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LOGITS = 4_000_000  # numbers of the output layer at once on a CPU, so that they stay in its caches
 _LOGITS_GPU = 500_000_000
-_FIRST_SLOTS = 64  # of a cache of keys; doubled when they are used up
+_FIRST_SLOTS = 64  # of a cache of keys; it grows by as many or by half
 
 
 @dataclass
@@ -97,11 +97,10 @@ class State:
 
     def room_for(self, more: int) -> None:
         """Makes the caches larger where `more` slots do not fit."""
-        capacity = self.own[0][0].shape[2] if self.own else 0
-        if self.own and self.slots + more > capacity:
+        if self.own and self.slots + more > self.own[0][0].shape[2]:
+            capacity = self.slots + max(more, _FIRST_SLOTS, self.slots // 2)
             self.own = [
-                (_grown(key, self.slots, 2 * capacity + more), _grown(value, self.slots, 2 * capacity + more))
-                for key, value in self.own
+                (_grown(key, self.slots, capacity), _grown(value, self.slots, capacity)) for key, value in self.own
             ]
 
 
