@@ -96,7 +96,8 @@ def test_it_finds_what_fairseq_finds(dictionary: Any, kinds: list[list[str]]) ->
     theirs = StockSearch(models, dictionary, **SETTINGS).search(tokens)
     ours = StackedSearch(models, dictionary, **SETTINGS).search(tokens)
     assert_same(ours, theirs)
-    assert {len(each.ids) for found in ours for each in found} != {15}  # some reach the limit, some end before
+    if len(models) > 1:  # they do not all run to the limit
+        assert {len(each.ids) for found in ours for each in found} != {15}
 
 
 @pytest.mark.parametrize(("beam", "penalty"), [(1, 1.0), (2, 0.6), (5, 0.0), (12, 1.4)])
@@ -173,7 +174,7 @@ def test_the_output_layer_may_be_computed_in_parts(dictionary: Any, monkeypatch:
     models = [built(dictionary, seed) for seed in (1, 2)]
     tokens = sources(dictionary, [5, 5, 2])
     whole = StackedSearch(models, dictionary, **SETTINGS).search(tokens)
-    monkeypatch.setattr("kd.engines.fairseq.search._LOGITS", 5 * 2 * len(dictionary))
+    monkeypatch.setattr("kd.engines.fairseq.stacked._LOGITS", 5 * 2 * len(dictionary))
     assert_same(StackedSearch(models, dictionary, **SETTINGS).search(tokens), whole)
 
 

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kd.engines.fairseq.stacked import stacks_of
+from kd.engines.fairseq.stacked import Outputs, stacks_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOGITS = 4_000_000  # numbers of the output layer at once on a CPU
-_LOGITS_GPU = 500_000_000
+_ALIVE = 0.9  # of a batch's sentences: where fewer go on, the others are taken out of it
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class TreeScorer:
         self._length_penalty = length_penalty
         self._stacks, self._place = stacks_of(models)
         self._members = len(models)
+        self._outputs = Outputs(self._stacks, self._size)
 
     def score(self, tokens: Tensor, targets: Sequence[Sequence[list[int]]]) -> list[list[Scored]]:
         """The scores of each source's targets, ends included; `tokens` are sources padded on the left."""
@@ -84,48 +84,53 @@ class TreeScorer:
         kind = states[0].cross[0][0].dtype
         past = torch.zeros((len(tokens), 1, 0), dtype=kind, device=tokens.device)
         sums: list[dict[tuple[int, int], list[float]]] = [{}]
+        alive = list(range(len(levels)))
         for depth in range(max(map(len, levels)) - 1):
-            nodes = [_inner(level, depth) for level in levels]
+            going = [place for place, row in enumerate(alive) if depth + 1 < len(levels[row])]
+            if len(going) < _ALIVE * len(alive):
+                index = torch.tensor(going, device=tokens.device)
+                past = past.index_select(0, index)
+                alive = [alive[place] for place in going]
+                for state in states:
+                    state.keep(index)
+            nodes = [_inner(levels[row], depth) for row in alive]
             rows = max(map(len, nodes))
             pieces, parents = (
                 torch.tensor([[*row, *[0] * (rows - len(row))] for row in values], device=tokens.device)
-                for values in zip(*(_inputs(level, depth) for level in levels), strict=True)
+                for values in zip(*(_inputs(levels[row], depth) for row in alive), strict=True)
             )
             own = torch.full((rows, rows), -math.inf, dtype=kind, device=tokens.device).fill_diagonal_(0)
             inherited = past.gather(1, parents.unsqueeze(2).expand(-1, -1, past.shape[2]))
-            past = torch.cat([inherited, own.expand(len(tokens), -1, -1)], dim=2)
+            past = torch.cat([inherited, own.expand(len(alive), -1, -1)], dim=2)
             hidden = [stack.step(state, pieces, depth, past) for stack, state in zip(self._stacks, states, strict=True)]
-            sums.append(self._logs(hidden, nodes, rows))
+            sums.append(self._logs(hidden, dict(zip(alive, nodes, strict=True)), rows))
         return sums
 
-    def _logs(self, hidden: list[Tensor], nodes: list[list[_Node]], rows: int) -> dict[tuple[int, int], list[float]]:
-        """Of each child of these nodes: the ensemble's logarithm, and the members'."""
+    def _logs(
+        self, hidden: list[Tensor], nodes: dict[int, list[_Node]], rows: int
+    ) -> dict[tuple[int, int], list[float]]:
+        """Of each child of these nodes, by sentence: the ensemble's logarithm, and the members'."""
         import torch
 
         wanted = [
-            (sentence, child, sentence * rows + number, piece)
-            for sentence, each in enumerate(nodes)
+            (sentence, child, place * rows + number, piece)
+            for place, (sentence, each) in enumerate(nodes.items())
             for number, node in enumerate(each)
             for piece, child in node.children.items()
         ]
-        limit = _LOGITS if hidden[0].device.type == "cpu" else _LOGITS_GPU
-        size = max(1, limit // (self._members * self._size))
+        size = self._outputs.rows_at_once(hidden)
         found: dict[tuple[int, int], list[float]] = {}
         parents = sorted({row for _, _, row, _ in wanted})
         for start in range(0, len(parents), size):
             place = {row: number for number, row in enumerate(parents[start : start + size])}
             part = [each for each in wanted if each[2] in place]
             rows_of = torch.tensor(list(place), device=hidden[0].device)
-            logits = torch.cat(
-                [
-                    stack.logits(each.index_select(1, rows_of)).float()
-                    for stack, each in zip(self._stacks, hidden, strict=True)
-                ]
-            )
-            normal = torch.logsumexp(logits, 2)
+            logits, probabilities = self._outputs([each.index_select(1, rows_of) for each in hidden])
+            # The logarithm of the normaliser, from the piece that is most probable.
+            normal = logits.amax(2).float() - probabilities.amax(2).log()
             at = torch.tensor([place[row] for _, _, row, _ in part], device=hidden[0].device)
             pieces = torch.tensor([piece for _, _, _, piece in part], device=hidden[0].device)
-            members = (logits[:, at, pieces] - normal[:, at]).double()
+            members = (logits[:, at, pieces].float() - normal[:, at]).double()
             mean = torch.logsumexp(members, 0, keepdim=True) - math.log(self._members)
             values = torch.cat([mean, members]).t().tolist()
             found |= {(sentence, child): value for (sentence, child, _, _), value in zip(part, values, strict=True)}

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kd.engines.fairseq.stacked import State, stacks_of
+from kd.engines.fairseq.stacked import Outputs, State, stacks_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOGITS = 4_000_000  # numbers of the output layer at once on a CPU, so that they stay in its caches
-_LOGITS_GPU = 500_000_000
 _CHUNK = 64  # pieces whose largest probability is looked at first
 _WASTE = 0.1  # part of a batch's sentences that may be done before they are taken out of it
 
@@ -50,7 +48,7 @@ class StackedSearch:
         self._length_penalty = length_penalty
         self._stacks, self._place = stacks_of(models)
         self._members = len(models)
-        self._buffers: list[Tensor] = []
+        self._outputs = Outputs(self._stacks, self._size)
 
     def search(self, tokens: Tensor) -> list[list[Found]]:
         """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
@@ -71,8 +69,7 @@ class StackedSearch:
         import torch
 
         rows = hidden[0].shape[1]
-        limit = _LOGITS if hidden[0].device.type == "cpu" else _LOGITS_GPU
-        size = max(1, limit // (self._members * self._size))
+        size = self._outputs.rows_at_once(hidden)
         parts = [
             self._candidates_of([each[:, start : start + size] for each in hidden], first, last)
             for start in range(0, rows, size)
@@ -85,7 +82,7 @@ class StackedSearch:
     def _candidates_of(self, hidden: list[Tensor], first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
         import torch
 
-        logits, probabilities = self._distributions(hidden)
+        logits, probabilities = self._outputs(hidden)
         mean = probabilities.sum(0)
         mean[:, self._pad] = -1
         if first:
@@ -100,22 +97,6 @@ class StackedSearch:
         members = chosen - (chosen.gather(2, place) - share.log())
         logs = members[0] if self._members == 1 else torch.logsumexp(members, 0) - math.log(self._members)
         return (pieces[:, 1:], logs[:, 1:], members[:, :, 1:]) if last else (pieces, logs, members)
-
-    def _distributions(self, hidden: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities of all members, [members, rows, pieces], until the next call."""
-        import torch
-
-        rows = hidden[0].shape[1]
-        needed = self._members * rows * self._size
-        if not self._buffers or self._buffers[0].numel() < needed:
-            self._buffers = [hidden[0].new_empty(needed), hidden[0].new_empty(needed, dtype=torch.float32)]
-        logits, probabilities = (buffer[:needed].view(self._members, rows, self._size) for buffer in self._buffers)
-        start = 0
-        for stack, part in zip(self._stacks, hidden, strict=True):
-            stack.logits(part, out=logits[start : start + stack.members])
-            start += stack.members
-        torch.softmax(logits, 2, dtype=torch.float32, out=probabilities)
-        return logits, probabilities
 
 
 def _largest(values: Tensor, count: int) -> Tensor:

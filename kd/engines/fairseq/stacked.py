@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FIRST_SLOTS = 64  # of a cache of keys; doubled when they are used up
+_LOGITS = 4_000_000  # numbers of the output layer at once on a CPU, so that they stay in its caches
+_LOGITS_GPU = 500_000_000
+_FIRST_SLOTS = 64  # of a cache of keys; it grows by as many or by half
 
 
 @dataclass
@@ -84,28 +86,21 @@ class State:
         """Forgets all sentences but those of these numbers."""
         self.cross = [(self._kept(key, sentences), self._kept(value, sentences)) for key, value in self.cross]
         self.own = [
-            (self._kept(key, sentences, self.slots), self._kept(value, sentences, self.slots))
+            (self._kept(key[:, :, : self.slots], sentences), self._kept(value[:, :, : self.slots], sentences))
             for key, value in self.own
         ]
         if self.cross_mask is not None:
             self.cross_mask = self._kept(self.cross_mask, sentences)
 
-    def _kept(self, tensor: Tensor, sentences: Tensor, slots: int | None = None) -> Tensor:
-        by_member = tensor.unflatten(0, (self.members, -1))
-        if slots is None:
-            return by_member.index_select(1, sentences).flatten(0, 1)
-        shape = (self.members, len(sentences), *tensor.shape[1:])
-        kept = tensor.new_empty(shape)
-        kept[:, :, :, :slots] = by_member[:, :, :, :slots].index_select(1, sentences)
-        return kept.flatten(0, 1)
+    def _kept(self, tensor: Tensor, sentences: Tensor) -> Tensor:
+        return tensor.unflatten(0, (self.members, -1)).index_select(1, sentences).flatten(0, 1)
 
     def room_for(self, more: int) -> None:
         """Makes the caches larger where `more` slots do not fit."""
-        capacity = self.own[0][0].shape[2] if self.own else 0
-        if self.own and self.slots + more > capacity:
+        if self.own and self.slots + more > self.own[0][0].shape[2]:
+            capacity = self.slots + max(more, _FIRST_SLOTS, self.slots // 2)
             self.own = [
-                (_grown(key, self.slots, 2 * capacity + more), _grown(value, self.slots, 2 * capacity + more))
-                for key, value in self.own
+                (_grown(key, self.slots, capacity), _grown(value, self.slots, capacity)) for key, value in self.own
             ]
 
 
@@ -222,12 +217,11 @@ class Stack:
             x = self._feed_forward(layer, x)
         return x if self._final_norm is None else self._final_norm(x)
 
-    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
-        """The output layer, [members, rows, pieces]."""
+    def logits(self, hidden: Tensor, out: Tensor) -> None:
+        """The output layer, into `out`, [members, rows, pieces]."""
         import torch
 
-        weight = self._output.transpose(1, 2)
-        return torch.bmm(hidden, weight) if out is None else torch.bmm(hidden, weight, out=out)
+        torch.bmm(hidden, self._output.transpose(1, 2), out=out)
 
     def _self_attention(
         self, layer: _Layer, x: Tensor, state: State, number: int, mask: Tensor, sentences: int
@@ -256,6 +250,40 @@ class Stack:
         normal = layer.norm_feed(x) if self.pre_norm else x
         x = layer.feed_out.added_to(x, layer.activation(layer.feed_in(normal)))
         return x if self.pre_norm else layer.norm_feed(x)
+
+
+class Outputs:
+    """The output layer of several stacks: logits and probabilities, in buffers that each call overwrites.
+
+    Fresh memory for numbers of this size costs more time than computing them.
+    """
+
+    def __init__(self, stacks: Sequence[Stack], size: int) -> None:
+        self._stacks = stacks
+        self._size = size  # pieces
+        self._members = sum(stack.members for stack in stacks)
+        self._buffers: list[Tensor] = []
+
+    def rows_at_once(self, hidden: Sequence[Tensor]) -> int:
+        """How many rows should be given to a call."""
+        limit = _LOGITS if hidden[0].device.type == "cpu" else _LOGITS_GPU
+        return max(1, limit // (self._members * self._size))
+
+    def __call__(self, hidden: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits and probabilities of all members, [members, rows, pieces], of what `Stack.step` returned for each."""
+        import torch
+
+        rows = hidden[0].shape[1]
+        needed = self._members * rows * self._size
+        if not self._buffers or self._buffers[0].numel() < needed:
+            self._buffers = [hidden[0].new_empty(needed), hidden[0].new_empty(needed, dtype=torch.float32)]
+        logits, probabilities = (buffer[:needed].view(self._members, rows, self._size) for buffer in self._buffers)
+        start = 0
+        for stack, part in zip(self._stacks, hidden, strict=True):
+            stack.logits(part, out=logits[start : start + stack.members])
+            start += stack.members
+        torch.softmax(logits, 2, dtype=torch.float32, out=probabilities)
+        return logits, probabilities
 
 
 def stacks_of(models: Sequence[Any]) -> tuple[list[Stack], list[int]]:
