@@ -25,7 +25,7 @@ from kd.corpora.scores import ScoreFile
 from kd.errors import UserError
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
-from kd.pipeline.processes import ordered_map
+from kd.pipeline.processes import Tick, Workers
 from kd.pipeline.progress import duration
 from kd.report.formatting import sentence_metric as sentence_metric_name
 
@@ -66,8 +66,9 @@ def select(options: argparse.Namespace) -> int:
         total = count_lines(options.reference)
         told = stack.enter_context(_Told(total))
         processes = max(1, min(options.threads, total // FEWEST))
-        began = config, options.format, options.nbest, options.missing
-        for chosen in ordered_map(_judge, _chunks(options, config), processes, _begin, *began):
+        shared = config, options.format, options.nbest, options.missing
+        workers = stack.enter_context(Workers(processes, _begin, *shared))
+        for chosen in workers.map(_judge, _chunks(options, config)):
             for line in chosen:
                 output.write(line.text)
                 if ranks is not None:
@@ -189,7 +190,7 @@ def _begin(config: SelectConfig, format_: str, path: Path, missing: str) -> None
     _judges[:] = [_Judge(Chooser(config), FORMATS[format_][1], path, missing)]
 
 
-def _judge(chunk: _Chunk) -> list[_Chosen]:
+def _judge(chunk: _Chunk, _: Tick) -> list[_Chosen]:
     (judge,) = _judges
     places = [place for place, given in enumerate(chunk.lists) if given is not None]
     candidates = []
