@@ -246,11 +246,15 @@ def test_processes_end_with_their_parent(
     assert "Traceback" not in errors.read_text("utf-8")
 
 
-def test_an_interrupt_while_processes_begin_is_the_parents_business(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.3])  # seconds, while Python begins and imports
+def test_an_interrupt_while_processes_begin_is_the_parents_business(after: float, tmp_path: Path) -> None:
     parent, errors = _start(tmp_path, True, "sleep")
-    _wait_for(lambda: _spawned(parent.pid), 1)
-    os.killpg(parent.pid, signal.SIGINT)
-    assert parent.wait(timeout=20) == 130
+    (pid,) = _wait_for(lambda: _spawned(parent.pid), 1)[:1]
+    time.sleep(after)
+    os.kill(pid, signal.SIGINT)
+    assert pid in _wait_for(lambda: _marks(tmp_path / "pids"), 2)
+    parent.terminate()
+    assert parent.wait(timeout=20) == 75
     assert "Traceback" not in errors.read_text("utf-8")
 
 
