@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kd.config import SelectConfig
 from kd.corpora.lines import LineWriter, count_lines, open_lines
-from kd.corpora.moses import GivenList, group_fairseq, group_given, parse_fairseq, parse_given
+from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
 from kd.errors import UserError
 from kd.metrics.selection import Chooser
@@ -41,7 +41,7 @@ class _Chunk:
     """Lists on their way to a process, their lines as they stand in the file."""
 
     references: list[str]
-    lists: list[GivenList | None]  # None: there is none for this reference
+    lists: list[UnreadList | None]  # None: there is none for this reference
     scores: list[list[float]]  # external ones, one a hypothesis
 
 
@@ -136,8 +136,8 @@ def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chun
 
 
 def _beside(
-    references: Iterator[str], lists: Iterator[GivenList], options: argparse.Namespace
-) -> Iterator[tuple[str, GivenList | None]]:
+    references: Iterator[str], lists: Iterator[UnreadList], options: argparse.Namespace
+) -> Iterator[tuple[str, UnreadList | None]]:
     """Yield every reference with its list. Raises UserError, naming the line, where one has no partner."""
     path, lines = options.nbest, 0
     given = next(lists, None)
@@ -207,7 +207,7 @@ def _judge(chunk: _Chunk, _: Tick) -> list[_Chosen]:
     return chosen
 
 
-def _parsed(given: GivenList, judge: _Judge) -> tuple[list[str], list[float]]:
+def _parsed(given: UnreadList, judge: _Judge) -> tuple[list[str], list[float]]:
     """Texts and scores of a list. Raises UserError, naming the line, for one of another form."""
     texts, scores = [], []
     for number, line in enumerate(given.lines, given.line):

@@ -245,7 +245,7 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
     writer = CorpusWriter(job.out, corpus.languages, None, columns=COLUMNS, keep_groups=True, origins=origins)
     with writer:
         for record in records.values():
-            writer.take_up(record["entry"])
+            writer.count_in(record["entry"])
     nothing = Chooser(job.config).statistics.to_json()
     statistics = merged([nothing, *(record["facts"] for record in records.values())])
     write_json(job.out / SELECTION, {**statistics, "variant": job.config.variant.value})
