@@ -27,7 +27,7 @@ _NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
 def bare(text: str) -> str:
     """Letters, marks and digits alone, in one case: what is left of a sentence without case, spaces and punctuation.
 
-    For texts of one corpus (copies, duplicates, guards); `leakage.normalised` also evens out how characters are encoded.
+    For texts of one corpus (copies, duplicates, guards); `leakage.normalised` evens out encodings of characters too.
     """
     return _NO_WORD.sub("", text).casefold()
 
