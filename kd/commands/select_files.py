@@ -20,12 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kd.config import SelectConfig
 from kd.corpora.lines import LineWriter, count_lines, open_lines
-from kd.corpora.moses import GivenList, group_fairseq, group_given, parse_fairseq, parse_given
+from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
 from kd.errors import UserError
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
-from kd.pipeline.processes import ordered_map
+from kd.pipeline.processes import Tick, Workers
 from kd.pipeline.progress import duration
 from kd.report.formatting import sentence_metric as sentence_metric_name
 
@@ -41,7 +41,7 @@ class _Chunk:
     """Lists on their way to a process, their lines as they stand in the file."""
 
     references: list[str]
-    lists: list[GivenList | None]  # None: there is none for this reference
+    lists: list[UnreadList | None]  # None: there is none for this reference
     scores: list[list[float]]  # external ones, one a hypothesis
 
 
@@ -66,8 +66,9 @@ def select(options: argparse.Namespace) -> int:
         total = count_lines(options.reference)
         told = stack.enter_context(_Told(total))
         processes = max(1, min(options.threads, total // FEWEST))
-        began = config, options.format, options.nbest, options.missing
-        for chosen in ordered_map(_judge, _chunks(options, config), processes, _begin, *began):
+        shared = config, options.format, options.nbest, options.missing
+        workers = stack.enter_context(Workers(processes, _begin, *shared))
+        for chosen in workers.map(_judge, _chunks(options, config)):
             for line in chosen:
                 output.write(line.text)
                 if ranks is not None:
@@ -135,8 +136,8 @@ def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chun
 
 
 def _beside(
-    references: Iterator[str], lists: Iterator[GivenList], options: argparse.Namespace
-) -> Iterator[tuple[str, GivenList | None]]:
+    references: Iterator[str], lists: Iterator[UnreadList], options: argparse.Namespace
+) -> Iterator[tuple[str, UnreadList | None]]:
     """Yield every reference with its list. Raises UserError, naming the line, where one has no partner."""
     path, lines = options.nbest, 0
     given = next(lists, None)
@@ -189,7 +190,7 @@ def _begin(config: SelectConfig, format_: str, path: Path, missing: str) -> None
     _judges[:] = [_Judge(Chooser(config), FORMATS[format_][1], path, missing)]
 
 
-def _judge(chunk: _Chunk) -> list[_Chosen]:
+def _judge(chunk: _Chunk, _: Tick) -> list[_Chosen]:
     (judge,) = _judges
     places = [place for place, given in enumerate(chunk.lists) if given is not None]
     candidates = []
@@ -206,7 +207,7 @@ def _judge(chunk: _Chunk) -> list[_Chosen]:
     return chosen
 
 
-def _parsed(given: GivenList, judge: _Judge) -> tuple[list[str], list[float]]:
+def _parsed(given: UnreadList, judge: _Judge) -> tuple[list[str], list[float]]:
     """Texts and scores of a list. Raises UserError, naming the line, for one of another form."""
     texts, scores = [], []
     for number, line in enumerate(given.lines, given.line):

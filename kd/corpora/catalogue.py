@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kd.corpora.language import primary
 from kd.corpora.lines import PathLike, without_breaks
 from kd.errors import UserError
 
@@ -56,7 +57,7 @@ def read_catalogues(
     if kind not in (".json", *GETTEXT):
         raise UserError(f"Catalogues end in .json, .po or .mo, and {files} does not.", "Change corpus.sources.….files.")
     for language, found, other in ((source, left, right), (target, right, left)):
-        by_id = kind in GETTEXT and other and _primary(language) == _primary(gettext_language)
+        by_id = kind in GETTEXT and other and primary(language) == primary(gettext_language)
         if not found and not by_id:
             raise UserError(
                 f"No catalogue of the language {language} matches {files} in {root}.",
@@ -72,11 +73,6 @@ def catalogue_files(root: Path, files: str, source: str, target: str) -> list[Pa
     names = _open_archive(root).names
     found = {name for language in (source, target) for name in _matching(names, files, language).values()}
     return [root / name for name in sorted(found)]
-
-
-def _primary(language: str) -> str:
-    """`en` of `en-GB`."""
-    return re.split("[-_]", language)[0].lower()
 
 
 def _pairs(

@@ -18,7 +18,7 @@ from kd.corpora.filters import DUPLICATES, Setting
 from kd.corpora.ids import Pair, prefix_of
 from kd.corpora.rejects import Reject, Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
-from kd.corpora.workers import Tick
+from kd.pipeline.processes import Tick
 
 TICK_PAIRS = 5000  # between two words on how far the work is
 

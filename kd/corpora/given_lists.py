@@ -21,7 +21,7 @@ import zstandard
 
 from kd.corpora.ids import PLACE_BITS, Pair, place_of
 from kd.corpora.lines import PathLike, open_lines
-from kd.corpora.nbest import Hypothesis
+from kd.corpora.moses import FORM, SEPARATOR, Hypothesis, parse_score
 from kd.corpora.shards import Shard
 from kd.errors import UserError
 
@@ -34,7 +34,6 @@ LEAST_FIT = 1.2  # times as similar to their own human translations as to the ne
 
 _LN2 = math.log(2)
 _SUBWORDS = re.compile(r"^▁.* ▁|\w@@ \w")
-_FORM = "A line looks like this: 7 ||| a hypothesis ||| F0= -1.2 ||| -1.2"
 
 
 class GivenList(NamedTuple):
@@ -111,13 +110,13 @@ def _lists(rows: Iterator[tuple[int, int, Hypothesis]], path: PathLike) -> Itera
 
 
 def _moses_row(line: str, path: PathLike, number: int) -> tuple[int, Hypothesis]:
-    fields = line.split(" ||| ")
+    fields = line.split(SEPARATOR)
     if len(fields) < 4:
-        raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4.", _FORM)
+        raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4.", FORM)
     try:
-        return _id(fields[0]), Hypothesis(fields[1].strip(" "), _features(fields[2]), _number(fields[3]))
+        return _id(fields[0]), Hypothesis(fields[1].strip(" "), _features(fields[2]), parse_score(fields[3]))
     except ValueError as error:
-        raise UserError(f"{path}, line {number}: {error}.", _FORM) from None
+        raise UserError(f"{path}, line {number}: {error}.", FORM) from None
 
 
 def _fairseq_rows(path: PathLike) -> Iterator[tuple[int, int, Hypothesis]]:
@@ -130,7 +129,7 @@ def _fairseq_rows(path: PathLike) -> Iterator[tuple[int, int, Hypothesis]]:
         try:
             if len(fields) != 3:
                 raise ValueError(f"{len(fields)} fields where fairseq-generate prints 3")
-            yield number, _id(fields[0][2:]), Hypothesis(fields[2], {}, _number(fields[1]) * _LN2)
+            yield number, _id(fields[0][2:]), Hypothesis(fields[2], {}, parse_score(fields[1]) * _LN2)
         except ValueError as error:
             raise UserError(f"{path}, line {number}: {error}.", "Give what fairseq-generate printed.") from None
     if not found:
@@ -145,6 +144,7 @@ def _id(text: str) -> int:
 
 
 def _features(text: str) -> dict[str, tuple[float, ...]]:
+    """More lenient than `moses.py`, which checks what kd wrote: a name may come again, or without a value."""
     values: dict[str, list[float]] = {}
     current: list[float] | None = None
     for word in text.split():
@@ -153,18 +153,8 @@ def _features(text: str) -> dict[str, tuple[float, ...]]:
         elif current is None:
             raise ValueError(f"a feature's name is missing before {word[:40]!r}")
         else:
-            current.append(_number(word))
+            current.append(parse_score(word))
     return {name: tuple(numbers) for name, numbers in values.items() if numbers}
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise ValueError(f"{text[:40]!r} is no score")
-    return value
 
 
 # --- bringing lists and sources together -----------------------------------------------------------------------------

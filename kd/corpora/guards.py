@@ -14,6 +14,7 @@ from itertools import pairwise
 from operator import eq
 
 from kd.config import GuardsConfig
+from kd.corpora.filters.words import bare
 from kd.corpora.language import LanguageIdentifier, primary
 from kd.errors import UserError
 
@@ -63,7 +64,6 @@ WIDE = {"ja": 3, "ko": 2, "wuu": 3, "yue": 3, "zh": 3}  # letters of an alphabet
 
 _WIDE_CHARACTER = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]")
 _UNIT = re.compile(r"[A-Za-z0-9\u00c0-\u024f]+|[^\sA-Za-z0-9\u00c0-\u024f]")
-_NO_WORD = re.compile(r"[\W_]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 PHRASE = 3  # words; a longer one that loops repeats an n-gram of NGRAM as often
@@ -123,7 +123,7 @@ class Guards:
         source = self._source
         if 2 * abs(len(hypothesis) - len(source.text)) > len(source.text):
             return False
-        return normalised(hypothesis) == source.normalised and source.ordinary >= self.config.copy_words
+        return bare(hypothesis) == source.bare and source.ordinary >= self.config.copy_words
 
     def _length(self, hypothesis: str) -> bool:
         """Lengths too far apart, in characters, as the clean filter of that name has it."""
@@ -191,14 +191,14 @@ class _Source:
         self.text = text
         self.width = _width(text, language)
         self._language = language
-        self._normalised: str | None = None
+        self._bare: str | None = None
         self._repeated = -1
 
     @property
-    def normalised(self) -> str:
-        if self._normalised is None:
-            self._normalised = normalised(self.text)
-        return self._normalised
+    def bare(self) -> str:
+        if self._bare is None:
+            self._bare = bare(self.text)
+        return self._bare
 
     @property
     def ordinary(self) -> int:
@@ -219,11 +219,6 @@ class _Source:
     @property
     def loops(self) -> bool:
         return any(len(word) >= LONG_WORD and loops(word) for word in self.text.split())
-
-
-def normalised(text: str) -> str:
-    """A text without case, punctuation and spaces."""
-    return _NO_WORD.sub("", text.casefold())
 
 
 def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:

@@ -40,7 +40,7 @@ class LanguageIdentifier:
 
 
 def primary(language: str) -> str:
-    """`en` of `en-GB`."""
+    """The language of a BCP-47 code without script and region, by which sides are compared: `pt` of `pt-BR`."""
     return re.split("[-_]", language)[0].lower()
 
 

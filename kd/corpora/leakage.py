@@ -15,6 +15,7 @@ from typing import Any
 
 from kd.corpora.heldout import HeldOutSet, read_sets
 from kd.corpora.ids import Origin, Pair, place_of, prefix_of
+from kd.corpora.language import primary
 from kd.corpora.lines import LineWriter, PathLike
 from kd.corpora.shards import Corpus
 from kd.errors import UserError
@@ -42,6 +43,9 @@ def normalised(text: str) -> str:
     NFKC, case folding, and of that the letters, marks and digits alone; the whole text without whitespace where there
     are none. Without spaces and symbols, as in the contamination check of GPT-4's technical report (OpenAI, 2023,
     appendix C), tokenised text matches text that is not. Accents and digits stay.
+
+    `filters.words.bare` goes less far, as it compares texts of one corpus: held-out sets and training corpora come from
+    different places, with characters of one look encoded differently (full width, ligatures, fractions).
     """
     return _bare(text) or "".join(text.split())
 
@@ -72,11 +76,6 @@ def words(text: str) -> int:
     """How long a sentence is: runs of letters and digits; of scripts without spaces, two characters are a word."""
     rest, characters = _UNSPACED.subn(" ", text)
     return len(re.findall(r"\w+", rest)) + characters // 2
-
-
-def language_of(code: str) -> str:
-    """The primary language of a BCP-47 code, by which sides are compared: `pt` of `pt-BR`."""
-    return re.split("[-_]", code)[0].lower()
 
 
 # --- looking up ------------------------------------------------------------------------------------------------------
@@ -128,9 +127,9 @@ class Guard:
         self.given: set[str] = set()  # those of them that came as files
         self._source, self._target = _Known(), _Known()
         self._both: dict[tuple[str, str], set[str]] = {}
-        left, right = (language_of(code) for code in languages)
+        left, right = (primary(code) for code in languages)
         for held in sets:
-            first, second = (language_of(code) for code in held.languages)
+            first, second = (primary(code) for code in held.languages)
             if not {first, second} & {left, right}:
                 continue
             self.sets[held.name] = self.sets.get(held.name, 0) + len(held.pairs)
@@ -279,9 +278,9 @@ class References:
     ) -> None:
         self._known = _Known()
         self._sources: dict[str, set[str]] = {}  # reference -> its sources
-        left, right = (language_of(code) for code in languages)
+        left, right = (primary(code) for code in languages)
         for held in sets:
-            first, second = (language_of(code) for code in held.languages)
+            first, second = (primary(code) for code in held.languages)
             for _, source, target in held.pairs if held.use == "test" else ():
                 for language, text, of, other in ((first, source, second, target), (second, target, first, source)):
                     if language == right and words(text) > one_sided_words:

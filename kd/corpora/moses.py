@@ -1,7 +1,7 @@
 """The Moses format of n-best lists, `id ||| hypothesis ||| F0= -1.2 F1= -1.3 ||| -1.25`, read and written.
 
 Text is detokenised and `|||` in it is escaped reversibly; scores are natural logarithms and print as what they are, so
-that reading back gives the same bits. Lists made elsewhere are read more leniently (`read_given`).
+that reading back gives the same bits. Lists made elsewhere are read more leniently (`group_given`, `given_lists.py`).
 """
 
 from __future__ import annotations
@@ -178,20 +178,20 @@ def _lists(
 
 
 _MAKE_AGAIN = "Make the file again."
-_FORM = "A line looks like this: 7 ||| a hypothesis ||| F0= -1.2 ||| -1.2"
+FORM = "A line looks like this: 7 ||| a hypothesis ||| F0= -1.2 ||| -1.2"
 
 
 def _parsed(line: str, path: Path, number: int, escaped: bool) -> tuple[int, Hypothesis]:
     fields = line.split(SEPARATOR)
     if len(fields) != 4:
-        raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4.", _FORM)
+        raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4.", FORM)
     number_text, text, features, total = fields
     if not (number_text.isascii() and number_text.isdigit()):
-        raise UserError(f"{path}, line {number}: {number_text[:40]!r} is no id.", _FORM)
+        raise UserError(f"{path}, line {number}: {number_text[:40]!r} is no id.", FORM)
     try:
-        hypothesis = Hypothesis(unescape(text) if escaped else text, _features(features), _number(total))
+        hypothesis = Hypothesis(unescape(text) if escaped else text, _features(features), parse_score(total))
     except ValueError as error:
-        raise UserError(f"{path}, line {number}: {error}.", _FORM) from None
+        raise UserError(f"{path}, line {number}: {error}.", FORM) from None
     return int(number_text), hypothesis
 
 
@@ -214,13 +214,14 @@ def _features(text: str) -> dict[str, tuple[float, ...]]:
         elif current is None:
             raise ValueError(f"a feature's name is missing before {word!r}")
         else:
-            current.append(_number(word))
+            current.append(parse_score(word))
     if empty := [name for name, numbers in values.items() if not numbers]:
         raise ValueError(f"the feature {empty[0]} has no value")
     return {name: tuple(numbers) for name, numbers in values.items()}
 
 
-def _number(text: str) -> float:
+def parse_score(text: str) -> float:
+    """A score, infinite ones too. Raises ValueError where the text is none."""
     try:
         value = float(text)
     except ValueError:
@@ -233,7 +234,7 @@ def _number(text: str) -> float:
 # --- lists made elsewhere -----------------------------------------------------------------------------------------
 
 
-class GivenList(NamedTuple):
+class UnreadList(NamedTuple):
     """A list as it stands in somebody's file, its lines not looked into yet."""
 
     id: int  # what the file calls it
@@ -241,7 +242,7 @@ class GivenList(NamedTuple):
     lines: Sequence[str]
 
 
-def group_given(path: PathLike) -> Iterator[GivenList]:
+def group_given(path: PathLike) -> Iterator[UnreadList]:
     """Yield the lists of a file in the Moses format, with as few fields as `id ||| hypothesis`.
 
     Raises UserError, naming file and line, for a line that does not begin with an id.
@@ -252,13 +253,13 @@ def group_given(path: PathLike) -> Iterator[GivenList]:
         text = line[: line.find(SEPARATOR)]
         if text != beginning:
             if beginning is not None:
-                yield GivenList(int(beginning), first, lines)
+                yield UnreadList(int(beginning), first, lines)
             if SEPARATOR not in line or not (text.isascii() and text.strip(" ").isdigit()):
-                raise UserError(f"{path}, line {number}: it does not begin with an id: {line[:40]!r}.", _FORM)
+                raise UserError(f"{path}, line {number}: it does not begin with an id: {line[:40]!r}.", FORM)
             beginning, first, lines = text, number, []
         lines.append(line)
     if beginning is not None:
-        yield GivenList(int(beginning), first, lines)
+        yield UnreadList(int(beginning), first, lines)
 
 
 def parse_given(line: str) -> tuple[str, float]:
@@ -273,13 +274,13 @@ def parse_given(line: str) -> tuple[str, float]:
         if "=" in rest[0]:
             _features(rest[0])
             return text, 0.0
-        return text, _number(rest[0])
+        return text, parse_score(rest[0])
     if rest[0].strip() and not _ONE_VALUE_EACH.fullmatch(rest[0]):
         _features(rest[0])  # what is shifted by a separator within the text is noticed here
-    return text, _number(rest[1])
+    return text, parse_score(rest[1])
 
 
-def group_fairseq(path: PathLike) -> Iterator[GivenList]:
+def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
     """Yield the lists in what `fairseq-generate` prints, in the order of their ids; all are held in memory.
 
     Hypotheses are its `D-` lines (detokenised), and where there are none its `H-` lines. Raises UserError, naming file
@@ -298,13 +299,13 @@ def group_fairseq(path: PathLike) -> Iterator[GivenList]:
     if not chosen:
         raise UserError(f"{path} has no line that begins with D- or H-.", _FAIRSEQ_FORM)
     for list_id in sorted(chosen):
-        yield GivenList(list_id, *chosen[list_id])
+        yield UnreadList(list_id, *chosen[list_id])
 
 
 def parse_fairseq(line: str) -> tuple[str, float]:
     """A hypothesis and its score (to base 2) out of a `D-` or `H-` line. Raises ValueError saying what is wrong."""
     _, score, text = line.split("\t", 2)
-    return text, _number(score)
+    return text, parse_score(score)
 
 
 _FAIRSEQ_FORM = "Give what fairseq-generate printed: D-7, a score and a hypothesis, with tabs between them."

@@ -5,7 +5,6 @@ The format itself, with the names that it shares with lists made elsewhere, is i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from kd.corpora.finished import link_or_copy
 from kd.corpora.ids import Pair
 from kd.corpora.index import INDEX, Damaged, file_entry, read_index, read_json, verify_file, write_index, write_json
 from kd.corpora.lines import PathLike
@@ -116,7 +116,7 @@ def adopt_shards(other: PathLike, folder: PathLike, names: Collection[str]) -> N
     for name, record in _records(Path(other)).items():
         if name in names and not (place / (name + RECORD)).exists():
             for column in record["files"]:
-                _link(_path(Path(other), name, column), _path(place, name, column))
+                link_or_copy(_path(Path(other), name, column), _path(place, name, column))
             write_json(place / (name + RECORD), record)
 
 
@@ -127,14 +127,6 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
     else:
         entries = [read_json(path) for path in sorted(folder.glob("*" + RECORD))]
     return {entry["name"]: entry for entry in entries}
-
-
-def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def write_nbest_index(folder: PathLike, facts: Mapping[str, Any]) -> None:

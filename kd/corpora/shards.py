@@ -77,12 +77,6 @@ class CorpusWriter:
         self.sources += shard.add(pair, values)
         self.pairs += 1
 
-    def take_up(self, entry: Mapping[str, Any]) -> None:
-        """Count in a shard whose files are in the folder already, by its entry in the index they were written with."""
-        self._shards.append(dict(entry))
-        self.pairs += entry["lines"]
-        self.sources += entry["sources"]
-
     def _begin_next_shard(self) -> _OpenShard:
         number = len(self._shards) + (self._open is not None)
         if number >= MOST_SHARDS:  # names are sorted as text
@@ -111,11 +105,15 @@ class CorpusWriter:
                 raise ValueError(f"two shards named {shard.name}")
             for column in shard.files:
                 shard.path(column).replace(self.folder / _file_name(shard.name, column))
-            self._shards.append(
+            self.count_in(
                 {"name": shard.name, "lines": shard.lines, "sources": shard.sources, "files": dict(shard.files)}
             )
-            self.pairs += shard.lines
-            self.sources += shard.sources
+
+    def count_in(self, entry: Mapping[str, Any]) -> None:
+        """Count in a shard whose files lie in this folder already (`kd.corpora.finished`), by its entry in an index."""
+        self._shards.append(dict(entry))
+        self.pairs += entry["lines"]
+        self.sources += entry["sources"]
 
     def close(self) -> None:
         """Finish the last shard and write the index."""

@@ -12,7 +12,8 @@ from operator import attrgetter
 
 from kd.corpora.hashing import sentence_hash
 from kd.corpora.ids import Pair
-from kd.corpora.leakage import Guard, language_of
+from kd.corpora.language import primary
+from kd.corpora.leakage import Guard
 from kd.errors import UserError
 
 PURPOSE = "kd.split"
@@ -36,7 +37,7 @@ def held_side(by: str, languages: tuple[str, str], name: str) -> str:
     if by in SIDES:
         return by
     exact = [side for side, code in zip(SIDES, languages, strict=True) if code.lower() == by.lower()]
-    near = [side for side, code in zip(SIDES, languages, strict=True) if language_of(code) == by.lower()]
+    near = [side for side, code in zip(SIDES, languages, strict=True) if primary(code) == by.lower()]
     found = exact or near
     if len(found) != 1:
         which = "Both sides" if found else "No side"

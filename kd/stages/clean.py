@@ -23,11 +23,11 @@ from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.rejects import Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
-from kd.corpora.workers import Tick, Workers
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.plan import Stage
+from kd.pipeline.processes import Tick, Workers
 
 COUNTS = "counts.json"
 WORK = ".work"  # folder of what stands between the two looks
@@ -66,7 +66,7 @@ class Clean(Kind[CleanConfig]):
         origins = [origin for corpus in corpora for origin in corpus.origins.values()]
         tally, sample = Tally(), Sample(job.config.rejects)
         work.mkdir()
-        processes = _processes(job, sum(corpus.pairs for corpus in corpora))
+        processes = _processes(job, shards)
         with Workers(processes) as workers, CorpusWriter(job.out, rules.languages, None, origins=origins) as writer:
             for piece, part in _cleaned(job, rules, pieces, workers):
                 tally.add(part)
@@ -86,7 +86,7 @@ class Clean(Kind[CleanConfig]):
     def check(self, job: Job[CleanConfig]) -> Summary:
         """Compares what was written with its index, and the counts with one another and with what came in."""
         corpus = Corpus(job.out)
-        with Workers(_processes(job, corpus.pairs)) as workers:
+        with Workers(_processes(job, corpus.shards)) as workers:
             verify = partial(_verify, corpus)
             tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
             for _ in workers.map(verify, corpus.shards, tick):
@@ -101,8 +101,8 @@ class Clean(Kind[CleanConfig]):
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
 
 
-def _processes(job: Job[CleanConfig], pairs: int) -> int:
-    return max(1, min(job.threads, pairs // PROCESS_PAIRS))
+def _processes(job: Job[CleanConfig], shards: Sequence[Shard]) -> int:
+    return max(1, min(job.threads, len(shards), sum(shard.lines for shard in shards) // PROCESS_PAIRS))
 
 
 def _identity(setting: Setting) -> Any:
@@ -153,23 +153,15 @@ def _cleaned(
         yield None if finder is not None else piece, tally
     if finder is not None:
         job.progress.update("comparing")
-        repeats = _Lookup(pieces, kept, finder.find())
+        repeats = _with_verdicts(pieces, kept, finder.find())
         tick = partial(job.progress.update, "removing duplicates", total=sum(kept), unit="pairs")
         yield from zip(pieces, workers.map(partial(drop_repeats, rules), repeats, tick), strict=True)
 
 
-class _Lookup(Sequence[Repeats]):
-    """Pieces with the verdicts on their pairs, read when they are asked for."""
-
-    def __init__(self, pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts) -> None:
-        self._pieces, self._kept, self._verdicts = pieces, kept, verdicts
-        self._first = list(accumulate(kept, initial=0))
-
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-    def __getitem__(self, number: Any) -> Any:
-        return Repeats(self._pieces[number], self._verdicts.of(self._first[number], self._kept[number]))
+def _with_verdicts(pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts) -> Iterator[Repeats]:
+    """The pieces with what is known of their pairs, read when they are asked for."""
+    for piece, first, pairs in zip(pieces, accumulate(kept, initial=0), kept, strict=False):
+        yield Repeats(piece, verdicts.of(first, pairs))
 
 
 def _verify(corpus: Corpus, shard: Shard, tick: Tick) -> None:

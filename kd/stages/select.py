@@ -34,8 +34,7 @@ from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.hashing import sha256
 from kd.pipeline.plan import Stage
-from kd.pipeline.processes import ordered_map
-from kd.pipeline.progress import Progress
+from kd.pipeline.processes import Tick, Workers
 from kd.stages.outputs import SELECTION
 
 # Of what is learnt: its rank from 0, or `gold`; its score, none of gold; the score of the teacher's best.
@@ -162,20 +161,14 @@ def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
 
 
 def _select_missing(job: Job[SelectConfig], missing: list[_ShardToSelect]) -> None:
-    processes = min(job.threads, len(missing))
-    total, done = sum(item.corpus.lines for item in missing), 0
-    if processes <= 1:
-        for item in missing:
-            _select_shard(item, job.progress, done, total)
-            done += item.corpus.lines
-        return
-    job.progress.update("selecting", done, total, "pairs")
-    for item, _ in zip(missing, ordered_map(_select_shard, missing, processes), strict=True):
-        done += item.corpus.lines
-        job.progress.update("selecting", done, total, "pairs")
+    total = sum(item.corpus.lines for item in missing)
+    tick = partial(job.progress.update, "selecting", total=total, unit="pairs")
+    with Workers(min(job.threads, len(missing))) as workers:
+        for _ in workers.map(_select_shard, missing, tick):
+            pass
 
 
-def _select_shard(item: _ShardToSelect, progress: Progress | None = None, before: int = 0, total: int = 0) -> None:
+def _select_shard(item: _ShardToSelect, tick: Tick) -> None:
     """Write one shard and its record."""
     chooser = Chooser(item.config, Guards(item.config.guards, *item.languages))
     aside = place_aside(item.out, item.lists.name)
@@ -189,8 +182,7 @@ def _select_shard(item: _ShardToSelect, progress: Progress | None = None, before
             choices = chooser.choose(lists, [pair.source for pair in pairs])
             for pair, candidates, choice in zip(pairs, lists, choices, strict=True):
                 _write(writer, pair, candidates, choice, copies if item.config.variant is Variant.best_and_gold else {})
-            if progress is not None:
-                progress.update("selecting", before + chooser.statistics.lists, total, "pairs")
+            tick(len(batch))
     finish_shard(item.out, item.lists.name, item.made_from, chooser.statistics.to_json())
 
 
@@ -253,7 +245,7 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
     writer = CorpusWriter(job.out, corpus.languages, None, columns=COLUMNS, keep_groups=True, origins=origins)
     with writer:
         for record in records.values():
-            writer.take_up(record["entry"])
+            writer.count_in(record["entry"])
     nothing = Chooser(job.config).statistics.to_json()
     statistics = merged([nothing, *(record["facts"] for record in records.values())])
     write_json(job.out / SELECTION, {**statistics, "variant": job.config.variant.value})

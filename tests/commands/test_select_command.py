@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,39 +210,3 @@ def test_mistakes_are_told(
 ) -> None:
     assert select(tmp_path, MOSES, *[option.format(tmp_path) for option in options]) == 2
     assert message in capsys.readouterr().err
-
-
-def test_processes_end_with_their_parent(tmp_path: Path) -> None:
-    """Killed in the middle, nothing of it stays behind: no process, no output under its name."""
-    code = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom kd.pipeline.processes import ordered_map\n"
-        "from tests.commands.sleepers import sleep\n"
-        "if __name__ == '__main__':\n"
-        f"    for _ in ordered_map(sleep, [r'{tmp_path}'] * 4, 2):\n        pass\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    parent = subprocess.Popen([sys.executable, str(script)], cwd=Path(__file__).parents[2])
-    try:
-        pids = _wait_for(lambda: [int(path.name) for path in tmp_path.glob("[0-9]*")], 2)
-    finally:
-        parent.kill()
-        parent.wait()
-    _wait_for(lambda: [pid for pid in pids if not _alive(pid)], 2)
-
-
-def _wait_for(find: Callable[[], list[int]], count: int) -> list[int]:
-    import time
-
-    for _ in range(600):
-        if len(found := find()) >= count:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("waited for a minute")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False

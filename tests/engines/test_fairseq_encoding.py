@@ -238,14 +238,14 @@ import sys
 from pathlib import Path
 from kd.corpora.shards import Corpus
 from kd.engines.fairseq.encoding import Encoding, encode_corpora
-from kd.errors import UserError
+from kd.errors import TransientError
 if __name__ == "__main__":
     corpus, out = Corpus(sys.argv[1]), Path(sys.argv[2])
     out.mkdir()
     corpus.shards *= 1000  # for ever, as seen from here
     try:
         encode_corpora([corpus], out, Encoding(Path(sys.argv[3]), 100), folder_pairs=10**9, workers=2)
-    except UserError as error:
+    except TransientError as error:
         sys.exit(f"told: {error}")
 """
 
@@ -267,7 +267,7 @@ def test_nobody_outlives_a_kill(whom: str, pieces: Path, tmp_path: Path) -> None
     os.kill(parent.pid if whom == "parent" else workers[0], signal.SIGKILL)
     _, told = parent.communicate(timeout=60)
     if whom == "worker":
-        assert "told: A process that encoded was killed" in told
+        assert "told: A worker process was killed" in told
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.01)

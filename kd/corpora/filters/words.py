@@ -25,7 +25,10 @@ _NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
 
 
 def bare(text: str) -> str:
-    """Letters, marks and digits alone, in one case: what is left of a sentence without case, spaces and punctuation."""
+    """Letters, marks and digits alone, in one case: what is left of a sentence without case, spaces and punctuation.
+
+    For texts of one corpus (copies, duplicates, guards); `leakage.normalised` evens out encodings of characters too.
+    """
     return _NO_WORD.sub("", text).casefold()
 
 

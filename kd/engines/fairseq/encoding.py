@@ -6,37 +6,24 @@ outcome does not depend on the number of workers.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kd.corpora.shards import Corpus, Shard
 from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
-from kd.engines.fairseq.train import die_with_parent
 from kd.engines.segmentation import Sampling
 from kd.engines.vocabulary import Vocabulary
-from kd.errors import EXIT_TRANSIENT, UserError
+from kd.pipeline.processes import Tick, Workers
 
 SIDES = ("source", "target")
 BATCH_PAIRS = 5_000  # in memory at a time, in each worker
 BATCH_CHARACTERS = 4_000_000  # both sides together: a few very long lines are a batch as well
-_AHEAD = 2  # parts a worker that may wait on disk for an earlier one
-_LOOK = 0.5  # seconds between two looks at how far the workers are
-
-Told = Callable[[int], None]
 
 
 @dataclass
@@ -81,16 +68,16 @@ def encode_corpora(
     folder_pairs: int,
     passes: int = 1,
     workers: int = 1,
-    progress: Told = lambda _: None,
+    progress: Tick = lambda _: None,
 ) -> list[Encoded]:
     """Writes the split `train` of one or several data folders, named by `data_folder`, and returns what is in each.
 
     Each pass over the corpora makes folders of at most about `folder_pairs` pairs (whole shards, so up to one shard
     more), all of one size. Corpora are mixed: each folder has its share of every one. Memory does not grow with the
-    corpora, and besides the outcome the parts of at most two shards a worker lie on disk. With sampling, each pass
-    draws other segmentations. `progress` is told pairs as they are done.
+    corpora, and besides the outcome the parts of at most two shards a worker (`processes.AHEAD`) lie on disk. With
+    sampling, each pass draws other segmentations. `progress` is told pairs as they are done.
 
-    Raises: Damaged, with file and line, where a shard is not whole.
+    Raises: Damaged, with file and line, where a shard is not whole, and what `Workers.map` raises.
     """
     plan = _in_folders(corpora, folder_pairs)
     folders = passes * (plan[-1][0] + 1 if plan else 0)
@@ -101,22 +88,22 @@ def encode_corpora(
     ]
     size = Vocabulary(encoding.vocabulary).size
     encoded: list[Encoded] = []
-    parts = _encoded_parts(work, workers, progress)
     for folder in (data_folder(out, number) for number in range(folders)):
         folder.mkdir(exist_ok=True)
-    for folder in (data_folder(out, number) for number in range(folders)):
-        encoded.append(_joined(folder, size, [part for part in work if part.prefix.parent == folder], parts))
+    with Workers(min(workers, len(work)), _load_vocabulary, encoding.vocabulary) as pool:
+        parts = pool.map(_encode_part, work, progress)
+        for folder in (data_folder(out, number) for number in range(folders)):
+            encoded.append(_joined(folder, size, [part for part in work if part.prefix.parent == folder], parts))
     return encoded
 
 
-def _joined(folder: Path, size: int, expected: Sequence[_Part], parts: Iterator[tuple[_Part, Encoded]]) -> Encoded:
+def _joined(folder: Path, size: int, expected: Sequence[_Part], parts: Iterator[Encoded]) -> Encoded:
     """Puts the parts of one folder together, as they come in their order."""
     total = Encoded()
     with ExitStack() as stack:
         writers = [stack.enter_context(IndexedWriter(data_prefix(folder, "train", side), size)) for side in SIDES]
         for part in expected:
-            done, encoded = next(parts)
-            assert done is part
+            encoded = next(parts)
             for writer, side in zip(writers, SIDES, strict=True):
                 writer.append(part.path(side))
             total.add(encoded)
@@ -163,7 +150,15 @@ class _Part:
         return self.prefix.with_name(f"{self.prefix.name}.{side}")
 
 
-def _encode_part(part: _Part, vocabulary: Vocabulary, told: Told) -> Encoded:
+_vocabularies: list[Vocabulary] = []  # this process's
+
+
+def _load_vocabulary(folder: Path) -> None:
+    _vocabularies[:] = [Vocabulary(folder)]
+
+
+def _encode_part(part: _Part, told: Tick) -> Encoded:
+    (vocabulary,) = _vocabularies
     writers = [IndexedWriter(part.path(side), vocabulary.size) for side in SIDES]
     encoding = part.encoding
     if encoding.sampling is not None:
@@ -181,7 +176,7 @@ def _encode(
     writers: Sequence[IndexedWriter],
     vocabulary: Vocabulary,
     encoding: Encoding,
-    told: Told,
+    told: Tick,
 ) -> Encoded:
     """Encodes pairs batch by batch; those with a side of more than `max_pieces` are left out and counted."""
     total = Encoded()
@@ -226,82 +221,3 @@ def _batches(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], list
             sources, targets, characters = [], [], 0
     if sources:
         yield sources, targets
-
-
-# --- side by side ----------------------------------------------------------------------------------------------------
-
-
-def _encoded_parts(work: Sequence[_Part], workers: int, progress: Told) -> Iterator[tuple[_Part, Encoded]]:
-    """The parts in their order, each when it lies on disk."""
-    workers = min(workers, len(work))
-    if workers > 1:
-        yield from _side_by_side(work, workers, progress)
-        return
-    vocabulary = Vocabulary(work[0].encoding.vocabulary) if work else None
-    done = 0
-
-    def told(pairs: int) -> None:
-        nonlocal done
-        done += pairs
-        progress(done)
-
-    for part in work:
-        assert vocabulary is not None
-        yield part, _encode_part(part, vocabulary, told)
-
-
-def _side_by_side(work: Sequence[_Part], workers: int, progress: Told) -> Iterator[tuple[_Part, Encoded]]:
-    # Processes rather than threads: reading lines and making lists of them holds Python's global lock. New ones
-    # rather than forks: this process has threads.
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    started = (work[0].encoding.vocabulary, counter, os.getpid())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=started)
-    waiting: deque[tuple[_Part, Future[Encoded]]] = deque()
-    rest = iter(work)
-    try:
-        while True:
-            while len(waiting) < workers * _AHEAD and (part := next(rest, None)) is not None:
-                waiting.append((part, pool.submit(_work, part)))
-            if not waiting:
-                return
-            part, future = waiting.popleft()
-            yield part, _result(future, lambda: progress(counter.value))
-    except BrokenProcessPool:
-        raise UserError(
-            "A process that encoded was killed, most often for want of memory.",
-            "Give the task fewer threads (launcher.threads), or more memory.",
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(future: Future[Encoded], look: Callable[[], None]) -> Encoded:
-    while True:
-        try:
-            encoded = future.result(_LOOK)
-        except NotYet:
-            look()
-        else:
-            look()
-            return encoded
-
-
-_worker: dict[str, Any] = {}  # what a worker process keeps from one shard to the next
-
-
-def _start_worker(vocabulary: Path, counter: Any, parent: int) -> None:
-    die_with_parent()
-    if os.getppid() != parent:  # it died before the line above took hold
-        os._exit(EXIT_TRANSIENT)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one is told, and ends it
-    _worker.update(vocabulary=Vocabulary(vocabulary), counter=counter)
-
-
-def _work(part: _Part) -> Encoded:
-    return _encode_part(part, _worker["vocabulary"], _told)
-
-
-def _told(pairs: int) -> None:
-    with _worker["counter"].get_lock():
-        _worker["counter"].value += pairs

@@ -7,7 +7,6 @@ end, 75 stopped by a signal after a checkpoint was saved, 2 with a line `kd-user
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import json
 import logging
@@ -20,10 +19,10 @@ from typing import Any
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.watch import ENDED, STATE, Watch, install
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.pipeline.processes import die_with_parent
 
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
 STOPPED = "stopped by a signal at update %d"
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 logger = logging.getLogger("kd.train")
 
@@ -40,13 +39,8 @@ def main(argv: list[str]) -> None:
         sys.exit(EXIT_USER)
 
 
-def die_with_parent() -> None:
-    """Asks the kernel to kill this process when the one that started it ends, however that happens."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _train(spec: dict[str, Any]) -> None:
-    die_with_parent()
+    die_with_parent(os.getppid())
     from kd.engines.fairseq import compat
 
     compat.install()

@@ -20,16 +20,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from kd.config import Metric, TrainConfig, Which
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
-from kd.engines.fairseq.train import STOPPED, USER_ERROR, die_with_parent
+from kd.engines.fairseq.train import STOPPED, USER_ERROR
 from kd.engines.fairseq.watch import ENDED
 from kd.errors import EXIT_TRANSIENT, TransientError, UserError
 from kd.pipeline.atomic import write_json, write_text
+from kd.pipeline.processes import die_with_parent
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -304,14 +306,7 @@ def _run(
 @contextmanager
 def _started(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A subprocess that does not outlive this block, nor this process."""
-    parent = os.getpid()
     ctypes.CDLL(None)  # loaded before the fork: nothing is imported between fork and exec
-
-    def before_exec() -> None:
-        die_with_parent()
-        if os.getppid() != parent:  # it died before the line above took hold
-            os._exit(EXIT_TRANSIENT)
-
     process = subprocess.Popen(
         command,
         env=environment,
@@ -321,7 +316,7 @@ def _started(command: list[str], environment: dict[str, str]) -> Iterator[subpro
         encoding="utf-8",
         errors="replace",
         bufsize=1,
-        preexec_fn=before_exec,  # noqa: PLW1509 - two system calls, nothing that could wait for a lock
+        preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - two system calls, nothing that could wait for a lock
     )
     try:
         yield process
