@@ -85,3 +85,18 @@ def test_cut_files_are_refused(tmp_path: Path) -> None:
 def test_types_are_those_fairseq_chooses() -> None:
     # fairseq 0.12.2, data/indexed_dataset.py, best_fitting_int_dtype
     assert [best_dtype(size) for size in (65_499, 65_500, 4_294_967_295)] == [np.uint16, np.uint32, np.int64]
+
+
+def test_opening_a_long_corpus_brings_no_more_than_its_ends_into_memory(tmp_path: Path) -> None:
+    with IndexedWriter(tmp_path / "long", 100) as writer:
+        for _ in range(8):
+            writer.write_array(np.full(1_000_000, 5), np.full(500_000, 2, dtype=np.int32))
+    program = (
+        "import sys; from pathlib import Path; from kd.engines.fairseq.binary import IndexedReader\n"
+        "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
+        "before = peak(); reader = IndexedReader(Path(sys.argv[1])); assert (len(reader), reader.pieces) == (4_000_000, 8_000_000)\n"
+        "print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "long")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 4_000  # kB; the sizes alone are 16,000

@@ -170,7 +170,8 @@ class IndexedReader:
         self.dtype = np.dtype(_CODES[code])
         self.sizes: NDArray[np.int32] = _mapped(index, np.int32, count, _HEADER.size)
         self._offsets: NDArray[np.int64] = _mapped(index, np.int64, count, _HEADER.size + 4 * count)
-        self.pieces = int(self.sizes.sum(dtype=np.int64))  # ends of sentence included
+        # Ends of sentence included. The last sentence says it: to add up all sizes would bring them all into memory.
+        self.pieces = int(self._offsets[-1]) // self.dtype.itemsize + int(self.sizes[-1]) if count else 0
         if data.stat().st_size != self.pieces * self.dtype.itemsize:
             raise ValueError(f"{data} should hold {self.pieces} pieces, as its index says.")
         self._data: NDArray[Any] = _mapped(data, self.dtype, self.pieces, 0)
