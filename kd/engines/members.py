@@ -102,7 +102,8 @@ class MembersTranslator:
     @property
     def counts(self) -> Counts:
         """What happened to sources on their way, over all calls."""
-        self._counts.halved = sum(each.halved for each in (*self._translators, *self._scorers))
+        halved = [each.halved for each in self._translators] + [each.halved for each in self._scorers]
+        self._counts.halved = sum(halved)
         return self._counts
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
