@@ -73,8 +73,10 @@ def arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=3)
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--precision", default="fp32", choices=["fp32", "fp16", "bf16"])
-    add("--compute-type", default="float32", help="CTranslate2's, of engine members and of the single member")
-    add("--engines", default="ensemble,members,one", help="which to compare with stock")
+    add(
+        "--engines", default="ensemble,members,members:int8,one", help="which; NAME:TYPE searches in CTranslate2's type"
+    )
+    add("--member-nbest", type=int, help="hypotheses that each member gives; as many as the beam is wide")
     add("--agreement", action="store_true", help="how like the lists of the engines are, instead of their speed")
     add("--cache", type=Path, default=Path(tempfile.gettempdir()) / "kd-bench-decode", help="folder of trained models")
     options = parser.parse_args()
@@ -96,9 +98,11 @@ def speed(folders: Sequence[Path], sources: Sequence[str], options: argparse.Nam
 
 
 def engine(name: str, folders: Sequence[Path], options: argparse.Namespace) -> Callable[[Sequence[str]], Lists]:
-    """A loaded engine; `one` is the first member alone, by CTranslate2."""
+    """A loaded engine; `one` is the first member alone, by CTranslate2, whose type may follow a colon."""
     from kd.engines.vocabulary import Vocabulary
 
+    name, _, compute_type = name.partition(":")
+    compute_type = compute_type or "float32"
     vocabulary = Vocabulary(folders[0])
     settings: dict[str, Any] = {
         "beam": options.beam,
@@ -109,12 +113,17 @@ def engine(name: str, folders: Sequence[Path], options: argparse.Namespace) -> C
         "device": options.device,
     }
     if name == "one":
-        return one_member(folders[0], vocabulary, settings, options.compute_type)
+        return one_member(folders[0], vocabulary, settings, compute_type)
     if name == "members":
         from kd.engines.members import MembersTranslator
 
         translator: Any = MembersTranslator(
-            folders, vocabulary, precision=options.precision, compute_type=options.compute_type, **settings
+            folders,
+            vocabulary,
+            precision=options.precision,
+            compute_type=compute_type,
+            member_nbest=options.member_nbest,
+            **settings,
         )
     else:
         from kd.engines.fairseq.translate import EnsembleTranslator
@@ -125,11 +134,13 @@ def engine(name: str, folders: Sequence[Path], options: argparse.Namespace) -> C
 
 def one_member(folder: Path, vocabulary: Any, settings: dict[str, Any], compute_type: str) -> Any:
     """CTranslate2 with a single model."""
-    from kd.engines.ctranslate2 import PieceTranslator, convert
+    from kd.engines.ctranslate2 import PieceTranslator, convert, load
 
+    threads, device = settings.pop("threads"), settings.pop("device")
     with tempfile.TemporaryDirectory() as place:
-        convert(folder / "model.pt", folder / "dict.txt", Path(place) / "model", compute_type)
-        translator = PieceTranslator(Path(place) / "model", compute_type=compute_type, length_penalty=1.0, **settings)
+        convert(folder / "model.pt", folder / "dict.txt", Path(place) / "model", "float32")
+        model = load(Path(place) / "model", compute_type=compute_type, threads=threads, device=device)
+    translator = PieceTranslator(model, length_penalty=1.0, **settings)
     return lambda sources: translator.nbest(vocabulary.encode_pieces(sources))
 
 
@@ -195,7 +206,7 @@ def agreement(folders: Sequence[Path], test: Sequence[tuple[str, str]], options:
     sources, references = [source for source, _ in test], [target for _, target in test]
     texts: dict[str, list[list[str]]] = {}
     scores: dict[str, list[float]] = {}
-    for name in ("ensemble", "members"):
+    for name in ["ensemble", *(name for name in options.engines.split(",") if name.startswith("members"))]:
         lists = engine(name, folders, options)(sources)
         texts[name] = [[vocabulary.decode_pieces(pieces) for _, pieces in found] for found in lists]
         scores[name] = [found[0][0] for found in lists]
@@ -217,16 +228,31 @@ def report(texts: dict[str, list[list[str]]], scores: dict[str, list[float]], re
         print(
             f"{name}: BLEU {bleu.corpus_score(best, [references]).score:.2f}, oracle BLEU of the lists "
             f"{bleu.corpus_score(chosen, [references]).score:.2f}, {statistics.mean(map(len, lists)):.2f} hypotheses "
-            f"a list, mean score of the 1-best {statistics.mean(s for s in scores[name] if math.isfinite(s)):.4f}"
+            f"a list, {statistics.mean(len(set(found)) for found in lists):.2f} distinct texts, differing by "
+            f"{statistics.mean(map(difference, lists)):.3f}, "
+            f"mean score of the 1-best {statistics.mean(s for s in scores[name] if math.isfinite(s)):.4f}"
         )
-    ours, other = ([found[0] for found in texts[name]] for name in ("members", "ensemble"))
-    equal = sum(a == b for a, b in zip(ours, other, strict=True))
-    better = sum(a > b + 1e-4 for a, b in zip(scores["members"], scores["ensemble"], strict=True))
-    print(
-        f"members against ensemble: equal 1-best {equal} of {len(ours)}, BLEU between them "
-        f"{bleu.corpus_score(ours, [other]).score:.2f}; in {better} the members' 1-best has the better score\n"
-        f"{bleu.get_signature()}"
-    )
+    other = [found[0] for found in texts["ensemble"]]
+    for name in (name for name in texts if name != "ensemble"):
+        ours = [found[0] for found in texts[name]]
+        equal = sum(a == b for a, b in zip(ours, other, strict=True))
+        better = sum(a > b + 1e-4 for a, b in zip(scores[name], scores["ensemble"], strict=True))
+        worse = sum(a < b - 1e-4 for a, b in zip(scores[name], scores["ensemble"], strict=True))
+        print(
+            f"{name} against ensemble: equal 1-best {equal} of {len(ours)}, BLEU between them "
+            f"{bleu.corpus_score(ours, [other]).score:.2f}; its 1-best has the better score in {better}, "
+            f"the worse in {worse}"
+        )
+    print(bleu.get_signature())
+
+
+def difference(found: list[str]) -> float:
+    """Mean of 1 - BLEU (effective order, 0 to 1) of each hypothesis of a list against each other one."""
+    from sacrebleu.metrics import BLEU
+
+    sentence = BLEU(effective_order=True)
+    pairs = [(a, b) for i, a in enumerate(found) for j, b in enumerate(found) if i != j]
+    return statistics.mean(1 - sentence.sentence_score(a, [b]).score / 100 for a, b in pairs) if pairs else 0.0
 
 
 if __name__ == "__main__":

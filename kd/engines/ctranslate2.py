@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
 from kd.errors import UserError
@@ -21,6 +21,7 @@ from kd.pipeline.atomic import write_json
 FOLDER = "model"
 DESCRIPTION = "model.json"
 VOCABULARY = "vocabulary.model"
+T = TypeVar("T")
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
 
 
@@ -75,7 +76,7 @@ def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None
         converter = FairseqConverter(str(model), data, source_lang="source", target_lang="target")
         try:
             converter.convert(str(out), quantization=compute_type, force=True)
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:  # a setting that it knows, or a part of the model that it lacks
             raise UserError(f"CTranslate2 cannot express this model: {error}", "See its documentation.") from error
 
 
@@ -171,31 +172,26 @@ class Translator:
         return len(text) if 4 * len(text) <= enough else len(self._pieces.encode(text))
 
 
+def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:
+    """A `ctranslate2.Translator` of a folder that `convert` made; `threads` batches at a time, each by one thread."""
+    import ctranslate2
+
+    return ctranslate2.Translator(
+        str(folder), device=device, compute_type=compute_type, inter_threads=threads, intra_threads=1
+    )
+
+
 class PieceTranslator:
-    """A model that `convert` made, loaded: from the pieces of sources to the pieces of the `nbest` best translations.
+    """From the pieces of sources to the pieces of the `nbest` best translations by one model, as `load` returns it.
 
     Unlike fairseq, CTranslate2 leaves what reaches `max_pieces` without an end.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        compute_type: str,
-        threads: int,
-        device: str,
-        beam: int,
-        nbest: int,
-        max_pieces: int,
-        length_penalty: float,
-        batch_tokens: int,
+        self, model: Any, *, beam: int, nbest: int, max_pieces: int, length_penalty: float, batch_tokens: int
     ) -> None:
-        import ctranslate2
-
-        self._model = ctranslate2.Translator(
-            str(folder), device=device, compute_type=compute_type, inter_threads=threads, intra_threads=1
-        )
-        self._batch_tokens = batch_tokens
+        self._model = model
+        self._batches = _Batches(batch_tokens)
         self._options = {
             "beam_size": beam,
             "num_hypotheses": nbest,
@@ -204,17 +200,67 @@ class PieceTranslator:
             "max_input_length": 0,
         }
 
+    @property
+    def halved(self) -> int:
+        """How often a GPU's memory did not hold the batches."""
+        return self._batches.halved
+
     def nbest(self, sources: Sequence[list[str]]) -> list[list[list[str]]]:
-        """The best translations of each source, the best first; batches are halved where a GPU is too small."""
-        longest = max(map(len, sources), default=0)
+        """The best translations of each source, the best first. CTranslate2 sorts and batches them by itself."""
+        results = self._batches.run(
+            lambda size: self._model.translate_batch(
+                list(sources), max_batch_size=size, batch_type="tokens", **self._options
+            ),
+            max(map(len, sources), default=0),
+        )
+        return [result.hypotheses for result in results]
+
+
+class PieceScorer:
+    """What one model, as `load` returns it, says of translations that were made elsewhere."""
+
+    def __init__(self, model: Any, *, batch_tokens: int) -> None:
+        self._model = model
+        self._batches = _Batches(batch_tokens)
+
+    @property
+    def halved(self) -> int:
+        """How often a GPU's memory did not hold the batches."""
+        return self._batches.halved
+
+    def log_probabilities(self, sources: Sequence[list[str]], targets: Sequence[list[str]]) -> list[list[float]]:
+        """Of each target the natural logarithms of its pieces' probabilities, given its source, and of its end's."""
+        results = self._batches.run(
+            lambda size: self._model.score_batch(
+                list(sources), list(targets), max_batch_size=size, batch_type="tokens", max_input_length=0
+            ),
+            max(map(len, sources), default=0),
+        )
+        return [result.log_probs for result in results]
+
+
+class _Batches:
+    """The size of batches in tokens, halved whenever a GPU's memory did not hold them."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self.halved = 0
+
+    def run(self, work: Callable[[int], T], longest: int) -> T:
+        """`work(size)`, again with half the size as long as that makes smaller batches.
+
+        Raises: UserError where a single sentence does not fit; `longest` is its length in tokens.
+        """
         while True:
             try:
-                results = self._model.translate_batch(
-                    list(sources), max_batch_size=self._batch_tokens, batch_type="tokens", **self._options
-                )
+                return work(self._tokens)
             except RuntimeError as error:
-                if "out of memory" not in str(error) or self._batch_tokens <= longest:
+                if "out of memory" not in str(error):
                     raise
-                self._batch_tokens //= 2
-                continue
-            return [result.hypotheses for result in results]
+                if self._tokens <= longest:
+                    raise UserError(
+                        "A single sentence does not fit into the GPU's memory.",
+                        "Set decode.beam, decode.max_pieces or decode.max_source_pieces lower.",
+                    ) from error
+            self._tokens //= 2
+            self.halved += 1

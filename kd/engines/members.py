@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kd.engines.ctranslate2 import PieceTranslator, convert
+import numpy as np
+
+from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
 from kd.engines.fairseq.model import DICTIONARY, MODEL
-from kd.engines.fairseq.translate import Counts, Ensemble, EnsembleScorer, Hypothesis, Preparation, Progress, Source
-from kd.engines.vocabulary import Vocabulary
+from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source
+from kd.engines.vocabulary import SPECIAL, Vocabulary
 from kd.errors import UserError
 
-_CHUNK = 2000  # sentences that the members get at once; they batch them by themselves
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_CHUNK = 1000  # sentences that the members get at once; CTranslate2 sorts and batches them
+_SCORING = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_SCORING_TOKENS = 1000  # of a batch on a CPU: the output layer of more of them does not fit into caches
+_PROBE = 8  # pieces
+_ALIKE = 0.2  # largest difference of a logarithm that half precision may make on the way
 
 
 class MembersTranslator:
@@ -24,7 +35,9 @@ class MembersTranslator:
 
     Each member gives its `member_nbest` best (as many as `nbest`, when None) of a beam of `beam`; of the distinct ones
     of them all, the `nbest` that the ensemble likes most are kept. `compute_type` is CTranslate2's, of the search
-    alone: scores come from the models as they were trained.
+    alone; scores are computed in `precision`.
+
+    Raises: UserError for models that CTranslate2 cannot express.
     """
 
     def __init__(
@@ -45,41 +58,53 @@ class MembersTranslator:
         max_source_pieces: int | None = None,
         skip_long: bool = False,
     ) -> None:
-        self._member_nbest = member_nbest or nbest
-        if max(nbest, self._member_nbest) > beam:
+        member_nbest = member_nbest or nbest
+        if max(nbest, member_nbest) > beam:
             raise UserError(
-                f"The list of a member has {self._member_nbest} hypotheses, and its beam is {beam}.",
+                f"The list of a member has {member_nbest} hypotheses, and its beam is {beam}.",
                 "Set beam to nbest and to member_nbest or more.",
             )
-        ensemble = Ensemble(model_folders, vocabulary, threads=threads, device=device, precision=precision)
-        self.counts = Counts()
+        # On the CPU, to see what the models allow, and that CTranslate2's say the same; forgotten afterwards.
+        ensemble = Ensemble(model_folders, vocabulary, threads=threads, device="cpu", precision="fp32")
+        self._counts = Counts()
         self.members = len(model_folders)
         self.max_pieces = ensemble.limit_output(max_pieces)
         self.max_source_pieces = ensemble.limit_source(max_source_pieces)
-        self._prepare = Preparation(ensemble, self.max_source_pieces, self.counts, self.members, skip=skip_long)
-        self._scorer = EnsembleScorer(
-            ensemble, length_penalty=length_penalty, batch_tokens=batch_tokens, counts=self.counts
-        )
+        self._prepare = Preparation(vocabulary, self.max_source_pieces, self._counts, self.members, skip=skip_long)
         self._vocabulary = vocabulary
         self._nbest = nbest
+        self._length_penalty = length_penalty
+        self._translators: list[PieceTranslator] = []
+        self._scorers: list[PieceScorer] = []
+        scoring_tokens = batch_tokens if device != "cpu" else min(batch_tokens, _SCORING_TOKENS)
         with tempfile.TemporaryDirectory(prefix="kd-members-") as folder:
-            self._members = []
-            for number, model in enumerate(model_folders):
+            for number, model_folder in enumerate(model_folders):
                 place = Path(folder) / str(number)
-                convert(model / MODEL, model / DICTIONARY, place, compute_type)
-                self._members.append(
+                convert(model_folder / MODEL, model_folder / DICTIONARY, place, "float32")
+                # Loaded once for both where the types are one.
+                models = {
+                    kind: load(place, compute_type=kind, threads=threads, device=device)
+                    for kind in {compute_type, _SCORING[precision]}
+                }
+                self._translators.append(
                     PieceTranslator(
-                        place,
-                        compute_type=compute_type,
-                        threads=threads,
-                        device=device,
+                        models[compute_type],
                         beam=beam,
-                        nbest=self._member_nbest,
+                        nbest=member_nbest,
                         max_pieces=self.max_pieces,
                         length_penalty=length_penalty,
                         batch_tokens=batch_tokens,
                     )
                 )
+                self._scorers.append(PieceScorer(models[_SCORING[precision]], batch_tokens=scoring_tokens))
+        _require_alike(ensemble, vocabulary, self._scorers)
+
+    @property
+    def counts(self) -> Counts:
+        """What happened to sources on their way, over all calls."""
+        halved = [each.halved for each in self._translators] + [each.halved for each in self._scorers]
+        self._counts.halved = sum(halved)
+        return self._counts
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each source, in the order given, the best first."""
@@ -96,11 +121,61 @@ class MembersTranslator:
 
     def _decode(self, chunk: list[Source]) -> list[list[Hypothesis]]:
         """What any of the members wrote, ranked by the ensemble."""
-        pieces = [self._vocabulary.pieces_of(source.ids[:-1]) for source in chunk]
+        pieces = [self._vocabulary.source_pieces_of(source.ids[:-1]) for source in chunk]
         found: list[dict[tuple[str, ...], None]] = [{} for _ in chunk]
-        for member in self._members:
-            for distinct, hypotheses in zip(found, member.nbest(pieces), strict=True):
+        for translator in self._translators:
+            for distinct, hypotheses in zip(found, translator.nbest(pieces), strict=True):
                 distinct.update(dict.fromkeys(map(tuple, hypotheses)))
-        written = [[list(each) for each in distinct] for distinct in found]
-        scored = self._scorer.score(chunk, written)
-        return [sorted(hypotheses, key=lambda each: -each.score)[: self._nbest] for hypotheses in scored]
+        written = [list(each) for distinct in found for each in distinct]
+        scores = self._scores(
+            [source for source, distinct in zip(pieces, found, strict=True) for _ in distinct], written
+        )
+        lists, start = [], 0
+        for distinct in found:
+            end = start + len(distinct)
+            # Of equal scores, what the earlier member found earlier comes first.
+            best = start + np.argsort(-scores[0, start:end], kind="stable")[: self._nbest]
+            lists.append([self._hypothesis(written[row], scores[:, row].tolist()) for row in best])
+            start = end
+        return lists
+
+    def _scores(self, sources: list[list[str]], targets: list[list[str]]) -> NDArray[np.float64]:
+        """Of each target the ensemble's score, and below it the members', [1 + members, targets].
+
+        At each piece the members' probabilities are averaged and the logarithm is taken; these are summed, the end
+        included, and divided by their number to the power of the length penalty.
+        """
+        lengths = np.fromiter(map(len, targets), dtype=np.int64, count=len(targets)) + 1
+        members = np.empty((self.members, int(lengths.sum())))
+        for row, scorer in zip(members, self._scorers, strict=True):
+            row[:] = np.fromiter(chain.from_iterable(scorer.log_probabilities(sources, targets)), dtype=np.float64)
+        mean = np.logaddexp.reduce(members, axis=0) - np.log(self.members)
+        sums = np.add.reduceat(np.vstack([mean, members]), np.cumsum(lengths) - lengths, axis=1)
+        scores: NDArray[np.float64] = sums / lengths**self._length_penalty
+        return scores
+
+    def _hypothesis(self, pieces: list[str], scores: list[float]) -> Hypothesis:
+        return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, scores[0], scores[1:])
+
+
+def _require_alike(ensemble: Ensemble, vocabulary: Vocabulary, scorers: Sequence[PieceScorer]) -> None:
+    """Asks fairseq's models and CTranslate2's for the score of the same pieces.
+
+    CTranslate2's converter does not look at every setting of fairseq's: a part that it does not know is left out
+    in silence.
+    """
+    from kd.engines.fairseq.stock import ForcedScorer
+
+    end = SPECIAL.index("</s>")
+    ids = list(range(len(SPECIAL), min(len(SPECIAL) + _PROBE, vocabulary.size)))
+    source, target = vocabulary.source_pieces_of(ids), vocabulary.pieces_of(ids)
+    [[expected]] = ForcedScorer(ensemble.models, ensemble.dictionary, length_penalty=1.0).score(
+        ensemble.matrix([[*ids, end]]), [[[*ids, end]]]
+    )
+    for number, (scorer, score) in enumerate(zip(scorers, expected.member_scores, strict=True), 1):
+        [found] = scorer.log_probabilities([source], [target])
+        if not abs(sum(found) / len(found) - score) <= _ALIKE:
+            raise UserError(
+                f"CTranslate2 cannot express member {number}: its scores differ from fairseq's.",
+                "Set decode.engine to ensemble.",
+            )

@@ -138,9 +138,10 @@ class Vocabulary:
         self._symbols = [*SPECIAL, *read_dictionary(folder / DICTIONARY)]
         self._number = {symbol: number for number, symbol in enumerate(self._symbols)}
         source = folder / SOURCE_DICTIONARY
-        encoding = self._number
+        encoding, self._source_symbols = self._number, self._symbols
         if source.is_file():
-            encoding = {symbol: number for number, symbol in enumerate([*SPECIAL, *read_dictionary(source)])}
+            self._source_symbols = [*SPECIAL, *read_dictionary(source)]
+            encoding = {symbol: number for number, symbol in enumerate(self._source_symbols)}
         numbers = [
             encoding.get(self._processor.id_to_piece(number), _UNKNOWN)
             for number in range(self._processor.get_piece_size())
@@ -206,8 +207,12 @@ class Vocabulary:
         return [self._number.get(piece, _UNKNOWN) for piece in pieces]
 
     def pieces_of(self, ids: Sequence[int]) -> list[str]:
-        """The pieces that fairseq ids stand for."""
+        """The pieces that fairseq ids of targets stand for."""
         return [self._symbols[number] for number in ids]
+
+    def source_pieces_of(self, ids: Sequence[int]) -> list[str]:
+        """The pieces that fairseq ids of sources, as `encode_ids` gives them, stand for."""
+        return [self._source_symbols[number] for number in ids]
 
 
 def read_dictionary(path: Path) -> list[str]:

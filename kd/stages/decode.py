@@ -52,7 +52,7 @@ class Decode(Kind[DecodeConfig]):
     """Translates what is trained on."""
 
     name = "decode"
-    version = 2
+    version = 3
     config = DecodeConfig
     roles: ClassVar = {"corpus": Role(), "teachers": Role(many=True)}
     resources = "decode"

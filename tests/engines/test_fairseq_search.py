@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from kd.engines.fairseq import compat
-from kd.engines.fairseq.forced import TreeScorer
 from kd.engines.fairseq.search import StackedSearch, _largest
 from kd.engines.fairseq.stacked import Stack, unsupported
 from kd.engines.fairseq.stock import ForcedScorer, StockSearch, padded
@@ -126,29 +125,11 @@ def test_what_it_cannot_compute_goes_to_fairseq(dictionary: Any) -> None:
             assert found[0].member_scores == pytest.approx([found[0].score], rel=1e-5, abs=1e-5)
 
 
-def test_translations_of_others_are_scored_as_fairseq_scores_them(dictionary: Any) -> None:
-    models = [built(dictionary, seed, *PRE_NORM) for seed in range(3)] + [built(dictionary, 9)]
-    tokens = sources(dictionary, [6, 6, 5, 1])
-    eos = dictionary.eos()
-    targets = [
-        [[5, 6, 7, eos], [5, 6, 8, eos], [5, 6, eos], [eos]],
-        [[9, eos]],
-        [[4, 4, 4, 4, 4, 4, eos], [4, 4, 5, eos], [10, eos]],
-        [[30, 31, 32, eos], [30, 31, 32, 33, eos]],
-    ]
-    ours = TreeScorer(models, dictionary, length_penalty=0.8).score(tokens, targets)
-    theirs = ForcedScorer(models, dictionary, length_penalty=0.8).score(tokens, targets)
-    for mine, stock in zip(ours, theirs, strict=True):
-        assert [each.score for each in mine] == pytest.approx([each.score for each in stock], rel=1e-5, abs=1e-5)
-        for one, other in zip(mine, stock, strict=True):
-            assert one.member_scores == pytest.approx(other.member_scores, rel=1e-5, abs=1e-5)
-
-
 def test_scores_of_found_translations_are_found_again(dictionary: Any) -> None:
     models = [built(dictionary, seed) for seed in (1, 2)]
     tokens = sources(dictionary, [6, 4])
     found = StackedSearch(models, dictionary, **SETTINGS).search(tokens)
-    scored = TreeScorer(models, dictionary, length_penalty=1.0).score(
+    scored = ForcedScorer(models, dictionary, length_penalty=1.0).score(
         tokens, [[each.ids for each in one] for one in found]
     )
     for one, other in zip(found, scored, strict=True):

@@ -13,9 +13,10 @@ import torch
 from kd.engines.ctranslate2 import Languages, Translator, export
 from kd.engines.fairseq.average import load
 from kd.engines.fairseq.given import GivenModel, import_model, model_in
+from kd.engines.members import MembersTranslator
 from kd.engines.systems import Decoding
 from kd.engines.systems import load as load_system
-from kd.engines.vocabulary import SPECIAL, read_dictionary
+from kd.engines.vocabulary import SPECIAL, Vocabulary, read_dictionary
 from kd.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ def test_a_source_dictionary_of_its_own_changes_nothing(trained: Trained, task: 
     sources = [source for source, _ in task.dev]
     outputs = Translator(tmp_path / "export", beam=2, max_pieces=30).translate(sources)
     assert sum(map(str.__eq__, outputs, translations(joint, task))) > 95  # of 100
+    found = [
+        MembersTranslator([folder], Vocabulary(folder), beam=2, nbest=2, max_pieces=30).translate(sources[:20])
+        for folder in (joint, separate)
+    ]
+    for one, other in zip(*found, strict=True):
+        assert [each.text for each in one] == [each.text for each in other]
+        assert [each.score for each in one] == pytest.approx([each.score for each in other], abs=1e-5)
 
 
 def test_models_with_other_source_dictionaries_are_no_ensemble(trained: Trained, task: Task, tmp_path: Path) -> None:

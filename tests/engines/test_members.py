@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from kd.engines.ctranslate2 import convert
-from kd.engines.fairseq.translate import EnsembleTranslator, Hypothesis
-from kd.engines.members import MembersTranslator
+from kd.engines.ctranslate2 import PieceScorer, convert
+from kd.engines.fairseq.model import load_models
+from kd.engines.fairseq.stock import ForcedScorer, padded
+from kd.engines.fairseq.translate import Ensemble, EnsembleTranslator, Hypothesis
+from kd.engines.members import MembersTranslator, _require_alike
 from kd.errors import UserError
 
 BEAM, MAX_PIECES = 4, 30
@@ -65,6 +69,70 @@ def test_member_scores_are_those_of_ctranslate2(
             assert len(result.log_probs) == len(each.pieces) + 1  # the end counts
             expected = sum(result.log_probs) / len(result.log_probs)
             assert each.member_scores[member] == pytest.approx(expected, abs=1e-4)
+
+
+def test_scores_are_those_of_fairseqs_own_models(sources: list[str], trained, second, task) -> None:
+    folders = [trained.folder, second]
+    translator = MembersTranslator(
+        folders, task.vocabulary, beam=BEAM, nbest=BEAM, max_pieces=MAX_PIECES, length_penalty=0.6
+    )
+    models, dictionary = load_models(folders)
+    scorer = ForcedScorer(models, dictionary, length_penalty=0.6)
+    for source, found in zip(sources[:30], translator.translate(sources[:30]), strict=True):
+        [ids] = task.vocabulary.encode_ids([source])
+        targets = [[*task.vocabulary.ids_of(each.pieces), dictionary.eos()] for each in found]
+        [expected] = scorer.score(padded([[*ids, dictionary.eos()]], dictionary.pad(), left=True), [targets])
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.score == pytest.approx(theirs.score, abs=1e-4)
+            assert ours.member_scores == pytest.approx(theirs.member_scores, abs=1e-4)
+
+
+def test_a_model_that_says_something_else_is_refused(trained, task) -> None:
+    class Other:
+        def log_probabilities(self, sources: list[list[str]], targets: list[list[str]]) -> list[list[float]]:
+            return [[-1.0] * (len(target) + 1) for target in targets]
+
+    ensemble = Ensemble([trained.folder], task.vocabulary, threads=1, device="cpu", precision="fp32")
+    with pytest.raises(UserError, match="cannot express member 1"):
+        _require_alike(ensemble, task.vocabulary, [Other()])  # type: ignore[list-item]
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    class Small:
+        sizes: list[int] = []  # noqa: RUF012
+
+        def score_batch(self, sources: Any, targets: Any, *, max_batch_size: int, **_: Any) -> list[Any]:
+            self.sizes.append(max_batch_size)
+            if max_batch_size > 30:
+                raise RuntimeError("CUDA failed with error out of memory")
+            return [SimpleNamespace(log_probs=[-1.0, -2.0]) for _ in targets]
+
+    scorer = PieceScorer(Small(), batch_tokens=100)
+    assert scorer.log_probabilities([["a"] * 40, ["b"]], [["c"], ["d"]]) == [[-1.0, -2.0]] * 2
+    assert (Small.sizes, scorer.halved) == ([100, 50, 25], 2)
+    scorer = PieceScorer(Small(), batch_tokens=100)
+    with pytest.raises(UserError, match="single sentence"):
+        scorer.log_probabilities([["a"] * 60], [["c"]])
+
+
+def test_int8_touches_the_search_alone(lists, sources: list[str], trained, second, task) -> None:
+    quantised = MembersTranslator(
+        [trained.folder, second],
+        task.vocabulary,
+        beam=BEAM,
+        nbest=BEAM,
+        max_pieces=MAX_PIECES,
+        compute_type="int8",
+        batch_tokens=300,
+    ).translate(sources[:30])
+    compared = 0
+    for found, exact in zip(quantised, lists[:30], strict=True):
+        scores = {tuple(each.pieces): each.score for each in exact}
+        for each in found:
+            if (other := scores.get(tuple(each.pieces))) is not None:
+                compared += 1
+                assert each.score == pytest.approx(other, abs=1e-5)
+    assert compared > 50
 
 
 def test_lists_are_distinct_ranked_and_of_the_length_asked_for(lists) -> None:

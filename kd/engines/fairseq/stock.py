@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kd.engines.fairseq.forced import Scored
 from kd.engines.fairseq.search import Found
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class StockSearch:
         return [
             [Found(*each) for each in zip(*columns, strict=True)] for columns in zip(ids, scores, members, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Natural logarithms, divided by the number of pieces, end included, to the power of the length penalty."""
+
+    score: float  # of the ensemble: at each piece the mean of the members' probabilities
+    member_scores: list[float]
 
 
 class ForcedScorer:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.engines.fairseq.model import load_models
-from kd.engines.vocabulary import Vocabulary
+from kd.engines.vocabulary import SPECIAL, Vocabulary
 from kd.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
+_END = SPECIAL.index("</s>")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,6 @@ class Ensemble:
         if precision != "fp32":
             kind = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
             self.models = [model.to(kind) for model in self.models]
-        self.vocabulary = vocabulary
         self.device = device
 
     def limit_output(self, pieces: int) -> int:
@@ -104,17 +104,14 @@ class Ensemble:
 
         return padded(batch, self.dictionary.pad(), left=True).to(self.device)
 
-    def hypothesis(self, ids: list[int], score: float, member_scores: list[float]) -> Hypothesis:
-        """A hypothesis of these ids, end of sentence included."""
-        pieces = self.vocabulary.pieces_of(ids[:-1])
-        return Hypothesis(self.vocabulary.decode_pieces(pieces), pieces, score, member_scores)
-
 
 class Preparation:
     """Sources as pieces: blank ones are not decoded, and those over `max_pieces` are cut there, or skipped."""
 
-    def __init__(self, ensemble: Ensemble, max_pieces: int, counts: Counts, member_scores: int, *, skip: bool) -> None:
-        self._ensemble = ensemble
+    def __init__(
+        self, vocabulary: Vocabulary, max_pieces: int, counts: Counts, member_scores: int, *, skip: bool
+    ) -> None:
+        self._vocabulary = vocabulary
         self._max_pieces = max_pieces
         self._counts = counts
         self._member_scores = member_scores
@@ -123,8 +120,7 @@ class Preparation:
     def __call__(self, sources: Sequence[str]) -> Prepared:
         """Prepares them all; each is in `pending` or in `lists`."""
         prepared = Prepared()
-        end = self._ensemble.dictionary.eos()
-        encoded = self._ensemble.vocabulary.encode_ids(sources)
+        encoded = self._vocabulary.encode_ids(sources)
         for number, (text, ids) in enumerate(zip(sources, encoded, strict=True)):
             if not ids or not text.strip():
                 self._counts.blank += 1
@@ -134,7 +130,7 @@ class Preparation:
                 prepared.lists[number] = [self._nothing(-math.inf)]
             else:
                 self._counts.cut += len(ids) > self._max_pieces
-                prepared.pending.append(Source(number, [*ids[: self._max_pieces], end]))
+                prepared.pending.append(Source(number, [*ids[: self._max_pieces], _END]))
         return prepared
 
     def _nothing(self, score: float) -> Hypothesis:
@@ -217,8 +213,9 @@ class EnsembleTranslator:
         self.members = len(self._ensemble.models)
         self.max_source_pieces = self._ensemble.limit_source(max_source_pieces)
         self.max_pieces = self._ensemble.limit_output(max_pieces)
+        self._vocabulary = vocabulary
         self._prepare = Preparation(
-            self._ensemble,
+            vocabulary,
             self.max_source_pieces,
             self.counts,
             self.members if score_members else 0,
@@ -258,7 +255,8 @@ class EnsembleTranslator:
 
     def _hypothesis(self, found: Found) -> Hypothesis:
         members = found.member_scores if self._score_members else []
-        return self._ensemble.hypothesis(found.ids, found.score, members)
+        pieces = self._vocabulary.pieces_of(found.ids[:-1])
+        return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, found.score, members)
 
 
 def _search(ensemble: Ensemble, engine: str | None, *, score_members: bool, **settings: Any) -> tuple[str, Search]:
@@ -278,38 +276,3 @@ def _can_be_stacked(ensemble: Ensemble) -> bool:
     if reasons:
         _LOG.warning("fairseq's own, slower decoder is used for a model, since %s.", reasons[0])
     return not reasons
-
-
-class EnsembleScorer:
-    """Scores of translations that were made elsewhere, by every member and by the ensemble."""
-
-    def __init__(self, ensemble: Ensemble, *, length_penalty: float, batch_tokens: int, counts: Counts) -> None:
-        from kd.engines.fairseq.forced import TreeScorer
-        from kd.engines.fairseq.stock import ForcedScorer
-
-        scorer = TreeScorer if _can_be_stacked(ensemble) else ForcedScorer
-        self._ensemble = ensemble
-        self._scorer = scorer(ensemble.models, ensemble.dictionary, length_penalty=length_penalty)
-        self._batch_tokens = batch_tokens
-        self._counts = counts
-
-    def score(self, sources: Sequence[Source], written: Sequence[list[list[str]]]) -> list[list[Hypothesis]]:
-        """Of each source what was written, as pieces, with scores; sources come with the longest first."""
-        items = list(zip(sources, written, strict=True))
-        scored: list[list[Hypothesis]] = []
-        for batch in batches(items, lambda item: len(item[0].ids), self._batch_tokens):
-            scored += halving(self._score, batch, self._counts)
-        return scored
-
-    def _score(self, batch: list[tuple[Source, list[list[str]]]]) -> list[list[Hypothesis]]:
-        ensemble = self._ensemble
-        end = ensemble.dictionary.eos()
-        targets = [[[*ensemble.vocabulary.ids_of(pieces), end] for pieces in written] for _, written in batch]
-        lists = self._scorer.score(ensemble.matrix([source.ids for source, _ in batch]), targets)
-        return [
-            [
-                ensemble.hypothesis(ids, scored.score, scored.member_scores)
-                for ids, scored in zip(each, found, strict=True)
-            ]
-            for each, found in zip(targets, lists, strict=True)
-        ]
