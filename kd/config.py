@@ -56,7 +56,7 @@ class SourceConfig:
     # auto: one of the first three, by the names of the files
     format: str = MISSING
     use: Use = Use.train
-    pairs: dict[str, bool] | None = field(default=None, metadata=TRANSIENT)  # the pairs it is read for, all when null
+    pairs: dict[str, bool] = field(default_factory=dict, metadata=TRANSIENT)  # those it is read for; all when empty
     # SPDX identifier where there is one. Transient: a licence stated better trains no teacher anew. So the origins in
     # an index say what was known when they were written, and who shows licences takes them from the recipe.
     licence: str = field(default="unknown", metadata=TRANSIENT)

@@ -27,6 +27,7 @@ from omegaconf.errors import (
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
+from yaml import YAMLError
 
 from kd import resources
 from kd.config import RecipeConfig
@@ -38,6 +39,7 @@ from kd.pipeline.store import Store
 from kd.stages import KINDS, load_kind
 
 RECIPE_FILE = "recipe.yaml"
+FILES_PAIR = "source-target"  # of recipe=files, until the languages are named
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 # Paths in a recipe start from where the user stands; a task may run elsewhere, so they are made absolute at once.
 PATH_KEYS = (
@@ -128,6 +130,8 @@ def find(name: str) -> Path:
             raise UserError(f"There is no recipe at {path}.", f"A recipe is a folder with a {RECIPE_FILE}.")
         return path.resolve()
     known = recipes()
+    if name not in known and (as_path / RECIPE_FILE).is_file():  # a folder where the user stands
+        return (as_path / RECIPE_FILE).resolve()
     if name not in known:
         raise unknown("recipe", name, known)
     return known[name]
@@ -153,10 +157,16 @@ def compose(request: Request) -> DictConfig:
         # `+key=` adds what the schema does not know: let it object.
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)
+        _check_shared(config, request.overrides)
         _make_paths_absolute(config)
         _keep_stdin(config)
         if request.variant:
             config.run.dir = str(Path(f"{config.run.dir}.sweep", request.variant))
+    except YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f"{place.name}, line {place.line + 1}, column {place.column + 1}" if place else str(path)
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise UserError(f"{where}: this is no YAML: {problem}.", "Mend the file.") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise _as_user_error(error) from None
     return config
@@ -171,6 +181,25 @@ def _check_groups(overrides: Sequence[str]) -> None:
                 f"{override.input_line} is no choice: {override.key_or_group} is a group of settings.",
                 f"Name a file of conf/{override.key_or_group}/, or set a key of it: {override.key_or_group}.KEY=… .",
             )
+
+
+def _check_shared(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses `student.checkpoint.every=20` where `student.checkpoint` is `${checkpoint}`: it would be set for all."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        parts = override.key_or_group.split(".")
+        node: Any = config
+        for depth, part in enumerate(parts[:-1], 1):
+            if not isinstance(node, DictConfig) or part not in node:
+                break
+            if OmegaConf.is_interpolation(node, part):
+                shared = str(OmegaConf.to_container(node, resolve=False)[part]).strip("${}")  # type: ignore[index, call-overload]
+                rest = ".".join(parts[depth:])
+                key = ".".join(parts[:depth])
+                raise UserError(
+                    f"{override.input_line} would change more than that: {key} is {shared}, which others share.",
+                    f"Set {shared}.{rest} for all, or, for this one alone, {rest} below {key} in a recipe.",
+                )
+            node = node[part]
 
 
 def _make_paths_absolute(config: DictConfig) -> None:
@@ -238,6 +267,12 @@ def plan(config: DictConfig, frozen_files: Mapping[str, Mapping[str, str]] | Non
     if not entries:
         raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
     assert isinstance(pairs, dict)
+    if len(pairs) > 1 and FILES_PAIR in pairs:
+        others = ", ".join(name for name in map(str, pairs) if name != FILES_PAIR)
+        raise UserError(
+            f"The recipe has {others} and the unnamed pair {FILES_PAIR}, both of the same files.",
+            f"Take that one out: '~pairs.{FILES_PAIR}'.",
+        )
     axes = {"pairs": {str(name): _languages(str(name), pair) for name, pair in pairs.items()}}
     return build(entries, axes, hash_file, frozen_files)
 
@@ -278,7 +313,10 @@ def _entry(config: DictConfig, name: str) -> Entry:
     except OmegaConfBaseException as error:
         raise _as_user_error(error, f"chain.{name}.changes" if node.changes else where) from None
     if node.enabled:
-        kind.validate(typed)
+        try:
+            kind.validate(typed)
+        except UserError as error:  # a kind does not know what its settings are called in the recipe
+            raise UserError(f"{where}: {error.what}", error.mend) from None
     inputs = {
         str(role): _labels(f"chain.{name}.inputs.{role}", str(role), ref)
         for role, ref in node.inputs.items()

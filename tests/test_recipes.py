@@ -53,6 +53,11 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "clean.filters.normalise.quotes=curly"], "clean.filters.normalise.quotes"),
         (["recipe=demo", "clean.duplicates.by=id"], "clean.duplicates.by"),
         (["recipe=demo", "clean=strikt"], "mean strict"),
+        (["recipe=demo", "student.checkpoint.every=20"], "Set checkpoint.every for all"),
+        (["recipe=demo", "select.guards.copy=false"], "Set guards.copy for all"),
+        (["recipe=demo", "teacher.optimizer.warmup_updates=9000"], "teacher: optimizer.warmup_updates"),
+        (["recipe=demo", "+pairs={en-fr: {}}", "+corpus.sources.home_assistant.pairs={en-de: true}"], "read for en-fr"),
+        (["recipe=files", "source=a.en", "target=a.de", "+pairs={en-de: {}}"], "'~pairs.source-target'"),
         (["recipe=demo", "teacher.precision=fp8"], "teacher.precision"),
         (["recipe=demo", "teacher.model=null"], "teacher.model"),
         (["recipe=demo", "teacher=null"], "teacher"),
@@ -143,6 +148,31 @@ def test_a_users_own_recipe_and_groups_are_found_where_they_stand(elsewhere: Pat
     assert config.student.model.width == 128
     assert config.seed == 7
     assert config.vocabulary.size == 8000
+
+
+def test_a_recipe_in_a_folder_here_is_found_by_its_name(elsewhere: Path) -> None:
+    (elsewhere / "mine").mkdir()
+    content = "defaults: [/files/recipe@_global_, _self_]\nsource: a.en\ntarget: a.de\n"
+    (elsewhere / "mine" / "recipe.yaml").write_text(content, "utf-8")
+    assert planned("recipe=mine") == planned("recipe=./mine") == planned(*FILES)
+
+
+def test_what_is_no_yaml_is_one_sentence_with_its_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (elsewhere / "mine").mkdir()
+    for content in ("defaults: [/base, _self_]\npairs: {en-de: {\n", "defaults:\n\t- /base\n"):
+        (elsewhere / "mine" / "recipe.yaml").write_text(content, "utf-8")
+        assert main(["run", "recipe=./mine"]) == 2
+        said = capsys.readouterr().err
+        assert "recipe.yaml, line " in said and "is no YAML" in said and "Traceback" not in said
+
+
+def test_a_recipe_may_give_one_student_what_the_others_share(elsewhere: Path) -> None:
+    (elsewhere / "mine").mkdir()
+    content = "defaults: [/demo/recipe@_global_, _self_]\nstudent: {checkpoint: {every: 20}}\n"
+    (elsewhere / "mine" / "recipe.yaml").write_text(content, "utf-8")
+    config = recipes.resolve(recipes.compose(recipes.parse_request(["recipe=./mine"])))
+    assert config["student"]["checkpoint"]["every"] == 20
+    assert config["teacher"]["checkpoint"]["every"] == config["checkpoint"]["every"] != 20
 
 
 def test_hydra_leaves_nothing_behind(elsewhere: Path) -> None:

@@ -14,6 +14,8 @@ from kd.report.model import ReportData, SystemRow, VerdictRoles
 
 SIGNIFICANT = 0.05
 """The level at which the field calls a difference significant."""
+NO_TRANSLATION = 5.0
+"""BLEU below which output has little to do with its source: what differs there, however surely, is no success."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def _verdict(data: ReportData, pair: str, shown: str) -> Verdict:
 def _headline(
     data: ReportData, roles: VerdictRoles, student: SystemRow, control: SystemRow | None, teacher: SystemRow | None
 ) -> str:
+    if (score := student.score(roles.metric)) is not None and roles.metric == "BLEU" and score.value < NO_TRANSLATION:
+        return f"The student does not translate yet: {_value(roles, student)}"
     difference = _difference(data, roles, student, control)
     if difference is not None:
         place = f"the student is {_place(difference)} the control"

@@ -98,6 +98,9 @@ class Clean(Kind[CleanConfig]):
                 f"{job.out}: {entered} pairs came in, {counts['dropped']} were dropped, and {corpus.pairs} are there."
             )
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
+        if 3 * corpus.pairs < 2 * entered:  # worth a look: another language, the wrong file, a threshold far off
+            most, count = max(counts["dropped"].items(), key=lambda item: item[1])
+            facts["note"] = f"kept {corpus.pairs:,} of {entered:,} ({most} dropped {count:,})"
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
 
 
@@ -131,9 +134,10 @@ def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) ->
     lacking = [corpus for corpus in corpora if config.column not in corpus.columns]
     if len(lacking) == len(corpora) or (lacking and config.unscored is Unscored.fail):
         names = ", ".join(origin.name for corpus in lacking for origin in corpus.origins.values())
+        pair = next(origin.pair for corpus in lacking for origin in corpus.origins.values())
         raise UserError(
-            f"The column {config.column} of clean.filters.{label} is not in {names}.",
-            f"They have {', '.join(sorted({name for corpus in lacking for name in corpus.columns}))}.",
+            f"clean.filters.{label} asks for the column {config.column}, which these corpora of {pair} lack: {names}.",
+            f"There are the columns {', '.join(sorted({name for corpus in lacking for name in corpus.columns}))}.",
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from kd.config import CorpusConfig, OnError
+from kd.config import CorpusConfig, OnError, SourceConfig
 from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
 from kd.corpora.ids import Origin
 from kd.corpora.shards import Corpus, CorpusWriter
@@ -43,8 +43,10 @@ class Collect(Kind[CorpusConfig]):
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One a corpus. Raw files count by content, so that moving them recomputes nothing; nothing is fetched yet."""
         config: CorpusConfig = stage.config
+        if not any(_is_read(given, str(stage.axis)) for given in config.sources.values()):
+            raise UserError(f"No corpus is read for {stage.axis}.", "Give corpus.sources one, or correct its `pairs`.")
         for name, given in config.sources.items():
-            if given.pairs is not None and not given.pairs.get(str(stage.axis), False):
+            if not _is_read(given, str(stage.axis)):
                 continue
             source = with_format(given)
             reading = Reading(name, source, config, stage.axis_value["source"], stage.axis_value["target"])
@@ -83,8 +85,13 @@ class Collect(Kind[CorpusConfig]):
         facts |= {what: count for what, count in notes["counts"].items() if what in NOTED}
         if notes["broken"]:
             facts["broken files, read up to where they break"] = notes["broken"]
+            facts["note"] = f"READ UP TO A BREAK: {' '.join(notes['broken'])}"
         dropped = {reason: count for reason, count in notes["counts"].items() if reason not in NOTED and count}
         return Summary({"pairs out": corpus.pairs}, dropped, facts)
+
+
+def _is_read(source: SourceConfig, pair: str) -> bool:
+    return not source.pairs or source.pairs.get(pair, False)
 
 
 def _check_unchanged(job: Job[CorpusConfig], files: list[Path]) -> None:

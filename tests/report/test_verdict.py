@@ -41,6 +41,11 @@ def test_worse_than_control(report: ReportData) -> None:
     assert "worse than training on the human translations" in text
 
 
+def test_a_student_that_does_not_translate_is_no_success(report: ReportData) -> None:
+    headline, _ = only(change(change(report, "student", 1.7, 0.0001), "control", 0.1, None))
+    assert headline == "The student does not translate yet: 1.7 BLEU"
+
+
 def test_not_told_apart(report: ReportData) -> None:
     for bleu, place in [(24.61, "0.3 BLEU above"), (24.01, "0.3 BLEU below"), (24.33, "level with")]:
         headline, text = only(change(report, "student", bleu, 0.31))

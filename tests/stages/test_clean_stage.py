@@ -123,10 +123,10 @@ def test_scores_come_along_as_a_column(tmp_path: Path) -> None:
     filters["bicleaner"]["unscored"] = "drop"
     corpus, _ = run(tmp_path / "dropped", [scored, other], config(filters=filters))
     assert texts(corpus) == [ROWS[0]]
-    with pytest.raises(UserError, match=r"column bicleaner .* not in tm"):
+    with pytest.raises(UserError, match=r"column bicleaner, .* lack: tm"):
         run(tmp_path / "none", [other], config(filters=filters))
     filters["bicleaner"]["unscored"] = "fail"
-    with pytest.raises(UserError, match=r"column bicleaner .* not in tm"):
+    with pytest.raises(UserError, match=r"column bicleaner, .* lack: tm"):
         run(tmp_path / "failed", [scored, other], config(filters=filters))
 
 
