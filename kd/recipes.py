@@ -166,7 +166,7 @@ def compose(request: Request) -> DictConfig:
         place = getattr(error, "problem_mark", None)
         where = f"{place.name}, line {place.line + 1}, column {place.column + 1}" if place else str(path)
         problem = getattr(error, "problem", None) or "it cannot be read"
-        raise UserError(f"{where}: this is no YAML: {problem}.", "Mend the file.") from None
+        raise UserError(f"{where}: this is no YAML: {problem}.", "Mend the file; a text with one of `?*{}[]:,#` in it stands in quotes.") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise _as_user_error(error) from None
     return config

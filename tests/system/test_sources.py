@@ -28,7 +28,7 @@ corpus:
       format: plain
       source: part?.{source}.gz
       target: part?.{target}.gz
-      scores: {bicleaner: part?.scores}
+      scores: {bicleaner: "part?.scores"}
     table:     {format: tsv, source: table.tsv.xz, columns: {source: 2, target: 1, laser: 3}, licence: CC-BY-4.0}
     memory:    {format: tmx, source: memories.zip, keep: {creationdate: true}, weight: 2.0}
     messages:  {format: catalogue, root: ".", files: "po/{language}.po"}
