@@ -166,7 +166,10 @@ def compose(request: Request) -> DictConfig:
         place = getattr(error, "problem_mark", None)
         where = f"{place.name}, line {place.line + 1}, column {place.column + 1}" if place else str(path)
         problem = getattr(error, "problem", None) or "it cannot be read"
-        raise UserError(f"{where}: this is no YAML: {problem}.", "Mend the file; a text with one of `?*{}[]:,#` in it stands in quotes.") from None
+        raise UserError(
+            f"{where}: this is no YAML: {problem}.",
+            "Mend the file; a text with one of `?*{}[]:,#` in it stands in quotes.",
+        ) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise _as_user_error(error) from None
     return config
@@ -376,7 +379,7 @@ def _as_user_error(error: Exception, prefix: str = "") -> UserError:
     if "is not a subclass of" in told and where:
         return UserError(f"{where} cannot be added so.", "Write a new entry whole, such as '+pairs={de-en: {}}'.")
     if isinstance(cause, OmegaConfBaseException) and where:
-        return UserError(f"The value of {where} does not fit: {told}.", "Give it what kd/config.py says of it.")
+        return UserError(f"The value of {where} does not fit: {told}.", "Give it what kd/config/ says of it.")
     return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")
 
 

@@ -1,0 +1,103 @@
+"""The schema of a recipe: one dataclass per Hydra config group, with types, units and meaning; values live in `conf/`.
+
+A field marked `EXTENT` says how far the same work goes (updates to train, share of a corpus to decode): more of it goes
+on from what is there. A field marked `TRANSIENT` says where or how visibly work is done and never changes its outcome.
+"""
+
+from kd.config.corpora import (
+    CleanConfig,
+    CorpusConfig,
+    DuplicatesConfig,
+    EncodeConfig,
+    OnError,
+    PackageConfig,
+    PairConfig,
+    SameBy,
+    SamplingConfig,
+    ShardConfig,
+    SourceConfig,
+    SplitConfig,
+    Use,
+    VocabularyConfig,
+)
+from kd.config.distillation import (
+    DecodeConfig,
+    DecodeEngine,
+    GivenListsConfig,
+    GivenListsFileConfig,
+    GivenModelConfig,
+    GivenModelsConfig,
+    GuardsConfig,
+    LongSources,
+    OnGuard,
+    SelectConfig,
+    Variant,
+)
+from kd.config.judging import CometConfig, EvaluateConfig, ExportConfig, ReportConfig, SpeedConfig, TranslateConfig
+from kd.config.marks import EXTENT, TRANSIENT
+from kd.config.recipe import RecipeConfig
+from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
+from kd.config.training import (
+    BatchConfig,
+    CheckpointConfig,
+    Metric,
+    ModelConfig,
+    OptimizerConfig,
+    Precision,
+    Schedule,
+    StopConfig,
+    TrainConfig,
+    Which,
+)
+
+__all__ = [
+    "EXTENT",
+    "TRANSIENT",
+    "BatchConfig",
+    "CheckpointConfig",
+    "CleanConfig",
+    "CometConfig",
+    "CorpusConfig",
+    "DecodeConfig",
+    "DecodeEngine",
+    "DuplicatesConfig",
+    "EncodeConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "FolderConfig",
+    "GivenListsConfig",
+    "GivenListsFileConfig",
+    "GivenModelConfig",
+    "GivenModelsConfig",
+    "GuardsConfig",
+    "LauncherConfig",
+    "LongSources",
+    "MachineConfig",
+    "Metric",
+    "ModelConfig",
+    "OnError",
+    "OnGuard",
+    "OptimizerConfig",
+    "PackageConfig",
+    "PairConfig",
+    "Precision",
+    "RecipeConfig",
+    "ReportConfig",
+    "SameBy",
+    "SamplingConfig",
+    "Schedule",
+    "SelectConfig",
+    "ShardConfig",
+    "SourceConfig",
+    "SpeedConfig",
+    "SplitConfig",
+    "StageConfig",
+    "StopConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "TranslateConfig",
+    "Use",
+    "Variant",
+    "VocabularyConfig",
+    "Which",
+]

@@ -1,0 +1,58 @@
+"""The whole schema of a recipe: one field for each Hydra config group.
+
+`conf/base.yaml` says which values a recipe starts from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from kd.config.corpora import (
+    CleanConfig,
+    CorpusConfig,
+    EncodeConfig,
+    PairConfig,
+    ShardConfig,
+    SplitConfig,
+    VocabularyConfig,
+)
+from kd.config.distillation import DecodeConfig, GivenListsConfig, GivenModelsConfig, GuardsConfig, SelectConfig
+from kd.config.judging import EvaluateConfig, ExportConfig, ReportConfig
+from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
+from kd.config.training import CheckpointConfig, TrainConfig
+
+
+@dataclass
+class RecipeConfig:
+    """A whole run."""
+
+    recipe: str = MISSING
+    seed: int = MISSING
+    source: str | None = None  # `recipe=files`: the user's own two files
+    target: str | None = None
+    pairs: dict[str, PairConfig] = field(default_factory=dict)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    shard: ShardConfig = field(default_factory=ShardConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    teacher: TrainConfig = field(default_factory=TrainConfig)
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    given_models: GivenModelsConfig = field(default_factory=GivenModelsConfig)
+    given_lists: GivenListsConfig = field(default_factory=GivenListsConfig)
+    student: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    run: FolderConfig = field(default_factory=FolderConfig)
+    store: FolderConfig = field(default_factory=FolderConfig)
+    chain: dict[str, StageConfig] = field(default_factory=dict)
