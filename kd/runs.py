@@ -190,7 +190,7 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Loc
         frozen,
         processes=config.launcher.processes,
         threads=config.launcher.threads,
-        gpus=config.machine.gpus if config.machine.device != "cpu" else 0,
+        gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
         refresh=config.tracking.refresh,
     )
 

@@ -36,7 +36,7 @@ from kd.config.distillation import (
 from kd.config.judging import CometConfig, EvaluateConfig, ExportConfig, ReportConfig, SpeedConfig, TranslateConfig
 from kd.config.marks import EXTENT, TRANSIENT
 from kd.config.recipe import RecipeConfig
-from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
+from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, ResourcesConfig, StageConfig, TrackingConfig
 from kd.config.training import (
     BatchConfig,
     CheckpointConfig,
@@ -83,6 +83,7 @@ __all__ = [
     "Precision",
     "RecipeConfig",
     "ReportConfig",
+    "ResourcesConfig",
     "SameBy",
     "SamplingConfig",
     "Schedule",

@@ -21,12 +21,47 @@ class LauncherConfig:
 
 
 @dataclass
+class ResourcesConfig:
+    """What a job of one class of stages takes, on each of its nodes where nothing else is said."""
+
+    nodes: int = 1  # of a task; more than one for trainings alone, as one torchrun over all of them
+    gpus: int = 0
+    cores: int = MISSING
+    memory: float | None = None  # GB; null: all that the node has
+    hours: float = MISSING  # time limit of a job; longer work goes on in the next
+    partition: str | None = None  # null: the scheduler's default
+    qos: str | None = None
+    side_by_side: int = 0  # tasks of a stage that run at once; 0: as many as the scheduler lets
+
+
+@dataclass
 class MachineConfig:
-    """The facts of one computer."""
+    """The facts of one computer: a laptop, or a cluster whose nodes are alike. conf/machine/README.md explains them."""
 
     name: str = MISSING
-    device: str = MISSING  # cpu | cuda
-    gpus: int = MISSING  # on a node
+    device: str = MISSING  # cpu | cuda | rocm
+    # Of a node.
+    gpus_per_node: int = MISSING
+    cores_per_node: int | None = None
+    memory_per_node: float | None = None  # GB
+    gpu: str | None = None  # what the GPU calls itself, shortened as in papers: A100-40GB
+    gpu_memory: float | None = None  # GB
+    # Class of stages (train, decode, cpu, light) -> what its jobs take. Schedulers ask for it; a laptop does not.
+    resources: dict[str, ResourcesConfig] = field(default_factory=dict)
+    account: str | None = None  # the project that jobs are charged to
+    max_array: int = 1001  # Slurm's MaxArraySize: the highest number of an array's element, and one more
+    requeue: bool = True  # whether a job may put itself back into the queue
+    warning_minutes: float = 5.0  # before a job's time limit it is told, to write its checkpoint
+    modules: dict[str, bool] = field(default_factory=dict)  # loaded before anything runs
+    environment: dict[str, str] = field(default_factory=dict)  # exported to every task: NCCL_SOCKET_IFNAME …
+    online: bool = True  # whether compute nodes reach the internet; if not, collect runs where `kd run` is typed
+    # Container: path of an image that every task runs in; null: none.
+    container: str | None = None
+    container_flags: dict[str, bool] = field(default_factory=dict)  # of apptainer exec: --nv, --rocm …
+    binds: dict[str, str] = field(default_factory=dict)  # folder out here -> where it is in there
+    # Energy.
+    pue: float | None = None  # power usage effectiveness: all the centre takes to what its computers take
+    carbon_intensity: float | None = None  # kg CO2e a kWh, of the grid or contract
 
 
 @dataclass
