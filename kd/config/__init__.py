@@ -5,6 +5,8 @@ on from what is there. A field marked `TRANSIENT` says where or how visibly work
 """
 
 from kd.config.corpora import (
+    BalanceConfig,
+    BalanceMethod,
     CleanConfig,
     CorpusConfig,
     DuplicatesConfig,
@@ -53,6 +55,8 @@ from kd.config.training import (
 __all__ = [
     "EXTENT",
     "TRANSIENT",
+    "BalanceConfig",
+    "BalanceMethod",
     "BatchConfig",
     "CheckpointConfig",
     "CleanConfig",
