@@ -117,6 +117,14 @@ class DuplicatesConfig:
 
 
 @dataclass
+class JoinConfig:
+    """Several language pairs as one model's corpus: what they have in common stands once."""
+
+    by: SameBy = SameBy.target  # what two pairs share that are not both kept; English, of many languages to English
+    normalised: bool = False  # compare without case, whitespace and punctuation
+
+
+@dataclass
 class CleanConfig:
     """Which pairs are no training material; the first filter that rejects a pair is the one that is counted."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kd.config import BalanceMethod, EncodeConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
+from kd.corpora.joined import read_joined
 from kd.corpora.shards import Corpus
 from kd.engines.segmentation import Sampling
 from kd.engines.vocabulary import DICTIONARY, MODEL
@@ -70,7 +71,7 @@ class Encode(Kind[EncodeConfig]):
             identity.pop("sampling", None)
         identity.pop("balance", None)  # of which only what its method reads says anything
         balance = stage.config.balance
-        if balance.method is not BalanceMethod.proportional and len(stage.inputs["corpus"]) > 1:
+        if balance.method is not BalanceMethod.proportional and stage.axis is None:
             settings = {name: getattr(balance, name) for name in _SETTINGS_OF[balance.method]}
             identity["balance"] = {"method": balance.method.value, **settings}
         yield Draft("all", identity, extent)
@@ -167,17 +168,16 @@ def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
 
 def _corpora(job: Job[EncodeConfig]) -> list[Corpus]:
     """The tasks of a stage as one corpus; several stages, such as those of several language pairs, as several."""
-    stages: dict[str, list[Path]] = {}
-    for artifact in job.inputs["corpus"]:
-        stages.setdefault(artifact.stage, []).append(artifact.path)
-    return [Corpus.join(folders) for folders in stages.values()]
+    return [corpus for corpora in _by_pair(job).values() for corpus in corpora]
 
 
 def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
     """The corpora of each language pair; what has none stands under its stage's name."""
     folders: dict[str, dict[str, list[Path]]] = {}
     for artifact in job.inputs["corpus"]:
-        folders.setdefault(artifact.axis or artifact.stage, {}).setdefault(artifact.stage, []).append(artifact.path)
+        parts = {pair: corpus.folder for pair, corpus in read_joined(artifact.path).items()}
+        for pair, path in (parts or {artifact.axis or artifact.stage: artifact.path}).items():
+            folders.setdefault(pair, {}).setdefault(artifact.stage, []).append(path)
     return {pair: [Corpus.join(paths) for paths in stages.values()] for pair, stages in folders.items()}
 
 

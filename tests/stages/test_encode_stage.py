@@ -140,13 +140,12 @@ def test_language_pairs_are_balanced_and_the_manifest_says_how(inputs: Mapping[s
 
 
 def test_settings_of_balance_count_only_where_their_method_reads_them() -> None:
-    def identity(corpora: int, **changes: Any) -> Mapping[str, Any]:
-        inputs = {"corpus": [("", None)] * corpora}
-        stage: Any = SimpleNamespace(config=replace(CONFIG, balance=BalanceConfig(**changes)), inputs=inputs)
+    def identity(pair: str | None, **changes: Any) -> Mapping[str, Any]:
+        stage: Any = SimpleNamespace(config=replace(CONFIG, balance=BalanceConfig(**changes)), axis=pair)
         [draft] = Encode().tasks(stage)
         return draft.identity
 
     unimax = BalanceMethod.unimax
-    assert identity(1, method=unimax, budget=9) == identity(2) == identity(2, temperature=2.0)
-    assert identity(2, method=unimax, budget=9) == identity(2, method=unimax, budget=9, temperature=2.0)
-    assert identity(2, method=unimax, budget=9) != identity(2, method=unimax, budget=8)
+    assert identity("de-en", method=unimax, budget=9) == identity(None) == identity(None, temperature=2.0)
+    assert identity(None, method=unimax, budget=9) == identity(None, method=unimax, budget=9, temperature=2.0)
+    assert identity(None, method=unimax, budget=9) != identity(None, method=unimax, budget=8)
