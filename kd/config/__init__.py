@@ -5,10 +5,13 @@ on from what is there. A field marked `TRANSIENT` says where or how visibly work
 """
 
 from kd.config.corpora import (
+    BalanceConfig,
+    BalanceMethod,
     CleanConfig,
     CorpusConfig,
     DuplicatesConfig,
     EncodeConfig,
+    JoinConfig,
     OnError,
     PackageConfig,
     PairConfig,
@@ -53,6 +56,8 @@ from kd.config.training import (
 __all__ = [
     "EXTENT",
     "TRANSIENT",
+    "BalanceConfig",
+    "BalanceMethod",
     "BatchConfig",
     "CheckpointConfig",
     "CleanConfig",
@@ -70,6 +75,7 @@ __all__ = [
     "GivenModelConfig",
     "GivenModelsConfig",
     "GuardsConfig",
+    "JoinConfig",
     "LauncherConfig",
     "LongSources",
     "MachineConfig",

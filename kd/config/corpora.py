@@ -117,6 +117,14 @@ class DuplicatesConfig:
 
 
 @dataclass
+class JoinConfig:
+    """Several language pairs as one model's corpus: what they have in common stands once."""
+
+    by: SameBy = SameBy.target  # what two pairs share that are not both kept; English, of many languages to English
+    normalised: bool = False  # compare without case, whitespace and punctuation
+
+
+@dataclass
 class CleanConfig:
     """Which pairs are no training material; the first filter that rejects a pair is the one that is counted."""
 
@@ -178,6 +186,26 @@ class SamplingConfig:
     seed: int = MISSING
 
 
+class BalanceMethod(Enum):
+    """How much of each language pair a model for several of them sees."""
+
+    proportional = "proportional"  # each pair of sentences once an epoch
+    temperature = "temperature"  # by size to the power of 1 / `temperature` (Arivazhagan et al., 2019)
+    unimax = "unimax"  # equal parts of `budget`, nothing more than `max_epochs` times (Chung et al., 2023)
+    weights = "weights"  # as given: found elsewhere
+
+
+@dataclass
+class BalanceConfig:
+    """How much of each language pair a multilingual training sees; where there is one pair, there is nothing to do."""
+
+    method: BalanceMethod = BalanceMethod.proportional
+    temperature: float = 5.0  # 1: by size; large: all alike
+    budget: int = 0  # of unimax: target pieces that the training will see, over all updates
+    max_epochs: float = 5.0  # of unimax: how often a language pair is seen at most, over the whole budget
+    weights: dict[str, float] = field(default_factory=dict)  # of weights: language pair -> share of the pairs drawn
+
+
 @dataclass
 class EncodeConfig:
     """Text as fairseq's memory-mapped numbers."""
@@ -186,3 +214,4 @@ class EncodeConfig:
     folder_pairs: int = MISSING  # what is more is cut into data folders of equal size, each an epoch of the training
     passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)

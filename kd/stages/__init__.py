@@ -17,6 +17,7 @@ KINDS = {
     "split": "kd.stages.split:SplitSets",
     "shard": "kd.stages.shard:Shard",
     "vocabulary": "kd.stages.vocabulary:TrainVocabulary",
+    "join": "kd.stages.join:Join",
     "encode": "kd.stages.encode:Encode",
     "train": "kd.stages.train:Train",
     "given_models": "kd.stages.given_models:GivenModels",
