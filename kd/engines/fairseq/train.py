@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kd.engines.fairseq.precision import check_gpu
+from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights
 from kd.engines.fairseq.saving import SaveCheckpoint
 from kd.engines.fairseq.watch import ENDED, Watch, install
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
@@ -27,6 +27,7 @@ from kd.pipeline.processes import die_with_parent
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
 DISK_ERROR = "kd-disk-error "  # the same of an OSError: its number and path
 STOPPED = "stopped by a signal at update %d"
+START_SECONDS = 900.0  # that loading, building and meeting the other processes may take at least
 RANK_LOG = "train.rank-{rank}.log"  # what every process but the first writes to
 
 logger = logging.getLogger("kd.train")
@@ -64,7 +65,6 @@ def _write_to_own_log(folder: Path) -> None:
 def _train(spec: dict[str, Any]) -> None:
     die_with_parent(os.getppid())
     beat = _Heartbeat(60 * spec["stall_minutes"])
-    beat()
     from kd.engines.fairseq import compat
 
     compat.install()
@@ -84,6 +84,7 @@ def _train(spec: dict[str, Any]) -> None:
     watch = Watch(higher_is_better=cfg.checkpoint.maximize_best_checkpoint_metric, beat=beat, **spec["ending"])
     save = SaveCheckpoint(watch, **spec["keep"])
     install(Trainer, watch)
+    keep_fp32_weights(Trainer)
     stopping = Stopping(fairseq_train.validate_and_save, watch, save)
     fairseq_train.validate_and_save = stopping.after_update
     Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
@@ -102,6 +103,8 @@ class _Heartbeat:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        if seconds:
+            faulthandler.dump_traceback_later(max(seconds, START_SECONDS), exit=True)
 
     def __call__(self) -> None:
         if self._seconds:
@@ -116,7 +119,7 @@ def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
 
     def load(cfg: Any, trainer: Any, **options: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **options)
-        should_stop = trainer.get_num_updates() and watch.undone and stopping.validate_now(trainer, loaded[1])
+        should_stop = trainer.get_num_updates() and watch.undone and stopping.validate_now(trainer, *loaded)
         reason = trainer.get_num_updates() and watch.reason_to_end()
         if reason or should_stop:
             if reason:
@@ -176,10 +179,10 @@ class Stopping:
             self._leave(cfg, trainer, epoch_itr)
         return values, should_stop
 
-    def validate_now(self, trainer: Any, epoch_itr: Any) -> bool:
+    def validate_now(self, trainer: Any, extra_state: Any, epoch_itr: Any) -> bool:
         """Does what was left undone after the last update; returns whether that ends the training."""
         undone, subsets = self._watch.undone, trainer.cfg.dataset.valid_subset.split(",")
-        with self._save.named_after(undone["epoch"]):
+        with self._save.as_read(undone["epoch"], extra_state["train_iterator"]):
             end = undone["end_of_epoch"]
             self._watch.undone = {}
             return bool(self.after_update(trainer.cfg, trainer, trainer.task, epoch_itr, subsets, end)[1])
