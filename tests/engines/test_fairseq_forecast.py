@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kd.config import CheckpointConfig, ModelConfig, Precision, TrainConfig, Which
-from kd.engines.fairseq import checkpoints, forecast
+from kd.engines.fairseq import checkpoints, forecast, training
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.model import build
+from kd.recipes import compose, parse_request, resolve
 
 VOCABULARY = 500
 
@@ -93,3 +95,29 @@ def test_transformer_big_in_fp32_fits_where_its_parts_do() -> None:
     assert four.communication == 4 * 209_125_376
     assert four.total - four.communication == alone.total
     assert alone.output == 12 * 4096 * 32_000
+
+
+def test_costly_saving_is_told_with_what_would_be_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    def line(saves: int, saving: float, seconds: float) -> str:
+        told = {"saves": saves, "saving": saving, "seconds": seconds, "gpu_memory": None}
+        return f"2026-11-21 | INFO | kd.train | kd-told {json.dumps(told)}"
+
+    told = training.Told(every=1000)
+    told.read("2026-11-21 | INFO | kd.train | saved checkpoint_1_1000.pt in 9.0 s")
+    told.read(line(1, 30.0, 100.0))  # the first ones are no measure
+    told.read(line(2, 60.0, 1000.0))
+    assert told.notes == []
+    told.read(line(3, 90.0, 3000.0))
+    told.read(line(4, 121.0, 4000.0))
+    # 3.025 % of the time at each 1000 updates is 1 % at each 3025.
+    expected = "Saving checkpoints took 3.0% of the time: checkpoint.every=3025 instead of 1000 would bring it to 1%."
+    assert told.notes == [expected]
+    assert capsys.readouterr().out.count("Saving checkpoints took") == 1  # once, not at each checkpoint
+    told.read(line(5, 130.0, 14000.0))
+    assert told.notes == []
+
+
+def test_long_trainings_save_as_the_talk_does() -> None:
+    request = parse_request(["recipe=files", "source=a", "target=b", "teacher=transformer_big", "checkpoint=long"])
+    checkpoint = resolve(compose(request))["teacher"]["checkpoint"]
+    assert (checkpoint["every"], checkpoint["keep"], checkpoint["keep_best"]) == (10_000, 5, 3)

@@ -32,6 +32,8 @@ RANK_LOG = "train.rank-{rank}.log"  # what every process but the first writes to
 
 logger = logging.getLogger("kd.train")
 
+_asked: list[int] = []  # signals that asked this process to save and leave
+
 
 def main(argv: list[str]) -> None:
     """Trains by the specification in a file."""
@@ -40,6 +42,8 @@ def main(argv: list[str]) -> None:
     path: Path = parser.parse_args(argv).spec
     spec = json.loads(path.read_text("utf-8"))
     _write_to_own_log(path.parent)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # at once: importing takes its time
+        signal.signal(number, lambda received, _: _asked.append(received))
     try:
         _train(spec)
     except UserError as error:
@@ -146,12 +150,6 @@ class Stopping:
         self._inner = validate_and_save
         self._watch = watch
         self._save = save
-        self._asked = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._ask)
-
-    def _ask(self, _number: int, _frame: Any) -> None:
-        self._asked = True
 
     def after_update(
         self, cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool
@@ -163,7 +161,7 @@ class Stopping:
             cfg.optimization.max_update = trainer.get_num_updates()
         at_the_end = trainer.get_num_updates() >= cfg.optimization.max_update
         try:
-            if not at_the_end and _any_rank(self._asked, trainer):
+            if not at_the_end and _any_rank(bool(_asked), trainer):
                 raise _Asked
             values, should_stop = self._inner(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
         except _Asked:
@@ -175,7 +173,7 @@ class Stopping:
         if reason:
             logger.info(ENDED + reason)
         should_stop = should_stop or reason is not None
-        if not should_stop and _any_rank(self._asked, trainer):
+        if not should_stop and _any_rank(bool(_asked), trainer):
             self._leave(cfg, trainer, epoch_itr)
         return values, should_stop
 
@@ -192,7 +190,7 @@ class Stopping:
 
         def step(trainer: Any, *arguments: Any, **options: Any) -> Any:
             self._watch.beat()
-            if trainer.get_num_updates() < trainer.cfg.optimization.max_update and _any_rank(self._asked, trainer):
+            if trainer.get_num_updates() < trainer.cfg.optimization.max_update and _any_rank(bool(_asked), trainer):
                 raise _Asked
             return valid_step(trainer, *arguments, **options)
 
