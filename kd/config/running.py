@@ -26,7 +26,8 @@ class ResourcesConfig:
 
     nodes: int = 1  # of a task; more than one for trainings alone, as one torchrun over all of them
     gpus: int = 0
-    cores: int = MISSING
+    cores: int = MISSING  # also the number of threads, which results on a CPU depend on
+    processes: int = 1  # that share in a training on a node without GPUs; one for each GPU where there are some
     memory: float | None = None  # GB; null: all that the node has
     hours: float = MISSING  # time limit of a job; longer work goes on in the next
     partition: str | None = None  # null: the scheduler's default

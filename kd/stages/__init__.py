@@ -20,6 +20,7 @@ KINDS = {
     "join": "kd.stages.join:Join",
     "encode": "kd.stages.encode:Encode",
     "train": "kd.stages.train:Train",
+    "average": "kd.stages.average:Average",
     "given_models": "kd.stages.given_models:GivenModels",
     "decode": "kd.stages.decode:Decode",
     "given_lists": "kd.stages.given_lists:GivenLists",
