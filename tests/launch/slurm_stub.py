@@ -22,11 +22,10 @@ for word; do
     --array=*) elements=${word#*=} ;;
     esac
 done
-for element in $(python3 -c "
-for span in '$elements'.partition('%')[0].split(','):
-    first, _, last = span.partition('-')
-    print(*range(int(first), int(last or first) + 1))
-"); do echo "$id|$element|PENDING|Dependency|N/A||0:00|1:00|(null)|$comment" >>"$STUB/queue"; done
+elements=${elements%\\%*}
+for element in $(for span in ${elements//,/ }; do seq "${span%-*}" "${span#*-}"; done); do
+    echo "$id|$element|PENDING|Dependency|N/A||0:00|1:00|(null)|$comment" >>"$STUB/queue"
+done
 if [ -e "$STUB/silent" ]; then
     rm "$STUB/silent"
     echo 'sbatch: error: Socket timed out on send/recv operation' >&2

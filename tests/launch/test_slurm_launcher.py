@@ -117,7 +117,8 @@ def test_killed_at_any_moment_the_next_submits_the_rest_once(tmp_path: Path, stu
     chain = Chain(tmp_path, *({"name": f"stage{number}", "steps": 1} for number in range(6)))
     code = (
         "import sys; from pathlib import Path; from tests.launch.chain import Chain\n"
-        "from tests.launch.test_slurm_launcher import launch; launch(Chain(Path(sys.argv[1])))"
+        "from tests.launch.test_slurm_launcher import launch, launcher\n"
+        "launcher.IN_FLIGHT_SECONDS = 0.2; launch(Chain(Path(sys.argv[1])))"
     )
     command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-c", code, str(tmp_path)]
     for killed_after in range(1, 6, 2):  # sbatches

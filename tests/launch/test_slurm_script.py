@@ -249,7 +249,7 @@ def test_where_nothing_is_requeued_a_successor_is_submitted_and_waited_for(tmp_p
     made = script(chain, requeue=False)
     chain.run.folder.joinpath("slurm").mkdir(exist_ok=True)
     (node.stub.folder / "waits").write_text(
-        "20_[0-3]|afterok:9(unfulfilled),afterok:12_*(unfulfilled)\n"
+        "20_[0-3%2]|afterok:9(unfulfilled),afterok:12_*(unfulfilled)\n"
         "21|afterok:12_0(unfulfilled)\n22|afterok:12_1(unfulfilled)\n23|afterok:112_*(unfulfilled)\n24|(null)\n"
     )
     assert node.run(made, tmp_path, KD_SUBMISSION="abc", SLURM_RESTART_COUNT="1") == 0
