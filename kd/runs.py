@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -197,7 +198,14 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Lau
     )
     if config.launcher.kind == "local":
         return here
-    machine = OmegaConf.to_object(config.machine)
+    try:
+        machine = OmegaConf.to_object(config.machine)
+    except MissingMandatoryValue as error:
+        key = f"machine.{error.key}" if error.key else "a key of machine"
+        raise UserError(
+            f"{config.machine.name} is not told {key}.",
+            f"Say {key}=…; the machine's file in conf/machine/ says where it stands.",
+        ) from None
     assert isinstance(machine, MachineConfig)
     settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, command)
     return SlurmLauncher(settings, store, here.launch)

@@ -139,15 +139,17 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         "nodes": str(wanted.nodes),
         "ntasks-per-node": "1",
         "cpus-per-task": str(wanted.cores),
-        "mem": "0" if wanted.memory is None else f"{math.ceil(wanted.memory * 1000)}M",
         "time": _time(wanted.hours),
         "signal": f"B:USR1@{_warning(machine)}",
         "kill-on-invalid-dep": "yes",
         "requeue" if machine.requeue else "no-requeue": None,
     }
+    if wanted.memory is not None:
+        options["mem"] = f"{math.ceil(wanted.memory * 1000)}M" if wanted.memory else "0"
     if wanted.gpus:
         options["gres"] = f"gpu:{wanted.gpus}"
-    for name, value in (("partition", wanted.partition), ("qos", wanted.qos), ("account", machine.account)):
+    account = wanted.account or machine.account
+    for name, value in (("partition", wanted.partition), ("qos", wanted.qos), ("account", account)):
         if value is not None:
             options[name] = value
     if stage.kind.exclusive:
