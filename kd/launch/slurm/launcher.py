@@ -29,7 +29,6 @@ from kd.pipeline.attempts import SUBMISSION
 from kd.pipeline.plan import Task
 from kd.pipeline.store import Store
 
-ONLINE = ("collect",)  # kinds that may need a network
 IN_FLIGHT_SECONDS = 10.0  # within which a job shows up in the queue that sbatch had sent off when it was killed
 SETTLING_SECONDS = 60.0  # longer than Slurm waits between asking and killing (KillWait: 30)
 TRIES = 3  # of a submission that the controller did not answer
@@ -69,7 +68,7 @@ class SlurmLauncher(Launcher):
 
     def _first(self, tasks: Sequence[Task]) -> list[Failure]:
         """Runs here, and to their end, the tasks that need a network which nodes do not have."""
-        ours = [task for task in tasks if task.stage.kind.name in ONLINE and not self._store.place(task).is_published()]
+        ours = [task for task in tasks if task.stage.kind.network and not self._store.place(task).is_published()]
         if self._settings.machine.online or not ours:
             return []
         failures = self._here(ours)
