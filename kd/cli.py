@@ -15,9 +15,10 @@ from types import FrameType, ModuleType
 
 from kd import __version__
 from kd.commands import evaluate, select, translate
-from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
+from kd.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,10 +164,13 @@ def _report(options: argparse.Namespace) -> int:
 def _task(options: argparse.Namespace) -> int:
     from kd import runs
 
-    # A launcher that wants the task to end sends SIGTERM: end as something that is to be tried again.
-    signal.signal(signal.SIGTERM, _end_as_transient)
+    # A launcher that wants the task to end sends SIGTERM, or SIGUSR1 as a warning: end as something to be tried again.
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end_as_transient)
     return runs.task(options.config, options.run, options.stage, options.task)
 
 
-def _end_as_transient(_number: int, _frame: FrameType | None) -> None:
-    raise TransientError("The task was asked to end; what it has done is kept.")
+def _end_as_transient(number: int, _frame: FrameType | None) -> None:
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # once is enough: another would break off the saving that this one began
+    raise StopRequested(number)

@@ -30,6 +30,7 @@ from kd.pipeline.execute import disk_fault, execute
 from kd.pipeline.plan import Plan, Stage, Task, unknown
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store, folder_bytes
+from kd.pipeline.world import from_environment
 from kd.recipes import Request
 from kd.stages.outputs import PAGE, REPORT
 
@@ -44,6 +45,8 @@ def run(request: Request) -> int:
     ensure_writable(store.root, "store.dir")
     ensure_writable(folder.folder, "run.dir")
     plan = recipes.plan(config)
+    for planned in plan.stages:
+        planned.kind.suits(planned.config, config.machine.device)
     tasks = _chosen(plan, request, store, folder)
     try:
         frozen = folder.freeze(recipes.resolve(config), plan)
@@ -79,6 +82,10 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
         raise UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
     store = Store(Path(config.store.dir))
     threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
+    if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
+        place = store.place(found)
+        found.stage.kind.accompany(place.partial, world, threads, place.is_published)
+        return 0
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
@@ -195,6 +202,7 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Lau
         threads=config.launcher.threads,
         gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
         refresh=config.tracking.refresh,
+        resources=config.machine.resources,
     )
     if config.launcher.kind == "local":
         return here

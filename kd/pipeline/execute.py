@@ -203,6 +203,7 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, so_far: list[Attempt]
         "machine": job.machine.get("name"),
         "device": job.device,
         "threads": job.threads,
+        "nodes": job.world.nodes,
         "container": os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"),
         "versions": {"python": platform.python_version(), **_versions()},
     }

@@ -197,7 +197,7 @@ def _warning(machine: MachineConfig) -> int:
 
 
 def _time(hours: float) -> str:
-    minutes, seconds = divmod(math.ceil(hours * 3600 - 1e-6), 60)
+    minutes, seconds = divmod(round(hours * 3600), 60)
     return f"{minutes // 1440}-{minutes // 60 % 24:02}:{minutes % 60:02}:{seconds:02}"
 
 
