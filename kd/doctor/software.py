@@ -35,7 +35,7 @@ def torch(machine: MachineConfig, gpus: int) -> list[Finding]:
     driver = _driver(machine.device)
     if not torch.cuda.is_available():
         if driver is None:
-            mend = "Look from a node with GPUs (launcher=slurm); containers want --nv or --rocm in machine.container_flags."
+            mend = "Look from a node with GPUs (launcher=slurm); a container wants --nv or --rocm (container_flags)."
             return [error("driver", "no GPU driver answers here", mend)]
         mend = "Use a torch built for an older release, or a container with its compatibility libraries."
         return [error("driver", f"{driver} does not serve torch {name}", mend)]
