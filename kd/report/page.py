@@ -24,6 +24,7 @@ from kd.report.figures.scatter import marks, pareto
 from kd.report.model import ReportData
 from kd.report.verdict import verdicts
 
+FILTERS = ["count", "moment", "percent", "score", "sentence_metric", "sentence_score", "shortened", "visible"]
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -36,7 +37,7 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("score", "count", "percent", "duration", "size", "visible", "sentence_metric", "sentence_score"):
+    for name in FILTERS:
         environment.filters[name] = getattr(formatting, name)
     environment.filters["marked"] = marked
     scripts = [Markup(javascript())] if figures else []

@@ -1,4 +1,4 @@
-"""The page's tables beside that of results: how trainings ended, what goes wrong, and what each stage took.
+"""The page's tables beside that of results: test sets, speed, trainings, what goes wrong, and what each stage took.
 
 As there, a column that has no value is left out.
 """
@@ -10,8 +10,65 @@ from collections.abc import Callable, Iterable, Sequence
 from kd.metrics.segments import Behind
 from kd.report import formatting as form
 from kd.report.columns import Cell, Column
-from kd.report.model import Curve, CurvePoint, StageCost, VerdictRoles, WeaknessesOfPair
+from kd.report.model import (
+    Curve,
+    CurvePoint,
+    ReportData,
+    StageCost,
+    SystemRow,
+    VerdictRoles,
+    WeaknessesOfPair,
+)
 from kd.report.weaknesses import ROWS
+
+# --- systems ---------------------------------------------------------------------------------------------------------
+
+
+def set_columns(data: ReportData) -> list[Column]:
+    """Scores of every system on each test set, where there are several; without a test of significance."""
+    rows = [row for row in data.systems if any(row.name in each.scores for each in data.test_sets)]
+    columns = [Column("System", [Cell(row.name, row.name) for row in rows], numeric=False)]
+    for each in data.test_sets:
+        of_pair = f"{each.pair} " if each.pair else ""
+        for metric in data.metrics():
+            values = [
+                next((score.value for score in each.scores.get(row.name, []) if score.metric == metric), None)
+                if row.pair == each.pair
+                else None
+                for row in rows
+            ]
+            cells = [Cell() if v is None else Cell(form.metric_score(metric, v), v) for v in values]
+            explanation = f"{form.count(each.segments)} segments; leakage guard: {each.leakage}"
+            columns.append(Column(f"{of_pair}{each.name} {metric}", cells, explanation=explanation))
+    return [column for column in columns if any(cell.text for cell in column.cells)]
+
+
+def speed_columns(data: ReportData) -> list[Column]:
+    """What using each system takes, beside the rates of the table of results."""
+    rows = [row for row in data.systems if row.sentences_per_second]
+    cores = next((row.speed.cores for row in rows if row.speed.cores), None)
+    columns = [
+        _figures("Sentences/s", rows, lambda row: row.sentences_per_second),
+        _figures(f"Sentences/s, {cores} cores", rows, lambda row: row.speed.sentences_per_second_all_cores),
+        _figures("Tokens/s", rows, lambda row: row.speed.tokens_per_second),
+        _figures("Latency, ms", rows, lambda row: row.speed.latency_ms),
+        _figures("99 % below, ms", rows, lambda row: row.speed.latency_p99_ms),
+        _figures("Memory, MB", rows, lambda row: row.speed.memory_megabytes),
+        _figures("GPU memory, MB", rows, lambda row: row.speed.gpu_megabytes),
+        _figures("Loads in, s", rows, lambda row: row.speed.load_seconds),
+        _figures("On disk, MB", rows, lambda row: row.megabytes),
+    ]
+    columns = [column for column in columns if any(cell.text for cell in column.cells)]
+    several = len({row.pair for row in rows}) > 1
+    names = [f"{row.name} {row.pair}" if several else row.name for row in rows]
+    systems = Column("System", [Cell(name, name) for name in names], numeric=False)
+    return [systems, *columns] if len(columns) > 2 else []  # rate and disk stand in the table of results
+
+
+def _figures(heading: str, rows: Sequence[SystemRow], value: Callable[[SystemRow], float | None]) -> Column:
+    values = [value(row) for row in rows]
+    return Column(heading, [Cell() if each is None else Cell(form.amount(each), each) for each in values])
+
 
 # --- trainings ------------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ def _verdict(data: ReportData, pair: str, shown: str) -> Verdict:
     control, teacher = data.system(roles.control, pair), data.system(roles.teacher, pair)
     deployed = data.system(roles.export, pair)
     deployed = deployed if deployed is not None and deployed.score(roles.metric) else student
-    if roles.metric == "BLEU" and score.value < NO_TRANSLATION:
+    if _no_translation(roles.metric, student):
         headline = f"The student does not translate yet: {_value(roles, student)}."
     else:
         sentences = [_bargain(data, deployed, teacher), _distillation(data, student, control)]
@@ -186,12 +186,20 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
         f"The {student.name} has {_value(data.verdict, student)}; the {control.name}, the same model trained on the "
         f"human translations, {_value(data.verdict, control)}: {apart.tested}."
     ]
-    if apart.p_value is not None and not apart.significant:
+    if _no_translation(data.verdict.metric, student, control):
+        sentences.append("Neither of them translates yet, so that says nothing of distillation.")
+    elif apart.p_value is not None and not apart.significant:
         sentences.append("On this test set the two cannot be told apart.")
     if apart.significant and apart.gain < 0:
         sentences.append("Here the teacher's output taught less than the human translations did.")
     sentences += _other_metrics(data, student, control, apart)
     return Answer(question, f"{sign}{apart.size} {apart.metric}", " ".join(sentences))
+
+
+def _no_translation(metric: str, *rows: SystemRow) -> bool:
+    """Whether the output of none of them has much to do with its source."""
+    scores = [score.value for row in rows if (score := row.score(metric)) is not None]
+    return metric == "BLEU" and all(score < NO_TRANSLATION for score in scores)
 
 
 def _other_metrics(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:

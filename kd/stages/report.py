@@ -18,7 +18,7 @@ from kd.report.gather.guards import guard_counts
 from kd.report.gather.leakage import leakage
 from kd.report.gather.provenance import provenance
 from kd.report.gather.selection import selection
-from kd.report.gather.systems import comparisons, rows, shown_name, trainings_of, verdict_roles
+from kd.report.gather.systems import comparisons, rows, sets_apart, shown_name, trainings_of, verdict_roles
 from kd.report.gather.weaknesses import examples, weaknesses
 from kd.report.model import GuardCounts, ReportData, Selection
 from kd.stages.outputs import (
@@ -84,15 +84,16 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     evaluations = {str(artifact.axis): read_json(artifact.path / SCORES) for artifact in inputs["scores"]}
     speeds = {str(artifact.axis): read_json(artifact.path / SPEED) for artifact in inputs.get("speeds", [])}
     several = len(evaluations) > 1
-    systems, tests = [], []
+    systems, tests, sets = [], [], []
     for pair, evaluation in evaluations.items():
         shown = pair if several else ""
         trainings = trainings_of(inputs["trainings"], pair)
         systems += rows(evaluation, speeds.get(pair, {}).get("systems", {}), trainings, shown)
         tests += comparisons(evaluation, shown)
+        sets += sets_apart(evaluation, shown)
     baseline = next((next(iter(e["significance"])) for e in evaluations.values() if e["significance"]), "")
-    # What comes first of equals: as far as roles tell, what the others stand on.
-    roles = sorted(inputs, key=lambda role: role != "others")
+    # What comes first of stages that do not stand on each other: as far as roles tell, the way to the student.
+    roles = sorted(inputs, key=lambda role: role not in ("others", "selections"))
     everything = in_chain_order([artifact for role in roles for artifact in inputs[role]])
     return ReportData(
         title=job.config.title,
@@ -102,12 +103,15 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         baseline=shown_name(baseline),
         comparisons=tests,
         test_set=", ".join(f"{pair}: {e['segments']:,} segments held out" for pair, e in evaluations.items()),
+        test_sets=sets,
         speed_note=next((speed["note"] for speed in speeds.values()), ""),
+        speed_notes=next((speed.get("notes", {}) for speed in speeds.values()), {}),
         curves=curves(inputs["trainings"], several),
         selections=_selections(inputs.get("selections", []), several),
         guards=_guards(job, several),
         weaknesses=weaknesses(
             {str(a.axis): read_json(a.path / WEAKNESSES) for a in inputs["scores"] if (a.path / WEAKNESSES).is_file()},
+            job.config.examples,
             several,
         ),
         examples=examples(inputs["translations"], job.one("held_out").path, HYPOTHESES, job.config.examples, several),

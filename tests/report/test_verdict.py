@@ -63,8 +63,9 @@ def test_a_metric_that_disagrees_is_heard(report: ReportData) -> None:
 
 
 def test_a_student_that_does_not_translate_is_no_success(report: ReportData) -> None:
-    headline, _ = only(change(change(report, "student", 1.7, 0.0001), "control", 0.1, None))
+    headline, answers = only(change(change(report, "student", 1.7, 0.0001), "control", 0.1, None))
     assert headline == "The student does not translate yet: 1.7 BLEU."
+    assert "Neither of them translates yet" in answers
 
 
 def test_not_told_apart(report: ReportData) -> None:

@@ -16,18 +16,11 @@ from kd.report.formatting import visible
 from kd.report.model import SystemKind, SystemRow
 
 LETTER, LINE = 6.4, 14.0  # pixels of a name's letter, and of its height
-PLACES = [  # of a name, from its mark: right, down, alignment
-    (9, 0, "left"),
-    (-9, 0, "right"),
-    (0, -13, "center"),
-    (0, 13, "center"),
-    (9, -11, "left"),
-    (9, 11, "left"),
-    (-9, -11, "right"),
-    (-9, 11, "right"),
-    (0, -26, "center"),
-    (0, 26, "center"),
-]
+# Of a name, from its mark: right, down, alignment. Beside it first, then ever further above and below.
+PLACES = [(9.0, 0.0, "left"), (-9.0, 0.0, "right")]
+PLACES += [(right, down * step, align) for step in (1.0, 2.0, 3.0) for right, down, align in (
+    (0.0, -13.0, "center"), (0.0, 13.0, "center"), (9.0, -12.0, "left"), (9.0, 12.0, "left"), (-9.0, -12.0, "right"),
+    (-9.0, 12.0, "right"))]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,7 +161,7 @@ def _box(x: float, y: float, name: str, right: float, down: float, align: str) -
 
 
 def _inside(box: tuple[float, float, float, float]) -> bool:
-    return box[0] >= 0 and box[2] <= WIDTH + 25 and box[1] >= -8 and box[3] <= HEIGHT - 2
+    return box[0] >= 0 and box[2] <= WIDTH + 8 and box[1] >= -8 and box[3] <= HEIGHT - 2
 
 
 def _meet(one: tuple[float, float, float, float], two: tuple[float, float, float, float]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kd.engines.systems import member_name
 from kd.pipeline.contract import Artifact
-from kd.report.model import Comparison, MetricScore, SystemKind, SystemRow, VerdictRoles
+from kd.report.model import Comparison, MetricScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
 
 
 def shown_name(name: str) -> str:
@@ -42,11 +42,14 @@ def rows(
     main: list[dict[str, Any]] = next(iter(evaluation["significance"].values()), [])
     significance = {(item["system"], item["metric"]): item for item in main}
     exported = {name for name, speed in speeds.items() if speed.get("form", "fairseq") != "fairseq"}
+    elsewhere = set(evaluation.get("made_elsewhere", []))
     found = []
     for name, scores in evaluation["scores"].items():
         label = _label(name, trainings)
         kind, speed = _kind(name, label, exported), speeds.get(name, {})
-        members = trainings.get(label, [])
+        if name in elsewhere:
+            label, kind = name, SystemKind.public
+        members = trainings.get(label, []) if kind is not SystemKind.public else []
         members = [a for a in members if f"{name}-".startswith(f"{member_name(label, a.task)}-")] or members
         facts = [artifact.manifest["facts"] for artifact in members]
         found.append(
@@ -61,9 +64,27 @@ def rows(
                 sentences_per_second=speed.get("sentences_per_second"),
                 training_updates=facts[0]["updates"] if facts and kind is not SystemKind.export else None,
                 training_seconds=_training_seconds(members) if kind is not SystemKind.export else None,
+                speed=_speed(speed),
             )
         )
     return found
+
+
+def sets_apart(evaluation: Mapping[str, Any], pair: str) -> list[TestSet]:
+    """The test sets of an evaluation by themselves, the main one first; none where there is only one."""
+    sets = evaluation.get("sets", {})
+    if len(sets) < 2:
+        return []
+    return [
+        TestSet(
+            name=name,
+            segments=found["segments"],
+            leakage=str(found.get("leakage", {}).get("verdict", "not looked for")),
+            scores={shown_name(system): [_score(score, None) for score in s] for system, s in found["scores"].items()},
+            pair=pair,
+        )
+        for name, found in sets.items()
+    ]
 
 
 def comparisons(evaluation: Mapping[str, Any], pair: str) -> list[Comparison]:
@@ -110,6 +131,20 @@ def _training_seconds(members: Sequence[Artifact]) -> float | None:
     """Of all members together; nobody knows it of models trained elsewhere."""
     trained = [artifact.manifest["seconds"] for artifact in members if artifact.manifest["kind"] == "train"]
     return sum(trained) if trained and len(trained) == len(members) else None
+
+
+def _speed(measured: Mapping[str, Any]) -> Speed:
+    latency, everywhere = measured.get("latency_ms") or {}, measured.get("all_cores") or {}
+    return Speed(
+        tokens_per_second=measured.get("tokens_per_second"),
+        cores=everywhere.get("cores"),
+        sentences_per_second_all_cores=everywhere.get("sentences_per_second"),
+        latency_ms=latency.get("median"),
+        latency_p99_ms=latency.get("p99"),
+        load_seconds=measured.get("load_seconds"),
+        memory_megabytes=measured.get("memory_megabytes"),
+        gpu_megabytes=measured.get("gpu_megabytes"),
+    )
 
 
 def _score(score: Mapping[str, Any], significance: Mapping[str, Any] | None) -> MetricScore:

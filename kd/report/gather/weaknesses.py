@@ -18,12 +18,18 @@ from kd.report.model import Example, WeaknessesOfPair
 from kd.report.records import record
 
 
-def weaknesses(counted: Mapping[str, Mapping[str, Any]], several: bool) -> list[WeaknessesOfPair]:
-    """One record for each pair. counted: evaluate's file by pair. several: whether pairs are named."""
+def weaknesses(counted: Mapping[str, Mapping[str, Any]], number: int, several: bool) -> list[WeaknessesOfPair]:
+    """One record for each pair, with the `number` segments in which each system is furthest behind.
+
+    counted: evaluate's file by pair. several: whether pairs are named.
+    """
     found = []
     for pair, content in counted.items():
         systems = {shown_name(name): record(Weaknesses, item, name) for name, item in content["systems"].items()}
-        worst = [record(Behind, item, "worst") for item in content.get("worst", [])]
+        by_system: dict[str, list[Behind]] = {}
+        for item in content.get("worst", []):  # the worst of each system first
+            by_system.setdefault(item["system"], []).append(record(Behind, item, "worst"))
+        worst = [item for items in by_system.values() for item in items[:number]]
         baseline = shown_name(content.get("baseline") or "")
         found.append(WeaknessesOfPair(systems, baseline, worst, pair if several else ""))
     return found

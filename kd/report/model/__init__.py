@@ -13,7 +13,7 @@ from typing import Any
 from kd.report.model.corpora import FlowStep, Leakage, LeakedCorpus, LeakedSet
 from kd.report.model.costs import Provenance, StageCost
 from kd.report.model.selecting import ChangedPair, GuardCounts, Histogram, Selection, SideOfSelection
-from kd.report.model.systems import Comparison, MetricScore, SystemKind, SystemRow, VerdictRoles
+from kd.report.model.systems import Comparison, MetricScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
 from kd.report.model.training import Curve, CurvePoint
 from kd.report.model.weaknesses import Example, WeaknessesOfPair
 from kd.report.records import plain, record
@@ -35,9 +35,11 @@ __all__ = [
     "ReportData",
     "Selection",
     "SideOfSelection",
+    "Speed",
     "StageCost",
     "SystemKind",
     "SystemRow",
+    "TestSet",
     "VerdictRoles",
     "WeaknessesOfPair",
 ]
@@ -57,7 +59,9 @@ class ReportData:
     baseline: str = ""  # the row that the p-values of the others are against
     comparisons: list[Comparison] = field(default_factory=list)
     test_set: str = ""  # in words: what it is and how many segments it has
+    test_sets: list[TestSet] = field(default_factory=list)  # each by itself, where a pair has several
     speed_note: str = ""  # in words: how speed was measured
+    speed_notes: dict[str, str] = field(default_factory=dict)  # what the other figures of speed mean
     curves: list[Curve] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
     guards: list[GuardCounts] = field(default_factory=list)

@@ -37,6 +37,20 @@ class MetricScore:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """What using a system takes, beside its main rate; None: not measured."""
+
+    tokens_per_second: float | None = None  # output pieces, on one thread
+    cores: int | None = None  # all that the machine has
+    sentences_per_second_all_cores: float | None = None
+    latency_ms: float | None = None  # of a sentence alone, on one thread: the median
+    latency_p99_ms: float | None = None
+    load_seconds: float | None = None
+    memory_megabytes: float | None = None  # of model and work at its peak, libraries not counted
+    gpu_megabytes: float | None = None
+
+
+@dataclass(frozen=True)
 class SystemRow:
     """One system in the table of results."""
 
@@ -50,10 +64,24 @@ class SystemRow:
     sentences_per_second: float | None = None
     training_updates: int | None = None  # a member
     training_seconds: float | None = None  # of all members together
+    speed: Speed = field(default_factory=Speed)
 
     def score(self, metric: str) -> MetricScore | None:
         """The score of that name, if there is one."""
         return next((score for score in self.scores if score.metric == metric), None)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """One of several test sets of a language pair, by itself."""
+
+    __test__ = False  # pytest takes it for tests
+
+    name: str
+    segments: int
+    leakage: str  # the guard's verdict on this set: clean, removed 12, OFF, not looked for
+    scores: dict[str, list[MetricScore]] = field(default_factory=dict)  # by system
+    pair: str = ""
 
 
 @dataclass(frozen=True)
