@@ -70,4 +70,4 @@ def test_a_selection_of_nothing_is_a_page_too(lists: list[Candidates]) -> None:
 def test_scores_of_models_have_their_own_digits() -> None:
     found = selection("", [statistics([LISTS[1]], "model")])
     assert found.scores == Histogram([-1.0, -0.75], [1])
-    assert "from -1.000 to -1.000" in render(ReportData("t", "2026-11-21", selections=[found]), {})
+    assert "stayed at -1.000" in render(ReportData("t", "2026-11-21", selections=[found]), {})
