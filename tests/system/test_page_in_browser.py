@@ -39,6 +39,19 @@ def page(finished: Workplace, browser: Tab) -> Iterator[Tab]:
     browser.send("Emulation.setScriptExecutionDisabled", value=False)
 
 
+def read(finished: Workplace) -> ReportData:
+    """What the run's page was made of."""
+    return ReportData.from_dict(json.loads((finished.run / "report" / "all" / "report.json").read_text("utf-8")))
+
+
+def show(report: ReportData, browser: Tab, folder: Path) -> Tab:
+    """Opens the page of other data."""
+    (folder / "page.html").write_text(render(report, draw(report)), "utf-8")
+    browser.events.clear()
+    browser.open(folder / "page.html")
+    return browser
+
+
 def live(browser: Tab, figures: str = "figure.chart") -> None:
     """Looks at figures, one after the other, until each answers to a pointer."""
     shown = f"[...document.querySelectorAll('{figures}')].filter((figure) => figure.offsetHeight)"
@@ -75,16 +88,28 @@ def test_table_sorts_by_keyboard(page: Tab) -> None:
     assert page.ask(f"{bleu}.closest('th').getAttribute('aria-sort')") == "ascending"
 
 
-def test_curves_are_switched_by_keyboard(page: Tab) -> None:
-    switch = page.ask("[...document.querySelectorAll('.switch input')].map((input) => input.id)")
-    if not switch:  # the trainings' lines say nothing of tokens
-        pytest.fail("There is nothing to switch between.")
+def test_curves_are_switched_by_keyboard(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
+    report = read(finished)
+    timed = [
+        dataclasses.replace(
+            curve,
+            points=[
+                dataclasses.replace(point, target_tokens=90.0 * point.update, seconds=0.1 * point.update, devices=2)
+                for point in curve.points
+            ],
+        )
+        for curve in report.curves
+    ]
+    page = show(dataclasses.replace(report, curves=timed), browser, tmp_path)
+    labels = page.ask("[...document.querySelectorAll('.switch label')].map((label) => label.textContent)")
+    assert labels == ["updates", "target tokens", "hours"]  # trained on a CPU
     shown = "[...document.querySelectorAll('#curves .figures')].map((f) => f.offsetHeight > 0)"
-    assert page.ask(shown)[0] is True and sum(page.ask(shown)) == 1
+    assert page.ask(shown) == [True, False, False]
     page.ask("document.querySelector('.switch input').focus()")
     page.press("ArrowRight", 39)
-    assert page.ask(shown)[1] is True and sum(page.ask(shown)) == 1
+    assert page.ask(shown) == [False, True, False]
     live(page, "#curves figure.chart")
+    assert "target tokens seen" in page.ask("document.querySelector('.along-tokens .live svg').textContent")
     assert page.complaints() == []
 
 
@@ -104,8 +129,7 @@ def test_everything_that_takes_the_focus_has_a_name(page: Tab) -> None:
 
 
 def test_a_segment_that_is_a_script_is_shown_and_not_run(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
-    content = json.loads((finished.run / "report" / "all" / "report.json").read_text("utf-8"))
-    report = ReportData.from_dict(content)
+    report = read(finished)
     names = [row.name for row in report.systems]
     rows = [dataclasses.replace(row, name=f"{row.name} {SCRIPTS[0]}") for row in report.systems]
     hostile = dataclasses.replace(
@@ -115,9 +139,7 @@ def test_a_segment_that_is_a_script_is_shown_and_not_run(finished: Workplace, br
         curves=[dataclasses.replace(curve, name=f"{curve.name} {SCRIPTS[2]}") for curve in report.curves],
         examples=[Example(text, text, dict.fromkeys(names, text)) for text in SCRIPTS],
     )
-    (tmp_path / "page.html").write_text(render(hostile, draw(hostile)), "utf-8")
-    browser.events.clear()
-    browser.open(tmp_path / "page.html")
+    show(hostile, browser, tmp_path)
     live(browser)
     shown = browser.ask("[...document.querySelectorAll('#examples .given dd')].map((dd) => dd.innerText)")
     assert shown == [text for text in SCRIPTS for _ in ("source", "reference")]
