@@ -89,6 +89,15 @@ class Tab:
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
+    def point(self, x: float, y: float) -> None:
+        """The mouse moves there, in pixels of what is seen."""
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def wheel(self, x: float, y: float, down: float, *, shift: bool = False) -> None:
+        """The mouse's wheel is turned there."""
+        modifiers = 8 if shift else 0
+        self.send("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=down, modifiers=modifiers)
+
     def complaints(self) -> list[str]:
         """What stands in the console: messages, exceptions, violations of the page's policy."""
         return [json.dumps(event["params"]) for event in self.events if event.get("method") in COMPLAINTS]

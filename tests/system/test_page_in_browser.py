@@ -113,6 +113,24 @@ def test_curves_are_switched_by_keyboard(finished: Workplace, browser: Tab, tmp_
     assert page.complaints() == []
 
 
+def test_figures_answer_to_a_pointer_and_let_the_page_be_scrolled(page: Tab) -> None:
+    live(page, "#curves figure.chart")
+    page.ask("document.querySelector('#curves').scrollIntoView()")
+    mark = "document.querySelector('#curves .live svg .mark-symbol path').getBoundingClientRect()"
+    x, y = page.ask(f"[{mark}.x + {mark}.width / 2, {mark}.y + {mark}.height / 2]")
+    page.point(x, y)
+    page.until("document.querySelector('#vg-tooltip-element.visible')?.innerText.includes('dev BLEU')")
+    axis = "document.querySelector('#curves .live svg .role-axis-label').textContent"
+    before, place = page.ask(axis), page.ask("scrollY")
+    page.wheel(x, y, -100)
+    page.until(f"scrollY < {place}")
+    assert page.ask(axis) == before
+    page.ask("document.querySelector('#curves').scrollIntoView()")
+    page.wheel(x, y, -300, shift=True)
+    page.until(f"{axis} !== '{before}'")  # zoomed
+    assert page.complaints() == []
+
+
 def test_everything_that_takes_the_focus_has_a_name(page: Tab) -> None:
     nodes = page.send("Accessibility.getFullAXTree")["nodes"]
     taken = [

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from kd.report.figures.theme import COLOURS, DASHES, SHAPES, chart, counts
+from kd.report.figures.theme import COLOURS, DASHES, SHAPES, chart
 from kd.report.formatting import visible
 from kd.report.model import Curve, CurvePoint, SystemKind
 
 FEW = 25  # points of a curve that are marked one by one
+LONG_NAME = 15  # letters, of which three stand beside each other in a legend
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Axis:
     name: str  # in the figure's name
     label: str  # of the switch
     title: str
+    format: str  # of d3
     value: Callable[[CurvePoint], float | None]
 
 
@@ -51,9 +53,9 @@ def axes(curves: Sequence[Curve]) -> list[Axis]:
     several = any((point.devices or 1) > 1 for curve in curves for point in curve.points)
     hours = "GPU hours" if on_gpus else "hours, all processes together" if several else "hours"
     every = [
-        Axis("updates", "updates", "updates", lambda point: point.update),
-        Axis("tokens", "target tokens", "target tokens seen", lambda point: point.target_tokens),
-        Axis("hours", "GPU hours" if on_gpus else "hours", hours, lambda point: point.device_hours),
+        Axis("updates", "updates", "updates", ",d", lambda point: point.update),
+        Axis("tokens", "target tokens", "target tokens seen", "~s", lambda point: point.target_tokens),
+        Axis("hours", "GPU hours" if on_gpus else "hours", hours, ",~f", lambda point: point.device_hours),
     ]
     return [
         axis
@@ -73,14 +75,42 @@ def learning_curve(curves: Sequence[Curve], measure: Measure, axis: Axis) -> dic
     if not values:
         return None
     scales = _scales(curves, {str(value["training"]) for value in values})
-    x_axis = counts(axis.title) if axis.name == "updates" else {"title": axis.title, "format": "~s"}
-    if axis.name == "hours":
-        x_axis["format"] = ",~f"
-    shown: dict[str, Any] = {
+    shown = _encoding(measure, axis, values)
+    legend = _legend(scales["color"]["domain"])
+    by_training = {"field": "training", "type": "nominal"}
+    most = max(Counter(value["training"] for value in values).values())
+    line: dict[str, Any] = {
+        "params": [_highlight(), _zoom()],
+        "mark": {"type": "line", "strokeWidth": 1.8},
+        "encoding": {
+            **shown,
+            "color": {**by_training, "scale": scales["color"], "legend": legend},
+            "strokeDash": {**by_training, "scale": scales["dash"], "legend": legend},
+        },
+    }
+    points: dict[str, Any] = {
+        "mark": {"type": "point", "filled": True, "size": 28 if most <= FEW else 8},
+        "encoding": {
+            **shown,
+            "color": {**by_training, "scale": scales["color"], "legend": None},
+            "shape": {**by_training, "scale": scales["shape"], "legend": None},
+        },
+    }
+    # A legend of lines alone: merged with that of the points it would show their shapes, large.
+    apart = dict.fromkeys(("color", "shape", "strokeDash"), "independent")
+    resolve = {"legend": apart, "scale": dict.fromkeys(("color", "shape"), "independent")}
+    description = f"{measure.title} against {axis.title}, one line a training"
+    return chart(description, [line, points], data={"values": values}, resolve=resolve)
+
+
+def _encoding(measure: Measure, axis: Axis, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What lines and points share."""
+    whole = {"tickMinStep": 1} if axis.name == "updates" else {}
+    return {
         "x": {
             "field": "x",
             "type": "quantitative",
-            "axis": {**x_axis, "tickCount": 5},
+            "axis": {"title": axis.title, "format": axis.format, "tickCount": 5, **whole},
             "scale": _from_zero("x", values),
         },
         "y": {
@@ -89,34 +119,13 @@ def learning_curve(curves: Sequence[Curve], measure: Measure, axis: Axis) -> dic
             "axis": {"title": measure.title, "tickCount": 5, "format": ",~f"},
             "scale": _from_zero("y", values) if measure.from_zero else _around("y", values),
         },
-        "color": {"field": "training", "type": "nominal", "scale": scales["color"], "legend": _legend()},
         "opacity": {"condition": {"param": "highlight", "value": 1}, "value": 0.15},
         "tooltip": [
             {"field": "training"},
-            {"field": "x", "type": "quantitative", "title": axis.title, "format": x_axis["format"]},
+            {"field": "x", "type": "quantitative", "title": axis.title, "format": axis.format},
             {"field": "y", "type": "quantitative", "title": measure.title, "format": ".4~f"},
         ],
     }
-    dashed = {"field": "training", "type": "nominal", "scale": scales["dash"], "legend": _legend()}
-    shaped = {"field": "training", "type": "nominal", "scale": scales["shape"], "legend": None}
-    most = max(Counter(value["training"] for value in values).values())
-    marks = {"type": "point", "filled": True, "size": 28 if most <= FEW else 8}
-    layers: list[dict[str, Any]] = [
-        {
-            "params": [
-                {"name": "highlight", "select": {"type": "point", "fields": ["training"]}, "bind": "legend"},
-                _zoom(),
-            ],
-            "mark": {"type": "line", "strokeWidth": 1.8},
-            "encoding": {**shown, "strokeDash": dashed},
-        },
-        {"mark": marks, "encoding": {**shown, "color": {**shown["color"], "legend": None}, "shape": shaped}},
-    ]
-    # A legend of lines alone: merged with that of the points it would show their shapes, large.
-    apart = dict.fromkeys(("color", "shape", "strokeDash"), "independent")
-    resolve = {"legend": apart, "scale": dict.fromkeys(("color", "shape"), "independent")}
-    description = f"{measure.title} against {axis.title}, one line a training"
-    return chart(description, layers, data={"values": values}, resolve=resolve)
 
 
 def _scales(curves: Sequence[Curve], drawn: set[str]) -> dict[str, Any]:
@@ -134,8 +143,14 @@ def _scales(curves: Sequence[Curve], drawn: set[str]) -> dict[str, Any]:
     return {name: {"domain": names, "range": values} for name, values in ranges.items()}
 
 
-def _legend() -> dict[str, Any]:
-    return {"orient": "bottom", "columns": 3, "title": None, "symbolType": "stroke", "symbolSize": 500}
+def _legend(names: Sequence[str]) -> dict[str, Any]:
+    columns = 3 if max(map(len, names)) <= LONG_NAME else 1
+    return {"orient": "bottom", "columns": columns, "title": None, "symbolType": "stroke", "symbolSize": 500}
+
+
+def _highlight() -> dict[str, Any]:
+    """A name in the legend chosen, the others step back."""
+    return {"name": "highlight", "select": {"type": "point", "fields": ["training"]}, "bind": "legend"}
 
 
 def _zoom() -> dict[str, Any]:

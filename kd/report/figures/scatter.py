@@ -72,14 +72,23 @@ def quality_and_speed(rows: Sequence[SystemRow], metric: str) -> dict[str, Any] 
         "scale": {"domain": list(qualities), "nice": False, "reverse": not better_up},
         "axis": {"title": metric, "tickCount": 6},
     }
+    line = [{"speed": mark.speed, "quality": mark.quality} for mark in pareto(found, better_up)]
+    pareto_line = {"type": "line", "interpolate": "step-before", "color": INK, "opacity": 0.55, "strokeDash": [5, 3]}
+    values = [{"system": visible(m.name), "kind": m.kind.value, "speed": m.speed, "quality": m.quality} for m in found]
+    layers = [
+        {"data": {"values": line}, "mark": pareto_line, "encoding": {"x": x, "y": y}},
+        {"data": {"values": values}, "mark": {"type": "point", "filled": True, "size": 95, "opacity": 1},
+         "encoding": {"x": x, "y": y, **_by_kind(found, metric)}},
+        *_names(found, values, {"x": x, "y": y}, speeds, qualities, better_up),
+    ]  # fmt: skip
+    return chart(f"{metric} against sentences per second, one mark a system, with the Pareto line", layers)
+
+
+def _by_kind(found: Sequence[Mark], metric: str) -> dict[str, Any]:
+    """Colour and shape of marks, and what they say when they are pointed at."""
     kinds = list(dict.fromkeys(mark.kind for mark in found))
     domain = [kind.value for kind in kinds]
-    line = [{"speed": mark.speed, "quality": mark.quality} for mark in pareto(found, better_up)]
-    values = [{"system": visible(m.name), "kind": m.kind.value, "speed": m.speed, "quality": m.quality} for m in found]
-    pareto_line = {"type": "line", "interpolate": "step-before", "color": INK, "opacity": 0.55, "strokeDash": [5, 3]}
-    encoding = {
-        "x": x,
-        "y": y,
+    return {
         "color": {"field": "kind", "scale": {"domain": domain, "range": [COLOURS[k] for k in kinds]}, "legend": None},
         "shape": {"field": "kind", "scale": {"domain": domain, "range": [SHAPES[k] for k in kinds]}, "legend": None},
         "tooltip": [
@@ -88,13 +97,6 @@ def quality_and_speed(rows: Sequence[SystemRow], metric: str) -> dict[str, Any] 
             {"field": "speed", "type": "quantitative", "title": "sentences per second", "format": ",.1f"},
         ],
     }
-    layers = [
-        {"data": {"values": line}, "mark": pareto_line, "encoding": {"x": x, "y": y}},
-        {"data": {"values": values}, "mark": {"type": "point", "filled": True, "size": 95, "opacity": 1},
-         "encoding": encoding},
-        *_names(found, values, {"x": x, "y": y}, speeds, qualities, better_up),
-    ]  # fmt: skip
-    return chart(f"{metric} against sentences per second, one mark a system, with the Pareto line", layers)
 
 
 def _speed_domain(found: Sequence[Mark]) -> tuple[float, float]:
