@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -142,10 +143,22 @@ def clean(request: Request, *, remove: bool) -> int:
 
 
 def report(request: Request) -> int:
-    """Prints a run's results and the path of its page; returns the exit status."""
+    """Prints a run's results and the path of its page, made anew where it is not there; returns the exit status.
+
+    The page is a stage like others: what was made from other inputs, or by another version, is never shown for it.
+    """
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
-    return _show_results(list(recipes.plan(config).tasks()), store, folder, missing_is_error=True)
+    plan = recipes.plan(config)
+    pages = [stage for stage in plan.stages if stage.kind.name == "report"]
+    if not pages:
+        raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
+    if any(not store.place(item).is_published() for stage in pages for item in stage.tasks):
+        # Here and not on a cluster: it takes seconds, and whoever asks is waiting.
+        others = [override for override in request.overrides if not override.startswith("launcher")]
+        overrides = (*others, "launcher=local")
+        return run(replace(request, stages=tuple(stage.name for stage in pages), overrides=overrides))
+    return _show_results(list(plan.tasks()), store, folder)
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -248,11 +261,9 @@ def _tell(failures: Iterable[Failure], console: Console) -> None:
         console.print(Text(f"Not begun, since they need these: {', '.join(blocked)}"), soft_wrap=True)
 
 
-def _show_results(tasks: Iterable[Task], store: Store, folder: Run, *, missing_is_error: bool = False) -> int:
+def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:
     pages = [item for item in tasks if item.stage.kind.name == "report"]
     shown = [item for item in pages if store.place(item).is_published()]
-    if missing_is_error and not shown:
-        raise UserError("A run with these settings has no report yet.", "Give the settings that `kd run` was given.")
     for item in shown:
         from kd.corpora.index import read_json
         from kd.report.model import ReportData

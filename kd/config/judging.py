@@ -77,4 +77,4 @@ class ReportConfig:
     """The page."""
 
     title: str = MISSING
-    examples: int = MISSING  # segments shown with the output of every system
+    examples: int = MISSING  # segments shown with the output of every system, and of each system those furthest behind

@@ -1,3 +1,5 @@
+"use strict";
+
 // Headings of sortable tables become buttons. Without this script the table is the same, in the order of the chain.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -25,4 +27,29 @@ for (const table of document.querySelectorAll("table.sortable")) {
       body.append(...rows);
     });
   });
+}
+
+// Each picture is replaced by a live chart of the same description when it is first seen. On paper the picture stands.
+const enliven = async (figure) => {
+  const chart = JSON.parse(figure.querySelector("script").textContent);
+  const live = document.createElement("div");
+  live.className = "live";
+  figure.prepend(live);
+  try {
+    await window.kdChart(live, { ...chart, width: "container", autosize: { type: "fit-x", contains: "padding" } });
+    figure.classList.add("enlivened");
+  } catch (error) {
+    live.remove(); // the picture stays
+    console.error(error);
+  }
+};
+if (window.kdChart) {
+  const seen = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      enliven(target);
+    }
+  }, { rootMargin: "400px" });
+  document.querySelectorAll("figure.chart").forEach((figure) => seen.observe(figure));
 }
