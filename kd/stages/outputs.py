@@ -9,4 +9,5 @@ WEAKNESSES = "weaknesses.json"  # evaluate: counts of what goes wrong, by system
 SPEED = "speed.json"  # speed
 SELECTION = "selection.json"  # select: what selection changed
 LEAKAGE, LEAKED = "leakage.json", "leaked.tsv.zst"  # shard: what matched held-out sets: counts, and a sample of pairs
+CARD = "README.md"  # release: the model card
 PAGE, REPORT = "index.html", "report.json"  # report: for people, for programs
