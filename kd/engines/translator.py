@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -199,13 +199,7 @@ class _Fairseq:
         self._model = EnsembleTranslator(
             folders,
             self._vocabulary,
-            beam=options.beam,
-            nbest=options.nbest,
-            max_pieces=options.max_pieces,
-            length_penalty=options.length_penalty,
-            batch_tokens=options.batch_tokens,
-            threads=options.threads,
-            device=options.device,
+            **asdict(options),
             score_members=False,
         )
         self.max_source_pieces = self._model.max_source_pieces

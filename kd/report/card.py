@@ -16,7 +16,7 @@ import yaml
 
 from kd.report import formatting
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "templates"
 UNKNOWN = "unknown"
 
 

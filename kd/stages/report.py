@@ -160,8 +160,6 @@ def _rows(
     for name, scores in evaluation["scores"].items():
         label = _label(name, trainings)
         kind, speed = _kind(name, label, exported), speeds.get(name, {})
-        if name in evaluation.get("made_elsewhere", ()):
-            kind = SystemKind.public
         members = trainings.get(label, [])
         members = [a for a in members if f"{name}-".startswith(f"{member_name(label, a.task)}-")] or members
         facts = [artifact.manifest["facts"] for artifact in members]

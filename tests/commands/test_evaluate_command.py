@@ -14,7 +14,7 @@ import sacrebleu
 from metrics.tiny_comet import make_checkpoint
 
 from kd.cli import main
-from kd.commands.evaluate_files import labelled
+from kd.commands.labels import labelled
 from kd.errors import UserError
 
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))

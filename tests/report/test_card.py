@@ -1,4 +1,4 @@
-"""The model card: front matter that the hub reads, every score with its signature, and nothing of a corpus as markup."""
+"""The model card: front matter that the hub reads, scores with signatures, and nothing of a corpus as markup."""
 
 from __future__ import annotations
 
