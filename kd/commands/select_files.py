@@ -62,8 +62,8 @@ def select(options: argparse.Namespace) -> int:
     _check_paths(options)
     summary = _Summary(config.metric, signature)
     with ExitStack() as stack:
-        writer: LineWriter | _Printer = _Printer() if str(options.output) == STREAM else LineWriter(options.output)
-        output = stack.enter_context(writer)
+        output: LineWriter | _Printer = _Printer() if str(options.output) == STREAM else LineWriter(options.output)
+        stack.enter_context(output)
         ranks = stack.enter_context(LineWriter(options.ranks)) if options.ranks else None
         total = count_lines(options.reference)
         told = stack.enter_context(_Told(total))
