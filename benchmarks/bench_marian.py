@@ -54,8 +54,8 @@ def main() -> None:
         encoder, decoder, width, ffn, heads = SHAPES[options.shape]
         print(
             f"{encoder}+{decoder} layers, width {width}, FFN {ffn}, {heads} heads, {options.vocabulary} pieces, "
-            f"random weights; {len(lines)} sentences of {options.pieces} pieces in and out, batches of {options.batch}, "
-            f"beam {options.beam}, {options.threads} thread(s)"
+            f"random weights; {len(lines)} sentences of {options.pieces} pieces in and out, "
+            f"batches of {options.batch}, beam {options.beam}, {options.threads} thread(s)"
         )
         marians = {kind: marian(folder, exported, kind, lines, options) for kind in options.marian}
         for compute_type in options.ours:
