@@ -23,6 +23,7 @@ from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage, unknown
 
 AVERAGED, LAST = "averaged", "last"
+FEWEST = 20  # sentences that have to be compared for the agreement to be a condition
 FLOAT32 = "float32"
 
 
@@ -148,14 +149,16 @@ def _agreement(job: Job[ExportConfig], weights: Path) -> dict[str, Any]:
     config = job.config
     pairs = read_heldout(job.one("held_out").path, str(job.axis), "dev")[: config.compare]
     sources = [pair.source for pair in pairs]
-    decoding = Decoding(config.beam, config.max_pieces, batch_tokens=2000)
+    # Longer output than a model was trained on fairseq does not write, and CTranslate2 does.
+    longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_source_pieces"] or config.max_pieces)
+    decoding = Decoding(config.beam, longest, batch_tokens=2000)
     outputs = []
     for name, folder in {"fairseq": weights, "CTranslate2": job.out}.items():
         job.progress.update(f"comparing with fairseq: {name}")
         outputs.append(load([folder], decoding, threads=job.threads, device=job.device)(sources))
     pieces = Vocabulary(weights).encode_ids(outputs[0])
     fairseqs, ours = _unzipped(
-        [pair for pair, ids in zip(zip(*outputs, strict=True), pieces, strict=True) if len(ids) < config.max_pieces]
+        [pair for pair, ids in zip(zip(*outputs, strict=True), pieces, strict=True) if len(ids) < longest]
     )
     chrf = corpus_scores(ours, [fairseqs], ["chrf"])[0] if ours else None
     return {
@@ -175,7 +178,8 @@ def _unzipped(pairs: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:
 
 def _check_agreement(job: Job[ExportConfig], agreement: dict[str, Any]) -> None:
     share = agreement["identical"] / max(1, agreement["sentences"])
-    if job.identity["format"] == FLOAT32 and agreement["sentences"] and share < job.config.least_agreement:
+    judged = job.identity["format"] == FLOAT32 and agreement["sentences"] >= FEWEST
+    if judged and share < job.config.least_agreement:
         raise IncompleteArtifact(
             f"The exported model translates {agreement['identical']} of {agreement['sentences']} sentences as fairseq "
             f"does, fewer than export.least_agreement={job.config.least_agreement} allows."
