@@ -49,6 +49,7 @@ PATH_KEYS = (
     "corpus.cache",
     "given_models.root",
     "given_lists.root",
+    "evaluate.root",
     "evaluate.comet.cache",
     "teacher.init_from",
     "student.init_from",

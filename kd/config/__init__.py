@@ -36,7 +36,15 @@ from kd.config.distillation import (
     SelectConfig,
     Variant,
 )
-from kd.config.judging import CometConfig, EvaluateConfig, ExportConfig, ReportConfig, SpeedConfig, TranslateConfig
+from kd.config.judging import (
+    CometConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ReleaseConfig,
+    ReportConfig,
+    SpeedConfig,
+    TranslateConfig,
+)
 from kd.config.marks import EXTENT, TRANSIENT
 from kd.config.recipe import RecipeConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, ResourcesConfig, StageConfig, TrackingConfig
@@ -90,6 +98,7 @@ __all__ = [
     "PairConfig",
     "Precision",
     "RecipeConfig",
+    "ReleaseConfig",
     "ReportConfig",
     "ResourcesConfig",
     "SameBy",

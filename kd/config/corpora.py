@@ -141,6 +141,8 @@ class SplitConfig:
 
     dev: int = MISSING  # distinct sentences held out for validation, where no corpus has `use: dev`
     test: int = MISSING  # distinct sentences held out for the final scores, where no corpus has `use: test`
+    # Draw the test set also where corpora have `use: test`: it is one test set more.
+    test_beside_given: bool = False
     # source | target | a language: whose sentence is drawn and stands in no pair's training corpus. `en`: the English
     # side of every pair, wherever it stands, for corpora whose English repeats from pair to pair.
     by: str = MISSING

@@ -54,8 +54,11 @@ def behind(segments: Sequence[Behind], baseline: str) -> Group:
         parts.append(
             Text(f"line {item.segment}: {visible(item.system)} {here} {item.metric}, {baseline} {there}", "bold")
         )
-        texts = [("source", item.source), ("reference", item.reference), (baseline, item.baseline),
-                 (item.system, item.hypothesis)]  # fmt: skip
+        several = len(item.references) > 1
+        texts = [("source", item.source)]
+        texts += [(f"reference {number}" if several else "reference", text)
+                  for number, text in enumerate(item.references or [item.reference], 1)]  # fmt: skip
+        texts += [(baseline, item.baseline), (item.system, item.hypothesis)]
         parts += [Text(f"  {visible(name)}: {visible(text)}") for name, text in texts if text is not None]
     return Group(*parts)
 

@@ -29,6 +29,7 @@ KINDS = {
     "translate": "kd.stages.translate:Translate",
     "speed": "kd.stages.speed:Speed",
     "evaluate": "kd.stages.evaluate:Evaluate",
+    "release": "kd.stages.release:Release",
     "report": "kd.stages.report:Report",
 }
 
