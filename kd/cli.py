@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.commands import evaluate, select, translate
+from kd.commands import evaluate, plan, select, translate
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
+
+    _about_files(commands, "plan", plan, "show what a run would take; submit nothing")
 
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
