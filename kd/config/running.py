@@ -15,9 +15,11 @@ from omegaconf import MISSING
 class LauncherConfig:
     """Where tasks execute."""
 
-    kind: str = MISSING  # local
+    kind: str = MISSING  # local | slurm
+    # Of what runs on this computer; on a cluster that is at most the downloading, where its nodes reach no network.
     processes: int = MISSING  # tasks side by side
     threads: int = MISSING  # shared out evenly among them; results on CPU depend on the number each task gets
+    requeues: int = 0  # how often a job may go back into the queue: time limits, preemption, nodes that fail
 
 
 @dataclass
@@ -26,7 +28,8 @@ class ResourcesConfig:
 
     nodes: int = 1  # of a task; more than one for trainings alone, as one torchrun over all of them
     gpus: int = 0
-    cores: int = MISSING
+    cores: int = MISSING  # also the number of threads, which results on a CPU depend on
+    processes: int = 1  # that share in a training on a node without GPUs; one for each GPU where there are some
     memory: float | None = None  # GB; null: all that the node has
     hours: float = MISSING  # time limit of a job; longer work goes on in the next
     partition: str | None = None  # null: the scheduler's default

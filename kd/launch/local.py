@@ -6,6 +6,7 @@ A failed task does not stop its sisters: what does not depend on it goes on, and
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import FrameType
@@ -23,27 +25,18 @@ from rich.text import Text
 
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 from kd.launch.environment import command, environment
+from kd.launch.launcher import LOG_HEAD, Failure, Interrupted, Launcher, blocked
 from kd.pipeline import lease, progress
 from kd.pipeline.execute import disk_fault, failure_message
 from kd.pipeline.plan import Task
+from kd.pipeline.processes import die_with_parent
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
 
 POLL_SECONDS = 0.1
 OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away
 RETRIES = 2  # of a task that ended as something that may pass
-LOG_HEAD = "---"  # begins the line that each attempt's part of a log begins with
 TERMINATE_SECONDS = 60.0  # to write a checkpoint before it is killed: more than a task gives its own workers
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task that did not finish."""
-
-    task: Task
-    message: str
-    log: Path
-    exit_status: int
 
 
 @dataclass
@@ -56,11 +49,7 @@ class _Running:
     earlier_failure: int | None  # when the record of an earlier attempt was written: not this one's
 
 
-class Interrupted(Exception):
-    """The user (or the system) asked to stop; what is done is kept."""
-
-
-class LocalLauncher:
+class LocalLauncher(Launcher):
     """`processes` tasks at a time, with `threads // processes` threads each."""
 
     def __init__(
@@ -154,7 +143,7 @@ class LocalLauncher:
             stderr=log,
             env=environment(threads, gpus),
             # Ctrl-C reaches the whole process group. It is for us alone: we ask the tasks to end by SIGTERM, once.
-            preexec_fn=_ignore_interrupts,  # noqa: PLW1509 - no threads here
+            preexec_fn=partial(_in_child, os.getpid()),  # noqa: PLW1509 - no threads here
         )
         self._say(f"started {task.full_name}")
         return _Running(task, process, log, slot, time.monotonic(), _written(self._store.place(task).failure))
@@ -177,7 +166,7 @@ class LocalLauncher:
             waiting[task] = None
             return 0
         failures.append(Failure(task, message, self._run.log(task), status))
-        self._say(f"failed  {task.full_name}: {message}")
+        self._say(f"failed  {task.full_name} after {progress.duration(time.monotonic() - item.began)}")
         return 0
 
     def _message(self, item: _Running) -> str:
@@ -217,15 +206,9 @@ class LocalLauncher:
             self._run.link(task, self._store)
 
     def _drop_blocked(self, waiting: dict[Task, None], failures: list[Failure]) -> None:
-        failed = {failure.task for failure in failures}
-        for task in list(waiting):
-            culprit = next((other for other in task.upstream() if other in failed), None)
-            if culprit is not None:
-                del waiting[task]
-                failed.add(task)
-                failures.append(
-                    Failure(task, f"not begun, since {culprit.full_name} failed", self._run.log(culprit), 0)
-                )
+        for failure in blocked(list(waiting), failures):
+            del waiting[failure.task]
+            failures.append(failure)
 
     # --- showing -------------------------------------------------------------------------------------------------
 
@@ -311,8 +294,10 @@ def _terminate(running: list[_Running], stop: _StopRequests) -> None:
         item.log.close()
 
 
-def _ignore_interrupts() -> None:
+def _in_child(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whoever kills `kd run` outright wants its tasks to end too, and not to find them at work in the next one.
+    die_with_parent(parent, signal.SIGTERM)
 
 
 def _written(path: Path) -> int | None:
@@ -331,13 +316,3 @@ def _last_line(log: Path) -> str:
     except OSError:
         return ""
     return "" if lines[-1].startswith(f"{LOG_HEAD} ") else lines[-1].strip().removeprefix("kd: ")
-
-
-def exit_status(failures: Sequence[Failure]) -> int:
-    """What `kd run` ends with: a user's mistake before a passing fault before a bug of ours."""
-    statuses = {failure.exit_status for failure in failures if failure.exit_status != 0}
-    if not statuses:
-        return 0
-    if statuses <= {EXIT_USER, EXIT_TRANSIENT}:
-        return EXIT_USER if EXIT_USER in statuses else EXIT_TRANSIENT
-    return 1
