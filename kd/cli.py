@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.commands import evaluate, plan, select, translate
+from kd.commands import evaluate, plan, scaling, select, translate
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
 
     _about_files(commands, "plan", plan, "show what a run would take; submit nothing")
+    _about_files(commands, "scaling", scaling, "measure what more devices or nodes bring to a training")
 
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")

@@ -302,7 +302,7 @@ def _entry(config: DictConfig, name: str) -> Entry:
     if node.kind not in KINDS:
         raise unknown(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
     kind = load_kind(node.kind)
-    where = _settings_key(config, name)
+    where = settings_key(config, name)
     settings = node.settings
     if not isinstance(settings, DictConfig):
         raise UserError(f"{where} is {_describe(settings)}.", f"It must be a mapping with the settings of {node.kind}.")
@@ -335,7 +335,7 @@ def _entry(config: DictConfig, name: str) -> Entry:
     return Entry(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
 
 
-def _settings_key(config: DictConfig, name: str) -> str:
+def settings_key(config: DictConfig, name: str) -> str:
     """The key a user would change: `teacher` where the chain says `settings: ${teacher}`."""
     raw = OmegaConf.to_container(config.chain[name], resolve=False)
     settings = raw.get("settings") if isinstance(raw, dict) else None
