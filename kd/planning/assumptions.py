@@ -26,6 +26,7 @@ KEYS = {
     "sentences_per_second.*": "sentences a second that one device translates in the stage STAGE",
     "pairs_per_second.*": "pairs a second that one task of the stage STAGE goes through",
     "seconds.*": "seconds that a task of the stage STAGE takes",
+    "seconds": "seconds that a task takes of which nothing else is known",
     "tflops.*": "10^12 operations a second that one device sustains: for the class train or decode",
     "bytes.*": "bytes that the stage STAGE keeps, for each pair",
     "efficiency": "share of a device's speed that is left where several train one model, 0 to 1",

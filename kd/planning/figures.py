@@ -18,13 +18,18 @@ class Figure:
 
     value: float | None
     source: str = UNKNOWN
+    least: float = 0.0  # of a sum that is unknown: what its known parts come to
 
     def times(self, other: Figure | float | None) -> Figure:
         """The product, from both sources."""
         if not isinstance(other, Figure):
             other = Figure(other, "")
-        value = None if self.value is None or other.value is None else self.value * other.value
-        return Figure(value, joined([self.source, other.source]))
+        sources = joined([self.source, other.source])
+        if other.value is None:
+            return Figure(None, sources)
+        if self.value is None:
+            return Figure(None, sources, self.least * other.value)
+        return Figure(self.value * other.value, sources)
 
     def __bool__(self) -> bool:
         """Whether it is known."""
@@ -37,8 +42,11 @@ NOTHING = Figure(None, UNKNOWN)
 def total(figures: Iterable[Figure]) -> Figure:
     """The sum; unknown as soon as a part is."""
     parts = list(figures)
-    known = [part.value for part in parts if part.value is not None]
-    return Figure(sum(known) if len(known) == len(parts) else None, joined(part.source for part in parts))
+    known = [part.least if part.value is None else part.value for part in parts]
+    sources = joined(part.source for part in parts)
+    if any(part.value is None for part in parts):
+        return Figure(None, sources, sum(known))
+    return Figure(sum(known), sources)
 
 
 def joined(sources: Iterable[str]) -> str:

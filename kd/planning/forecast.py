@@ -16,7 +16,7 @@ from kd.planning.figures import Figure, joined, total
 from kd.planning.rates import Place, Rates
 from kd.planning.schedule import Rules, Span, critical, lay_out
 from kd.planning.shapes import BYTES_A_CHECKPOINTED_WEIGHT, BYTES_A_WEIGHT
-from kd.planning.volume import Part, Volume, checkpoints_kept, models_behind, parts_of, updates_of, weights
+from kd.planning.volume import Part, Volume, checkpoints_kept, models_behind, parts_of, size_part, updates_of, weights
 
 # What a stage holds on disk beside what it leaves, as a share of that: benchmarks/bench_memory.py, disk at 10 M pairs
 # (clean 1.29 times its compressed input at the fullest, of which about 1.0 stays; shard 2.48).
@@ -276,6 +276,9 @@ class Forecaster:
         stages = task.stage.name, task.stage.entry.name
         if assumed := self._volume.assumptions.get(*(f"seconds.{stage}" for stage in stages)):
             return TaskForecast(task, assumed, None, kept, temporary)
+        otherwise = self._volume.assumptions.get("seconds")
+        if parts is None and otherwise:
+            return TaskForecast(task, otherwise, None, kept, temporary)
         if parts is None:
             unknown = Figure(
                 None, f"nothing is known of the kind {task.stage.kind.name}: say assume.seconds.{stages[1]}="
@@ -288,6 +291,8 @@ class Forecaster:
             time.seconds.times(1 / devices) if part.resource == "train" else time.seconds
             for part, time in zip(parts, times, strict=True)
         ]
+        if otherwise and any(not each for each in seconds):
+            return TaskForecast(task, otherwise, None, kept, temporary)
         start = self._rates.start(task.stage.kind.name, place)
         cpu = [time.cpu_seconds for time in (start, *times) if time.seconds.value]
         known = None if None in cpu else sum(each for each in cpu if each is not None)
@@ -338,7 +343,7 @@ class Forecaster:
             each = _FORMATS.get(str(task.identity.get("format")), 2)
             size = sum(weights(model, self._volume) for model in models) * each
             return Figure(float(size) or None, "weights x bytes of the format")
-        measured = self._rates.bytes_left(kind, parts[0]) if parts else Figure(None)
+        measured = self._rates.bytes_left(kind, size_part(task, self._volume, parts)) if parts else Figure(None)
         if measured.value is None and kind in SMALL:
             return Figure(SMALL[kind], "small: an allowance")
         return measured if parts else Figure(None, f"nothing is known of the kind {kind}")

@@ -59,9 +59,10 @@ def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
     """The chain; where the user assumes the size of a corpus, its files need not be there."""
     try:
         return recipes.plan(config)
-    except UserError:
+    except UserError as error:
         if not any(key.startswith("pairs.") for key in assumptions.values):
-            raise
+            pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
+            raise UserError(error.what, f"{error.mend} To plan before the corpora are there, say {pairs}.") from None
         return recipes.plan(config, frozen_files={})
 
 
@@ -147,7 +148,7 @@ def _notes(volume: Volume, own: Probe | None) -> Iterator[str]:
         source, target = text.source_pieces.value, text.target_pieces.value
         yield f"{source:.1f} pieces a source sentence, {target:.1f} a target sentence ({text.target_pieces.source})."
     for key, value in volume.assumptions.values.items():
-        yield f"Assumed by you: {PREFIX}{key}={value:g}."
+        yield f"Assumed by you: {PREFIX}{key}={value:,.12g}."
 
 
 def _volume(config: DictConfig, plan: Plan, assumptions: Assumptions, own: Probe | None) -> Volume:

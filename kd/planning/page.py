@@ -6,7 +6,7 @@ What is unknown is written so, with what would tell it; the sources of all figur
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.console import Console
@@ -43,6 +43,12 @@ def hours(value: float | None) -> str:
 def time(value: float | None) -> str:
     """Seconds as people say them."""
     return UNKNOWN if value is None else duration(value)
+
+
+def _shown(figure: Figure, show: Callable[[float | None], str]) -> str:
+    """A sum; where it is unknown, what its known parts come to."""
+    more = figure.value is None and figure.least > 0
+    return f"{UNKNOWN}, what is known comes to {show(figure.least)}" if more else show(figure.value)
 
 
 def number(value: float | None) -> str:
@@ -98,17 +104,17 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
     if forecast.machine.gpus_per_node:
         most = forecast.most_gpus
         found.append(("GPUs at once", number(most), Figure(most, "")))
-        found.append(("GPU hours", hours(forecast.gpu_hours.value), forecast.gpu_hours))
+        found.append(("GPU hours", _shown(forecast.gpu_hours, hours), forecast.gpu_hours))
     if forecast.cluster:
         found.append(("nodes at once", number(forecast.most_nodes), Figure(forecast.most_nodes, "")))
-        found.append(("node hours", hours(forecast.node_hours.value), forecast.node_hours))
-    found.append(("CPU core hours", hours(forecast.core_hours.value), forecast.core_hours))
+        found.append(("node hours", _shown(forecast.node_hours, hours), forecast.node_hours))
+    found.append(("CPU core hours", _shown(forecast.core_hours, hours), forecast.core_hours))
     if forecast.cpu_seconds is not None:
         used = forecast.cpu_seconds / 3600
         found.append(("of them at work", hours(used), Figure(used, "CPU seconds as measured")))
     found.append(("wall time", time(forecast.wall.value), forecast.wall))
     found.append(("disk at the fullest", size(forecast.peak.value), forecast.peak))
-    found.append(("disk kept", size(forecast.kept.value), forecast.kept))
+    found.append(("disk kept", _shown(forecast.kept, size), forecast.kept))
     found.append(("data in", size(forecast.data_in.value), forecast.data_in))
     found.append(("data out", size(forecast.data_out.value), forecast.data_out))
     found.append(("energy", _kwh(forecast), forecast.kwh))

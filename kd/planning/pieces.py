@@ -46,6 +46,8 @@ _LOG = logging.getLogger(__name__)
 SAMPLE = "sample"  # name of the corpus
 SENTENCES = 256  # decoded at most
 HELD_OUT = 128
+TEXT_LINES = 2500  # of a shard, where nothing is decoded
+SMALLEST_VOCABULARY = 300
 PASS_OPERATIONS = 3e11  # of a training's passes at most: some seconds of a CPU core
 DECODED_OPERATIONS = 4e11  # of a decoding at most
 _MOST_UPDATES = 400
@@ -155,24 +157,32 @@ class Miniature:
         for task in tasks:
             models = models_behind([item.task for item in task.inputs["teachers"]])
             costs.append(sum(2 * weights(each, volume) for each in models) * 25 * task.stage.config.beam)
-        return int(max(8, min(SENTENCES, DECODED_OPERATIONS / max(costs))))
+        return int(max(32, min(SENTENCES, DECODED_OPERATIONS / max(costs))))
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
     def text_stages(self) -> None:
-        """Collect to encode, and what the lengths of the text are."""
-        plan = self._plan()
+        """Collect to encode, selection, and what the lengths of the text are."""
+        while not self._text(plan := self._plan()) and self._config.vocabulary.size > SMALLEST_VOCABULARY:
+            self._config.vocabulary.size = max(SMALLEST_VOCABULARY, self._config.vocabulary.size // 2)
+        self._made_up_lists = True
+        made_up = self._plan()
+        self._selection(made_up)
+        self._made_up_lists = False
+        self._measure_text(plan)
+        self._observe_all(plan)
+        self._observe_all(made_up)
+
+    def _text(self, plan: Plan) -> bool:
+        """Collect to encode; returns whether the vocabulary found enough text for its size."""
         for stage in plan.stages:
             if stage.kind.name in ("train", "given_models", "decode", "given_lists") or not self._can_run(stage):
                 continue
             self._run(stage)
             if stage.kind.name == "vocabulary":
                 self._pad(stage)
-        self._measure_text(plan)
-        self._made_up_lists = True
-        self._selection(self._plan())
-        self._made_up_lists = False
-        self._observe_all(plan)
+        tasks = [task for stage in plan.stages if stage.kind.name == "vocabulary" for task in stage.tasks]
+        return all(self._store.place(task).is_published() for task in tasks)
 
     def _selection(self, plan: Plan) -> None:
         """Selection from made-up lists: those that can be decoded in a minute are too few to see its speed."""
@@ -182,15 +192,20 @@ class Miniature:
                 members = max(1, len(stage.input_tasks("teachers")))
                 hypotheses, left = made_up_lists(corpus, place, stage.config.nbest, members)
                 write_json(place / "manifest.json", {"counts": {"hypotheses": hypotheses}, "facts": {}, "bytes": left})
-                pairs = float(corpus.pairs)
-                self.observations.append(Observation(BYTES + "decode", pairs, None, float(left), None, **self._where))
+                effort = self._pair_bytes / 2 * stage.config.nbest
+                size = Observation(BYTES + "decode", float(corpus.pairs), effort, float(left), None, **self._where)
+                self.observations.append(size)
         for stage in plan.stages:
             if stage.kind.name == "select" and self._can_run(stage):
                 with _timed() as clock:
                     warm_up(stage.config)
                 self.startup["select"] = _Clock(min(_COMPILED, clock.seconds), min(_COMPILED, clock.cpu))
                 self._run(stage)
-        self._observe_all(plan)
+
+    @property
+    def _pair_bytes(self) -> float:
+        sides = [(self._folder / f"sample.{side}").stat().st_size for side in ("source", "target")]
+        return sum(sides) / max(1, self._pairs)
 
     def _corpus_of(self, stage: Stage) -> Corpus | None:
         places = [self._store.place(item.task) for item in stage.input_tasks("corpus")]
@@ -244,7 +259,8 @@ class Miniature:
             held = self._held
             config = replace(config, dev=held, test=held, by="source")
         elif name == "shard":
-            config = replace(config, lines=self._sentences)
+            # A small shard is what can be decoded in some seconds; text alone goes by larger ones.
+            config = replace(config, lines=self._sentences if self.steps else min(config.lines, TEXT_LINES))
         elif isinstance(config, TrainConfig):
             config = self._short_training(config)
         elif isinstance(config, DecodeConfig):
@@ -333,9 +349,8 @@ class Miniature:
             if task.stage.kind.name == "clean":
                 self.kept = manifest["counts"]["pairs out"] / max(1, manifest["counts"]["pairs in"])
         text = lengths(plan, found)
-        sides = [(self._folder / f"sample.{side}").stat().st_size for side in ("source", "target")]
         self.lengths = {
-            "pair_bytes": sum(sides) / max(1, self._pairs),
+            "pair_bytes": self._pair_bytes,
             "source_pieces": text.source_pieces.value,
             "target_pieces": text.target_pieces.value,
         }

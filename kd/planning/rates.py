@@ -20,7 +20,7 @@ from kd.pipeline.plan import Plan, Task
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
-from kd.planning.volume import Part, Text, Volume, parts_of
+from kd.planning.volume import Part, Text, Volume, parts_of, size_part
 from kd.stages.outputs import SPEED
 
 START = "start "  # followed by a kind: what a task of it spends before its work begins
@@ -184,7 +184,7 @@ def observe(plan: Plan, store: Store, volume: Volume, label: str) -> Iterator[Ob
             yield from of_speed(store.place(task).final, parts, where)
         amount, effort = float(parts[0].amount.value or 0), parts[0].effort
         left = float(manifest["bytes"])
-        yield Observation(BYTES + kind, amount, effort, left, None, **where)
+        yield Observation(BYTES + kind, amount, size_part(task, volume, parts).effort, left, None, **where)
         if len(parts) == 1:
             cpu = manifest.get("cpu_seconds")
             yield Observation(parts[0].name, amount, effort, max(1e-3, float(manifest["seconds"])), cpu, **where)

@@ -82,7 +82,9 @@ class _Unread:
         fetched = self._source.format in _FETCHED or self._source.package is not None or remote
         self.files: list[Path] = []
         try:
-            self.files = [] if fetched else self._format.files(self._reading)
+            files = [] if fetched else self._format.files(self._reading)
+            if all(path.is_file() for path in files):
+                self.files = files
             self.is_here = self._done or bool(self.files)
         except UserError:  # a plan may be made before the corpora are there
             self.is_here = self._done

@@ -7,7 +7,7 @@ that is not there takes nothing away from the others: what it costs is unknown, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -284,6 +284,14 @@ def parts_of(task: Task, volume: Volume) -> list[Part] | None:
     """What a task does; None for a kind that says nothing of it."""
     parts = PARTS.get(task.stage.kind.name)
     return None if parts is None else list(parts(task, volume))
+
+
+def size_part(task: Task, volume: Volume, parts: Sequence[Part]) -> Part:
+    """By what the size of what a task leaves goes: its work, but for lists, which grow with the text and their length."""
+    if isinstance(task.stage.config, DecodeConfig):
+        bytes_ = volume.given(task.stage, "corpus").pair_bytes.value
+        return replace(parts[0], effort=None if bytes_ is None else bytes_ / 2 * task.stage.config.nbest)
+    return parts[0]
 
 
 def models_behind(tasks: list[Task]) -> list[ModelConfig]:
