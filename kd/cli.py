@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.commands import evaluate, select, translate
+from kd.commands import evaluate, plan, scaling, select, translate
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     _about_a_run(
         commands, "doctor", _doctor, "look whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
     )
+
+    _about_files(commands, "plan", plan, "show what a run would take; submit nothing")
+    _about_files(commands, "scaling", scaling, "measure what more devices or nodes bring to a training")
 
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -251,8 +251,15 @@ def thaw(plain: Mapping[str, Any]) -> DictConfig:
 # --- planning --------------------------------------------------------------------------------------------------------
 
 
-def plan(config: DictConfig, frozen_files: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
-    """Plans a recipe's chain. `frozen_files`: each task's raw files as of planning; none is looked at again."""
+def plan(
+    config: DictConfig,
+    frozen_files: Mapping[str, Mapping[str, str]] | None = None,
+    change: Callable[[Entry], Entry] = lambda entry: entry,
+) -> Plan:
+    """Plans a recipe's chain. `frozen_files`: each task's raw files as of planning; none is looked at again.
+
+    `change` may put other settings into a stage than the recipe has: a probe makes everything short.
+    """
     hashes = Store(Path(config.store.dir)).file_hashes()
 
     def hash_file(path: Path) -> str:
@@ -266,7 +273,7 @@ def plan(config: DictConfig, frozen_files: Mapping[str, Mapping[str, str]] | Non
             raise UserError(error.what, mend) from None
 
     try:
-        entries = {str(name): _entry(config, str(name)) for name in config.chain}
+        entries = {str(name): change(_entry(config, str(name))) for name in config.chain}
         pairs = OmegaConf.to_container(config.pairs, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise _as_user_error(error) from None
@@ -298,7 +305,7 @@ def _entry(config: DictConfig, name: str) -> Entry:
     if node.kind not in KINDS:
         raise unknown(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
     kind = load_kind(node.kind)
-    where = _settings_key(config, name)
+    where = settings_key(config, name)
     settings = node.settings
     if not isinstance(settings, DictConfig):
         raise UserError(f"{where} is {_describe(settings)}.", f"It must be a mapping with the settings of {node.kind}.")
@@ -331,7 +338,7 @@ def _entry(config: DictConfig, name: str) -> Entry:
     return Entry(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
 
 
-def _settings_key(config: DictConfig, name: str) -> str:
+def settings_key(config: DictConfig, name: str) -> str:
     """The key a user would change: `teacher` where the chain says `settings: ${teacher}`."""
     raw = OmegaConf.to_container(config.chain[name], resolve=False)
     settings = raw.get("settings") if isinstance(raw, dict) else None

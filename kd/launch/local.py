@@ -160,7 +160,7 @@ class LocalLauncher(Launcher):
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment(threads, gpus) | world,
+            env=environment(threads, gpus, network=task.stage.kind.network) | world,
             # Ctrl-C reaches the whole process group. It is for us alone: we ask the tasks to end by SIGTERM, once.
             preexec_fn=partial(_in_child, os.getpid()),  # noqa: PLW1509 - no threads here
         )

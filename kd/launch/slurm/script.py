@@ -106,7 +106,7 @@ def render(part: Part, settings: Settings) -> Script:
         "log_head": LOG_HEAD,
         "warning": _warning(machine),
         "modules": [name for name, loaded in machine.modules.items() if loaded],
-        "environment": _variables(machine, wanted),
+        "environment": _variables(machine, wanted, network=stage.kind.network),
         "nodes": wanted.nodes,
         "cores": wanted.cores,
         "command": [shlex.quote(word) for word in _command(part, settings)],
@@ -170,11 +170,15 @@ def throttle(wanted: ResourcesConfig) -> str:
     return f"%{wanted.side_by_side}" if wanted.side_by_side else ""
 
 
-def _variables(machine: MachineConfig, wanted: ResourcesConfig) -> list[tuple[str, dict[str, str]]]:
+def _variables(machine: MachineConfig, wanted: ResourcesConfig, *, network: bool) -> list[tuple[str, dict[str, str]]]:
     """What is exported, with the reason of each."""
     gpus = wanted.gpus if machine.device != "cpu" else 0
     found = [
-        ("As many threads as cores: results on a CPU depend on their number", environment.variables(wanted.cores)),
+        (
+            "As many threads as cores: results on a CPU depend on their number"
+            + ("" if network else "; and nothing tries to reach a network"),
+            environment.variables(wanted.cores, network=network),
+        ),
         (
             "What a task is to know of its node",
             {"KD_GPUS": str(gpus), "KD_PROCESSES": str(wanted.processes), environment.WAIT: "1"},

@@ -1,0 +1,271 @@
+"""A forecast for people: a table in the terminal, a Markdown page for an application for computing time, JSON.
+
+What is unknown is written so, with what would tell it; the sources of all figures are listed under numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as Styled
+
+from kd import __version__
+from kd.pipeline.progress import duration
+from kd.planning.figures import UNKNOWN, Figure
+from kd.planning.forecast import Forecast, StageForecast
+
+COLUMNS = ("stage", "tasks", "work of a task", "time of a task", "GPU hours", "core hours", "kept", "aside", "sources")
+
+
+def size(value: float | None) -> str:
+    """Bytes in a unit that fits."""
+    if value is None:
+        return UNKNOWN
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if value >= factor:
+            return f"{value / factor:,.1f} {unit}"
+    return f"{value / 1e3:,.0f} kB" if value else "0"
+
+
+def hours(value: float | None) -> str:
+    """A number of hours with as many digits as it is worth."""
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"
+
+
+def time(value: float | None) -> str:
+    """Seconds as people say them."""
+    return UNKNOWN if value is None else duration(value)
+
+
+def _shown(figure: Figure, show: Callable[[float | None], str]) -> str:
+    """A sum; where it is unknown, what its known parts come to."""
+    more = figure.value is None and figure.least > 0
+    return f"{UNKNOWN}, what is known comes to {show(figure.least)}" if more else show(figure.value)
+
+
+def number(value: float | None) -> str:
+    """A count."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+class Sources:
+    """The sources of figures, numbered in the order in which they come up."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def cite(self, *figures: Figure) -> str:
+        """The numbers of these figures' sources."""
+        found = []
+        for part in dict.fromkeys(part for figure in figures for part in figure.source.split("; ") if part):
+            if part not in self.told:
+                self.told.append(part)
+            found.append(str(self.told.index(part) + 1))
+        return " ".join(f"[{each}]" for each in sorted(found, key=int))
+
+
+def rows(forecast: Forecast, sources: Sources) -> list[tuple[str, ...]]:
+    """A row for each stage, by COLUMNS."""
+    return [_row(stage, sources) for stage in forecast.stages]
+
+
+def _row(stage: StageForecast, sources: Sources) -> tuple[str, ...]:
+    missing = len(stage.tasks)
+    tasks = f"{missing}, {stage.done} done" if missing and stage.done else str(missing) if missing else "done"
+    if not missing:
+        return (stage.stage.name, tasks, "", "", "", "", size(stage.kept_already), "", "")
+    aside = [item.temporary.value for item in stage.tasks]
+    most = None if None in aside else max(each for each in aside if each is not None)
+    work = ", ".join(f"{number(part.amount.value)} {part.unit}" for part in stage.parts[:2])
+    cited = sources.cite(*(part.amount for part in stage.parts[:2]), stage.seconds, stage.kept)
+    return (
+        *(stage.stage.name, tasks, work, time(stage.seconds.value)),
+        *(hours(stage.gpu_hours.value), hours(stage.core_hours.value)),
+        *(size(stage.kept.value), size(most), cited),
+    )
+
+
+def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
+    """What it comes to: name, value in words, figure."""
+    missing = [stage for stage in forecast.stages if stage.tasks]
+    tasks = sum(len(stage.tasks) for stage in missing)
+    runs = [stage.runs_of_jobs.value for stage in missing]
+    restarts = "" if None in runs else f", {number(sum(each or 0 for each in runs))} runs of jobs"
+    arrays = f"{len(missing)} job arrays with {tasks} tasks{restarts}" if forecast.cluster else f"{tasks} tasks"
+    found: list[tuple[str, str, Figure]] = [("jobs", arrays, Figure(float(tasks)))]
+    if forecast.machine.gpus_per_node:
+        most = forecast.most_gpus
+        found.append(("GPUs at once", number(most), Figure(most, "")))
+        found.append(("GPU hours", _shown(forecast.gpu_hours, hours), forecast.gpu_hours))
+    if forecast.cluster:
+        found.append(("nodes at once", number(forecast.most_nodes), Figure(forecast.most_nodes, "")))
+        found.append(("node hours", _shown(forecast.node_hours, hours), forecast.node_hours))
+    found.append(("CPU core hours", _shown(forecast.core_hours, hours), forecast.core_hours))
+    if forecast.cpu_seconds is not None:
+        used = forecast.cpu_seconds / 3600
+        found.append(("of them at work", hours(used), Figure(used, "CPU seconds as measured")))
+    found.append(("wall time", time(forecast.wall.value), forecast.wall))
+    found.append(("disk at the fullest", size(forecast.peak.value), forecast.peak))
+    found.append(("disk kept", _shown(forecast.kept, size), forecast.kept))
+    found.append(("data in", size(forecast.data_in.value), forecast.data_in))
+    found.append(("data out", size(forecast.data_out.value), forecast.data_out))
+    found.append(("energy", _kwh(forecast), forecast.kwh))
+    carbon = UNKNOWN if forecast.co2.value is None else f"{forecast.co2.value:,.1f} kg CO2e"
+    found.append(("emissions", carbon, forecast.co2))
+    return found
+
+
+def _kwh(forecast: Forecast) -> str:
+    if forecast.kwh.value is None:
+        return UNKNOWN
+    pue = forecast.machine.pue
+    return f"{forecast.kwh.value:,.3g} kWh ({f'PUE {pue:g}' if pue else 'PUE unknown: what the computers take alone'})"
+
+
+def open_questions(forecast: Forecast) -> list[str]:
+    """What would tell what is unknown."""
+    figures = [stage.seconds for stage in forecast.stages] + [stage.kept for stage in forecast.stages]
+    figures += [forecast.kwh, forecast.co2, forecast.data_in, *forecast.text.values()]
+    told = [part for figure in figures if figure.value is None for part in figure.source.split("; ")]
+    wanted = ("say assume.", "was not measured", "nothing is known", "is not known", "not here", "how long sentences")
+    return list(dict.fromkeys(part for part in told if any(each in part for each in wanted)))
+
+
+def show(forecast: Forecast, console: Console) -> None:
+    """The table in a terminal."""
+    if not console.is_terminal:
+        console.width = 240
+    sources = Sources()
+    where = f"{forecast.recipe} on {forecast.machine.name}: nothing is submitted"
+    table = Table(title=where, title_justify="left", box=None, header_style="bold")
+    for name in COLUMNS:
+        right = name not in ("stage", "tasks", "work of a task", "sources")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows(forecast, sources):
+        table.add_row(*(Styled(cell) for cell in row))
+    console.print(table)
+    console.print()
+    for name, words, figure in totals(forecast):
+        console.print(Styled(f"{name:>20}: {words} {sources.cite(figure) if figure.value is None else ''}".rstrip()))
+    if forecast.critical:
+        chain = " -> ".join(task.full_name for task in forecast.critical)
+        console.print(Styled(f"{'the longest chain':>20}: {chain}"), soft_wrap=True)
+    console.print()
+    for note in forecast.notes:
+        console.print(Styled(note), soft_wrap=True)
+    for number_, told in enumerate(sources.told, 1):
+        console.print(Styled(f"[{number_}] {told}"), soft_wrap=True)
+    for question in open_questions(forecast):
+        console.print(Styled(f"Unknown: {question}", style="yellow"), soft_wrap=True)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def markdown(forecast: Forecast) -> str:
+    """A page that can be pasted into an application for computing time."""
+    machine = forecast.machine
+    sources = Sources()
+    lines = [f"# Computing resources: {forecast.recipe} on {machine.name}", ""]
+    lines += [_what(forecast), "", "## What is asked for", "", "| | |", "| --- | ---: |"]
+    lines += [f"| {name} | {words} |" for name, words, _ in totals(forecast)]
+    node = f"{machine.gpus_per_node} GPUs" + (f" ({machine.gpu})" if machine.gpu else "")
+    cores = f", {machine.cores_per_node} cores" if machine.cores_per_node else ""
+    memory = f", {machine.memory_per_node:g} GB of memory" if machine.memory_per_node else ""
+    lines += ["", f"A node of {machine.name} has {node}{cores}{memory}. Waiting in queues is not counted."]
+    header = ("stage", "tasks", "nodes", "GPUs", "cores", "time of a task", "limit")
+    lines += ["", "## Jobs, by stage", "", *_table(header, _jobs(forecast))]
+    lines += ["", "Nodes are those of a task, GPUs and cores those of each of its nodes. "
+              "What is longer than its limit goes on from its last checkpoint in the next run of the job."]  # fmt: skip
+    lines += ["", "## Work and storage, by stage", "", *_table(COLUMNS, rows(forecast, sources))]
+    lines += ["", "Kept stays until the end of the project; aside is needed while a task runs."]
+    lines += ["", "## Software", "", _software(forecast)]
+    lines += ["", "## Where the figures come from", "", *(f"- {note}" for note in forecast.notes)]
+    lines += [f"- [{place}] {told}" for place, told in enumerate(sources.told, 1)]
+    if questions := open_questions(forecast):
+        lines += ["", "## What is unknown", "", *(f"- {question}" for question in questions)]
+    return "\n".join(lines) + "\n"
+
+
+def _what(forecast: Forecast) -> str:
+    pairs = "; ".join(f"{name}: {number(figure.value)} sentence pairs" for name, figure in forecast.text.items())
+    return (
+        "Teachers are trained, their ensemble translates the training corpus, what is closest to the human "
+        f"translations is selected, and a small, fast student is trained on it ({pairs})."
+    )
+
+
+def _jobs(forecast: Forecast) -> Iterable[tuple[str, ...]]:
+    for stage in forecast.stages:
+        if stage.tasks:
+            request = stage.request
+            limit = "none" if request.hours is None else f"{request.hours:g} h"
+            sizes = (str(request.nodes), str(request.gpus), str(request.cores))
+            yield stage.stage.name, str(len(stage.tasks)), *sizes, time(stage.seconds.value), limit
+
+
+def _table(header: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> list[str]:
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(header), line("---" for _ in header), *(line(row) for row in body)]
+
+
+def _software(forecast: Forecast) -> str:
+    container = forecast.machine.container
+    how = f"inside the Apptainer/Singularity image {container}" if container else "in a Python environment"
+    return (
+        f"kd {__version__} {how}: Python 3.11 or newer, PyTorch, fairseq 0.12.2, CTranslate2, sentencepiece, "
+        "sacreBLEU, COMET. Trainings of several GPUs start torchrun once a node. Compute nodes need no network."
+    )
+
+
+def to_json(forecast: Forecast) -> dict[str, Any]:
+    """Everything, in plain values: seconds, bytes, hours."""
+
+    def plain(figure: Figure) -> dict[str, Any]:
+        value = figure.value
+        return {"value": None if value is None or math.isnan(value) else value, "source": figure.source}
+
+    return {
+        "recipe": forecast.recipe,
+        "machine": forecast.machine.name,
+        "pairs": {name: plain(figure) for name, figure in forecast.text.items()},
+        "totals": {
+            name.replace(" ", "_"): {**plain(figure), "shown": words} for name, words, figure in totals(forecast)
+        },
+        "critical_path": [task.full_name for task in forecast.critical],
+        "stages": [
+            {
+                "stage": stage.stage.name,
+                "kind": stage.stage.kind.name,
+                "done": stage.done,
+                "missing": [item.task.name for item in stage.tasks],
+                "work": [{"what": part.name, "unit": part.unit, "amount": plain(part.amount)} for part in stage.parts],
+                "nodes": stage.request.nodes,
+                "gpus": stage.request.gpus,
+                "cores": stage.request.cores,
+                "hours_limit": stage.request.hours,
+                "seconds_of_a_task": plain(stage.seconds),
+                "cpu_seconds": _sum([item.cpu_seconds for item in stage.tasks]),
+                "gpu_hours": plain(stage.gpu_hours),
+                "core_hours": plain(stage.core_hours),
+                "bytes_kept": plain(stage.kept),
+            }
+            for stage in forecast.stages
+        ],
+        "notes": forecast.notes,
+        "unknown": open_questions(forecast),
+    }
+
+
+def _sum(values: list[float | None]) -> float | None:
+    return None if None in values else sum(value for value in values if value is not None)

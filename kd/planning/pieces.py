@@ -1,0 +1,474 @@
+"""The probe's own process: runs a recipe's stages in miniature, one after the other, and notes what each took.
+
+`python -m kd.planning.pieces FOLDER`, with a `request.json` and a sample of text in it; leaves `measured.json` there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import math
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kd import recipes
+from kd.config import (
+    CheckpointConfig,
+    CorpusConfig,
+    DecodeConfig,
+    SourceConfig,
+    StopConfig,
+    TrainConfig,
+)
+from kd.corpora.shards import Corpus
+from kd.pipeline.atomic import write_json
+from kd.pipeline.execute import execute
+from kd.pipeline.plan import Entry, Plan, Stage, Task
+from kd.pipeline.store import Store
+from kd.planning.assumptions import Assumptions
+from kd.planning.figures import Figure
+from kd.planning.made_up import made_up_lists, warm_up
+from kd.planning.rates import BYTES, START, Observation, lengths, manifests, of_speed, of_training
+from kd.planning.shapes import training_operations
+from kd.planning.volume import STEPS_A_PIECE, Text, Volume, models_behind, parts_of, weights
+
+_LOG = logging.getLogger(__name__)
+
+SAMPLE = "sample"  # name of the corpus
+SENTENCES = 256  # decoded at most
+HELD_OUT = 128
+TEXT_LINES = 2500  # of a shard, where nothing is decoded
+SMALLEST_VOCABULARY = 300
+PASS_OPERATIONS = 3e11  # of a training's passes at most: some seconds of a CPU core
+DECODED_OPERATIONS = 4e11  # of a decoding at most
+_MOST_UPDATES = 400
+_COMPILED = 1.5  # seconds: a kernel that was compiled before is read from a cache
+# What a task of a kind imports when it begins: in its own process that is time, in this one it is done before.
+IMPORTS = {
+    "train": ("torch", "fairseq"),
+    "decode": ("torch", "fairseq"),
+    "translate": ("torch", "fairseq"),
+    "speed": ("torch", "fairseq", "ctranslate2"),
+    "export": ("torch", "fairseq", "ctranslate2"),
+    "given_models": ("torch", "fairseq"),
+    "select": ("numba",),
+    "report": ("matplotlib.pyplot",),
+}
+
+
+def main(folder: Path) -> None:
+    """Measures all that can be; what fails takes nothing away from the rest."""
+    request = json.loads((folder / "request.json").read_text("utf-8"))
+    imports = _imports()
+    miniature = Miniature(folder, request)
+    miniature.text_stages()
+    if request["models"]:
+        miniature.model_stages()
+    measured = miniature.observations
+    base = {"machine": "", "device": miniature.device, "threads": request["threads"], "source": ""}
+    for kind, names in IMPORTS.items():
+        clocks = [imports[name] for name in names] + [miniature.startup.get(kind, _Clock())]
+        seconds, cpu = sum(each.seconds for each in clocks), sum(each.cpu for each in clocks)
+        measured.append(Observation(START + kind, 1, None, seconds, cpu, **base))
+    result = {
+        "observations": [each.to_json() for each in measured],
+        "kept": miniature.kept,
+        "lengths": {name: value for name, value in miniature.lengths.items() if value is not None},
+    }
+    (folder / "measured.json").write_text(json.dumps(result), "utf-8")
+
+
+def _imports() -> dict[str, _Clock]:
+    """Seconds that each heavy package takes to import, in an order in which none brings another along unseen."""
+    taken = {}
+    for name in ("numba", "matplotlib.pyplot", "torch", "ctranslate2", "fairseq"):
+        with _timed() as taken[name]:
+            if name == "fairseq":
+                from kd.engines.fairseq import compat
+
+                compat.install()
+            else:
+                importlib.import_module(name)
+    return taken
+
+
+@dataclass
+class _Clock:
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+
+@contextlib.contextmanager
+def _timed() -> Iterator[_Clock]:
+    """Seconds and CPU seconds of what runs inside, its processes included."""
+    clock, wall, cpu = _Clock(), time.perf_counter(), _cpu()
+    yield clock
+    clock.seconds, clock.cpu = time.perf_counter() - wall, _cpu() - cpu
+
+
+def _cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+class Miniature:
+    """The recipe on a few pairs."""
+
+    def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._config = recipes.thaw(request["config"])
+        self._seconds = float(request["seconds"])
+        self._threads = int(request["threads"])
+        self.device = str(self._config.machine.device)
+        self._config.store.dir = str(folder / "store")
+        self._store = Store(folder / "store")
+        names = list(self._config.pairs)
+        for name in names[1:]:  # one language pair says how fast all are
+            del self._config.pairs[name]
+        self._pairs = sum(1 for _ in (folder / "sample.source").open("rb"))
+        # As many as the sample has text for; the models get the recipe's own number all the same.
+        self.vocabulary = int(self._config.vocabulary.size)
+        self._config.vocabulary.size = min(self.vocabulary, max(400, self._pairs // 4))
+        self.steps = 0
+        self.kept: float | None = None
+        self.lengths: dict[str, float | None] = {}
+        self.observations: list[Observation] = []
+        self.startup: dict[str, _Clock] = {}
+        self._done: set[str] = set()
+        self._clocks: dict[Task, _Clock] = {}
+        self._made_up_lists = False
+        self._sentences = self._affordable(recipes.plan(self._config, frozen_files={}))
+        self._held = max(2, min(HELD_OUT, self._sentences, self._pairs // 10))
+
+    def _affordable(self, plan: Plan) -> int:
+        """How many sentences to decode: as many as some seconds have room for."""
+        tasks = [stage.tasks[0] for stage in plan.stages if stage.kind.name == "decode"]
+        volume = Volume(Assumptions({}), self.vocabulary, Figure(1.0), Text())
+        costs = [1.0]
+        for task in tasks:
+            models = models_behind([item.task for item in task.inputs["teachers"]])
+            costs.append(sum(2 * weights(each, volume) for each in models) * 25 * task.stage.config.beam)
+        return int(max(32, min(SENTENCES, DECODED_OPERATIONS / max(costs))))
+
+    # --- the stages ----------------------------------------------------------------------------------------------
+
+    def text_stages(self) -> None:
+        """Collect to encode, selection, and what the lengths of the text are."""
+        while not self._text(plan := self._plan()) and self._config.vocabulary.size > SMALLEST_VOCABULARY:
+            self._config.vocabulary.size = max(SMALLEST_VOCABULARY, self._config.vocabulary.size // 2)
+        self._made_up_lists = True
+        made_up = self._plan()
+        self._selection(made_up)
+        self._made_up_lists = False
+        self._measure_text(plan)
+        self._observe_all(plan)
+        self._observe_all(made_up)
+
+    def _text(self, plan: Plan) -> bool:
+        """Collect to encode; returns whether the vocabulary found enough text for its size."""
+        for stage in plan.stages:
+            if stage.kind.name in ("train", "given_models", "decode", "given_lists") or not self._can_run(stage):
+                continue
+            self._run(stage)
+            if stage.kind.name == "vocabulary":
+                self._pad(stage)
+        tasks = [task for stage in plan.stages if stage.kind.name == "vocabulary" for task in stage.tasks]
+        return all(self._store.place(task).is_published() for task in tasks)
+
+    def _selection(self, plan: Plan) -> None:
+        """Selection from made-up lists: those that can be decoded in a minute are too few to see its speed."""
+        for stage in plan.stages:
+            if stage.kind.name == "decode" and (corpus := self._corpus_of(stage)) is not None:
+                place = self._store.place(stage.tasks[0]).final
+                members = max(1, len(stage.input_tasks("teachers")))
+                hypotheses, left = made_up_lists(corpus, place, stage.config.nbest, members)
+                write_json(place / "manifest.json", {"counts": {"hypotheses": hypotheses}, "facts": {}, "bytes": left})
+                effort = self._pair_bytes / 2 * stage.config.nbest
+                size = Observation(BYTES + "decode", float(corpus.pairs), effort, float(left), None, **self._where)
+                self.observations.append(size)
+        for stage in plan.stages:
+            if stage.kind.name == "select" and self._can_run(stage):
+                with _timed() as clock:
+                    warm_up(stage.config)
+                self.startup["select"] = _Clock(min(_COMPILED, clock.seconds), min(_COMPILED, clock.cpu))
+                self._run(stage)
+
+    @property
+    def _pair_bytes(self) -> float:
+        sides = [(self._folder / f"sample.{side}").stat().st_size for side in ("source", "target")]
+        return sum(sides) / max(1, self._pairs)
+
+    def _corpus_of(self, stage: Stage) -> Corpus | None:
+        places = [self._store.place(item.task) for item in stage.input_tasks("corpus")]
+        if not places or not all(place.is_published() for place in places):
+            return None
+        return Corpus.join(place.final for place in places)
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"machine": "", "device": self.device, "threads": self._threads, "source": ""}
+
+    def model_stages(self) -> None:
+        """Trainings, decoding, and what comes after them."""
+        plan = self._plan()
+        for stage in plan.stages:
+            if self._can_run(stage):
+                self._run(stage)
+        self._observe_all(plan)
+        self._validations(plan)
+
+    def _can_run(self, stage: Stage) -> bool:
+        """Whether all that it reads from is there."""
+        upstream = [other for task in stage.tasks for other in task.upstream()]
+        return all(self._store.place(other).is_published() for other in upstream)
+
+    def _run(self, stage: Stage) -> None:
+        for task in stage.tasks:
+            if self._store.place(task).is_published() or self._took_over(task):
+                continue
+            try:
+                with _timed() as clock:
+                    execute(task, self._store, threads=self._threads, device=self.device, machine={})
+            except Exception as error:  # a probe says what it can
+                print(f"{task.full_name} could not be measured: {error}", flush=True)
+                return
+            self._clocks[task] = clock
+            if stage.kind.name == "train":
+                self._silence_end(task)
+
+    def _plan(self) -> Plan:
+        return recipes.plan(self._config, change=self._short)
+
+    def _short(self, entry: Entry) -> Entry:
+        """A stage of the recipe with less to do."""
+        config, name = entry.config, entry.kind.name
+        if isinstance(config, CorpusConfig):
+            source, target = (str(self._folder / f"sample.{side}") for side in ("source", "target"))
+            sample = SourceConfig(format="plain", source=source, target=target)
+            config = replace(config, sources={SAMPLE: sample}, leakage="remove")
+        elif name == "split":
+            held = self._held
+            config = replace(config, dev=held, test=held, by="source")
+        elif name == "shard":
+            # A small shard is what can be decoded in some seconds; text alone goes by larger ones.
+            config = replace(config, lines=self._sentences if self.steps else min(config.lines, TEXT_LINES))
+        elif isinstance(config, TrainConfig):
+            config = self._short_training(config)
+        elif isinstance(config, DecodeConfig):
+            share = 1.0 if self._made_up_lists else 1e-9
+            config = replace(config, workers=1, share=share, max_pieces=self.steps or config.max_pieces)
+        elif name in ("translate", "speed"):
+            config = replace(config, max_pieces=self.steps or config.max_pieces)
+            config = replace(config, repeats=1, sentences=32) if name == "speed" else config
+        elif name == "evaluate":
+            config = replace(config, metrics={key: on and key != "comet" for key, on in config.metrics.items()})
+        return replace(entry, config=config)
+
+    def _short_training(self, config: TrainConfig) -> TrainConfig:
+        operations = training_operations(config.model, self.vocabulary, 25, 25)
+        longest = int(self._config.encode.max_pieces) + 1
+        tokens = min(config.batch.target_tokens, max(64, int(PASS_OPERATIONS / operations)))
+        most = max(longest, min(config.batch.max_tokens, 2 * tokens + longest))
+        updates = _MOST_UPDATES
+        return replace(
+            config,
+            max_update=updates,
+            members=config.members,
+            validate_bleu=False,
+            log_every=1,
+            batch=replace(config.batch, target_tokens=tokens, max_tokens=most),
+            stop=StopConfig(hours=self._seconds / 3600),
+            checkpoint=CheckpointConfig(every=updates, keep=1, average=1, metric=config.checkpoint.metric),
+            optimizer=replace(config.optimizer, decay_updates=10**6),
+        )
+
+    # --- tricks --------------------------------------------------------------------------------------------------
+
+    def _pad(self, stage: Stage) -> None:
+        """Gives the vocabulary the recipe's size, by pieces that never occur: the output layer has to be that wide."""
+        from kd.engines.vocabulary import DICTIONARY, MODEL
+
+        folder = self._store.place(stage.tasks[0]).final
+        here = int(self._config.vocabulary.size)
+        if here >= self.vocabulary or not folder.is_dir():
+            return
+        more = [f"\u2062{number}" for number in range(self.vocabulary - here)]
+        with (folder / DICTIONARY).open("a", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{piece} 1\n" for piece in more)
+        from sentencepiece import sentencepiece_model_pb2
+
+        model = sentencepiece_model_pb2.ModelProto()
+        model.ParseFromString((folder / MODEL).read_bytes())
+        for piece in more:
+            model.pieces.add(piece=piece, score=-100.0, type=1)
+        (folder / MODEL).write_bytes(model.SerializeToString())
+
+    def _took_over(self, task: Task) -> bool:
+        """A member whose sister is trained, a control beside its student: their models cost and weigh the same."""
+        if task.stage.kind.name != "train":
+            return False
+        for other in self._clocks:
+            if other.stage.kind.name == "train" and _alike(other.stage.config, task.stage.config):
+                place = self._store.place(task).final
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copytree(self._store.place(other).final, place, copy_function=_link)
+                return True
+        return False
+
+    def _silence_end(self, task: Task) -> None:
+        """Hardly trained, a model ends at once or never; without an end, the limit says how long translations get."""
+        import torch
+
+        from kd.engines.fairseq.average import load
+
+        path = self._store.place(task).final / "model.pt"
+        state = load(path)
+        for name, tensor in state["model"].items():
+            if name.endswith(("embed_tokens.weight", "output_projection.weight")):
+                tensor[2] = 0.0  # </s>: its score is 0, and others are above that
+        torch.save(state, path)
+
+    # --- what it tells -------------------------------------------------------------------------------------------
+
+    def _volume(self, sample: Text) -> Volume:
+        kept = Figure(self.kept or 1.0)
+        return Volume(Assumptions({}), self.vocabulary, kept, sample, held_out=self._held, dev=self._held)
+
+    def _measure_text(self, plan: Plan) -> None:
+        found = manifests(plan, self._store)
+        for task, manifest in found.items():
+            if task.stage.kind.name == "clean":
+                self.kept = manifest["counts"]["pairs out"] / max(1, manifest["counts"]["pairs in"])
+        text = lengths(plan, found)
+        self.lengths = {
+            "pair_bytes": self._pair_bytes,
+            "source_pieces": text.source_pieces.value,
+            "target_pieces": text.target_pieces.value,
+        }
+        if text.target_pieces.value is not None:
+            steps = self._steps(plan) or STEPS_A_PIECE * text.target_pieces.value
+            self.lengths["steps"] = steps
+            self.steps = max(2, math.ceil(steps))
+
+    def _steps(self, plan: Plan) -> float | None:
+        """Mean over the sentences of how long the longest target of their batch is: batches go by source length."""
+        from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix
+
+        stage = next((stage for stage in plan.stages if stage.kind.name == "encode" and self._can_run(stage)), None)
+        if stage is None or not self._store.place(stage.tasks[0]).is_published():
+            return None
+        (folder, *_) = data_folders(self._store.place(stage.tasks[0]).final)
+        sides = [IndexedReader(data_prefix(folder, "train", side)).sizes.tolist() for side in ("source", "target")]
+        ordered = sorted(zip(*sides, strict=True), reverse=True)
+        total, start = 0, 0
+        while start < len(ordered):
+            size = max(1, int(self._config.decode.batch_tokens) // ordered[start][0])
+            batch = ordered[start : start + size]
+            total += max(target for _, target in batch) * len(batch)
+            start += size
+        return total / max(1, len(ordered))
+
+    def _observe_all(self, plan: Plan) -> None:
+        """Observations of all tasks that have run, with the seconds of this process."""
+        found = manifests(plan, self._store)
+        sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
+        if self.steps:
+            sample = replace(sample, steps=Figure(float(self.steps)))
+        volume = self._volume(sample)
+        volume.manifests = found
+        for stage in plan.stages:
+            volume.follow(stage)
+        for task, clock in self._clocks.items():
+            # Of a stage that ran twice, the first time had more to do: selection, from made-up lists.
+            if task in found and task.full_name not in self._done:
+                self._done.add(task.full_name)
+                self.observations += self._observed(task, clock, found[task], volume)
+
+    def _observed(
+        self, task: Task, clock: _Clock, manifest: Mapping[str, Any], volume: Volume
+    ) -> Iterator[Observation]:
+        parts = parts_of(task, volume)
+        where, kind = self._where, task.stage.kind.name
+        if not parts or not parts[0].amount.value:
+            return
+        if kind == "speed":
+            for each in of_speed(self._store.place(task).final, parts, where):
+                yield replace(each, cpu_seconds=each.seconds * clock.cpu / max(1e-9, clock.seconds))
+        if kind == "train":
+            busy = clock.cpu / max(1e-9, clock.seconds)
+            for each in of_training(self._store.place(task).final, parts, manifest, where):
+                yield replace(each, cpu_seconds=each.seconds * busy)
+            rest = max(0.0, clock.seconds - _trained(self._store.place(task).final))
+            self.startup[kind] = _Clock(rest, rest * busy)
+            return
+        amount = float(manifest["counts"].get("sources", parts[0].amount.value))
+        if kind != "decode":
+            yield Observation(BYTES + kind, amount, parts[0].effort, float(manifest["bytes"]), None, **where)
+        if len(parts) == 1:
+            yield Observation(parts[0].name, amount, parts[0].effort, clock.seconds, clock.cpu, **where)
+
+    def _validations(self, plan: Plan) -> None:
+        """Greedy translation as trainings do it, by fairseq's own search, of each shape of model."""
+        from kd.engines.fairseq.translate import EnsembleTranslator
+        from kd.engines.vocabulary import Vocabulary
+
+        sources = (self._folder / "sample.source").read_text("utf-8").split("\n")[:SENTENCES]
+        for task in [task for task in self._clocks if task.stage.kind.name == "train"]:
+            folder = self._store.place(task).final
+            config: TrainConfig = task.stage.config
+            translator = EnsembleTranslator(
+                [folder], Vocabulary(folder), beam=1, max_pieces=self.steps, batch_tokens=config.batch.max_tokens,
+                threads=self._threads, device=self.device, score_members=False, engine="stock",
+            )  # fmt: skip
+            few = sources[: max(8, min(len(sources), self._sentences_of(task)))]
+            with _timed() as clock:
+                translator.translate(few)
+            full = replace(config, validate_bleu=True)
+            sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
+            sample = replace(sample, steps=Figure(float(self.steps)))
+            (_, part) = _train_parts(task, full, self._volume(sample))
+            taken = Observation("validate", len(few), part.effort, clock.seconds, clock.cpu, **self._where)
+            self.observations.append(taken)
+
+    def _sentences_of(self, task: Task) -> int:
+        (model,) = models_behind([task])
+        return int(DECODED_OPERATIONS / (2 * weights(model, self._volume(Text())) * max(1, self.steps)))
+
+
+def _train_parts(task: Task, config: TrainConfig, volume: Volume) -> list[Any]:
+    entry = replace(task.stage.entry, config=config)
+    stage = Stage(task.stage.name, entry, task.stage.axis, task.stage.axis_value, {}, tasks=[task])
+    short = Task(stage, task.name, task.fingerprint, task.lineage, task.identity, task.inputs, task.files)
+    parts = parts_of(short, volume)
+    assert parts is not None
+    return parts
+
+
+def _alike(one: TrainConfig, other: TrainConfig) -> bool:
+    return (one.model, one.batch, one.precision) == (other.model, other.batch, other.precision)
+
+
+def _trained(folder: Path) -> float:
+    """Seconds between the first and the last update."""
+    from kd.engines.fairseq.training import METRICS, read_metrics
+
+    entries = [float(each["seconds"]) for each in read_metrics(folder / METRICS)]
+    return entries[-1] - entries[0] if len(entries) > 1 else 0.0
+
+
+def _link(source: str, target: str) -> str:
+    os.link(source, target)
+    return target
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,137 @@
+"""A minute of a recipe's own work, measured: its stages on some thousand pairs, in a folder that is thrown away.
+
+Every kind runs as it would in the run, with the models' very shapes, on text of the recipe's corpora (or made-up text
+where there is none). Weights are as good as random: translations get the length that the corpus has, by a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kd.errors import UserError
+from kd.launch.environment import environment
+from kd.pipeline.atomic import write_json
+from kd.planning.figures import Figure
+from kd.planning.rates import Observation
+from kd.planning.volume import Text
+
+VERSION = 1
+_ENVIRONMENT = "KD_PROBE"  # so that whoever looks at processes knows what it is
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe measured, where and when."""
+
+    recipe: str
+    machine: str
+    host: str
+    date: str
+    text: str  # what was read, in words
+    kept: float | None  # share of pairs that cleaning kept
+    lengths: Mapping[str, float]  # source_pieces, target_pieces, pair_bytes, steps: of Text
+    observations: tuple[Observation, ...]
+
+    @property
+    def label(self) -> str:
+        """For the source of a figure."""
+        return f"probe on {self.host}, {self.date}"
+
+    def sample(self) -> Text:
+        """The lengths as figures."""
+        told = f"{self.label}: {self.text}"
+        return Text(**{name: Figure(value, told) for name, value in self.lengths.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"version": VERSION, **asdict(self)}
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> Probe:
+        """The reverse; raises KeyError or TypeError for what is none."""
+        fields = {name: value for name, value in plain.items() if name != "version"}
+        fields["observations"] = tuple(Observation(**each) for each in fields["observations"])
+        return Probe(**fields)
+
+
+def cache_folder() -> Path:
+    """Where probes are kept: none of them belongs to a run."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd" / "probes"
+
+
+def kept_probes(folder: Path) -> list[Probe]:
+    """All probes of this user, the newest first; a file that is none is passed over."""
+    found = []
+    for path in folder.glob("*.json"):
+        try:
+            plain = json.loads(path.read_text("utf-8"))
+            if plain["version"] == VERSION:
+                found.append(Probe.from_json(plain))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda probe: probe.date, reverse=True)
+
+
+def probe(
+    config: Mapping[str, Any],
+    pairs: list[tuple[str, str]],
+    text: str,
+    *,
+    threads: int,
+    models: bool = True,
+    seconds: float = 12.0,
+) -> Probe:
+    """Measures a recipe's stages on these pairs, each training and decoding for about `seconds`, and keeps the result.
+
+    `config` is resolved. models: also what needs a model. Raises UserError with what went wrong on the way.
+    """
+    with tempfile.TemporaryDirectory(prefix="kd-probe-") as name:
+        folder = Path(name)
+        for side, lines in zip(("source", "target"), zip(*pairs, strict=True), strict=True):
+            (folder / f"sample.{side}").write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
+        request = {"config": config, "models": models, "seconds": seconds, "threads": threads}
+        write_json(folder / "request.json", request)
+        began = _children()
+        wall = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "kd.planning.pieces", str(folder)],
+            env={**environment(threads), _ENVIRONMENT: str(folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not (folder / "measured.json").is_file():
+            last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").split("\n")[-1]
+            raise UserError(f"The probe failed: {last}", "Plan without it, or from assumptions: docs/plan.md.")
+        measured = json.loads((folder / "measured.json").read_text("utf-8"))
+    spent = f"{time.perf_counter() - wall:.0f} s, {_children() - began:.0f} s of CPU"
+    host, date = socket.gethostname(), f"{datetime.now():%Y-%m-%d %H:%M}"
+    machine = str(config["machine"]["name"])
+    observations = tuple(
+        Observation(**{**each, "machine": machine, "source": f"probe on {host}, {date}", "probed": True})
+        for each in measured["observations"]
+    )
+    recipe = str(config["recipe"])
+    result = Probe(
+        recipe, machine, host, date, f"{text} ({spent})", measured["kept"], measured["lengths"], observations
+    )
+    write_json(cache_folder() / f"{machine}-{host}-{recipe}.json".replace("/", "_"), result.to_json())
+    return result
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

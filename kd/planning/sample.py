@@ -1,0 +1,139 @@
+"""A look at a recipe's corpora before they are collected: how many pairs, how many bytes, and the first of them.
+
+Nothing is fetched for it: what is not on this disk is unknown, and the user may assume a number.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import time
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+
+from kd.corpora.download import is_url
+from kd.corpora.formats import FORMATS, Reading, with_format
+from kd.corpora.shards import Corpus
+from kd.errors import UserError
+from kd.pipeline.plan import Plan, Task
+from kd.pipeline.store import Store
+from kd.planning.figures import Figure, total
+from kd.planning.volume import is_training
+
+PAIRS = 10_000  # looked at
+_COUNT_SECONDS = 10.0  # for all corpora together; what is longer is estimated from what was read by then
+_CHUNK = 1 << 20
+_FETCHED = frozenset(("mtdata", "sacrebleu"))
+
+NOT_HERE = Figure(None, "corpora are not here yet: say assume.data_in=BYTES")
+
+Pairs = list[tuple[str, str]]
+
+
+@dataclass
+class Sample:
+    """What was found."""
+
+    pairs: Pairs = field(default_factory=list)  # of training corpora, the first ones of each
+    told: str = ""  # where they come from
+    collected: dict[str, Figure] = field(default_factory=dict)  # task of collect -> its pairs
+    data_in: Figure = NOT_HERE
+
+
+def look(plan: Plan, store: Store, limit: int = PAIRS) -> Sample:
+    """Reads the first pairs of the training corpora, and counts them where they can be counted."""
+    found = Sample()
+    sizes: dict[Path, int] = {}
+    tasks = [task for stage in plan.stages if stage.kind.name == "collect" for task in stage.tasks]
+    deadline = time.monotonic() + _COUNT_SECONDS
+    names, unread = [], False
+    wanted = max(1, limit // max(1, sum(map(is_training, tasks))))
+    for task in tasks:
+        corpus = _Unread(task, store)
+        found.collected[task.full_name] = corpus.count(deadline)
+        unread |= not corpus.is_here
+        sizes |= {path: path.stat().st_size for path in corpus.files}
+        if is_training(task) and corpus.is_here:
+            found.pairs += corpus.first(wanted)
+            names.append(task.name)
+    if tasks and not unread:
+        found.data_in = Figure(sum(sizes.values()), "counted in the files")
+    found.told = f"the first {len(found.pairs):,} pairs of {', '.join(dict.fromkeys(names))}"
+    return found
+
+
+class _Unread:
+    """One corpus of a language pair, as the stage collect would read it."""
+
+    def __init__(self, task: Task, store: Store) -> None:
+        config = task.stage.config
+        self._store, self._task = store, task
+        self._source = with_format(config.sources[task.name])
+        axis = task.stage.axis_value
+        self._reading = Reading(task.name, self._source, config, axis["source"], axis["target"])
+        self._format = FORMATS[self._source.format]
+        self._done = store.place(task).is_published()
+        remote = any(is_url(text) for text in self._reading.patterns().values())
+        fetched = self._source.format in _FETCHED or self._source.package is not None or remote
+        self.files: list[Path] = []
+        try:
+            files = [] if fetched else self._format.files(self._reading)
+            if all(path.is_file() for path in files):
+                self.files = files
+            self.is_here = self._done or bool(self.files)
+        except UserError:  # a plan may be made before the corpora are there
+            self.is_here = self._done
+
+    def first(self, limit: int) -> Pairs:
+        if self._done:
+            pairs = Corpus(self._store.place(self._task).final).read()
+            return [(pair.source, pair.target) for pair in islice(pairs, limit)]
+        return [(row[0], row[1]) for row in islice(self._format.rows(self._reading), limit)]
+
+    def count(self, deadline: float) -> Figure:
+        if self._done:
+            counts = self._store.place(self._task).manifest()["counts"]
+            return Figure(counts["pairs out"], "counted in what is done")
+        if not self.is_here:
+            return Figure(None, f"{self._task.name} is not here yet: say assume.pairs.{self._task.stage.axis}=NUMBER")
+        if self._source.format in ("plain", "tsv"):
+            sides = [files["source"] for files in self._reading.local()]
+            paths = [side for side in sides if isinstance(side, Path)]
+            if len(paths) == len(sides):
+                return total(_lines(path, deadline) for path in paths)
+        rows = 0
+        for rows, _ in enumerate(self._format.rows(self._reading), 1):
+            if rows % 1000 == 0 and time.monotonic() > deadline:
+                return Figure(
+                    None, f"more than {rows:,}, too many to count: say assume.pairs.{self._task.stage.axis}=…"
+                )
+        return Figure(rows, "counted in the files")
+
+
+def _lines(path: Path, deadline: float) -> Figure:
+    """Lines of a file, compressed or not; estimated by its size where counting takes too long."""
+    size, lines = path.stat().st_size, 0
+    try:
+        with path.open("rb") as raw, _decompressed(raw, path.suffix) as stream:
+            while chunk := stream.read(_CHUNK):
+                lines += chunk.count(b"\n")
+                if time.monotonic() > deadline:
+                    return Figure(round(lines * size / max(1, raw.tell())), "estimated from the size of the files")
+    except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError):
+        raise UserError(f"{path} cannot be read to its end.", "Get it again; `kd run` says where it breaks.") from None
+    return Figure(lines, "counted in the files")
+
+
+def _decompressed(raw: IO[bytes], suffix: str) -> Any:
+    if suffix == ".gz":
+        return gzip.GzipFile(fileobj=raw)
+    if suffix == ".zst":
+        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    if suffix in (".xz", ".bz2"):
+        return (lzma if suffix == ".xz" else bz2).open(raw)
+    return raw
