@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kd.engines.fairseq import checkpoints
+from kd.engines.fairseq import checkpoints, measures
 from kd.engines.fairseq.watch import ENDED, STATE, Watch, install
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 from kd.pipeline.processes import die_with_parent
@@ -63,6 +63,7 @@ def _train(spec: dict[str, Any]) -> None:
     fairseq_train.validate_and_save = _ending(fairseq_train.validate_and_save, watch)
     fairseq_train.validate_and_save = _stopping_on_signals(fairseq_train.validate_and_save, save)
     install(Trainer, watch)
+    measures.install(fairseq_train, watch)
     distributed.call_main(cfg, fairseq_train.main)
 
 
