@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd import recipes
+from kd import recipes, tracking
 from kd.errors import UserError
 from kd.launch.environment import THREADS
 from kd.launch.local import Failure, Interrupted, LocalLauncher, exit_status
@@ -32,6 +32,7 @@ def run(request: Request) -> int:
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     _check_launcher(config)
+    tracking.wanted(config.tracking.trackers)
     ensure_writable(store.root, "store.dir")
     ensure_writable(folder.folder, "run.dir")
     plan = recipes.plan(config)
@@ -50,6 +51,7 @@ def run(request: Request) -> int:
         console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
         return _show_results(tasks, store, folder)
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
+    tracking.prepare(config.tracking.trackers, folder.folder, config.recipe)
     try:
         failures = _launcher(config, folder, store, frozen).launch(todo)
     except Interrupted:
@@ -73,7 +75,8 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
-    execute(found, store, threads=threads, device=config.machine.device, machine=facts)
+    shown = tracking.facts(config.tracking.trackers, folder.folder, config.recipe, found.lineage)
+    execute(found, store, threads=threads, device=config.machine.device, machine=facts, tracking=shown)
     folder.link(found, store)
     return 0
 

@@ -82,6 +82,7 @@ class Job(Generic[C]):
     device: str
     machine: Mapping[str, Any]
     progress: Progress
+    tracking: Mapping[str, Any] = field(default_factory=dict)  # what to show the work with, and where
     hash_file: Callable[[Path], str] = field(
         default=sha256
     )  # remembered by the store while size and time stay the same

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import IncompleteArtifact, TransientError, UserError
+from kd.pipeline import energy
 from kd.pipeline.atomic import rename_folder, sync_folder, write_json, write_text
 from kd.pipeline.contract import Artifact, Input, Job, Summary
 from kd.pipeline.fingerprint import canonical
@@ -41,10 +42,19 @@ DISK_FAULTS = {
     errno.EACCES: "Set store.dir to a folder that you may write to.",
     errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
 }
+USING_GPUS = ("train", "decode")  # classes of kinds: Kind.resources
 PACKAGES = ("kd", "torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "numpy")
 
 
-def execute(task: Task, store: Store, *, threads: int, device: str, machine: Mapping[str, Any]) -> bool:
+def execute(
+    task: Task,
+    store: Store,
+    *,
+    threads: int,
+    device: str,
+    machine: Mapping[str, Any],
+    tracking: Mapping[str, Any] | None = None,
+) -> bool:
     """Runs a task unless its output is there; returns whether it ran.
 
     Raises UserError, TransientError (another process works on it) or whatever bug the stage has; the failure is
@@ -67,7 +77,7 @@ def execute(task: Task, store: Store, *, threads: int, device: str, machine: Map
         if place.is_published():
             return False
         try:
-            _attempt(task, store, place, held, threads, device, machine)
+            _attempt(task, store, place, held, threads, device, machine, tracking or {})
         except BaseException as error:
             failure = disk_fault(error, place.final.parent)
             if held.still_ours():
@@ -89,7 +99,14 @@ def _end_this_process() -> None:
 
 
 def _attempt(
-    task: Task, store: Store, place: Place, held: Lease, threads: int, device: str, machine: Mapping[str, Any]
+    task: Task,
+    store: Store,
+    place: Place,
+    held: Lease,
+    threads: int,
+    device: str,
+    machine: Mapping[str, Any],
+    tracking: Mapping[str, Any],
 ) -> None:
     started = time.time()
     attempts = _note_attempt(place, held, started)
@@ -115,18 +132,22 @@ def _attempt(
         device=device,
         machine=machine,
         progress=progress,
+        tracking=tracking,
         hash_file=store.file_hashes(),
     )
     progress.update("starting")
-    task.stage.kind.run(job)
+    uses_gpus = task.stage.kind.resources in USING_GPUS
+    with energy.measuring(place.energy, uses_gpus=uses_gpus, machine={**machine, "device": device}) as meter:
+        task.stage.kind.run(job)
     progress.update("checking")
     summary = task.stage.kind.check(job)
-    write_json(place.partial / MANIFEST, _manifest(task, job, summary, attempts))
+    write_json(place.partial / MANIFEST, _manifest(task, job, summary, attempts, meter.spent))
     sync_folder(place.partial)
     if not held.still_ours():
         raise TransientError(f"{task.full_name} was taken over by another process; its output is used.")
     rename_folder(place.partial, place.final)
     place.attempts.unlink(missing_ok=True)
+    place.energy.unlink(missing_ok=True)
 
 
 def _artifact(item: Input, store: Store) -> Artifact:
@@ -156,7 +177,9 @@ def _note_attempt(place: Place, held: Lease, started: float) -> list[dict[str, f
     return attempts
 
 
-def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[str, float]]) -> dict[str, Any]:
+def _manifest(
+    task: Task, job: Job[Any], summary: Summary, attempts: list[dict[str, float]], spent: energy.Spent
+) -> dict[str, Any]:
     files: dict[str, dict[str, Any]] = {
         str(path.relative_to(job.out)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(job.out.rglob("*"))
@@ -184,6 +207,7 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[s
         "seconds": round(sum(attempt.get("seconds", 0.0) for attempt in attempts), 3),
         "attempts": len(attempts),
         "peak_memory": peak_memory(),
+        "energy": energy.record(spent, job.machine),
         "host": socket.gethostname(),
         "machine": job.machine.get("name"),
         "device": job.device,

@@ -183,8 +183,8 @@ def _environment(threads: int) -> dict[str, str]:
 class Metrics:
     """`metrics.jsonl`: one object a line, kept free of updates that a resumed training does again.
 
-    All lines have split, update, epoch, loss and nll_loss (bits a piece), ppl, and what a curve can stand against beside
-    updates: target_tokens (pieces seen since the first update), seconds (of training and validating, over all
+    All lines have split, update, epoch, loss and nll_loss (bits a piece), ppl, and what a curve can stand against
+    beside updates: target_tokens (pieces seen since the first update), seconds (of training and validating, over all
     interruptions; what was lost and done again counts once) and devices (seconds * devices / 3600 are GPU hours).
     Lines of `split` `train` have lr, gnorm, tokens_per_second and tokens_per_update (target pieces, since the line
     before), on a GPU gpu_memory (GB that the last update took at most); lines of `split` `dev` bleu, if measured.
