@@ -27,7 +27,9 @@ def lines(updates: range) -> list[dict[str, Any]]:
         train = {"split": "train", "update": update, "epoch": 1, "loss": 8 / update, "gnorm": None, "lr": 1e-4 * update}
         found.append({**train, **cost})
         if update % 10 == 0:
-            found.append({"split": "dev", "update": update, "epoch": 1, "loss": 9 / update, "bleu": 1.5 * update, **cost})
+            found.append(
+                {"split": "dev", "update": update, "epoch": 1, "loss": 9 / update, "bleu": 1.5 * update, **cost}
+            )
     return found
 
 

@@ -21,23 +21,22 @@ def install(fairseq_train: Any, watch: Watch) -> None:
     )
     trainers: list[Any] = []
 
-    def cost() -> dict[str, str]:
+    def cost(trainer: Any) -> dict[str, str]:
         # fairseq keeps the time in its checkpoints, to end a training after so many hours.
-        seconds = trainers[0]._local_cumulative_training_time() if trainers else 0.0
-        return {TOKENS: str(int(watch.tokens)), SECONDS: f"{seconds:.3f}"}
+        return {TOKENS: str(int(watch.tokens)), SECONDS: f"{trainer._local_cumulative_training_time():.3f}"}
 
     def noted_train(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:
         trainers[:] = [trainer]
         return train(cfg, trainer, task, epoch_itr)
 
     def get_training_stats(stats: Any) -> Any:
-        found = {**training_stats(stats), **cost()}
+        found = {**training_stats(stats), **cost(trainers[0])}
         if "gb_free" in found:  # which fairseq logs on a GPU, of the update at hand
             found[GPU_MEMORY] = f"{_gpu_total() - float(found['gb_free']):.2f}"
         return found
 
-    def get_valid_stats(*arguments: Any, **named: Any) -> Any:
-        return {**valid_stats(*arguments, **named), **cost()}
+    def get_valid_stats(cfg: Any, trainer: Any, stats: Any, tracking_best: bool) -> Any:
+        return {**valid_stats(cfg, trainer, stats, tracking_best), **cost(trainer)}
 
     fairseq_train.train = noted_train
     fairseq_train.get_training_stats = get_training_stats
