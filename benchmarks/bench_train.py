@@ -3,15 +3,14 @@
     python benchmarks/bench_train.py                                              # a tiny model, one thread
     python benchmarks/bench_train.py --device cuda --shape big --precision bf16 --updates 200 --max-tokens 16000
 
-Ours is the task's own code: the training with its checkpoints, signals and checks, metrics.jsonl, TensorBoard's events
-and, on a GPU, energy. Stock is fairseq's program behind the same compatibility module. Both get the same flags, data and
-seed, so the same updates; timed are those between the first logged line and the last, without start and saving.
+Ours is the task's own code: the training with its checkpoints, signals and checks, metrics.jsonl, event files
+and, on a GPU, energy. Stock is fairseq's program behind the same compatibility module. Both get the same flags, data
+and seed, so the same updates; timed are those between the first logged line and the last, without start and saving.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import re
@@ -33,7 +32,7 @@ from ratio import Comparison, heading
 GOOD = 0.99
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-# Dense matrix products, TFLOP/s, by a part of the GPU's name and precision, from NVIDIA's data sheets; fp32 without TF32.
+# Dense matrix products in TFLOP/s, by a part of the GPU's name, from NVIDIA's data sheets; fp32 without TF32.
 PEAK = {
     "H200": {"bf16": 989.0, "fp16": 989.0, "fp32": 67.0},
     "H100": {"bf16": 989.0, "fp16": 989.0, "fp32": 67.0},
@@ -58,10 +57,11 @@ utils.call_main(cfg, main)
 
 @dataclass(frozen=True)
 class Timed:
-    """One training: seconds between its first logged line and its last, and in all."""
+    """One training, in seconds."""
 
-    seconds: float
+    seconds: float  # between its first logged line and its last
     whole: float
+    processor: float  # of all threads and processes, start and saving included: what a busy computer does not change
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def specification(place: Path, options: argparse.Namespace) -> Any:
     return TrainSpec(
         config=config,
         data=data,
-        vocabulary=place / "none",  # there is no dev set to translate
+        vocabulary=place / "none",  # nothing is translated
         max_pieces=LONGEST,
         max_tokens=options.max_tokens,
         update_freq=1,
@@ -152,9 +152,9 @@ def ours(spec: Any, out: Path, threads: int) -> Timed:
                 seen.append(time.perf_counter())
             follower.look()
 
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), processor_seconds()
         training.train(spec, out, tell, threads=threads)
-        return Timed(seen[-1] - seen[0], time.perf_counter() - began)
+        return Timed(seen[-1] - seen[0], time.perf_counter() - began, processor_seconds() - worked)
 
 
 def stock(spec: Any, out: Path, threads: int) -> Timed:
@@ -171,7 +171,7 @@ def stock(spec: Any, out: Path, threads: int) -> Timed:
     command = [sys.executable, "-P", *program, *flags(spec, out)]
     seen: list[float] = []
     last: list[str] = []
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), processor_seconds()
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     ) as process:
@@ -182,7 +182,13 @@ def stock(spec: Any, out: Path, threads: int) -> Timed:
                 seen.append(time.perf_counter())
     if process.returncode:
         sys.exit("".join(last))
-    return Timed(seen[-1] - seen[0], time.perf_counter() - began)
+    return Timed(seen[-1] - seen[0], time.perf_counter() - began, processor_seconds() - worked)
+
+
+def processor_seconds() -> float:
+    """Of this process and those that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def ratio_of(one: tuple[Timed, Timed]) -> float:
@@ -195,24 +201,17 @@ def report(spec: Any, rounds: list[tuple[Timed, Timed]], options: argparse.Names
     comparison = Comparison([mine.seconds for mine, _ in rounds], [theirs.seconds for _, theirs in rounds])
     low, high = interval(comparison.ratios)
     verdict = "includes" if low <= GOOD <= high else "is above" if low > GOOD else "is below"
-    print(
-        f"Ours is {comparison.speedup()} as fast as fairseq-train; 95 % interval {low:.3f} to {high:.3f} {verdict} {GOOD}"
-    )
-    sums = {name: tokens(spec, options, name) for name in ("ours", "stock")}
-    rates = {
-        name: sums[name]["target"] / statistics.median(times)
-        for name, times in (("ours", comparison.ours), ("stock", comparison.stock))
-    }
+    print(f"Ours is {comparison.speedup()} as fast as fairseq-train")
+    print(f"  95 % interval of the mean ratio {low:.3f} to {high:.3f}, which {verdict} {GOOD}")
+    seen = tokens(spec, options)
+    print(f"  {comparison.rates(round(seen['target']), 'target tokens')}")
     whole = statistics.median(theirs.whole / mine.whole for mine, theirs in rounds)
-    print(
-        f"  ours {rates['ours']:,.0f} target tokens/s, stock {rates['stock']:,.0f}; start and saving included {whole:.3f} times"
-    )
+    processor = interval([theirs.processor / mine.processor for mine, theirs in rounds])
+    print(f"  with start and saving {whole:.3f} times; by processor time {processor[0]:.3f} to {processor[1]:.3f}")
     peak = options.peak or known_peak(options)
     if peak:
-        flops = training_flops(spec, options, sums["ours"]) / statistics.median(comparison.ours)
-        print(
-            f"  {flops / 1e12:.1f} TFLOP/s of the model, {flops / 1e12 / peak:.1%} of {peak:g} (model FLOPs utilisation)"
-        )
+        rate = training_flops(spec, options, seen) / statistics.median(comparison.ours) / 1e12
+        print(f"  {rate:.1f} TFLOP/s of the model, {rate / peak:.1%} of {peak:g} (model FLOPs utilisation)")
 
 
 def interval(ratios: list[float]) -> tuple[float, float]:
@@ -225,7 +224,7 @@ def interval(ratios: list[float]) -> tuple[float, float]:
     return math.exp(middle - half), math.exp(middle + half)
 
 
-def tokens(spec: Any, options: argparse.Namespace, name: str) -> dict[str, float]:
+def tokens(spec: Any, options: argparse.Namespace) -> dict[str, float]:
     """Source and target tokens between the first logged line and the last, padding not counted."""
     from kd.engines.fairseq.binary import IndexedReader, data_prefix
     from kd.engines.fairseq.training import METRICS, read_metrics
@@ -240,8 +239,8 @@ def tokens(spec: Any, options: argparse.Namespace, name: str) -> dict[str, float
 def training_flops(spec: Any, options: argparse.Namespace, seen: dict[str, float]) -> float:
     """Floating-point operations of forward and backward pass for these tokens, recomputation and padding not counted.
 
-    Chowdhery et al. (2022), PaLM, appendix B: 6 for each weight of a matrix product and token, and 12 * layers * width *
-    length a token for attention; here by side: the encoder and the keys and values of cross-attention see source
+    Chowdhery et al. (2022), PaLM, appendix B: 6 for each weight of a matrix product and token, and 12 * layers * width
+    * length a token for attention; here by side: the encoder and the keys and values of cross-attention see source
     tokens, the rest of the decoder and the output layer target tokens. A token's sentence is sum(n*n) / sum(n) long.
     """
     import numpy as np

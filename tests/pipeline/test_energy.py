@@ -154,7 +154,7 @@ def test_a_computer_without_driver_measures_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def rocm_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command that answers as rocm-smi does on a node with an MI250X, of whose two halves the first tells of power."""
+    """A command that answers as rocm-smi does; of the two halves of an MI250X the first tells of power."""
     answer = {
         "card0": {"Average Graphics Package Power (W)": "410.0", "GPU use (%)": "99", "Card series": "MI250X"},
         "card1": {"Average Graphics Package Power (W)": "N/A", "GPU use (%)": "99", "Card series": "MI250X"},

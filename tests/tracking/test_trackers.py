@@ -1,4 +1,4 @@
-"""Trackers show what metrics.jsonl says, each point once, however often the training was begun; read by their own tools."""
+"""Trackers show what metrics.jsonl says, each point once, however often a training was begun, to their own readers."""
 
 from __future__ import annotations
 
