@@ -102,13 +102,13 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def specification(place: Path, options: argparse.Namespace) -> Any:
-    """What both train."""
+def specification(place: Path, options: argparse.Namespace, data: tuple[Path, ...] = ()) -> Any:
+    """What both train; data: folders, made here where none are given."""
     from kd.config import BatchConfig, CheckpointConfig, OptimizerConfig, Precision, TrainConfig
     from kd.engines.fairseq.flags import TrainSpec
 
-    data = write_folders(
-        place / "data", options.pairs, vocabulary=options.vocabulary, folder_pairs=options.pairs, seed=1
+    data = data or write_folders(
+        place / "data", options.pairs, vocabulary=options.vocabulary, folder_pairs=options.pairs
     )
     config = TrainConfig(
         model=model_config(options.shape),
