@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd import recipes
+from kd import recipes, tracking
 from kd.config import MachineConfig
 from kd.errors import UserError
 from kd.launch.environment import THREADS, WAIT, command
@@ -43,6 +43,7 @@ def run(request: Request) -> int:
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     _check_launcher(config)
+    tracking.wanted(config.tracking.trackers)
     ensure_writable(store.root, "store.dir")
     ensure_writable(folder.folder, "run.dir")
     plan = recipes.plan(config)
@@ -63,6 +64,7 @@ def run(request: Request) -> int:
         console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
         return _show_results(tasks, store, folder)
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
+    tracking.prepare(config.tracking.trackers, folder.folder, config.recipe)
     try:
         failures = _launcher(config, folder, store, frozen).launch(todo)
     except Interrupted:
@@ -91,7 +93,9 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
     device = "cpu" if world.gpus == 0 else config.machine.device  # of a machine with GPUs, not each job has one
-    execute(found, store, threads=threads, device=device, machine=facts, wait=bool(os.environ.get(WAIT)))
+    shown = tracking.facts(config.tracking.trackers, folder.folder, config.recipe, found.lineage)
+    waits = bool(os.environ.get(WAIT))
+    execute(found, store, threads=threads, device=device, machine=facts, tracking=shown, wait=waits)
     folder.link(found, store)
     return 0
 

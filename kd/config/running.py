@@ -71,9 +71,11 @@ class MachineConfig:
 
 @dataclass
 class TrackingConfig:
-    """How loudly a run reports."""
+    """How loudly a run reports, and what else shows its trainings; docs/tracking.md."""
 
     refresh: float = MISSING  # seconds between two lines of progress where the output is no terminal
+    # tensorboard | wandb | mlflow -> whether a training's curves are written for it, below RUN/tracking/.
+    trackers: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass

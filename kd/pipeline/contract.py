@@ -84,6 +84,7 @@ class Job(Generic[C]):
     machine: Mapping[str, Any]
     progress: Progress
     world: World = field(default_factory=from_environment)  # its processes, here and on other nodes
+    tracking: Mapping[str, Any] = field(default_factory=dict)  # what to show the work with, and where
     hash_file: Callable[[Path], str] = field(
         default=sha256
     )  # remembered by the store while size and time stay the same

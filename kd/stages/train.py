@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kd import tracking
 from kd.config import Metric, Schedule, TrainConfig, Which
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.batching import BatchPlan
@@ -19,6 +20,7 @@ from kd.engines.fairseq.forecast import Forecast, forecast
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.start import prepare_start, start_files
 from kd.engines.fairseq.training import (
+    METRICS,
     TrainingProgress,
     TrainingResult,
     accompany,
@@ -134,7 +136,13 @@ class Train(Kind[TrainConfig]):
         _say(job, expected, plan)
         if not any((job.out / "checkpoints").glob("*.pt")):
             _continue_from_kin(job)
-        result = train(spec, job.out, lambda now: _tell(job, now), threads=job.threads, world=job.world)
+        with tracking.follower(job.tracking, f"{job.stage}/{job.name}", job.identity, job.out / METRICS) as follower:
+
+            def tell(now: TrainingProgress) -> None:
+                _tell(job, now)
+                follower.look()
+
+            result = train(spec, job.out, tell, threads=job.threads, world=job.world)
         job.progress.update("averaging")
         _finish(job, result, plan, expected)
 
@@ -150,9 +158,7 @@ class Train(Kind[TrainConfig]):
         if summary["updates"] < job.config.max_update and not summary["ended"]:
             raise IncompleteArtifact(f"{job.out} has {summary['updates']} of {job.config.max_update} updates.")
         (model,), _ = load_models([job.out])
-        validations = [
-            _validation(entry) for entry in read_metrics(job.out / "metrics.jsonl") if entry["split"] == "dev"
-        ]
+        validations = [_validation(entry) for entry in read_metrics(job.out / METRICS) if entry["split"] == "dev"]
         return Summary(
             {"updates": summary["updates"], "target tokens an update": round(summary["target_tokens"] or 0)},
             facts={**summary, "parameters": count_parameters(model), "validations": validations},
@@ -238,8 +244,12 @@ def _continue_from_kin(job: Job[TrainConfig]) -> None:
 def _tell(job: Job[TrainConfig], now: TrainingProgress) -> None:
     numbers: dict[str, Any] = {"loss": now.loss, "dev loss": now.dev_loss, "dev BLEU": now.dev_bleu}
     notes = {name: f"{value:.2f}" for name, value in numbers.items() if value is not None}
+    if now.epoch:
+        notes = {"epoch": f"{now.epoch:,}", **notes}
     if now.tokens_per_second:
         notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
+    if now.gpu_memory:
+        notes["GPU memory"] = f"{now.gpu_memory:.1f} GB"
     job.progress.update("training", now.update, now.max_update, "updates", seconds_left=now.seconds_left, notes=notes)
 
 

@@ -118,10 +118,9 @@ class _Sample:
 
     def __init__(self, source: Lengths, target: Lengths, world_size: int, size: int) -> None:
         self.scale = 1.0
-        chosen = np.arange(len(source))
+        # Evenly spaced in the shuffled corpus; without randomness, so that the plan is the same each time.
+        chosen = np.linspace(0, len(source) - 1, min(size, len(source))).astype(np.int64)
         if len(source) > size:
-            # Evenly spaced in the shuffled corpus; without randomness, so that the plan is the same each time.
-            chosen = np.linspace(0, len(source) - 1, size).astype(np.int64)
             self.scale = len(source) / size
         left, right = source[chosen], target[chosen]
         order = np.lexsort((right, left))

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kd.engines.fairseq import measures
 from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights
 from kd.engines.fairseq.saving import SaveCheckpoint
 from kd.engines.fairseq.watch import ENDED, Watch, install
@@ -94,6 +95,7 @@ def _train(spec: dict[str, Any]) -> None:
     Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
     checkpoint_utils.save_checkpoint = save
     checkpoint_utils.load_checkpoint = _going_on(checkpoint_utils.load_checkpoint, watch, stopping)
+    measures.install(fairseq_train, watch)
     distributed.call_main(cfg, fairseq_train.main)
     beat.stop()
 

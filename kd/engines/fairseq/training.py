@@ -20,6 +20,7 @@ from kd.config import Metric, TrainConfig, Which
 from kd.engines.fairseq import checkpoints, launching
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
 from kd.engines.fairseq.launching import Launch
+from kd.engines.fairseq.measures import GPU_MEMORY, SECONDS, TOKENS
 from kd.engines.fairseq.nodes import Meeting
 from kd.engines.fairseq.saving import TOLD
 from kd.engines.fairseq.watch import ENDED
@@ -50,6 +51,7 @@ class TrainingProgress:
     seconds_left: float | None = None
     dev_loss: float | None = None
     dev_bleu: float | None = None
+    gpu_memory: float | None = None  # GB that the last update took at most, of this process's GPU
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def train(
         print(notes[-1], flush=True)
     flags = arguments(spec, folder)
     write_text(out / FLAGS, readable(flags))
-    metrics = Metrics(out / METRICS, point.updates, spec.config.max_update, progress)
+    metrics = Metrics(out / METRICS, point.updates, spec.config.max_update, progress, devices=spec.world_size)
     told = Told(spec.config.checkpoint.every)
     began = time.monotonic()
     if point.updates < spec.config.max_update:
@@ -217,21 +219,27 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
 class Metrics:
     """`metrics.jsonl`: one object a line, kept free of updates that a resumed training does again.
 
-    Lines of `split` `train` have update, epoch, loss and nll_loss (bits a piece), ppl, lr, gnorm, tokens_per_second and
-    target_tokens (pieces an update), seconds (of training, over all interruptions). Lines of `split` `dev` have update,
-    epoch, loss, nll_loss, ppl, bleu (if measured), seconds.
+    All lines have split, update, epoch, loss and nll_loss (bits a piece), ppl, and what a curve can stand against
+    beside updates: target_tokens (pieces seen since the first update), seconds (of training and validating, over all
+    interruptions; what was lost and done again counts once) and devices (seconds * devices / 3600 are GPU hours).
+    Lines of `split` `train` have lr, gnorm, tokens_per_second and tokens_per_update (target pieces, since the line
+    before), on a GPU gpu_memory (GB that the last update took at most); lines of `split` `dev` bleu, if measured.
     """
 
     def __init__(
-        self, path: Path, resumed_from: int, max_update: int, progress: Callable[[TrainingProgress], None]
+        self,
+        path: Path,
+        resumed_from: int,
+        max_update: int,
+        progress: Callable[[TrainingProgress], None],
+        devices: int = 1,
     ) -> None:
         kept = [entry for entry in read_metrics(path) if entry["update"] <= resumed_from]
         write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._path = path
         self._progress = progress
-        self._before = max((entry["seconds"] for entry in kept), default=0.0)
-        self._began = time.monotonic()
-        self._tokens = [entry["target_tokens"] for entry in kept if entry["split"] == "train"]
+        self._devices = devices
+        self._tokens = [entry["tokens_per_update"] for entry in kept if entry["split"] == "train"]
         self._now = TrainingProgress(update=resumed_from, max_update=max_update)
         self._rate: float | None = None  # updates a second
         self.ended: str | None = None  # why the training ended before its last update
@@ -263,8 +271,9 @@ class Metrics:
             "epoch": int(values["epoch"]),
             **{name: _number(values[name]) for name in ("loss", "nll_loss", "ppl", "lr", "gnorm")},
             "tokens_per_second": _number(values["wps"]),
-            "target_tokens": _number(values["wpb"]),
-            "seconds": self._seconds(),
+            "tokens_per_update": _number(values["wpb"]),
+            **({GPU_MEMORY: _number(values[GPU_MEMORY])} if GPU_MEMORY in values else {}),
+            **self._cost(values),
         }
 
     def _dev(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -274,17 +283,18 @@ class Metrics:
             "update": int(values["valid_num_updates"]),
             "epoch": int(values["epoch"]),
             **{name: _number(values[f"valid_{name}"]) for name in names},
-            "seconds": self._seconds(),
+            **self._cost(values, "valid_"),
         }
 
-    def _seconds(self) -> float:
-        return round(self._before + time.monotonic() - self._began, 3)
+    def _cost(self, values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        tokens, seconds = (values[prefix + name] for name in (TOKENS, SECONDS))
+        return {"target_tokens": int(tokens), "seconds": float(seconds), "devices": self._devices}
 
     def _tell(self, entry: dict[str, Any]) -> None:
         left = self._now.max_update - entry["update"]
         known = {"update": entry["update"], "epoch": entry["epoch"], "max_update": self._now.max_update}
         if entry["split"] == "train":
-            known |= {"loss": entry["loss"], "tokens_per_second": entry["tokens_per_second"]}
+            known |= {name: entry.get(name) for name in ("loss", "tokens_per_second", GPU_MEMORY)}
         else:
             known |= {"dev_loss": entry["loss"], "dev_bleu": entry.get("bleu")}
         known["seconds_left"] = left / self._rate if self._rate else None
