@@ -205,12 +205,15 @@ def test_a_class_that_the_machine_does_not_know_is_told_before_anything_is_submi
     assert stub.submissions() == []
 
 
-def test_cancelling_takes_this_runs_jobs_and_no_others(tmp_path: Path, stub: Stub) -> None:
+def test_cancelling_takes_this_runs_jobs_and_no_others(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     chain = Chain(tmp_path / "one", *CHAIN)
     launch(Chain(tmp_path / "other", *CHAIN))
     launch(chain)
+    monkeypatch.setattr(queue, "SUCCESSOR_SECONDS", 0.0)
     assert queue.cancel(chain.run, print) == {
         "103": ["first/worker-0", "first/worker-1", "first/worker-2"],
         "104": ["second/worker-0"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,12 @@ def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
     assert log.startswith("--- ") and "begun on node" in log.split("\n")[0]
 
 
-def test_a_training_over_two_nodes_is_one_of_two_processes(slurm: Cluster, tmp_path: Path) -> None:
+def test_a_training_over_two_nodes_is_one_of_two_processes(
+    finished: Workplace, slurm: Cluster, tmp_path: Path
+) -> None:
     here = slurm_place(tmp_path, slurm)
+    for name in ("store", "other"):  # with all that a training reads from
+        shutil.copytree(finished.store, tmp_path / name, ignore=shutil.ignore_patterns("teacher.*"))
     settings = ["upto=teacher", "teacher.members=1", "teacher.max_update=80", "checkpoint.every=40"]
     here.kd("run", *settings, "machine.resources.train.nodes=2")
     here.wait()
