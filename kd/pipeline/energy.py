@@ -23,7 +23,6 @@ from kd.pipeline.gpus import Gpu, given
 SAMPLE_SECONDS = 1.0
 SAVE_SECONDS = 10.0  # what an attempt that is killed outright loses of its record
 NOT_MEASURED = "not measured"
-NODES = "KD_NODES"  # how many nodes work on this task; each measures itself, the first one writes the record
 JOULES = 3.6e6  # in a kWh
 
 
@@ -153,14 +152,13 @@ def measuring(path: Path, *, uses_gpus: bool, machine: Mapping[str, Any]) -> Met
     return Meter(path, gpus, source)
 
 
-def record(spent: Spent, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's `energy`.
+def record(spent: Spent, machine: Mapping[str, Any], nodes: int = 1) -> dict[str, Any]:
+    """The manifest's `energy`, by what the first of `nodes` spent.
 
     kwh: what the GPUs took, over all attempts; of a task on several nodes the first one's times their number, as in
     OLMo's table. gpu_utilisation: mean, 0 to 1. pue and carbon_intensity (kg CO2e a kWh): the machine's. kg_co2e: kwh *
     pue * carbon_intensity. What is not known is None; without a kWh so is all that would explain it.
     """
-    nodes = max(1, int(os.environ.get(NODES) or 1))
     measured = spent.source != NOT_MEASURED
     kwh = spent.joules / JOULES * nodes if measured else None
     pue, intensity = machine.get("pue"), machine.get("carbon_intensity")
