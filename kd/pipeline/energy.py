@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kd.errors import TransientError
 from kd.pipeline.atomic import write_text
 from kd.pipeline.gpus import Gpu, given
 
@@ -141,6 +142,8 @@ class Meter:
 def _tried(counter: Counter, now: float) -> tuple[float, float | None] | None:
     try:
         return counter.sample(now)
+    except TransientError:  # a signal, which is for the task
+        raise
     except Exception:  # whatever a driver throws
         return None
 

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace
+from runs_of_tiny import Workplace, new_workplace
 
 from kd.pipeline.hashing import sha256
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+# One worker for all, so that the data are made once.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("teachers")]
 UPDATES = 30
 SETTINGS = (
-    *("teacher.seed=77", f"teacher.max_update={UPDATES}", "teacher.log_every=1"),
+    *("teacher.seed=77", "teacher.optimizer.warmup_updates=10", f"teacher.max_update={UPDATES}", "teacher.log_every=1"),
     *("checkpoint.every=10", "checkpoint.average=1", "teacher.validate_bleu=false", "checkpoint.metric=loss"),
 )
 PATIENCE = 240.0  # seconds, of a machine that is busy with other things
@@ -38,14 +38,10 @@ class Teachers:
     environment: Mapping[str, str]
 
     @classmethod
-    def on_data_of(cls, finished: Workplace, folder: Path, **environment: str) -> Teachers:
-        """Copies the finished run's corpus and store, without its teachers, and freezes the settings above."""
+    def on_data_of(cls, encoded: Workplace, folder: Path, **environment: str) -> Teachers:
+        """Copies corpus and store and plans the run that is there."""
+        shutil.copytree(encoded.folder, folder, symlinks=True)
         place = Workplace(folder)
-        shutil.copytree(finished.folder / "corpus", folder / "corpus")
-        # The path of the corpus enters no fingerprint: its files do, by content.
-        shutil.copytree(
-            finished.store, place.store, ignore=shutil.ignore_patterns("teacher.*", "student.*", "control.*")
-        )
         place.kd("run", "upto=encode", *SETTINGS)
         return cls(place, {**place.environment, "KD_THREADS": "1", **environment})
 
@@ -72,7 +68,6 @@ class Teachers:
 
     def partial(self, member: int) -> Path | None:
         """The folder that is being written to."""
-        # The finished run's own teachers are not here.
         found = list(self.place.store.glob(f"teacher.en-xx/*/member-{member}.partial"))
         return found[0] if found else None
 
@@ -117,11 +112,19 @@ def hash_of(tensor: object) -> bytes:
     return hashlib.sha256(tensor.numpy().tobytes()).digest()  # type: ignore[attr-defined]
 
 
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """The tiny recipe's data, ready for its teachers."""
+    place = new_workplace(tmp_path_factory.mktemp("encoded") / "place")
+    place.kd("run", "upto=encode", *SETTINGS)
+    return place
+
+
 @pytest.mark.parametrize("processes", [1, 2], ids=["one process", "two processes, gloo"])
-def test_killed_members_end_as_uninterrupted_ones(finished: Workplace, tmp_path: Path, processes: int) -> None:
+def test_killed_members_end_as_uninterrupted_ones(encoded: Workplace, tmp_path: Path, processes: int) -> None:
     world = {"KD_PROCESSES": str(processes), "KD_THREADS": str(processes)}
-    whole = Teachers.on_data_of(finished, tmp_path / "whole", **world)
-    killed = Teachers.on_data_of(finished, tmp_path / "killed", **world)
+    whole = Teachers.on_data_of(encoded, tmp_path / "whole", **world)
+    killed = Teachers.on_data_of(encoded, tmp_path / "killed", **world)
     chance = random.SystemRandom()
     for member, signals in {1: (signal.SIGUSR1, signal.SIGKILL), 2: (signal.SIGTERM,)}.items():
         moments = sorted(chance.sample(range(1, UPDATES - 5), len(signals)))
@@ -143,8 +146,8 @@ def test_killed_members_end_as_uninterrupted_ones(finished: Workplace, tmp_path:
     assert_nothing_works_in(tmp_path)  # torchrun and its workers, which nobody asked, went with the task
 
 
-def test_two_nodes_train_what_two_processes_train(finished: Workplace, tmp_path: Path) -> None:
-    teachers = Teachers.on_data_of(finished, tmp_path / "nodes")
+def test_two_nodes_train_what_two_processes_train(encoded: Workplace, tmp_path: Path) -> None:
+    teachers = Teachers.on_data_of(encoded, tmp_path / "nodes")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -166,7 +169,7 @@ def test_two_nodes_train_what_two_processes_train(finished: Workplace, tmp_path:
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     assert (manifest["nodes"], manifest["facts"]["devices"]) == (2, 2)
     assert (folder / "train.rank-1.log").stat().st_size > 0
-    other = Teachers.on_data_of(finished, tmp_path / "one", KD_PROCESSES="2", KD_THREADS="2")
+    other = Teachers.on_data_of(encoded, tmp_path / "one", KD_PROCESSES="2", KD_THREADS="2")
     assert weights(other.run(1)) == weights(folder)
 
 

@@ -107,7 +107,8 @@ def plan(
         derivation=(
             f"Accumulation: passes of batch.max_tokens={max_tokens:,} pieces, padding included, were measured to have "
             f"{largest:,.0f} target tokens; {target_tokens:,} / ({largest:,.0f} x {world_size}) = {exact:.2f}, so "
-            f"{update_freq} passes a device an update{_made_to_fit(size, max_tokens, measured / target_tokens - 1)}."
+            f"{update_freq} {'pass' if update_freq == 1 else 'passes'} a device an update"
+            f"{_made_to_fit(size, max_tokens, measured / target_tokens - 1)}."
         ),
     )
 

@@ -91,7 +91,7 @@ def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: in
 
         encoder layer   e T (8 d + f) + 2 masks T d
         decoder layer   e T (14 d + f) + 8 h T L + 3 masks T d      (attention over the source is kept in fp32, twice)
-        embeddings and last norms   e T d (6 with pre-norm, 8 without)
+        embeddings, last norms   e T d (4 with pre-norm, 6 without) + 2 masks T d
         output          12 T V      (log probabilities in fp32, and two gradients of them)
 
     V is the vocabulary.
@@ -103,7 +103,7 @@ def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: in
     masks = _MASK if model.dropout else 0
     encoder = size * (8 * model.width + model.ffn) + 2 * masks * model.width
     decoder = size * (14 * model.width + model.ffn) + 8 * model.heads * longest + 3 * masks * model.width
-    rest = size * model.width * (6 if model.pre_norm else 8)
+    rest = (size * (4 if model.pre_norm else 6) + 2 * masks) * model.width
     return Memory(
         weights=parameters * weights,
         gradients=parameters * gradients,
@@ -117,15 +117,14 @@ def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: in
 def disk(config: TrainConfig, parameters: int) -> tuple[int, int]:
     """Bytes of a checkpoint, and how many there are at once.
 
-    Weights and Adam's two averages, in lower precision the weights in fp32 too. On disk are `keep` of the last, the
+    Weights and Adam's two averages, in fp32 whatever the precision. On disk are `keep` of the last, the
     best, those of each `keep_every` updates, one that a signal asked for, and the newest while it is being written.
     """
-    weights = 4 if config.precision is Precision.fp32 else 2 + 4
     checkpoint = config.checkpoint
     best = max(checkpoint.keep_best, checkpoint.average if checkpoint.average_of is Which.best else 0)
     always = config.max_update // checkpoint.keep_every if checkpoint.keep_every else 0
     regular = config.max_update // checkpoint.every + 1
-    return parameters * (weights + 8), min(checkpoint.keep + best + always, regular) + 2
+    return parameters * 12, min(checkpoint.keep + best + always, regular) + 2
 
 
 def _gigabytes(size: float) -> str:

@@ -30,6 +30,7 @@ from kd.pipeline.world import World
 
 GRACE = 45.0  # seconds that a training gets to save and leave when it is asked to
 GRACE_WARNED = 600.0  # the same after SIGUSR1, a warning that comes minutes before a time limit
+TELL_SECONDS = 1.0
 _LAST_LINES = 20
 _KEPT_LINES = 400  # torchrun's report of a failure is long
 _TAIL_BYTES = 64 * 1024
@@ -127,7 +128,7 @@ def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
         encoding="utf-8",
         errors="replace",
         bufsize=1,
-        preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - two system calls, nothing that could wait for a lock
+        preexec_fn=partial(_in_child, os.getpid(), launch.alone),  # noqa: PLW1509 - system calls, nothing that waits for a lock
     )
     try:
         yield process
@@ -143,20 +144,26 @@ def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
             process.stdout.close()
 
 
+def _in_child(parent: int, alone: bool) -> None:
+    die_with_parent(parent)
+    if not alone:  # a scheduler may send it to every process of a job, and torchrun's agent would die of it
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def _stop(process: subprocess.Popen[str], launch: Launch, number: signal.Signals) -> None:
     """Asks the workers to save and leave, and waits until they have, within bounds.
 
     All that they still write goes into the log: a pipe that nobody reads would hold them up.
     """
     deadline = time.monotonic() + (GRACE_WARNED if number == signal.SIGUSR1 else GRACE)
-    told: set[int] = set()
+    told = 0.0
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     with launch.log.open("ab") as log:
         while process.poll() is None and time.monotonic() < deadline:
-            for worker in [process.pid] if launch.alone else children(process.pid):
-                if worker not in told:
-                    told.add(worker)
+            if time.monotonic() - told > TELL_SECONDS:  # again and again: one may have been too young to hear it
+                told = time.monotonic()
+                for worker in [process.pid] if launch.alone else children(process.pid):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(worker, number)
             with contextlib.suppress(BlockingIOError):

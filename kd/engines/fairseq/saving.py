@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from kd.engines.fairseq import checkpoints
-from kd.engines.fairseq.precision import fp32_weights
 from kd.engines.fairseq.watch import STATE, Watch
 
 TOLD = "kd-told "  # in the log: followed by what the task wants to know, as JSON
@@ -36,21 +35,24 @@ class SaveCheckpoint:
         self._watch = watch
         self._keep_best = keep_best
         self._keep_every = keep_every
-        self._epoch: int | None = None
+        self._instead: tuple[int, Any] | None = None
         self._began = time.monotonic()
         self._saves = 0
         self._seconds = 0.0  # spent on saving
 
     def epoch(self, epoch_itr: Any) -> int:
         """The epoch in a checkpoint's name."""
-        return int(epoch_itr.epoch) if self._epoch is None else self._epoch
+        return self._instead[0] if self._instead else int(epoch_itr.epoch)
 
     @contextmanager
-    def named_after(self, epoch: int) -> Iterator[None]:
-        """Meanwhile checkpoints are named after this epoch: the one they belong to is over when they are made anew."""
-        self._epoch = epoch
+    def as_read(self, epoch: int, iterator: Any) -> Iterator[None]:
+        """Meanwhile checkpoints have this epoch in their names and this place in the data: those of the one just read.
+
+        For a checkpoint that is made anew before training goes on; the epoch that it belongs to may be over by now.
+        """
+        self._instead = epoch, iterator
         yield
-        self._epoch = None
+        self._instead = None
 
     def __call__(self, cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:
         """Saves; `val_loss` is the value of the validation that was made just before, if there was one."""
@@ -70,9 +72,9 @@ class SaveCheckpoint:
         if not trainer.should_save_checkpoint_on_current_rank:
             return
         state = {
-            "train_iterator": epoch_itr.state_dict(),
+            "train_iterator": self._instead[1] if self._instead else epoch_itr.state_dict(),
             "val_loss": None if val_loss is None else float(val_loss),
-            STATE: {**self._watch.state(), **fp32_weights(trainer)},
+            STATE: self._watch.state(),
             **({"best": self.best} if known else {}),
         }
         path = folder / checkpoints.name(self.epoch(epoch_itr), updates)

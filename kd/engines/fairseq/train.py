@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.engines.fairseq import measures
-from kd.engines.fairseq.precision import check_gpu
+from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights
 from kd.engines.fairseq.saving import SaveCheckpoint
 from kd.engines.fairseq.watch import ENDED, Watch, install
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
@@ -28,9 +28,12 @@ from kd.pipeline.processes import die_with_parent
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
 DISK_ERROR = "kd-disk-error "  # the same of an OSError: its number and path
 STOPPED = "stopped by a signal at update %d"
+START_SECONDS = 900.0  # that loading, building and meeting the other processes may take at least
 RANK_LOG = "train.rank-{rank}.log"  # what every process but the first writes to
 
 logger = logging.getLogger("kd.train")
+
+_asked: list[int] = []  # signals that asked this process to save and leave
 
 
 def main(argv: list[str]) -> None:
@@ -40,6 +43,8 @@ def main(argv: list[str]) -> None:
     path: Path = parser.parse_args(argv).spec
     spec = json.loads(path.read_text("utf-8"))
     _write_to_own_log(path.parent)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # at once: importing takes its time
+        signal.signal(number, lambda received, _: _asked.append(received))
     try:
         _train(spec)
     except UserError as error:
@@ -65,7 +70,6 @@ def _write_to_own_log(folder: Path) -> None:
 def _train(spec: dict[str, Any]) -> None:
     die_with_parent(os.getppid())
     beat = _Heartbeat(60 * spec["stall_minutes"])
-    beat()
     from kd.engines.fairseq import compat
 
     compat.install()
@@ -86,6 +90,7 @@ def _train(spec: dict[str, Any]) -> None:
     save = SaveCheckpoint(watch, **spec["keep"])
     install(Trainer, watch)
     measures.install(fairseq_train, watch)
+    keep_fp32_weights(Trainer)
     stopping = Stopping(fairseq_train.validate_and_save, watch, save)
     fairseq_train.validate_and_save = stopping.after_update
     Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
@@ -104,6 +109,8 @@ class _Heartbeat:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        if seconds:
+            faulthandler.dump_traceback_later(max(seconds, START_SECONDS), exit=True)
 
     def __call__(self) -> None:
         if self._seconds:
@@ -118,7 +125,7 @@ def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
 
     def load(cfg: Any, trainer: Any, **options: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **options)
-        should_stop = trainer.get_num_updates() and watch.undone and stopping.validate_now(trainer, loaded[1])
+        should_stop = trainer.get_num_updates() and watch.undone and stopping.validate_now(trainer, *loaded)
         reason = trainer.get_num_updates() and watch.reason_to_end()
         if reason or should_stop:
             if reason:
@@ -145,12 +152,6 @@ class Stopping:
         self._inner = validate_and_save
         self._watch = watch
         self._save = save
-        self._asked = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._ask)
-
-    def _ask(self, _number: int, _frame: Any) -> None:
-        self._asked = True
 
     def after_update(
         self, cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool
@@ -162,7 +163,7 @@ class Stopping:
             cfg.optimization.max_update = trainer.get_num_updates()
         at_the_end = trainer.get_num_updates() >= cfg.optimization.max_update
         try:
-            if not at_the_end and _any_rank(self._asked, trainer):
+            if not at_the_end and _any_rank(bool(_asked), trainer):
                 raise _Asked
             values, should_stop = self._inner(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
         except _Asked:
@@ -174,14 +175,14 @@ class Stopping:
         if reason:
             logger.info(ENDED + reason)
         should_stop = should_stop or reason is not None
-        if not should_stop and _any_rank(self._asked, trainer):
+        if not should_stop and _any_rank(bool(_asked), trainer):
             self._leave(cfg, trainer, epoch_itr)
         return values, should_stop
 
-    def validate_now(self, trainer: Any, epoch_itr: Any) -> bool:
+    def validate_now(self, trainer: Any, extra_state: Any, epoch_itr: Any) -> bool:
         """Does what was left undone after the last update; returns whether that ends the training."""
         undone, subsets = self._watch.undone, trainer.cfg.dataset.valid_subset.split(",")
-        with self._save.named_after(undone["epoch"]):
+        with self._save.as_read(undone["epoch"], extra_state["train_iterator"]):
             end = undone["end_of_epoch"]
             self._watch.undone = {}
             return bool(self.after_update(trainer.cfg, trainer, trainer.task, epoch_itr, subsets, end)[1])
@@ -191,7 +192,7 @@ class Stopping:
 
         def step(trainer: Any, *arguments: Any, **options: Any) -> Any:
             self._watch.beat()
-            if trainer.get_num_updates() < trainer.cfg.optimization.max_update and _any_rank(self._asked, trainer):
+            if trainer.get_num_updates() < trainer.cfg.optimization.max_update and _any_rank(bool(_asked), trainer):
                 raise _Asked
             return valid_step(trainer, *arguments, **options)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kd.engines.fairseq import checkpoints
-from kd.engines.fairseq.precision import restore_fp32_weights
 from kd.errors import UserError
 
 ENDED = "training ends early: "  # what the log says, followed by the reason
@@ -123,7 +122,6 @@ def install(trainer: Any, watch: Watch) -> None:
         )
         if not reset_meters:  # which they are where another training's weights are only the start
             watch.restore(extra_state)
-            restore_fp32_weights(self, (extra_state or {}).get(STATE, {}))
         return extra_state
 
     trainer.train_step = counted_train_step
