@@ -17,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kd.errors import TransientError
 from kd.pipeline.atomic import write_text
 from kd.pipeline.gpus import Gpu, given
 
 SAMPLE_SECONDS = 1.0
 SAVE_SECONDS = 10.0  # what an attempt that is killed outright loses of its record
 NOT_MEASURED = "not measured"
-NODES = "KD_NODES"  # how many nodes work on this task; each measures itself, the first one writes the record
 JOULES = 3.6e6  # in a kWh
 
 
@@ -142,6 +142,8 @@ class Meter:
 def _tried(counter: Counter, now: float) -> tuple[float, float | None] | None:
     try:
         return counter.sample(now)
+    except TransientError:  # a signal, which is for the task
+        raise
     except Exception:  # whatever a driver throws
         return None
 
@@ -153,14 +155,13 @@ def measuring(path: Path, *, uses_gpus: bool, machine: Mapping[str, Any]) -> Met
     return Meter(path, gpus, source)
 
 
-def record(spent: Spent, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's `energy`.
+def record(spent: Spent, machine: Mapping[str, Any], nodes: int = 1) -> dict[str, Any]:
+    """The manifest's `energy`, by what the first of `nodes` spent.
 
     kwh: what the GPUs took, over all attempts; of a task on several nodes the first one's times their number, as in
     OLMo's table. gpu_utilisation: mean, 0 to 1. pue and carbon_intensity (kg CO2e a kWh): the machine's. kg_co2e: kwh *
     pue * carbon_intensity. What is not known is None; without a kWh so is all that would explain it.
     """
-    nodes = max(1, int(os.environ.get(NODES) or 1))
     measured = spent.source != NOT_MEASURED
     kwh = spent.joules / JOULES * nodes if measured else None
     pue, intensity = machine.get("pue"), machine.get("carbon_intensity")

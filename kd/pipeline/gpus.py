@@ -5,13 +5,14 @@ NVML counts all GPUs of a computer, whatever CUDA_VISIBLE_DEVICES says; so that 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+
+from kd.errors import TransientError
 
 NVML = "nvml"
 ROCM_SMI = "rocm-smi"
@@ -36,11 +37,14 @@ class Gpu(Protocol):
 
 def given(device: str, environment: Mapping[str, str]) -> tuple[list[Gpu], str]:
     """The GPUs that this process may use and where their readings come from; none where they cannot be asked."""
-    with contextlib.suppress(Exception):  # no driver, no library, no permission: then it is not measured
+    try:
         if device == "rocm":
             return _amd(environment), ROCM_SMI
         return _nvidia(environment), NVML
-    return [], ""
+    except TransientError:  # a signal, which is for the task
+        raise
+    except Exception:  # no driver, no library, no permission: then it is not measured
+        return [], ""
 
 
 # --- NVIDIA ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from kd.errors import TransientError
+
 # Keys of a line that say where on an axis it is, or belong to no curve.
 _AXES = ("split", "update", "epoch", "target_tokens", "seconds", "devices")
 
@@ -102,6 +104,8 @@ class Follower:
     def _safely(self, kind: str, action: Callable[[], object]) -> None:
         try:
             action()
+        except TransientError:  # a signal, which may come at any moment: no fault of the tracker's
+            raise
         except Exception as error:
             self._trackers.pop(kind, None)
             why = " ".join(str(error).split()) or type(error).__name__

@@ -112,9 +112,8 @@ def test_the_columns_are_those_of_olmo_s_table() -> None:
     assert round(record["kg_co2e"] / 1000) == 70
 
 
-def test_nodes_are_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KD_NODES", "3")
-    record = energy.record(energy.Spent("nvml", ["A", "A"], joules=3.6e6, seconds=1), {})
+def test_nodes_are_multiplied() -> None:
+    record = energy.record(energy.Spent("nvml", ["A", "A"], joules=3.6e6, seconds=1), {}, nodes=3)
     assert (record["kwh"], len(record["gpus"]), record["kg_co2e"]) == (3, 6, None)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kd import tracking
-from kd.errors import UserError
+from kd import cli, tracking
+from kd.errors import StopRequested, UserError
 from kd.tracking.follower import Follower, point
 
 ROOT = Path(__file__).parents[2]
@@ -156,18 +156,25 @@ def test_nothing_wanted_is_nothing_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_a_missing_package_is_one_sentence_before_anything_runs(tmp_path: Path) -> None:
-    # In kd's own environment the extras are not installed.
+def test_a_missing_package_is_one_sentence_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(tracking.PACKAGES, "wandb", "wandb_not_installed")  # whoever runs this may have it
     settings = [f"run.dir={tmp_path}/run", f"store.dir={tmp_path}/store", "tracking.trackers.wandb=true"]
-    done = subprocess.run(
-        [sys.executable, "-m", "kd", "run", "recipe=demo", *settings], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr == (
-        "kd: tracking.trackers.wandb is true, and the package wandb is not installed. "
+    assert cli.main(["run", "recipe=demo", *settings]) == 2
+    assert capsys.readouterr().err == (
+        "kd: tracking.trackers.wandb is true, and the package wandb_not_installed is not installed. "
         "Install it by pip install 'kd[wandb]', or set tracking.trackers.wandb=false.\n"
     )
-    assert not (tmp_path / "store").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_is_no_fault_of_a_tracker(tmp_path: Path) -> None:
+    def asked_to_end() -> Any:
+        raise StopRequested(signal.SIGUSR1)
+
+    with pytest.raises(StopRequested), Follower(tmp_path / "metrics.jsonl", {"tensorboard": asked_to_end}) as follower:
+        follower.look()
 
 
 def test_an_unknown_tracker_is_refused() -> None:
