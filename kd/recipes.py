@@ -50,6 +50,7 @@ PATH_KEYS = (
     "given_models.root",
     "given_lists.root",
     "evaluate.comet.cache",
+    "machine.container",
 )
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from kd import recipes
 from kd.errors import UserError
+from kd.launch.container import Commands
 from kd.launch.environment import THREADS
 from kd.launch.local import Failure, Interrupted, LocalLauncher, exit_status
 from kd.pipeline import lease, progress
@@ -36,6 +37,8 @@ def run(request: Request) -> int:
     ensure_writable(folder.folder, "run.dir")
     plan = recipes.plan(config)
     tasks = _chosen(plan, request, store, folder)
+    raw = [path for item in tasks for path in item.files]
+    commands = Commands(recipes.resolve(config), folder.folder, store, raw)
     try:
         frozen = folder.freeze(recipes.resolve(config), plan)
         folder.show(plan, store, frozen)
@@ -51,7 +54,7 @@ def run(request: Request) -> int:
         return _show_results(tasks, store, folder)
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
     try:
-        failures = _launcher(config, folder, store, frozen).launch(todo)
+        failures = _launcher(config, folder, store, frozen, commands).launch(todo)
     except Interrupted:
         raise KeyboardInterrupt from None
     _tell(failures, console)
@@ -183,7 +186,7 @@ def _check_launcher(config: DictConfig) -> None:
             raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
 
 
-def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> LocalLauncher:
+def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> LocalLauncher:
     return LocalLauncher(
         folder,
         store,
@@ -192,6 +195,7 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Loc
         threads=config.launcher.threads,
         gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
         refresh=config.tracking.refresh,
+        command=commands,
     )
 
 

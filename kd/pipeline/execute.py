@@ -188,9 +188,20 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[s
         "machine": job.machine.get("name"),
         "device": job.device,
         "threads": job.threads,
-        "container": os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"),
+        "container": container(),
         "versions": {"python": platform.python_version(), **_versions()},
     }
+
+
+def container() -> dict[str, str | None] | None:
+    """The image that this process runs in, as its launcher told: {"path", "sha256"}; None outside of one.
+
+    The digest of an image that was entered by hand is not known.
+    """
+    path = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if path is None:
+        return None
+    return {"path": os.environ.get("KD_CONTAINER") or path, "sha256": os.environ.get("KD_CONTAINER_SHA256") or None}
 
 
 def peak_memory() -> int:
