@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.commands import evaluate, select, translate
+from kd.commands import container, evaluate, select, translate
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
     _about_files(commands, "translate", translate, "translate standard input, line by line")
+
+    _about_files(commands, "container", container, "images with kd and all it runs with: list, build, check, exec, pin")
 
     task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip

@@ -189,7 +189,7 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[s
         "device": job.device,
         "threads": job.threads,
         "container": container(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
     }
 
 
@@ -218,14 +218,15 @@ def _own_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
+def versions() -> dict[str, str]:
+    """Package -> version, of what results depend on."""
+    found = {}
     for package in PACKAGES:
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            versions[package] = "absent"
-    return versions
+            found[package] = "absent"
+    return found
 
 
 def disk_fault(error: BaseException, folder: Path) -> UserError | None:
