@@ -1,9 +1,13 @@
-"""The tiny recipe, run once for all tests that look at a finished run."""
+"""What system tests share: the tiny recipe, run once for all that look at a finished run, and a real Slurm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from runs_of_tiny import Workplace, new_workplace
+from slurm_cluster import Cluster
+from slurm_settings import Nodes, Settings
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +16,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     place = new_workplace(tmp_path_factory.mktemp("finished"))
     place.kd("run")
     return place
+
+
+@pytest.fixture(scope="session")
+def slurm_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes of two cores and two fake GPUs each; a partition `urgent` preempts `normal`, the default."""
+    with Cluster(tmp_path_factory.mktemp("slurm"), Settings(nodes=(Nodes(gpus=2),), node_timeout=10)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_of_session: Cluster) -> Iterator[Cluster]:
+    """The session's Slurm, with no job of another test in it. Tests that use it share `xdist_group("slurm")`."""
+    yield slurm_of_session
+    slurm_of_session.cancel_all()
+    slurm_of_session.recover()

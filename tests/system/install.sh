@@ -7,24 +7,46 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# The test file, a program it runs, the Debian package that brings it. A line whose file does not exist costs nothing.
+# Test files (a pattern), a program they run, the Debian package that brings it. A line without a file costs nothing.
+# `root` stands for the right to make network namespaces, which no package brings.
 needs() {
     cat <<'TABLE'
-tests/system/test_page_in_browser.py  chromium  chromium
+tests/system/test_page_in_browser.py  chromium    chromium
+tests/system/test_slurm_*.py          root        -
+tests/system/test_slurm_*.py          slurmctld   slurmctld
+tests/system/test_slurm_*.py          slurmd      slurmd
+tests/system/test_slurm_*.py          sbatch      slurm-client
+tests/system/test_slurm_*.py          sacctmgr    slurm-wlm-basic-plugins
+tests/system/test_slurm_*.py          munged      munge
+tests/system/test_slurm_*.py          ip          iproute2
+tests/system/test_slurm_*.py          slurmdbd    slurmdbd
+tests/system/test_slurm_*.py          mariadbd    mariadb-server
 TABLE
 }
 
-# The lines of the table that are short of something.
+# Whether a program of the table is there.
+there() {
+    if [ "$1" = root ]; then
+        [ "$(id -u)" = 0 ]
+    else
+        command -v "$1" >/dev/null
+    fi
+}
+
+# The lines of the table that are short of something, one for each file.
 lacking() {
-    local file program package
-    while read -r file program package; do
-        if [ -e "$file" ] && ! command -v "$program" >/dev/null; then
-            echo "$file $program $package"
-        fi
+    local pattern file program package
+    while read -r pattern program package; do
+        there "$program" && continue
+        for file in $pattern; do
+            if [ -e "$file" ]; then
+                echo "$file $program $package"
+            fi
+        done
     done < <(needs)
 }
 
-packages=$(lacking | awk '{ print $3 }' | sort -u)
+packages=$(lacking | awk '$3 != "-" { print $3 }' | sort -u)
 if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086  # the names are words of one list
@@ -36,5 +58,6 @@ if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && com
 fi
 
 lacking | awk '{
-    wants[$1] = wants[$1] (wants[$1] ? " and " : "") $2 " (Debian: apt-get install " $3 ")"
+    wish = $3 == "-" ? $2 : $2 " (Debian: apt-get install " $3 ")"
+    wants[$1] = wants[$1] (wants[$1] ? " and " : "") wish
 } END { for (file in wants) print file "\t" wants[file] }'
