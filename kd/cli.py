@@ -22,7 +22,10 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status."""
-    options, rest = _parser().parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if given[:1] == ["container"] and "--" in given else len(given)
+    options, rest = _parser().parse_known_args(given[:end])
+    options.behind = given[end + 1 :]  # another program's words: `kd container exec cpu -- ls -l`
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         if rest:

@@ -52,7 +52,7 @@ def build(request: Request, tell: Callable[[str], None]) -> Record:
     began, log = time.monotonic(), image.with_name(image.name + ".log")
     aside = image.with_name(f".{image.name}.{os.getpid()}")
     with _context(definition, request.wheel) as (context, revision):
-        settings = pip.write_settings(context / "pip.conf")
+        settings = pip.write_settings(context / "pip")
         binds = [*request.binds, *settings]
         command = [
             *(runtime, "build", "--force"),

@@ -26,7 +26,7 @@ RESOLVERS = {
 }
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _BASE = re.compile(r"^(\s*)BASE=(.*)$")
-_NOTE = re.compile(r"^\s*# (A tag, no digest|The digest of) ")
+_NOTE = re.compile(r"^\s*# (A tag, no digest:|The digest of) ")
 
 
 @dataclass(frozen=True)

@@ -8,50 +8,71 @@ from __future__ import annotations
 import configparser
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-INSIDE = "/etc/pip.conf"
+# A build can bind only to what is there in its base, and this empty folder is in every Linux. Definitions look there.
+INSIDE = Path("/mnt")
+CONFIG = "pip.conf"
 # Of out here alone.
 _LEFT_OUT = {"cache-dir", "target", "prefix", "user", "root", "require-virtualenv", "python", "log"}
+_PIP = [sys.executable, "-I", "-m", "pip"]
 
 
-def write_settings(path: Path) -> list[str]:
-    """Writes pip's settings of out here to a file; returns the binds that bring it and what it names into a build.
+def write_settings(folder: Path) -> list[str]:
+    """Puts pip's settings of out here into a folder; returns the binds that bring it and what they name into a build.
 
-    Settings are those that `pip config list` shows: of the system, the user and variables, the last of which win.
+    Settings are those that `pip config list` shows: of the system, the user and variables, the last of which win. The
+    folder, bound to INSIDE, has a mount point for each file and folder that is named, and CONFIG names those.
     """
-    settings = read_settings()
-    if not settings:
-        return []
+    folder.mkdir()
+    binds = [f"{folder}:{INSIDE}"]
+
+    def bring(path: Path) -> str:
+        place = folder / str(len(binds))
+        place.mkdir() if path.is_dir() else place.touch()
+        inside = str(INSIDE / place.name)
+        binds.append(f"{path}:{inside}")
+        return inside
+
+    settings = {name: _moved(value, bring) for name, value in read_settings().items()}
+    cache = Path(_said("cache", "dir"))
+    if cache.is_dir():
+        settings["cache-dir"] = [bring(cache)]
     parser = configparser.RawConfigParser()
-    parser["global"] = {name: "\n".join(value.split()) for name, value in settings.items()}
-    with path.open("w", encoding="utf-8") as file:
+    parser["global"] = {name: "\n".join(words) for name, words in settings.items()}
+    with (folder / CONFIG).open("w", encoding="utf-8") as file:
         parser.write(file)
-    return [f"{path}:{INSIDE}", *(f"{named}:{named}:ro" for named in sorted(_paths(settings)))]
+    return binds
 
 
 def read_settings() -> dict[str, str]:
     """pip's settings out here, by name."""
-    command = [sys.executable, "-I", "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     rank = {"global": 0, "install": 1, ":env:": 2}
     found: dict[str, tuple[int, str]] = {}
-    for line in listed.split("\n"):
+    for line in _said("config", "list").split("\n"):
         key, equals, value = line.partition("=")
         section, _, name = key.partition(".")
         if equals and section in rank and name not in _LEFT_OUT and rank[section] >= found.get(name, (0, ""))[0]:
-            found[name] = rank[section], value.strip("'\"")
+            # It prints the repr of a string, in which the lines of a list are \n.
+            found[name] = rank[section], value.strip("'\"").replace("\\n", " ")
     return {name: value for name, (_, value) in sorted(found.items())}
 
 
-def _paths(settings: dict[str, str]) -> set[str]:
-    """Files and folders that settings name and that are there."""
-    named = set()
-    for value in settings.values():
-        for word in value.split():
-            path = unquote(urlparse(word).path) if word.startswith("file:") else word
-            if Path(path).is_absolute() and Path(path).exists():
-                # An index beside its files: links in it lead there.
-                named.add(path if not word.startswith("file:") else str(Path(path).parent))
-    return named
+def _said(*arguments: str) -> str:
+    return subprocess.run([*_PIP, *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _moved(value: str, bring: Callable[[Path], str]) -> list[str]:
+    """A setting's words, with the files and folders among them that are there named by their places inside."""
+    words = []
+    for word in value.split():
+        is_url = word.startswith("file:")
+        path = Path(unquote(urlparse(word).path) if is_url else word)
+        if path.is_absolute() and path.exists():
+            # The links of an index lead to files beside it: the folder above is brought.
+            words.append(f"file://{bring(path.parent)}/{path.name}" if is_url else bring(path))
+        else:
+            words.append(word)
+    return words

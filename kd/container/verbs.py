@@ -44,7 +44,7 @@ def build(options: argparse.Namespace) -> int:
     """`build`."""
     from kd.container.building import Request, build
 
-    definition = definitions.find(options.name)
+    definition = definitions.find(options.image)
     request = Request(
         definition,
         options.output or images.default_image(definition.name),
@@ -52,7 +52,7 @@ def build(options: argparse.Namespace) -> int:
         options.fakeroot,
         options.wheel,
         tuple(options.bind),
-        tuple(options.options),
+        tuple(options.behind),
     )
     console, began = Console(stderr=True, highlight=False), time.monotonic()
     record = build(request, lambda line: console.print(Text(f"{datetime.now():%H:%M:%S} {line}"), soft_wrap=True))
@@ -66,7 +66,7 @@ def check(options: argparse.Namespace) -> int:
     from kd.container.checking import check
 
     faults = 0
-    for name in [options.name] if options.name else definitions.names():
+    for name in [options.image] if options.image else definitions.names():
         definition = definitions.find(name)
         print(f"kd-{definition.name}.def")
         for finding in check(definition):
@@ -78,11 +78,11 @@ def check(options: argparse.Namespace) -> int:
 def enter(options: argparse.Namespace) -> int:
     """`exec`: this process becomes the runtime's, so that signals and the terminal are the command's."""
     container.find_runtime()
-    image = images.find(options.name)
+    image = images.find(options.image)
     flags = dict.fromkeys(options.flag, True) or {name: True for name, file in _DEVICES.items() if file.exists()}
     bound = {out: inside or out for out, _, inside in (bind.partition(":") for bind in options.bind)}
     machine = {"container": str(image), "container_flags": flags}
-    command = container.wrap(machine, options.words or ["bash"], binds={**container.binds({}), **bound})
+    command = container.wrap(machine, options.behind or ["bash"], binds={**container.binds({}), **bound})
     sys.stdout.flush()
     os.execvp(command[0], command)
 
@@ -91,8 +91,8 @@ def pin(options: argparse.Namespace) -> int:
     """`pin`."""
     from kd.container.pinning import pin
 
-    definition = definitions.find(options.name)
-    found = pin(definition, options.tag, tuple(options.options))
+    definition = definitions.find(options.image)
+    found = pin(definition, options.tag, tuple(options.behind))
     print(f"{definition.path}: BASE={found.base}\n  resolved from {found.tag} by {found.command}")
     return 0
 
