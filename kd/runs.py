@@ -6,8 +6,9 @@ This is where recipes, the pipeline and the launchers meet.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kd import recipes
+from kd.container.remarks import remarks
 from kd.errors import UserError
 from kd.launch.container import Commands
 from kd.launch.environment import THREADS
@@ -87,12 +89,13 @@ def status(request: Request) -> int:
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     plan = recipes.plan(config)
     before = folder.shown()
+    remark = remarks(config.machine.container, store.file_hashes())
     table = Table(title=f"{config.recipe}: {folder.folder}", title_justify="left", box=None, header_style="bold")
     for name in ("stage", "task", "state", "took", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
     for stage in plan.stages:
         for item in stage.tasks:
-            state, took, about = _state(item, store, folder, before)
+            state, took, about = _state(item, store, folder, before, remark)
             table.add_row(stage.name, item.name, state, took, Text(about))
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -202,12 +205,14 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, comman
 # --- showing ---------------------------------------------------------------------------------------------------------
 
 
-def _state(item: Task, store: Store, folder: Run, before: dict[str, str]) -> tuple[str, str, str]:
+def _state(
+    item: Task, store: Store, folder: Run, before: dict[str, str], remark: Callable[[Mapping[str, Any]], str]
+) -> tuple[str, str, str]:
     place = store.place(item)
     if place.is_published():
         manifest = place.manifest()
         finished = manifest["finished"].replace("T", " ")[:16] + " UTC"
-        about = "; ".join(filter(None, [finished, manifest["facts"].get("note", "")]))
+        about = "; ".join(filter(None, [finished, manifest["facts"].get("note", ""), remark(manifest)]))
         return "done", progress.duration(manifest["seconds"]), about
     if lease.is_held(place.lease):
         snapshot = progress.read(place.progress)

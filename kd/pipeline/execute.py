@@ -189,7 +189,7 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[s
         "device": job.device,
         "threads": job.threads,
         "container": container(),
-        "versions": {"python": platform.python_version(), **versions()},
+        "versions": versions(),
     }
 
 
@@ -220,7 +220,7 @@ def _own_peak() -> int:
 
 def versions() -> dict[str, str]:
     """Package -> version, of what results depend on."""
-    found = {}
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
