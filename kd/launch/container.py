@@ -63,6 +63,7 @@ def wrap(
     stand = ["--pwd", str(here)] if any(Path(out) in (here, *here.parents) for out in bound) else []
     return [
         runtime or find_runtime(machine),
+        "--quiet",  # else each task's log begins with what the host lacks and nobody asked for
         "exec",
         *(_flag(name) for name, wanted in (machine.get("container_flags") or {}).items() if wanted),
         *(part for pair in sorted(bound.items()) for part in ("--bind", ":".join(dict.fromkeys(pair)))),

@@ -38,7 +38,7 @@ def test_a_machine_without_an_image_changes_nothing() -> None:
 
 def test_the_images_python_takes_the_place_of_this_one(image: Path) -> None:
     wrapped = container.wrap({"container": str(image)}, ARGV, binds={})
-    assert wrapped[:2] == ["apptainer", "exec"]
+    assert wrapped[:3] == ["apptainer", "--quiet", "exec"]
     assert wrapped[wrapped.index(str(image)) :] == [str(image), "python", "-P", "-m", "kd", "task"]
     other = container.wrap({"container": str(image)}, ["sacrebleu", "--help"], binds={})
     assert other[-2:] == ["sacrebleu", "--help"]

@@ -6,6 +6,7 @@ Both are made once and kept below the user's cache: Debian in a folder stands in
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from kd.container import definitions
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-tests"
 SUITE = "bookworm"
@@ -46,6 +49,29 @@ def stand_in_base() -> Path:
                 shutil.rmtree(doomed) if doomed.is_dir() and not doomed.is_symlink() else doomed.unlink()
             aside.rename(base)
     return base
+
+
+def build_image(folder: Path) -> Path:
+    """An image built from kd-cpu.def and this checkout, by `kd container build`.
+
+    Its packages are installed once for each lock: an image that has them is kept, and later builds begin with it, as a
+    user's do after a change of kd. What is new is installed by the same script, and the image tests itself again.
+    """
+    parts = ["kd-cpu.def", "install.sh", "image/packages.sh", "locks/cpu.txt", "locks/fairseq.txt"]
+    key = hashlib.sha256(b"".join((definitions.folder() / part).read_bytes() for part in parts)).hexdigest()[:16]
+    kept = CACHE / f"packages-{key}.sif"
+    base = kept if kept.exists() else stand_in_base()
+    # Fast to write: it is used for minutes.
+    fast = ["--", "--mksquashfs-args", "-comp lz4"]
+    kd("container", "build", "cpu", "--base", str(base), *fast, path=path_with_apptainer(), cwd=folder)
+    image = folder / "kd-cpu.sif"
+    with _one_at_a_time(CACHE / "packages.lock"):
+        if not kept.exists():
+            for outdated in CACHE.glob("packages-*.sif"):
+                outdated.unlink()
+            shutil.copy(image, kept.with_suffix(".part"))
+            kept.with_suffix(".part").rename(kept)
+    return image
 
 
 @contextmanager
