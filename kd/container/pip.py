@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlparse
 # A build can bind only to what is there in its base, and this empty folder is in every Linux. Definitions look there.
 INSIDE = Path("/mnt")
 CONFIG = "pip.conf"
+DOWNLOADS = "http-v2"
 # Of out here alone.
 _LEFT_OUT = {"cache-dir", "target", "prefix", "user", "root", "require-virtualenv", "python", "log"}
 _PIP = [sys.executable, "-I", "-m", "pip"]
@@ -37,9 +38,12 @@ def write_settings(folder: Path) -> list[str]:
         return inside
 
     settings = {name: _moved(value, bring) for name, value in read_settings().items()}
-    cache = Path(_said("cache", "dir"))
-    if cache.is_dir():
-        settings["cache-dir"] = [bring(cache)]
+    # Of its cache what was downloaded, not what was compiled: that is for the libraries of out here.
+    downloads = Path(_said("cache", "dir")) / DOWNLOADS
+    if downloads.is_dir():
+        (folder / "cache" / DOWNLOADS).mkdir(parents=True)
+        binds.append(f"{downloads}:{INSIDE}/cache/{DOWNLOADS}")
+        settings["cache-dir"] = [f"{INSIDE}/cache"]
     parser = configparser.RawConfigParser()
     parser["global"] = {name: "\n".join(words) for name, words in settings.items()}
     with (folder / CONFIG).open("w", encoding="utf-8") as file:
