@@ -15,9 +15,10 @@ from types import FrameType, ModuleType
 
 from kd import __version__
 from kd.commands import container, evaluate, select, translate
-from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
+from kd.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     run.add_argument("--cfg", choices=["job"], help="print the composed config and do nothing")
     _about_a_run(commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo")
+    _about_a_run(commands, "cancel", _cancel, "take a run's jobs out of Slurm's queue", "kd cancel recipe=demo")
     clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
@@ -141,9 +143,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from kd import recipes, standing
+
+    return standing.status(recipes.parse_request(options.overrides))
+
+
+def _cancel(options: argparse.Namespace) -> int:
     from kd import recipes, runs
 
-    return runs.status(recipes.parse_request(options.overrides))
+    return runs.cancel(recipes.parse_request(options.overrides))
 
 
 def _clean(options: argparse.Namespace) -> int:
@@ -161,10 +169,13 @@ def _report(options: argparse.Namespace) -> int:
 def _task(options: argparse.Namespace) -> int:
     from kd import runs
 
-    # A launcher that wants the task to end sends SIGTERM: end as something that is to be tried again.
-    signal.signal(signal.SIGTERM, _end_as_transient)
+    # A launcher that wants the task to end sends SIGTERM, or SIGUSR1 as a warning: end as something to be tried again.
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end_as_transient)
     return runs.task(options.config, options.run, options.stage, options.task)
 
 
-def _end_as_transient(_number: int, _frame: FrameType | None) -> None:
-    raise TransientError("The task was asked to end; what it has done is kept.")
+def _end_as_transient(number: int, _frame: FrameType | None) -> None:
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # once is enough: another would break off the saving that this one began
+    raise StopRequested(number)

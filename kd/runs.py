@@ -1,4 +1,4 @@
-"""What the commands about a run do: run it, show its state, sweep up after it.
+"""What the commands about a run do: run it, cancel it, sweep up after it. How it stands is told by kd/standing.py.
 
 This is where recipes, the pipeline and the launchers meet.
 """
@@ -6,28 +6,36 @@ This is where recipes, the pipeline and the launchers meet.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kd import recipes
-from kd.container.remarks import remarks
+from kd.config import MachineConfig
 from kd.errors import UserError
 from kd.launch.container import Commands
-from kd.launch.environment import THREADS
-from kd.launch.local import Failure, Interrupted, LocalLauncher, exit_status
+from kd.launch.environment import THREADS, WAIT
+from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status
+from kd.launch.local import LocalLauncher
+from kd.launch.slurm import queue
+from kd.launch.slurm.launcher import SlurmLauncher
+from kd.launch.slurm.script import Settings
 from kd.pipeline import lease, progress
-from kd.pipeline.execute import disk_fault, execute, failure_message
+from kd.pipeline.execute import disk_fault, execute
 from kd.pipeline.plan import Plan, Stage, Task, unknown
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store, folder_bytes
+from kd.pipeline.world import from_environment
 from kd.recipes import Request
 from kd.stages.outputs import PAGE, REPORT
+
+LAUNCHERS = ("local", "slurm")
 
 
 def run(request: Request) -> int:
@@ -38,6 +46,8 @@ def run(request: Request) -> int:
     ensure_writable(store.root, "store.dir")
     ensure_writable(folder.folder, "run.dir")
     plan = recipes.plan(config)
+    for planned in plan.stages:
+        planned.kind.suits(planned.config, config.machine.device)
     tasks = _chosen(plan, request, store, folder)
     raw = [path for item in tasks for path in item.files]
     commands = Commands(recipes.resolve(config), folder.folder, store, raw)
@@ -75,32 +85,28 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
         raise UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
     store = Store(Path(config.store.dir))
     threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
+    if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
+        place = store.place(found)
+        found.stage.kind.accompany(place.partial, world, threads, place.is_published)
+        return 0
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
-    execute(found, store, threads=threads, device=config.machine.device, machine=facts)
+    waits = bool(os.environ.get(WAIT))
+    execute(found, store, threads=threads, device=config.machine.device, machine=facts, wait=waits)
     folder.link(found, store)
     return 0
 
 
-def status(request: Request) -> int:
-    """Prints a table of stages and tasks with their states; returns the exit status."""
-    config = recipes.compose(request)
-    store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
-    plan = recipes.plan(config)
-    before = folder.shown()
-    remark = remarks(config.machine.container, store.file_hashes())
-    table = Table(title=f"{config.recipe}: {folder.folder}", title_justify="left", box=None, header_style="bold")
-    for name in ("stage", "task", "state", "took", "about"):
-        table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
-    for stage in plan.stages:
-        for item in stage.tasks:
-            state, took, about = _state(item, store, folder, before, remark)
-            table.add_row(stage.name, item.name, state, took, Text(about))
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 240  # whoever reads it through a pipe wants a line a task
-    console.print(table)
+def cancel(request: Request) -> int:
+    """Takes a run's jobs, and only those, out of a scheduler's queue; returns the exit status."""
+    folder = Run(Path(recipes.compose(request).run.dir))
+    cancelled = queue.cancel(folder, lambda text: print(text, file=sys.stderr))
+    if not cancelled:
+        print(f"Nothing of {folder.folder} is queued. (What `kd run` runs on this computer ends with Ctrl-C.)")
+        return 0
+    tasks = sum(len(names) for names in cancelled.values())
+    print(f"Cancelled {tasks} tasks in {len(cancelled)} jobs ({', '.join(cancelled)}); what they have done is kept.")
     return 0
 
 
@@ -110,6 +116,7 @@ def clean(request: Request, *, remove: bool) -> int:
     store = Store(Path(config.store.dir))
     runs = [Run(other) for other in store.runs()]
     reached = {path for other in runs for path in [*other.planned().values(), *other.shown().values()]}
+    reached |= {path for other in runs for path in queue.reached(other, store)}
     reached |= {str(store.place(item).final) for item in recipes.plan(config).tasks()}
     unreached = [place for place in store.places() if str(place.final) not in reached]
     console = Console(highlight=False)
@@ -182,15 +189,15 @@ def _run_with(frozen: str) -> Path:
 
 
 def _check_launcher(config: DictConfig) -> None:
-    if config.launcher.kind != "local":
-        raise unknown("launcher (named by launcher.kind)", str(config.launcher.kind), ["local"])
+    if config.launcher.kind not in LAUNCHERS:
+        raise unknown("launcher (named by launcher.kind)", str(config.launcher.kind), LAUNCHERS)
     for key in ("processes", "threads"):
         if config.launcher[key] < 1:
             raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
 
 
-def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> LocalLauncher:
-    return LocalLauncher(
+def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> Launcher:
+    here = LocalLauncher(
         folder,
         store,
         frozen,
@@ -198,34 +205,25 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, comman
         threads=config.launcher.threads,
         gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
         refresh=config.tracking.refresh,
+        resources=config.machine.resources,
         command=commands,
     )
+    if config.launcher.kind == "local":
+        return here
+    try:
+        machine = OmegaConf.to_object(config.machine)
+    except MissingMandatoryValue as error:
+        key = f"machine.{error.key}" if error.key else "a key of machine"
+        raise UserError(
+            f"{config.machine.name} is not told {key}.",
+            f"Say {key}=…; the machine's file in conf/machine/ says where it stands.",
+        ) from None
+    assert isinstance(machine, MachineConfig)
+    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, commands)
+    return SlurmLauncher(settings, store, here.launch)
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------
-
-
-def _state(
-    item: Task, store: Store, folder: Run, before: dict[str, str], remark: Callable[[Mapping[str, Any]], str]
-) -> tuple[str, str, str]:
-    place = store.place(item)
-    if place.is_published():
-        manifest = place.manifest()
-        finished = manifest["finished"].replace("T", " ")[:16] + " UTC"
-        about = "; ".join(filter(None, [finished, manifest["facts"].get("note", ""), remark(manifest)]))
-        return "done", progress.duration(manifest["seconds"]), about
-    if lease.is_held(place.lease):
-        snapshot = progress.read(place.progress)
-        return "running", "", snapshot.line() if snapshot else ""
-    message = failure_message(place)
-    if message is not None:
-        return "failed", "", f"{message} (log: {folder.log(item)})"
-    if place.partial.is_dir():
-        return "left off", "", "goes on where it stopped" if item.stage.kind.resumable else "begins anew"
-    earlier = before.get(item.full_name)
-    if earlier not in (None, str(place.final)) and (Path(str(earlier)) / "manifest.json").is_file():
-        return "stale", "", "its settings or inputs have changed"
-    return "missing", "", ""
 
 
 def _warn(config: DictConfig, console: Console) -> None:

@@ -38,6 +38,7 @@ from kd.config.marks import EXTENT, TRANSIENT
 from kd.config.recipe import RecipeConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, ResourcesConfig, StageConfig, TrackingConfig
 from kd.config.training import (
+    AverageConfig,
     BatchConfig,
     CheckpointConfig,
     Metric,
@@ -53,6 +54,7 @@ from kd.config.training import (
 __all__ = [
     "EXTENT",
     "TRANSIENT",
+    "AverageConfig",
     "BatchConfig",
     "CheckpointConfig",
     "CleanConfig",

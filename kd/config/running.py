@@ -15,9 +15,11 @@ from omegaconf import MISSING
 class LauncherConfig:
     """Where tasks execute."""
 
-    kind: str = MISSING  # local
+    kind: str = MISSING  # local | slurm
+    # Of what runs on this computer; on a cluster that is at most the downloading, where its nodes reach no network.
     processes: int = MISSING  # tasks side by side
     threads: int = MISSING  # shared out evenly among them; results on CPU depend on the number each task gets
+    requeues: int = 0  # how often a job may go back into the queue: time limits, preemption, nodes that fail
 
 
 @dataclass
@@ -26,11 +28,14 @@ class ResourcesConfig:
 
     nodes: int = 1  # of a task; more than one for trainings alone, as one torchrun over all of them
     gpus: int = 0
-    cores: int = MISSING
-    memory: float | None = None  # GB; null: all that the node has
+    cores: int = MISSING  # also the number of threads, which results on a CPU depend on
+    processes: int = 1  # that share in a training on a node without GPUs; one for each GPU where there are some
+    # GB; 0: all that the node has; null: not asked for, what the site gives with the cores or GPUs.
+    memory: float | None = None
     hours: float = MISSING  # time limit of a job; longer work goes on in the next
     partition: str | None = None  # null: the scheduler's default
     qos: str | None = None
+    account: str | None = None  # null: the machine's
     side_by_side: int = 0  # tasks of a stage that run at once; 0: as many as the scheduler lets
 
 
@@ -48,7 +53,7 @@ class MachineConfig:
     gpu_memory: float | None = None  # GB
     # Class of stages (train, decode, cpu, light) -> what its jobs take. Schedulers ask for it; a laptop does not.
     resources: dict[str, ResourcesConfig] = field(default_factory=dict)
-    account: str | None = None  # the project that jobs are charged to
+    account: str | None = MISSING  # the project that jobs are charged to; null where there is none
     max_array: int = 1001  # Slurm's MaxArraySize: the highest number of an array's element, and one more
     requeue: bool = True  # whether a job may put itself back into the queue
     warning_minutes: float = 5.0  # before a job's time limit it is told, to write its checkpoint

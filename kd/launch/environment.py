@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from kd.pipeline.plan import Task
 
 THREADS = "KD_THREADS"
+WAIT = "KD_WAIT"  # set: a task that another process works on waits for it, instead of ending as something that may pass
 # Libraries that start threads of their own, each by another variable; results on CPU depend on their number.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", THREADS)
 
@@ -24,17 +25,22 @@ def command(task: Task, frozen: str, run: Path) -> list[str]:
     return [*kd, "task", "--config", frozen, "--run", str(run), task.stage.name, task.name]
 
 
-def environment(threads: int, gpus: Sequence[int] = ()) -> dict[str, str]:
-    """The environment of a task that has `threads` threads and, where it needs one, the GPUs of those numbers."""
-    added: Mapping[str, str] = {
+def variables(threads: int) -> dict[str, str]:
+    """What is set for a task that has `threads` threads, wherever it runs."""
+    return {
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
     }
+
+
+def environment(threads: int, gpus: Sequence[int] = ()) -> dict[str, str]:
+    """The environment of a task that has `threads` threads and, where it needs one, the GPUs of those numbers."""
+    added = variables(threads)
     if gpus:
         # Where the user (or a scheduler) has allotted some of the machine's GPUs, the number counts among those.
         allotted = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         chosen = [allotted[gpu % len(allotted)] if allotted else str(gpu) for gpu in gpus]
-        added = {**added, "CUDA_VISIBLE_DEVICES": ",".join(chosen)}
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
     return {**os.environ, **added}

@@ -6,16 +6,20 @@ A failed task does not stop its sisters: what does not depend on it goes on, and
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -23,27 +27,19 @@ from rich.text import Text
 
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 from kd.launch.environment import command, environment
+from kd.launch.launcher import LOG_HEAD, Failure, Interrupted, Launcher, blocked
 from kd.pipeline import lease, progress
 from kd.pipeline.execute import disk_fault, failure_message
 from kd.pipeline.plan import Task
+from kd.pipeline.processes import die_with_parent
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
+from kd.pipeline.world import GPUS, PROCESSES
 
 POLL_SECONDS = 0.1
 OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away
 RETRIES = 2  # of a task that ended as something that may pass
-LOG_HEAD = "---"  # begins the line that each attempt's part of a log begins with
 TERMINATE_SECONDS = 60.0  # to write a checkpoint before it is killed: more than a task gives its own workers
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task that did not finish."""
-
-    task: Task
-    message: str
-    log: Path
-    exit_status: int
 
 
 @dataclass
@@ -52,16 +48,16 @@ class _Running:
     process: subprocess.Popen[bytes]
     log: FileIO
     slot: int
+    gpus: list[int]
     began: float
     earlier_failure: int | None  # when the record of an earlier attempt was written: not this one's
 
 
-class Interrupted(Exception):
-    """The user (or the system) asked to stop; what is done is kept."""
+class LocalLauncher(Launcher):
+    """`processes` tasks at a time, with `threads // processes` threads each.
 
-
-class LocalLauncher:
-    """`processes` tasks at a time, with `threads // processes` threads each."""
+    gpus: of this computer; a task gets one, or as many as `resources` (machine.resources) says for its class.
+    """
 
     def __init__(
         self,
@@ -73,6 +69,7 @@ class LocalLauncher:
         threads: int,
         gpus: int,
         refresh: float,
+        resources: Mapping[str, Any] | None = None,
         command: Callable[[Task, str, Path], list[str]] = command,
     ) -> None:
         self._run = run
@@ -82,6 +79,7 @@ class LocalLauncher:
         self._threads = max(1, threads // processes)
         self._gpus = gpus
         self._refresh = refresh
+        self._resources = resources or {}
         self._command = command
         self._retries: dict[Task, int] = {}
         self._looked = 0.0
@@ -128,7 +126,7 @@ class LocalLauncher:
             if task.stage.kind.exclusive and running:
                 continue
             upstream = [*task.upstream(), *(other for stage in task.stage.after for other in stage.tasks)]
-            if not any(other in unfinished for other in upstream):
+            if not any(other in unfinished for other in upstream) and self._free(task, running) is not None:
                 del waiting[task]
                 try:
                     running.append(self._start(task, running))
@@ -137,6 +135,16 @@ class LocalLauncher:
                     status = EXIT_USER if fault else 1
                     failures.append(Failure(task, str(fault or error), self._run.log(task), status))
 
+    def _free(self, task: Task, running: list[_Running]) -> list[int] | None:
+        """The GPUs for a task, those that fewest others use; None where it takes several and must wait for them."""
+        uses = Counter(gpu for item in running for gpu in item.gpus)
+        chosen = sorted(range(self._gpus), key=lambda gpu: (uses[gpu], gpu))[: max(1, self._takes(task, "gpus"))]
+        return None if len(chosen) > 1 and any(uses[gpu] for gpu in chosen) else chosen
+
+    def _takes(self, task: Task, what: str) -> int:
+        found = self._resources.get(task.stage.kind.resources)
+        return int(found[what]) if found else 0
+
     def _start(self, task: Task, running: list[_Running]) -> _Running:
         slot = min(set(range(self._processes)) - {item.slot for item in running})
         path = self._run.log(task)
@@ -144,20 +152,20 @@ class LocalLauncher:
         log = path.open("ab", buffering=0)
         arguments = self._command(task, self._frozen, self._run.folder)
         log.write(f"{LOG_HEAD} {datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(arguments)}\n".encode())
-        # On a machine with GPUs tasks side by side each get one of their own.
-        gpus = [slot % self._gpus] if self._gpus else []
+        gpus = self._free(task, running) or []
+        world = {GPUS: str(len(gpus)), PROCESSES: str(max(1, self._takes(task, "processes")))}
         threads = self._threads * (self._processes if task.stage.kind.exclusive else 1)
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment(threads, gpus),
+            env=environment(threads, gpus) | world,
             # Ctrl-C reaches the whole process group. It is for us alone: we ask the tasks to end by SIGTERM, once.
-            preexec_fn=_ignore_interrupts,  # noqa: PLW1509 - no threads here
+            preexec_fn=partial(_in_child, os.getpid()),  # noqa: PLW1509 - no threads here
         )
         self._say(f"started {task.full_name}")
-        return _Running(task, process, log, slot, time.monotonic(), _written(self._store.place(task).failure))
+        return _Running(task, process, log, slot, gpus, time.monotonic(), _written(self._store.place(task).failure))
 
     def _finish(self, item: _Running, waiting: dict[Task, None], elsewhere: set[Task], failures: list[Failure]) -> int:
         task, status = item.task, item.process.returncode
@@ -177,7 +185,7 @@ class LocalLauncher:
             waiting[task] = None
             return 0
         failures.append(Failure(task, message, self._run.log(task), status))
-        self._say(f"failed  {task.full_name}: {message}")
+        self._say(f"failed  {task.full_name} after {progress.duration(time.monotonic() - item.began)}")
         return 0
 
     def _message(self, item: _Running) -> str:
@@ -217,15 +225,9 @@ class LocalLauncher:
             self._run.link(task, self._store)
 
     def _drop_blocked(self, waiting: dict[Task, None], failures: list[Failure]) -> None:
-        failed = {failure.task for failure in failures}
-        for task in list(waiting):
-            culprit = next((other for other in task.upstream() if other in failed), None)
-            if culprit is not None:
-                del waiting[task]
-                failed.add(task)
-                failures.append(
-                    Failure(task, f"not begun, since {culprit.full_name} failed", self._run.log(culprit), 0)
-                )
+        for failure in blocked(list(waiting), failures):
+            del waiting[failure.task]
+            failures.append(failure)
 
     # --- showing -------------------------------------------------------------------------------------------------
 
@@ -311,8 +313,10 @@ def _terminate(running: list[_Running], stop: _StopRequests) -> None:
         item.log.close()
 
 
-def _ignore_interrupts() -> None:
+def _in_child(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whoever kills `kd run` outright wants its tasks to end too, and not to find them at work in the next one.
+    die_with_parent(parent, signal.SIGTERM)
 
 
 def _written(path: Path) -> int | None:
@@ -331,13 +335,3 @@ def _last_line(log: Path) -> str:
     except OSError:
         return ""
     return "" if lines[-1].startswith(f"{LOG_HEAD} ") else lines[-1].strip().removeprefix("kd: ")
-
-
-def exit_status(failures: Sequence[Failure]) -> int:
-    """What `kd run` ends with: a user's mistake before a passing fault before a bug of ours."""
-    statuses = {failure.exit_status for failure in failures if failure.exit_status != 0}
-    if not statuses:
-        return 0
-    if statuses <= {EXIT_USER, EXIT_TRANSIENT}:
-        return EXIT_USER if EXIT_USER in statuses else EXIT_TRANSIENT
-    return 1

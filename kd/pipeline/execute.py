@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -23,8 +24,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kd.errors import IncompleteArtifact, TransientError, UserError
+from kd.errors import IncompleteArtifact, StopRequested, TransientError, UserError
+from kd.pipeline import attempts
 from kd.pipeline.atomic import rename_folder, sync_folder, write_json, write_text
+from kd.pipeline.attempts import Attempt
 from kd.pipeline.contract import Artifact, Input, Job, Summary
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.hashing import sha256
@@ -41,11 +44,14 @@ DISK_FAULTS = {
     errno.EACCES: "Set store.dir to a folder that you may write to.",
     errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
 }
+WAIT_SECONDS = 1.0  # between two looks at a lease that another holds
 PACKAGES = ("kd", "torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "numpy")
 
 
-def execute(task: Task, store: Store, *, threads: int, device: str, machine: Mapping[str, Any]) -> bool:
-    """Runs a task unless its output is there; returns whether it ran.
+def execute(
+    task: Task, store: Store, *, threads: int, device: str, machine: Mapping[str, Any], wait: bool = False
+) -> bool:
+    """Runs a task unless its output is there; returns whether it ran. wait: for another process that works on it.
 
     Raises UserError, TransientError (another process works on it) or whatever bug the stage has; the failure is
     recorded beside the task's place first.
@@ -56,14 +62,7 @@ def execute(task: Task, store: Store, *, threads: int, device: str, machine: Map
     for upstream in task.upstream():
         if not store.place(upstream).is_published():
             raise UserError(f"{task.full_name} reads from {upstream.full_name}, which is not there.", "Run that first.")
-    try:
-        held = Lease.acquire(place.lease, on_lost=_end_this_process)
-    except OSError as error:
-        raise disk_fault(error, place.final.parent) or error from None
-    except Held as error:
-        who = f"process {error.holder.pid} on {error.holder.host}" if error.holder else "another process"
-        raise TransientError(f"{task.full_name} is being worked on by {who}.") from None
-    with held:
+    with _lease(task, place, wait) as held:
         if place.is_published():
             return False
         try:
@@ -73,6 +72,8 @@ def execute(task: Task, store: Store, *, threads: int, device: str, machine: Map
             if held.still_ours():
                 if failure is not None and not task.stage.kind.resumable:
                     shutil.rmtree(place.partial, ignore_errors=True)  # of no use, and in the way on a full disk
+                attempts.end(place, telling=_telling(error))
+                failure = failure or _in_vain(error, task, place)
                 _record_failure(place, failure or error)
             if failure is not None:
                 raise failure from None
@@ -81,6 +82,38 @@ def execute(task: Task, store: Store, *, threads: int, device: str, machine: Map
             if held.still_ours():
                 place.progress.unlink(missing_ok=True)
     return True
+
+
+def _lease(task: Task, place: Place, wait: bool) -> Lease:
+    told = False
+    while True:
+        try:
+            return Lease.acquire(place.lease, on_lost=_end_this_process)
+        except OSError as error:
+            raise disk_fault(error, place.final.parent) or error from None
+        except Held as error:
+            who = f"process {error.holder.pid} on {error.holder.host}" if error.holder else "another process"
+            if not wait:
+                raise TransientError(f"{task.full_name} is being worked on by {who}.") from None
+            if not told:
+                print(f"kd: waiting for {who}, which works on {task.full_name} or died without a word", file=sys.stderr)
+            told = True
+            time.sleep(WAIT_SECONDS)
+
+
+def _telling(error: BaseException) -> bool:
+    """Whether how far an attempt came says something of the task: not where it had to give way to something else."""
+    return not (isinstance(error, StopRequested) and error.number == signal.SIGTERM)
+
+
+def _in_vain(error: BaseException, task: Task, place: Place) -> UserError | None:
+    """The sentence for a task that ended as something to be tried again, when it has been often enough."""
+    if not isinstance(error, TransientError) or not attempts.in_vain(place, resumable=task.stage.kind.resumable):
+        return None
+    what = f"{task.full_name} came no further in {attempts.IN_VAIN} attempts in a row; at the end of the last: {error}"
+    if task.stage.kind.resumable:
+        return UserError(what, f"Give it more time by machine.resources.{task.stage.kind.resources}.hours.")
+    return UserError(what, f"It always begins anew: raise machine.resources.{task.stage.kind.resources}.hours.")
 
 
 def _end_this_process() -> None:
@@ -92,7 +125,7 @@ def _attempt(
     task: Task, store: Store, place: Place, held: Lease, threads: int, device: str, machine: Mapping[str, Any]
 ) -> None:
     started = time.time()
-    attempts = _note_attempt(place, held, started)
+    so_far = attempts.note(place, held, started)
     place.failure.unlink(missing_ok=True)
     write_text(place.lineage, f"{task.lineage}\n")
     if place.partial.exists() and not task.stage.kind.resumable:
@@ -110,7 +143,7 @@ def _attempt(
         files=task.files,
         out=place.partial,
         kin=store.kin(task) if task.stage.kind.resumable else [],
-        attempts=len(attempts),
+        attempts=len(so_far),
         threads=threads,
         device=device,
         machine=machine,
@@ -121,7 +154,7 @@ def _attempt(
     task.stage.kind.run(job)
     progress.update("checking")
     summary = task.stage.kind.check(job)
-    write_json(place.partial / MANIFEST, _manifest(task, job, summary, attempts))
+    write_json(place.partial / MANIFEST, _manifest(task, job, summary, so_far))
     sync_folder(place.partial)
     if not held.still_ours():
         raise TransientError(f"{task.full_name} was taken over by another process; its output is used.")
@@ -143,26 +176,13 @@ def _artifact(item: Input, store: Store) -> Artifact:
     )
 
 
-def _note_attempt(place: Place, held: Lease, started: float) -> list[dict[str, float]]:
-    """All attempts so far, this one last; one that was killed lived until its lease's last sign of life."""
-    try:
-        attempts: list[dict[str, float]] = json.loads(place.attempts.read_text("utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        attempts = []
-    if held.abandoned and attempts and "seconds" not in attempts[-1]:
-        attempts[-1]["seconds"] = max(0.0, held.abandoned.last_seen - attempts[-1]["started"])
-    attempts.append({"started": started})
-    write_json(place.attempts, attempts)
-    return attempts
-
-
-def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[str, float]]) -> dict[str, Any]:
+def _manifest(task: Task, job: Job[Any], summary: Summary, so_far: list[Attempt]) -> dict[str, Any]:
     files: dict[str, dict[str, Any]] = {
         str(path.relative_to(job.out)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(job.out.rglob("*"))
         if path.is_file() and path != job.out / MANIFEST
     }
-    attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
+    so_far[-1]["seconds"] = time.time() - so_far[-1]["started"]
     return {
         "stage": task.stage.name,
         "task": task.name,
@@ -181,13 +201,14 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, attempts: list[dict[s
         "bytes": sum(int(entry["bytes"]) for entry in files.values()),
         "files": files,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(sum(attempt.get("seconds", 0.0) for attempt in attempts), 3),
-        "attempts": len(attempts),
+        "seconds": round(sum(attempt.get("seconds", 0.0) for attempt in so_far), 3),
+        "attempts": len(so_far),
         "peak_memory": peak_memory(),
         "host": socket.gethostname(),
         "machine": job.machine.get("name"),
         "device": job.device,
         "threads": job.threads,
+        "nodes": job.world.nodes,
         "container": container(),
         "versions": versions(),
     }
@@ -240,10 +261,6 @@ def disk_fault(error: BaseException, folder: Path) -> UserError | None:
 
 
 def _record_failure(place: Place, error: BaseException) -> None:
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        attempts = json.loads(place.attempts.read_text("utf-8"))
-        attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
-        write_json(place.attempts, attempts)
     if isinstance(error, TransientError | KeyboardInterrupt):
         return  # no failure: the work is left off, and goes on
     record = {

@@ -16,7 +16,7 @@ from kd.errors import UserError
 from kd.pipeline.contract import Draft, Input, Kind, Role
 from kd.pipeline.fingerprint import canonical, digest
 
-RESERVED = ("configs", "logs", "plan.json")  # what else stands in a run's folder
+RESERVED = ("configs", "logs", "plan.json", "slurm")  # what else stands in a run's folder
 
 
 @dataclass(frozen=True)

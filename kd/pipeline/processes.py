@@ -141,15 +141,15 @@ class Workers:
         self._end()
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the one that started it ends, however that happens (on Linux alone).
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when the one that started it ends, however it does (Linux alone).
 
     parent: the id of that process, which may have ended before this was called.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
 
 @contextmanager

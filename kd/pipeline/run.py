@@ -19,6 +19,8 @@ from kd.pipeline.fingerprint import digest
 from kd.pipeline.plan import Plan, Task, unknown
 from kd.pipeline.store import Store
 
+SLURM = "slurm"  # folder of the scripts and records of what was submitted to a Slurm
+
 
 class Run:
     """The folder of a run."""

@@ -19,6 +19,7 @@ KINDS = {
     "vocabulary": "kd.stages.vocabulary:TrainVocabulary",
     "encode": "kd.stages.encode:Encode",
     "train": "kd.stages.train:Train",
+    "average": "kd.stages.average:Average",
     "given_models": "kd.stages.given_models:GivenModels",
     "decode": "kd.stages.decode:Decode",
     "given_lists": "kd.stages.given_lists:GivenLists",

@@ -19,6 +19,7 @@ from kd.engines.fairseq import checkpoints, training
 from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
+from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.training import TrainingProgress, read_metrics
 from kd.errors import TransientError, UserError
 from tests.engines.conftest import write_split
@@ -300,7 +301,7 @@ def test_the_last_checkpoint_is_another_name_of_the_newest(uninterrupted: Path) 
 
 def test_a_training_that_dies_shows_its_last_lines(short: TrainSpec, tmp_path: Path) -> None:
     broken = replace(short, data=(tmp_path / "nothing",))
-    with pytest.raises(training.TrainingFailed) as caught:
+    with pytest.raises(TrainingFailed) as caught:
         training.train(broken, tmp_path / "out")
     assert str(tmp_path / "out" / "train.log") in str(caught.value)
     assert "FileNotFoundError" in str(caught.value)
@@ -319,7 +320,7 @@ def last_words(line: str, status: int = 1) -> list[str]:
 
 def test_known_deaths_are_named(short: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dying(line: str, status: int = 1) -> None:
-        monkeypatch.setattr(training, "_command", lambda *_: last_words(line, status))
+        monkeypatch.setattr(Launch, "command", last_words(line, status))
         training.train(short, tmp_path)
 
     with pytest.raises(OSError) as full:
@@ -329,10 +330,9 @@ def test_known_deaths_are_named(short: TrainSpec, tmp_path: Path, monkeypatch: p
         dying("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(TransientError):
         dying("stopped by a signal at update 12", 75)
-    monkeypatch.setattr(
-        training, "_command", lambda *_: [sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL})"]
-    )
-    with pytest.raises(training.TrainingFailed, match="SIGKILL"):
+    kill = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL})"]
+    monkeypatch.setattr(Launch, "command", kill)
+    with pytest.raises(TrainingFailed, match="SIGKILL"):
         training.train(short, tmp_path)
 
 

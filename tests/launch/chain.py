@@ -12,7 +12,8 @@ from typing import Any
 
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
 from kd.launch.environment import THREADS
-from kd.launch.local import Failure, Interrupted, LocalLauncher, exit_status
+from kd.launch.launcher import Failure, Interrupted, exit_status
+from kd.launch.local import LocalLauncher
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Plan, Task
 from kd.pipeline.run import Run

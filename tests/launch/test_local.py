@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kd.errors import EXIT_TRANSIENT, EXIT_USER
-from kd.launch.local import Failure, exit_status
+from kd.launch.launcher import Failure, exit_status
 from kd.pipeline.lease import Lease
 from tests.launch.chain import Chain
 

@@ -86,6 +86,13 @@ class Alone(Write):
     exclusive = True
 
 
+class Trained(Resume):
+    """The same, of the class that may run on several nodes."""
+
+    name = "trained"
+    resources = "train"
+
+
 class Join(Kind[WriteConfig]):
     """Puts together what it is given; needs both its inputs."""
 
@@ -102,7 +109,7 @@ class Join(Kind[WriteConfig]):
         return Summary(counts={"lines": (job.out / "lines").read_text().count("\n")})
 
 
-KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (Write(), Resume(), Alone(), Join())}
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (Write(), Resume(), Alone(), Trained(), Join())}
 PAIRS = {"pairs": {"da-en": {"source": "da"}, "nl-en": {"source": "nl"}}}
 
 

@@ -1,0 +1,73 @@
+"""The attempts at a task: when each began, how long it lived and how far it came, beside the task's place in the store.
+
+So the time that a task took is all of them together, and one that comes no further however often it is begun is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+from kd.pipeline import progress
+from kd.pipeline.atomic import write_json
+from kd.pipeline.lease import Lease
+from kd.pipeline.store import Place
+
+SUBMISSION = "KD_SUBMISSION"  # variable: the submission whose jobs begin a task again and again
+IN_VAIN = 2  # attempts in a row that came no further, after which another is of no use
+
+Attempt = dict[str, Any]
+
+
+def note(place: Place, held: Lease, started: float) -> list[Attempt]:
+    """All attempts so far, this one last; one that was killed lived until its lease's last sign of life."""
+    attempts = _read(place)
+    if held.abandoned and attempts and "seconds" not in attempts[-1]:
+        attempts[-1]["seconds"] = max(0.0, held.abandoned.last_seen - attempts[-1]["started"])
+    attempts.append({"started": started})
+    if os.environ.get(SUBMISSION):
+        attempts[-1]["submission"] = os.environ[SUBMISSION]
+    write_json(place.attempts, attempts)
+    return attempts
+
+
+def end(place: Place, *, telling: bool) -> None:
+    """Takes down that the last attempt ended without a result, when and, if that tells something, how far it came."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        attempts = _read(place)
+        attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
+        snapshot = progress.read(place.progress)
+        if telling and snapshot is not None:
+            attempts[-1]["reached"] = [snapshot.what, snapshot.done]
+        write_json(place.attempts, attempts)
+
+
+def in_vain(place: Place, *, resumable: bool) -> bool:
+    """Whether the last attempts of this submission each ended no further than one before them.
+
+    Those that were killed, by a node that failed, or had to give way to more urgent work tell nothing of it. What is
+    not resumable begins anew each time and so comes no further by being begun again.
+    """
+    mine = os.environ.get(SUBMISSION)
+    if not mine:
+        return False
+    best: dict[str, float] = {}
+    fruitless = 0
+    for attempt in _read(place):
+        if attempt.get("submission") != mine or "reached" not in attempt:
+            continue
+        what, done = attempt["reached"]
+        further = resumable and done > best.get(what, 0)
+        fruitless = 0 if further else fruitless + 1
+        best[what] = max(done, best.get(what, 0))
+    return fruitless >= IN_VAIN
+
+
+def _read(place: Place) -> list[Attempt]:
+    try:
+        return list(json.loads(place.attempts.read_text("utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
