@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -21,13 +22,13 @@ from pathlib import Path
 from kd import resources
 
 PACKAGES = ("torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "comet")
-PAIRS = 300  # enough for a vocabulary, dev and test sets and a few batches
+WORDS, PAIRS = 200, 300  # enough for a vocabulary, dev and test sets and a few batches
 RECIPE = """
 defaults: [/base, {override /teacher: tiny_3_3}, {override /student: tiny_4_2}, _self_]
 pairs: {en-xx: {}}
 corpus: {sources: {made_up: {format: plain, source: made_up.en, target: made_up.xx}}}
 split: {dev: 10, test: 10}
-vocabulary: {size: 300}
+vocabulary: {size: 400}
 teacher:
   members: 1
   max_update: 2
@@ -87,9 +88,9 @@ def train_and_decode() -> int:
     """Two updates of a tiny teacher and its n-best lists, through `kd run`; returns its exit status."""
     with tempfile.TemporaryDirectory(prefix="kd-selftest-") as name:
         folder = Path(name)
-        words = ["un", "do", "tre", "kvar", "kvin", "ses", "sep", "ok", "nau", "dek"]
-        lines = [[words[(line * 7 + place * line) % 10] for place in range(4 + line % 5)] for line in range(PAIRS)]
-        lines = [[*line, str(number)] for number, line in enumerate(lines)]
+        chance = random.Random(1)
+        words = ["".join(chance.choices("aeioubdfgklmnprstv", k=chance.randint(3, 9))) for _ in range(WORDS)]
+        lines = [chance.choices(words, k=chance.randint(4, 9)) for _ in range(PAIRS)]
         (folder / "made_up.en").write_text("".join(" ".join(line) + "\n" for line in lines), "utf-8")
         (folder / "made_up.xx").write_text("".join(" ".join(reversed(line)) + "\n" for line in lines), "utf-8")
         (folder / "recipe.yaml").write_text(RECIPE, "utf-8")

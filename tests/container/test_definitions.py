@@ -84,7 +84,8 @@ def test_every_variant_says_what_it_is() -> None:
         assert sections["%help"].count("apptainer run ") == 3
 
 
-def test_a_loose_pin_and_two_bases_are_faults(tmp_path: Path) -> None:
+def test_a_loose_pin_and_two_bases_are_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # its parser has its say in tests/system
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / "x.txt").write_text("numpy==1.26.4\nscipy>=1\n")
     path = tmp_path / "kd-x.def"
