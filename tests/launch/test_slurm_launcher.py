@@ -174,23 +174,17 @@ def test_where_the_controller_is_down_nothing_is_lost(tmp_path: Path, stub: Stub
     assert len(stub.submissions()) == 2
 
 
-def test_what_needs_a_network_runs_here_where_the_nodes_have_none(
-    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launcher, "ONLINE", ("alone",))
-    chain = Chain(tmp_path, {"name": "fetch", "kind": "alone"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
+def test_what_needs_a_network_runs_here_where_the_nodes_have_none(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
     launch(chain, online=False)
     assert chain.store.place(chain.plan.task("fetch", "worker-0")).is_published()
     assert [Path(item["script"]).name.split(".")[0] for item in stub.submissions()] == ["second"]
     assert "dependency" not in stub.submissions()[0]
 
 
-def test_what_stands_on_a_download_that_failed_is_not_submitted(
-    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launcher, "ONLINE", ("alone",))
+def test_what_stands_on_a_download_that_failed_is_not_submitted(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(
-        tmp_path, {"name": "fetch", "kind": "alone"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}}, CHAIN[0]
+        tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}}, CHAIN[0]
     )
     made = SlurmLauncher(
         settings(chain, online=False), chain.store, lambda tasks: [Failure(tasks[0], "no host", Path("log"), 2)]
@@ -211,12 +205,15 @@ def test_a_class_that_the_machine_does_not_know_is_told_before_anything_is_submi
     assert stub.submissions() == []
 
 
-def test_cancelling_takes_this_runs_jobs_and_no_others(tmp_path: Path, stub: Stub) -> None:
+def test_cancelling_takes_this_runs_jobs_and_no_others(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     chain = Chain(tmp_path / "one", *CHAIN)
     launch(Chain(tmp_path / "other", *CHAIN))
     launch(chain)
+    monkeypatch.setattr(queue, "SUCCESSOR_SECONDS", 0.0)
     assert queue.cancel(chain.run, print) == {
         "103": ["first/worker-0", "first/worker-1", "first/worker-2"],
         "104": ["second/worker-0"],

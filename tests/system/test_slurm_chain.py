@@ -60,16 +60,15 @@ def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
 
 def test_a_training_over_two_nodes_is_one_of_two_processes(slurm: Cluster, tmp_path: Path) -> None:
     here = slurm_place(tmp_path, slurm)
-    settings = ["upto=teacher", "teacher.members=1", "teacher.max_update=30", "checkpoint.every=20"]
+    settings = ["upto=teacher", "teacher.members=1", "teacher.max_update=80", "checkpoint.every=40"]
     here.kd("run", *settings, "machine.resources.train.nodes=2")
     here.wait()
     manifest = here.manifest("teacher.en-xx/member-1")
     log = (here.place.run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
     assert (manifest["nodes"], manifest["attempts"]) == (2, 1), log
     # The same on one computer: two processes there give the same weights as one on each of two nodes.
-    alone = Workplace(tmp_path, here.place.recipe)
-    local = ["+machine.resources.train.cores=1", "+machine.resources.train.hours=1"]
     other = [f"store.dir={tmp_path}/other", f"run.dir={tmp_path}/runs/other"]
-    alone.kd("run", *settings, *local, "+machine.resources.train.processes=2", *other)
+    two = ["machine=nodes", "machine.resources.train.processes=2"]
+    slurm.cmd(*here.place.arguments("run", *settings, *two, *other), cwd=tmp_path)
     weights = sha256(tmp_path / "runs" / "other" / "teacher.en-xx" / "member-1" / "model.pt")
     assert weights == sha256(here.place.run / "teacher.en-xx" / "member-1" / "model.pt")
