@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.commands import evaluate, plan, scaling, select, translate
+from kd.commands import container, evaluate, plan, scaling, select, translate
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
@@ -23,7 +23,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status."""
-    options, rest = _parser().parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if given[:1] == ["container"] and "--" in given else len(given)
+    options, rest = _parser().parse_known_args(given[:end])
+    options.behind = given[end + 1 :]  # another program's words: `kd container exec cpu -- ls -l`
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         if rest:
@@ -76,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
     _about_files(commands, "translate", translate, "translate standard input, line by line")
+
+    _about_files(commands, "container", container, "images with kd and all it runs with: list, build, check, exec, pin")
 
     task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip

@@ -53,6 +53,7 @@ PATH_KEYS = (
     "evaluate.comet.cache",
     "teacher.init_from",
     "student.init_from",
+    "machine.container",
 )
 
 

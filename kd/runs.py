@@ -20,7 +20,8 @@ from rich.text import Text
 from kd import recipes, tracking
 from kd.config import MachineConfig
 from kd.errors import UserError
-from kd.launch.environment import THREADS, WAIT, command
+from kd.launch.container import Commands
+from kd.launch.environment import THREADS, WAIT
 from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status
 from kd.launch.local import LocalLauncher
 from kd.launch.slurm import queue
@@ -50,6 +51,8 @@ def run(request: Request) -> int:
     for planned in plan.stages:
         planned.kind.suits(planned.config, config.machine.device)
     tasks = _chosen(plan, request, store, folder)
+    raw = [path for item in tasks for path in item.files]
+    commands = Commands(recipes.resolve(config), folder.folder, store, raw)
     try:
         frozen = folder.freeze(recipes.resolve(config), plan)
         folder.show(plan, store, frozen)
@@ -66,7 +69,7 @@ def run(request: Request) -> int:
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
     tracking.prepare(config.tracking.trackers, folder.folder, config.recipe)
     try:
-        failures = _launcher(config, folder, store, frozen).launch(todo)
+        failures = _launcher(config, folder, store, frozen, commands).launch(todo)
     except Interrupted:
         raise KeyboardInterrupt from None
     _tell(failures, console)
@@ -210,7 +213,7 @@ def _check_launcher(config: DictConfig) -> None:
             raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
 
 
-def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Launcher:
+def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> Launcher:
     here = LocalLauncher(
         folder,
         store,
@@ -220,6 +223,7 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Lau
         gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
         refresh=config.tracking.refresh,
         resources=config.machine.resources,
+        command=commands,
     )
     if config.launcher.kind == "local":
         return here
@@ -232,7 +236,7 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Lau
             f"Say {key}=…; the machine's file in conf/machine/ says where it stands.",
         ) from None
     assert isinstance(machine, MachineConfig)
-    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, command)
+    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, commands)
     return SlurmLauncher(settings, store, here.launch)
 
 

@@ -231,9 +231,20 @@ def _manifest(
         "device": job.device,
         "threads": job.threads,
         "nodes": job.world.nodes,
-        "container": os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "container": container(),
+        "versions": versions(),
     }
+
+
+def container() -> dict[str, str | None] | None:
+    """The image that this process runs in, as its launcher told: {"path", "sha256"}; None outside of one.
+
+    The digest of an image that was entered by hand is not known.
+    """
+    path = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if path is None:
+        return None
+    return {"path": os.environ.get("KD_CONTAINER") or path, "sha256": os.environ.get("KD_CONTAINER_SHA256") or None}
 
 
 def peak_memory() -> int:
@@ -250,14 +261,15 @@ def _own_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
+def versions() -> dict[str, str]:
+    """Package -> version, of what results depend on."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            versions[package] = "absent"
-    return versions
+            found[package] = "absent"
+    return found
 
 
 def disk_fault(error: BaseException, folder: Path) -> UserError | None:
