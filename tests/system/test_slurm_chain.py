@@ -59,9 +59,7 @@ def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
     assert log.startswith("--- ") and "begun on node" in log.split("\n")[0]
 
 
-def test_a_training_over_two_nodes_is_one_of_two_processes(
-    finished: Workplace, slurm: Cluster, tmp_path: Path
-) -> None:
+def test_a_training_over_two_nodes_is_one_of_two_processes(finished: Workplace, slurm: Cluster, tmp_path: Path) -> None:
     here = slurm_place(tmp_path, slurm)
     for name in ("store", "other"):  # with all that a training reads from
         shutil.copytree(finished.store, tmp_path / name, ignore=shutil.ignore_patterns("teacher.*"))
