@@ -54,8 +54,8 @@ def test_a_training_really_starts_from_the_weights_given(standing, start, traine
     from_start = losses(replace(standing, init_from=start), tmp_path)
     expected, found = load(trained.folder / "model.pt")["model"], weights(tmp_path)
     assert found.keys() == expected.keys()
-    # Steps of 1e-30 show in numbers that are exactly 0 alone.
-    assert all((found[name] - expected[name]).abs().max() < 1e-20 for name in expected if expected[name].numel() > 1)
+    # fairseq makes its first step at the rate that the warm-up begins with, 1e-7.
+    assert all((found[name] - expected[name]).abs().max() < 3e-7 for name in expected if expected[name].numel() > 1)
     # A model that has learnt the task loses little on it; an untrained one guesses among 300 pieces: log2(300) = 8.2.
     assert max(from_start) < 4
     state = load(tmp_path / "checkpoints" / "checkpoint_last.pt")
