@@ -17,7 +17,7 @@ from slurm_place import SlurmPlace, slurm_place
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
 
-NASTY = 'it\'s "odd" $(touch hacked) `touch hacked` 50%A;&'
+NASTY = 'it\'s "odd" $(touch hacked) `touch hacked` 50%A;& ä'
 
 
 @pytest.fixture
