@@ -31,12 +31,7 @@ CHAIN = (
 
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    made = Stub(tmp_path / "stub")
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launcher, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(launcher, "IN_FLIGHT_SECONDS", 0.2)
-    return made
+    return Stub(tmp_path / "stub").install(monkeypatch)
 
 
 def launch(chain: Chain, tasks: Sequence[Task] | None = None, **changes: object) -> list[Failure]:
@@ -205,15 +200,12 @@ def test_a_class_that_the_machine_does_not_know_is_told_before_anything_is_submi
     assert stub.submissions() == []
 
 
-def test_cancelling_takes_this_runs_jobs_and_no_others(
-    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancelling_takes_this_runs_jobs_and_no_others(tmp_path: Path, stub: Stub) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     chain = Chain(tmp_path / "one", *CHAIN)
     launch(Chain(tmp_path / "other", *CHAIN))
     launch(chain)
-    monkeypatch.setattr(queue, "SUCCESSOR_SECONDS", 0.0)
     assert queue.cancel(chain.run, print) == {
         "103": ["first/worker-0", "first/worker-1", "first/worker-2"],
         "104": ["second/worker-0"],
