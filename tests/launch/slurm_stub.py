@@ -78,7 +78,7 @@ class Stub:
 def machine(**changes: object) -> MachineConfig:
     """A small cluster."""
     wanted = {name: ResourcesConfig(cores=2, hours=1.5) for name in ("train", "decode", "cpu", "light")}
-    made = MachineConfig(name="small", device="cpu", gpus_per_node=0, resources=wanted)
+    made = MachineConfig(name="small", device="cpu", gpus_per_node=0, account=None, resources=wanted)
     for name, value in changes.items():
         setattr(made, name, value)
     return made

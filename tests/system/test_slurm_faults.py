@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import pytest
 from runs_of_tiny import Workplace, new_workplace
 from slurm_cluster import Cluster
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm-faults")]
 
 TEACHER = "teacher.en-xx"
 # As a user writes one, in conf/machine/ where they stand.
@@ -172,9 +173,9 @@ def trainings(prepared: Workplace, slurm: Cluster, request: pytest.FixtureReques
     """Makes a run of so many members and updates, with a seed of its own: no test finds what another has made."""
 
     def made(members: int, updates: int) -> Trainings:
-        seed = sum(request.node.name.encode())
+        seed = zlib.crc32(request.node.name.encode()) % 1_000_000
         size = (f"upto={TEACHER}", f"teacher.members={members}", f"teacher.max_update={updates}")
-        folder = prepared.folder / "runs" / request.node.name
+        folder = prepared.folder / "runs" / str(seed)
         cluster = ("launcher=slurm", "machine=two_nodes")
         settings = (*size, f"teacher.seed={seed}", *TRAINING, *cluster)
         shutil.rmtree(prepared.store / TEACHER, ignore_errors=True)
@@ -200,34 +201,20 @@ def test_a_time_limit_hit_three_times(trainings: Callable[..., Trainings]) -> No
     job.nothing_is_left_to_do()
 
 
-def test_a_preempted_job(trainings: Callable[..., Trainings]) -> None:
+# What happens to a job, given where it runs.
+FAULTS: dict[str, Callable[[Cluster, str], object]] = {
+    "preempted": lambda cluster, _: cluster.cmd("srun", "--partition=urgent", "--nodes=2", "--exclusive", "true"),
+    "node set down": Cluster.set_down,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_job_that_loses_its_place(trainings: Callable[..., Trainings], fault: str) -> None:
     job = trainings(members=1, updates=120)
     job.run()
     job.wait(job.under_way(1), "the training goes on")
     element = job.element(1)
-    job.cluster.cmd("srun", "--partition=urgent", "--nodes=2", "--exclusive", "true")
-    job.wait(lambda: job.finished(1), "the training ends")
-    assert job.restarts(element) == 1
-    job.nothing_is_left_to_do()
-
-
-def test_a_node_that_is_set_down(trainings: Callable[..., Trainings]) -> None:
-    job = trainings(members=1, updates=120)
-    job.run()
-    job.wait(job.under_way(1), "the training goes on")
-    element = job.element(1)
-    job.cluster.set_down(job.node(element))
-    job.wait(lambda: job.finished(1), "the training ends")
-    assert job.restarts(element) == 1
-    job.nothing_is_left_to_do()
-
-
-def test_a_node_that_loses_its_power(trainings: Callable[..., Trainings]) -> None:
-    job = trainings(members=1, updates=120)
-    job.run()
-    job.wait(job.under_way(1), "the training goes on")
-    element = job.element(1)
-    job.cluster.end_node(job.node(element))
+    FAULTS[fault](job.cluster, job.node(element))
     job.wait(lambda: job.finished(1), "the training ends")
     assert job.restarts(element) == 1
     job.nothing_is_left_to_do()
