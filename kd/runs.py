@@ -89,8 +89,8 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
-    waits = bool(os.environ.get(WAIT))
-    execute(found, store, threads=threads, device=config.machine.device, machine=facts, wait=waits)
+    device = "cpu" if world.gpus == 0 else config.machine.device  # of a machine with GPUs, not each job has one
+    execute(found, store, threads=threads, device=device, machine=facts, wait=bool(os.environ.get(WAIT)))
     folder.link(found, store)
     return 0
 

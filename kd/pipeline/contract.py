@@ -114,6 +114,7 @@ class Kind(ABC, Generic[C]):
     resources: ClassVar[str] = "light"  # class of what a task wants from a machine: train | decode | cpu | light
     resumable: ClassVar[bool] = False  # run() goes on with what an attempt that died left in `out`
     exclusive: ClassVar[bool] = False  # wants the machine to itself, for measuring
+    network: ClassVar[bool] = False  # may need one; every other kind is started with its libraries told to stay offline
 
     def validate(self, config: C) -> None:
         """Raises UserError for a combination of values that cannot work, before anything runs."""

@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kd.errors import IncompleteArtifact, TransientError, UserError
+from kd.errors import IncompleteArtifact, StopRequested, TransientError, UserError
 from kd.pipeline import attempts
 from kd.pipeline.atomic import rename_folder, sync_folder, write_json, write_text
 from kd.pipeline.attempts import Attempt
@@ -72,7 +72,7 @@ def execute(
             if held.still_ours():
                 if failure is not None and not task.stage.kind.resumable:
                     shutil.rmtree(place.partial, ignore_errors=True)  # of no use, and in the way on a full disk
-                attempts.end(place)
+                attempts.end(place, telling=_telling(error))
                 failure = failure or _in_vain(error, task, place)
                 _record_failure(place, failure or error)
             if failure is not None:
@@ -99,6 +99,11 @@ def _lease(task: Task, place: Place, wait: bool) -> Lease:
                 print(f"kd: waiting for {who}, which works on {task.full_name} or died without a word", file=sys.stderr)
             told = True
             time.sleep(WAIT_SECONDS)
+
+
+def _telling(error: BaseException) -> bool:
+    """Whether how far an attempt came says something of the task: not where it had to give way to something else."""
+    return not (isinstance(error, StopRequested) and error.number == signal.SIGTERM)
 
 
 def _in_vain(error: BaseException, task: Task, place: Place) -> UserError | None:

@@ -29,6 +29,7 @@ class Collect(Kind[CorpusConfig]):
     name = "collect"
     version = 1
     config = CorpusConfig
+    network = True
 
     def validate(self, config: CorpusConfig) -> None:
         """Every corpus says what its format needs."""

@@ -31,12 +31,7 @@ CHAIN = (
 
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    made = Stub(tmp_path / "stub")
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launcher, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(launcher, "IN_FLIGHT_SECONDS", 0.2)
-    return made
+    return Stub(tmp_path / "stub").install(monkeypatch)
 
 
 def launch(chain: Chain, tasks: Sequence[Task] | None = None, **changes: object) -> list[Failure]:
@@ -174,23 +169,17 @@ def test_where_the_controller_is_down_nothing_is_lost(tmp_path: Path, stub: Stub
     assert len(stub.submissions()) == 2
 
 
-def test_what_needs_a_network_runs_here_where_the_nodes_have_none(
-    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launcher, "ONLINE", ("alone",))
-    chain = Chain(tmp_path, {"name": "fetch", "kind": "alone"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
+def test_what_needs_a_network_runs_here_where_the_nodes_have_none(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
     launch(chain, online=False)
     assert chain.store.place(chain.plan.task("fetch", "worker-0")).is_published()
     assert [Path(item["script"]).name.split(".")[0] for item in stub.submissions()] == ["second"]
     assert "dependency" not in stub.submissions()[0]
 
 
-def test_what_stands_on_a_download_that_failed_is_not_submitted(
-    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launcher, "ONLINE", ("alone",))
+def test_what_stands_on_a_download_that_failed_is_not_submitted(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(
-        tmp_path, {"name": "fetch", "kind": "alone"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}}, CHAIN[0]
+        tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}}, CHAIN[0]
     )
     made = SlurmLauncher(
         settings(chain, online=False), chain.store, lambda tasks: [Failure(tasks[0], "no host", Path("log"), 2)]

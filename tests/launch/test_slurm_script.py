@@ -153,14 +153,16 @@ def test_a_name_says_its_content_so_that_none_is_written_over(tmp_path: Path) ->
         ({"resources": {}}, r"machine\.resources\.light"),
         ({"resources": {"light": ResourcesConfig(nodes=2, cores=1, hours=1)}}, r"resources\.light\.nodes"),
         ({"resources": {"light": ResourcesConfig(cores=0, hours=1)}}, r"resources\.light\.cores"),
+        ({"resources": {"train": ResourcesConfig(cores=1, hours=1)}, "device": "cuda"}, r"resources\.train\.gpus"),
         ({"warning_minutes": 90.0}, r"machine\.warning_minutes"),
         ({"environment": {"A-B": "1"}}, r"machine\.environment"),
         ({"account": "a\n#SBATCH --wrap=x"}, "--account"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_key(tmp_path: Path, changes: Mapping[str, object], key: str) -> None:
+    kind = "trained" if "train" in key else "write"
     with pytest.raises(UserError, match=key):
-        script(Chain(tmp_path, {"name": "a"}), **changes)
+        script(Chain(tmp_path, {"name": "a", "kind": kind}), **changes)
 
 
 def test_a_folder_whose_name_slurm_would_fill_in_is_escaped(tmp_path: Path) -> None:

@@ -74,6 +74,11 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
     found = machine.resources[name]
     if found.nodes > 1 and name != TRAIN:
         raise UserError(f"{where}.nodes is {found.nodes}.", "Only trainings run on several nodes: set it to 1.")
+    if name == TRAIN and machine.device != "cpu" and found.gpus < 1:
+        raise UserError(
+            f"{where}.gpus is {found.gpus}, and the machine's device is {machine.device}.",
+            "Give trainings a GPU, or set machine.device=cpu.",
+        )
     for key in ("nodes", "cores", "processes"):
         if getattr(found, key) < 1:
             raise UserError(f"{where}.{key} is {getattr(found, key)}.", "It must be at least 1.")
@@ -176,7 +181,8 @@ def _variables(machine: MachineConfig, wanted: ResourcesConfig) -> list[tuple[st
         ),
     ]
     if os.environ.get("PYTHONPATH"):
-        found.append(("Where `kd run` found kd", {"PYTHONPATH": os.environ["PYTHONPATH"]}))
+        places = [str(Path(place).absolute()) for place in os.environ["PYTHONPATH"].split(os.pathsep) if place]
+        found.append(("Where `kd run` found kd", {"PYTHONPATH": os.pathsep.join(places)}))
     for name, value in machine.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(f"machine.environment has {name!r}.", "A variable's name is of letters, digits and _.")
