@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +22,7 @@ import pytest
 from runs_of_tiny import Workplace, new_workplace
 from slurm_cluster import Cluster
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm-faults")]
 
 TEACHER = "teacher.en-xx"
 # As a user writes one, in conf/machine/ where they stand.
@@ -32,7 +36,7 @@ resources:
   train: {cores: 1, memory: 1, hours: 1}
 """
 TRAINING = (
-    *("teacher.log_every=1", "teacher.validate_bleu=false", "teacher.batch.target_tokens=2000"),
+    *("teacher.log_every=1", "teacher.validate_bleu=false", "teacher.batch.target_tokens=400"),
     *("checkpoint.every=100", "checkpoint.average=1", "checkpoint.metric=loss"),
 )
 PATIENCE = 300.0  # seconds, of a machine that is busy with other things
@@ -107,6 +111,21 @@ class Trainings:
         limit = math.ceil(running / 60) + 1
         self.cluster.cmd("scontrol", "update", f"JobId={element}", f"TimeLimit={limit}")
 
+    @contextmanager
+    def standing_still(self, element: str) -> Iterator[None]:
+        """Stops a training, as a file system that hangs does, until it has been sent a signal."""
+        workers = self.cluster.processes(self.node(element), "kd.engines.fairseq")
+        assert workers
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        try:
+            yield
+            self.wait(lambda: any(map(_is_signalled, workers)), "Slurm warns of the time limit")
+        finally:
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGCONT)
+
     def nothing_is_left_to_do(self) -> None:
         """The queue is empty, and the same command finds all there and changes nothing of it."""
         self.wait(self.idle, "the queue is empty")
@@ -128,6 +147,16 @@ def _last_update(path: Path) -> int:
     return max((int(json.loads(line)["update"]) for line in lines), default=0)
 
 
+def _is_signalled(pid: int) -> bool:
+    """Whether SIGUSR1 or SIGTERM waits for a process that is stopped."""
+    wanted = 1 << (signal.SIGUSR1 - 1) | 1 << (signal.SIGTERM - 1)
+    for line in Path(f"/proc/{pid}/status").read_text("utf-8").split("\n"):
+        name, _, mask = line.partition(":")
+        if name in ("SigPnd", "ShdPnd") and int(mask, 16) & wanted:
+            return True
+    return False
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A store with all that a training reads."""
@@ -144,9 +173,9 @@ def trainings(prepared: Workplace, slurm: Cluster, request: pytest.FixtureReques
     """Makes a run of so many members and updates, with a seed of its own: no test finds what another has made."""
 
     def made(members: int, updates: int) -> Trainings:
-        seed = sum(request.node.name.encode())
+        seed = zlib.crc32(request.node.name.encode()) % 1_000_000
         size = (f"upto={TEACHER}", f"teacher.members={members}", f"teacher.max_update={updates}")
-        folder = prepared.folder / "runs" / request.node.name
+        folder = prepared.folder / "runs" / str(seed)
         cluster = ("launcher=slurm", "machine=two_nodes")
         settings = (*size, f"teacher.seed={seed}", *TRAINING, *cluster)
         shutil.rmtree(prepared.store / TEACHER, ignore_errors=True)
@@ -156,13 +185,15 @@ def trainings(prepared: Workplace, slurm: Cluster, request: pytest.FixtureReques
 
 
 def test_a_time_limit_hit_three_times(trainings: Callable[..., Trainings]) -> None:
-    job = trainings(members=1, updates=1000)
+    job = trainings(members=1, updates=200)
     job.run()
     cluster, element, before = job.cluster, job.element(1), 0
     for leg in range(1, 4):
         job.wait(job.under_way(1, before), "the training goes on")
         before = job.updates(1)
-        job.set_limit_to_the_next_minute(element)
+        # Slurm looks at limits twice a minute: meanwhile the training stands still, so that it is not over too soon.
+        with job.standing_still(element):
+            job.set_limit_to_the_next_minute(element)
         job.wait(lambda leg=leg: job.restarts(element) == leg, f"it was requeued {leg} times")
         cluster.cmd("scontrol", "update", f"JobId={element}", "TimeLimit=60")
     job.wait(lambda: job.finished(1), "the training ends")
@@ -170,34 +201,20 @@ def test_a_time_limit_hit_three_times(trainings: Callable[..., Trainings]) -> No
     job.nothing_is_left_to_do()
 
 
-def test_a_preempted_job(trainings: Callable[..., Trainings]) -> None:
-    job = trainings(members=1, updates=150)
+# What happens to a job, given where it runs.
+FAULTS: dict[str, Callable[[Cluster, str], object]] = {
+    "preempted": lambda cluster, _: cluster.cmd("srun", "--partition=urgent", "--nodes=2", "--exclusive", "true"),
+    "node set down": Cluster.set_down,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_job_that_loses_its_place(trainings: Callable[..., Trainings], fault: str) -> None:
+    job = trainings(members=1, updates=120)
     job.run()
     job.wait(job.under_way(1), "the training goes on")
     element = job.element(1)
-    job.cluster.cmd("srun", "--partition=urgent", "--nodes=2", "--exclusive", "true")
-    job.wait(lambda: job.finished(1), "the training ends")
-    assert job.restarts(element) == 1
-    job.nothing_is_left_to_do()
-
-
-def test_a_node_that_is_set_down(trainings: Callable[..., Trainings]) -> None:
-    job = trainings(members=1, updates=150)
-    job.run()
-    job.wait(job.under_way(1), "the training goes on")
-    element = job.element(1)
-    job.cluster.set_down(job.node(element))
-    job.wait(lambda: job.finished(1), "the training ends")
-    assert job.restarts(element) == 1
-    job.nothing_is_left_to_do()
-
-
-def test_a_node_that_loses_its_power(trainings: Callable[..., Trainings]) -> None:
-    job = trainings(members=1, updates=150)
-    job.run()
-    job.wait(job.under_way(1), "the training goes on")
-    element = job.element(1)
-    job.cluster.end_node(job.node(element))
+    FAULTS[fault](job.cluster, job.node(element))
     job.wait(lambda: job.finished(1), "the training ends")
     assert job.restarts(element) == 1
     job.nothing_is_left_to_do()
@@ -217,7 +234,7 @@ def test_a_node_whose_network_is_cut(trainings: Callable[..., Trainings]) -> Non
 
 
 def test_a_cancelled_element_of_an_array(trainings: Callable[..., Trainings]) -> None:
-    job = trainings(members=2, updates=150)
+    job = trainings(members=2, updates=120)
     job.run()
     job.wait(job.under_way(1), "the training goes on")
     job.cluster.cmd("scancel", job.element(1))
