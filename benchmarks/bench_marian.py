@@ -24,8 +24,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.decode_models import SHAPES, generated_pairs, prepare
+from benchmarks.decode_models import SHAPES, prepare
 from benchmarks.ratio import alternate, heading
+from benchmarks.text import pairs, sentences
 
 MARIANS = ("float32", "intgemm8", "packed16")
 IMPOSSIBLE = -10_000.0
@@ -91,8 +92,8 @@ def student(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
     """A fairseq model with random weights, exported."""
     from kd.engines.ctranslate2 import Languages, export
 
-    pairs = generated_pairs(20_000, 1)
-    (model,) = prepare(folder, pairs, shape=options.shape, members=1, updates=0, vocabulary_size=options.vocabulary)
+    text = list(pairs(20_000, 1))
+    (model,) = prepare(folder, text, shape=options.shape, members=1, updates=0, vocabulary_size=options.vocabulary)
     exported = {}
     for compute_type in options.ours:
         exported[compute_type] = folder / compute_type
@@ -106,7 +107,7 @@ def sources(exported: dict[str, Path], options: argparse.Namespace) -> list[str]
 
     processor = SentencePieceProcessor(model_file=str(next(iter(exported.values())) / "vocabulary.model"))
     found: list[str] = []
-    text = " ".join(source for source, _ in generated_pairs(options.sentences * 20, 2)).split()
+    text = " ".join(sentences(options.sentences * 20, 1)).split()
     begin = 0
     for end in range(len(text)):
         pieces = len(processor.encode(" ".join(text[begin : end + 1])))

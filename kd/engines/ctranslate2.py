@@ -111,7 +111,7 @@ class Translator:
         self._model = ctranslate2.Translator(
             str(folder / FOLDER),
             device=device,
-            compute_type=self.description["compute_type"],
+            compute_type=computable(self.description["compute_type"], device),
             inter_threads=threads,
             intra_threads=1,
         )
@@ -152,6 +152,13 @@ class Translator:
         """How many pieces a text has; where there cannot be more than `enough`, a number up to that."""
         # A character is at most four bytes, and a piece at least one.
         return len(text) if 4 * len(text) <= enough else len(self._pieces.encode(text))
+
+
+def computable(compute_type: str, device: str) -> str:
+    """The type to compute in on a device: the model's own, or what CTranslate2 takes for it (float32 for float16)."""
+    import ctranslate2
+
+    return compute_type if compute_type in ctranslate2.get_supported_compute_types(device) else "default"
 
 
 def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:

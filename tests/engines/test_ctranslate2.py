@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.engines.ctranslate2 import Languages, Translator, export
+from kd.engines.ctranslate2 import COMPUTE_TYPES, Languages, Translator, export
 from kd.engines.fairseq.translate import EnsembleTranslator
 from kd.errors import UserError
 
@@ -53,6 +53,17 @@ def test_int8_is_smaller_and_translates(exported: Path, trained, task, tmp_path:
     assert (tmp_path / "model" / "model.bin").stat().st_size < (exported / "model" / "model.bin").stat().st_size / 2
     output = Translator(tmp_path, max_pieces=60).translate([source for source, _ in task.dev])
     assert sum(text == target for text, (_, target) in zip(output, task.dev, strict=True)) > 40
+
+
+def test_every_type_translates_on_a_cpu(trained, task, tmp_path: Path) -> None:
+    sources = [source for source, _ in task.dev[:20]]
+    outputs = {}
+    for compute_type in COMPUTE_TYPES:  # of which a CPU computes with some alone
+        export(trained.folder, task.vocabulary_folder, tmp_path / compute_type, compute_type, languages=LANGUAGES)
+        outputs[compute_type] = Translator(tmp_path / compute_type, max_pieces=60).translate(sources)
+    for compute_type, output in outputs.items():
+        same = sum(one == other for one, other in zip(output, outputs["float32"], strict=True))
+        assert same >= 16, compute_type
 
 
 def test_mistakes_are_explained(trained, task, tmp_path: Path) -> None:
