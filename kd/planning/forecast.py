@@ -25,7 +25,7 @@ SMALL = {"translate": 5e6, "speed": 1e6, "evaluate": 5e6, "report": 5e6, "split"
 _FORMATS = {"float32": 4, "int8_float32": 1.1, "int8": 1.1}  # bytes a weight of an export; others: 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskForecast:
     """One task that is to be run."""
 
@@ -46,7 +46,7 @@ class Request:
     hours: float | None  # limit of a job; None: none
 
 
-@dataclass
+@dataclass(repr=False)
 class StageForecast:
     """A stage with what is done and what is missing."""
 
@@ -97,7 +97,7 @@ class StageForecast:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class Forecast:
     """The whole."""
 

@@ -287,7 +287,7 @@ def parts_of(task: Task, volume: Volume) -> list[Part] | None:
 
 
 def size_part(task: Task, volume: Volume, parts: Sequence[Part]) -> Part:
-    """By what the size of what a task leaves goes: its work, but for lists, which grow with the text and their length."""
+    """By what the size of what a task leaves goes: its work; of lists, the text and how many hypotheses they have."""
     if isinstance(task.stage.config, DecodeConfig):
         bytes_ = volume.given(task.stage, "corpus").pair_bytes.value
         return replace(parts[0], effort=None if bytes_ is None else bytes_ / 2 * task.stage.config.nbest)
