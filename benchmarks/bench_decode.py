@@ -64,7 +64,7 @@ def arguments() -> argparse.Namespace:
     add("--source", type=Path, help="text to train on and, its end, to decode; generated where none is named")
     add("--target", type=Path)
     add("--updates", type=int, default=400, help="of each tiny member; others have random weights")
-    add("--vocabulary", type=int, default=8000)
+    add("--vocabulary", type=int, help="pieces; 8000, of generated text 4000")
     add("--sentences", type=int, default=200)
     add("--beam", type=int, default=4)
     add("--max-pieces", type=int, help="longest output; 128, of random weights 24")
@@ -80,6 +80,8 @@ def arguments() -> argparse.Namespace:
     add("--agreement", action="store_true", help="how like the lists of the engines are, instead of their speed")
     add("--cache", type=Path, default=Path(tempfile.gettempdir()) / "kd-bench-decode", help="folder of trained models")
     options = parser.parse_args()
+    if options.vocabulary is None:  # generated sentences do not fill a large one
+        options.vocabulary = 8000 if options.source else 4000
     if options.max_pieces is None:
         options.max_pieces = 128 if options.shape == "tiny" or options.models else 24
     return options

@@ -26,6 +26,7 @@ Pairs = list[tuple[str, str]]
 SHAPES = {
     # encoder and decoder layers, width, width of the feed-forward block, heads
     "tiny": (3, 3, 128, 512, 4),
+    "student": (12, 1, 512, 2048, 8),
     "base": (6, 6, 512, 2048, 8),
     "big": (6, 6, 1024, 4096, 16),
 }

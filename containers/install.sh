@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The one way kd's environment is installed: by make, by CI and inside the containers.
 #
-#   containers/install.sh VENV [VARIANT] [--with-tools] [--kd editable|none|WHEEL]
+#   containers/install.sh VENV [VARIANT] [--with-tools] [--kd editable|none|WHEEL] [--torch-of PYTHON]
 #
 #   VENV          the folder of the virtual environment; made if missing
 #   VARIANT       which lock: containers/locks/VARIANT.txt; cpu if not given
 #   --with-tools  what tests and lint need as well (containers/locks/tools.txt)
 #   --kd          editable (default): this checkout itself; a wheel's path: that wheel; none: everything but kd
+#   --torch-of    a Python that has torch, for a variant whose lock has none: its packages stand behind those of VENV
 #
 # PYTHON=… names the interpreter; without it: the one VENV has, else python3.11, python3.12 or python3, whichever fits.
 # pip is used as the user configured it: indexes, certificates and caches are the user's to choose.
@@ -32,6 +33,7 @@ venv=
 variant=
 tools=no
 kd=editable
+torch_of=
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -42,6 +44,11 @@ while [ $# -gt 0 ]; do
         --kd)
             [ $# -ge 2 ] || refuse "--kd wants editable, none or the path of a wheel."
             kd=$2
+            shift
+            ;;
+        --torch-of)
+            [ $# -ge 2 ] || refuse "--torch-of wants the path of a Python that has torch."
+            torch_of=$2
             shift
             ;;
         -*) refuse "there is no option $1; --help lists those there are." ;;
@@ -67,6 +74,15 @@ case $kd in
     *.whl) [ -f "$kd" ] || refuse "there is no wheel $kd." ;;
     *) refuse "--kd wants editable, none or the path of a wheel, not '$kd'." ;;
 esac
+if grep -q '^torch==' "$lock"; then
+    [ -z "$torch_of" ] || refuse "the lock of $variant has a torch of its own: leave --torch-of away."
+else
+    [ -n "$torch_of" ] || refuse "the lock of $variant has no torch: name a Python that has it by --torch-of."
+    "$torch_of" -c 'import importlib.metadata; importlib.metadata.version("torch")' 2>/dev/null ||
+        refuse "$torch_of has no torch."
+    # The two share packages with compiled parts: they must be of one Python.
+    PYTHON=$torch_of
+fi
 
 # An absolute path, because programs installed in an environment hold it in their first line.
 case $venv in
@@ -121,7 +137,7 @@ done_already() { # STEP DIGEST
 
 find_python
 script=$(digest <"${BASH_SOURCE[0]}")
-base=$( (echo "$script $venv"; "${python:-false}" --version 2>&1; cat "$lock") | digest)
+base=$( (echo "$script $venv $torch_of"; "${python:-false}" --version 2>&1; cat "$lock") | digest)
 fairseq=$( (echo "$base"; cat "$locks/fairseq.txt") | digest)
 with_tools=$( (echo "$base"; cat "$locks/tools.txt") | digest)
 case $kd in
@@ -231,7 +247,19 @@ make_venv() {
     # The pip that comes with Python is too old to be told what an isolated build may use.
     "$python" -m venv "$venv" &&
         grep -E '^(pip|setuptools|wheel)==' "$lock" >"$stamps/first.txt" &&
-        pip install -r "$stamps/first.txt"
+        pip install -r "$stamps/first.txt" &&
+        behind
+}
+
+# Python looks in the folders of a .pth file after its own: what the lock has wins, torch is found behind it.
+behind() {
+    [ -n "$torch_of" ] || return 0
+    local own theirs
+    own=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') &&
+        theirs=$("$torch_of" -c 'import importlib.metadata as m; print(m.distribution("torch").locate_file(""))') &&
+        echo "$theirs" >"$own/behind.pth" &&
+        # What needs torch must be installed with the one that is there, whatever version the lock's cousins have.
+        "$venv/bin/python" -c 'import importlib.metadata; importlib.metadata.version("torch")'
 }
 
 # With dependencies, although the lock is complete: an index that has torch built for CUDA alone adds what that needs.

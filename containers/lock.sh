@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Makes the locks: containers/locks/VARIANT.txt (what kd runs with) and containers/locks/tools.txt (tests and linters).
 #
-#   containers/lock.sh [VARIANT]        VARIANT: cpu (default), or any other NAME that has a containers/locks/NAME.in
+#   containers/lock.sh [VARIANT]        VARIANT: cpu (default), cuda or rocm; each has a containers/locks/VARIANT.in
 #
-# Resolves pyproject.toml's ranges, with VARIANT.in as constraints, in a fresh temporary environment, and writes what pip
-# then lists. Nothing is replaced unless all of it worked. tools.txt is made with the cpu variant alone.
+# cpu resolves pyproject.toml's ranges, with cpu.in as constraints, in a fresh temporary environment, and writes what pip
+# then lists, and the same for tools.txt. cuda is cpu.txt with what torch's CUDA build brings: resolved by pip, and not
+# downloaded (gigabytes). rocm is cpu.txt without torch, which the base image has. So make cpu first, then the others.
+# Nothing is replaced unless all of it worked.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -64,8 +66,46 @@ install() {
     "$work/venv/bin/python" -m pip install --quiet --no-input --progress-bar off --upgrade "$@"
 }
 
+# What pip would install, by its own report: package==version, one a line.
+reported() {
+    "$work/venv/bin/python" -c '
+import json, re, sys
+for item in json.load(open(sys.argv[1]))["install"]:
+    print(re.sub(r"\+.*", "", "{name}=={version}".format(**item["metadata"])))' "$1"
+}
+
+cuda_only() {
+    if ! grep -qE '^nvidia-' "$work/run"; then
+        echo "lock.sh: pip found torch's CPU build, which does not belong into the cuda lock: point pip to an index whose" >&2
+        echo "torch is the CUDA one, as the plain package index is (PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null)." >&2
+        exit 2
+    fi
+}
+
+if [ "$variant" = rocm ]; then
+    { header "What kd runs with, rocm variant: exact versions. torch is the base image's."
+      grep -vE '^(#|torch==)' "$locks/cpu.txt"; } > "$work/run.txt"
+    mv "$work/run.txt" "$locks/rocm.txt"
+    exit 0
+fi
+
 "$python" -m venv "$work/venv"
 install pip wheel
+
+if [ "$variant" = cuda ]; then
+    echo "lock.sh: resolving what torch's CUDA build brings …" >&2
+    stated > "$work/run.in"
+    # (pip and wheel are no requirements of anything: the cpu lock has them because an installation begins with them.)
+    grep -E '^(pip|wheel)==' "$locks/cpu.txt" >> "$work/run.in"
+    "$work/venv/bin/python" -m pip install --quiet --no-input --dry-run --ignore-installed --only-binary :all: \
+        --no-binary antlr4-python3-runtime --report "$work/report" -c "$locks/cpu.txt" -c "$locks/cuda.in" -r "$work/run.in"
+    reported "$work/report" | LC_ALL=C sort -f > "$work/run"
+    cuda_only
+    { header "What kd runs with, cuda variant: exact versions."; cat "$work/run"; } > "$work/run.txt"
+    mv "$work/run.txt" "$locks/cuda.txt"
+    exit 0
+fi
+
 echo "lock.sh: resolving what kd runs with ($variant) …" >&2
 stated > "$work/run.in"
 install -c "$locks/$variant.in" -r "$work/run.in"

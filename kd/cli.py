@@ -14,15 +14,19 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.commands import evaluate, plan, scaling, select, translate
-from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
+from kd.commands import container, evaluate, plan, scaling, select, translate
+from kd.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError
 
 EXIT_INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status."""
-    options, rest = _parser().parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if given[:1] == ["container"] and "--" in given else len(given)
+    options, rest = _parser().parse_known_args(given[:end])
+    options.behind = given[end + 1 :]  # another program's words: `kd container exec cpu -- ls -l`
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         if rest:
@@ -65,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
+    _about_a_run(
+        commands, "doctor", _doctor, "look whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
+    )
 
     _about_files(commands, "plan", plan, "show what a run would take; submit nothing")
     _about_files(commands, "scaling", scaling, "measure what more devices or nodes bring to a training")
@@ -72,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
     _about_files(commands, "translate", translate, "translate standard input, line by line")
+
+    _about_files(commands, "container", container, "images with kd and all it runs with: list, build, check, exec, pin")
 
     task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip
@@ -163,13 +172,25 @@ def _report(options: argparse.Namespace) -> int:
     return runs.report(recipes.parse_request(options.overrides))
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from kd import recipes
+    from kd.doctor import command
+
+    named = any(override.startswith("recipe=") for override in options.overrides)
+    # Folders, launcher and machine are what it looks at, and are the same in any recipe that does not set them.
+    return command.run(recipes.parse_request([*([] if named else ["recipe=demo"]), *options.overrides]))
+
+
 def _task(options: argparse.Namespace) -> int:
     from kd import runs
 
-    # A launcher that wants the task to end sends SIGTERM: end as something that is to be tried again.
-    signal.signal(signal.SIGTERM, _end_as_transient)
+    # A launcher that wants the task to end sends SIGTERM, or SIGUSR1 as a warning: end as something to be tried again.
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end_as_transient)
     return runs.task(options.config, options.run, options.stage, options.task)
 
 
-def _end_as_transient(_number: int, _frame: FrameType | None) -> None:
-    raise TransientError("The task was asked to end; what it has done is kept.")
+def _end_as_transient(number: int, _frame: FrameType | None) -> None:
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # once is enough: another would break off the saving that this one began
+    raise StopRequested(number)

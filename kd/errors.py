@@ -5,6 +5,8 @@ What is not one of these is a bug of ours and shows its traceback.
 
 from __future__ import annotations
 
+import signal
+
 EXIT_USER = 2
 EXIT_TRANSIENT = 75  # EX_TEMPFAIL of sysexits.h: "try me again"
 
@@ -24,6 +26,14 @@ class UserError(Exception):
 
 class TransientError(Exception):
     """A fault that may pass (a signal before a time limit, a node that went away): exit status 75, try again."""
+
+
+class StopRequested(TransientError):
+    """Somebody asked this process to end by a signal: SIGTERM at once, SIGUSR1 some minutes before a time limit."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("The task was asked to end; what it has done is kept.")
+        self.number = signal.Signals(number)
 
 
 class IncompleteArtifact(Exception):

@@ -49,7 +49,11 @@ PATH_KEYS = (
     "corpus.cache",
     "given_models.root",
     "given_lists.root",
+    "evaluate.root",
     "evaluate.comet.cache",
+    "teacher.init_from",
+    "student.init_from",
+    "machine.container",
 )
 
 
@@ -206,7 +210,7 @@ def _check_shared(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _make_paths_absolute(config: DictConfig) -> None:
-    for key in PATH_KEYS:
+    for key in (*PATH_KEYS, *(f"chain.{name}.changes.init_from" for name in config.chain)):
         value = OmegaConf.select(config, key)
         if value is None and key.endswith(".root"):
             value = "."

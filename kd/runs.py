@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd import recipes
+from kd import recipes, tracking
 from kd.config import MachineConfig
 from kd.errors import UserError
-from kd.launch.environment import THREADS, WAIT, command
+from kd.launch.container import Commands
+from kd.launch.environment import THREADS, WAIT
 from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status
 from kd.launch.local import LocalLauncher
 from kd.launch.slurm import queue
@@ -29,6 +32,7 @@ from kd.pipeline.execute import disk_fault, execute
 from kd.pipeline.plan import Plan, Stage, Task, unknown
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store, folder_bytes
+from kd.pipeline.world import from_environment
 from kd.recipes import Request
 from kd.stages.outputs import PAGE, REPORT
 
@@ -40,10 +44,15 @@ def run(request: Request) -> int:
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     _check_launcher(config)
+    tracking.wanted(config.tracking.trackers)
     ensure_writable(store.root, "store.dir")
     ensure_writable(folder.folder, "run.dir")
     plan = recipes.plan(config)
+    for planned in plan.stages:
+        planned.kind.suits(planned.config, config.machine.device)
     tasks = _chosen(plan, request, store, folder)
+    raw = [path for item in tasks for path in item.files]
+    commands = Commands(recipes.resolve(config), folder.folder, store, raw)
     try:
         frozen = folder.freeze(recipes.resolve(config), plan)
         folder.show(plan, store, frozen)
@@ -58,8 +67,9 @@ def run(request: Request) -> int:
         console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
         return _show_results(tasks, store, folder)
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
+    tracking.prepare(config.tracking.trackers, folder.folder, config.recipe)
     try:
-        failures = _launcher(config, folder, store, frozen).launch(todo)
+        failures = _launcher(config, folder, store, frozen, commands).launch(todo)
     except Interrupted:
         raise KeyboardInterrupt from None
     _tell(failures, console)
@@ -78,11 +88,17 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
         raise UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
     store = Store(Path(config.store.dir))
     threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
+    if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
+        place = store.place(found)
+        found.stage.kind.accompany(place.partial, world, threads, place.is_published)
+        return 0
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
+    device = "cpu" if world.gpus == 0 else config.machine.device  # of a machine with GPUs, not each job has one
+    shown = tracking.facts(config.tracking.trackers, folder.folder, config.recipe, found.lineage)
     waits = bool(os.environ.get(WAIT))
-    execute(found, store, threads=threads, device=config.machine.device, machine=facts, wait=waits)
+    execute(found, store, threads=threads, device=device, machine=facts, tracking=shown, wait=waits)
     folder.link(found, store)
     return 0
 
@@ -134,10 +150,22 @@ def clean(request: Request, *, remove: bool) -> int:
 
 
 def report(request: Request) -> int:
-    """Prints a run's results and the path of its page; returns the exit status."""
+    """Prints a run's results and the path of its page, made anew where it is not there; returns the exit status.
+
+    The page is a stage like others: what was made from other inputs, or by another version, is never shown for it.
+    """
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
-    return _show_results(list(recipes.plan(config).tasks()), store, folder, missing_is_error=True)
+    plan = recipes.plan(config)
+    pages = [stage for stage in plan.stages if stage.kind.name == "report"]
+    if not pages:
+        raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
+    if any(not store.place(item).is_published() for stage in pages for item in stage.tasks):
+        # Here and not on a cluster: it takes seconds, and whoever asks is waiting.
+        others = [override for override in request.overrides if not override.startswith("launcher")]
+        overrides = (*others, "launcher=local")
+        return run(replace(request, stages=tuple(stage.name for stage in pages), overrides=overrides))
+    return _show_results(list(plan.tasks()), store, folder)
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -185,7 +213,7 @@ def _check_launcher(config: DictConfig) -> None:
             raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
 
 
-def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Launcher:
+def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> Launcher:
     here = LocalLauncher(
         folder,
         store,
@@ -194,12 +222,21 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str) -> Lau
         threads=config.launcher.threads,
         gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
         refresh=config.tracking.refresh,
+        resources=config.machine.resources,
+        command=commands,
     )
     if config.launcher.kind == "local":
         return here
-    machine = OmegaConf.to_object(config.machine)
+    try:
+        machine = OmegaConf.to_object(config.machine)
+    except MissingMandatoryValue as error:
+        key = f"machine.{error.key}" if error.key else "a key of machine"
+        raise UserError(
+            f"{config.machine.name} is not told {key}.",
+            f"Say {key}=…; the machine's file in conf/machine/ says where it stands.",
+        ) from None
     assert isinstance(machine, MachineConfig)
-    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, command)
+    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, commands)
     return SlurmLauncher(settings, store, here.launch)
 
 
@@ -232,11 +269,9 @@ def _tell(failures: Iterable[Failure], console: Console) -> None:
         console.print(Text(f"Not begun, since they need these: {', '.join(blocked)}"), soft_wrap=True)
 
 
-def _show_results(tasks: Iterable[Task], store: Store, folder: Run, *, missing_is_error: bool = False) -> int:
+def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:
     pages = [item for item in tasks if item.stage.kind.name == "report"]
     shown = [item for item in pages if store.place(item).is_published()]
-    if missing_is_error and not shown:
-        raise UserError("A run with these settings has no report yet.", "Give the settings that `kd run` was given.")
     for item in shown:
         from kd.corpora.index import read_json
         from kd.report.model import ReportData

@@ -6,14 +6,17 @@ What failed is told with the last lines of its log; what could not begin, with t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kd import recipes
+from kd.container.remarks import remarks
 from kd.errors import TransientError, UserError
 from kd.launch.slurm import queue
 from kd.launch.slurm.queue import Queue
@@ -39,9 +42,12 @@ class State:
 class Standing:
     """The tasks of a run, joined with what Slurm says of its jobs."""
 
-    def __init__(self, folder: Run, store: Store, jobs: Queue) -> None:
+    def __init__(
+        self, folder: Run, store: Store, jobs: Queue, remark: Callable[[Mapping[str, Any]], str] = lambda _: ""
+    ) -> None:
         self._folder = folder
         self._store = store
+        self._remark = remark  # on what another image made
         self._before = folder.shown()
         self._active, self._latest, self._submitted = jobs.active(), jobs.latest(), jobs.submitted()
 
@@ -51,7 +57,7 @@ class Standing:
         if place.is_published():
             manifest = place.manifest()
             finished = manifest["finished"].replace("T", " ")[:16] + " UTC"
-            about = "; ".join(filter(None, [finished, manifest["facts"].get("note", "")]))
+            about = "; ".join(filter(None, [finished, manifest["facts"].get("note", ""), self._remark(manifest)]))
             return State("done", progress.duration(manifest["seconds"]), about)
         job = self._active.get(str(task.relative))
         about = queue.describe(job.row) if job else ""
@@ -114,7 +120,8 @@ def status(request: Request) -> int:
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 240  # whoever reads it through a pipe wants a line a task
-    standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console))
+    remark = remarks(config.machine.container, store.file_hashes())
+    standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
     table = Table(title=f"{config.recipe}: {folder.folder}", title_justify="left", box=None, header_style="bold")
     for name in ("stage", "task", "state", "took", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")

@@ -58,7 +58,7 @@ def test_light_stages_load_no_torch() -> None:
     code = (
         "import sys\nfrom kd.stages import KINDS, load_kind\n"
         "for name in KINDS:\n    load_kind(name)\n"
-        "heavy = ('torch', 'fairseq', 'ctranslate2', 'comet', 'matplotlib')\n"
+        "heavy = ('torch', 'fairseq', 'ctranslate2', 'comet', 'vl_convert')\n"
         "print('loaded', [name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

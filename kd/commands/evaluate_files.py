@@ -10,13 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.text import Text
 
+from kd.commands.labels import labelled, short
 from kd.config import GuardsConfig
 from kd.corpora.guards import Guards
 from kd.corpora.lines import open_lines
@@ -30,6 +32,7 @@ from kd.metrics.significance import Resampling, Significance
 from kd.metrics.testsets import TestSet, named_test_set
 from kd.pipeline.atomic import write_text
 from kd.report import weaknesses as shown_weaknesses
+from kd.report.formatting import visible
 from kd.report.scores import ScoreTable, latex, markdown, terminal
 from kd.resources import folder
 
@@ -123,51 +126,6 @@ def read_lines(path: Path) -> list[str]:
     except UnicodeDecodeError:
         raise UserError(f"What comes through {path} is not valid UTF-8.", "Convert it (iconv does).") from None
     return lines if lines[-1] else lines[:-1]
-
-
-def labelled(given: Sequence[str]) -> dict[str, Path]:
-    """Files by what the tables call them: the name before `=`, or the shortest end of the path that tells them apart.
-
-    Raises UserError for a file that is given twice, or a name that two have.
-    """
-    named: dict[str, Path] = {}
-    unnamed: list[Path] = []
-    order: list[str | Path] = []
-    for text in given:
-        name, equals, path = text.partition("=")
-        if equals and name and not Path(text).exists():
-            if name in named:
-                raise UserError(f"Two hypotheses are called {name}.", "Give each a name of its own.")
-            named[name] = Path(path)
-            order.append(name)
-        else:
-            unnamed.append(Path(text))
-            order.append(Path(text))
-    seen: set[Path] = set()
-    for file in [*named.values(), *unnamed]:
-        place = file.resolve()
-        if place in seen:
-            raise UserError(f"The hypothesis {file} is given twice.", "Give each file once.")
-        seen.add(place)
-    labels = dict(zip(unnamed, _shortest(unnamed), strict=True))
-    files = {labels[item] if isinstance(item, Path) else item: named[item] if isinstance(item, str) else item
-             for item in order}  # fmt: skip
-    if len(files) < len(order):
-        taken = next(label for label in labels.values() if label in named)
-        raise UserError(f"Two hypotheses are called {taken}.", "Give each a name of its own: NAME=PATH.")
-    return files
-
-
-def _shortest(paths: Sequence[Path]) -> list[str]:
-    """As many of its last parts as tell each path from the others."""
-    parts = [path.resolve().parts if len({p.name for p in paths}) < len(paths) else path.parts for path in paths]
-    found = []
-    for mine in parts:
-        length = 1
-        while sum(other[-length:] == mine[-length:] for other in parts) > 1:
-            length += 1
-        found.append("/".join(mine[-length:]).replace("//", "/"))
-    return found
 
 
 def _baseline(given: str | None, files: Mapping[str, Path]) -> str | None:
@@ -268,7 +226,9 @@ def _told_apart(scores: Sequence[CometScores], models: Sequence[str]) -> list[Co
 
 
 def _write_scores(options: argparse.Namespace, request: Request, results: Sequence[Significance]) -> None:
-    table = ScoreTable(results, request.baseline, request.resampling)
+    shown, common = short(list(request.systems))
+    named = [replace(item, system=shown[item.system]) for item in results]
+    table = ScoreTable(named, shown.get(request.baseline or ""), request.resampling)
     written = [
         (options.json, json.dumps([as_json(item) for item in results], ensure_ascii=False, indent=1) + "\n"),
         (options.markdown, markdown(table)),
@@ -277,7 +237,10 @@ def _write_scores(options: argparse.Namespace, request: Request, results: Sequen
     for place, text in written:
         _write(place, text)
     if not _to_standard_output(options):
-        Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False).print(terminal(table))
+        console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False)
+        console.print(terminal(table))
+        if common:
+            console.print(Text(f"names: without {visible(common)}", "dim"))
 
 
 def _to_standard_output(options: argparse.Namespace) -> bool:
@@ -354,11 +317,14 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
         _write(options.details, json.dumps(details, ensure_ascii=False, indent=1) + "\n")
     if not _to_standard_output(options):
         console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+        shown, _ = short(list(request.systems))
         if options.weaknesses:
-            console.print(shown_weaknesses.counts(counts))
-            console.print(shown_weaknesses.by_length(counts))
+            named = {shown[name]: item for name, item in counts.items()}
+            console.print(shown_weaknesses.counts(named))
+            console.print(shown_weaknesses.by_length(named))
         if behind:
-            console.print(shown_weaknesses.behind(behind, request.baseline or ""))
+            told = [replace(item, system=shown[item.system]) for item in behind]
+            console.print(shown_weaknesses.behind(told, shown[request.baseline or ""]))
 
 
 def default_guards(source_language: str, target_language: str) -> Guards:

@@ -22,12 +22,14 @@ EXAMPLE = """kd select --nbest train.nbest.gz --reference train.de.gz --output s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     files = parser.add_argument_group("files")
-    files.add_argument("--nbest", type=Path, required=True, metavar="FILE", help="n-best lists")
+    files.add_argument(
+        "--nbest", type=Path, required=True, metavar="FILE", help="n-best lists; - for standard input, plain text"
+    )
     files.add_argument("--format", choices=["moses", "fairseq"], default="moses", help="of --nbest: moses, which is "
                        "Marian's too, or what fairseq-generate printed, held in memory (default: moses)")  # fmt: skip
     files.add_argument("--reference", type=Path, required=True, metavar="FILE", help="human translations, one a line")
     files.add_argument("--output", type=Path, required=True, metavar="FILE", help="what was chosen, one line a line of "
-                       "the reference; .gz and .zst are compressed")  # fmt: skip
+                       "the reference; .gz and .zst are compressed; - for standard output")  # fmt: skip
     files.add_argument("--ranks", type=Path, metavar="FILE", help="write rank (from 0) and score of each choice")
     files.add_argument("--missing", choices=["refuse", "gold", "empty"], default="refuse",
                        help="a line of the reference without a list: an error, or the output has the reference or an "

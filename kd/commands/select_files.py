@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kd.config import SelectConfig
-from kd.corpora.lines import LineWriter, count_lines, open_lines
+from kd.corpora.lines import STANDARD_INPUT, LineWriter, count_lines, open_lines
 from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
 from kd.errors import UserError
@@ -29,6 +29,7 @@ from kd.pipeline.processes import Tick, Workers
 from kd.pipeline.progress import duration
 from kd.report.formatting import sentence_metric as sentence_metric_name
 
+STREAM = "-"
 CHUNK = 400  # lists judged at once
 FEWEST = 20_000  # lists for which another process is worth its start
 TELL_EVERY = 30.0  # seconds, where the output is no terminal
@@ -61,7 +62,8 @@ def select(options: argparse.Namespace) -> int:
     _check_paths(options)
     summary = _Summary(config.metric, signature)
     with ExitStack() as stack:
-        output = stack.enter_context(LineWriter(options.output))
+        output: LineWriter | _Printer = _Printer() if str(options.output) == STREAM else LineWriter(options.output)
+        stack.enter_context(output)
         ranks = stack.enter_context(LineWriter(options.ranks)) if options.ranks else None
         total = count_lines(options.reference)
         told = stack.enter_context(_Told(total))
@@ -75,8 +77,22 @@ def select(options: argparse.Namespace) -> int:
                     ranks.write("-" if line.rank is None else f"{line.rank}\t{line.score!r}")
                 summary.add(line)
             told.update(summary.lines)
-    summary.show()
+    summary.show(sys.stderr if str(options.output) == STREAM else sys.stdout)
     return 0
+
+
+class _Printer:
+    """Standard output with what is used of a `LineWriter`."""
+
+    def write(self, line: str) -> None:
+        """Print a line."""
+        sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
+
+    def __enter__(self) -> _Printer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
 
 
 def _config(options: argparse.Namespace) -> SelectConfig:
@@ -106,8 +122,10 @@ def _config(options: argparse.Namespace) -> SelectConfig:
 
 def _check_paths(options: argparse.Namespace) -> None:
     """Nothing that is read is written over, and what is written has a place."""
+    if str(options.nbest) == STREAM:
+        options.nbest = STANDARD_INPUT
     read = {path.resolve() for path in (options.nbest, options.reference, options.scores) if path is not None}
-    written = [path for path in (options.output, options.ranks) if path is not None]
+    written = [path for path in (options.output, options.ranks) if path is not None and str(path) != STREAM]
     for path in written:
         if path.resolve() in read:
             raise UserError(f"{path} is read and would be written over.", "Give another file.")
@@ -246,7 +264,7 @@ class _Summary:
             self.sum_first += line.first_score
             self.sum_chosen += line.score
 
-    def show(self) -> None:
+    def show(self, out: TextIO) -> None:
         """Print it."""
         first, chosen = (total / max(1, self.lists) for total in (self.sum_first, self.sum_chosen))
         digits = 3 if self.metric in ("model", "external") else 2
@@ -261,7 +279,7 @@ class _Summary:
         }
         for label, value in rows.items():
             if value:
-                print(f"{label:<29}  {value}")
+                print(f"{label:<29}  {value}", file=out)
 
 
 class _Told:

@@ -5,10 +5,13 @@ on from what is there. A field marked `TRANSIENT` says where or how visibly work
 """
 
 from kd.config.corpora import (
+    BalanceConfig,
+    BalanceMethod,
     CleanConfig,
     CorpusConfig,
     DuplicatesConfig,
     EncodeConfig,
+    JoinConfig,
     OnError,
     PackageConfig,
     PairConfig,
@@ -33,11 +36,20 @@ from kd.config.distillation import (
     SelectConfig,
     Variant,
 )
-from kd.config.judging import CometConfig, EvaluateConfig, ExportConfig, ReportConfig, SpeedConfig, TranslateConfig
+from kd.config.judging import (
+    CometConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ReleaseConfig,
+    ReportConfig,
+    SpeedConfig,
+    TranslateConfig,
+)
 from kd.config.marks import EXTENT, TRANSIENT
 from kd.config.recipe import RecipeConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, ResourcesConfig, StageConfig, TrackingConfig
 from kd.config.training import (
+    AverageConfig,
     BatchConfig,
     CheckpointConfig,
     Metric,
@@ -53,6 +65,9 @@ from kd.config.training import (
 __all__ = [
     "EXTENT",
     "TRANSIENT",
+    "AverageConfig",
+    "BalanceConfig",
+    "BalanceMethod",
     "BatchConfig",
     "CheckpointConfig",
     "CleanConfig",
@@ -70,6 +85,7 @@ __all__ = [
     "GivenModelConfig",
     "GivenModelsConfig",
     "GuardsConfig",
+    "JoinConfig",
     "LauncherConfig",
     "LongSources",
     "MachineConfig",
@@ -82,6 +98,7 @@ __all__ = [
     "PairConfig",
     "Precision",
     "RecipeConfig",
+    "ReleaseConfig",
     "ReportConfig",
     "ResourcesConfig",
     "SameBy",

@@ -117,6 +117,14 @@ class DuplicatesConfig:
 
 
 @dataclass
+class JoinConfig:
+    """Several language pairs as one model's corpus: what they have in common stands once."""
+
+    by: SameBy = SameBy.target  # what two pairs share that are not both kept; English, of many languages to English
+    normalised: bool = False  # compare without case, whitespace and punctuation
+
+
+@dataclass
 class CleanConfig:
     """Which pairs are no training material; the first filter that rejects a pair is the one that is counted."""
 
@@ -133,6 +141,8 @@ class SplitConfig:
 
     dev: int = MISSING  # distinct sentences held out for validation, where no corpus has `use: dev`
     test: int = MISSING  # distinct sentences held out for the final scores, where no corpus has `use: test`
+    # Draw the test set also where corpora have `use: test`: it is one test set more.
+    test_beside_given: bool = False
     # source | target | a language: whose sentence is drawn and stands in no pair's training corpus. `en`: the English
     # side of every pair, wherever it stands, for corpora whose English repeats from pair to pair.
     by: str = MISSING
@@ -178,6 +188,26 @@ class SamplingConfig:
     seed: int = MISSING
 
 
+class BalanceMethod(Enum):
+    """How much of each language pair a model for several of them sees."""
+
+    proportional = "proportional"  # each pair of sentences once an epoch
+    temperature = "temperature"  # by size to the power of 1 / `temperature` (Arivazhagan et al., 2019)
+    unimax = "unimax"  # equal parts of `budget`, nothing more than `max_epochs` times (Chung et al., 2023)
+    weights = "weights"  # as given: found elsewhere
+
+
+@dataclass
+class BalanceConfig:
+    """How much of each language pair a multilingual training sees; where there is one pair, there is nothing to do."""
+
+    method: BalanceMethod = BalanceMethod.proportional
+    temperature: float = 5.0  # 1: by size; large: all alike
+    budget: int = 0  # of unimax: target pieces that the training will see, over all updates
+    max_epochs: float = 5.0  # of unimax: how often a language pair is seen at most, over the whole budget
+    weights: dict[str, float] = field(default_factory=dict)  # of weights: language pair -> share of the pairs drawn
+
+
 @dataclass
 class EncodeConfig:
     """Text as fairseq's memory-mapped numbers."""
@@ -186,3 +216,4 @@ class EncodeConfig:
     folder_pairs: int = MISSING  # what is more is cut into data folders of equal size, each an epoch of the training
     passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)

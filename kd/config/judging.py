@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import II, MISSING
 
+from kd.config.corpora import SourceConfig
 from kd.config.distillation import GuardsConfig
 from kd.config.marks import TRANSIENT
 
@@ -22,6 +23,8 @@ class TranslateConfig:
     batch_tokens: int = field(default=MISSING, metadata=TRANSIENT)
     # Labels of trainings whose members translate together as well, beside each alone.
     ensembles: dict[str, bool] = field(default=II("evaluate.ensembles"), metadata=TRANSIENT)
+    given: dict[str, str] = field(default=II("evaluate.given"), metadata=TRANSIENT)
+    root: str | None = field(default=II("evaluate.root"), metadata=TRANSIENT)
 
 
 @dataclass
@@ -30,6 +33,8 @@ class SpeedConfig:
 
     sentences: int = MISSING  # of the test set, the first ones
     repeats: int = MISSING  # the median counts
+    latency_sentences: int = MISSING  # translated one after the other, each alone
+    all_cores: bool = MISSING  # whether to measure with all cores as well as with one
     batch_tokens: int = MISSING  # source pieces a batch
     beam: int = MISSING
     max_pieces: int = MISSING
@@ -55,6 +60,12 @@ class EvaluateConfig:
     tokenize: str | None = None  # of BLEU, by sacreBLEU's name; null: what it takes for the target language
     comet: CometConfig = field(default_factory=CometConfig)
     ensembles: dict[str, bool] = field(default_factory=dict)
+    # Systems from elsewhere (OPUS-MT, a commercial one …) by the name that the tables call them: a file with a line for
+    # each segment of the test sets, as `split` wrote them. `{source}` and `{target}` stand for the language codes.
+    given: dict[str, str] = field(default_factory=dict, metadata=TRANSIENT)
+    root: str | None = field(default=None, metadata=TRANSIENT)  # folder that their relative paths start from
+    # Of several test sets the one that stands first and that the verdict is of; null: the first of the recipe.
+    main_set: str | None = None
     baseline: str | None = MISSING  # system that every other is compared with; null: no comparison
     further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well, where there are such
     bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004); 0: no intervals, no significance
@@ -70,6 +81,26 @@ class ExportConfig:
     """The form in which a student is deployed."""
 
     formats: dict[str, bool] = field(default_factory=dict)  # CTranslate2's compute types: float32, int8 …
+    # averaged: the model that the training ends in | last | the number of updates of a checkpoint that was kept.
+    checkpoint: str = "averaged"
+    compare: int = 200  # dev sentences whose translations are compared with fairseq's before it is published; 0: none
+    beam: int = 4  # of that comparison
+    max_pieces: int = 256
+    least_agreement: float = 0.9  # share of sentences that float32 must translate as fairseq does
+
+
+@dataclass
+class ReleaseConfig:
+    """The folders that are given away, each with a model card."""
+
+    # Systems that get a folder with fairseq's weights, beside every export; names that no system has are passed over.
+    systems: dict[str, bool] = field(default_factory=dict)
+    ensembles: dict[str, bool] = field(default=II("evaluate.ensembles"))
+    title: str | None = None  # of the cards; null: languages and name
+    licence: str | None = None  # SPDX identifier of the models; null: the card says that none was chosen
+    text: str | None = None  # Markdown that the card opens with: what the model is for, who to ask
+    # Whose licences the card states, whatever the corpora said when they were read.
+    sources: dict[str, SourceConfig] = field(default=II("corpus.sources"))
 
 
 @dataclass
@@ -77,4 +108,4 @@ class ReportConfig:
     """The page."""
 
     title: str = MISSING
-    examples: int = MISSING  # segments shown with the output of every system
+    examples: int = MISSING  # segments shown with the output of every system, and of each system those furthest behind

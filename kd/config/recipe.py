@@ -19,7 +19,7 @@ from kd.config.corpora import (
     VocabularyConfig,
 )
 from kd.config.distillation import DecodeConfig, GivenListsConfig, GivenModelsConfig, GuardsConfig, SelectConfig
-from kd.config.judging import EvaluateConfig, ExportConfig, ReportConfig
+from kd.config.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
 from kd.config.training import CheckpointConfig, TrainConfig
 
@@ -49,6 +49,7 @@ class RecipeConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)

@@ -30,10 +30,12 @@ class ResourcesConfig:
     gpus: int = 0
     cores: int = MISSING  # also the number of threads, which results on a CPU depend on
     processes: int = 1  # that share in a training on a node without GPUs; one for each GPU where there are some
-    memory: float | None = None  # GB; null: all that the node has
+    # GB; 0: all that the node has; null: not asked for, what the site gives with the cores or GPUs.
+    memory: float | None = None
     hours: float = MISSING  # time limit of a job; longer work goes on in the next
     partition: str | None = None  # null: the scheduler's default
     qos: str | None = None
+    account: str | None = None  # null: the machine's
     side_by_side: int = 0  # tasks of a stage that run at once; 0: as many as the scheduler lets
 
 
@@ -51,7 +53,7 @@ class MachineConfig:
     gpu_memory: float | None = None  # GB
     # Class of stages (train, decode, cpu, light) -> what its jobs take. Schedulers ask for it; a laptop does not.
     resources: dict[str, ResourcesConfig] = field(default_factory=dict)
-    account: str | None = None  # the project that jobs are charged to
+    account: str | None = MISSING  # the project that jobs are charged to; null where there is none
     max_array: int = 1001  # Slurm's MaxArraySize: the highest number of an array's element, and one more
     requeue: bool = True  # whether a job may put itself back into the queue
     warning_minutes: float = 5.0  # before a job's time limit it is told, to write its checkpoint
@@ -69,9 +71,11 @@ class MachineConfig:
 
 @dataclass
 class TrackingConfig:
-    """How loudly a run reports."""
+    """How loudly a run reports, and what else shows its trainings; docs/tracking.md."""
 
     refresh: float = MISSING  # seconds between two lines of progress where the output is no terminal
+    # tensorboard | wandb | mlflow -> whether a training's curves are written for it, below RUN/tracking/.
+    trackers: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass

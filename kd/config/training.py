@@ -117,5 +117,20 @@ class TrainConfig:
     max_update: int = field(default=MISSING, metadata=EXTENT)
     stop: StopConfig = field(default_factory=StopConfig, metadata=EXTENT)
     precision: Precision = Precision.fp32
+    # A checkpoint or model folder to start from, `{member}` in it is the member's number; by what it holds, not by its
+    # path, it is a part of the training. Its vocabulary and shape must be those of the training.
+    init_from: str | None = field(default=None, metadata=TRANSIENT)
     validate_bleu: bool = field(default=MISSING, metadata=TRANSIENT)  # greedy BLEU on dev at each checkpoint
     log_every: int = field(default=MISSING, metadata=TRANSIENT)  # updates between lines of metrics.jsonl
+    # A process that computes nothing for so long is ended, and with it the task, which is tried again; 0: never.
+    stall_minutes: float = field(default=15.0, metadata=TRANSIENT)
+
+
+@dataclass
+class AverageConfig:
+    """Averaging of a training's kept checkpoints, as a step of its own."""
+
+    count: int = 5  # checkpoints
+    of: Which = Which.last
+    metric: Metric = Metric.bleu  # by which `best` is meant
+    upto: int = 0  # no checkpoint after this update; 0: all

@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from kd.config import DuplicatesConfig
 from kd.corpora.duplicates import key_function
 from kd.corpora.filters import DUPLICATES, Setting
+from kd.corpora.filters.contract import PairFilter, Rewriter, ScoreFilter
 from kd.corpora.ids import Pair, prefix_of
 from kd.corpora.rejects import Reject, Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
@@ -35,8 +37,8 @@ class Rules:
     @property
     def columns(self) -> tuple[str, ...]:
         """Further columns of the corpus that filters ask about."""
-        columns = (setting.make(self.languages).column for setting in self.filters)
-        return tuple(dict.fromkeys(column for column in columns if column))
+        made = (setting.make(self.languages) for setting in self.filters)
+        return tuple(dict.fromkeys(each.column for each in made if isinstance(each, ScoreFilter)))
 
 
 @dataclass
@@ -55,6 +57,16 @@ class Tally:
         self.rewritten.update(other.rewritten)
 
 
+class _Step(NamedTuple):
+    """A filter's one method, taken out of it once: the loop over pairs is where the time goes."""
+
+    label: str
+    rewrite: Callable[[str], str] | None = None
+    rejects: Callable[[str, str], bool] | None = None
+    rejects_value: Callable[[str | None], bool] | None = None
+    column: int = 0  # of the value, among those that are read
+
+
 class Cleaner:
     """The filters of a recipe, asked one after the other."""
 
@@ -65,25 +77,28 @@ class Cleaner:
         self._steps: list[_Step] = []
         for setting in rules.filters:
             made = setting.make(rules.languages)
-            if made.column:
-                self._steps.append((setting.label, None, made.rejects_value, self.columns.index(made.column)))
-            elif made.rewrites:
-                self._steps.append((setting.label, made.rewrite, None, 0))
-            else:
-                self._steps.append((setting.label, None, made.rejects, -1))
+            if isinstance(made, Rewriter):
+                self._steps.append(_Step(setting.label, rewrite=made.rewrite))
+            elif isinstance(made, PairFilter):
+                self._steps.append(_Step(setting.label, rejects=made.rejects))
+            elif isinstance(made, ScoreFilter):
+                column = self.columns.index(made.column)
+                self._steps.append(_Step(setting.label, rejects_value=made.rejects_value, column=column))
 
     def survivors(self, rows: Iterable[tuple[Pair, Sequence[str | None]]]) -> Iterator[Pair]:
         """Yield what no filter rejects, as rewritten. Each pair comes with its values in `columns`."""
         read, rewritten, steps = self.tally.read, self.tally.rewritten, self._steps
         for (number, source, target), values in rows:
             read[prefix_of(number)] += 1
-            for label, rewrite, rejects, column in steps:
+            for label, rewrite, rejects, rejects_value, column in steps:
                 if rewrite is not None:
                     before = source, target
                     source, target = rewrite(source), rewrite(target)
                     if before != (source, target):
                         rewritten[label] += 1
-                elif rejects(source, target) if column < 0 else rejects(values[column]):  # type: ignore[misc]
+                elif (rejects is not None and rejects(source, target)) or (
+                    rejects_value is not None and rejects_value(values[column])
+                ):
                     self.drop(label, Pair(number, source, target))
                     break
             else:
@@ -101,7 +116,6 @@ class Cleaner:
 
 
 # Label, how a side is rewritten or else how a pair is rejected, the place of the value asked about (-1: the text).
-_Step = tuple[str, Callable[[str], str] | None, Callable[..., bool] | None, int]
 
 
 @dataclass(frozen=True)

@@ -117,14 +117,14 @@ def read_sets(folder: PathLike) -> Iterator[HeldOutSet]:
     for place in sorted(path.parent for path in Path(folder).glob(f"*/{INDEX}")):
         index = read_index(place, FORMAT, VERSION)
         for use, entry in index["sets"].items():
-            corpora = {origin["prefix"]: origin["name"] for origin in entry["origins"]}
+            # What was drawn comes from training corpora; where a set is of both sorts, ids tell which is which.
+            corpora = {origin["prefix"]: origin["name"] for origin in entry["origins"] if origin["use"] == use}
             by_corpus: dict[str, list[Pair]] = {}
             for pair in read_heldout(folder, place.name, use):
-                corpus = "" if entry["drawn"] else corpora.get(prefix_of(pair.id), "")
-                by_corpus.setdefault(corpus, []).append(pair)
+                by_corpus.setdefault(corpora.get(prefix_of(pair.id), ""), []).append(pair)
             for corpus, pairs in by_corpus.items():
-                languages = (index["source"], index["target"])
-                yield HeldOutSet(place.name, use, languages, index["side"], bool(entry["drawn"]), corpus, pairs)
+                languages, drawn = (index["source"], index["target"]), bool(entry["drawn"]) and not corpus
+                yield HeldOutSet(place.name, use, languages, index["side"], drawn, corpus, pairs)
 
 
 def side_of(folder: PathLike, pair: str) -> str:

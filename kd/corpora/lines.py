@@ -33,6 +33,8 @@ COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
 # What reading an archive that is cut off or changed raises
 READ_ERRORS = (*UNREADABLE, lzma.LZMAError, zstandard.ZstdError, OSError)
 
+STANDARD_INPUT = Path("/dev/stdin")  # which is read as it comes, and once
+
 PathLike = str | os.PathLike[str]
 
 
@@ -54,7 +56,7 @@ def check_file(path: PathLike | Member) -> Path | Member:
     """A file that is there, or UserError."""
     place = path if isinstance(path, Member) else Path(path)
     on_disk = place.archive if isinstance(place, Member) else place
-    if not on_disk.is_file():
+    if not on_disk.is_file() and on_disk != STANDARD_INPUT:
         reason = "is a folder" if on_disk.is_dir() else "does not exist"
         raise UserError(f"The file {on_disk} {reason}.", "Give the path of an existing text file.")
     return place

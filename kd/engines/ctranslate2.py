@@ -6,31 +6,20 @@ is).
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kd.engines.description import DESCRIPTION, VOCABULARY, Languages, describe, read_description
 from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
 from kd.errors import UserError
 from kd.pipeline.atomic import write_json
 
 FOLDER = "model"
-DESCRIPTION = "model.json"
-VOCABULARY = "vocabulary.model"
 T = TypeVar("T")
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
-
-
-@dataclass(frozen=True)
-class Languages:
-    """The direction of a model, in BCP-47 codes."""
-
-    source: tuple[str, ...]
-    target: tuple[str, ...]
 
 
 def export(
@@ -41,10 +30,11 @@ def export(
     *,
     languages: Languages,
     fingerprint: str | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> None:
     """Converts `model_folder/model.pt` and puts all that translating needs into `out`.
 
-    `fingerprint` names the model that it was made from.
+    `fingerprint` names the model that it was made from, `run` what it was made of, for `model.json`.
 
     Raises: UserError for an unknown type, a missing file, or a model that CTranslate2 cannot express.
     """
@@ -56,7 +46,16 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     convert(model_folder / MODEL, vocabulary_folder / DICTIONARY, out / FOLDER, compute_type)
     shutil.copyfile(vocabulary_folder / VOCABULARY, out / VOCABULARY)
-    write_json(out / DESCRIPTION, _description(compute_type, languages, fingerprint, model_folder / MODEL))
+    content = describe(
+        "ctranslate2",
+        compute_type,
+        languages=languages,
+        checkpoint=model_folder / MODEL,
+        vocabulary=vocabulary_folder / VOCABULARY,
+        fingerprint=fingerprint,
+        run=run,
+    )
+    write_json(out / DESCRIPTION, content)
 
 
 def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None:
@@ -78,23 +77,6 @@ def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None
             converter.convert(str(out), quantization=compute_type, force=True)
         except (ValueError, AttributeError) as error:  # a setting that it knows, or a part of the model that it lacks
             raise UserError(f"CTranslate2 cannot express this model: {error}", "See its documentation.") from error
-
-
-def _description(compute_type: str, languages: Languages, fingerprint: str | None, model: Path) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    from kd.engines.fairseq.model import max_source_pieces
-
-    return {
-        "format": 1,
-        "engine": "ctranslate2",
-        "compute_type": compute_type,
-        "source_languages": list(languages.source),
-        "target_languages": list(languages.target),
-        "max_source_pieces": max_source_pieces(model),  # what it was trained on; longer text is better cut
-        "fingerprint": fingerprint,
-        "made_with": {"ctranslate2": version("ctranslate2"), "fairseq": version("fairseq")},
-    }
 
 
 class Translator:
@@ -124,7 +106,7 @@ class Translator:
             raise UserError(
                 f"{folder} is no exported model: it has no {DESCRIPTION}.", "Name a folder that export left."
             )
-        self.description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+        self.description = read_description(folder)
         self._pieces = SentencePieceProcessor(model_file=str(folder / VOCABULARY))
         self._model = ctranslate2.Translator(
             str(folder / FOLDER),

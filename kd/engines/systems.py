@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from kd.engines.bundle import MEMBERS, model_folders
+from kd.engines.description import VOCABULARY
 from kd.errors import UserError
 
 FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
@@ -75,16 +77,25 @@ def form(folder: Path) -> str:
 
 def megabytes(folders: Sequence[Path]) -> float:
     """Size on disk of the weights and of what else is needed to translate, 10^6 bytes."""
-    kept = ("model.pt", "dict.txt", "dict.source.txt", "vocabulary.model", "model.json", "model")
+    kept = ("model.pt", "dict.txt", "dict.source.txt", "vocabulary.model", "model.json", "model", MEMBERS)
     paths = [path for folder in folders for name in kept for path in (folder / name, *(folder / name).glob("**/*"))]
     return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
 
 
+def count_pieces(folders: Sequence[Path], texts: Sequence[str]) -> int:
+    """How many pieces a system's own vocabulary cuts texts into."""
+    from sentencepiece import SentencePieceProcessor
+
+    folder = folders[0] if form(folders[0]) == CTRANSLATE2 else model_folders(folders)[0]
+    processor = SentencePieceProcessor(model_file=str(folder / VOCABULARY))
+    return sum(map(len, processor.encode(list(texts), num_threads=1)))
+
+
 def load(folders: Sequence[Path], decoding: Decoding, *, threads: int, device: str) -> Translates:
-    """Loads a system: one model folder, or the members of an ensemble."""
+    """Loads a system: one model folder, a bundle, or the members of an ensemble."""
     if form(folders[0]) == CTRANSLATE2:
         return _load_ctranslate2(folders[0], decoding, threads, device)
-    return _load_fairseq(folders, decoding, threads, device)
+    return _load_fairseq(model_folders(folders), decoding, threads, device)
 
 
 def _load_ctranslate2(folder: Path, decoding: Decoding, threads: int, device: str) -> Translates:

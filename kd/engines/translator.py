@@ -6,13 +6,15 @@ This is what `kd translate` runs and `from kd import Translator` gives. A line i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kd.corpora.segments import Segment, segments
+from kd.engines.bundle import model_folders
+from kd.engines.description import read_description
 from kd.engines.fairseq.model import MODEL as WEIGHTS
 from kd.engines.systems import CTRANSLATE2, form
 from kd.errors import UserError
@@ -141,11 +143,13 @@ def _load(folders: Sequence[Path], options: Options) -> Engine:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}.", "Name one that export or train left.")
-        if form(folder) != CTRANSLATE2 and not (folder / WEIGHTS).is_file():
-            raise UserError(f"{folder} holds no model.", "Name a folder that export or train left.")
     forms = {form(folder) for folder in folders}
     if CTRANSLATE2 not in forms:
-        return _Fairseq(folders, options)
+        members = model_folders(folders)
+        for folder in members:
+            if not (folder / WEIGHTS).is_file():
+                raise UserError(f"{folder} holds no model.", "Name a folder that export, release or train left.")
+        return _Fairseq(members, options, read_description(folders[0]))
     if len(folders) > 1:
         raise UserError(
             "Exported models cannot translate as an ensemble: CTranslate2 has none.",
@@ -183,25 +187,19 @@ class _CTranslate2:
 
 
 class _Fairseq:
-    """Models that trainings left."""
+    """Models that trainings left; `description` is of the folder that holds them, empty where that does not say."""
 
-    source_language = target_language = ""  # they do not say
-
-    def __init__(self, folders: Sequence[Path], options: Options) -> None:
+    def __init__(self, folders: Sequence[Path], options: Options, description: Mapping[str, Any]) -> None:
         from kd.engines.fairseq.translate import EnsembleTranslator
         from kd.engines.vocabulary import Vocabulary
 
+        self.source_language = _only(description.get("source_languages"))
+        self.target_language = _only(description.get("target_languages"))
         self._vocabulary = Vocabulary(folders[0])
         self._model = EnsembleTranslator(
             folders,
             self._vocabulary,
-            beam=options.beam,
-            nbest=options.nbest,
-            max_pieces=options.max_pieces,
-            length_penalty=options.length_penalty,
-            batch_tokens=options.batch_tokens,
-            threads=options.threads,
-            device=options.device,
+            **asdict(options),
             score_members=False,
         )
         self.max_source_pieces = self._model.max_source_pieces

@@ -11,13 +11,15 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -32,6 +34,7 @@ from kd.pipeline.plan import Task
 from kd.pipeline.processes import die_with_parent
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
+from kd.pipeline.world import GPUS, PROCESSES
 
 POLL_SECONDS = 0.1
 OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away
@@ -45,12 +48,16 @@ class _Running:
     process: subprocess.Popen[bytes]
     log: FileIO
     slot: int
+    gpus: list[int]
     began: float
     earlier_failure: int | None  # when the record of an earlier attempt was written: not this one's
 
 
 class LocalLauncher(Launcher):
-    """`processes` tasks at a time, with `threads // processes` threads each."""
+    """`processes` tasks at a time, with `threads // processes` threads each.
+
+    gpus: of this computer; a task gets one, or as many as `resources` (machine.resources) says for its class.
+    """
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class LocalLauncher(Launcher):
         threads: int,
         gpus: int,
         refresh: float,
+        resources: Mapping[str, Any] | None = None,
         command: Callable[[Task, str, Path], list[str]] = command,
     ) -> None:
         self._run = run
@@ -71,6 +79,7 @@ class LocalLauncher(Launcher):
         self._threads = max(1, threads // processes)
         self._gpus = gpus
         self._refresh = refresh
+        self._resources = resources or {}
         self._command = command
         self._retries: dict[Task, int] = {}
         self._looked = 0.0
@@ -117,7 +126,7 @@ class LocalLauncher(Launcher):
             if task.stage.kind.exclusive and running:
                 continue
             upstream = [*task.upstream(), *(other for stage in task.stage.after for other in stage.tasks)]
-            if not any(other in unfinished for other in upstream):
+            if not any(other in unfinished for other in upstream) and self._free(task, running) is not None:
                 del waiting[task]
                 try:
                     running.append(self._start(task, running))
@@ -126,6 +135,16 @@ class LocalLauncher(Launcher):
                     status = EXIT_USER if fault else 1
                     failures.append(Failure(task, str(fault or error), self._run.log(task), status))
 
+    def _free(self, task: Task, running: list[_Running]) -> list[int] | None:
+        """The GPUs for a task, those that fewest others use; None where it takes several and must wait for them."""
+        uses = Counter(gpu for item in running for gpu in item.gpus)
+        chosen = sorted(range(self._gpus), key=lambda gpu: (uses[gpu], gpu))[: max(1, self._takes(task, "gpus"))]
+        return None if len(chosen) > 1 and any(uses[gpu] for gpu in chosen) else chosen
+
+    def _takes(self, task: Task, what: str) -> int:
+        found = self._resources.get(task.stage.kind.resources)
+        return int(found[what]) if found else 0
+
     def _start(self, task: Task, running: list[_Running]) -> _Running:
         slot = min(set(range(self._processes)) - {item.slot for item in running})
         path = self._run.log(task)
@@ -133,20 +152,20 @@ class LocalLauncher(Launcher):
         log = path.open("ab", buffering=0)
         arguments = self._command(task, self._frozen, self._run.folder)
         log.write(f"{LOG_HEAD} {datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(arguments)}\n".encode())
-        # On a machine with GPUs tasks side by side each get one of their own.
-        gpus = [slot % self._gpus] if self._gpus else []
+        gpus = self._free(task, running) or []
+        world = {GPUS: str(len(gpus)), PROCESSES: str(max(1, self._takes(task, "processes")))}
         threads = self._threads * (self._processes if task.stage.kind.exclusive else 1)
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment(threads, gpus, network=task.stage.kind.network),
+            env=environment(threads, gpus, network=task.stage.kind.network) | world,
             # Ctrl-C reaches the whole process group. It is for us alone: we ask the tasks to end by SIGTERM, once.
             preexec_fn=partial(_in_child, os.getpid()),  # noqa: PLW1509 - no threads here
         )
         self._say(f"started {task.full_name}")
-        return _Running(task, process, log, slot, time.monotonic(), _written(self._store.place(task).failure))
+        return _Running(task, process, log, slot, gpus, time.monotonic(), _written(self._store.place(task).failure))
 
     def _finish(self, item: _Running, waiting: dict[Task, None], elsewhere: set[Task], failures: list[Failure]) -> int:
         task, status = item.task, item.process.returncode

@@ -78,9 +78,10 @@ class Behind:
     score: float
     baseline_score: float
     source: str | None
-    reference: str
+    reference: str  # the first
     hypothesis: str
     baseline: str
+    references: list[str] = field(default_factory=list)  # all of them
 
 
 def words(text: str) -> list[str]:
@@ -167,7 +168,7 @@ def worst(
         order = sorted(range(len(here)), key=lambda i: (sign * (here[i] - there[i]), i))
         found += [
             Behind(system, i + 1, metric, here[i], there[i], sources[i] if sources else None,
-                   references[0][i], systems[system][i], systems[baseline][i])
+                   references[0][i], systems[system][i], systems[baseline][i], [text[i] for text in references])
             for i in order[:number]
             if sign * (here[i] - there[i]) < 0
         ]  # fmt: skip

@@ -233,28 +233,17 @@ def _cut_up(scores: list[float], sizes: Sequence[int]) -> list[list[float]]:
 # --- other people's scores, and several together ------------------------------------------------------------------
 
 
-class ModelScore:
-    """The teacher's own opinion: its best hypothesis wins."""
+class GivenScore:
+    """Scores that lists come with: the teacher's own (its best hypothesis wins), or somebody else's."""
 
-    name = "model"
-    signature = "model"
-    bin_width = 0.25
-
-    def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """The scores that the lists came with. Raises ValueError where there are not as many as hypotheses."""
-        return [_as_many(item, item.model_scores, "model scores") for item in lists]
-
-
-class ExternalScore:
-    """Scores made elsewhere, such as those of a quality estimation model."""
-
-    name = "external"
-    signature = "external"
-    bin_width = 0.05
+    def __init__(self, name: str, bin_width: float, of: Callable[[Candidates], Sequence[float]]) -> None:
+        self.name = self.signature = name
+        self.bin_width = bin_width
+        self._of = of
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """The scores that were read beside the lists. Raises ValueError where there are not as many as hypotheses."""
-        return [_as_many(item, item.external_scores, "external scores") for item in lists]
+        """The scores as they came. Raises ValueError where there are not as many as hypotheses."""
+        return [_as_many(item, self._of(item), f"{self.name} scores") for item in lists]
 
 
 def _as_many(candidates: Candidates, scores: Sequence[float], what: str) -> list[float]:
@@ -348,8 +337,8 @@ def _mix(config: SelectConfig) -> SentenceMetric:
 _METRICS: dict[str, Callable[[SelectConfig], SentenceMetric]] = {
     "bleu": _bleu,
     "chrf": _chrf,
-    "model": lambda _: ModelScore(),
-    "external": lambda _: ExternalScore(),
+    "model": lambda _: GivenScore("model", 0.25, lambda item: item.model_scores),
+    "external": lambda _: GivenScore("external", 0.05, lambda item: item.external_scores),
     "mix": _mix,
 }
 

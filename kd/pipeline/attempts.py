@@ -34,13 +34,13 @@ def note(place: Place, held: Lease, started: float) -> list[Attempt]:
     return attempts
 
 
-def end(place: Place) -> None:
-    """Takes down that the last attempt ended without a result, when, and how far it came."""
+def end(place: Place, *, telling: bool) -> None:
+    """Takes down that the last attempt ended without a result, when and, if that tells something, how far it came."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         attempts = _read(place)
         attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
         snapshot = progress.read(place.progress)
-        if snapshot is not None:
+        if telling and snapshot is not None:
             attempts[-1]["reached"] = [snapshot.what, snapshot.done]
         write_json(place.attempts, attempts)
 
@@ -48,8 +48,8 @@ def end(place: Place) -> None:
 def in_vain(place: Place, *, resumable: bool) -> bool:
     """Whether the last attempts of this submission each ended no further than one before them.
 
-    Attempts that were killed, by a node that failed or was needed for more urgent work, say nothing of it. What is not
-    resumable begins anew each time and so comes no further by being begun again.
+    Those that were killed, by a node that failed, or had to give way to more urgent work tell nothing of it. What is
+    not resumable begins anew each time and so comes no further by being begun again.
     """
     mine = os.environ.get(SUBMISSION)
     if not mine:

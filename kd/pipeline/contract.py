@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.hashing import sha256
 from kd.pipeline.progress import Progress
+from kd.pipeline.world import World, from_environment
 
 if TYPE_CHECKING:
     from kd.pipeline.plan import Stage, Task
@@ -82,6 +83,8 @@ class Job(Generic[C]):
     device: str
     machine: Mapping[str, Any]
     progress: Progress
+    world: World = field(default_factory=from_environment)  # its processes, here and on other nodes
+    tracking: Mapping[str, Any] = field(default_factory=dict)  # what to show the work with, and where
     hash_file: Callable[[Path], str] = field(
         default=sha256
     )  # remembered by the store while size and time stay the same
@@ -117,6 +120,9 @@ class Kind(ABC, Generic[C]):
     def validate(self, config: C) -> None:
         """Raises UserError for a combination of values that cannot work, before anything runs."""
 
+    def suits(self, config: C, device: str) -> None:
+        """Raises UserError for what a machine with such a device (cpu, cuda, rocm) cannot do, before anything runs."""
+
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """The tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
         identity, extent = identity_and_extent(stage.config)
@@ -125,6 +131,12 @@ class Kind(ABC, Generic[C]):
     @abstractmethod
     def run(self, job: Job[C]) -> None:
         """Does the work, writing to `job.out` alone."""
+
+    def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+        """What every node but the first does for a task of several, which the first one runs and publishes.
+
+        out: the folder that the first node's `run` writes to, for them to talk by; over: whether the task is finished.
+        """
 
     @abstractmethod
     def check(self, job: Job[C]) -> Summary:

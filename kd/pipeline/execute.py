@@ -24,8 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kd.errors import IncompleteArtifact, TransientError, UserError
-from kd.pipeline import attempts
+from kd.errors import IncompleteArtifact, StopRequested, TransientError, UserError
+from kd.pipeline import attempts, energy
 from kd.pipeline.atomic import rename_folder, sync_folder, write_json, write_text
 from kd.pipeline.attempts import Attempt
 from kd.pipeline.contract import Artifact, Input, Job, Summary
@@ -45,11 +45,19 @@ DISK_FAULTS = {
     errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
 }
 WAIT_SECONDS = 1.0  # between two looks at a lease that another holds
+USING_GPUS = ("train", "decode")  # classes of kinds: Kind.resources
 PACKAGES = ("kd", "torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "numpy")
 
 
 def execute(
-    task: Task, store: Store, *, threads: int, device: str, machine: Mapping[str, Any], wait: bool = False
+    task: Task,
+    store: Store,
+    *,
+    threads: int,
+    device: str,
+    machine: Mapping[str, Any],
+    tracking: Mapping[str, Any] | None = None,
+    wait: bool = False,
 ) -> bool:
     """Runs a task unless its output is there; returns whether it ran. wait: for another process that works on it.
 
@@ -66,13 +74,13 @@ def execute(
         if place.is_published():
             return False
         try:
-            _attempt(task, store, place, held, threads, device, machine)
+            _attempt(task, store, place, held, threads, device, machine, tracking or {})
         except BaseException as error:
             failure = disk_fault(error, place.final.parent)
             if held.still_ours():
                 if failure is not None and not task.stage.kind.resumable:
                     shutil.rmtree(place.partial, ignore_errors=True)  # of no use, and in the way on a full disk
-                attempts.end(place)
+                attempts.end(place, telling=_telling(error))
                 failure = failure or _in_vain(error, task, place)
                 _record_failure(place, failure or error)
             if failure is not None:
@@ -101,6 +109,11 @@ def _lease(task: Task, place: Place, wait: bool) -> Lease:
             time.sleep(WAIT_SECONDS)
 
 
+def _telling(error: BaseException) -> bool:
+    """Whether how far an attempt came says something of the task: not where it had to give way to something else."""
+    return not (isinstance(error, StopRequested) and error.number == signal.SIGTERM)
+
+
 def _in_vain(error: BaseException, task: Task, place: Place) -> UserError | None:
     """The sentence for a task that ended as something to be tried again, when it has been often enough."""
     if not isinstance(error, TransientError) or not attempts.in_vain(place, resumable=task.stage.kind.resumable):
@@ -117,7 +130,14 @@ def _end_this_process() -> None:
 
 
 def _attempt(
-    task: Task, store: Store, place: Place, held: Lease, threads: int, device: str, machine: Mapping[str, Any]
+    task: Task,
+    store: Store,
+    place: Place,
+    held: Lease,
+    threads: int,
+    device: str,
+    machine: Mapping[str, Any],
+    tracking: Mapping[str, Any],
 ) -> None:
     started = time.time()
     so_far = attempts.note(place, held, started)
@@ -143,18 +163,22 @@ def _attempt(
         device=device,
         machine=machine,
         progress=progress,
+        tracking=tracking,
         hash_file=store.file_hashes(),
     )
     progress.update("starting")
-    task.stage.kind.run(job)
+    uses_gpus = task.stage.kind.resources in USING_GPUS
+    with energy.measuring(place.energy, uses_gpus=uses_gpus, machine={**machine, "device": device}) as meter:
+        task.stage.kind.run(job)
     progress.update("checking")
     summary = task.stage.kind.check(job)
-    write_json(place.partial / MANIFEST, _manifest(task, job, summary, so_far))
+    write_json(place.partial / MANIFEST, _manifest(task, job, summary, so_far, meter.spent))
     sync_folder(place.partial)
     if not held.still_ours():
         raise TransientError(f"{task.full_name} was taken over by another process; its output is used.")
     rename_folder(place.partial, place.final)
     place.attempts.unlink(missing_ok=True)
+    place.energy.unlink(missing_ok=True)
 
 
 def _artifact(item: Input, store: Store) -> Artifact:
@@ -171,11 +195,13 @@ def _artifact(item: Input, store: Store) -> Artifact:
     )
 
 
-def _manifest(task: Task, job: Job[Any], summary: Summary, so_far: list[Attempt]) -> dict[str, Any]:
+def _manifest(
+    task: Task, job: Job[Any], summary: Summary, so_far: list[Attempt], spent: energy.Spent
+) -> dict[str, Any]:
     files: dict[str, dict[str, Any]] = {
         str(path.relative_to(job.out)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(job.out.rglob("*"))
-        if path.is_file() and path != job.out / MANIFEST
+        if path.is_file() and not path.is_symlink() and path != job.out / MANIFEST  # a link's file stands once
     }
     so_far[-1]["seconds"] = time.time() - so_far[-1]["started"]
     return {
@@ -199,13 +225,26 @@ def _manifest(task: Task, job: Job[Any], summary: Summary, so_far: list[Attempt]
         "seconds": round(sum(attempt.get("seconds", 0.0) for attempt in so_far), 3),
         "attempts": len(so_far),
         "peak_memory": peak_memory(),
+        "energy": energy.record(spent, job.machine),
         "host": socket.gethostname(),
         "machine": job.machine.get("name"),
         "device": job.device,
         "threads": job.threads,
-        "container": os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "nodes": job.world.nodes,
+        "container": container(),
+        "versions": versions(),
     }
+
+
+def container() -> dict[str, str | None] | None:
+    """The image that this process runs in, as its launcher told: {"path", "sha256"}; None outside of one.
+
+    The digest of an image that was entered by hand is not known.
+    """
+    path = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if path is None:
+        return None
+    return {"path": os.environ.get("KD_CONTAINER") or path, "sha256": os.environ.get("KD_CONTAINER_SHA256") or None}
 
 
 def peak_memory() -> int:
@@ -222,14 +261,15 @@ def _own_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
+def versions() -> dict[str, str]:
+    """Package -> version, of what results depend on."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            versions[package] = "absent"
-    return versions
+            found[package] = "absent"
+    return found
 
 
 def disk_fault(error: BaseException, folder: Path) -> UserError | None:

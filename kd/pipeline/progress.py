@@ -1,6 +1,6 @@
 """How a task tells how far it is: a small file that launchers and `kd status` read, on this machine or another.
 
-What, how far, how fast, how long still.
+What, how far, how fast, how long still; and once a minute in its own log, for whoever reads that later.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from kd.pipeline.atomic import write_text
 
 MIN_SECONDS = 0.5  # between two writes
+LOG_SECONDS = 60.0  # between two lines of the task's log
 FOLLOW_EVERY = 1000  # items between two looks at the clock
 
 T = TypeVar("T")
@@ -55,6 +57,7 @@ class Progress:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._written = 0.0
+        self._logged = time.monotonic()
         self._began: tuple[str, float, float] | None = None  # what, when, how far it was then
 
     def update(
@@ -84,6 +87,9 @@ class Progress:
         snapshot = Snapshot(what, done, total, unit, per_second, seconds_left, dict(notes or {}))
         with contextlib.suppress(OSError):  # work does not fail because it cannot tell how far it is
             write_text(self._path, json.dumps(asdict(snapshot)), durable=False)
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {snapshot.line()}", flush=True)
 
     def follow(self, items: Iterable[T], what: str, total: float | None = None, unit: str = "") -> Iterator[T]:
         """Passes items on and says, every now and then, how many have passed."""

@@ -62,6 +62,11 @@ class Place:
         return self._beside(".attempts.json")
 
     @property
+    def energy(self) -> Path:
+        """What the attempts so far took from the plug."""
+        return self._beside(".energy.json")
+
+    @property
     def lineage(self) -> Path:
         """The fingerprint without how far the work goes."""
         return self._beside(".lineage")
@@ -140,7 +145,7 @@ class Store:
                     doomed = place.final.with_name(f".{place.final.name}.removed-{secrets.token_hex(4)}")
                     folder.rename(doomed)
                     shutil.rmtree(doomed)
-            for path in (place.progress, place.failure, place.attempts, place.lineage):
+            for path in (place.progress, place.failure, place.attempts, place.energy, place.lineage):
                 path.unlink(missing_ok=True)
                 for left in path.parent.glob(f".{glob_escape(path.name)}.*"):  # by a process that was killed
                     left.unlink(missing_ok=True)

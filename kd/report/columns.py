@@ -32,6 +32,7 @@ class Column:
     numeric: bool = True
     explanation: str = ""
     short: str = ""  # heading where there is little room; empty: left out there
+    wide: bool = False  # text that takes room
 
 
 def results_columns(data: ReportData) -> list[Column]:

@@ -5,6 +5,8 @@ Nothing here decides anything: comparisons are made on unrounded values before t
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 
 def score(value: float) -> str:
     """A corpus score or a difference of two: one decimal, as is customary."""
@@ -73,6 +75,24 @@ def size(number: int) -> str:
             return f"{value:.0f} B" if unit == "B" else f"{amount(value)} {unit}"
         value /= 1000
     return f"{amount(value)} TB"
+
+
+LONGEST = 1_200
+"""Characters of a segment that are shown: a model that never ends writes thousands."""
+
+
+def shortened(text: str) -> str:
+    """A segment, without what goes beyond `LONGEST` characters; how much that is stands there instead."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({count(len(text) - LONGEST)} characters more)"
+
+
+def moment(iso: str) -> str:
+    """A time of ISO 8601 in UTC to the minute; a date alone, or what is neither, as it is."""
+    try:
+        time = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if time.tzinfo else iso
 
 
 def visible(text: str) -> str:

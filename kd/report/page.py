@@ -1,52 +1,69 @@
 """The report as one HTML file that needs nothing else: no network, no folder beside it, no script to be read.
 
 Whatever comes from a corpus or a name is escaped by the template, and a content security policy in the page lets no
-other script run than its own, which sorts tables.
+other script run than its own two: Vega, which makes figures live, and one that sorts tables.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from kd.report import formatting, plots
+from kd.report import formatting, tables
 from kd.report.columns import results_columns
+from kd.report.differences import marked
+from kd.report.figures.curves import axes
+from kd.report.figures.drawing import Figure, javascript
+from kd.report.figures.scatter import marks, pareto
 from kd.report.model import ReportData
 from kd.report.verdict import verdicts
 
-HERE = Path(__file__).parent
+FILTERS = ["count", "moment", "percent", "score", "sentence_metric", "sentence_score", "shortened", "visible"]
+TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(data: ReportData) -> str:
-    """Make the page."""
+def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
+    """Make the page, with the figures that `kd.report.figures.draw` made of the same data."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("score", "count", "percent", "duration", "size", "visible", "sentence_metric", "sentence_score"):
+    for name in FILTERS:
         environment.filters[name] = getattr(formatting, name)
-    script = _inline("page.js")
+    environment.filters["marked"] = marked
+    scripts = [Markup(javascript())] if figures else []
+    scripts.append(_inline("page.js"))
     return environment.get_template("page.html.j2").render(
         data=data,
+        figures=_Figures(figures),
         verdicts=verdicts(data),
         columns=results_columns(data),
-        plots=plots,
-        bleu=lambda point: point.dev_bleu,
-        loss=lambda point: point.dev_loss,
+        axes=axes(data.curves),
+        pareto=[mark.name for mark in pareto(marks(data.systems, data.verdict.metric), data.verdict.metric != "TER")],
+        tables=tables,
         pairs=sorted({row.pair for row in data.systems}),
         style=_inline("page.css"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        scripts=scripts,
+        digests=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
     )
+
+
+class _Figures(dict[str, Any]):
+    """Figures by name; one that there is no data for is None."""
+
+    def __missing__(self, name: str) -> None:
+        return None
 
 
 def _inline(name: str) -> Markup:
     """A file of ours as it is."""
-    return Markup((HERE / name).read_text(encoding="utf-8"))
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

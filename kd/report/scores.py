@@ -15,6 +15,7 @@ from rich.text import Text
 
 from kd.metrics.significance import BOOTSTRAP, Resampling, Significance
 from kd.report.formatting import metric_score, p_value, visible
+from kd.report.markup import latex_text, markdown_text
 
 SIGNIFICANT = 0.05
 
@@ -108,7 +109,7 @@ def markdown(table: ScoreTable) -> str:
     headers = _headers(table)
     lines = [f"| system | {' | '.join(headers)} |", f"| --- |{' ---: |' * len(headers)}"]
     for system in table.systems:
-        cells = [_markdown(system)]
+        cells = [markdown_text(system)]
         for metric in table.metrics:
             result = table.result(system, metric)
             text = _score(result)
@@ -116,8 +117,8 @@ def markdown(table: ScoreTable) -> str:
             if table.tested:
                 cells.append(_p(result))
         lines.append(f"| {' | '.join(cells)} |")
-    notes = [f"{_markdown(metric)} `{visible(signature)}`" for metric, signature in table.signatures.items()]
-    notes += map(_markdown, table.explanations())
+    notes = [f"{markdown_text(metric)} `{visible(signature)}`" for metric, signature in table.signatures.items()]
+    notes += map(markdown_text, table.explanations())
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
@@ -128,20 +129,20 @@ def latex(table: ScoreTable) -> str:
         *(f"% {note}" for note in table.notes()),
         f"\\begin{{tabular}}{{l{'r' * len(table.metrics)}}}",
         "\\toprule",
-        f"System & {' & '.join(_latex(metric) for metric in table.metrics)} \\\\",
+        f"System & {' & '.join(latex_text(metric) for metric in table.metrics)} \\\\",
         "\\midrule",
         *(_latex_row(table, system) for system in table.systems),
         "\\bottomrule",
         "\\end{tabular}",
     ]
-    notes = [_latex(note) for note in table.notes()]
+    notes = [latex_text(note) for note in table.notes()]
     if table.tested:
         notes.append(f"$\\dagger$: p $<$ {SIGNIFICANT}")
     return "\n".join([*lines, "", "\\par\\smallskip{\\footnotesize", " \\\\\n".join(notes), "\\par}"]) + "\n"
 
 
 def _latex_row(table: ScoreTable, system: str) -> str:
-    cells = [_latex(system)]
+    cells = [latex_text(system)]
     for metric in table.metrics:
         result = table.result(system, metric)
         text = metric_score(metric, result.value)
@@ -174,22 +175,3 @@ def _half(result: Significance) -> str:
 
 def _p(result: Significance) -> str:
     return "" if result.p_value is None else p_value(result.p_value)
-
-
-def _markdown(text: str) -> str:
-    return "".join(f"\\{char}" if char in "\\`*_|<>[]" else char for char in visible(text))
-
-
-_LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar\allowbreak{}",  # signatures are long
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in visible(text))

@@ -13,10 +13,11 @@ from rich.text import Text
 from kd.report.columns import results_columns
 from kd.report.formatting import visible
 from kd.report.model import ReportData
+from kd.report.verdict import verdicts
 
 
 def results_table(data: ReportData) -> Group:
-    """Make the table of results, best scores in bold, and its notes; names are printed without rich's markup."""
+    """Make the table, best scores in bold, with verdict and notes; names are printed without rich's markup."""
     table = Table(
         title=Text(visible(data.title)),
         title_justify="left",
@@ -29,12 +30,13 @@ def results_table(data: ReportData) -> Group:
         table.add_column(Text(column.short), justify="right" if column.numeric else "left", overflow="fold")
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*(Text(visible(cell.text), style="bold" if cell.strong else "") for cell in cells))
-    notes = _notes(data)
+    parts: list[Table | Text] = [table]
     if data.leakage and data.leakage.off:
-        return Group(
-            table, Text("LEAKAGE GUARD OFF: train was not compared with the test sets", style="bold red"), notes
-        )
-    return Group(table, notes)
+        parts.append(Text("LEAKAGE GUARD OFF: train was not compared with the test sets", style="bold red"))
+    for verdict in verdicts(data):
+        of_pair = f"{verdict.pair}: " if verdict.pair else ""
+        parts.append(Text(visible(f"{of_pair}{verdict.headline}"), style="bold"))
+    return Group(*parts, _notes(data))
 
 
 def _notes(data: ReportData) -> Text:

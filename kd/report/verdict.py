@@ -1,4 +1,4 @@
-"""The paragraph that the page opens with: which student, how good, how fast, and what distillation brought.
+"""What the page opens with: which student, how much quality for how much speed, and what distillation brought.
 
 It is composed from the numbers alone, says the same whichever way they came out, and calls a difference real only where
 a significance test does.
@@ -19,17 +19,26 @@ NO_TRANSLATION = 5.0
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One question that readers come with."""
+
+    question: str
+    value: str  # the number, as large as it gets
+    text: str  # where it comes from
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a run came to, for one language pair."""
 
     pair: str  # empty where there is only one
-    headline: str  # one clause with its number
-    text: str  # the paragraph below
+    headline: str  # one or two sentences
+    answers: list[Answer]
 
 
 @dataclass(frozen=True)
-class _Difference:
-    """Of two rows in the metric of the verdict; positive where the first is better."""
+class Difference:
+    """Of two rows in one metric; positive where the first is better."""
 
     gain: float
     metric: str
@@ -37,11 +46,27 @@ class _Difference:
 
     @property
     def significant(self) -> bool:
+        """Whether a test says that it is more than luck with the test segments."""
         return self.p_value is not None and self.p_value < SIGNIFICANT
 
     @property
+    def visible(self) -> bool:
+        """Whether print shows any."""
+        return self.size != form.metric_score(self.metric, 0)
+
+    @property
     def size(self) -> str:
-        return f"{form.score(abs(self.gain))} {self.metric}"
+        """Without its sign."""
+        return form.metric_score(self.metric, abs(self.gain))
+
+    @property
+    def place(self) -> str:
+        """Where the first stands: `1.3 BLEU above`, or `level with` where print shows no difference."""
+        if not self.visible:
+            return f"level in {self.metric} with"
+        if self.metric == "TER":  # errors: the better score is the one below
+            return f"{self.size} {self.metric} {'better' if self.gain > 0 else 'worse'} than"
+        return f"{self.size} {self.metric} {'above' if self.gain > 0 else 'below'}"
 
     @property
     def tested(self) -> str:
@@ -55,96 +80,149 @@ def verdicts(data: ReportData) -> list[Verdict]:
     """One verdict for each language pair of the table."""
     pairs = dict.fromkeys(row.pair for row in data.systems)
     return [_verdict(data, pair, shown=pair if len(pairs) > 1 else "") for pair in pairs] or [
-        Verdict("", "No system was scored", "The run has no results yet.")
+        Verdict("", "No system was scored.", [])
     ]
 
 
 def _verdict(data: ReportData, pair: str, shown: str) -> Verdict:
     roles = data.verdict
     student = data.system(roles.student, pair)
-    if student is None or student.score(roles.metric) is None:
-        return Verdict(shown, "No student was scored", "The table below shows what there is.")
+    score = student.score(roles.metric) if student else None
+    if student is None or score is None:
+        return Verdict(shown, "No student was scored.", [])
     control, teacher = data.system(roles.control, pair), data.system(roles.teacher, pair)
-    sentences = [
-        _quality(data, roles, student, teacher),
-        _distillation(data, roles, student, control),
-        *_deployment(roles, student, teacher, data.system(roles.export, pair)),
-    ]
-    return Verdict(shown, _headline(data, roles, student, control, teacher), " ".join(filter(None, sentences)))
-
-
-def _headline(
-    data: ReportData, roles: VerdictRoles, student: SystemRow, control: SystemRow | None, teacher: SystemRow | None
-) -> str:
-    if (score := student.score(roles.metric)) is not None and roles.metric == "BLEU" and score.value < NO_TRANSLATION:
-        return f"The student does not translate yet: {_value(roles, student)}"
-    difference = _difference(data, roles, student, control)
-    if difference is not None:
-        place = f"the student is {_place(difference)} the control"
-        if difference.p_value is None:
-            return f"T{place[1:]}; significance was not tested"
-        if not difference.significant:
-            return f"No proven difference: {place}, p\u00a0{_equals(difference.p_value)}"
-        outcome = "Distillation helped" if difference.gain > 0 else "Distillation did harm"
-        return f"{outcome}: {place}, p\u00a0{_equals(difference.p_value)}"
-    difference = _difference(data, roles, student, teacher)
-    if difference is not None:
-        return f"The student is {_place(difference)} its teacher"
-    return f"The student reaches {_value(roles, student)}"
-
-
-def _quality(data: ReportData, roles: VerdictRoles, student: SystemRow, teacher: SystemRow | None) -> str:
-    """Against what was distilled."""
-    reached = f"The {student.name} reaches {_value(roles, student)}"
-    difference = _difference(data, roles, student, teacher)
-    if difference is None or teacher is None:
-        return f"{reached}."
-    return f"{reached}, {_place(difference)} {_named(teacher)} ({_value(roles, teacher)}; {difference.tested})."
-
-
-def _distillation(data: ReportData, roles: VerdictRoles, student: SystemRow, control: SystemRow | None) -> str:
-    """Against the same model trained on the human translations."""
-    difference = _difference(data, roles, student, control)
-    if difference is None or control is None:
-        return "There is no control, so this run does not say what distillation brought."
-    sentence = (
-        f"The {control.name}, the same model trained on the human translations, reaches {_value(roles, control)}: "
-        f"the student is {_place(difference)} it ({difference.tested})."
-    )
-    if difference.p_value is not None and not difference.significant:
-        return f"{sentence} On this test set the two cannot be told apart."
-    if difference.significant and difference.gain < 0:
-        return f"{sentence} Here training on the teacher's output was worse than training on the human translations."
-    return sentence
-
-
-def _deployment(
-    roles: VerdictRoles, student: SystemRow, teacher: SystemRow | None, export: SystemRow | None
-) -> Iterator[str]:
-    """How fast and how small, in the form that is deployed."""
-    deployed = export or student
-    if teacher is not None and deployed.sentences_per_second and teacher.sentences_per_second:
-        faster = form.times(deployed.sentences_per_second / teacher.sentences_per_second)
-        yield (
-            f"The {deployed.name} translates {form.amount(deployed.sentences_per_second)} sentences a second, "
-            f"{faster} times as many as {_named(teacher)} ({form.amount(teacher.sentences_per_second)})."
-        )
+    deployed = data.system(roles.export, pair)
+    deployed = deployed if deployed is not None and deployed.score(roles.metric) else student
+    if _no_translation(roles.metric, student):
+        headline = f"The student does not translate yet: {_value(roles, student)}."
     else:
-        yield "Its speed was not compared with the teacher's."
-    if teacher is not None and deployed.megabytes and teacher.megabytes:
-        ratio = teacher.megabytes / deployed.megabytes
-        change = f"{form.times(ratio)} times less" if ratio > 1 else f"{form.times(1 / ratio)} times more"
-        yield f"It takes {form.amount(deployed.megabytes)} MB, {change} than {_named(teacher)}."
-    if export is not None and export.score(roles.metric) is not None:
-        yield f"In that form it reaches {_value(roles, export)}."
+        sentences = [_bargain(data, deployed, teacher), _distillation(data, student, control)]
+        headline = " ".join(sentences)
+    answers = [
+        _quality_answer(data, deployed, student, teacher),
+        _speed_answer(deployed, teacher),
+        _distillation_answer(data, student, control),
+    ]
+    return Verdict(shown, headline, [answer for answer in answers if answer is not None])
 
 
-def _difference(data: ReportData, roles: VerdictRoles, row: SystemRow, other: SystemRow | None) -> _Difference | None:
-    score, score_other = row.score(roles.metric), other.score(roles.metric) if other else None
+def _bargain(data: ReportData, deployed: SystemRow, teacher: SystemRow | None) -> str:
+    """How much quality for how much speed."""
+    apart = difference(data, deployed, teacher, data.verdict.metric)
+    if teacher is None or apart is None:
+        return f"The {deployed.name} reaches {_value(data.verdict, deployed)}."
+    ratio = _faster(deployed, teacher)
+    if ratio is None:
+        return f"The {deployed.name} is {apart.place} {_named(teacher)} ({apart.tested})."
+    speed = f"{form.times(ratio)} times as fast as {_named(teacher)}"
+    return f"The {deployed.name} is {speed} and {apart.place} it ({apart.tested})."
+
+
+def _distillation(data: ReportData, student: SystemRow, control: SystemRow | None) -> str:
+    """Against the same model trained on the human translations."""
+    apart = difference(data, student, control, data.verdict.metric)
+    if apart is None:
+        return "There is no control, so this run does not say what distillation brought."
+    place = f"the student is {apart.place} the control"
+    if apart.p_value is None:
+        return f"What distillation brought was not tested: {place}."
+    tested = f"p\u00a0{_equals(apart.p_value)}"
+    if not apart.significant:
+        return f"Distillation made no proven difference: {place}, {tested}."
+    return f"Distillation {'helped' if apart.gain > 0 else 'did harm'}: {place}, {tested}."
+
+
+def _quality_answer(
+    data: ReportData, deployed: SystemRow, student: SystemRow, teacher: SystemRow | None
+) -> Answer | None:
+    roles = data.verdict
+    sentences = []
+    apart = difference(data, deployed, teacher, roles.metric)
+    if teacher is not None and apart is not None:
+        sentences.append(f"{_capital(_named(teacher))}, its teacher, has {_value(roles, teacher)}; {apart.tested}.")
+        sentences += _other_metrics(data, deployed, teacher, apart)
+    else:
+        sentences.append("There is no teacher to compare it with.")
+    lost = difference(data, deployed, student, roles.metric)
+    if lost is not None and deployed is not student:
+        sentences.append(
+            f"Before it was converted, the {student.name} had {_value(roles, student)}."
+            if lost.visible
+            else f"Nothing was lost when the {student.name} was converted."
+        )
+    return Answer(f"How good is the {deployed.name}?", _value(roles, deployed), " ".join(sentences))
+
+
+def _speed_answer(deployed: SystemRow, teacher: SystemRow | None) -> Answer | None:
+    question = "How much faster is it?"
+    ratio = _faster(deployed, teacher) if teacher else None
+    if teacher is None or ratio is None:
+        speed = deployed.sentences_per_second
+        return Answer(
+            question,
+            f"{form.amount(speed)} sentences/s" if speed else "not measured",
+            "Its speed was not compared with the teacher's.",
+        )
+    sentences = [
+        f"{form.amount(deployed.sentences_per_second or 0)} sentences a second; {_named(teacher)} does "
+        f"{form.amount(teacher.sentences_per_second or 0)}."
+    ]
+    if deployed.megabytes and teacher.megabytes:
+        smaller = teacher.megabytes / deployed.megabytes
+        change = f"{form.times(smaller)} times less" if smaller > 1 else f"{form.times(1 / smaller)} times more"
+        sentences.append(f"It takes {form.amount(deployed.megabytes)} MB, {change}.")
+    return Answer(question, f"{form.times(ratio)} ×", " ".join(sentences))
+
+
+def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRow | None) -> Answer:
+    question = "What did distillation bring?"
+    apart = difference(data, student, control, data.verdict.metric)
+    if apart is None or control is None:
+        return Answer(
+            question, "not known", "No control, the same model trained on the human translations, was scored."
+        )
+    sign = "±" if not apart.visible else "+" if (apart.gain > 0) == (apart.metric != "TER") else "−"
+    sentences = [
+        f"The {student.name} has {_value(data.verdict, student)}; the {control.name}, the same model trained on the "
+        f"human translations, {_value(data.verdict, control)}: {apart.tested}."
+    ]
+    if _no_translation(data.verdict.metric, student, control):
+        sentences.append("Neither of them translates yet, so that says nothing of distillation.")
+    elif apart.p_value is not None and not apart.significant:
+        sentences.append("On this test set the two cannot be told apart.")
+    if apart.significant and apart.gain < 0:
+        sentences.append("Here the teacher's output taught less than the human translations did.")
+    sentences += _other_metrics(data, student, control, apart)
+    return Answer(question, f"{sign}{apart.size} {apart.metric}", " ".join(sentences))
+
+
+def _no_translation(metric: str, *rows: SystemRow) -> bool:
+    """Whether the output of none of them has much to do with its source."""
+    scores = [score.value for row in rows if (score := row.score(metric)) is not None]
+    return metric == "BLEU" and all(score < NO_TRANSLATION for score in scores)
+
+
+def _other_metrics(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:
+    """Metrics that point the other way: a reader of one number should know of them."""
+    for metric in data.metrics():
+        second = difference(data, row, other, metric) if metric != apart.metric else None
+        if second is not None and second.visible and apart.visible and second.gain * apart.gain < 0:
+            yield f"{metric} says the opposite: {second.place} it ({second.tested})."
+
+
+def _faster(row: SystemRow, other: SystemRow) -> float | None:
+    if not row.sentences_per_second or not other.sentences_per_second:
+        return None
+    return row.sentences_per_second / other.sentences_per_second
+
+
+def difference(data: ReportData, row: SystemRow, other: SystemRow | None, metric: str) -> Difference | None:
+    """How far a row is from another, and what the tests say; None where one of them has no such score."""
+    score, score_other = row.score(metric), other.score(metric) if other else None
     if score is None or other is None or score_other is None:
         return None
     gain = (score.value - score_other.value) * (1 if score.higher_is_better else -1)
-    return _Difference(gain, roles.metric, p_value(data, row, other, roles.metric))
+    return Difference(gain, metric, p_value(data, row, other, metric))
 
 
 def p_value(data: ReportData, row: SystemRow, other: SystemRow, metric: str) -> float | None:
@@ -165,7 +243,7 @@ def p_value(data: ReportData, row: SystemRow, other: SystemRow, metric: str) -> 
 
 def _value(roles: VerdictRoles, row: SystemRow) -> str:
     score = row.score(roles.metric)
-    return f"{form.score(score.value)} {roles.metric}" if score else f"no {roles.metric}"
+    return f"{form.metric_score(roles.metric, score.value)} {roles.metric}" if score else f"no {roles.metric}"
 
 
 def _named(row: SystemRow) -> str:
@@ -173,13 +251,8 @@ def _named(row: SystemRow) -> str:
     return f"the {row.name}" if row.kind.value in row.name else f"the {row.kind.value} {row.name}"
 
 
-def _place(difference: _Difference) -> str:
-    """Where the student stands: `1.3 BLEU above`, or `level with` where print shows no difference."""
-    if form.score(abs(difference.gain)) == form.score(0):
-        return "level with"
-    if difference.metric == "TER":  # errors: the better score is the one below
-        return f"{difference.size} {'better' if difference.gain > 0 else 'worse'} than"
-    return f"{difference.size} {'above' if difference.gain > 0 else 'below'}"
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _equals(value: float) -> str:

@@ -22,7 +22,7 @@ def counts(systems: Mapping[str, Weaknesses]) -> Table:
     table.add_column("segments that are")
     for name in systems:
         table.add_column(Text(visible(name)), justify="right", overflow="fold")
-    for label, shown in _ROWS:
+    for label, shown in ROWS:
         cells = [shown(item) for item in systems.values()]
         if any(cells):
             table.add_row(label, *cells)
@@ -54,8 +54,11 @@ def behind(segments: Sequence[Behind], baseline: str) -> Group:
         parts.append(
             Text(f"line {item.segment}: {visible(item.system)} {here} {item.metric}, {baseline} {there}", "bold")
         )
-        texts = [("source", item.source), ("reference", item.reference), (baseline, item.baseline),
-                 (item.system, item.hypothesis)]  # fmt: skip
+        several = len(item.references) > 1
+        texts = [("source", item.source)]
+        texts += [(f"reference {number}" if several else "reference", text)
+                  for number, text in enumerate(item.references or [item.reference], 1)]  # fmt: skip
+        texts += [(baseline, item.baseline), (item.system, item.hypothesis)]
         parts += [Text(f"  {visible(name)}: {visible(text)}") for name, text in texts if text is not None]
     return Group(*parts)
 
@@ -65,7 +68,7 @@ def _number(value: int | None) -> str:
 
 
 def _guarded(item: Weaknesses, guard: str) -> str:
-    return _number(item.guards[guard]) if item.guards else ""
+    return _number(item.guards.get(guard)) if item.guards else ""
 
 
 def _kept(value: Kept | None) -> str:
@@ -74,7 +77,7 @@ def _kept(value: Kept | None) -> str:
     return f"{percent(value.kept / value.expected)} of {count(value.expected)}"
 
 
-_ROWS: list[tuple[str, Callable[[Weaknesses], str]]] = [
+ROWS: list[tuple[str, Callable[[Weaknesses], str]]] = [
     ("empty", lambda item: _number(item.empty)),
     ("copies of the source", lambda item: _number(item.copied)),
     ("far longer than the references", lambda item: _number(item.runaway)),

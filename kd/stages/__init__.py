@@ -17,8 +17,10 @@ KINDS = {
     "split": "kd.stages.split:SplitSets",
     "shard": "kd.stages.shard:Shard",
     "vocabulary": "kd.stages.vocabulary:TrainVocabulary",
+    "join": "kd.stages.join:Join",
     "encode": "kd.stages.encode:Encode",
     "train": "kd.stages.train:Train",
+    "average": "kd.stages.average:Average",
     "given_models": "kd.stages.given_models:GivenModels",
     "decode": "kd.stages.decode:Decode",
     "given_lists": "kd.stages.given_lists:GivenLists",
@@ -27,6 +29,7 @@ KINDS = {
     "translate": "kd.stages.translate:Translate",
     "speed": "kd.stages.speed:Speed",
     "evaluate": "kd.stages.evaluate:Evaluate",
+    "release": "kd.stages.release:Release",
     "report": "kd.stages.report:Report",
 }
 

@@ -18,6 +18,7 @@ from kd.config import CleanConfig
 from kd.corpora.cleaning import Piece, Repeats, Rules, Tally, drop_repeats, filter_piece
 from kd.corpora.duplicates import DuplicateFinder, Verdicts
 from kd.corpora.filters import DUPLICATES, Setting, parse
+from kd.corpora.filters.contract import Rewriter
 from kd.corpora.filters.score import ScoreConfig, Unscored
 from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE as REJECTED
@@ -176,7 +177,9 @@ def _verify(corpus: Corpus, shard: Shard, tick: Tick) -> None:
 def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[str, Any]:
     """As they stand beside the corpus: by filter, and by corpus and filter. A filter that rejected nothing says so."""
     made = {setting.label: setting.make(rules.languages) for setting in rules.filters}
-    labels = [label for label, each in made.items() if not each.rewrites] + ([DUPLICATES] if rules.duplicates else [])
+    labels = [label for label, each in made.items() if not isinstance(each, Rewriter)] + (
+        [DUPLICATES] if rules.duplicates else []
+    )
     dropped: Counter[str] = Counter(dict.fromkeys(labels, 0))
     corpora = {}
     for prefix, origin in origins.items():
@@ -188,6 +191,6 @@ def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[s
         "in": tally.read.total(),
         "dropped": dropped,
         "corpora": corpora,
-        "rewritten": {label: tally.rewritten[label] for label, each in made.items() if each.rewrites},
+        "rewritten": {label: tally.rewritten[label] for label, each in made.items() if isinstance(each, Rewriter)},
         "idle": {label: each.idle for label, each in made.items() if each.idle},
     }

@@ -1,20 +1,22 @@
-"""Evaluate: scores of every system on the test set, with signatures, and whether differences are more than luck.
+"""Evaluate: scores of every system on each test set, with signatures, and whether differences are more than luck.
 
 Every system is compared with the baseline, by default the control, on the same resampled test sets; what averages hide
-(empty, copied, runaway output, lost numbers …) is counted beside them. `kd evaluate` does the same to any files.
+(empty, copied, runaway output, lost numbers …) is counted beside them, and what the leakage guard said of each set.
+`kd evaluate` does the same to any files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.config import EvaluateConfig
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
-from kd.corpora.heldout import read_heldout
+from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
 from kd.errors import IncompleteArtifact, UserError
@@ -30,15 +32,20 @@ from kd.pipeline.plan import Stage, unknown
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
 
 COMET = "comet"
+HELD_OUT = "held_out"  # what the set that split drew is called among the others
 
 
 class Evaluate(Kind[EvaluateConfig]):
     """Scores translations."""
 
     name = "evaluate"
-    version = 2  # 2: BLEU's tokeniser follows the target language; weaknesses are counted
+    version = 3  # 3: each test set by itself, with what the leakage guard said of it
     config = EvaluateConfig
-    roles: ClassVar = {"held_out": Role(), "translations": Role(many=True)}
+    roles: ClassVar = {
+        "held_out": Role(),
+        "translations": Role(many=True),
+        "corpora": Role(many=True, optional=True),  # of the trainings: what the leakage guard found in them
+    }
     resources = "cpu"
 
     def validate(self, config: EvaluateConfig) -> None:
@@ -63,9 +70,12 @@ class Evaluate(Kind[EvaluateConfig]):
         """One, which depends on the content of COMET's checkpoint where that is a file here."""
         config: EvaluateConfig = stage.config
         systems = [item.task.name for item in stage.input_tasks("translations")]
-        if config.baseline is not None and config.bootstrap and config.baseline not in systems:
+        if config.baseline is not None and config.baseline not in systems:
             error = unknown("system (evaluate.baseline)", config.baseline, systems)
             raise UserError(error.what, f"{error.mend} evaluate.baseline=null compares with none.")
+        for name in _absent(config, systems):
+            if not _could_be(name, stage):
+                raise unknown("system (evaluate.further_baselines)", name, systems)
         identity, extent = identity_and_extent(config)
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
@@ -82,35 +92,34 @@ class Evaluate(Kind[EvaluateConfig]):
         job.progress.update("scoring")
         comet_scores = _comet(job, systems, sources, references)
         baselines = _baselines(job.config, systems)
-        plain = judge(systems, references, _metrics(job.config), comet_scores=comet_scores, options=options)
-        significance = {}
-        for baseline in baselines:
-            job.progress.update(f"resampling {job.config.bootstrap} times, against {baseline}")
-            found = judge(
-                systems,
-                references,
-                _metrics(job.config),
-                comet_scores=comet_scores,
-                baseline=baseline,
-                resampling=_resampling(job.config, job.threads),
-                options=options,
-            )
-            significance[baseline] = [asdict(item) for item in found]
-        scores = {name: [_score(item) for item in plain if item.system == name] for name in systems}
-        write_json(job.out / SCORES, {"segments": len(test), "scores": scores, "significance": significance})
+        sets = _sets(job, [pair.id for pair in test])
+        judged = {
+            name: {**_judged(job, each.segments, systems, references, comet_scores, options), "leakage": each.leakage}
+            for name, each in sets.items()
+        }
+        main = next(iter(judged))
+        given = [
+            artifact.task for artifact in job.inputs["translations"] if artifact.manifest.get("facts", {}).get("given")
+        ]
+        content = {**judged[main], "set": main, "sets": judged, "made_elsewhere": given}
+        write_json(job.out / SCORES, content)
         job.progress.update("counting what goes wrong")
         guards = Guards(job.config.guards, str(job.axis_value.get("source") or ""), options.language)
-        content = _weaknesses(job.config, systems, sources, references, options, guards, baselines)
-        write_json(job.out / WEAKNESSES, content)
+        counted = _weaknesses(job.config, systems, sources, references, options, guards, baselines)
+        write_json(job.out / WEAKNESSES, counted)
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
         """Every system has every metric."""
         content, counted = read_json(job.out / SCORES), read_json(job.out / WEAKNESSES)["systems"]
         wanted = len(_metrics(job.config)) + bool(job.config.metrics.get(COMET))
-        for artifact in job.inputs["translations"]:
-            if len(content["scores"].get(artifact.task, [])) != wanted or artifact.task not in counted:
-                raise IncompleteArtifact(f"{job.out} lacks scores of {artifact.task}.")
-        return Summary({"segments": content["segments"], "systems": len(content["scores"])})
+        names = [artifact.task for artifact in job.inputs["translations"]]
+        for name in names:
+            found = [len(each["scores"].get(name, [])) for each in (content, *content["sets"].values())]
+            if any(number != wanted for number in found) or name not in counted:
+                raise IncompleteArtifact(f"{job.out} lacks scores of {name}.")
+        absent = _absent(job.config, names)
+        facts = {"further baselines that no system is": absent} if absent else {}
+        return Summary({"segments": content["segments"], "systems": len(content["scores"])}, facts=facts)
 
 
 def _metrics(config: EvaluateConfig) -> list[str]:
@@ -130,6 +139,82 @@ def _baselines(config: EvaluateConfig, systems: Mapping[str, Any]) -> list[str]:
         return []
     further = [name for name, wanted in config.further_baselines.items() if wanted and name in systems]
     return list(dict.fromkeys([config.baseline, *further]))
+
+
+def _absent(config: EvaluateConfig, systems: Iterable[str]) -> list[str]:
+    names = set(systems)
+    return [name for name, wanted in config.further_baselines.items() if wanted and name not in names]
+
+
+def _could_be(name: str, stage: Stage) -> bool:
+    """Whether another recipe of the chain would have this system: an ensemble, where this one has a single teacher."""
+    entries = [other.entry for _, other in stage.inputs.get("translations", [])]
+    labels = {label for entry in entries for refs in entry.inputs.values() for label in refs}
+    members = r"(-(ensemble|\d+))?"
+    return any(re.fullmatch(re.escape(label) + members, name) for label in labels)
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A test set: places of its segments in the file of them all, and what the leakage guard said of it."""
+
+    segments: list[int]
+    leakage: dict[str, Any]
+
+
+def _sets(job: Job[EvaluateConfig], ids: Sequence[int]) -> dict[str, _Set]:
+    """The test sets by name, the main one first. Raises UserError where there is no main one."""
+    places = {pair_id: place for place, pair_id in enumerate(ids)}
+    found = {}
+    for each in read_sets(job.one("held_out").path):
+        if (each.pair, each.use) == (str(job.axis), "test"):
+            segments = [places[pair.id] for pair in each.pairs]
+            found[each.corpus or HELD_OUT] = _Set(segments, _leakage(job, each.name))
+    main = job.config.main_set
+    if main is not None and main not in found:
+        raise unknown("test set (evaluate.main_set)", main, found)
+    return dict(sorted(found.items(), key=lambda item: item[0] != main)) if main else found
+
+
+def _leakage(job: Job[EvaluateConfig], name: str) -> dict[str, Any]:
+    """The guard's verdict on a set, over the training corpora that this stage reads from."""
+    facts = [artifact.manifest.get("facts", {}).get("leakage") for artifact in job.inputs.get("corpora", [])]
+    looked = [fact for fact in facts if fact]
+    if not looked:
+        return {"verdict": "not looked for", "pairs": None}
+    if any(fact["mode"] == "off" for fact in looked):
+        return {"verdict": "OFF", "pairs": None}
+    pairs = sum(sum(fact["sets"].get(name, {}).values()) for fact in looked)
+    return {"verdict": f"removed {pairs:,}" if pairs else "clean", "pairs": pairs}
+
+
+def _judged(
+    job: Job[EvaluateConfig],
+    segments: Sequence[int],
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[Sequence[str]],
+    comet_scores: Sequence[CometScores],
+    options: Options,
+) -> dict[str, Any]:
+    """Scores on one test set, and against each baseline."""
+    metrics = _metrics(job.config)
+    outputs = {name: [lines[i] for i in segments] for name, lines in systems.items()}
+    texts = [[reference[i] for i in segments] for reference in references]
+    comets = [
+        CometScores(each.metric, each.signature, {name: [found[i] for i in segments] for name, found in
+                                                  each.segments.items()}) for each in comet_scores
+    ]  # fmt: skip
+    plain = judge(outputs, texts, metrics, comet_scores=comets, options=options)
+    significance = {}
+    for baseline in _baselines(job.config, systems):
+        job.progress.update(f"resampling {job.config.bootstrap} times, against {baseline}")
+        resampling = _resampling(job.config, job.threads)
+        found = judge(
+            outputs, texts, metrics, comet_scores=comets, baseline=baseline, resampling=resampling, options=options
+        )
+        significance[baseline] = [asdict(item) for item in found]
+    scores = {name: [_score(item) for item in plain if item.system == name] for name in systems}
+    return {"segments": len(segments), "scores": scores, "significance": significance}
 
 
 def _score(item: Significance) -> dict[str, Any]:

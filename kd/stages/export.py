@@ -1,68 +1,186 @@
 """Export: a trained model in the form in which it is deployed, CTranslate2, once for each number format asked for.
 
-Each is a folder of its own with everything in it that translating needs.
+Each is a folder of its own with everything in it that translating needs. Before it is published, its translations of
+some dev sentences are compared with fairseq's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 from kd.config import ExportConfig
-from kd.corpora.index import read_json
+from kd.corpora.heldout import read_heldout
+from kd.corpora.index import read_json, write_json
+from kd.engines.description import DESCRIPTION, Languages
 from kd.engines.systems import CTRANSLATE2, Decoding, form, load, member_name
-from kd.errors import IncompleteArtifact
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
+from kd.errors import IncompleteArtifact, UserError
+from kd.metrics.corpus import corpus_scores
+from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage, unknown
+
+AVERAGED, LAST = "averaged", "last"
+FEWEST = 20  # sentences that have to be compared for the agreement to be a condition
+FLOAT32 = "float32"
 
 
 class Export(Kind[ExportConfig]):
     """Converts models."""
 
     name = "export"
-    version = 1
+    version = 2  # 2: model.json says more, and what is exported is compared with fairseq
     config = ExportConfig
-    roles: ClassVar = {"models": Role(many=True)}
+    roles: ClassVar = {"models": Role(many=True), "held_out": Role(optional=True)}
     resources = "cpu"
 
     def validate(self, config: ExportConfig) -> None:
-        """CTranslate2 knows the formats."""
+        """CTranslate2 knows the formats; the checkpoint can be meant."""
         from kd.engines.ctranslate2 import COMPUTE_TYPES
 
         for name in config.formats:
             if name not in COMPUTE_TYPES:
                 raise unknown("format (named by export.formats)", name, COMPUTE_TYPES)
+        if config.checkpoint not in (AVERAGED, LAST) and not config.checkpoint.isdecimal():
+            raise UserError(
+                f"There is no export.checkpoint={config.checkpoint}.",
+                "Use averaged, last, or the number of updates of a checkpoint that was kept.",
+            )
 
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One for each model and format."""
-        models = stage.input_tasks("models")
-        for format_, wanted in stage.config.formats.items():
+        config: ExportConfig = stage.config
+        models, held_out = stage.input_tasks("models"), stage.input_tasks("held_out")
+        compared = {"compare": config.compare, "beam": config.beam, "max_pieces": config.max_pieces,
+                    "least_agreement": config.least_agreement} if held_out and config.compare else {}  # fmt: skip
+        chosen = {} if config.checkpoint == AVERAGED else {"checkpoint": config.checkpoint}
+        for format_, wanted in config.formats.items():
             for item in models if wanted else []:
                 several = sum(other.label == item.label for other in models) > 1
                 name = member_name(item.label, item.task.name) if several else item.label
-                yield Draft(f"{name}-{format_}", {"format": format_}, inputs={"models": [item]})
+                name = "-".join((name, *chosen.values(), format_))
+                inputs = {"models": [item], **({"held_out": held_out} if compared else {})}
+                yield Draft(name, {"format": format_, **chosen, **compared}, inputs=inputs)
 
     def run(self, job: Job[ExportConfig]) -> None:
-        """Converts one model to one format."""
-        from kd.engines.ctranslate2 import Languages, export
+        """Converts one model to one format, and compares."""
+        from kd.engines.ctranslate2 import export
 
         model = job.one("models")
         sides = [(str(job.axis_value[side]),) if job.axis else () for side in ("source", "target")]
-        export(
-            model.path,
-            model.path,
-            job.out,
-            job.identity["format"],
-            languages=Languages(*sides),
-            fingerprint=model.fingerprint,
-        )
+        with tempfile.TemporaryDirectory(prefix="kd-export-") as temporary:
+            folder, checkpoint = _weights(model, job.identity.get("checkpoint"), Path(temporary))
+            export(
+                folder,
+                folder,
+                job.out,
+                job.identity["format"],
+                languages=Languages(*sides),
+                fingerprint=model.fingerprint,
+                run=_origin(model, checkpoint),
+            )
+            if job.inputs.get("held_out"):
+                path = job.out / DESCRIPTION
+                write_json(path, {**read_json(path), "agreement": _agreement(job, folder)})
 
     def check(self, job: Job[ExportConfig]) -> Summary:
-        """Loads it and translates a word."""
+        """Loads it and translates a word; what it is to be, it must be: float32 translates as fairseq does."""
         if form(job.out) != CTRANSLATE2:
             raise IncompleteArtifact(f"{job.out} holds no CTranslate2 model.")
         translate = load([job.out], Decoding(beam=1, max_pieces=8, batch_tokens=100), threads=1, device="cpu")
         if len(translate(["a"])) != 1:
             raise IncompleteArtifact(f"The model in {job.out} does not translate.")
-        size = sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
-        return Summary({"bytes": size}, facts=read_json(job.out / "model.json"))
+        facts = read_json(job.out / DESCRIPTION)
+        counts: dict[str, int | float] = {
+            "bytes": sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
+        }
+        if agreement := facts.get("agreement"):
+            _check_agreement(job, agreement)
+            counts |= {"compared": agreement["sentences"], "identical": agreement["identical"]}
+            facts["note"] = f"{agreement['identical']} of {agreement['sentences']} translations as fairseq's"
+        return Summary(counts, facts=facts)
+
+
+def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[Path, str]:
+    """A model folder with the weights of a checkpoint, and what the checkpoint is called."""
+    if checkpoint is None:
+        averaged = model.manifest["facts"].get("averaged") or []
+        return model.path, f"average of {', '.join(averaged)}" if len(averaged) > 1 else "".join(averaged)
+    from kd.engines.fairseq.average import average
+    from kd.engines.fairseq.checkpoints import numbered
+    from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
+    from kd.engines.vocabulary import MODEL as VOCABULARY
+
+    kept = numbered(model.path / "checkpoints")
+    found = [each for each in kept if checkpoint in (LAST, str(each.updates))]
+    if not found:
+        there = ", ".join(str(each.updates) for each in kept) or "none"
+        raise UserError(
+            f"{model.stage}/{model.task} kept no checkpoint {checkpoint} (export.checkpoint).",
+            f"It kept those of these updates: {there}.",
+        )
+    average([found[0].path], temporary / MODEL)
+    for name in (DICTIONARY, SOURCE_DICTIONARY, VOCABULARY):
+        if (model.path / name).is_file():
+            shutil.copyfile(model.path / name, temporary / name)
+    return temporary, found[0].path.name
+
+
+def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
+    """What the model was made of, by fingerprints."""
+    return {
+        "model": f"{model.stage}/{model.task}@{model.fingerprint}",
+        "checkpoint": checkpoint,
+        "inputs": {role: list(inputs) for role, inputs in model.manifest.get("inputs", {}).items()},
+        "updates": model.manifest["facts"].get("updates"),
+        "parameters": model.manifest["facts"].get("parameters"),
+    }
+
+
+def _agreement(job: Job[ExportConfig], weights: Path) -> dict[str, Any]:
+    """Of some dev sentences, how many translations are fairseq's; those that hit the longest length do not count.
+
+    There CTranslate2 goes on where fairseq ends a translation.
+    """
+    from kd.engines.vocabulary import Vocabulary
+
+    config = job.config
+    pairs = read_heldout(job.one("held_out").path, str(job.axis), "dev")[: config.compare]
+    sources = [pair.source for pair in pairs]
+    # Longer output than a model was trained on fairseq does not write, and CTranslate2 does.
+    longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_source_pieces"] or config.max_pieces)
+    decoding = Decoding(config.beam, longest, batch_tokens=2000)
+    outputs = []
+    for name, folder in {"fairseq": weights, "CTranslate2": job.out}.items():
+        job.progress.update(f"comparing with fairseq: {name}")
+        outputs.append(load([folder], decoding, threads=job.threads, device=job.device)(sources))
+    pieces = Vocabulary(weights).encode_ids(outputs[0])
+    fairseqs, ours = _unzipped(
+        [pair for pair, ids in zip(zip(*outputs, strict=True), pieces, strict=True) if len(ids) < longest]
+    )
+    chrf = corpus_scores(ours, [fairseqs], ["chrf"])[0] if ours else None
+    return {
+        "sentences": len(ours),
+        "identical": sum(one == other for one, other in zip(fairseqs, ours, strict=True)),
+        "cut": len(sources) - len(ours),  # at the longest length, and not compared
+        "beam": config.beam,
+        "chrf": chrf.value if chrf else None,  # of the exported model's output, with fairseq's as the reference
+        "signature": chrf.signature if chrf else None,
+        "set": f"{job.axis} dev",
+    }
+
+
+def _unzipped(pairs: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def _check_agreement(job: Job[ExportConfig], agreement: dict[str, Any]) -> None:
+    share = agreement["identical"] / max(1, agreement["sentences"])
+    judged = job.identity["format"] == FLOAT32 and agreement["sentences"] >= FEWEST
+    if judged and share < job.config.least_agreement:
+        raise IncompleteArtifact(
+            f"The exported model translates {agreement['identical']} of {agreement['sentences']} sentences as fairseq "
+            f"does, fewer than export.least_agreement={job.config.least_agreement} allows."
+        )

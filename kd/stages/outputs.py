@@ -9,4 +9,7 @@ WEAKNESSES = "weaknesses.json"  # evaluate: counts of what goes wrong, by system
 SPEED = "speed.json"  # speed
 SELECTION = "selection.json"  # select: what selection changed
 LEAKAGE, LEAKED = "leakage.json", "leaked.tsv.zst"  # shard: what matched held-out sets: counts, and a sample of pairs
+CARD = "README.md"  # release: the model card
 PAGE, REPORT = "index.html", "report.json"  # report: for people, for programs
+RESULTS_MARKDOWN, RESULTS_LATEX = "results.md", "results.tex"  # report: the table of results, for documents
+FIGURES = "figures"  # report: a folder, each figure as SVG and PNG

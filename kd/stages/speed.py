@@ -1,20 +1,19 @@
 """Speed: how fast each system translates on this machine, one after the other and with nothing else running.
 
-Every system gets the same sentences, batch size, beam and one thread; the median of several rounds counts.
+Every system gets the same sentences, batch size and beam: on one core and on all, and one sentence at a time. Memory,
+time to load and disk stand beside it.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+import os
+from typing import ClassVar
 
 from kd.config import SpeedConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
-from kd.engines.systems import Decoding, form, group, load, megabytes
+from kd.engines.measuring import Measurement, measure
+from kd.engines.systems import Decoding, group
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
 from kd.stages.outputs import SPEED
@@ -24,7 +23,7 @@ class Speed(Kind[SpeedConfig]):
     """Measures speed and size."""
 
     name = "speed"
-    version = 1
+    version = 2  # 2: tokens, latency, memory, loading and all cores as well
     config = SpeedConfig
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"
@@ -32,24 +31,35 @@ class Speed(Kind[SpeedConfig]):
 
     def validate(self, config: SpeedConfig) -> None:
         """There is something to measure."""
-        for name in ("sentences", "repeats", "batch_tokens"):
+        for name in ("sentences", "repeats", "batch_tokens", "latency_sentences"):
             if getattr(config, name) < 1:
                 raise UserError(f"evaluate.speed.{name} is {getattr(config, name)}.", "It must be at least 1.")
 
     def run(self, job: Job[SpeedConfig]) -> None:
         """Measures one system after the other."""
+        config = job.config
         test = read_heldout(job.one("held_out").path, str(job.axis), "test")
-        sources = [pair.source for pair in test][: job.config.sentences]
+        sources = tuple(pair.source for pair in test)[: config.sentences]
+        cores = len(os.sched_getaffinity(0)) if config.all_cores else 1
         systems = _systems(job)
         measured = {}
         for number, (name, artifacts) in enumerate(systems.items()):
             job.progress.update(f"measuring {name}", number, len(systems), "systems")
-            measured[name] = _measure([artifact.path for artifact in artifacts], sources, job)
+            wanted = Measurement(
+                tuple(artifact.path for artifact in artifacts),
+                Decoding(config.beam, config.max_pieces, config.batch_tokens),
+                sources,
+                repeats=config.repeats,
+                latency_sentences=config.latency_sentences,
+                cores=cores,
+                device=job.device,
+            )
+            measured[name] = measure(wanted)
         note = (
-            f"{len(sources)} sentences, batches of {job.config.batch_tokens} pieces, beam {job.config.beam}, "
-            f"one thread, median of {job.config.repeats}; loading not counted"
+            f"{len(sources)} sentences, batches of {config.batch_tokens} pieces, beam {config.beam}, "
+            f"one thread, median of {config.repeats}; loading not counted"
         )
-        write_json(job.out / SPEED, {"note": note, "systems": measured})
+        write_json(job.out / SPEED, {"note": note, "notes": _notes(config, cores), "systems": measured})
 
     def check(self, job: Job[SpeedConfig]) -> Summary:
         """Every system has a figure."""
@@ -64,19 +74,14 @@ def _systems(job: Job[SpeedConfig]) -> dict[str, list[Artifact]]:
     return group(models, [label for label, wanted in job.config.ensembles.items() if wanted])
 
 
-def _measure(folders: Sequence[Path], sources: Sequence[str], job: Job[SpeedConfig]) -> dict[str, Any]:
-    config = job.config
-    decoding = Decoding(config.beam, config.max_pieces, config.batch_tokens)
-    system = load(folders, decoding, threads=1, device=job.device)
-    system(sources[:20])  # the first call pays for what later ones find ready
-    seconds = []
-    for _ in range(config.repeats):
-        began = time.perf_counter()
-        system(sources)
-        seconds.append(time.perf_counter() - began)
-    return {
-        "form": form(folders[0]),
-        "sentences_per_second": len(sources) / statistics.median(seconds),
-        "seconds": seconds,
-        "megabytes": megabytes(folders),
+def _notes(config: SpeedConfig, cores: int) -> dict[str, str]:
+    """What the other figures mean, for people."""
+    notes = {
+        "tokens_per_second": "output pieces, as the system's vocabulary cuts them, on one thread",
+        "latency_ms": f"{config.latency_sentences} sentences one by one, each alone, on one thread: median, and 99 %",
+        "memory_megabytes": "of model and work at its peak, libraries not counted; process_megabytes: with them",
+        "load_seconds": "from files to a model that is ready, libraries loaded before",
     }
+    if cores > 1:
+        notes["all_cores"] = f"the same with {cores} cores"
+    return notes

@@ -58,8 +58,8 @@ class SplitSets(Kind[SplitConfig]):
         for name, corpus in corpora.items():
             guard = Guard(named, corpus.languages, ONE_SIDED_WORDS) if named else None
             drawn = _draw(job, name, corpus, sides[name], given[name], taken, guard)
-            sets = {use: given[name].get(use) or getattr(drawn, use) for use in SETS}
-            how = {use: _how(job.config, use, sides[name], corpus) for use in SETS if use not in given[name]}
+            sets = {use: [*given[name].get(use, []), *getattr(drawn, use)] for use in SETS}
+            how = {use: _how(job.config, use, sides[name], corpus) for use in _to_draw(job.config, given[name])}
             origins = [origin for each in (corpus, *received) for origin in each.origins.values()]
             own = [origin for origin in origins if origin.pair == name]
             write_heldout(job.out, name, sets, corpus.languages, sides[name], how, own)
@@ -105,6 +105,11 @@ def _without_tested(name: str, sets: dict[str, list[Pair]], side: str, tested: s
             raise UserError(f"Every dev {side} of {name} is in a test set.", "Give another corpus the use dev.")
 
 
+def _to_draw(config: SplitConfig, given: Mapping[str, list[Pair]]) -> list[str]:
+    """The sets that are drawn out of the training corpus."""
+    return [use for use in SETS if use not in given or (use == "test" and config.test_beside_given)]
+
+
 def _draw(
     job: Job[SplitConfig],
     name: str,
@@ -114,7 +119,8 @@ def _draw(
     taken: set[str],
     guard: Guard | None,
 ) -> Drawn:
-    sizes = {use: 0 if use in given else getattr(job.config, use) for use in SETS}
+    drawn = _to_draw(job.config, given)
+    sizes = {use: getattr(job.config, use) if use in drawn else 0 for use in SETS}
     if not any(sizes.values()):
         return Drawn()
     return choose(

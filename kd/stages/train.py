@@ -6,23 +6,39 @@ Each member is a task: killed and begun again, it goes on from its last checkpoi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kd import tracking
 from kd.config import Metric, Schedule, TrainConfig, Which
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.batching import BatchPlan
 from kd.engines.fairseq.flags import TrainSpec
-from kd.engines.fairseq.training import TrainingProgress, TrainingResult, continue_from, read_metrics, to_average, train
-from kd.engines.vocabulary import DICTIONARY, MODEL
+from kd.engines.fairseq.forecast import Forecast, forecast
+from kd.engines.fairseq.precision import check_precision
+from kd.engines.fairseq.start import prepare_start, start_files
+from kd.engines.fairseq.training import (
+    METRICS,
+    TrainingProgress,
+    TrainingResult,
+    accompany,
+    continue_from,
+    read_metrics,
+    to_average,
+    train,
+)
+from kd.engines.vocabulary import DICTIONARY, MODEL, SPECIAL, read_dictionary
 from kd.errors import IncompleteArtifact, UserError
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
+from kd.pipeline.contract import Draft, Input, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
+from kd.pipeline.world import World
 
 WEIGHTS = "model.pt"
 SUMMARY = "summary.json"
+START = "start.pt"  # the weights that a training starts from, while it runs
 
 
 class Train(Kind[TrainConfig]):
@@ -31,7 +47,7 @@ class Train(Kind[TrainConfig]):
     name = "train"
     version = 1
     config = TrainConfig
-    roles: ClassVar = {"data": Role()}
+    roles: ClassVar = {"data": Role(), "start": Role(optional=True)}  # `start`: models to go on from, by member
     resources = "train"
     resumable = True
 
@@ -70,6 +86,10 @@ class Train(Kind[TrainConfig]):
             if value < 1:
                 raise UserError(f"{name} is {value}.", "It must be at least 1.")
 
+    def suits(self, config: TrainConfig, device: str) -> None:
+        """The device can train in this precision."""
+        check_precision(config.precision, device)
+
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One a member, with a seed of its own."""
         config: TrainConfig = stage.config
@@ -77,15 +97,23 @@ class Train(Kind[TrainConfig]):
         if config.optimizer.schedule is not Schedule.linear:
             identity["optimizer"].pop("decay_updates", None)  # which then says nothing
         for member in range(config.members):
-            yield Draft(f"member-{member + 1}", {**identity, "seed": config.seed + member}, extent)
+            yield Draft(
+                f"member-{member + 1}",
+                {**identity, "seed": config.seed + member},
+                extent,
+                inputs=_inputs(stage, member),
+                files=partial(start_files, config.init_from, member + 1) if config.init_from else (),
+            )
 
     def run(self, job: Job[TrainConfig]) -> None:
         """Measures the batch, trains on, averages."""
         from kd.engines.fairseq.binary import data_folders
 
+        self.suits(job.config, job.device)
         data = job.one("data")
         folders = data_folders(data.path)
-        plan = _batch_plan(job, folders, data.settings["max_pieces"])
+        device = "cpu" if job.device == "cpu" else "cuda"  # as torch calls AMD's too
+        plan = _batch_plan(job, folders, data.settings["max_pieces"], job.world.size(device))
         spec = TrainSpec(
             config=job.config,
             data=folders,
@@ -94,14 +122,33 @@ class Train(Kind[TrainConfig]):
             max_tokens=plan.max_tokens,
             update_freq=plan.update_freq,
             seed=job.identity["seed"],
-            device=job.device,
+            device=device,
+            world_size=job.world.size(device),
+            init_from=_start(job),
         )
-        print(f"{job.stage}/{job.name}: {plan.note}", flush=True)
+        expected = forecast(
+            job.config,
+            vocabulary=len(SPECIAL) + len(read_dictionary(data.path / DICTIONARY)),
+            max_tokens=plan.max_tokens,
+            longest=spec.max_pieces + 1,
+            world_size=spec.world_size,
+        )
+        _say(job, expected, plan)
         if not any((job.out / "checkpoints").glob("*.pt")):
             _continue_from_kin(job)
-        result = train(spec, job.out, lambda now: _tell(job, now), threads=job.threads)
+        with tracking.follower(job.tracking, f"{job.stage}/{job.name}", job.identity, job.out / METRICS) as follower:
+
+            def tell(now: TrainingProgress) -> None:
+                _tell(job, now)
+                follower.look()
+
+            result = train(spec, job.out, tell, threads=job.threads, world=job.world)
         job.progress.update("averaging")
-        _finish(job, result, plan)
+        _finish(job, result, plan, expected)
+
+    def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+        """Runs this node's processes of the training."""
+        accompany(out, world, threads, over)
 
     def check(self, job: Job[TrainConfig]) -> Summary:
         """Loads the final model."""
@@ -111,16 +158,62 @@ class Train(Kind[TrainConfig]):
         if summary["updates"] < job.config.max_update and not summary["ended"]:
             raise IncompleteArtifact(f"{job.out} has {summary['updates']} of {job.config.max_update} updates.")
         (model,), _ = load_models([job.out])
-        validations = [
-            _validation(entry) for entry in read_metrics(job.out / "metrics.jsonl") if entry["split"] == "dev"
-        ]
+        validations = [_validation(entry) for entry in read_metrics(job.out / METRICS) if entry["split"] == "dev"]
         return Summary(
             {"updates": summary["updates"], "target tokens an update": round(summary["target_tokens"] or 0)},
             facts={**summary, "parameters": count_parameters(model), "validations": validations},
         )
 
 
-def _batch_plan(job: Job[TrainConfig], folders: Sequence[Path], max_pieces: int) -> BatchPlan:
+def _say(job: Job[TrainConfig], expected: Forecast, plan: BatchPlan) -> None:
+    """What a person should know before the training starts."""
+    for line in [*expected.lines(job.device), plan.note, plan.derivation]:
+        print(f"{job.stage}/{job.name}: {line}", flush=True)
+    free = shutil.disk_usage(job.out).free
+    held = sum(path.stat().st_size for path in job.out.glob("checkpoints/checkpoint_*_*.pt"))
+    if expected.disk - held > free:
+        print(
+            f"{job.stage}/{job.name}: Warning: the disk has {free / 1e9:,.1f} GB left. Lower checkpoint.keep or "
+            "keep_best, or set store.dir to a folder on another disk.",
+            flush=True,
+        )
+
+
+def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
+    """Each member goes on from the model of its own number, or all from the only one."""
+    starts = stage.input_tasks("start")
+    if not starts:
+        return None
+    if stage.config.init_from:
+        raise UserError(
+            f"{stage.name} has models to start from and init_from.", "Give it one of them, the other as null."
+        )
+    if len(starts) not in (1, stage.config.members):
+        raise UserError(
+            f"{stage.name} has {stage.config.members} members and {len(starts)} models to start from.",
+            "Give it as many members, or one model.",
+        )
+    return {"data": stage.input_tasks("data"), "start": [starts[member] if len(starts) > 1 else starts[0]]}
+
+
+def _start(job: Job[TrainConfig]) -> Path | None:
+    """The weights to start from, where there are some."""
+    if job.inputs.get("start"):
+        files = start_files(str(job.one("start").path), 1)
+    elif job.config.init_from:
+        checkpoint, *dictionaries = job.files
+        files = (checkpoint, dictionaries[0], dictionaries[-1])
+        if any(job.hash_file(path) != known for path, known in job.files.items()):
+            raise UserError(f"{checkpoint} has changed since the run was planned.", "Plan it anew by `kd run`.")
+    else:
+        return None
+    start = job.out / START
+    if not start.is_file():
+        prepare_start(files, job.one("data").path / DICTIONARY, job.config.model, start)
+    return start
+
+
+def _batch_plan(job: Job[TrainConfig], folders: Sequence[Path], max_pieces: int, world_size: int) -> BatchPlan:
     from kd.engines.fairseq.batching import JoinedLengths, plan
     from kd.engines.fairseq.binary import IndexedReader, data_prefix
 
@@ -129,7 +222,14 @@ def _batch_plan(job: Job[TrainConfig], folders: Sequence[Path], max_pieces: int)
         for side in ("source", "target")
     )
     batch = job.config.batch
-    return plan(source, target, target_tokens=batch.target_tokens, max_tokens=batch.max_tokens, max_pieces=max_pieces)
+    return plan(
+        source,
+        target,
+        target_tokens=batch.target_tokens,
+        max_tokens=batch.max_tokens,
+        world_size=world_size,
+        max_pieces=max_pieces,
+    )
 
 
 def _continue_from_kin(job: Job[TrainConfig]) -> None:
@@ -144,12 +244,16 @@ def _continue_from_kin(job: Job[TrainConfig]) -> None:
 def _tell(job: Job[TrainConfig], now: TrainingProgress) -> None:
     numbers: dict[str, Any] = {"loss": now.loss, "dev loss": now.dev_loss, "dev BLEU": now.dev_bleu}
     notes = {name: f"{value:.2f}" for name, value in numbers.items() if value is not None}
+    if now.epoch:
+        notes = {"epoch": f"{now.epoch:,}", **notes}
     if now.tokens_per_second:
         notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
+    if now.gpu_memory:
+        notes["GPU memory"] = f"{now.gpu_memory:.1f} GB"
     job.progress.update("training", now.update, now.max_update, "updates", seconds_left=now.seconds_left, notes=notes)
 
 
-def _finish(job: Job[TrainConfig], result: TrainingResult, plan: BatchPlan) -> None:
+def _finish(job: Job[TrainConfig], result: TrainingResult, plan: BatchPlan, expected: Forecast) -> None:
     from kd.engines.fairseq.average import average
 
     averaged = to_average(result, job.config)
@@ -161,10 +265,14 @@ def _finish(job: Job[TrainConfig], result: TrainingResult, plan: BatchPlan) -> N
         "ended": result.ended,
         "averaged": [path.name for path in averaged],
         "target_tokens": result.target_tokens,
+        "devices": plan.world_size,
         "batch": plan.note,
+        "forecast": expected.facts(),
+        "gpu_memory": result.gpu_memory,  # measured, beside the forecast's
         "notes": list(result.notes),
     }
     write_json(job.out / SUMMARY, summary)
+    (job.out / START).unlink(missing_ok=True)
 
 
 def _validation(entry: dict[str, Any]) -> dict[str, Any]:

@@ -1,26 +1,31 @@
-"""Translate: the test set by every system: each teacher, the ensemble, the student, the control, the exports.
+"""Translate: the test sets by every system: each teacher, the ensemble, the student, the control, the exports.
 
-What comes out is plain text, one line a segment, for `evaluate` and for people.
+What comes out is plain text, one line a segment, for `evaluate` and for people. What somebody else's system made of the
+same sources stands beside it as it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from kd.config import TranslateConfig
 from kd.corpora.heldout import read_heldout
-from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.lines import LineWriter, check_file, open_lines
 from kd.engines.systems import Decoding, group, load
-from kd.errors import IncompleteArtifact
+from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
 from kd.stages.outputs import HYPOTHESES
 
+GIVEN = "given"
+
 
 class Translate(Kind[TranslateConfig]):
-    """Translates the test set."""
+    """Translates the test sets."""
 
     name = "translate"
     version = 1
@@ -29,18 +34,29 @@ class Translate(Kind[TranslateConfig]):
     resources = "decode"
 
     def tasks(self, stage: Stage) -> Iterator[Draft]:
-        """One a system."""
+        """One a system; what is given counts by its content."""
         config: TranslateConfig = stage.config
         identity, extent = identity_and_extent(config)
         models = [
             (item.label, item.task.name, item.task.stage.kind.name, item) for item in stage.input_tasks("systems")
         ]
         ensembles = [label for label, wanted in config.ensembles.items() if wanted]
-        for name, items in group(models, ensembles).items():
+        systems = group(models, ensembles)
+        for name, items in systems.items():
             yield Draft(name, identity, extent, {"held_out": stage.input_tasks("held_out"), "systems": items})
+        for name in config.given:
+            if name in systems:
+                raise UserError(
+                    f"evaluate.given.{name} has the name of a system of the run.", "Give it a name of its own."
+                )
+            inputs = {"held_out": stage.input_tasks("held_out")}
+            yield Draft(name, {GIVEN: True}, inputs=inputs, files=partial(_files, config, name, stage.axis_value))
 
     def run(self, job: Job[TranslateConfig]) -> None:
-        """Loads the system and translates."""
+        """Loads the system and translates; or takes over what is given."""
+        if job.identity.get(GIVEN):
+            _take_over(job)
+            return
         sources = [pair.source for pair in read_heldout(job.one("held_out").path, str(job.axis), "test")]
         decoding = Decoding(job.config.beam, job.config.max_pieces, job.config.batch_tokens)
         job.progress.update("loading")
@@ -58,4 +74,35 @@ class Translate(Kind[TranslateConfig]):
         lines = sum(1 for _ in open_lines(job.out / HYPOTHESES))
         if lines != segments:
             raise IncompleteArtifact(f"{job.out / HYPOTHESES} has {lines} lines for {segments} segments.")
+        if job.identity.get(GIVEN):
+            return Summary({"segments": segments}, facts={"given": True, "note": "made elsewhere"})
         return Summary({"segments": segments})
+
+
+def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> list[Path]:
+    path = config.given[name]
+    for side, code in languages.items():  # not str.format: a path may hold braces of its own
+        path = path.replace(f"{{{side}}}", code)
+    place = Path(config.root or ".", Path(path).expanduser())
+    try:
+        check_file(place)
+    except UserError as error:
+        raise UserError(error.what, f"Correct evaluate.given.{name}.") from None
+    return [place]
+
+
+def _take_over(job: Job[TranslateConfig]) -> None:
+    """Somebody else's output, which has a line for each segment of the test sets."""
+    (path,) = _files(job.config, job.name, job.axis_value)
+    if job.hash_file(path) != job.files.get(path):
+        raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+    segments = len(read_heldout(job.one("held_out").path, str(job.axis), "test"))
+    with LineWriter(job.out / HYPOTHESES) as writer:
+        for line in open_lines(path):
+            writer.write(line)
+    if writer.lines != segments:
+        raise UserError(
+            f"{path} (evaluate.given.{job.name}) has {writer.lines:,} lines, and the test sets of {job.axis} have "
+            f"{segments:,} segments.",
+            f"Translate split/all/{job.axis}/test.source of the run, all of it, a line for each line.",
+        )

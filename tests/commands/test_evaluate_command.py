@@ -14,7 +14,7 @@ import sacrebleu
 from metrics.tiny_comet import make_checkpoint
 
 from kd.cli import main
-from kd.commands.evaluate_files import labelled
+from kd.commands.labels import labelled, short
 from kd.errors import UserError
 
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -193,6 +193,14 @@ def test_comet(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[s
         assert told in capsys.readouterr().err
     assert main(["evaluate", *arguments[2:], *models[:2], "--reference", files["r1"]]) == 2
     assert "COMET reads the source as well" in capsys.readouterr().err
+
+
+def test_tables_leave_out_what_all_names_begin_with() -> None:
+    names = [f"newstest2021.en-de.hyp.{system}.de" for system in ("UEdin", "UU", "eTranslation")]
+    shown, common = short(names)
+    assert (list(shown.values()), common) == (["UEdin.de", "UU.de", "eTranslation.de"], "newstest2021.en-de.hyp.")
+    for kept in (["a.de", "ab.de"], ["one.system.alone.de"]):
+        assert short(kept) == ({name: name for name in kept}, "")
 
 
 def test_hypotheses_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,3 +212,23 @@ def test_mistakes_are_told(
 ) -> None:
     assert select(tmp_path, MOSES, *[option.format(tmp_path) for option in options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_pipes_on_both_sides(tmp_path: Path) -> None:
+    write(tmp_path / "r", ["ein Hund", "ja"])
+    lists = "0 ||| ein Hund bellt\n0 ||| ein Hund\n1 ||| ja\n"
+    command = [
+        sys.executable,
+        "-m",
+        "kd",
+        "select",
+        "--nbest",
+        "-",
+        "--reference",
+        str(tmp_path / "r"),
+        "--output",
+        "-",
+    ]
+    done = subprocess.run(command, input=lists, capture_output=True, text=True, check=True)
+    assert done.stdout == "ein Hund\nja\n"
+    assert "another than the first chosen  1" in done.stderr

@@ -19,6 +19,7 @@ from kd.engines.fairseq import checkpoints, training
 from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
+from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.training import TrainingProgress, read_metrics
 from kd.errors import TransientError, UserError
 from tests.engines.conftest import write_split
@@ -237,7 +238,7 @@ def over_folders(short: TrainSpec, folders: tuple[Path, Path], tmp_path_factory:
 
 def test_each_epoch_reads_the_next_folder(over_folders: Path, folders: tuple[Path, Path]) -> None:
     lines = train_lines(over_folders)
-    read = {epoch: sum(line["target_tokens"] for line in lines if line["epoch"] == epoch) for epoch in (1, 2, 3)}
+    read = {epoch: sum(line["tokens_per_update"] for line in lines if line["epoch"] == epoch) for epoch in (1, 2, 3)}
     there = [IndexedReader(data_prefix(folder, "train", "target")).pieces for folder in folders]
     assert there[0] != there[1]
     assert read == {1: there[0], 2: there[1], 3: there[0]}
@@ -266,7 +267,7 @@ def test_stock_fairseq_reads_the_folders_alike(
         check=True,
     )
     logged = [json.loads(line.partition("| train_inner | ")[2]) for line in done.stderr.split("\n") if "_inner" in line]
-    ours = [(line["epoch"], line["loss"], line["target_tokens"]) for line in train_lines(over_folders)]
+    ours = [(line["epoch"], line["loss"], line["tokens_per_update"]) for line in train_lines(over_folders)]
     assert [(int(line["epoch"]), float(line["loss"]), float(line["wpb"])) for line in logged] == ours
 
 
@@ -276,6 +277,7 @@ def test_two_processes_learn_what_one_learns(short: TrainSpec, uninterrupted: Pa
     training.train(replace(short, config=config, world_size=2, update_freq=1), tmp_path)
     for ours, theirs in zip(train_lines(tmp_path), train_lines(uninterrupted)[:10], strict=True):
         assert ours["target_tokens"] == theirs["target_tokens"]
+        assert (ours["devices"], theirs["devices"]) == (2, 1)
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.01)  # dropout masks differ, the data do not
 
 
@@ -300,7 +302,7 @@ def test_the_last_checkpoint_is_another_name_of_the_newest(uninterrupted: Path) 
 
 def test_a_training_that_dies_shows_its_last_lines(short: TrainSpec, tmp_path: Path) -> None:
     broken = replace(short, data=(tmp_path / "nothing",))
-    with pytest.raises(training.TrainingFailed) as caught:
+    with pytest.raises(TrainingFailed) as caught:
         training.train(broken, tmp_path / "out")
     assert str(tmp_path / "out" / "train.log") in str(caught.value)
     assert "FileNotFoundError" in str(caught.value)
@@ -319,7 +321,7 @@ def last_words(line: str, status: int = 1) -> list[str]:
 
 def test_known_deaths_are_named(short: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dying(line: str, status: int = 1) -> None:
-        monkeypatch.setattr(training, "_command", lambda *_: last_words(line, status))
+        monkeypatch.setattr(Launch, "command", last_words(line, status))
         training.train(short, tmp_path)
 
     with pytest.raises(OSError) as full:
@@ -329,16 +331,15 @@ def test_known_deaths_are_named(short: TrainSpec, tmp_path: Path, monkeypatch: p
         dying("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(TransientError):
         dying("stopped by a signal at update 12", 75)
-    monkeypatch.setattr(
-        training, "_command", lambda *_: [sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL})"]
-    )
-    with pytest.raises(training.TrainingFailed, match="SIGKILL"):
+    kill = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL})"]
+    monkeypatch.setattr(Launch, "command", kill)
+    with pytest.raises(TrainingFailed, match="SIGKILL"):
         training.train(short, tmp_path)
 
 
 def test_metrics_forget_what_is_done_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines = [{"split": "train", "update": n, "seconds": n * 1.0, "target_tokens": 100.0} for n in (10, 20, 30)]
+    lines = [{"split": "train", "update": n, "seconds": n * 1.0, "tokens_per_update": 100.0} for n in (10, 20, 30)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"split": "tr')
     training.Metrics(path, resumed_from=20, max_update=100, progress=lambda _: None)
     assert [entry["update"] for entry in read_metrics(path)] == [10, 20]

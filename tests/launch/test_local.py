@@ -229,6 +229,27 @@ def test_asked_twice_it_does_not_wait(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGKILL)  # the sleeps
 
 
+def test_killed_outright_its_tasks_end_with_it(tmp_path: Path) -> None:
+    chain = Chain(tmp_path, {"name": "a", "kind": "resume", "workers": 2, "steps": 200, "seconds": 0.05})
+    process = subprocess.Popen(chain.launch_command(), stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(chain.told("begin")) == 2)
+    process.kill()
+    process.wait()
+    # They leave no lease behind: they end as if they had been asked to, and are gone on with.
+    wait_for(lambda: not any(chain.store.place(task).lease.exists() for task in chain.plan.tasks()))
+    assert chain.told("end") == []
+    assert all((chain.store.place(task).partial / "lines").exists() for task in chain.plan.tasks())
+
+
+def test_a_failure_is_told_when_it_happens_and_explained_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chain = Chain(tmp_path, {"name": "a", "mishap": "user"})
+    (failure,) = chain.launch()
+    assert "failed  a/worker-0" in (told := capfd.readouterr().err)
+    assert failure.message == "The user erred. Mend it." and failure.message not in told  # `kd run` says it at its end
+
+
 def test_hangups_that_the_user_ignores_are_ignored(tmp_path: Path) -> None:
     chain = Chain(tmp_path, {"name": "a", "steps": 10, "seconds": 0.1})
     process = subprocess.Popen(

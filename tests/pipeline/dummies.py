@@ -86,6 +86,20 @@ class Alone(Write):
     exclusive = True
 
 
+class Fetch(Write):
+    """The same, with a network."""
+
+    name = "fetch"
+    network = True
+
+
+class Trained(Resume):
+    """The same, of the class that may run on several nodes."""
+
+    name = "trained"
+    resources = "train"
+
+
 class Join(Kind[WriteConfig]):
     """Puts together what it is given; needs both its inputs."""
 
@@ -102,7 +116,7 @@ class Join(Kind[WriteConfig]):
         return Summary(counts={"lines": (job.out / "lines").read_text().count("\n")})
 
 
-KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (Write(), Resume(), Alone(), Join())}
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (Write(), Resume(), Alone(), Fetch(), Trained(), Join())}
 PAIRS = {"pairs": {"da-en": {"source": "da"}, "nl-en": {"source": "nl"}}}
 
 

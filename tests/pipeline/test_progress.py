@@ -105,3 +105,19 @@ def test_what_is_no_snapshot_is_none(tmp_path: Path) -> None:
     for content in ("", "[]", '{"what": "x", "unknown": 1}'):
         (tmp_path / "progress").write_text(content)
         assert progress.read(tmp_path / "progress") is None
+
+
+def test_the_log_has_a_line_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    told = Progress(tmp_path / "progress.json")
+    for second in range(150):
+        now[0] = 1000.0 + second
+        told.update("training", second, 1000, "updates", notes={"epoch": "2", "dev BLEU": "31.20"})
+    lines = capsys.readouterr().out.split("\n")[:-1]
+    assert [line.split(" ", 2)[2] for line in lines] == [
+        f"training, {done}/1,000 updates, epoch 2, dev BLEU 31.20, 1 updates/s, {left} left"
+        for done, left in ((60, "15 min 40 s"), (120, "14 min 40 s"))
+    ]

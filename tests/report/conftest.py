@@ -1,9 +1,13 @@
 """A report as a small run would leave it: made-up figures, and text that tries to be more than text."""
 
 import math
+from collections.abc import Mapping
 
 import pytest
 
+from kd.metrics.segments import Behind, Bucket, Kept, Weaknesses
+from kd.report.figures import draw
+from kd.report.figures.drawing import Figure
 from kd.report.model import (
     ChangedPair,
     Curve,
@@ -23,6 +27,7 @@ from kd.report.model import (
     SystemKind,
     SystemRow,
     VerdictRoles,
+    WeaknessesOfPair,
 )
 
 BLEU = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
@@ -40,10 +45,41 @@ def system(name: str, kind: SystemKind, bleu: float, p: float | None, chrf: floa
 
 def curve(name: str, kind: SystemKind, top: float, updates: int) -> Curve:
     points = [
-        CurvePoint(step, 3.1 + 6 * math.exp(-4 * step / updates), top * (1 - math.exp(-4 * step / updates)))
+        CurvePoint(
+            step,
+            3.1 + 6 * math.exp(-4 * step / updates),
+            top * (1 - math.exp(-4 * step / updates)),
+            train_loss=2.4 + 6 * math.exp(-4 * step / updates),
+            target_tokens=step * 873.0,
+            seconds=step * 0.1,
+            devices=2,
+        )
         for step in range(updates // 8, updates + 1, updates // 8)
     ]
-    return Curve(name, kind, points)
+    return Curve(name, kind, points, "cuda")
+
+
+def weak(empty: int, copied: int) -> Weaknesses:
+    return Weaknesses(
+        segments=1000,
+        empty=empty,
+        runaway=4,
+        guards={"empty": empty, "copy": copied, "length": 0, "repetition": 7, "language": 2},
+        copied=copied,
+        short=92,
+        short_exact=41,
+        short_runaway=3,
+        numbers=Kept(80, 72, 6),
+        placeholders=Kept(120, 117, 3),
+        names=Kept(0, 0, 0),
+        buckets=[
+            Bucket(1, 3, 92, {"BLEU": 18.2, "chrF2": 40.2}),
+            Bucket(4, 10, 610, {"BLEU": 26.4, "chrF2": 50.1}),
+            Bucket(11, 20, 298, {"BLEU": 25.1, "chrF2": 51.0}),
+            Bucket(21, 40, 0, {}),
+            Bucket(41, None, 0, {}),
+        ],
+    )
 
 
 TRAINED = {"training_updates": 3000, "training_seconds": 318.0}
@@ -99,6 +135,10 @@ SOURCES = [
 
 @pytest.fixture
 def report() -> ReportData:
+    return made_up()
+
+
+def made_up() -> ReportData:
     names = [row.name for row in SYSTEMS]
     return ReportData(
         title="Home Assistant, English to German",
@@ -141,6 +181,16 @@ def report() -> ReportData:
                 ],
             )
         ],
+        weaknesses=[
+            WeaknessesOfPair(
+                systems={row.name: weak(number, 2 * number) for number, row in enumerate(SYSTEMS)},
+                baseline="teacher ensemble",
+                worst=[
+                    Behind("teacher-1", 7, "chrF2", 11.0, 40.0, *SOURCES[0], "Fehler {name}.", SOURCES[0][1]),
+                    Behind("student", 3, "chrF2", 8.1, 77.3, *SOURCES[2], "<b>fett</b> und schräg", SOURCES[2][1]),
+                ],
+            )
+        ],
         examples=[
             Example(source, gold, {name: "" if name.endswith("2") else f"{gold} ({name})" for name in names})
             for source, gold in SOURCES
@@ -166,7 +216,9 @@ def report() -> ReportData:
         ),
         costs=[
             StageCost("collect.en-de", 6.2, 1, 2_310_000),
-            StageCost("teacher.en-de", 640.0, 2, 120_000_000),
+            StageCost(
+                "teacher.en-de", 640.0, 2, 120_000_000, ["A100-40GB"], 12.5, 4.25, 0, ["nvml"], 0.52, 1.2, 0.25, 1.275
+            ),
             StageCost("decode.en-de", 422.0, 2, 4_200_000),
             StageCost("student.en-de", 521.0, 1, 61_000_000),
             StageCost("control.en-de", 519.0, 1, 61_000_000),
@@ -177,6 +229,13 @@ def report() -> ReportData:
             versions={"kd": "0.1.0", "fairseq": "0.12.2", "sacrebleu": "2.6.0", "torch": "2.13.0"},
             fingerprints={f"{row.name}/0": "3f9a" * 16 for row in SYSTEMS[:3]},
             seeds={"recipe": 1, "bootstrap": 12345},
+            containers={"/images/kd.sif": "ab" * 32},
             machine={"processor": "AMD EPYC, 2 cores", "memory": "8 GB", "threads per task": "1"},
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def figures() -> Mapping[str, Figure]:
+    """Those of the report, drawn once: none of its tests changes what they show."""
+    return draw(made_up())

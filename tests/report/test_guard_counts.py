@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kd.report.guards import guard_counts
+from kd.report.gather.guards import guard_counts
 from kd.report.model import GuardCounts
 
 

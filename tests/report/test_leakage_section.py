@@ -7,7 +7,7 @@ import io
 
 from rich.console import Console
 
-from kd.report.leakage import leakage
+from kd.report.gather.leakage import leakage
 from kd.report.model import Leakage, LeakedCorpus, LeakedSet, ReportData
 from kd.report.page import render
 from kd.report.table import results_table
@@ -23,7 +23,7 @@ def shown(report: ReportData) -> str:
 
 
 def test_what_was_removed_stands_in_page_and_table(report: ReportData) -> None:
-    page = render(report)
+    page = render(report, {})
     assert "<h2>Leakage: removed 17</h2>" in page
     row = "".join(f'<td class="number">{number}</td>' for number in ("2,998", 9, 6, 4))
     assert f'<th scope="row">en-de test (newstest2018)</th>{row}' in page
@@ -34,7 +34,7 @@ def test_what_was_removed_stands_in_page_and_table(report: ReportData) -> None:
 
 def test_off_stands_in_large_letters(report: ReportData) -> None:
     off = dataclasses.replace(report, leakage=OFF)
-    page = render(off)
+    page = render(off, {})
     assert '<p class="alarm" role="alert">LEAKAGE GUARD OFF</p>' in page
     assert page.index("LEAKAGE GUARD OFF") < page.index('class="verdict"')
     assert "Training corpora of en-de were not compared" in page
@@ -44,10 +44,10 @@ def test_off_stands_in_large_letters(report: ReportData) -> None:
 
 def test_clean_is_called_clean_and_a_run_without_the_guard_says_nothing(report: ReportData) -> None:
     clean = dataclasses.replace(report, leakage=Leakage([LeakedCorpus("en-de", "remove", 0)]))
-    assert "<h2>Leakage: clean</h2>" in render(clean)
+    assert "<h2>Leakage: clean</h2>" in render(clean, {})
     assert "leakage guard: clean" in shown(clean)
     none = dataclasses.replace(report, leakage=None)
-    assert "eakage" not in render(none).partition("</style>")[2]
+    assert "eakage" not in render(none, {}).partition("</style>")[2]
     assert "eakage" not in shown(none)
 
 

@@ -32,6 +32,11 @@ def test_states_signatures_and_baseline(report: ReportData) -> None:
     assert "control, paired bootstrap" in text
 
 
+def test_the_verdict_stands_below(report: ReportData) -> None:
+    shown = " ".join(printed(report).split())
+    assert "Distillation helped: the student is 1.6 BLEU above the control, p = 0.013." in shown
+
+
 def test_names_are_no_markup_and_no_escape_sequences(report: ReportData) -> None:
     first, *others = report.systems
     text = printed(dataclasses.replace(report, systems=[dataclasses.replace(first, name="[red]\x1b[2J"), *others]), 120)

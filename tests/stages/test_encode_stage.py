@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kd.config import EncodeConfig, SamplingConfig, VocabularyConfig
+from kd.config import BalanceConfig, BalanceMethod, EncodeConfig, SamplingConfig, VocabularyConfig
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Origin
 from kd.corpora.shards import CorpusWriter
@@ -113,3 +113,39 @@ def test_settings_of_sampling_count_only_where_it_is_on() -> None:
 
     assert identity(seed=1) == identity(seed=2) == identity(seed=1, nbest=4)
     assert identity(seed=1, alpha=0.1) != identity(seed=2, alpha=0.1)
+
+
+def test_language_pairs_are_balanced_and_the_manifest_says_how(inputs: Mapping[str, Path], tmp_path: Path) -> None:
+    """Ten Danish pairs beside 200 German ones, half of what is drawn for each: a round repeats the Danish 20 times."""
+    origin = Origin("da-en", "small")
+    with CorpusWriter(tmp_path / "danish", ("da", "en"), 50, origins=[origin]) as writer:
+        for pair in origin.number(PAIRS[:10]):
+            writer.add(pair)
+    write_heldout(tmp_path / "held_out", "de-en", {"dev": list(Origin("de-en", "made_up").number(PAIRS[:20]))})
+    write_heldout(tmp_path / "held_out", "da-en", {"dev": list(origin.number(PAIRS[:5]))})
+    balance = BalanceConfig(BalanceMethod.weights, weights={"de-en": 1, "da-en": 1})
+    config = replace(CONFIG, folder_pairs=40, balance=balance)
+    work = job({**inputs, "held_out": tmp_path / "held_out"}, tmp_path / "out", config)
+    corpora = {"de-en": inputs["corpus"], "da-en": tmp_path / "danish"}
+    artifacts = [Artifact(path, "", f"shard.{pair}", "all", "", pair, {}, {}) for pair, path in corpora.items()]
+    work = replace(work, axis=None, inputs={**work.inputs, "corpus": artifacts})
+    Encode().run(work)
+    summary = Encode().check(work)
+    assert summary.counts["folders"] == 10  # 20 of 200 in each
+    assert (summary.counts["pairs in"], summary.counts["pairs out"], summary.counts["pairs drawn"]) == (211, 210, 400)
+    assert summary.counts["dev pairs"] == 25
+    assert summary.dropped == {"too many pieces": 1}
+    assert summary.facts["balance"]["da-en"]["repetitions"] == 20
+    assert summary.facts["note"].startswith("a round of 10 virtual epochs: de-en 5")
+
+
+def test_settings_of_balance_count_only_where_their_method_reads_them() -> None:
+    def identity(pair: str | None, **changes: Any) -> Mapping[str, Any]:
+        stage: Any = SimpleNamespace(config=replace(CONFIG, balance=BalanceConfig(**changes)), axis=pair)
+        [draft] = Encode().tasks(stage)
+        return draft.identity
+
+    unimax = BalanceMethod.unimax
+    assert identity("de-en", method=unimax, budget=9) == identity(None) == identity(None, temperature=2.0)
+    assert identity(None, method=unimax, budget=9) == identity(None, method=unimax, budget=9, temperature=2.0)
+    assert identity(None, method=unimax, budget=9) != identity(None, method=unimax, budget=8)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from metrics.tiny_comet import make_checkpoint
+from sacrebleu import corpus_bleu
 
 from kd import recipes
 from kd.cli import main
 from kd.config import CometConfig, EvaluateConfig, GuardsConfig
 from kd.corpora.heldout import heldout_path, write_heldout
-from kd.corpora.ids import Pair
+from kd.corpora.ids import Origin, Pair
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job, Summary
 from kd.pipeline.progress import Progress
@@ -46,8 +47,19 @@ CONFIG = EvaluateConfig(
 )
 
 
-def evaluated(folder: Path, config: EvaluateConfig, target: str = "de") -> tuple[Path, Summary]:
-    write_heldout(folder / "split", f"en-{target}", {"test": [Pair(i, *texts) for i, texts in enumerate(TEST)]})
+def evaluated(
+    folder: Path,
+    config: EvaluateConfig,
+    target: str = "de",
+    origins: Sequence[Origin] = (),
+    leakage: dict[str, Any] | None = None,
+) -> tuple[Path, Summary]:
+    pairs = [Pair(i, *texts) for i, texts in enumerate(TEST)]
+    if origins:  # of the first the first half
+        halves = [list(origin.number(TEST[2 * i : 2 * i + 2])) for i, origin in enumerate(origins)]
+        pairs = [pair for half in halves for pair in half]
+    drawn = {"test": {"by": "source"}} if origins else None
+    write_heldout(folder / "split", f"en-{target}", {"test": pairs}, drawn=drawn, origins=origins)
     translations = []
     for name, lines in OUTPUTS.items():
         (folder / name).mkdir(exist_ok=True)
@@ -58,9 +70,12 @@ def evaluated(folder: Path, config: EvaluateConfig, target: str = "de") -> tuple
     out = folder / "out"
     out.mkdir()
     held_out = Artifact(folder / "split", "split", "split", "all", "f", None, {}, {})
+    facts = {"facts": {"leakage": leakage}}
+    corpora = [Artifact(folder, "shard", "shard", "all", "f", None, {}, facts)] if leakage else []
     job: Job[EvaluateConfig] = Job(
         "all", f"evaluate.en-{target}", config, {}, f"en-{target}", {"source": "en", "target": target},
-        {"held_out": [held_out], "translations": translations}, {}, out, [], 1, 1, "cpu", {}, Progress(None),
+        {"held_out": [held_out], "translations": translations, "corpora": corpora}, {}, out, [], 1, 1, "cpu", {},
+        Progress(None),
     )  # fmt: skip
     Evaluate().run(job)
     return out, Evaluate().check(job)
@@ -98,6 +113,39 @@ def test_weaknesses_are_counted_and_the_worst_is_against_the_teachers(tmp_path: 
     assert student["numbers"] == {"expected": 1, "kept": 0, "segments": 1}
     assert content["baseline"] == "teacher-ensemble"
     assert [(item["system"], item["segment"]) for item in content["worst"]] == [("control", 2), ("student", 3)]
+
+
+TWO_SETS = [Origin("en-de", "news", "test"), Origin("en-de", "law", "train")]  # one given, one drawn
+
+
+def test_each_test_set_has_its_scores_and_the_guards_verdict(tmp_path: Path) -> None:
+    leakage = {"mode": "remove", "sets": {"en-de test (news)": {"both": 2, "source": 0, "target": 1}}}
+    out, summary = evaluated(tmp_path, CONFIG, origins=TWO_SETS, leakage=leakage)
+    content = read(out / SCORES)
+    assert list(content["sets"]) == ["news", "held_out"]
+    assert content["set"] == "news"
+    assert content["scores"] == content["sets"]["news"]["scores"]
+    assert {name: each["leakage"] for name, each in content["sets"].items()} == {
+        "news": {"verdict": "removed 3", "pairs": 3},
+        "held_out": {"verdict": "clean", "pairs": 0},
+    }
+    for name, rows in {"news": slice(0, 2), "held_out": slice(2, 4)}.items():
+        # sacreBLEU's own function on the set alone.
+        expected = corpus_bleu(OUTPUTS["student"][rows], [[pair[1] for pair in TEST[rows]]]).score
+        assert content["sets"][name]["scores"]["student"][0]["value"] == expected
+        assert content["sets"][name]["segments"] == 2
+    assert summary.counts["segments"] == 2
+    assert read(out / WEAKNESSES)["systems"]["student"]["segments"] == 4
+
+
+def test_which_set_is_the_main_one_is_a_choice_and_off_is_said(tmp_path: Path) -> None:
+    config = replace(CONFIG, main_set="held_out", bootstrap=0)
+    out, _ = evaluated(tmp_path, config, origins=TWO_SETS, leakage={"mode": "off", "sets": {}})
+    content = read(out / SCORES)
+    assert (content["set"], content["leakage"]["verdict"]) == ("held_out", "OFF")
+    (tmp_path / "second").mkdir()
+    with pytest.raises(UserError, match=r"evaluate\.main_set.*held_uot.*Did you mean held_out"):
+        evaluated(tmp_path / "second", replace(config, main_set="held_uot"), origins=TWO_SETS)
 
 
 def test_comet_stands_beside_the_others(tmp_path: Path) -> None:
@@ -151,6 +199,12 @@ def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("overrides", "told"),
     [
         (["evaluate.baseline=contrl"], "evaluate.baseline.*contrl.*Did you mean control"),
+        (
+            ["+evaluate.further_baselines.teacher-ensembel=true"],
+            "further_baselines.*ensembel.*mean teacher-ensemble",
+        ),
+        (["+evaluate.given.student=b"], "evaluate.given.student has the name of a system"),
+        (["+evaluate.given.opus=none.txt"], r"none\.txt does not exist.*Correct evaluate\.given\.opus"),
         (["evaluate.metrics.blue=true"], "no metric 'blue'"),
         (["evaluate.metrics.comet=true"], r"evaluate\.comet\.model"),
         (["evaluate.metrics.comet=true", "evaluate.comet.model=./none"], r"no COMET model at .*/none\."),

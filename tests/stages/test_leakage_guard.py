@@ -150,6 +150,17 @@ def test_planted_sentences_are_found_and_removed(planted: Recipe) -> None:
     assert turned["dropped"]["held out"] == 10
 
 
+def test_a_test_set_is_drawn_beside_given_ones_where_asked_for(planted: Recipe) -> None:
+    places = planted.run("split.test_beside_given=true", "split.min_words=7")
+    sets = {each.name: each for each in read_sets(places["split"].final) if each.use == "test"}
+    assert {name: (len(each.pairs), each.drawn) for name, each in sets.items() if name.startswith("en-de")} == {
+        "en-de test (exam)": (3, False),
+        "en-de test": (5, True),
+    }
+    held = {pair.source for pair in sets["en-de test"].pairs}
+    assert held.isdisjoint(pair.source for pair in trained_on(places["shard.en-de"]))
+
+
 def test_fail_names_counts_and_examples(planted: Recipe) -> None:
     with pytest.raises(UserError) as caught:
         planted.run("corpus.leakage=fail")

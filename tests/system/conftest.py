@@ -1,10 +1,12 @@
-"""What system tests share: the tiny recipe, run once for all that look at a finished run, and a real Slurm."""
+"""What system tests share: the tiny recipe, run once for all that look at a finished run, a real Slurm, an image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from container_runtime import build_image
 from runs_of_tiny import Workplace, new_workplace
 from slurm_cluster import Cluster
 from slurm_settings import Nodes, Settings
@@ -16,6 +18,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     place = new_workplace(tmp_path_factory.mktemp("finished"))
     place.kd("run")
     return place
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with kd and all it runs with, just built. Tests that use it share `xdist_group("tiny")`."""
+    return build_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,11 @@
 # Where it could install and apt-get fails, nothing is left out: the tests then fail, since passing would hide it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+apptainer=${XDG_CACHE_HOME:-$HOME/.cache}/kd-tests/apptainer
 
 # Test files (a pattern), a program they run, the Debian package that brings it. A line without a file costs nothing.
-# `root` stands for the right to make network namespaces, which no package brings.
+# `root` stands for the right to make network namespaces, which no package brings; `unstable` for Debian's suite of that
+# name, whose Apptainer goes into a folder of its own (tests/system/container_runtime.py looks there as well).
 needs() {
     cat <<'TABLE'
 tests/system/test_page_in_browser.py  chromium    chromium
@@ -21,6 +23,16 @@ tests/system/test_slurm_*.py          munged      munge
 tests/system/test_slurm_*.py          ip          iproute2
 tests/system/test_slurm_*.py          slurmdbd    slurmdbd
 tests/system/test_slurm_*.py          mariadbd    mariadb-server
+tests/system/test_container_*.py      apptainer   unstable
+tests/system/test_container_*.py      patchelf    patchelf
+tests/system/test_container_*.py      mksquashfs  squashfs-tools
+tests/system/test_container_*.py      squashfuse  squashfuse
+tests/system/test_container_*.py      newuidmap   uidmap
+tests/system/test_container_*.py      fuse-overlayfs  fuse-overlayfs
+tests/system/test_container_*.py      fakeroot    fakeroot
+tests/system/test_container_*.py      debootstrap debootstrap
+tests/system/test_container_*.py      skopeo      skopeo
+tests/system/test_container_*.py      docker-registry  docker-registry
 TABLE
 }
 
@@ -29,7 +41,7 @@ there() {
     if [ "$1" = root ]; then
         [ "$(id -u)" = 0 ]
     else
-        command -v "$1" >/dev/null
+        command -v "$1" >/dev/null || { [ "$1" = apptainer ] && [ -x "$apptainer/bin/apptainer" ]; }
     fi
 }
 
@@ -46,14 +58,17 @@ lacking() {
     done < <(needs)
 }
 
-packages=$(lacking | awk '$3 != "-" { print $3 }' | sort -u)
-if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then
+packages=$(lacking | awk '$3 != "-" && $3 != "unstable" { print $3 }' | sort -u)
+from_unstable=$(lacking | awk '$3 == "unstable" { print $2 }' | sort -u)
+if [ -n "$packages$from_unstable" ] && [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086  # the names are words of one list
     {
-        echo "Installing for the system tests:" $packages
-        apt-get -qq update && apt-get -qq install --yes --no-install-recommends $packages
+        echo "Installing for the system tests:" $packages $from_unstable
+        [ -z "$packages" ] || { apt-get -qq update && apt-get -qq install --yes --no-install-recommends $packages; }
     } >&2 || echo "tests/system/install.sh: apt-get failed, so the tests that want these packages will fail." >&2
+    [ -z "$from_unstable" ] || tests/system/apptainer/install.sh "$apptainer" >&2 ||
+        echo "tests/system/install.sh: Apptainer could not be fetched, so the tests of containers will fail." >&2
     exit 0
 fi
 

@@ -18,11 +18,12 @@ class Workplace:
     """A folder with the tiny corpus, a store and a run."""
 
     folder: Path
+    recipe: Path = TINY
 
     def arguments(self, command: str, *overrides: str) -> list[str]:
         """The command line of a `kd` command on the tiny recipe here."""
         places = [f"corpus.root={self.folder}/corpus", f"run.dir={self.run}", f"store.dir={self.store}"]
-        return [sys.executable, "-m", "kd", command, f"recipe={TINY}", *places, *overrides]
+        return [sys.executable, "-m", "kd", command, f"recipe={self.recipe}", *places, *overrides]
 
     def kd(self, command: str, *overrides: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs it to its end."""
@@ -55,7 +56,7 @@ class Workplace:
         }
 
 
-def new_workplace(folder: Path) -> Workplace:
+def new_workplace(folder: Path, recipe: Path = TINY) -> Workplace:
     """A fresh one."""
     tiny_corpus.write(folder / "corpus")
-    return Workplace(folder)
+    return Workplace(folder, recipe)

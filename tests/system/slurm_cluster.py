@@ -106,7 +106,7 @@ class Cluster:
         cwd: Path | None = None,
         timeout: float | None = 600,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end, on the controller (as on a login node) and in `root` where nothing else is said."""
+        """Runs a command to its end, on the controller (as on a login node) and in `root` unless told otherwise."""
         done = subprocess.run(
             self.inside(host, argv),
             capture_output=True,

@@ -11,7 +11,7 @@ from html.entities import html5
 
 import regex
 
-from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.contract import FilterConfig, PairFilter
 
 # ISO 639 codes by script; names are those of Unicode's property Script. Sources: CLDR's supplemental data
 # ("languageData"), the primary scripts. Languages written in several scripts stand in several lines.
@@ -79,7 +79,7 @@ class ScriptsConfig(FilterConfig):
     latin: bool = True  # Latin letters are at home everywhere: names, units, code
 
 
-class Scripts(Filter[ScriptsConfig]):
+class Scripts(PairFilter[ScriptsConfig]):
     """A side whose letters are mostly not of the scripts of its language."""
 
     kind = "scripts"
@@ -144,7 +144,7 @@ _OTHER = regex.compile(
 )
 
 
-class Markup(Filter[MarkupConfig]):
+class Markup(PairFilter[MarkupConfig]):
     """Leftovers of other formats: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
 
     Unless told otherwise only those that one side has and the other has not.

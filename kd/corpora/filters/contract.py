@@ -1,10 +1,12 @@
 """What a filter is: a small class with a config, asked pair by pair; it rewrites the sides or rejects the pair.
 
+There are three shapes: a `Rewriter` mends a side, a `PairFilter` judges the text, a `ScoreFilter` a column's value.
 Filters know nothing of files, counts or one another; `kd.corpora.cleaning` asks them in the recipe's order and counts.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -19,7 +21,7 @@ class FilterConfig:
     order: float = 0  # filters are asked by rising order; every kind has its own default, spaced in tens
 
 
-class Filter(Generic[C]):
+class Filter(ABC, Generic[C]):
     """A reason to leave a pair out, or a way to mend it; made once a process, for one language pair.
 
     languages: BCP-47 codes of source and target. A filter that can say nothing about them says why in `idle`.
@@ -27,26 +29,38 @@ class Filter(Generic[C]):
 
     kind: ClassVar[str]
     config: ClassVar[type[FilterConfig]] = FilterConfig
-    rewrites: ClassVar[bool] = False  # `rewrite` is called for each side, and nothing is rejected
 
     def __init__(self, config: C, languages: tuple[str, str]) -> None:
         self.settings = config
         self.languages = languages
         self.idle = ""  # why it does not apply, if it does not
-        self.column: str | None = None  # of the corpus, whose value `rejects_value` is asked about instead of the text
 
     @classmethod
     def validate(cls, config: Any) -> None:
         """Raises ValueError, one sentence, for values that make no sense."""
 
+
+class Rewriter(Filter[C]):
+    """Mends text and rejects nothing."""
+
+    @abstractmethod
     def rewrite(self, text: str) -> str:
         """One side, mended; applying it again changes nothing."""
-        raise NotImplementedError
 
+
+class PairFilter(Filter[C]):
+    """Rejects pairs by their text."""
+
+    @abstractmethod
     def rejects(self, source: str, target: str) -> bool:
         """Whether the pair goes."""
-        raise NotImplementedError
 
+
+class ScoreFilter(Filter[C]):
+    """Rejects pairs by what stands beside their text, in a further column of the corpus."""
+
+    column: str  # its name
+
+    @abstractmethod
     def rejects_value(self, value: str | None) -> bool:
         """Whether the pair goes for its value in `column`; None where its corpus has no such column."""
-        raise NotImplementedError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.contract import FilterConfig, PairFilter
 from kd.corpora.language import LanguageIdentifier, primary
 
 
@@ -37,7 +37,7 @@ _ALIKE = (
 )
 
 
-class Language(Filter[LanguageConfig]):
+class Language(PairFilter[LanguageConfig]):
     """A side in another language."""
 
     kind = "language"

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from kd.corpora.filters.characters import scripts_of
-from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.contract import FilterConfig, PairFilter
 
 
 @dataclass
@@ -19,7 +19,7 @@ class EmptyConfig(FilterConfig):
     order: float = 20
 
 
-class Empty(Filter[EmptyConfig]):
+class Empty(PairFilter[EmptyConfig]):
     """A side without anything but whitespace."""
 
     kind = "empty"
@@ -40,7 +40,7 @@ class LengthConfig(FilterConfig):
     max_characters: int = 1000  # of either side
 
 
-class Length(Filter[LengthConfig]):
+class Length(PairFilter[LengthConfig]):
     """A source of too few words, a side of too many, or of too many characters.
 
     Moses' clean-corpus-n.perl is used with 80 to 100 words, fairseq's recipes with 250. Characters find what words
@@ -90,7 +90,7 @@ _WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff01-
 _WIDE_SCRIPTS = {"Han", "Hiragana", "Katakana", "Hangul", "Hani", "Hira", "Kana", "Hang"}
 
 
-class Ratio(Filter[RatioConfig]):
+class Ratio(PairFilter[RatioConfig]):
     """One side much longer than the other, in characters, with some slack since short strings vary more.
 
     Where a language is written in Chinese, Japanese or Korean characters, each of these counts as two.

@@ -14,7 +14,7 @@ from typing import Literal
 
 import regex
 
-from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.contract import FilterConfig, Rewriter
 
 
 class Quotes(Enum):
@@ -57,12 +57,11 @@ _ESCAPE = regex.compile(
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»〝〞＂", '"') | dict.fromkeys("‘’‚‛‹›＇", "'"))
 
 
-class Normalise(Filter[NormaliseConfig]):
+class Normalise(Rewriter[NormaliseConfig]):
     """NFC, no control characters, no invisible ones without a meaning, single spaces, no leftovers of escaping."""
 
     kind = "normalise"
     config = NormaliseConfig
-    rewrites = True
 
     def __init__(self, config: NormaliseConfig, languages: tuple[str, str]) -> None:
         super().__init__(config, languages)

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
-from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.contract import FilterConfig, PairFilter
 
 
 @dataclass
@@ -29,7 +29,7 @@ _SHORT_YEAR = 2  # digits of '98 for 1998
 _MOST_COMPARISONS = 10_000
 
 
-class Numbers(Filter[NumbersConfig]):
+class Numbers(PairFilter[NumbersConfig]):
     """Different numbers on both sides. OpusCleaner's num_mismatch and OpusFilter's NonZeroNumerals ask the like."""
 
     kind = "numbers"

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.contract import FilterConfig, ScoreFilter
 from kd.errors import UserError
 
 
@@ -32,7 +32,7 @@ class ScoreConfig(FilterConfig):
     unscored: Unscored = Unscored.keep
 
 
-class Score(Filter[ScoreConfig]):
+class Score(ScoreFilter[ScoreConfig]):
     """A value below `least` or above `most`."""
 
     kind = "score"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import regex
 
-from kd.corpora.filters.contract import Filter, FilterConfig
+from kd.corpora.filters.contract import FilterConfig, PairFilter
 
 
 @dataclass
@@ -32,7 +32,7 @@ def bare(text: str) -> str:
     return _NO_WORD.sub("", text).casefold()
 
 
-class Copies(Filter[CopiesConfig]):
+class Copies(PairFilter[CopiesConfig]):
     """Both sides the same: a student that sees many learns to copy (Khayrallah and Koehn, 2018)."""
 
     kind = "copies"
@@ -58,7 +58,7 @@ class RepetitionConfig(FilterConfig):
     letters: int = 2  # or digits, of the repeated words together, at least: rows of dashes and dots are no words
 
 
-class Repetition(Filter[RepetitionConfig]):
+class Repetition(PairFilter[RepetitionConfig]):
     """Words, one to `longest`, that follow one another more than `most` times on one side and not on the other."""
 
     kind = "repetition"

@@ -35,7 +35,7 @@ def average(checkpoints: Sequence[Path], out: Path) -> None:
             sums[name] += _summand(weight)
     assert state is not None
     means = {name: _mean(total, len(checkpoints), state["model"][name].dtype) for name, total in sums.items()}
-    _save(_inference_state(state, means), out)
+    save(without_training(state, means), out)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _check_same(sums: dict[str, Any], weights: dict[str, Any], path: Path, first
         raise UserError(f"{path} and {first} hold models of different shapes.", "Average checkpoints of one training.")
 
 
-def _inference_state(state: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
+def without_training(state: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint that fairseq's tools load: no optimiser, no iterator, no paths, no BLEU during validation."""
     history = state.get("optimizer_history") or [{}]
     return {
@@ -108,7 +108,7 @@ def _without_paths(settings: Any) -> Any:
     return settings
 
 
-def _save(state: dict[str, Any], out: Path) -> None:
+def save(state: dict[str, Any], out: Path) -> None:
     """Through a file object, for torch names the archive inside after the path otherwise."""
     import torch
 

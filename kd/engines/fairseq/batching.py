@@ -56,6 +56,7 @@ class BatchPlan:
     target_tokens: float  # measured: mean target tokens an update, ends of sentence included, padding not
     updates_per_epoch: float
     note: str  # one sentence for people
+    derivation: str  # how the number of passes came about, for people
 
     @property
     def deviation(self) -> float:
@@ -91,8 +92,9 @@ def plan(
             f"Set batch.max_tokens to {smallest} or more, or encode.max_pieces lower.",
         )
     corpus = _Sample(source, target, world_size, sample)
-    update_freq = math.ceil(target_tokens / (corpus.tokens_per_pass(max_tokens) * world_size) - 0.01)
-    update_freq = max(1, update_freq)
+    largest = corpus.tokens_per_pass(max_tokens)
+    exact = target_tokens / (largest * world_size)
+    update_freq = max(1, math.ceil(exact - 0.01))
     size, measured = _nearest(corpus, update_freq, target_tokens, smallest, max_tokens)
     return BatchPlan(
         max_tokens=size,
@@ -102,6 +104,12 @@ def plan(
         target_tokens=measured,
         updates_per_epoch=corpus.total * corpus.scale / measured,
         note=_note(size, update_freq, world_size, target_tokens, measured, smallest, max_tokens),
+        derivation=(
+            f"Accumulation: passes of batch.max_tokens={max_tokens:,} pieces, padding included, were measured to have "
+            f"{largest:,.0f} target tokens; {target_tokens:,} / ({largest:,.0f} x {world_size}) = {exact:.2f}, so "
+            f"{update_freq} {'pass' if update_freq == 1 else 'passes'} a device an update"
+            f"{_made_to_fit(size, max_tokens, measured / target_tokens - 1)}."
+        ),
     )
 
 
@@ -110,10 +118,9 @@ class _Sample:
 
     def __init__(self, source: Lengths, target: Lengths, world_size: int, size: int) -> None:
         self.scale = 1.0
-        chosen = np.arange(len(source))
+        # Evenly spaced in the shuffled corpus; without randomness, so that the plan is the same each time.
+        chosen = np.linspace(0, len(source) - 1, min(size, len(source))).astype(np.int64)
         if len(source) > size:
-            # Evenly spaced in the shuffled corpus; without randomness, so that the plan is the same each time.
-            chosen = np.linspace(0, len(source) - 1, size).astype(np.int64)
             self.scale = len(source) / size
         left, right = source[chosen], target[chosen]
         order = np.lexsort((right, left))
@@ -170,6 +177,13 @@ def passes(longer: list[int], max_tokens: int) -> int:
             end = here + 1
             widest, waiting = both, 0
     return count + 1 + (end < len(longer))  # the open pass, and what still waits as one of its own
+
+
+def _made_to_fit(size: int, largest: int, deviation: float) -> str:
+    """What was done where the division does not come out even."""
+    if size == largest:
+        return f", as large as allowed ({deviation:+.1%})"
+    return f", each made smaller, {size:,} pieces, to come near the wish ({deviation:+.1%})"
 
 
 def _note(size: int, freq: int, world_size: int, wanted: int, measured: float, smallest: int, largest: int) -> str:

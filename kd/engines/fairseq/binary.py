@@ -6,6 +6,7 @@ equal those that `fairseq-preprocess` writes for the same pieces.
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from collections.abc import Iterable, Sequence
@@ -169,20 +170,52 @@ class IndexedReader:
             raise ValueError(f"{index} should be {_HEADER.size + 12 * count} bytes long for its {count} sentences.")
         self.dtype = np.dtype(_CODES[code])
         self.sizes: NDArray[np.int32] = _mapped(index, np.int32, count, _HEADER.size)
-        self._offsets: NDArray[np.int64] = _mapped(index, np.int64, count, _HEADER.size + 4 * count)
+        self.offsets: NDArray[np.int64] = _mapped(index, np.int64, count, _HEADER.size + 4 * count)
         # Ends of sentence included. The last sentence says it: to add up all sizes would bring them all into memory.
-        self.pieces = int(self._offsets[-1]) // self.dtype.itemsize + int(self.sizes[-1]) if count else 0
-        if data.stat().st_size != self.pieces * self.dtype.itemsize:
+        self.pieces = int(self.offsets[-1]) // self.dtype.itemsize + int(self.sizes[-1]) if count else 0
+        if data.is_symlink():  # a view: see `write_view`
+            self.pieces = int(self.sizes.sum(dtype=np.int64))
+            if (
+                count
+                and int((self.offsets + self.dtype.itemsize * self.sizes.astype(np.int64)).max()) > data.stat().st_size
+            ):
+                raise ValueError(f"{data} ends before sentences that its index has.")
+        elif data.stat().st_size != self.pieces * self.dtype.itemsize:
             raise ValueError(f"{data} should hold {self.pieces} pieces, as its index says.")
-        self._data: NDArray[Any] = _mapped(data, self.dtype, self.pieces, 0)
+        self._data: NDArray[Any] = _mapped(data, self.dtype, data.stat().st_size // self.dtype.itemsize, 0)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, position: int) -> NDArray[np.int64]:
         """The ids of a sentence, its end included."""
-        start = int(self._offsets[position]) // self.dtype.itemsize
+        start = int(self.offsets[position]) // self.dtype.itemsize
         return np.asarray(self._data[start : start + int(self.sizes[position])], dtype=np.int64)
+
+
+def write_view(prefix: Path, pool: Path, parts: Sequence[tuple[int, int]]) -> int:
+    """Writes `PREFIX.idx` with sentences of the files of `pool`, and a link to its `.bin`: repeated, yet stored once.
+
+    parts: first sentence and number of each run, in their order. Returns how many pieces they have, ends included.
+    fairseq finds sentences by the byte offsets of its index alone, so that any of them can stand there any number of
+    times. Memory does not grow with their number.
+    """
+    reader = IndexedReader(pool)
+    runs = [
+        (at, min(at + _CHUNK, first + count)) for first, count in parts for at in range(first, first + count, _CHUNK)
+    ]
+    code = next(code for code, dtype in _CODES.items() if np.dtype(dtype) == reader.dtype)
+    pieces = 0
+    with _with_suffix(prefix, ".idx").open("wb") as out:
+        out.write(_HEADER.pack(_MAGIC, _VERSION, code, sum(count for _, count in parts)))
+        for begin, end in runs:
+            out.write(reader.sizes[begin:end].tobytes())
+            pieces += int(reader.sizes[begin:end].sum(dtype=np.int64))
+        for begin, end in runs:
+            out.write(reader.offsets[begin:end].tobytes())
+    link, data = _with_suffix(prefix, ".bin"), _with_suffix(pool, ".bin")
+    link.symlink_to(os.path.relpath(data, link.parent))  # folders of artifacts are renamed: no absolute path holds
+    return pieces
 
 
 def _with_suffix(prefix: Path, suffix: str) -> Path:

@@ -6,7 +6,7 @@ outcome does not depend on the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -95,6 +95,32 @@ def encode_corpora(
         for folder in (data_folder(out, number) for number in range(folders)):
             encoded.append(_joined(folder, size, [part for part in work if part.prefix.parent == folder], parts))
     return encoded
+
+
+def encode_groups(
+    groups: Mapping[str, Sequence[Corpus]],
+    folder: Path,
+    encoding: Encoding,
+    *,
+    workers: int = 1,
+    progress: Tick = lambda _: None,
+) -> dict[str, Encoded]:
+    """Writes the split `train` of one folder with the corpora of each group one after the other; says what each has.
+
+    Memory does not grow with the corpora. Raises as `encode_corpora` does.
+    """
+    folder.mkdir(exist_ok=True)
+    shards = [(group, shard) for group, corpora in groups.items() for corpus in corpora for shard in corpus.shards]
+    work = [_Part(shard, folder / f"part-{place}", place, 0, encoding) for place, (_, shard) in enumerate(shards)]
+    size = Vocabulary(encoding.vocabulary).size
+    totals = {group: Encoded() for group in groups}
+    with Workers(min(workers, len(work)), _load_vocabulary, encoding.vocabulary) as pool, ExitStack() as stack:
+        writers = [stack.enter_context(IndexedWriter(data_prefix(folder, "train", side), size)) for side in SIDES]
+        for (group, _), part, encoded in zip(shards, work, pool.map(_encode_part, work, progress), strict=True):
+            for writer, side in zip(writers, SIDES, strict=True):
+                writer.append(part.path(side))
+            totals[group].add(encoded)
+    return totals
 
 
 def _joined(folder: Path, size: int, expected: Sequence[_Part], parts: Iterator[Encoded]) -> Encoded:

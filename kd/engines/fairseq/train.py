@@ -7,6 +7,7 @@ end, 75 stopped by a signal after a checkpoint was saved, 2 with a line `kd-user
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
 import json
 import logging
@@ -16,31 +17,59 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kd.engines.fairseq import checkpoints
-from kd.engines.fairseq.watch import ENDED, STATE, Watch, install
+from kd.engines.fairseq import measures
+from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights
+from kd.engines.fairseq.saving import SaveCheckpoint
+from kd.engines.fairseq.watch import ENDED, Watch, install
 from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.pipeline.execute import DISK_FAULTS
 from kd.pipeline.processes import die_with_parent
 
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
+DISK_ERROR = "kd-disk-error "  # the same of an OSError: its number and path
 STOPPED = "stopped by a signal at update %d"
+START_SECONDS = 900.0  # that loading, building and meeting the other processes may take at least
+RANK_LOG = "train.rank-{rank}.log"  # what every process but the first writes to
 
 logger = logging.getLogger("kd.train")
+
+_asked: list[int] = []  # signals that asked this process to save and leave
 
 
 def main(argv: list[str]) -> None:
     """Trains by the specification in a file."""
     parser = argparse.ArgumentParser(prog="python -m kd.engines.fairseq train", description=__doc__)
     parser.add_argument("--spec", type=Path, required=True, help="JSON file that kd.engines.fairseq.training wrote")
-    spec = json.loads(parser.parse_args(argv).spec.read_text("utf-8"))
+    path: Path = parser.parse_args(argv).spec
+    spec = json.loads(path.read_text("utf-8"))
+    _write_to_own_log(path.parent)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # at once: importing takes its time
+        signal.signal(number, lambda received, _: _asked.append(received))
     try:
         _train(spec)
     except UserError as error:
         print(USER_ERROR + json.dumps([error.what, error.mend]), flush=True)
         sys.exit(EXIT_USER)
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        print(DISK_ERROR + json.dumps([error.errno, str(error.filename or spec["folder"])]), flush=True)
+        raise
+
+
+def _write_to_own_log(folder: Path) -> None:
+    """Each process but the first has a log of its own: what one died of is not lost among what the others say."""
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        log = os.open(folder / RANK_LOG.format(rank=rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log, stream.fileno())
 
 
 def _train(spec: dict[str, Any]) -> None:
     die_with_parent(os.getppid())
+    beat = _Heartbeat(60 * spec["stall_minutes"])
     from kd.engines.fairseq import compat
 
     compat.install()
@@ -51,86 +80,56 @@ def _train(spec: dict[str, Any]) -> None:
     from fairseq.trainer import Trainer
 
     fairseq_train: Any = importlib.import_module("fairseq_cli.train")
-    _check_device(spec, torch)
+    if spec["device"] != "cpu":
+        check_gpu(spec["precision"], torch)
     arguments = options.parse_args_and_arch(options.get_training_parser(), input_args=spec["flags"])
     cfg = convert_namespace_to_omegaconf(arguments)
     cfg.common.bf16 = spec["precision"] == "bf16"
     cfg.distributed_training.device_id = int(os.environ.get("LOCAL_RANK", "0"))
-    watch = Watch(higher_is_better=cfg.checkpoint.maximize_best_checkpoint_metric, **spec["ending"])
+    watch = Watch(higher_is_better=cfg.checkpoint.maximize_best_checkpoint_metric, beat=beat, **spec["ending"])
     save = SaveCheckpoint(watch, **spec["keep"])
-    checkpoint_utils.save_checkpoint = save
-    checkpoint_utils.load_checkpoint = _over_if_it_was(checkpoint_utils.load_checkpoint, watch)
-    fairseq_train.validate_and_save = _ending(fairseq_train.validate_and_save, watch)
-    fairseq_train.validate_and_save = _stopping_on_signals(fairseq_train.validate_and_save, save)
     install(Trainer, watch)
+    keep_fp32_weights(Trainer)
+    stopping = Stopping(fairseq_train.validate_and_save, watch, save)
+    fairseq_train.validate_and_save = stopping.after_update
+    Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
+    checkpoint_utils.save_checkpoint = save
+    checkpoint_utils.load_checkpoint = _going_on(checkpoint_utils.load_checkpoint, watch, stopping)
+    measures.install(fairseq_train, watch)
     distributed.call_main(cfg, fairseq_train.main)
+    beat.stop()
 
 
-def _check_device(spec: dict[str, Any], torch: Any) -> None:
-    if spec["device"] != "cuda":
-        return
-    if not torch.cuda.is_available():
-        raise UserError(
-            "No CUDA device can be used on this machine.", "Set machine.device to cpu, or look at `nvidia-smi`."
-        )
-    if spec["precision"] == "bf16" and not torch.cuda.is_bf16_supported():
-        raise UserError("This GPU has no bf16.", "Set precision to fp16 or fp32.")
+class _Heartbeat:
+    """Ends a process that has stood still for so many seconds (0: never), with a trace of where each thread stood.
 
-
-class SaveCheckpoint:
-    """Takes the place of fairseq's function `save_checkpoint`, which copies files as it goes.
-
-    Each checkpoint has a number, also one at the end of an epoch; `checkpoint_last.pt` is a second name of the newest,
-    given when that is whole on disk; older ones go after that, not before. keep_best: how many of the best by
-    validation stay as well; keep_every: those of each so many updates stay, 0 for none.
+    The interpreter's own watchdog, which also works where a thread hangs in C code, as one that waits for a rank that
+    has died does. A process that is stopped itself is ended by torchrun once another has noticed.
     """
 
-    best: float  # fairseq reads and sets it
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        if seconds:
+            faulthandler.dump_traceback_later(max(seconds, START_SECONDS), exit=True)
 
-    def __init__(self, watch: Watch, keep_best: int, keep_every: int) -> None:
-        self._watch = watch
-        self._keep_best = keep_best
-        self._keep_every = keep_every
+    def __call__(self) -> None:
+        if self._seconds:
+            faulthandler.dump_traceback_later(self._seconds, exit=True)
 
-    def __call__(self, cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:
-        """Saves; `val_loss` is the value of the validation that was made just before, if there was one."""
-        from fairseq.logging import metrics
-
-        folder = Path(cfg.save_dir)
-        # Its BLEU counts are numpy arrays, which safe loading refuses; nothing reads these sums after a validation.
-        metrics.reset_meters("valid")
-        better = max if cfg.maximize_best_checkpoint_metric else min
-        known = [float(val) for val in (getattr(self, "best", None), val_loss) if val is not None]
-        if known:
-            self.best = better(known)
-        trainer.consolidate_optimizer()
-        updates = trainer.get_num_updates()
-        self._watch.validated(updates, val_loss)
-        if not trainer.should_save_checkpoint_on_current_rank:
-            return
-        state = {
-            "train_iterator": epoch_itr.state_dict(),
-            "val_loss": None if val_loss is None else float(val_loss),
-            STATE: self._watch.state(),
-            **({"best": self.best} if known else {}),
-        }
-        path = folder / checkpoints.name(epoch_itr.epoch, updates)
-        trainer.save_checkpoint(str(path), state)
-        checkpoints.link(path, folder / checkpoints.LAST)
-        best = checkpoints.best(self._watch.validations, self._watch.higher_is_better)[: self._keep_best]
-        checkpoints.prune(
-            folder, cfg.save_interval_updates, cfg.keep_interval_updates, best=best, always=self._keep_every
-        )
-        logger.info("saved %s", path.name)
+    def stop(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
 
 
-def _over_if_it_was(load_checkpoint: Any, watch: Watch) -> Any:
-    """Wraps fairseq's function: a training that had ended early when it was left off does not go on."""
+def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
+    """Wraps fairseq's function: does first what was left undone, and lets a training that is over not go on."""
 
     def load(cfg: Any, trainer: Any, **options: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **options)
-        if trainer.get_num_updates() and (reason := watch.reason_to_end()):
-            logger.info(ENDED + reason)
+        should_stop = trainer.get_num_updates() and watch.undone and stopping.validate_now(trainer, *loaded)
+        reason = trainer.get_num_updates() and watch.reason_to_end()
+        if reason or should_stop:
+            if reason:
+                logger.info(ENDED + reason)
             logging.shutdown()
             sys.exit(0)
         return loaded
@@ -138,41 +137,73 @@ def _over_if_it_was(load_checkpoint: Any, watch: Watch) -> Any:
     return load
 
 
-def _ending(validate_and_save: Any, watch: Watch) -> Any:
-    """Wraps what fairseq calls after each update: it ends the training where `watch` has a reason."""
+class _Asked(Exception):
+    """A signal has reached one of the processes while a validation was going on."""
 
-    def after_update(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool) -> Any:
-        reason = watch.reason_to_end()
+
+class Stopping:
+    """What is done after each update: fairseq's validating and saving, ending early, and leaving on a signal.
+
+    On SIGTERM or SIGUSR1 a checkpoint is saved after the update at hand, and the process exits with 75. A validation is
+    not waited for: it is broken off, and made when the training goes on.
+    """
+
+    def __init__(self, validate_and_save: Any, watch: Watch, save: SaveCheckpoint) -> None:
+        self._inner = validate_and_save
+        self._watch = watch
+        self._save = save
+
+    def after_update(
+        self, cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool
+    ) -> tuple[list[Any], bool]:
+        """Takes the place of fairseq's function `validate_and_save`."""
+        self._watch.beat()
+        reason = self._watch.reason_to_end()
         if reason:  # so that fairseq validates and saves as it does at the last update
             cfg.optimization.max_update = trainer.get_num_updates()
-        values, should_stop = validate_and_save(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
-        watch.validated(trainer.get_num_updates(), values[0])
-        reason = reason or watch.reason_to_end()
+        at_the_end = trainer.get_num_updates() >= cfg.optimization.max_update
+        try:
+            if not at_the_end and _any_rank(bool(_asked), trainer):
+                raise _Asked
+            values, should_stop = self._inner(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
+        except _Asked:
+            self._watch.undone = {"epoch": self._save.epoch(epoch_itr), "end_of_epoch": end_of_epoch}
+            self._leave(cfg, trainer, epoch_itr)
+        self._watch.beat()
+        self._watch.validated(trainer.get_num_updates(), values[0])
+        reason = reason or self._watch.reason_to_end()
         if reason:
             logger.info(ENDED + reason)
-        return values, should_stop or reason is not None
+        should_stop = should_stop or reason is not None
+        if not should_stop and _any_rank(bool(_asked), trainer):
+            self._leave(cfg, trainer, epoch_itr)
+        return values, should_stop
 
-    return after_update
+    def validate_now(self, trainer: Any, extra_state: Any, epoch_itr: Any) -> bool:
+        """Does what was left undone after the last update; returns whether that ends the training."""
+        undone, subsets = self._watch.undone, trainer.cfg.dataset.valid_subset.split(",")
+        with self._save.as_read(undone["epoch"], extra_state["train_iterator"]):
+            end = undone["end_of_epoch"]
+            self._watch.undone = {}
+            return bool(self.after_update(trainer.cfg, trainer, trainer.task, epoch_itr, subsets, end)[1])
 
+    def interruptible(self, valid_step: Any) -> Any:
+        """Wraps the trainer's method: between two batches of a validation it is seen whether to leave."""
 
-def _stopping_on_signals(validate_and_save: Any, save: Any) -> Any:
-    """Wraps what fairseq calls after each update: on SIGTERM or SIGUSR1 it saves and the process exits with 75."""
-    asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda received, _: asked.append(received))
+        def step(trainer: Any, *arguments: Any, **options: Any) -> Any:
+            self._watch.beat()
+            if trainer.get_num_updates() < trainer.cfg.optimization.max_update and _any_rank(bool(_asked), trainer):
+                raise _Asked
+            return valid_step(trainer, *arguments, **options)
 
-    def after_update(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool) -> Any:
-        result = validate_and_save(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
-        should_stop = result[1]
-        if _any_rank(bool(asked), trainer) and not should_stop:
-            save(cfg.checkpoint, trainer, epoch_itr, None)
-            _wait_for_ranks(trainer)  # torchrun ends the others as soon as the first one leaves
-            logger.info(STOPPED, trainer.get_num_updates())
-            logging.shutdown()
-            os._exit(EXIT_TRANSIENT)  # without waiting for what other threads and ranks still do
-        return result
+        return step
 
-    return after_update
+    def _leave(self, cfg: Any, trainer: Any, epoch_itr: Any) -> None:
+        self._save(cfg.checkpoint, trainer, epoch_itr, None)
+        _wait_for_ranks(trainer)  # torchrun ends the others as soon as the first one leaves
+        logger.info(STOPPED, trainer.get_num_updates())
+        logging.shutdown()
+        os._exit(EXIT_TRANSIENT)  # without waiting for what other threads and ranks still do
 
 
 def _any_rank(asked: bool, trainer: Any) -> bool:

@@ -6,32 +6,27 @@ side.
 
 from __future__ import annotations
 
-import collections
-import ctypes
-import errno
 import json
-import os
+import math
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kd.config import Metric, TrainConfig, Which
-from kd.engines.fairseq import checkpoints
+from kd.engines.fairseq import checkpoints, launching
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
-from kd.engines.fairseq.train import STOPPED, USER_ERROR
+from kd.engines.fairseq.launching import Launch
+from kd.engines.fairseq.measures import GPU_MEMORY, SECONDS, TOKENS
+from kd.engines.fairseq.nodes import Meeting
+from kd.engines.fairseq.saving import TOLD
 from kd.engines.fairseq.watch import ENDED
-from kd.errors import EXIT_TRANSIENT, TransientError, UserError
+from kd.errors import EXIT_TRANSIENT, StopRequested, TransientError
 from kd.pipeline.atomic import write_json, write_text
-from kd.pipeline.processes import die_with_parent
+from kd.pipeline.world import World
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -39,9 +34,8 @@ LOG = "train.log"
 FLAGS = "train.flags"
 SPEC = "train.spec.json"
 
-GRACE = 30.0  # seconds that a training gets to save and leave when it is asked to
-_LAST_LINES = 20
 _ENDED = re.compile(re.escape(ENDED) + "(.*)$|Stopping training due to (cumulative_training_time.*)$")
+SAVING_SHARE = 0.01  # of the time: what saving may cost before it is worth a word
 _LOGGED = re.compile(r"\| (train_inner|valid) \| (\{.*\})$")  # fairseq's --log-format json
 
 
@@ -57,6 +51,7 @@ class TrainingProgress:
     seconds_left: float | None = None
     dev_loss: float | None = None
     dev_bleu: float | None = None
+    gpu_memory: float | None = None  # GB that the last update took at most, of this process's GPU
 
 
 @dataclass(frozen=True)
@@ -71,20 +66,21 @@ class TrainingResult:
     target_tokens: float | None  # measured mean target tokens an update
     notes: tuple[str, ...] = field(default_factory=tuple)  # what a person should know
     ended: str | None = None  # why before `max_update`, where it did
-
-
-class TrainingFailed(Exception):
-    """A training died for a reason that is not the user's: the last lines it wrote, and where the whole log is."""
+    gpu_memory: int | None = None  # bytes in tensors at the peak, of the first GPU; None where there is none
 
 
 def train(
-    spec: TrainSpec, out: Path, progress: Callable[[TrainingProgress], None] = lambda _: None, threads: int = 1
+    spec: TrainSpec,
+    out: Path,
+    progress: Callable[[TrainingProgress], None] = lambda _: None,
+    threads: int = 1,
+    world: World | None = None,
 ) -> TrainingResult:
     """Trains up to `spec.config.max_update` updates, going on from what is in `out/checkpoints`.
 
     Leaves `checkpoints/`, `metrics.jsonl`, `train.log`, `train.flags` in `out`. Where that many updates are done
     already, nothing is run. On CPU, equal threads and processes give equal weights, however often the training was
-    interrupted.
+    interrupted. world: the nodes, of which this is the first; None for `spec.world_size` processes on this one.
 
     Raises: UserError for what the user can mend, OSError (ENOSPC) on a full disk, TransientError where a signal stopped
     it, TrainingFailed for all else.
@@ -95,13 +91,15 @@ def train(
     notes = [f"{path.name} could not be read to its end and was set aside" for path in point.set_aside]
     if point.set_aside:
         notes[-1] += f"; training went on from update {point.updates}."
+        print(notes[-1], flush=True)
     flags = arguments(spec, folder)
     write_text(out / FLAGS, readable(flags))
-    metrics = Metrics(out / METRICS, point.updates, spec.config.max_update, progress)
+    metrics = Metrics(out / METRICS, point.updates, spec.config.max_update, progress, devices=spec.world_size)
+    told = Told(spec.config.checkpoint.every)
     began = time.monotonic()
     if point.updates < spec.config.max_update:
-        write_json(out / SPEC, _description(spec, flags))
-        _run(_command(spec, out / SPEC), out / LOG, _environment(threads), metrics.read, _advice(spec, folder))
+        write_json(out / SPEC, _description(spec, flags, folder))
+        _run(_launch(spec, out, threads, world), [metrics.read, told.read])
     done = checkpoints.numbered(folder)
     updates = done[0].updates if done else 0
     upto = updates if metrics.ended else spec.config.max_update
@@ -113,8 +111,63 @@ def train(
         ended=metrics.ended,
         metrics=out / METRICS,
         target_tokens=metrics.target_tokens(),
-        notes=tuple(notes),
+        notes=(*notes, *told.notes),
+        gpu_memory=told.gpu_memory,
     )
+
+
+def accompany(out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+    """What the other nodes of a training do: wait for the first one's word, run the same torchrun, end as it does.
+
+    out: the task's folder, which all nodes see; over: whether the task has been finished.
+
+    Raises: as `train`; TransientError where the first node does not come.
+    """
+    meeting = Meeting(out, world.node_rank, world.nodes)
+    facts = meeting.join(over)
+    if facts is None:
+        return
+    log = out / LOG.replace(".log", f".node-{world.node_rank}.log")
+    try:
+        launching.run(Launch(out / SPEC, log, world, facts["workers"], threads, facts["max_tokens"]))
+    except StopRequested:
+        raise
+    except Exception as error:
+        meeting.end(EXIT_TRANSIENT if isinstance(error, TransientError) else 1, str(error))
+        first = meeting.verdict(0)
+        if first is not None and first[0] == EXIT_TRANSIENT and not isinstance(error, TransientError):
+            raise TransientError(first[1]) from None
+        raise
+    meeting.end(0)
+
+
+def _launch(spec: TrainSpec, out: Path, threads: int, world: World | None) -> Launch:
+    world = world or World(processes=spec.world_size, gpus=spec.world_size)
+    return Launch(
+        description=out / SPEC,
+        log=out / LOG,
+        world=world,
+        workers=world.workers(spec.device),
+        threads=threads,
+        max_tokens=spec.max_tokens,
+        stall_minutes=spec.config.stall_minutes,
+    )
+
+
+def _run(launch: Launch, readers: Sequence[Callable[[str], None]]) -> None:
+    """Runs all nodes' part: this one's here, and the others' by telling them what it is."""
+    if launch.world.nodes == 1:
+        launching.run(launch, readers)
+        return
+    meeting = Meeting(launch.description.parent, 0, launch.world.nodes)
+    meeting.open()
+    try:
+        meeting.invite({"workers": launch.workers, "max_tokens": launch.max_tokens})
+        launching.run(launch, readers)
+    except Exception as error:
+        meeting.end(EXIT_TRANSIENT if isinstance(error, TransientError) else 1, str(error))
+        raise
+    meeting.close()
 
 
 def continue_from(previous: Path, out: Path, upto: int) -> int:
@@ -145,7 +198,7 @@ def to_average(result: TrainingResult, config: TrainConfig) -> list[Path]:
     return [paths[update] for update in ranked[:count]]
 
 
-def _description(spec: TrainSpec, flags: list[str]) -> dict[str, Any]:
+def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, Any]:
     """What the training process is told beside fairseq's own flags."""
     stop, checkpoint = spec.config.stop, spec.config.checkpoint
     best = max(checkpoint.keep_best, checkpoint.average if checkpoint.average_of is Which.best else 0)
@@ -153,26 +206,11 @@ def _description(spec: TrainSpec, flags: list[str]) -> dict[str, Any]:
         "flags": flags,
         "precision": spec.config.precision.value,
         "device": spec.device,
+        "folder": str(folder),
+        "stall_minutes": spec.config.stall_minutes,
         "ending": {"every": checkpoint.every, "patience": stop.patience, "most_tokens": stop.target_tokens},
         "keep": {"keep_best": best, "keep_every": checkpoint.keep_every},
     }
-
-
-def _command(spec: TrainSpec, description: Path) -> list[str]:
-    if spec.world_size == 1:
-        return [sys.executable, "-P", "-m", "kd.engines.fairseq", "train", "--spec", str(description)]
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.world_size)),
-        *("-m", "kd.engines.fairseq", "train", "--spec", str(description)),
-    ]
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """This process's environment, with the number of threads that every numerical library shall use."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    project = str(Path(__file__).resolve().parents[3])  # the same kd as this one, from wherever it was imported
-    path = os.pathsep.join(part for part in (project, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 # --- following the log ---------------------------------------------------------------------------------------------
@@ -181,21 +219,27 @@ def _environment(threads: int) -> dict[str, str]:
 class Metrics:
     """`metrics.jsonl`: one object a line, kept free of updates that a resumed training does again.
 
-    Lines of `split` `train` have update, epoch, loss and nll_loss (bits a piece), ppl, lr, gnorm, tokens_per_second and
-    target_tokens (pieces an update), seconds (of training, over all interruptions). Lines of `split` `dev` have update,
-    epoch, loss, nll_loss, ppl, bleu (if measured), seconds.
+    All lines have split, update, epoch, loss and nll_loss (bits a piece), ppl, and what a curve can stand against
+    beside updates: target_tokens (pieces seen since the first update), seconds (of training and validating, over all
+    interruptions; what was lost and done again counts once) and devices (seconds * devices / 3600 are GPU hours).
+    Lines of `split` `train` have lr, gnorm, tokens_per_second and tokens_per_update (target pieces, since the line
+    before), on a GPU gpu_memory (GB that the last update took at most); lines of `split` `dev` bleu, if measured.
     """
 
     def __init__(
-        self, path: Path, resumed_from: int, max_update: int, progress: Callable[[TrainingProgress], None]
+        self,
+        path: Path,
+        resumed_from: int,
+        max_update: int,
+        progress: Callable[[TrainingProgress], None],
+        devices: int = 1,
     ) -> None:
         kept = [entry for entry in read_metrics(path) if entry["update"] <= resumed_from]
         write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._path = path
         self._progress = progress
-        self._before = max((entry["seconds"] for entry in kept), default=0.0)
-        self._began = time.monotonic()
-        self._tokens = [entry["target_tokens"] for entry in kept if entry["split"] == "train"]
+        self._devices = devices
+        self._tokens = [entry["tokens_per_update"] for entry in kept if entry["split"] == "train"]
         self._now = TrainingProgress(update=resumed_from, max_update=max_update)
         self._rate: float | None = None  # updates a second
         self.ended: str | None = None  # why the training ended before its last update
@@ -227,8 +271,9 @@ class Metrics:
             "epoch": int(values["epoch"]),
             **{name: _number(values[name]) for name in ("loss", "nll_loss", "ppl", "lr", "gnorm")},
             "tokens_per_second": _number(values["wps"]),
-            "target_tokens": _number(values["wpb"]),
-            "seconds": self._seconds(),
+            "tokens_per_update": _number(values["wpb"]),
+            **({GPU_MEMORY: _number(values[GPU_MEMORY])} if GPU_MEMORY in values else {}),
+            **self._cost(values),
         }
 
     def _dev(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -238,22 +283,57 @@ class Metrics:
             "update": int(values["valid_num_updates"]),
             "epoch": int(values["epoch"]),
             **{name: _number(values[f"valid_{name}"]) for name in names},
-            "seconds": self._seconds(),
+            **self._cost(values, "valid_"),
         }
 
-    def _seconds(self) -> float:
-        return round(self._before + time.monotonic() - self._began, 3)
+    def _cost(self, values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        tokens, seconds = (values[prefix + name] for name in (TOKENS, SECONDS))
+        return {"target_tokens": int(tokens), "seconds": float(seconds), "devices": self._devices}
 
     def _tell(self, entry: dict[str, Any]) -> None:
         left = self._now.max_update - entry["update"]
         known = {"update": entry["update"], "epoch": entry["epoch"], "max_update": self._now.max_update}
         if entry["split"] == "train":
-            known |= {"loss": entry["loss"], "tokens_per_second": entry["tokens_per_second"]}
+            known |= {name: entry.get(name) for name in ("loss", "tokens_per_second", GPU_MEMORY)}
         else:
             known |= {"dev_loss": entry["loss"], "dev_bleu": entry.get("bleu")}
         known["seconds_left"] = left / self._rate if self._rate else None
         self._now = TrainingProgress(**{**vars(self._now), **known})
         self._progress(self._now)
+
+
+class Told:
+    """What a training says of itself beside its metrics: what saving costs, and the GPU memory that it takes.
+
+    every: updates between two checkpoints.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._share = 0.0
+        self.gpu_memory: int | None = None
+
+    def read(self, line: str) -> None:
+        """Takes a line of the log; says at the third checkpoint, and then at each, where saving has become costly."""
+        _, found, text = line.partition(TOLD)
+        if not found:
+            return
+        told = json.loads(text)
+        self.gpu_memory = told["gpu_memory"]
+        before, self._share = self._share, told["saving"] / max(told["seconds"], 1e-9) if told["saves"] > 2 else 0.0
+        if self.notes and before <= SAVING_SHARE:
+            print(self.notes[0], flush=True)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know."""
+        if self._share <= SAVING_SHARE:
+            return []
+        enough = math.ceil(self._every * self._share / SAVING_SHARE)
+        return [
+            f"Saving checkpoints took {self._share:.1%} of the time: checkpoint.every={enough} instead of "
+            f"{self._every} would bring it to {SAVING_SHARE:.0%}."
+        ]
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
@@ -270,94 +350,3 @@ def _number(text: Any) -> float | None:
     """fairseq writes numbers as text. What is not finite is no JSON and becomes null."""
     value = float(text)
     return value if abs(value) != float("inf") and value == value else None
-
-
-# --- the subprocess ------------------------------------------------------------------------------------------------
-
-
-def _run(
-    command: list[str],
-    log: Path,
-    environment: dict[str, str],
-    read: Callable[[str], None],
-    advice: Callable[[str], Exception | None],
-) -> None:
-    """Runs a command to its end, hands each line of its output to `read` and appends it to the log."""
-    last: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
-    with log.open("a", encoding="utf-8", newline="\n") as file, _started(command, environment) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            file.flush()
-            last.append(line.rstrip("\n"))
-            read(line.rstrip("\n"))
-        status = process.wait()
-    if status == 0:
-        return
-    stopped = STOPPED.removesuffix("%d")  # torchrun passes on no status of its workers
-    if status == EXIT_TRANSIENT or any(stopped in line for line in last):
-        raise TransientError("A signal stopped the training; it saved a checkpoint first and goes on from there.")
-    known = advice("\n".join(last))
-    if known is not None:
-        raise known
-    raise TrainingFailed(f"The training {_died(status)}. Its log is {log}; the last lines are:\n" + "\n".join(last))
-
-
-@contextmanager
-def _started(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A subprocess that does not outlive this block, nor this process."""
-    ctypes.CDLL(None)  # loaded before the fork: nothing is imported between fork and exec
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        bufsize=1,
-        preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - two system calls, nothing that could wait for a lock
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)  # saves a checkpoint after the current update
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        _close(process.stdout)
-
-
-def _close(stream: IO[str] | None) -> None:
-    if stream is not None:
-        stream.close()
-
-
-def _died(status: int) -> str:
-    if status == -signal.SIGKILL:
-        return "was killed (SIGKILL), often by the kernel for want of memory"
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with status {status}"
-
-
-def _advice(spec: TrainSpec, folder: Path) -> Callable[[str], Exception | None]:
-    """Turns the last lines of a dead training into an error that says what to do, where that is known."""
-
-    def advise(last: str) -> Exception | None:
-        for line in last.split("\n"):
-            if line.startswith(USER_ERROR):
-                return UserError(*json.loads(line.removeprefix(USER_ERROR)))
-        if "No space left on device" in last:
-            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-        if "out of memory" in last.lower():
-            return UserError(
-                "The GPU ran out of memory.",
-                f"Set batch.max_tokens lower (the passes now have {spec.max_tokens} tokens at most).",
-            )
-        return None
-
-    return advise

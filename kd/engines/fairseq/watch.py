@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,17 +37,31 @@ class Watch:
     most_tokens: int = 0
     tokens: Any = 0  # target tokens seen; a tensor on a GPU, which is not waited for at each update
     validations: list[tuple[int, float]] = field(default_factory=list)  # update, value
-    batch: Any = None  # of the update at hand
+    passes: list[tuple[Any, Any]] = field(default_factory=list)  # sentences and loss of each of the update at hand
+    beat: Callable[[], None] = lambda: None  # called often: a process that does not do so any more has stopped
+    undone: dict[str, Any] = field(default_factory=dict)  # epoch and its end, where validating was put off by a signal
+    peak: int = 0  # bytes of GPU memory
 
     def restore(self, extra_state: dict[str, Any] | None) -> None:
         """Takes over what a checkpoint says."""
         known = (extra_state or {}).get(STATE, {})
         self.tokens = known.get("tokens", 0)
         self.validations = [(int(update), float(value)) for update, value in known.get("validations", [])]
+        self.undone = known.get("undone", {})
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: plain values, since torch's safe loading refuses others."""
-        return {"tokens": int(self.tokens), "validations": [list(entry) for entry in self.validations]}
+        history = {"tokens": int(self.tokens), "validations": [list(entry) for entry in self.validations]}
+        return {**history, **({"undone": dict(self.undone)} if self.undone else {})}
+
+    def gpu_memory(self) -> int | None:
+        """The most bytes of GPU memory that this process has had in tensors at once; None without a GPU."""
+        import torch
+
+        if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+            return None
+        self.peak = max(self.peak, int(torch.cuda.max_memory_allocated()))
+        return self.peak
 
     def validated(self, update: int, value: float | None) -> None:
         """Notes the value of a validation."""
@@ -76,9 +91,10 @@ def install(trainer: Any, watch: Watch) -> None:
     the broken state and running the batch again under a detector.
     """
     train_step, clip_grad_norm, load_checkpoint = trainer.train_step, trainer.clip_grad_norm, trainer.load_checkpoint
+    _note_passes(watch)
 
     def counted_train_step(self: Any, samples: Any, raise_oom: bool = True) -> Any:
-        watch.batch = samples
+        watch.passes.clear()
         logged = train_step(self, samples, raise_oom=True)
         if logged:
             watch.tokens = watch.tokens + logged["sample_size"]
@@ -113,14 +129,55 @@ def install(trainer: Any, watch: Watch) -> None:
     trainer.load_checkpoint = watched_load_checkpoint
 
 
+def _note_passes(watch: Watch) -> None:
+    """Has each forward and backward pass noted, with its sentences and its loss, and GPU memory at its peak."""
+    import torch
+    from fairseq.tasks import FairseqTask
+
+    train_step, reset_peak = FairseqTask.train_step, torch.cuda.reset_peak_memory_stats
+
+    def noted_train_step(self: Any, sample: Any, *arguments: Any, **options: Any) -> Any:
+        watch.beat()
+        result = train_step(self, sample, *arguments, **options)
+        watch.passes.append((sample["id"], result[0].detach()))
+        return result
+
+    def noted_reset_peak(device: Any = None) -> None:  # fairseq resets it at each update
+        watch.gpu_memory()
+        reset_peak(device)
+
+    FairseqTask.train_step = noted_train_step
+    torch.cuda.reset_peak_memory_stats = noted_reset_peak
+
+
 def _broken(trainer: Any, watch: Watch, what: str) -> UserError:
-    """The error for an update whose numbers are none: which update, and which sentences it saw."""
-    samples = [sample for sample in watch.batch or () if sample]
-    ids = sorted({int(number) for sample in samples for number in sample["id"].tolist()})
-    shown = ", ".join(map(str, ids[:_IDS_SHOWN])) + (" …" if len(ids) > _IDS_SHOWN else "")
+    """The error for an update whose numbers are none: which update, and which sentences it saw.
+
+    Where the loss of some passes is none, their sentences alone.
+    """
+    bad, seen = _sentences(trainer, watch)
+    ids = bad or seen
+    shown = ", ".join(map(str, ids[:_IDS_SHOWN])) + (f" … ({len(ids):,} in all)" if len(ids) > _IDS_SHOWN else "")
+    whose = "Its passes with a loss that is no number had" if bad else "It had"
     update = trainer.get_num_updates() + 1
     return UserError(
-        f"Training broke down at update {update}: {what}. The batch had the sentences {shown} of the data folder "
+        f"Training broke down at update {update}: {what}. {whose} the sentences {shown} of the data folder "
         f"(counted from 0); nothing was saved after the last good checkpoint.",
         "Lower optimizer.learning_rate, set optimizer.clip_norm, or use another precision; or look at these sentences.",
+    )
+
+
+def _sentences(trainer: Any, watch: Watch) -> tuple[list[int], list[int]]:
+    """Of the update at hand: the sentences of passes whose loss is no number, and all; over all processes."""
+    own = [(not math.isfinite(float(loss)), [int(number) for number in ids.tolist()]) for ids, loss in watch.passes]
+    every: list[Any] = [own]
+    if trainer.data_parallel_world_size > 1:  # the gradient is the sum of all: whose it was is not to be seen in it
+        import torch
+
+        every = [None] * trainer.data_parallel_world_size
+        torch.distributed.all_gather_object(every, own)
+    passes = [entry for process in every for entry in process]
+    return (
+        sorted({number for bad, ids in passes if bad for number in ids}),
+        sorted({number for _, ids in passes for number in ids}),
     )

@@ -21,6 +21,8 @@ OVER = frozenset({"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "P
 OVER |= {"OUT_OF_MEMORY", "REVOKED"}
 # Of squeue; the comment stands last, since only it may hold the separator.
 _FIELDS = "%F|%K|%T|%r|%S|%N|%M|%l|%E|%k"
+_FOREIGN = ("SLURM", "SBATCH_", "SQUEUE_", "SACCT_", "SRUN_")  # begin variables that are not handed on …
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")  # … but for those that say which Slurm it is
 # What sbatch says where the controller did not answer; whether it has taken the job is then unknown.
 _PASSING = ("timed out", "unable to contact", "connection refused", "communication", "zero bytes", "try again")
 
@@ -113,8 +115,9 @@ def cancel(jobs: Sequence[str]) -> None:
 
 
 def _run(arguments: list[str], child: partial[None] | None = None) -> subprocess.CompletedProcess[str]:
-    # What a user has set for other jobs (SBATCH_PARTITION, SQUEUE_FORMAT …) would override what stands in a script.
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("SBATCH_", "SQUEUE_", "SACCT_"))}
+    # What a user has set for other jobs (SBATCH_PARTITION, SQUEUE_FORMAT …) would override what stands in a script, and
+    # what Slurm has set in a job, where this may be typed, is about that job.
+    ours = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(_FOREIGN)}
     try:
         return subprocess.run(
             arguments,

@@ -25,11 +25,12 @@ from kd.launch.slurm.queue import Queue
 from kd.launch.slurm.records import Element, Records, Submission
 from kd.launch.slurm.script import Script, Settings, render, resources, throttle
 from kd.pipeline.atomic import write_text
+from kd.pipeline.attempts import SUBMISSION
 from kd.pipeline.plan import Task
 from kd.pipeline.store import Store
 
-ONLINE = ("collect",)  # kinds that may need a network
 IN_FLIGHT_SECONDS = 10.0  # within which a job shows up in the queue that sbatch had sent off when it was killed
+SETTLING_SECONDS = 60.0  # longer than Slurm waits between asking and killing (KillWait: 30)
 TRIES = 3  # of a submission that the controller did not answer
 PAUSE_SECONDS = 2.0
 
@@ -54,7 +55,7 @@ class SlurmLauncher(Launcher):
         failures = self._first(tasks)
         with self._records.hold(self._say):
             self._forget_what_never_came()
-            known = queue.read(self._settings.run)
+            known = self._settled()
             active = known.active()
             failed = {failure.task for failure in failures}
             todo = [task for task in tasks if task not in failed and not self._store.place(task).is_published()]
@@ -67,7 +68,7 @@ class SlurmLauncher(Launcher):
 
     def _first(self, tasks: Sequence[Task]) -> list[Failure]:
         """Runs here, and to their end, the tasks that need a network which nodes do not have."""
-        ours = [task for task in tasks if task.stage.kind.name in ONLINE and not self._store.place(task).is_published()]
+        ours = [task for task in tasks if task.stage.kind.network and not self._store.place(task).is_published()]
         if self._settings.machine.online or not ours:
             return []
         failures = self._here(ours)
@@ -82,6 +83,16 @@ class SlurmLauncher(Launcher):
             time.sleep(PAUSE_SECONDS)
         for item in unknown:
             self._records.remove(item)
+
+    def _settled(self) -> Queue:
+        """The queue; of a job that is just being ended it cannot be told whether it is over, so that is waited for."""
+        deadline = time.monotonic() + SETTLING_SECONDS
+        while True:
+            known = queue.read(self._settings.run)
+            ending = any(entry.row.state == "COMPLETING" for entry in known.active().values())
+            if not ending or time.monotonic() > deadline:
+                return known
+            time.sleep(PAUSE_SECONDS)
 
     def _submit_all(self, missing: Sequence[Task], known: Queue) -> list[tuple[Array, Submission]]:
         """Submits tasks, each after those that it waits for."""
@@ -113,7 +124,7 @@ class SlurmLauncher(Launcher):
         arguments = [
             f"--array={ranges(array.elements)}{limit}",
             f"--comment={submission.comment}",
-            f"--export=ALL,KD_SUBMISSION={submission.id}",
+            f"--export=ALL,{SUBMISSION}={submission.id},KD_LEGS=0",
             *([f"--dependency={needs}"] if needs else []),
             str(script),
         ]

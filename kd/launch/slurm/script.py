@@ -74,6 +74,11 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
     found = machine.resources[name]
     if found.nodes > 1 and name != TRAIN:
         raise UserError(f"{where}.nodes is {found.nodes}.", "Only trainings run on several nodes: set it to 1.")
+    if name == TRAIN and machine.device != "cpu" and found.gpus < 1:
+        raise UserError(
+            f"{where}.gpus is {found.gpus}, and the machine's device is {machine.device}.",
+            "Give trainings a GPU, or set machine.device=cpu.",
+        )
     for key in ("nodes", "cores", "processes"):
         if getattr(found, key) < 1:
             raise UserError(f"{where}.{key} is {getattr(found, key)}.", "It must be at least 1.")
@@ -139,15 +144,17 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         "nodes": str(wanted.nodes),
         "ntasks-per-node": "1",
         "cpus-per-task": str(wanted.cores),
-        "mem": "0" if wanted.memory is None else f"{math.ceil(wanted.memory * 1000)}M",
         "time": _time(wanted.hours),
         "signal": f"B:USR1@{_warning(machine)}",
         "kill-on-invalid-dep": "yes",
         "requeue" if machine.requeue else "no-requeue": None,
     }
+    if wanted.memory is not None:
+        options["mem"] = f"{math.ceil(wanted.memory * 1000)}M" if wanted.memory else "0"
     if wanted.gpus:
         options["gres"] = f"gpu:{wanted.gpus}"
-    for name, value in (("partition", wanted.partition), ("qos", wanted.qos), ("account", machine.account)):
+    account = wanted.account or machine.account
+    for name, value in (("partition", wanted.partition), ("qos", wanted.qos), ("account", account)):
         if value is not None:
             options[name] = value
     if stage.kind.exclusive:
@@ -178,7 +185,8 @@ def _variables(machine: MachineConfig, wanted: ResourcesConfig, *, network: bool
         ),
     ]
     if os.environ.get("PYTHONPATH"):
-        found.append(("Where `kd run` found kd", {"PYTHONPATH": os.environ["PYTHONPATH"]}))
+        places = [str(Path(place).absolute()) for place in os.environ["PYTHONPATH"].split(os.pathsep) if place]
+        found.append(("Where `kd run` found kd", {"PYTHONPATH": os.pathsep.join(places)}))
     for name, value in machine.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(f"machine.environment has {name!r}.", "A variable's name is of letters, digits and _.")
@@ -199,7 +207,7 @@ def _warning(machine: MachineConfig) -> int:
 
 
 def _time(hours: float) -> str:
-    minutes, seconds = divmod(math.ceil(hours * 3600 - 1e-6), 60)
+    minutes, seconds = divmod(round(hours * 3600), 60)
     return f"{minutes // 1440}-{minutes // 60 % 24:02}:{minutes % 60:02}:{seconds:02}"
 
 

@@ -1,0 +1,73 @@
+"""Images that were built, and the record beside each: IMAGE.json says from what it was made and what is in it.
+
+The record is what `kd status` compares versions by, so that no image has to be started for it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.container import definitions
+from kd.errors import UserError
+from kd.pipeline.atomic import write_text
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of an image."""
+
+    definition: str  # its name: cpu, cuda …
+    definition_sha256: str
+    lock: str  # name of the file
+    lock_sha256: str
+    base: str
+    versions: dict[str, str]  # package -> version, as found inside
+    kd: str
+    revision: str  # of the checkout it was built from; -dirty: with changes that no commit has
+    sha256: str  # of the image
+    bytes: int
+    runtime: str  # what built it
+    command: list[str]
+    created: str
+    seconds: float
+
+
+def record_path(image: Path) -> Path:
+    """Where an image's record is."""
+    return image.with_name(image.name + ".json")
+
+
+def write_record(image: Path, record: Record) -> None:
+    """Puts the record beside an image."""
+    write_text(record_path(image), json.dumps(asdict(record), indent=2) + "\n")
+
+
+def read_record(image: Path) -> Record | None:
+    """The record beside an image; None where there is none that can be read."""
+    try:
+        known: dict[str, Any] = json.loads(record_path(image).read_text("utf-8"))
+        return Record(**known)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def default_image(name: str) -> Path:
+    """Where `kd container build NAME` puts its image: in the folder that the user stands in."""
+    return Path.cwd() / f"kd-{name.removeprefix('kd-')}.sif"
+
+
+def find(name: str) -> Path:
+    """An image by the name of its definition or by its path; raises UserError where there is none."""
+    given = Path(name)
+    if given.exists() and (given.suffix == ".sif" or given.is_dir() or "/" in name):
+        return given.absolute()
+    if given.suffix == ".sif" or "/" in name:
+        raise UserError(f"There is no image at {given}.", "Build one by `kd container build`.")
+    definitions.find(name)
+    image = default_image(name)
+    if not image.exists():
+        raise UserError(f"There is no image {image}.", f"Build it by `kd container build {name}`, or give its path.")
+    return image

@@ -1,0 +1,102 @@
+"""`kd container pin`: asks the registry of a definition's base which digest its tag has now, and writes that down.
+
+A tag may be another image tomorrow; a digest cannot. The registry is asked by a program that knows how: skopeo, crane,
+regctl or docker, whichever is there.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kd.container.definitions import Definition
+from kd.errors import UserError
+from kd.pipeline.atomic import write_text
+
+# program -> its command line before the reference, and what stands before that
+RESOLVERS = {
+    "skopeo": (["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}"], "docker://"),
+    "crane": (["crane", "digest"], ""),
+    "regctl": (["regctl", "image", "digest"], ""),
+    "docker": (["docker", "buildx", "imagetools", "inspect", "--format", "{{.Manifest.Digest}}"], ""),
+}
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+_BASE = re.compile(r"^(\s*)BASE=(.*)$")
+_NOTE = re.compile(r"^\s*# (A tag, no digest:|The digest of) ")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a tag was resolved to."""
+
+    tag: str  # debian:bookworm-slim
+    digest: str  # sha256:…
+    command: str
+    day: str
+
+    @property
+    def base(self) -> str:
+        """What the definition begins with from now on; a reference has a tag or a digest, not both."""
+        name, colon, _ = self.tag.rpartition(":")
+        return f"{name if colon and '/' not in self.tag.rpartition(':')[2] else self.tag}@{self.digest}"
+
+
+def pin(definition: Definition, tag: str | None = None, options: tuple[str, ...] = ()) -> Pin:
+    """Resolves a base and writes its digest into the definition's stages, with the command that resolved it.
+
+    tag: another base than the definition's, or the one to ask about again where it has a digest by now. options: for
+    the program that asks, such as --tls-verify=false. Raises UserError where nothing can be resolved.
+    """
+    tag = tag or _tag(definition)
+    found = resolve(tag, options)
+    text = definition.path.read_text("utf-8")
+    try:
+        write_text(definition.path, rewritten(text, found))
+    except OSError as error:
+        raise UserError(f"{definition.path} cannot be written: {error.strerror}.", "Pin in a checkout of kd.") from None
+    return found
+
+
+def resolve(tag: str, options: tuple[str, ...] = ()) -> Pin:
+    """The digest that a tag has now, by the first of RESOLVERS that is there; raises UserError."""
+    program = next(filter(shutil.which, RESOLVERS), None)
+    if program is None:
+        raise UserError(f"Nothing here can ask a registry for {tag}.", f"Install one of {', '.join(RESOLVERS)}.")
+    start, scheme = RESOLVERS[program]
+    command = [*start, *options, f"{scheme}{tag}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    digest = done.stdout.strip()
+    if done.returncode != 0 or not _DIGEST.match(digest):
+        why = (done.stderr.strip() or digest or f"status {done.returncode}").split("\n")[-1]
+        raise UserError(f"{program} does not resolve {tag}: {why}", "Is the registry reached from here, the tag right?")
+    return Pin(tag, digest, shlex.join(command), f"{datetime.now(UTC):%Y-%m-%d}")
+
+
+def rewritten(text: str, found: Pin) -> str:
+    """A definition with its base pinned: each BASE= has the digest, and the first says above where it is from."""
+    lines: list[str] = []
+    told = False
+    for line in text.split("\n"):
+        match = _BASE.match(line)
+        if _NOTE.match(line):
+            continue
+        if match:
+            if not told:
+                lines.append(f"{match[1]}# The digest of {found.tag} on {found.day}, by `{found.command}`.")
+                told = True
+            line = f"{match[1]}BASE={found.base}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _tag(definition: Definition) -> str:
+    if "@" not in definition.base:
+        return definition.base
+    note = re.search(r"# The digest of (\S+) on ", definition.path.read_text("utf-8"))
+    if note is None:
+        raise UserError(f"{definition.path.name} has a digest and does not say of which tag.", "Name it by --tag.")
+    return note[1]

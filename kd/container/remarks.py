@@ -1,0 +1,57 @@
+"""What `kd status` says of artifacts that another image made than the one that a run's tasks would run in now.
+
+They are no less right for it, and nothing is made anew: a remark, where the packages that results depend on differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kd.container.images import read_record
+from kd.pipeline.execute import versions
+from kd.pipeline.hashing import FileHashes
+
+
+def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any]], str]:
+    """A function from a manifest to the remark on it, empty where there is none to make.
+
+    image: the run's machine.container. What is in it is read from the record beside it; its digest is remembered.
+    """
+    path = Path(image).absolute() if image else None
+    there = path is not None and path.is_file()
+    digest = hashes(path) if path is not None and there else None
+    record = read_record(path) if path is not None and there else None
+
+    def remark(manifest: Mapping[str, Any]) -> str:
+        made = manifest.get("container")
+        origin = made if isinstance(made, dict) else None
+        if (origin is None and path is None) or (digest and origin and origin.get("sha256") == digest):
+            return ""
+        source = f"made in {_named(origin)}" if origin else "made outside of the image"
+        if path is not None and record is None:
+            return f"{source}; what is in {path.name} is not known"
+        now = record.versions if record is not None else versions()
+        differences = _differences(manifest.get("versions") or {}, now)
+        here = path.name if path is not None else "this kd"
+        return f"{source} with {', '.join(differences)} (other versions than {here} has)" if differences else ""
+
+    return remark
+
+
+def _named(origin: Mapping[str, Any]) -> str:
+    digest = str(origin.get("sha256") or "")[:12]
+    return Path(str(origin["path"])).name + (f" ({digest}…)" if digest else "")
+
+
+def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """`torch 2.6.0 instead of 2.13.0`, of the packages that both know; Python itself counts by its two numbers."""
+    found = []
+    for package in sorted(then.keys() & now.keys()):
+        old, new = (str(known[package]).partition("+")[0] for known in (then, now))
+        if package == "python":
+            old, new = (".".join(version.split(".")[:2]) for version in (old, new))
+        if old != new:
+            found.append(f"{package} {old} instead of {new}")
+    return found

@@ -1,0 +1,117 @@
+"""What an image's `%test` runs, inside: versions are the lock's, every package imports, a model trains and decodes.
+
+`python -m kd.container.selftest VARIANT`; it writes below TMPDIR alone, and its status is 0 when all of it worked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from kd import resources
+
+PACKAGES = ("torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "comet")
+WORDS, PAIRS = 200, 300  # enough for a vocabulary, dev and test sets and a few batches
+RECIPE = """
+defaults: [/base, {override /teacher: tiny_3_3}, {override /student: tiny_4_2}, _self_]
+pairs: {en-xx: {}}
+corpus: {sources: {made_up: {format: plain, source: made_up.en, target: made_up.xx}}}
+split: {dev: 10, test: 10}
+vocabulary: {size: 400}
+teacher:
+  members: 1
+  max_update: 2
+  model: {encoder_layers: 1, decoder_layers: 1, width: 32, ffn: 64, heads: 2}
+  optimizer: {warmup_updates: 1}
+checkpoint: {every: 1, average: 1}
+decode: {beam: 2, nbest: 2, workers: 1}
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tests one after the other, saying what each took; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m kd.container.selftest", description=__doc__)
+    parser.add_argument("variant", help="which lock the image was made from: cpu, cuda or rocm")
+    parser.add_argument("--without", nargs="*", default=[], metavar="PACKAGE", help="left out of a reduced image")
+    options = parser.parse_args(arguments)
+    wrong = wrong_versions(locked(options.variant), set(options.without))
+    if wrong:
+        print(*wrong, sep="\n", file=sys.stderr)
+        return 1
+    print(f"versions: those of containers/locks/{options.variant}.txt")
+    from kd.engines.fairseq import compat
+
+    compat.install()  # fairseq does not import on this Python without
+    for package in PACKAGES:
+        if package not in options.without:
+            began = time.monotonic()
+            importlib.import_module(package)
+            print(f"imported: {package} in {time.monotonic() - began:.1f} s", flush=True)
+    if options.variant == "cuda":
+        ctypes.CDLL("libcublas.so.12")  # CTranslate2 looks for it when it is first used on a GPU, torch has another
+    return train_and_decode()
+
+
+def locked(variant: str) -> dict[str, str]:
+    """Package -> version, of a variant's lock and of fairseq's."""
+    folder = resources.folder("containers") / "locks"
+    texts = [(folder / name).read_text("utf-8") for name in (f"{variant}.txt", "fairseq.txt")]
+    lines = [line for text in texts for line in text.split("\n") if line and not line.startswith("#")]
+    return dict(line.split("==", 1) for line in lines)
+
+
+def wrong_versions(expected: dict[str, str], left_out: Iterable[str] = ()) -> list[str]:
+    """A sentence for each package whose version is not the expected one; a local version (+cpu) counts as the same."""
+    wrong = []
+    for package, version in expected.items():
+        try:
+            found = metadata.version(package).partition("+")[0]
+        except metadata.PackageNotFoundError:
+            found = "absent"
+        if found != version and not (found == "absent" and package in left_out):
+            wrong.append(f"{package} is {found}, and the lock has {version}.")
+    return wrong
+
+
+def train_and_decode() -> int:
+    """Two updates of a tiny teacher and its n-best lists, through `kd run`; returns its exit status."""
+    with tempfile.TemporaryDirectory(prefix="kd-selftest-") as name:
+        folder = Path(name)
+        chance = random.Random(1)
+        words = ["".join(chance.choices("aeioubdfgklmnprstv", k=chance.randint(3, 9))) for _ in range(WORDS)]
+        lines = [chance.choices(words, k=chance.randint(4, 9)) for _ in range(PAIRS)]
+        (folder / "made_up.en").write_text("".join(" ".join(line) + "\n" for line in lines), "utf-8")
+        (folder / "made_up.xx").write_text("".join(" ".join(reversed(line)) + "\n" for line in lines), "utf-8")
+        (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
+        command = [sys.executable, "-m", "kd", "run", "recipe=./recipe.yaml", "upto=decode", *_machine()]
+        environment = {**os.environ, "KD_CACHE": str(folder / "cache")}
+        done = subprocess.run(command, cwd=folder, env=environment, check=False)
+        manifests = sorted(folder.glob("store/decode*/*/*/manifest.json"))
+        if done.returncode != 0 or not manifests:
+            for log in sorted(folder.glob("runs/*/logs/*/*.log")):
+                print(f"--- {log.parent.name}/{log.name}", log.read_text("utf-8", "replace"), sep="\n", file=sys.stderr)
+            return done.returncode or 1
+        print("trained and decoded:", json.loads(manifests[0].read_text("utf-8"))["counts"])
+    return 0
+
+
+def _machine() -> list[str]:
+    """The GPU of this machine, where there is one that torch can use."""
+    import torch
+
+    return ["machine=localhost_gpu"] if torch.cuda.is_available() else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

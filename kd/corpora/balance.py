@@ -1,0 +1,120 @@
+"""How much of each language pair a multilingual model is to see: by size, by temperature, by UniMax, or as given.
+
+Small languages drown where shares go by size, and are learnt by heart where they do not; each method draws the line
+elsewhere. What comes out is a share of the drawn pairs for each group (a language pair), and how often it is repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from kd.config import BalanceConfig, BalanceMethod
+from kd.errors import UserError
+
+LONGEST_ROUND = 64  # virtual epochs
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is of a group."""
+
+    pairs: int
+    pieces: int  # of the target side, ends of sentence included
+
+
+def shares(config: BalanceConfig, sizes: Mapping[str, Size]) -> dict[str, float]:
+    """Each group's share of the pairs that are drawn; they add up to 1.
+
+    Raises: UserError where weights are given for other groups than there are.
+    """
+    pairs = {group: float(size.pairs) for group, size in sizes.items()}
+    if config.method is BalanceMethod.temperature:
+        return _normalised(temperature(pairs, config.temperature))
+    if config.method is BalanceMethod.unimax:
+        # The paper counts characters and we count pieces: what a training's length is stated in.
+        pieces = {group: float(size.pieces) for group, size in sizes.items()}
+        seen = unimax(pieces, float(config.budget), config.max_epochs)
+        return _normalised({group: seen[group] / pieces[group] * pairs[group] for group in pairs})
+    if config.method is BalanceMethod.weights:
+        return _normalised(_given(config.weights, sizes))
+    return _normalised(pairs)
+
+
+def temperature(sizes: Mapping[str, float], value: float) -> dict[str, float]:
+    """Shares by size to the power of 1/T (Arivazhagan et al., 2019, section 4: T = 1 by size, T = 5 theirs)."""
+    return _normalised({group: size ** (1 / value) for group, size in sizes.items()})
+
+
+def unimax(sizes: Mapping[str, float], budget: float, max_epochs: float) -> dict[str, float]:
+    """How much of each group is seen: equal parts of the budget, but no group more than `max_epochs` times.
+
+    Algorithm 1 of Chung et al. (2023), UniMax: Fairer and More Effective Language Sampling. `sizes` and `budget` are
+    of one unit, the outcome as well.
+    """
+    seen = {}
+    left = budget
+    for place, group in enumerate(sorted(sizes, key=lambda group: sizes[group])):
+        seen[group] = min(left / (len(sizes) - place), max_epochs * sizes[group])
+        left -= seen[group]
+    return {group: seen[group] for group in sizes}
+
+
+@dataclass(frozen=True)
+class Round:
+    """Virtual epochs that a training goes through, again and again.
+
+    drawn: group -> for each epoch the place where its pairs begin and their number; past a group's end it goes on
+    with its first pair, so that in a round each of its pairs is drawn equally often, give or take one.
+    """
+
+    drawn: Mapping[str, tuple[tuple[int, int], ...]]
+
+    @property
+    def epochs(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.drawn.values())))
+
+    def repetitions(self, sizes: Mapping[str, Size]) -> dict[str, float]:
+        """How often a round goes over each group."""
+        return {group: sum(count for _, count in parts) / sizes[group].pairs for group, parts in self.drawn.items()}
+
+
+def plan_round(share: Mapping[str, float], sizes: Mapping[str, Size], epoch_pairs: int) -> Round:
+    """Cuts what is drawn into virtual epochs of `epoch_pairs` pairs, fewer where the corpus is smaller.
+
+    A round has so many epochs that the group which is drawn least is seen whole, and more where then every group comes
+    nearer to a whole number of repetitions: what is seen once more than the rest would be favoured in every round.
+    """
+    size = min(epoch_pairs, sum(each.pairs for each in sizes.values()))
+    rates = {group: size * part / sizes[group].pairs for group, part in share.items() if part}
+    least = min(LONGEST_ROUND, math.ceil(1 / min(rates.values()) - 1e-9))
+    epochs = min(range(least, min(LONGEST_ROUND, 4 * least) + 1), key=lambda count: (_unevenness(rates, count), count))
+    drawn = {}
+    for group, rate in rates.items():
+        # Rounded at the ends, so that nothing is lost over a round.
+        ends = [round(place * rate * sizes[group].pairs) for place in range(epochs + 1)]
+        drawn[group] = tuple((begin % sizes[group].pairs, end - begin) for begin, end in pairwise(ends))
+    return Round(drawn)
+
+
+def _unevenness(rates: Mapping[str, float], epochs: int) -> float:
+    """The largest share of a group's repetitions that is beyond a whole number, to the percent."""
+    return round(max(abs(rate * epochs - max(1, round(rate * epochs))) / (rate * epochs) for rate in rates.values()), 2)
+
+
+def _given(weights: Mapping[str, float], sizes: Mapping[str, Size]) -> dict[str, float]:
+    if set(weights) != set(sizes):
+        raise UserError(
+            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
+            f"{', '.join(sorted(sizes))}.",
+            "Give each of them a weight.",
+        )
+    return dict(weights)
+
+
+def _normalised(values: Mapping[str, float]) -> dict[str, float]:
+    total = sum(values.values())
+    return {group: value / total for group, value in values.items()}

@@ -1,0 +1,104 @@
+"""Virtual epochs of a multilingual corpus: data folders that hold a balanced share of each language pair.
+
+The pairs of sentences are encoded once, into a pool; an epoch is an index into it, so that repeating a small language
+a hundred times costs twelve bytes a side and repetition, and no copy of its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from kd.config import BalanceConfig
+from kd.corpora.balance import Size, plan_round, shares
+from kd.corpora.shards import Corpus
+from kd.engines.fairseq.binary import data_folder, data_prefix, write_view
+from kd.engines.fairseq.encoding import SIDES, Encoded, Encoding, encode_groups
+from kd.errors import UserError
+from kd.pipeline.processes import Tick
+
+POOL = "pool"  # folder
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """What became of a group: how much there is, and what part of the training it will be."""
+
+    pairs: int  # encoded, each once
+    target: int  # pieces of them
+    too_long: int  # pairs left out
+    pair_share: float  # of the pairs drawn
+    token_share: float  # of the target pieces drawn
+    repetitions: float  # in a round of all virtual epochs
+
+    def epochs(self, target_tokens: float) -> float:
+        """How often a training of so many target pieces goes over the group."""
+        return target_tokens * self.token_share / self.target
+
+
+def encode_balanced(
+    groups: Mapping[str, Sequence[Corpus]],
+    out: Path,
+    encoding: Encoding,
+    balance: BalanceConfig,
+    *,
+    epoch_pairs: int,
+    workers: int = 1,
+    progress: Tick = lambda _: None,
+) -> tuple[list[Encoded], dict[str, Balanced]]:
+    """Writes the split `train` of as many data folders as a round of `plan_round` has virtual epochs.
+
+    Returns what is in each folder, and what became of each group. Raises: UserError where a group has no pair that is
+    short enough, or a share that makes no sense, and what `encode_corpora` raises.
+    """
+    encoded = encode_groups(groups, out / POOL, encoding, workers=workers, progress=progress)
+    for group, found in encoded.items():
+        if not found.pairs:
+            raise UserError(f"No pair of {group} is short enough to train on.", "Raise encode.max_pieces.")
+    sizes = {group: Size(found.pairs, found.target) for group, found in encoded.items()}
+    drawn = plan_round(shares(balance, sizes), sizes, epoch_pairs)
+    starts = dict(zip(sizes, accumulate((size.pairs for size in sizes.values()), initial=0), strict=False))
+    folders = []
+    for number in range(drawn.epochs):
+        runs = [
+            run
+            for group, parts in drawn.drawn.items()
+            for run in _runs(starts[group], sizes[group].pairs, *parts[number])
+        ]
+        folders.append(_write_epoch(data_folder(out, number), out / POOL, runs))
+    return folders, _told(encoded, drawn.repetitions(sizes))
+
+
+def _runs(start: int, pairs: int, at: int, count: int) -> list[tuple[int, int]]:
+    """`count` pairs of a group from its `at`-th on, begun again at its end, as runs of the pool."""
+    runs = []
+    while count:
+        length = min(count, pairs - at)
+        runs.append((start + at, length))
+        count -= length
+        at = 0
+    return runs
+
+
+def _write_epoch(folder: Path, pool: Path, runs: Sequence[tuple[int, int]]) -> Encoded:
+    folder.mkdir(exist_ok=True)
+    pieces = [write_view(data_prefix(folder, "train", side), data_prefix(pool, "train", side), runs) for side in SIDES]
+    return Encoded(sum(count for _, count in runs), *pieces)
+
+
+def _told(encoded: Mapping[str, Encoded], repetitions: Mapping[str, float]) -> dict[str, Balanced]:
+    pairs = {group: found.pairs * repetitions.get(group, 0) for group, found in encoded.items()}
+    pieces = {group: found.target * repetitions.get(group, 0) for group, found in encoded.items()}
+    return {
+        group: Balanced(
+            found.pairs,
+            found.target,
+            found.too_long,
+            pairs[group] / sum(pairs.values()),
+            pieces[group] / sum(pieces.values()),
+            repetitions.get(group, 0),
+        )
+        for group, found in encoded.items()
+    }

@@ -1,0 +1,241 @@
+"""Starts a training's processes, follows what they write, tells them to stop, and says what they died of.
+
+One process is started as it is, several by torchrun. A signal goes to the workers by their ids, never to torchrun's
+agent: SIGUSR1 would kill that and orphan them.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from kd.engines.fairseq.train import DISK_ERROR, RANK_LOG, STOPPED, USER_ERROR
+from kd.errors import EXIT_TRANSIENT, StopRequested, TransientError, UserError
+from kd.pipeline.processes import die_with_parent
+from kd.pipeline.world import World
+
+GRACE = 45.0  # seconds that a training gets to save and leave when it is asked to
+GRACE_WARNED = 600.0  # the same after SIGUSR1, a warning that comes minutes before a time limit
+TELL_SECONDS = 1.0
+_LAST_LINES = 20
+_KEPT_LINES = 400  # torchrun's report of a failure is long
+_TAIL_BYTES = 64 * 1024
+_STALLED = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)  # faulthandler's first line
+_FIRST_DEAD = re.compile(r"Root Cause.*?rank\s*: (\d+) .*?exitcode\s*: (-?\d+)", re.DOTALL)  # torchrun's report
+
+
+class TrainingFailed(Exception):
+    """A training died for a reason that is not the user's: the last lines it wrote, and where the whole log is."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One node's part of a training. `workers`: processes on this node; `threads`: for all of them together."""
+
+    description: Path  # what each process is to do, for train.py
+    log: Path
+    world: World
+    workers: int
+    threads: int
+    max_tokens: int  # of a pass, for the sentence about memory
+    stall_minutes: float = 0.0
+    _began: dict[Path, int] = field(default_factory=dict)  # rank's log -> its length before this attempt
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a single process, which needs no torchrun."""
+        return self.world.nodes * self.workers == 1
+
+    @property
+    def command(self) -> list[str]:
+        """The command line of this node."""
+        task = ["-m", "kd.engines.fairseq", "train", "--spec", str(self.description)]
+        if self.alone:
+            return [sys.executable, "-P", *task]
+        run = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", str(self.workers)]
+        if self.world.nodes == 1:
+            return [*run, "--standalone", *task]
+        host, port = self.world.address
+        # Static: the node of rank 0 has the process of rank 0, which logs and saves where `kd task` looks for it.
+        run += ["--nnodes", str(self.world.nodes), "--node-rank", str(self.world.node_rank)]
+        return [*run, "--rdzv-backend", "static", "--master-addr", host, "--master-port", port, *task]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment, with the number of threads that every numerical library shall use."""
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+        threads = str(max(1, self.threads // self.workers))
+        project = str(Path(__file__).resolve().parents[3])  # the same kd as this one, from wherever it was imported
+        path = os.pathsep.join(part for part in (project, os.environ.get("PYTHONPATH", "")) if part)
+        return {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+    def rank_logs(self) -> list[Path]:
+        """The logs of all processes but the first, whose output is in the training's log."""
+        return sorted(self.log.parent.glob(RANK_LOG.format(rank="*")))
+
+    def words(self) -> str:
+        """What these wrote last in this attempt."""
+        return "\n".join(_tail(path, self._began.get(path, 0)) for path in self.rank_logs())
+
+
+def run(launch: Launch, readers: Sequence[Callable[[str], None]] = ()) -> None:
+    """Runs this node's part to its end; hands each line of its output to `readers` and appends it to the log.
+
+    Raises: UserError, OSError (a full disk), TransientError or TrainingFailed for one that failed.
+    """
+    launch._began.update({path: path.stat().st_size for path in launch.rank_logs()})
+    last: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
+    with launch.log.open("a", encoding="utf-8", newline="\n") as file, _started(launch) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            last.append(line.rstrip("\n"))
+            for read in readers:
+                read(line.rstrip("\n"))
+        status = process.wait()
+    if status != 0:
+        raise _failure(launch, status, list(last))
+
+
+# --- a process and its end -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
+    """A subprocess that does not outlive this block, nor this process."""
+    ctypes.CDLL(None)  # loaded before the fork: nothing is imported between fork and exec
+    process = subprocess.Popen(
+        launch.command,
+        env=launch.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        bufsize=1,
+        preexec_fn=partial(_in_child, os.getpid(), launch.alone),  # noqa: PLW1509 - system calls, nothing that waits for a lock
+    )
+    try:
+        yield process
+    except BaseException as error:
+        asked = error.number if isinstance(error, StopRequested) else signal.SIGTERM
+        _stop(process, launch, asked)
+        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _in_child(parent: int, alone: bool) -> None:
+    die_with_parent(parent)
+    if not alone:  # a scheduler may send it to every process of a job, and torchrun's agent would die of it
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _stop(process: subprocess.Popen[str], launch: Launch, number: signal.Signals) -> None:
+    """Asks the workers to save and leave, and waits until they have, within bounds.
+
+    All that they still write goes into the log: a pipe that nobody reads would hold them up.
+    """
+    deadline = time.monotonic() + (GRACE_WARNED if number == signal.SIGUSR1 else GRACE)
+    told = 0.0
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    with launch.log.open("ab") as log:
+        while process.poll() is None and time.monotonic() < deadline:
+            if time.monotonic() - told > TELL_SECONDS:  # again and again: one may have been too young to hear it
+                told = time.monotonic()
+                for worker in [process.pid] if launch.alone else children(process.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker, number)
+            with contextlib.suppress(BlockingIOError):
+                while chunk := os.read(process.stdout.fileno(), 1 << 16):
+                    log.write(chunk)
+            time.sleep(0.05)
+
+
+def children(parent: int) -> list[int]:
+    """The ids of the processes that a process has started and that have not ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, ppid = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
+                if int(ppid) == parent and state not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
+# --- what it died of -------------------------------------------------------------------------------------------------
+
+
+def _failure(launch: Launch, status: int, last: list[str]) -> Exception:
+    """The error for a training that did not end well, in words that say what to do where that is known."""
+    said = "\n".join([*last, launch.words()])
+    if status == EXIT_TRANSIENT or STOPPED.removesuffix("%d") in said:  # torchrun passes on no status of its workers
+        return TransientError("A signal stopped the training; it saved a checkpoint first and goes on from there.")
+    for line in said.split("\n"):
+        if line.startswith(USER_ERROR):
+            return UserError(*json.loads(line.removeprefix(USER_ERROR)))
+        if line.startswith(DISK_ERROR):
+            number, path = json.loads(line.removeprefix(DISK_ERROR))
+            return OSError(number, os.strerror(number), path)
+    if "No space left on device" in said:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(launch.log.parent))
+    if "out of memory" in said.lower():
+        return UserError(
+            "The GPU ran out of memory.",
+            f"Set batch.max_tokens lower (the passes now have {launch.max_tokens} tokens at most).",
+        )
+    logs = ", ".join(str(path) for path in [launch.log, *launch.rank_logs()])
+    if _STALLED.search(said):
+        return TransientError(
+            f"A process of the training did nothing for {launch.stall_minutes:g} minutes (stall_minutes), so it was "
+            f"ended; the logs say where each stood: {logs}."
+        )
+    shown = "\n".join(last[-_LAST_LINES:])
+    if dead := _FIRST_DEAD.search("\n".join(last)):
+        rank, code = int(dead[1]), int(dead[2])
+        log = launch.log if rank == 0 else launch.log.with_name(RANK_LOG.format(rank=rank))
+        shown = "\n".join(_tail(log, launch._began.get(log, 0)).split("\n")[-_LAST_LINES:])
+        return TrainingFailed(
+            f"The training failed: of its {launch.world.nodes * launch.workers} processes, rank {rank} {_died(code)}. "
+            f"Its log is {log}; the last lines are:\n{shown}"
+        )
+    return TrainingFailed(f"The training {_died(status)}. Its log is {launch.log}; the last lines are:\n{shown}")
+
+
+def _died(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "was killed (SIGKILL), often by the kernel for want of memory"
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+def _tail(path: Path, start: int) -> str:
+    """The end of a file's text from `start` on."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(start, path.stat().st_size - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace").rstrip("\n")
+    except OSError:
+        return ""

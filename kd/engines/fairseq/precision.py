@@ -1,0 +1,94 @@
+"""Training in lower precision: where it can be had, and the weights in fp32 that fairseq forgets to save.
+
+fp16 needs a GPU and a loss scale; bf16 has fp32's range and is asked for in fairseq's parsed configuration, since its
+flag `--bf16` means TPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kd.config import Precision
+from kd.errors import UserError
+
+
+def check_precision(precision: Precision, device: str) -> None:
+    """Raises UserError for a precision that a kind of device (cpu, cuda, rocm) cannot train in."""
+    if precision is Precision.fp16 and device == "cpu":
+        raise UserError(
+            "precision is fp16, which fairseq trains in on GPUs alone, and machine.device is cpu.",
+            "Set precision to fp32 or bf16.",
+        )
+
+
+def check_gpu(precision: str, torch: Any) -> None:
+    """Raises UserError where there is no GPU to be used, or this one cannot train so."""
+    if not torch.cuda.is_available():
+        raise UserError(
+            "No CUDA device can be used on this machine.", "Set machine.device to cpu, or look at `nvidia-smi`."
+        )
+    if precision == Precision.bf16.value and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("This GPU has no bf16.", "Set precision to fp16 or fp32.")
+
+
+def keep_fp32_weights(trainer: Any) -> None:
+    """Lets fairseq's trainer class put the weights that the optimiser really moves into checkpoints, and back.
+
+    In lower precision the model has but a rounded copy of them. fairseq saves that copy, as numbers in fp32: resuming
+    from it would round at each interruption, and averages would be of rounded weights.
+    """
+    state_dict, load_checkpoint = trainer.state_dict, trainer.load_checkpoint
+
+    def exact_state_dict(self: Any) -> dict[str, Any]:
+        state: dict[str, Any] = state_dict(self)
+        exact = _fp32_weights(self)
+        weights = state["model"]
+        state["model"] = type(weights)((name, exact.get(value.data_ptr(), value)) for name, value in weights.items())
+        return state
+
+    def exact_load_checkpoint(self: Any, *arguments: Any, **options: Any) -> Any:
+        with _read_weights() as read:
+            extra_state = load_checkpoint(self, *arguments, **options)
+        exact = _fp32_weights(self) if read else {}
+        for name, parameter in self.get_model().named_parameters():
+            if parameter.data_ptr() in exact:
+                exact[parameter.data_ptr()].copy_(read[name])
+        return extra_state
+
+    trainer.state_dict = exact_state_dict
+    trainer.load_checkpoint = exact_load_checkpoint
+
+
+@contextmanager
+def _read_weights() -> Iterator[dict[str, Any]]:
+    """The model's weights as fairseq meanwhile reads them from a checkpoint, by name."""
+    from fairseq import checkpoint_utils
+
+    read: dict[str, Any] = {}
+    original = checkpoint_utils.load_checkpoint_to_cpu
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        state = original(*arguments, **options)
+        read.update(state["model"])
+        return state
+
+    checkpoint_utils.load_checkpoint_to_cpu = load
+    try:
+        yield read
+    finally:
+        checkpoint_utils.load_checkpoint_to_cpu = original
+
+
+def _fp32_weights(trainer: Any) -> dict[int, Any]:
+    """Of each parameter of a model in lower precision, by its address, the weights that are optimised; else none."""
+    weights = getattr(trainer.optimizer, "fp32_params", None)
+    if weights is None:
+        return {}
+    parameters = [each for each in trainer.get_model().parameters() if each.requires_grad]
+    if isinstance(weights, dict):  # all in one row, one a device
+        sizes = [each.numel() for each in parameters]
+        weights = next(iter(weights.values())).data.split(sizes)
+    pairs = zip(parameters, weights, strict=True)
+    return {each.data_ptr(): exact.data.view_as(each) for each, exact in pairs}

@@ -1,0 +1,159 @@
+"""How fast a system translates and what it takes: rates, latency, memory, time to load, each system in its own process.
+
+The processes are copies of one that has loaded the libraries and nothing else, so that what one system leaves in
+memory is not counted for the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from kd.engines.systems import Decoding, Translates, count_pieces, form, load, megabytes
+from kd.errors import UserError
+from kd.pipeline.processes import die_with_parent
+
+PRELOADED = ["kd.engines.fairseq.libraries"]
+WARM_UP = 20  # sentences: the first call pays for what later ones find ready
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is to be measured of a system."""
+
+    folders: tuple[Path, ...]
+    decoding: Decoding
+    sources: tuple[str, ...]
+    repeats: int  # the median counts
+    latency_sentences: int  # translated one after the other, each alone
+    cores: int  # all that there are; the main figures are of one
+    device: str
+
+
+def measure(wanted: Measurement) -> dict[str, Any]:
+    """Measures in a process of its own, and waits for it.
+
+    Raises what loading raises (UserError), or RuntimeError where the process died.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(send, wanted), daemon=True)
+    process.start()
+    send.close()
+    try:
+        found = receive.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"The process that measured {wanted.folders[0]} died ({process.exitcode}).") from None
+    finally:
+        process.kill()
+        process.join()
+        receive.close()
+    if isinstance(found, UserError):
+        raise found
+    if isinstance(found, str):
+        raise RuntimeError(found)
+    content: dict[str, Any] = found
+    return content
+
+
+def _answer(send: Connection, wanted: Measurement) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its parent's business, which ends it
+    die_with_parent(os.getppid())
+    try:
+        send.send(_measured(wanted))
+    except UserError as error:
+        send.send(error)
+    except BaseException:
+        send.send(traceback.format_exc())
+
+
+def _measured(wanted: Measurement) -> dict[str, Any]:
+    before = resident("VmRSS")
+    began = time.perf_counter()
+    system = load(wanted.folders, wanted.decoding, threads=1, device=wanted.device)
+    loading = time.perf_counter() - began
+    system(wanted.sources[:WARM_UP])
+    rate = _rate(system, wanted, wanted.sources)
+    peak, gpu = resident("VmHWM"), _gpu_megabytes(wanted)
+    latency = _latency(system, wanted.sources[: wanted.latency_sentences])
+    everywhere = None
+    if wanted.cores > 1:
+        del system
+        system = load(wanted.folders, wanted.decoding, threads=wanted.cores, device=wanted.device)
+        # CTranslate2 gives each core batches of its own: it gets as many as with one core, times the cores.
+        sources = wanted.sources * (wanted.cores if form(wanted.folders[0]) != "fairseq" else 1)
+        system(sources[:WARM_UP])
+        everywhere = {"cores": wanted.cores, **_rate(system, wanted, sources)}
+    return {
+        "form": form(wanted.folders[0]),
+        **rate,
+        "all_cores": everywhere,
+        "latency_ms": latency,
+        "load_seconds": loading,
+        "memory_megabytes": (peak - before) / MEGABYTE,
+        "process_megabytes": peak / MEGABYTE,
+        "gpu_megabytes": gpu,
+        "megabytes": megabytes(wanted.folders),
+    }
+
+
+def _rate(system: Translates, wanted: Measurement, sources: Sequence[str]) -> dict[str, Any]:
+    """Sentences and output pieces a second, as the system's own vocabulary cuts its output."""
+    seconds: list[float] = []
+    outputs: list[str] = []
+    for _ in range(wanted.repeats):
+        outputs, taken = _timed(lambda: system(sources))
+        seconds.append(taken)
+    median = statistics.median(seconds)
+    tokens = count_pieces(wanted.folders, outputs)
+    return {
+        "sentences_per_second": len(sources) / median,
+        "tokens_per_second": tokens / median,
+        "seconds": seconds,
+    }
+
+
+def _latency(system: Translates, sources: Sequence[str]) -> dict[str, Any] | None:
+    """Of single sentences, milliseconds: the median, and what 99 of 100 stay under or at."""
+    if not sources:
+        return None
+    times = sorted(_timed(lambda source=source: system([source]))[1] for source in sources)  # type: ignore[misc]
+    last = min(len(times) - 1, -(-99 * len(times) // 100) - 1)  # nearest rank
+    return {"median": 1000 * statistics.median(times), "p99": 1000 * times[last], "sentences": len(times)}
+
+
+def _timed(work: Callable[[], list[str]]) -> tuple[list[str], float]:
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
+
+
+def resident(what: str) -> int:
+    """Bytes of this process's memory that are in use (`VmRSS`) or were at its peak (`VmHWM`); 0 where nobody says."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii", "replace").split("\n"):
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _gpu_megabytes(wanted: Measurement) -> float | None:
+    """What torch took at its peak; CTranslate2 does not say."""
+    if wanted.device == "cpu" or form(wanted.folders[0]) != "fairseq":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated() / MEGABYTE

@@ -1,0 +1,142 @@
+"""The model card: what whoever gets a model folder has to know, as Markdown with the front matter of Hugging Face.
+
+The keys of the front matter are those of the hub's documentation (huggingface.co/docs/hub/model-cards); what a run does
+not know is left out there, and said in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from kd.report import formatting
+
+HERE = Path(__file__).parent / "templates"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a model was trained on."""
+
+    name: str
+    licence: str
+    use: str = "train"
+    pairs: int | None = None  # as it came, before cleaning
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Scores on one test set."""
+
+    __test__ = False  # pytest takes classes that are called so for tests
+
+    name: str
+    segments: int
+    leakage: str  # the guard's verdict
+    scores: list[dict[str, Any]]  # of this system: metric, value, signature; interval, p_value, baseline where tested
+    others: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of other systems, to compare with
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that a card says."""
+
+    name: str
+    title: str
+    source: str  # BCP-47 codes
+    target: str
+    engine: str  # ctranslate2 | fairseq
+    description: Mapping[str, Any]  # model.json
+    licence: str | None = None
+    text: str | None = None
+    parameters: int | None = None  # of all members together
+    corpora: Sequence[Corpus] = ()
+    training_pairs: int | None = None  # what was left of them to train on
+    sets: Sequence[TestSet] = ()
+    speed: Mapping[str, Any] | None = None
+    speed_note: str = ""
+    speeds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of other systems, to compare with
+    weaknesses: Mapping[str, Any] | None = None
+    energy: Mapping[str, Any] | None = None  # kwh, kg_co2e, of: the stages that were measured, not: those that were not
+    machine: str = ""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    made_by: str = ""
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """The signature of each metric."""
+        return {score["metric"]: score["signature"] for each in self.sets for score in each.scores}
+
+    @property
+    def unlicensed(self) -> list[str]:
+        """Corpora whose licence nobody stated."""
+        return [corpus.name for corpus in self.corpora if corpus.licence == UNKNOWN]
+
+
+def render(card: Card) -> str:
+    """Make the card: front matter between two `---`, then Markdown."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=False,  # Markdown; what comes from elsewhere is names and numbers, and goes through `cell`
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"score": formatting.score, "count": formatting.count, "cell": cell, "amount": _amount}
+    front = yaml.safe_dump(front_matter(card), sort_keys=False, allow_unicode=True, width=1000)
+    body = environment.get_template("card.md.j2").render(card=card, p_value=formatting.p_value)
+    return f"---\n{front}---\n\n{body}"
+
+
+def front_matter(card: Card) -> dict[str, Any]:
+    """What programs read: the hub's keys."""
+    results: list[dict[str, Any]] = [
+        {
+            "task": {"type": "translation", "name": f"Translation {card.source}-{card.target}"},
+            "dataset": {"name": each.name, "type": each.name},
+            "metrics": [
+                {"type": _metric_type(score["metric"]), "name": score["metric"], "value": score["value"]}
+                for score in each.scores
+            ],
+        }
+        for each in card.sets
+        if each.scores
+    ]
+    front: dict[str, Any] = {
+        "language": list(dict.fromkeys([card.source, card.target])),
+        "license": card.licence or UNKNOWN,
+        "library_name": card.engine,
+        "pipeline_tag": "translation",
+        "tags": ["translation", "knowledge-distillation"],
+    }
+    if results:
+        front["metrics"] = list(dict.fromkeys(metric["type"] for each in results for metric in each["metrics"]))
+        front["model-index"] = [{"name": card.name, "results": results}]
+    return front
+
+
+def _metric_type(metric: str) -> str:
+    """The hub's name of a metric: bleu, chrf, ter, comet."""
+    lower = metric.lower()
+    return next((known for known in ("bleu", "chrf", "ter", "comet") if lower.startswith(known)), lower)
+
+
+def cell(text: object) -> str:
+    """Text for a cell of a table, on one line, none of it Markdown or HTML."""
+    plain = " ".join(str(text).split())
+    for char in "\\|`*_<>[]":
+        plain = plain.replace(char, f"\\{char}")
+    return plain
+
+
+def _amount(value: float | None) -> str:
+    """A measured figure with three digits; a dash where it was not measured."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

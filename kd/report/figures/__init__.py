@@ -1,0 +1,34 @@
+"""The page's figures: charts of Vega-Lite, drawn once as static pictures and again by the reader's browser.
+
+One description makes both, so that a paper shows what the page shows; nothing here looks at anything but `ReportData`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kd.report.figures.curves import MEASURES, axes, learning_curve
+from kd.report.figures.drawing import Figure, pictures
+from kd.report.figures.scatter import quality_and_speed
+from kd.report.figures.selecting import chosen_ranks, score_distribution, score_gains
+from kd.report.formatting import sentence_metric
+from kd.report.model import ReportData
+
+
+def draw(data: ReportData) -> dict[str, Figure]:
+    """All figures that the data is enough for, by name."""
+    return {name: pictures(name, spec) for name, spec in charts(data) if spec is not None}
+
+
+def charts(data: ReportData) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Their names and charts; None for one that there is no data for."""
+    yield "speed", quality_and_speed(data.systems, data.verdict.metric)
+    for axis in axes(data.curves):
+        for measure in MEASURES:
+            yield f"{measure.name}-{axis.name}", learning_curve(data.curves, measure, axis)
+    for number, selection in enumerate(data.selections, 1):
+        metric = sentence_metric(selection.metric)
+        yield f"ranks-{number}", chosen_ranks(selection)
+        yield f"scores-{number}", score_distribution(selection, metric)
+        yield f"gains-{number}", score_gains(selection.gains, metric) if selection.gains else None

@@ -1,0 +1,96 @@
+"""From a chart of Vega-Lite to pictures, and the JavaScript that makes the same chart answer to a pointer.
+
+Both come from vl-convert, which carries Vega and needs no network, no browser and no display.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from kd.errors import UserError
+
+SCALE = 3  # pixels of a PNG to one of the page: 300 dots an inch at the width of a column
+_SNIPPET = """
+window.kdChart = (element, spec) =>
+  vegaEmbed(element, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, tooltip: { theme: "kd" } });
+"""  # ast: expressions are interpreted and never evaluated as code, which the page's policy forbids
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, and its static twins."""
+
+    name: str  # of its files, unique on the page
+    spec: Mapping[str, Any]  # Vega-Lite
+    svg: str
+    png: bytes
+
+    @property
+    def description(self) -> str:
+        """What it shows, in words."""
+        return str(self.spec["description"])
+
+    @property
+    def element(self) -> Markup:
+        """The picture as part of a page: it has the page's colours and width."""
+        # Several figures share the page: their identifiers must not meet.
+        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", self.svg)
+        (box,) = re.findall(r'viewBox="[-\d. ]+"', svg[: svg.index(">")])
+        opening = f'<svg class="plot" role="img" aria-label="{escape(self.description)}" {box}>'
+        return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1))
+
+    @property
+    def data(self) -> Markup:
+        """The chart for a script element: JSON in which nothing can end it."""
+        text = json.dumps(self.spec, ensure_ascii=False, separators=(",", ":"))
+        for char in "<>&\u2028\u2029":
+            text = text.replace(char, f"\\u{ord(char):04x}")
+        return Markup(text)
+
+    def write(self, folder: Path) -> None:
+        """The files for papers: SVG, PNG, and the chart itself, to draw it in another style."""
+        (folder / f"{self.name}.svg").write_text(self.svg, "utf-8")
+        (folder / f"{self.name}.png").write_bytes(self.png)
+        spec = json.dumps(self.spec, ensure_ascii=False, indent=1)
+        (folder / f"{self.name}.vl.json").write_text(f"{spec}\n", "utf-8")
+
+
+def pictures(name: str, spec: Mapping[str, Any]) -> Figure:
+    """Draw a chart. Raises UserError where the process may not have the address space that this takes."""
+    import vl_convert
+
+    _check_address_space()
+    svg = vl_convert.vegalite_to_svg(dict(spec), allowed_base_urls=[])
+    png = vl_convert.vegalite_to_png({**spec, "background": "white"}, scale=SCALE, allowed_base_urls=[])
+    return Figure(name, spec, svg, png)
+
+
+@cache
+def javascript() -> str:
+    """Vega and what calls it: `window.kdChart(element, chart)`; about 0.9 MB."""
+    import vl_convert
+
+    _check_address_space()
+    code = str(vl_convert.javascript_bundle(_SNIPPET))
+    if re.search(r"</script|<!--", code, re.IGNORECASE):
+        raise ValueError("vl-convert's JavaScript holds what would end the script element it stands in")
+    return code
+
+
+def _check_address_space() -> None:
+    """V8, inside vl-convert, reserves a terabyte of addresses (not of memory), and aborts where it may not."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        raise UserError(
+            f"Figures cannot be drawn where a process may have {soft / 1e9:,.0f} GB of addresses (ulimit -v).",
+            "Set ulimit -v unlimited, or run `kd report` on another machine that sees the run.",
+        )

@@ -1,0 +1,106 @@
+"""Records of the systems compared: their scores, sizes and speeds, and which of them the verdict is about.
+
+A value that nobody measured is None, and the views leave it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class SystemKind(Enum):
+    """What a system is in the experiment."""
+
+    teacher = "teacher"  # one member
+    ensemble = "ensemble"  # all members together
+    student = "student"  # trained on what was selected
+    control = "control"  # the student's architecture, trained on gold
+    export = "export"  # a student in the form in which it is deployed
+    public = "public"  # somebody else's
+
+
+@dataclass(frozen=True)
+class MetricScore:
+    """A score of one system on the test set."""
+
+    metric: str  # sacreBLEU's name: BLEU, chrF2, TER
+    value: float  # unrounded
+    signature: str
+    interval: tuple[float, float] | None = None  # 95 %, of bootstrap resampling
+    p_value: float | None = None  # of no difference from the row of the report's baseline; None there
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better; TER counts errors."""
+        return self.metric != "TER"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What using a system takes, beside its main rate; None: not measured."""
+
+    tokens_per_second: float | None = None  # output pieces, on one thread
+    cores: int | None = None  # all that the machine has
+    sentences_per_second_all_cores: float | None = None
+    latency_ms: float | None = None  # of a sentence alone, on one thread: the median
+    latency_p99_ms: float | None = None
+    load_seconds: float | None = None
+    memory_megabytes: float | None = None  # of model and work at its peak, libraries not counted
+    gpu_megabytes: float | None = None
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One system in the table of results."""
+
+    name: str
+    kind: SystemKind
+    scores: list[MetricScore] = field(default_factory=list)
+    pair: str = ""  # language pair whose test set the scores are of; shown where there are several
+    exported_from: str = ""  # of an export: the name of the system's row
+    parameters: int | None = None  # of all members together
+    megabytes: float | None = None  # of the model on disk, 10^6 bytes
+    sentences_per_second: float | None = None
+    training_updates: int | None = None  # a member
+    training_seconds: float | None = None  # of all members together
+    speed: Speed = field(default_factory=Speed)
+
+    def score(self, metric: str) -> MetricScore | None:
+        """The score of that name, if there is one."""
+        return next((score for score in self.scores if score.metric == metric), None)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """One of several test sets of a language pair, by itself."""
+
+    __test__ = False  # pytest takes it for tests
+
+    name: str
+    segments: int
+    leakage: str  # the guard's verdict on this set: clean, removed 12, OFF, not looked for
+    scores: dict[str, list[MetricScore]] = field(default_factory=dict)  # by system
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A significance test between two systems other than the one against the report's baseline."""
+
+    system: str
+    other: str
+    metric: str
+    p_value: float
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class VerdictRoles:
+    """Which rows the verdict is about, by name; an empty name: there is none."""
+
+    student: str = ""
+    control: str = ""
+    teacher: str = ""  # what was distilled: the ensemble, or the only teacher
+    export: str = ""  # the form that is deployed
+    metric: str = "BLEU"

@@ -1,0 +1,88 @@
+"""Average: of each model that another stage trained, the mean of some of its kept checkpoints, as a model of its own.
+
+What a training averages at its end is a setting of it; this does it anew, otherwise, without training again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import ClassVar
+
+from kd.config import AverageConfig, Metric, Which
+from kd.corpora.index import read_json, write_json
+from kd.engines.fairseq import checkpoints
+from kd.engines.fairseq.checkpoints import Checkpoint
+from kd.engines.vocabulary import DICTIONARY, MODEL
+from kd.errors import UserError
+from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.plan import Stage
+
+WEIGHTS = "model.pt"
+SUMMARY = "summary.json"
+
+
+class Average(Kind[AverageConfig]):
+    """Averages kept checkpoints (Vaswani et al., 2017, 6.1)."""
+
+    name = "average"
+    version = 1
+    config = AverageConfig
+    roles: ClassVar = {"models": Role()}
+    resources = "cpu"
+
+    def validate(self, config: AverageConfig) -> None:
+        """There is something to average."""
+        if config.count < 1:
+            raise UserError(f"count is {config.count}.", "It must be at least 1.")
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One a model, called as the training's."""
+        identity, extent = identity_and_extent(stage.config)
+        for item in stage.input_tasks("models"):
+            yield Draft(item.task.name, identity, extent, inputs={"models": [item]})
+
+    def run(self, job: Job[AverageConfig]) -> None:
+        """Chooses the checkpoints and writes the model, beside it what a training leaves for those that read it."""
+        from kd.engines.fairseq.average import average
+
+        model = job.one("models")
+        chosen = _chosen(model, job.config)
+        average([each.path for each in chosen], job.out / WEIGHTS)
+        for name in (MODEL, DICTIONARY):
+            shutil.copyfile(model.path / name, job.out / name)
+        before = read_json(model.path / SUMMARY)
+        write_json(job.out / SUMMARY, {**before, "averaged": [each.path.name for each in chosen]})
+
+    def check(self, job: Job[AverageConfig]) -> Summary:
+        """Loads the model."""
+        from kd.engines.fairseq.model import count_parameters, load_models
+
+        summary = read_json(job.out / SUMMARY)
+        (model,), _ = load_models([job.out])
+        validations = job.one("models").manifest["facts"].get("validations", [])
+        facts = {**summary, "parameters": count_parameters(model), "validations": validations}
+        return Summary({"checkpoints": len(summary["averaged"])}, facts=facts)
+
+
+def _chosen(model: Artifact, config: AverageConfig) -> list[Checkpoint]:
+    """The last or the best of what the training kept, up to an update."""
+    facts, settings = model.manifest["facts"], model.settings
+    if "checkpoint" not in settings:
+        raise UserError(f"{model.stage} has no checkpoints to average.", "Average those of a stage of the kind train.")
+    folder, every = model.path / "checkpoints", int(settings["checkpoint"]["every"])
+    kept = checkpoints.regular(folder, every, facts["updates"])
+    kept = [each for each in kept if not config.upto or each.updates <= config.upto]
+    if config.of is Which.best:
+        values = {entry["update"]: entry[f"dev_{config.metric.value}"] for entry in facts["validations"]}
+        known = [(each.updates, values[each.updates]) for each in kept if values.get(each.updates) is not None]
+        ranked = checkpoints.best(known, config.metric is Metric.bleu)
+        kept = sorted((each for each in kept if each.updates in ranked), key=lambda each: ranked.index(each.updates))
+    if len(kept) < config.count:
+        what = f"with a dev {config.metric.value}" if config.of is Which.best else "in question"
+        raise UserError(
+            f"{config.count} checkpoints of {model.stage}/{model.task} shall be averaged; it has {len(kept)} {what}.",
+            "Lower count, or raise checkpoint.keep of that training.",
+        )
+    return kept[: config.count]

@@ -1,0 +1,56 @@
+"""Join: the corpora of several language pairs as what one model learns from, each sentence of a shared side once.
+
+Where corpora have their English in common, a model for all of them would see each English sentence once a language;
+that may be wanted (leave this stage out) or not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from kd.config import DuplicatesConfig, JoinConfig
+from kd.corpora.index import read_json, write_json
+from kd.corpora.joined import read_joined, write_joined
+from kd.corpora.shards import Corpus
+from kd.errors import IncompleteArtifact
+from kd.pipeline.contract import Job, Kind, Role, Summary
+
+COUNTS = "counts.json"
+
+
+class Join(Kind[JoinConfig]):
+    """Leaves a corpus folder for each language pair, without what another pair (or the same) has already."""
+
+    name = "join"
+    version = 1
+    config = JoinConfig
+    roles: ClassVar = {"corpora": Role(many=True)}
+    resources = "cpu"
+
+    def run(self, job: Job[JoinConfig]) -> None:
+        """Two passes: hashes of all pairs into buckets on disk, then what came first."""
+        corpora = _by_pair(job)
+        config = DuplicatesConfig(enabled=True, by=job.config.by, normalised=job.config.normalised)
+        total = 2 * sum(corpus.pairs for corpus in corpora.values())
+        kept = write_joined(corpora, job.out, config, lambda done: job.progress.update("joining", done, total, "pairs"))
+        counts = {name: {"in": corpus.pairs, "out": kept[name]} for name, corpus in corpora.items()}
+        write_json(job.out / COUNTS, counts)
+
+    def check(self, job: Job[JoinConfig]) -> Summary:
+        """Reads everything back."""
+        counts = read_json(job.out / COUNTS)
+        left = read_joined(job.out)
+        if {name: corpus.pairs for name, corpus in left.items()} != {name: n["out"] for name, n in counts.items()}:
+            raise IncompleteArtifact(f"{job.out} does not hold what was counted.")
+        for corpus in left.values():
+            corpus.verify()
+        before, after = (sum(numbers[key] for numbers in counts.values()) for key in ("in", "out"))
+        return Summary({"pairs in": before, "pairs out": after}, {"duplicates": before - after}, {"by pair": counts})
+
+
+def _by_pair(job: Job[JoinConfig]) -> dict[str, Corpus]:
+    folders: dict[str, list[Path]] = {}
+    for artifact in job.inputs["corpora"]:
+        folders.setdefault(artifact.axis or artifact.label, []).append(artifact.path)
+    return {name: Corpus.join(paths) for name, paths in folders.items()}

@@ -1,0 +1,210 @@
+"""Release: a folder to give away for each export, and for the teachers where quality goes before speed.
+
+Everything that translating needs, and a model card with what the run knows of it: data, licences, scores with
+signatures, speed, memory, energy, limits. Files are other names of those that exist: a folder takes no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+from kd.config import ReleaseConfig
+from kd.corpora.index import read_json
+from kd.engines.bundle import bundle
+from kd.engines.description import DESCRIPTION, Languages
+from kd.engines.fairseq.checkpoints import link
+from kd.engines.systems import Decoding, group, load, member_name
+from kd.errors import IncompleteArtifact
+from kd.pipeline.atomic import write_text
+from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.plan import Stage
+from kd.pipeline.store import MANIFEST
+from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
+from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
+
+COLLECT, EXPORT = "collect", "export"
+
+
+class Release(Kind[ReleaseConfig]):
+    """Makes folders with cards."""
+
+    name = "release"
+    version = 1
+    config = ReleaseConfig
+    roles: ClassVar = {
+        "systems": Role(many=True),
+        "scores": Role(optional=True),
+        "speeds": Role(optional=True),
+        "corpora": Role(many=True, optional=True),
+        "others": Role(many=True, optional=True),  # whose corpora and energy the cards state as well
+    }
+    resources = "cpu"
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One for each export, and for each of the systems that are asked for and exist."""
+        config: ReleaseConfig = stage.config
+        models = [
+            (item.label, item.task.name, item.task.stage.kind.name, item) for item in stage.input_tasks("systems")
+        ]
+        identity, _ = identity_and_extent(config)
+        licences = {name: source.licence for name, source in config.sources.items()}
+        for name, items in group(models, _wanted(config.ensembles)).items():
+            if items[0].task.stage.kind.name == EXPORT or config.systems.get(name):
+                yield Draft(name, {**identity, "sources": licences})
+
+    def run(self, job: Job[ReleaseConfig]) -> None:
+        """Puts the folder together."""
+        systems = _systems(job)
+        artifacts = systems[job.name]
+        if artifacts[0].manifest["kind"] == EXPORT:
+            for path in sorted(artifacts[0].path.rglob("*")):
+                place = job.out / path.relative_to(artifacts[0].path)
+                if path.is_file() and path.name != MANIFEST:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    link(path, place)
+        else:
+            sides = [(str(job.axis_value[side]),) if job.axis else () for side in ("source", "target")]
+            run = {"models": [f"{each.stage}/{each.task}@{each.fingerprint}" for each in artifacts]}
+            bundle([each.path for each in artifacts], job.out, languages=Languages(*sides), run=run)
+        write_text(job.out / CARD, render(_card(job, systems)))
+
+    def check(self, job: Job[ReleaseConfig]) -> Summary:
+        """Loads it and translates a word; the card is there."""
+        translate = load([job.out], Decoding(beam=1, max_pieces=8, batch_tokens=100), threads=1, device="cpu")
+        if len(translate(["a"])) != 1 or not (job.out / CARD).read_text("utf-8").startswith("---\n"):
+            raise IncompleteArtifact(f"{job.out} does not translate, or has no card.")
+        size = sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
+        return Summary({"bytes": size}, facts={"note": "a folder to give away, with its card"})
+
+
+def _wanted(names: Mapping[str, bool]) -> list[str]:
+    return [name for name, wanted in names.items() if wanted]
+
+
+def _systems(job: Job[ReleaseConfig]) -> dict[str, list[Artifact]]:
+    models = [(a.label, a.task, str(a.manifest["kind"]), a) for a in job.inputs["systems"]]
+    return group(models, _wanted(job.config.ensembles))
+
+
+# --- the card --------------------------------------------------------------------------------------------------------
+
+
+def _card(job: Job[ReleaseConfig], systems: Mapping[str, Sequence[Artifact]]) -> Card:
+    artifacts = systems[job.name]
+    source, target = (str(job.axis_value.get(side) or "und") for side in ("source", "target"))
+    description = read_json(job.out / DESCRIPTION)
+    scores, weak = _left(job, "scores", SCORES), _left(job, "scores", WEAKNESSES)
+    speed = _left(job, "speeds", SPEED)
+    beside = _beside(job.name, systems, scores.get("made_elsewhere", []))
+    parameters = [_facts(each).get("parameters") or _facts(each).get("run", {}).get("parameters") for each in artifacts]
+    return Card(
+        name=job.name,
+        title=job.config.title or f"{source}-{target}: {job.name}",
+        source=source,
+        target=target,
+        engine=str(description["engine"]),
+        description=description,
+        licence=job.config.licence,
+        text=job.config.text,
+        parameters=sum(parameters) if all(parameters) else None,
+        corpora=_corpora(job),
+        training_pairs=sum(each.manifest["counts"]["pairs out"] for each in job.inputs.get("corpora", [])) or None,
+        sets=[_set(name, content, job.name, beside) for name, content in scores.get("sets", {}).items()],
+        speed=speed.get("systems", {}).get(job.name),
+        speed_note=speed.get("note", ""),
+        speeds={name: speed["systems"][name] for name in beside if name in speed.get("systems", {})},
+        weaknesses=weak.get("systems", {}).get(job.name),
+        energy=_energy(job),
+        machine=str(job.machine.get("name") or "this machine"),
+        fingerprints={f"{each.stage}/{each.task}": each.fingerprint for each in _all(job)},
+        made_by=f"kd {version('kd')}",
+    )
+
+
+def _facts(artifact: Artifact) -> dict[str, Any]:
+    facts: dict[str, Any] = artifact.manifest["facts"]
+    return facts
+
+
+def _all(job: Job[ReleaseConfig]) -> list[Artifact]:
+    return [artifact for artifacts in job.inputs.values() for artifact in artifacts]
+
+
+def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, Any]:
+    """What a stage left for programs; nothing where the recipe has no such stage."""
+    for artifact in job.inputs.get(role, []):
+        content: dict[str, Any] = read_json(artifact.path / name)
+        return content
+    return {}
+
+
+def _beside(name: str, systems: Mapping[str, Sequence[Artifact]], elsewhere: Sequence[str]) -> list[str]:
+    """The systems that a card compares with: what was distilled, one teacher alone, the control, somebody else's."""
+    trained = [each for each, artifacts in systems.items() if artifacts[0].manifest["kind"] != EXPORT]
+    ensembles = [each for each in trained if len(systems[each]) > 1]
+    alone = [member_name(systems[each][0].label, systems[each][0].task) for each in ensembles]
+    of_teachers = [each for each in trained if each == "teacher"]
+    wanted = [
+        *ensembles,
+        *of_teachers,
+        *alone,
+        *(each for each in trained if each in ("student", "control")),
+        *elsewhere,
+    ]
+    return [each for each in dict.fromkeys(wanted) if each != name]
+
+
+def _set(name: str, content: Mapping[str, Any], system: str, beside: Sequence[str]) -> TestSet:
+    """Scores on a test set, with intervals, and the test against the first baseline."""
+    tested: dict[tuple[str, str], dict[str, Any]] = {}
+    baseline = next(iter(content["significance"]), None)
+    for item in content["significance"].get(baseline, []):
+        tested[item["system"], item["metric"]] = item
+
+    untested = {"interval": None, "p_value": None, "baseline": baseline}
+
+    def scores(each: str) -> list[dict[str, Any]]:
+        return [
+            {**untested, **tested.get((each, score["metric"]), {}), **score}
+            for score in content["scores"].get(each, [])
+        ]
+
+    others = {each: scores(each) for each in beside if each in content["scores"]}
+    return TestSet(name, content["segments"], content["leakage"]["verdict"], scores(system), others)
+
+
+def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
+    """The corpora of the recipe as they were collected; licences as the recipe states them now."""
+    stated = {name: source.licence for name, source in job.config.sources.items()}
+    found: dict[str, Corpus] = {}
+    for artifact in job.inputs.get("others", []):
+        if artifact.manifest["kind"] == COLLECT:
+            name, facts = artifact.task, _facts(artifact)
+            licence = stated.get(name) or facts.get("licence") or UNKNOWN
+            found[name] = Corpus(name, licence, facts.get("use", "train"), artifact.manifest["counts"]["pairs out"])
+    return list(found.values())
+
+
+def _energy(job: Job[ReleaseConfig]) -> dict[str, Any]:
+    """The sum over the stages that measured it."""
+    kwh, carbon, measured, missing = 0.0, 0.0, [], []
+    known = True
+    for artifact in [*job.inputs["systems"], *job.inputs.get("others", [])]:
+        energy = artifact.manifest.get("energy") or {}
+        name = artifact.stage.partition(".")[0]
+        if energy.get("kwh") is None:
+            missing.append(name)
+            continue
+        measured.append(name)
+        kwh += energy["kwh"]
+        known = known and energy.get("kg_co2e") is not None
+        carbon += energy.get("kg_co2e") or 0.0
+    return {
+        "kwh": kwh if measured else None,
+        "kg_co2e": carbon if measured and known else None,
+        "of": list(dict.fromkeys(measured)),
+        "missing": [name for name in dict.fromkeys(missing) if name not in measured],
+    }

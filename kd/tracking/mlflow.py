@@ -1,0 +1,88 @@
+"""MLflow's file store: plain files that need neither server nor database, which a cluster's file system may not bear.
+
+`mlflow ui` shows them, and `mlflow migrate-filestore` turns them into a database.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Since 3.17 MLflow refuses its file store unless it is told to; it is told before it is imported.
+os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+
+from mlflow.entities import Metric, Param
+from mlflow.tracking import MlflowClient
+
+from kd.tracking.follower import Point, Subject
+
+_ID = "kd.id"  # tag by which the runs of earlier attempts are found
+_LONGEST = 500  # characters of a parameter's value, MLflow's limit of old
+_AT_ONCE = 900  # metrics in a call; MLflow takes 1,000
+
+
+class StoredRun:
+    """A run of the experiment that is named after the recipe."""
+
+    def __init__(self, folder: Path, subject: Subject) -> None:
+        self._client = _client(folder)
+        experiment = _experiment(self._client, subject.project)
+        for earlier in self._client.search_runs([experiment], f"tags.`{_ID}` = '{subject.id}'"):
+            shutil.rmtree(folder / experiment / earlier.info.run_id)
+        stage = subject.name.partition("/")[0]
+        tags = {"mlflow.runName": subject.name, "stage": stage, _ID: subject.id}
+        self._id = self._client.create_run(experiment, tags=tags).info.run_id
+        parameters = [Param(name, str(value)[:_LONGEST]) for name, value in _flat(subject.settings)]
+        self._client.log_batch(self._id, params=parameters)
+        self._waiting: list[Metric] = []
+
+    def write(self, point: Point) -> None:
+        """Adds a point; axes other than updates and time are curves of their own."""
+        named = point.values | {f"cost/{name}": value for name, value in point.axes.items()}
+        milliseconds = round(point.time * 1000)
+        self._waiting += [Metric(name, value, milliseconds, point.update) for name, value in named.items()]
+        if len(self._waiting) >= _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is waiting."""
+        waiting, self._waiting = self._waiting, []
+        while waiting:
+            self._client.log_batch(self._id, metrics=waiting[:_AT_ONCE])
+            waiting = waiting[_AT_ONCE:]
+
+    def close(self) -> None:
+        """Marks the run as over."""
+        self.flush()
+        self._client.set_terminated(self._id)
+
+
+def prepare(folder: Path, project: str) -> None:
+    """Makes the experiment: of trainings that begin at once each would make its own."""
+    _experiment(_client(folder), project)
+
+
+def open_tracker(folder: Path, subject: Subject) -> StoredRun:
+    """Begins anew."""
+    return StoredRun(folder, subject)
+
+
+def _client(folder: Path) -> Any:
+    folder.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=folder.absolute().as_uri())
+
+
+def _experiment(client: Any, project: str) -> str:
+    found = client.get_experiment_by_name(project)
+    return str(found.experiment_id) if found else str(client.create_experiment(project))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

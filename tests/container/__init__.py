@@ -1,0 +1,1 @@
+"""Tests of kd/container/: what can be known without a container runtime. tests/system has the rest."""

@@ -1,0 +1,123 @@
+"""What is said of memory and disk before a training, against what torch keeps and what lies on disk afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kd.config import CheckpointConfig, ModelConfig, Precision, TrainConfig, Which
+from kd.engines.fairseq import checkpoints, forecast, training
+from kd.engines.fairseq.flags import TrainSpec
+from kd.engines.fairseq.model import build
+from kd.recipes import compose, parse_request, resolve
+
+VOCABULARY = 500
+
+
+def kept_for_backward(model_config: ModelConfig, dictionary: Path, dtype: object, sentences: int, length: int) -> int:
+    """Bytes that torch keeps between forward and backward pass, each storage once, parameters not counted."""
+    model = build(model_config, dictionary)
+    import torch
+
+    model = model.to(dtype).train()
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage
+        return tensor
+
+    source = torch.randint(4, VOCABULARY, (sentences, length))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        lengths = torch.full((sentences,), length)
+        source[-1, :3], lengths[-1] = 1, length - 3  # as in any real batch, one is shorter: padded on the left
+        net = model(src_tokens=source, src_lengths=lengths, prev_output_tokens=source)
+        model.get_normalized_probs(net, log_probs=True).sum()
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
+def test_activations_are_what_torch_keeps(tmp_path: Path, pre_norm: bool, precision: Precision) -> None:
+    dictionary = tmp_path / "dict.txt"
+    dictionary.write_text("".join(f"piece{number} 1\n" for number in range(VOCABULARY - 4)), "utf-8")
+    # No dropout: its masks are a byte a number on a GPU, and more on the CPU that this runs on.
+    model = ModelConfig(4, 2, 128, 512, 8, pre_norm, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
+    config = TrainConfig(model=model, precision=precision)
+    sentences, length = 8, 40
+    import torch
+
+    dtype = torch.float32 if precision is Precision.fp32 else torch.bfloat16
+    kept = kept_for_backward(model, dictionary, dtype, sentences, length)
+    tokens = sentences * length
+    said = forecast.memory(config, vocabulary=VOCABULARY, max_tokens=tokens, longest=length)
+    log_probabilities = 4 * tokens * VOCABULARY
+    assert said.activations + log_probabilities == pytest.approx(kept, rel=0.03)
+
+
+def test_a_checkpoint_is_as_large_as_said(trained, spec: TrainSpec) -> None:
+    from kd.engines.fairseq.average import load
+    from kd.engines.fairseq.model import count_parameters, load_models
+
+    (model,), dictionary = load_models([trained.folder])
+    said = forecast.forecast(spec.config, vocabulary=len(dictionary), max_tokens=spec.max_tokens, longest=41)
+    assert said.parameters == count_parameters(model)
+    newest = checkpoints.numbered(trained.folder / "checkpoints")[0].path
+    assert load(newest)["last_optimizer_state"]
+    overhead = newest.stat().st_size - said.checkpoint
+    assert 0 < overhead < 300_000  # settings, names, alignment: what does not grow with the model
+    # No more of them at once than said, the one in the making and the one that a signal asked for not counted here.
+    assert len(checkpoints.numbered(trained.folder / "checkpoints")) == said.checkpoints - 2
+
+
+def test_disk_counts_what_is_kept() -> None:
+    checkpoint = CheckpointConfig(10_000, keep=5, keep_best=3, keep_every=50_000, average=5, average_of=Which.best)
+    config = TrainConfig(checkpoint=checkpoint, max_update=300_000)
+    # 5 last, 5 best (as many as are averaged), 6 of each 50,000, one by a signal, one being written; 12 bytes each.
+    assert forecast.disk(config, 1_000_000) == (12_000_000, 5 + 5 + 6 + 2)
+    short = replace(config, max_update=20_000)
+    assert forecast.disk(short, 1_000_000)[1] == 3 + 2  # no more than there ever are
+
+
+def test_transformer_big_in_fp32_fits_where_its_parts_do() -> None:
+    """Adam's 16 bytes a parameter, for 209,125,376 of them (counted by hand); more processes need one gradient more."""
+    model = ModelConfig(6, 6, 1024, 4096, 16, False, dropout=0.3, attention_dropout=0.0, activation_dropout=0.0)
+    config = TrainConfig(model=model)
+    alone = forecast.memory(config, vocabulary=32_000, max_tokens=4096, longest=257)
+    assert alone.weights + alone.gradients + alone.optimizer == 16 * 209_125_376
+    assert alone.communication == 0
+    four = forecast.memory(config, vocabulary=32_000, max_tokens=4096, longest=257, world_size=4)
+    assert four.communication == 4 * 209_125_376
+    assert four.total - four.communication == alone.total
+    assert alone.output == 12 * 4096 * 32_000
+
+
+def test_costly_saving_is_told_with_what_would_be_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    def line(saves: int, saving: float, seconds: float) -> str:
+        told = {"saves": saves, "saving": saving, "seconds": seconds, "gpu_memory": None}
+        return f"2026-11-21 | INFO | kd.train | kd-told {json.dumps(told)}"
+
+    told = training.Told(every=1000)
+    told.read("2026-11-21 | INFO | kd.train | saved checkpoint_1_1000.pt in 9.0 s")
+    told.read(line(1, 30.0, 100.0))  # the first ones are no measure
+    told.read(line(2, 60.0, 1000.0))
+    assert told.notes == []
+    told.read(line(3, 90.0, 3000.0))
+    told.read(line(4, 121.0, 4000.0))
+    # 3.025 % of the time at each 1000 updates is 1 % at each 3025.
+    expected = "Saving checkpoints took 3.0% of the time: checkpoint.every=3025 instead of 1000 would bring it to 1%."
+    assert told.notes == [expected]
+    assert capsys.readouterr().out.count("Saving checkpoints took") == 1  # once, not at each checkpoint
+    told.read(line(5, 130.0, 14000.0))
+    assert told.notes == []
+
+
+def test_long_trainings_save_as_the_talk_does() -> None:
+    request = parse_request(["recipe=files", "source=a", "target=b", "teacher=transformer_big", "checkpoint=long"])
+    checkpoint = resolve(compose(request))["teacher"]["checkpoint"]
+    assert (checkpoint["every"], checkpoint["keep"], checkpoint["keep_best"]) == (10_000, 5, 3)

@@ -1,0 +1,136 @@
+"""Trainings that start from another model, and members that differ by their seed alone."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kd.config import CheckpointConfig, Metric
+from kd.engines.fairseq import training
+from kd.engines.fairseq.average import load
+from kd.engines.fairseq.flags import TrainSpec
+from kd.engines.fairseq.start import prepare_start, start_files
+from kd.errors import UserError
+from tests.engines.conftest import write_split
+
+
+@pytest.fixture(scope="module")
+def standing(spec: TrainSpec) -> TrainSpec:
+    """A training of two updates that moves no weight, without dropout: what is lost at each update tells the data."""
+    config = replace(
+        spec.config,
+        model=replace(spec.config.model, dropout=0.0),
+        optimizer=replace(spec.config.optimizer, learning_rate=1e-30, warmup_updates=1),
+        checkpoint=CheckpointConfig(every=2, keep=1, average=1, metric=Metric.loss),
+        max_update=2,
+        validate_bleu=False,
+        log_every=1,
+    )
+    return replace(spec, config=config)
+
+
+@pytest.fixture(scope="module")
+def start(trained, spec: TrainSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained model, made ready to start from."""
+    out = tmp_path_factory.mktemp("start") / "start.pt"
+    prepare_start(start_files(str(trained.folder), 1), trained.folder / "dict.txt", spec.config.model, out)
+    return out
+
+
+def losses(spec: TrainSpec, folder: Path) -> list[float]:
+    """Trains; the loss of each update."""
+    training.train(spec, folder)
+    return [entry["loss"] for entry in training.read_metrics(folder / "metrics.jsonl") if entry["split"] == "train"]
+
+
+def weights(folder: Path) -> dict:
+    return load(folder / "checkpoints" / "checkpoint_last.pt")["model"]
+
+
+def test_a_training_really_starts_from_the_weights_given(standing, start, trained, tmp_path: Path) -> None:
+    from_start = losses(replace(standing, init_from=start), tmp_path)
+    expected, found = load(trained.folder / "model.pt")["model"], weights(tmp_path)
+    assert found.keys() == expected.keys()
+    assert all(found[name].equal(expected[name]) for name in expected if "_float_tensor" not in name)
+    # A model that has learnt the task loses little on it; an untrained one guesses among 300 pieces: log2(300) = 8.2.
+    assert max(from_start) < 4
+    state = load(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    assert state["optimizer_history"][-1]["num_updates"] == 2  # a training of its own
+    # Once there is a checkpoint of its own, it goes on from that.
+    longer = replace(standing, init_from=start, config=replace(standing.config, max_update=3))
+    assert training.train(longer, tmp_path).resumed_from == 2
+
+
+def test_members_see_the_data_in_another_order(standing, start, tmp_path: Path) -> None:
+    """Of equal weights, without dropout, the loss of an update tells the sentences that it had."""
+    first, second = (
+        losses(replace(standing, init_from=start, seed=seed), tmp_path / str(seed)) for seed in (1, 2)
+    )  # fmt: skip
+    assert first != second
+
+
+def test_members_begin_elsewhere_and_drop_out_other_numbers(standing, start, task, tmp_path: Path) -> None:
+    """All data in one batch: no order is left."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in task.data.iterdir():
+        if not path.name.startswith("train"):
+            shutil.copy(path, data / path.name)
+    write_split(data, "train", task.train[:16], task.vocabulary)
+    model = replace(standing.config.model, dropout=0.3)
+    one_batch = replace(standing, data=(data,), update_freq=1, config=replace(standing.config, max_update=1))
+    dropping = replace(one_batch, init_from=start, config=replace(one_batch.config, model=model))
+    dropped = [losses(replace(dropping, seed=seed), tmp_path / f"dropout-{seed}") for seed in (1, 2)]
+    assert dropped[0] != dropped[1]
+    begun = [losses(replace(one_batch, seed=seed), tmp_path / f"begin-{seed}") for seed in (1, 2)]
+    assert begun[0] != begun[1]
+    # Without dropout, from equal weights, all in one batch, nothing is left for the seed to decide.
+    same = [losses(replace(one_batch, init_from=start, seed=seed), tmp_path / f"same-{seed}") for seed in (1, 2)]
+    assert same[0] == same[1]
+
+
+# --- what does not fit -----------------------------------------------------------------------------------------------
+
+
+def test_another_vocabulary_is_refused(trained, spec: TrainSpec, tmp_path: Path) -> None:
+    files = start_files(str(trained.folder), 1)
+    lines = (trained.folder / "dict.txt").read_text("utf-8").split("\n")
+    other = tmp_path / "dict.txt"
+    other.write_text("\n".join([lines[1], lines[0], *lines[2:]]), "utf-8")  # of the same size, in another order
+    with pytest.raises(UserError, match="the training data have another"):
+        prepare_start(files, other, spec.config.model, tmp_path / "start.pt")
+    # Another count beside a symbol is none.
+    other.write_text("\n".join(line.rpartition(" ")[0] + " 7" if line else "" for line in lines), "utf-8")
+    prepare_start(files, other, spec.config.model, tmp_path / "start.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"encoder_layers": 3}, "encoder_layers 2, and model.encoder_layers is 3"),
+        ({"width": 128}, "encoder_embed_dim 64, and model.width is 128"),
+        ({"heads": 2}, "encoder_attention_heads 4, and model.heads is 2"),  # which no weight's shape tells
+        ({"pre_norm": False}, "encoder_normalize_before True, and model.pre_norm is False"),
+        ({"tie_embeddings": False}, "share_all_embeddings True, and model.tie_embeddings is False"),
+    ],
+)
+def test_another_shape_is_refused(trained, spec: TrainSpec, tmp_path: Path, changes: dict, told: str) -> None:
+    files = start_files(str(trained.folder), 1)
+    with pytest.raises(UserError) as caught:
+        prepare_start(files, trained.folder / "dict.txt", replace(spec.config.model, **changes), tmp_path / "start.pt")
+    assert told in str(caught.value)
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"init_from: there is no .*nothing"):
+        start_files(str(tmp_path / "nothing"), 1)
+    (tmp_path / "member-2.pt").touch()
+    with pytest.raises(UserError, match="no dictionary of its source"):
+        start_files(str(tmp_path / "member-{member}.pt"), 2)
+    for name in ("dict.source.txt", "dict.target.txt"):
+        (tmp_path / name).touch()
+    names = [path.name for path in start_files(str(tmp_path / "member-{member}.pt"), 2)]
+    assert names == ["member-2.pt", "dict.source.txt", "dict.target.txt"]

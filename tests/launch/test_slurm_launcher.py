@@ -1,0 +1,246 @@
+"""Submitting: everything once, whatever dies when; against Slurm commands that only write down what they are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kd.errors import TransientError, UserError
+from kd.launch.launcher import Failure
+from kd.launch.slurm import client, launcher, queue
+from kd.launch.slurm.launcher import SlurmLauncher
+from kd.launch.slurm.records import Records
+from kd.pipeline.plan import Task
+from kd.pipeline.store import Store
+from tests.launch.chain import ROOT, Chain
+from tests.launch.slurm_stub import Stub, settings
+from tests.pipeline import dummies
+
+CHAIN = (
+    {"name": "first", "workers": 3, "steps": 1},
+    {"name": "second", "steps": 1, "inputs": {"many": {"x": "first"}}},
+)
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
+    made = Stub(tmp_path / "stub")
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launcher, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(launcher, "IN_FLIGHT_SECONDS", 0.2)
+    return made
+
+
+def launch(chain: Chain, tasks: Sequence[Task] | None = None, **changes: object) -> list[Failure]:
+    """Submits a chain, or some of its tasks."""
+
+    def here(tasks: Sequence[Task]) -> list[Failure]:
+        for task in tasks:
+            dummies.run(task, chain.store)
+        return []
+
+    made = SlurmLauncher(settings(chain, **changes), chain.store, here)
+    return made.launch(list(chain.plan.tasks()) if tasks is None else tasks)
+
+
+def test_everything_is_submitted_at_once_with_ids_that_are_written_down(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    assert launch(chain) == []
+    first, second = stub.submissions()
+    assert (first["array"], first.get("dependency")) == ("0-2", None)
+    assert (second["array"], second["dependency"]) == ("0", "afterok:101")
+    known = Records(chain.run).read()
+    assert [item.comment for item in known] == [first["comment"], second["comment"]]
+    assert [item.job for item in known] == ["101", "102"]
+    assert first["comment"] != second["comment"]
+    assert all(Path(item["script"]).is_file() for item in (first, second))
+    assert known[0].elements[2].task == "first/worker-2"
+
+
+def test_what_is_queued_is_not_submitted_again_and_waited_for(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    launch(chain, [task for task in chain.plan.tasks() if task.stage.name == "first"])
+    launch(chain)
+    launch(chain)
+    assert len(stub.submissions()) == 2
+    assert stub.submissions()[1]["dependency"] == "afterok:101_0:101_1:101_2"
+    stub.change_states("PENDING", "FAILED")
+    launch(chain)
+    assert len(stub.submissions()) == 4
+
+
+def test_other_settings_are_submitted_beside_what_is_queued(tmp_path: Path, stub: Stub) -> None:
+    launch(Chain(tmp_path, *CHAIN))
+    launch(Chain(tmp_path, {**CHAIN[0], "text": "another"}, CHAIN[1]))
+    assert len(stub.submissions()) == 4
+
+
+def test_what_is_finished_is_not_submitted(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    dummies.run(chain.plan.task("first", "worker-1"), chain.store)
+    launch(chain)
+    assert stub.submissions()[0]["array"] == "0,2"
+
+
+def test_a_death_between_sbatch_and_its_record_is_found_out(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    launch(chain)
+    records = Records(chain.run)
+    for item in records.read():
+        records.write(replace(item, job=None))
+    launch(chain)
+    assert len(stub.submissions()) == 2
+    assert [item.job for item in records.read()] == ["101", "102"]
+
+
+def test_a_death_before_sbatch_is_found_out_too(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    launch(chain)
+    records = Records(chain.run)
+    first = records.read()[0]
+    records.write(replace(first, job=None))
+    (stub.folder / "queue").write_text("")
+    launch(chain)
+    assert len(stub.submissions()) == 4
+    assert first.id not in {item.id for item in records.read()}
+
+
+def test_killed_at_any_moment_the_next_submits_the_rest_once(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *({"name": f"stage{number}", "steps": 1} for number in range(6)))
+    code = (
+        "import sys; from pathlib import Path; from tests.launch.chain import Chain\n"
+        "from tests.launch.test_slurm_launcher import launch, launcher\n"
+        "launcher.IN_FLIGHT_SECONDS = 0.2; launch(Chain(Path(sys.argv[1])))"
+    )
+    command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-c", code, str(tmp_path)]
+    for killed_after in range(1, 6, 2):  # sbatches
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while len(stub.submissions()) < killed_after and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    launch(chain)
+    listed = [line.split("|")[-1] for line in (stub.folder / "queue").read_text().split("\n")[:-1]]
+    known = Records(chain.run).read()
+    assert sorted(listed) == sorted(item.comment for item in known)
+    assert sorted(item.stage for item in known) == [f"stage{number}" for number in range(6)]
+
+
+def test_two_at_once_submit_once(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    threads = [threading.Thread(target=launch, args=(chain,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(stub.submissions()) == 2
+
+
+def test_what_slurm_refuses_is_told_and_forgotten(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    (stub.folder / "refuse").write_text("sbatch: error: invalid partition specified: none\n")
+    with pytest.raises(UserError, match="invalid partition specified: none"):
+        launch(chain)
+    assert Records(chain.run).read() == []
+
+
+def test_a_submission_that_got_no_answer_is_looked_up_before_it_is_repeated(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    (stub.folder / "silent").touch()
+    launch(chain)
+    assert len(stub.submissions()) == 2
+    assert [item.job for item in Records(chain.run).read()] == ["101", "102"]
+
+
+def test_where_the_controller_is_down_nothing_is_lost(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    (stub.folder / "refuse").write_text(
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller\n"
+    )
+    with pytest.raises(TransientError, match="Unable to contact"):
+        launch(chain)
+    assert len(stub.submissions()) == launcher.TRIES
+    (stub.folder / "refuse").unlink()
+    (stub.folder / "sbatch").unlink()
+    launch(chain)
+    assert len(stub.submissions()) == 2
+
+
+def test_what_needs_a_network_runs_here_where_the_nodes_have_none(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
+    launch(chain, online=False)
+    assert chain.store.place(chain.plan.task("fetch", "worker-0")).is_published()
+    assert [Path(item["script"]).name.split(".")[0] for item in stub.submissions()] == ["second"]
+    assert "dependency" not in stub.submissions()[0]
+
+
+def test_what_stands_on_a_download_that_failed_is_not_submitted(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(
+        tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}}, CHAIN[0]
+    )
+    made = SlurmLauncher(
+        settings(chain, online=False), chain.store, lambda tasks: [Failure(tasks[0], "no host", Path("log"), 2)]
+    )
+    failures = made.launch(list(chain.plan.tasks()))
+    assert [(failure.task.full_name, failure.exit_status) for failure in failures] == [
+        ("fetch/worker-0", 2),
+        ("second/worker-0", 0),
+    ]
+    assert [Path(item["script"]).name.split(".")[0] for item in stub.submissions()] == ["first"]
+
+
+def test_a_class_that_the_machine_does_not_know_is_told_before_anything_is_submitted(
+    tmp_path: Path, stub: Stub
+) -> None:
+    with pytest.raises(UserError, match=r"machine\.resources\.light"):
+        launch(Chain(tmp_path, *CHAIN), resources={})
+    assert stub.submissions() == []
+
+
+def test_cancelling_takes_this_runs_jobs_and_no_others(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    chain = Chain(tmp_path / "one", *CHAIN)
+    launch(Chain(tmp_path / "other", *CHAIN))
+    launch(chain)
+    monkeypatch.setattr(queue, "SUCCESSOR_SECONDS", 0.0)
+    assert queue.cancel(chain.run, print) == {
+        "103": ["first/worker-0", "first/worker-1", "first/worker-2"],
+        "104": ["second/worker-0"],
+    }
+    assert sorted(stub.cancelled()) == ["103", "104"]
+
+
+def test_queued_configs_are_in_reach(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    launch(chain)
+    known = Records(chain.run)
+    frozen = chain.run.freeze({}, chain.plan)
+    for item in known.read():
+        known.write(replace(item, frozen=frozen))
+    places = {str(chain.store.place(task).final) for task in chain.plan.tasks()}
+    assert queue.reached(chain.run, chain.store) == places
+    stub.change_states("PENDING", "CANCELLED")
+    assert queue.reached(chain.run, chain.store) == set()
+    (stub.folder / "bin" / "squeue").write_text("#!/bin/bash\nexit 1\n")  # nobody knows: then everything counts
+    assert queue.reached(chain.run, Store(chain.store.root)) == places
+
+
+def test_a_row_of_the_queue_is_read_whatever_stands_in_others_comments(tmp_path: Path, stub: Stub) -> None:
+    (stub.folder / "queue").write_text(
+        "7|N/A|RUNNING|None|2026-11-21T18:00:00|node1|0:01|1:00|(null)|a | comment\nof two lines\n"
+        "8|12|PENDING|Dependency|N/A||0:00|1:00|afterok:7(unfulfilled)|kd:1\n"
+    )
+    plain, element = client.queue()
+    assert (plain.name, plain.active, plain.comment, plain.nodes) == ("7", True, "a | comment", "node1")
+    assert (element.name, element.reason, element.start, element.comment) == ("8_12", "Dependency", "", "kd:1")

@@ -1,0 +1,106 @@
+"""The model card: front matter that the hub reads, scores with signatures, and nothing of a corpus as markup."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import yaml
+
+from kd.report.card import Card, Corpus, TestSet, render
+
+SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+SPEED: dict[str, Any] = {
+    "sentences_per_second": 229.0,
+    "tokens_per_second": 2290.0,
+    "memory_megabytes": 12.34,
+    "process_megabytes": 208.0,
+    "load_seconds": 0.4,
+    "megabytes": 2.1,
+    "all_cores": {"cores": 2, "sentences_per_second": 412.0},
+    "latency_ms": {"median": 5.1, "p99": 9.8, "sentences": 100},
+}
+
+
+def score(value: float, p_value: float | None = None) -> dict[str, Any]:
+    return {"metric": "BLEU", "value": value, "signature": SIGNATURE, "interval": (value - 1, value + 1),
+            "p_value": p_value, "baseline": "control"}  # fmt: skip
+
+
+@pytest.fixture
+def card() -> Card:
+    return Card(
+        name="student-int8",
+        title="en-de: student-int8",
+        source="en",
+        target="de",
+        engine="ctranslate2",
+        description={
+            "compute_type": "int8",
+            "max_source_pieces": 128,
+            "preprocessing": {"normalization": "identity"},
+            "agreement": {"sentences": 200, "identical": 187, "cut": 0, "beam": 4, "chrf": 98.7, "set": "en-de dev"},
+        },
+        parameters=1_800_000,
+        corpora=[Corpus("<script>|`x`", "Apache-2.0", "train", 1234), Corpus("crawl", "unknown", "train", 5)],
+        sets=[TestSet("held_out", 1000, "removed 12", [score(34.123456, 0.134)], {"teacher-ensemble": [score(40.6)]})],
+        speed=SPEED,
+        speed_note="200 sentences",
+        speeds={"teacher-ensemble": {**SPEED, "memory_megabytes": 82.1}},
+        energy={"kwh": 1.5, "kg_co2e": 0.3, "of": ["teacher"], "missing": ["decode"]},
+        machine="localhost",
+        fingerprints={"student.en-de/member-1": "abc"},
+        made_by="kd",
+    )
+
+
+def front(text: str) -> dict[str, Any]:
+    before, matter, _ = text.split("---\n", 2)
+    assert before == ""
+    content = yaml.safe_load(matter)
+    assert isinstance(content, dict)
+    return content
+
+
+def test_front_matter_is_the_hubs(card: Card) -> None:
+    content = front(render(card))
+    # The hub's own reader objects to what it does not know (huggingface_hub 0.36).
+    from huggingface_hub import ModelCard
+
+    model_card = ModelCard(render(card))
+    assert model_card.data.language == ["en", "de"]
+    assert (model_card.data.pipeline_tag, model_card.data.library_name) == ("translation", "ctranslate2")
+    assert model_card.data.eval_results is not None
+    [result] = model_card.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_name) == ("bleu", 34.123456, "held_out")
+    assert content["license"] == "unknown"
+
+
+def test_it_says_what_was_measured_and_how(card: Card) -> None:
+    text = render(card)
+    assert f"- BLEU: `{SIGNATURE}`" in text
+    assert "leakage guard: **removed 12**" in text
+    assert "| **student-int8** | 34.1 ± 1.0 |" in text
+    assert "| teacher-ensemble | 40.6 ± 1.0 |" in text
+    assert "p = 0.134 of no difference from control" in text
+    assert "187 of 200 sentences" in text
+    assert "| memory for inference, MB | 12.3 | 82.1 |" in text
+    assert "| sentences a second, 2 cores | 412 | 412 |" in text
+    assert "1.5 kWh, 0.3 kg CO2e, measured in teacher. Not measured: decode." in text
+
+
+def test_names_are_no_markup(card: Card) -> None:
+    text = render(card)
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    assert "| \\<script\\>\\|\\`x\\` | train | 1,234 | Apache-2.0 |" in text
+    assert "Of crawl nobody stated a licence." in text
+    assert "No licence was chosen for the model itself" in text
+    assert "given under CC-BY-4.0" in render(dataclasses.replace(card, licence="CC-BY-4.0"))
+
+
+def test_what_was_not_measured_is_said(card: Card) -> None:
+    bare = dataclasses.replace(card, sets=(), speed=None, speeds={}, energy=None, corpora=(), parameters=None)
+    text = render(bare)
+    assert text.count("Not measured.") == 3
+    assert "model-index" not in front(text)

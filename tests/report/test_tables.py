@@ -1,0 +1,84 @@
+"""The page's smaller tables, in cells: costs with their sums and remarks, weaknesses, speed."""
+
+import dataclasses
+
+from kd.report import tables
+from kd.report.columns import Column
+from kd.report.model import MetricScore, ReportData, Speed, StageCost, TestSet
+
+
+def texts(columns: list[Column]) -> dict[str, list[str]]:
+    return {column.heading: [cell.text for cell in column.cells] for column in columns}
+
+
+def test_costs_have_energy_and_their_sum(report: ReportData) -> None:
+    found = texts(tables.cost_columns(report.costs))
+    assert list(found) == [
+        "Stage", "Tasks", "Time, tasks together", "GPU", "GPU hours", "GPU in use", "kWh", "PUE", "kg CO₂e/kWh",
+        "kg CO₂e", "On disk",
+    ]  # fmt: skip
+    teacher = [column[1] for column in found.values()]
+    assert teacher == [
+        "teacher.en-de", "2", "10 min 40 s", "A100-40GB", "12.5", "52.0\u00a0%", "4.2", "1.2", "0.25", "1.3", "120 MB"
+    ]  # fmt: skip
+    assert tables.cost_sum(report.costs) == [
+        "together", "8", "36 min 19 s", "", "12.5", "", "4.2", "", "", "1.3", "249 MB"
+    ]  # fmt: skip
+
+
+def test_idle_gpus_are_said_in_gpu_hours(report: ReportData) -> None:
+    idle, energy = tables.cost_remarks(report.costs)
+    assert idle.startswith(
+        "teacher.en-de kept its GPUs 52.0\u00a0% in use: of 12.5 GPU hours 6.0 were paid for and idle."
+    )
+    assert energy == (
+        "Energy as measured by nvml, of GPUs alone; 6 tasks had no meter and add nothing. "
+        "kg CO₂e: kWh × PUE × intensity of the grid."
+    )
+    busy = dataclasses.replace(report.costs[1], gpu_utilisation=0.7)
+    assert len(tables.cost_remarks([busy])) == 1  # 70 % is busy
+
+
+def test_without_a_meter_it_says_so() -> None:
+    costs = [StageCost("teacher", 60.0, 1, 10)]
+    assert tables.cost_remarks(costs) == ["Energy was not measured."]
+    assert "kWh" not in texts(tables.cost_columns(costs))
+
+
+def test_weaknesses_have_a_row_each_and_a_column_a_system(report: ReportData) -> None:
+    found = texts(tables.failings(report.weaknesses[0]))
+    assert list(found)[1:] == [row.name for row in report.systems]
+    rows = dict(zip(found["Segments that are"], found["teacher 2"], strict=True))
+    assert rows["empty"] == "1" and rows["copies of the source"] == "2"
+    assert rows["kept: numbers"] == "90.0\u00a0% of 80"
+    assert not any("names" in row for row in rows)  # there were none to keep
+
+
+def test_scores_by_length_leave_out_lengths_that_none_has(report: ReportData) -> None:
+    found = texts(tables.by_length(report.weaknesses[0], "BLEU"))
+    assert found["Words"] == ["1–3", "4–10", "11–20"] and found["student"] == ["18.2", "26.4", "25.1"]
+    assert tables.by_length(report.weaknesses[0], "TER") == []
+
+
+def test_the_student_stands_first_among_those_behind(report: ReportData) -> None:
+    assert list(tables.furthest_behind(report.weaknesses[0], report.verdict)) == ["student", "teacher 1"]
+
+
+def test_speed_has_a_table_where_more_was_measured_than_the_rate(report: ReportData) -> None:
+    assert tables.speed_columns(report) == []
+    rows = [
+        dataclasses.replace(row, speed=Speed(latency_ms=9.51, cores=8, sentences_per_second_all_cores=4000.0))
+        if row.name == "student int8"
+        else row
+        for row in report.systems
+    ]
+    found = texts(tables.speed_columns(dataclasses.replace(report, systems=rows)))
+    assert found["Latency, ms"] == ["", "", "", "", "9.5"] and found["Sentences/s, 8 cores"][-1] == "4,000"
+
+
+def test_each_test_set_has_its_guards_verdict(report: ReportData) -> None:
+    scores = {"student": [MetricScore("BLEU", 21.04, "s")]}
+    sets = [TestSet("held_out", 1000, "clean", scores), TestSet("wmt21", 500, "removed 3", scores)]
+    columns = tables.set_columns(dataclasses.replace(report, test_sets=sets))
+    assert texts(columns) == {"System": ["student"], "held_out BLEU": ["21.0"], "wmt21 BLEU": ["21.0"]}
+    assert columns[2].explanation == "500 segments; leakage guard: removed 3"

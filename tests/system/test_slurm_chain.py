@@ -1,0 +1,77 @@
+"""The tiny recipe on a real Slurm of two nodes: arrays, chain and all, with the result of the local launcher."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from runs_of_tiny import Workplace
+from slurm_cluster import Cluster
+from slurm_place import slurm_place
+
+from kd.pipeline.hashing import sha256
+
+# With those that look at the finished run, which is made once for them all.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+
+
+def hashes(place: Workplace, stage: str, pattern: str) -> dict[str, str]:
+    """Content hashes of the files of a stage's tasks."""
+    found = {str(path.relative_to(place.run)): sha256(path) for path in place.run.glob(f"{stage}/*/{pattern}")}
+    assert found
+    return found
+
+
+def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
+    finished: Workplace, slurm: Cluster, tmp_path: Path
+) -> None:
+    here = slurm_place(tmp_path, slurm)
+    # The nodes have no network here: what may need one runs on the login node, before anything is submitted.
+    submitted = here.kd("run", "machine.online=false")
+    assert "started collect.en-xx" in submitted.stderr
+    assert "Submitted 26 tasks" in submitted.stderr  # all but that one, before the first of them has begun to train
+    again = here.kd("run")
+    assert "Submitted 0 tasks" in again.stderr
+    here.wait()
+    done = here.kd("run")
+    assert "Nothing to do" in done.stderr, here.kd("status").stdout
+    for stage, pattern in (
+        ("select.en-xx", "*.target.zst"),
+        ("teacher.en-xx", "model.pt"),
+        ("student.en-xx", "model.pt"),
+        ("decode.en-xx", "*.nbest.zst"),
+    ):
+        assert hashes(here.place, stage, pattern) == hashes(finished, stage, pattern)
+    manifests = [json.loads(path.read_text("utf-8")) for path in here.place.run.glob("*/*/manifest.json")]
+    assert {manifest["attempts"] for manifest in manifests} == {1}
+    assert {manifest["host"] for manifest in manifests} == {"ctl", *slurm.nodes}
+    assert [manifest["stage"] for manifest in manifests if manifest["host"] == "ctl"] == ["collect.en-xx"]
+    assert set(here.states().values()) == {"done"}
+    # Decoding is an array, and each worker's selecting waits for that worker alone.
+    waited = {
+        record["stage"]: record["dependency"]
+        for record in (json.loads(path.read_text("utf-8")) for path in here.place.run.glob("slurm/submissions/*"))
+    }
+    assert "aftercorr:" in waited["select.en-xx"] and "afterok:" in waited["decode.en-xx"]
+    log = (here.place.run / "logs" / "decode.en-xx" / "worker-1.log").read_text("utf-8")
+    assert log.startswith("--- ") and "begun on node" in log.split("\n")[0]
+
+
+def test_a_training_over_two_nodes_is_one_of_two_processes(finished: Workplace, slurm: Cluster, tmp_path: Path) -> None:
+    here = slurm_place(tmp_path, slurm)
+    for name in ("store", "other"):  # with all that a training reads from
+        shutil.copytree(finished.store, tmp_path / name, ignore=shutil.ignore_patterns("teacher.*"))
+    settings = ["upto=teacher", "teacher.members=1", "teacher.max_update=80", "checkpoint.every=40"]
+    here.kd("run", *settings, "machine.resources.train.nodes=2")
+    here.wait()
+    manifest = here.manifest("teacher.en-xx/member-1")
+    log = (here.place.run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
+    assert (manifest["nodes"], manifest["attempts"]) == (2, 1), log
+    # The same on one computer: two processes there give the same weights as one on each of two nodes.
+    other = [f"store.dir={tmp_path}/other", f"run.dir={tmp_path}/runs/other"]
+    two = ["machine=nodes", "machine.resources.train.processes=2"]
+    slurm.cmd(*here.place.arguments("run", *settings, *two, *other), cwd=tmp_path)
+    weights = sha256(tmp_path / "runs" / "other" / "teacher.en-xx" / "member-1" / "model.pt")
+    assert weights == sha256(here.place.run / "teacher.en-xx" / "member-1" / "model.pt")

@@ -1,0 +1,92 @@
+"""What `kd status` says of tasks that were submitted, from artifacts, records and the queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kd.errors import UserError
+from kd.launch.slurm import launcher, queue
+from kd.launch.slurm.launcher import SlurmLauncher
+from kd.standing import Standing, last_lines
+from tests.launch.chain import Chain
+from tests.launch.slurm_stub import Stub, settings
+from tests.pipeline import dummies
+
+CHAIN = (
+    {"name": "first", "workers": 2, "steps": 1},
+    {"name": "second", "steps": 1, "inputs": {"many": {"x": "first"}}},
+    {"name": "third", "steps": 1, "inputs": {"one": {"x": "second"}}},
+)
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
+    made = Stub(tmp_path / "stub")
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launcher, "IN_FLIGHT_SECONDS", 0.0)
+    return made
+
+
+def told(chain: Chain) -> dict[str, tuple[str, str]]:
+    """Task -> state and what is said about it."""
+    known = queue.with_accounts(queue.read(chain.run), list(chain.plan.tasks()))
+    standing = Standing(chain.run, chain.store, known)
+    states = {task.full_name: standing.of(task) for task in chain.plan.tasks()}
+    return {name: (state.word, state.about) for name, state in states.items()}
+
+
+def submit(chain: Chain) -> None:
+    """Queues the chain: jobs 101, 102, 103."""
+    SlurmLauncher(settings(chain), chain.store, lambda _: []).launch(list(chain.plan.tasks()))
+
+
+def test_what_is_queued_is_told_with_its_job_and_why_it_waits(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    assert {word for word, _ in told(chain).values()} == {"missing"}
+    submit(chain)
+    assert told(chain)["second/worker-0"] == ("queued", "job 102_0, waits for what it reads from")
+    stub.change_states("PENDING", "RUNNING")
+    assert told(chain)["first/worker-1"] == ("running", "job 101_1 on , 0:00 of 1:00")
+
+
+def test_what_failed_and_what_is_cancelled_for_it(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, {**CHAIN[0], "mishap": "user"}, *CHAIN[1:])
+    submit(chain)
+    with pytest.raises(UserError):
+        dummies.run(chain.plan.task("first", "worker-1"), chain.store)
+    stub.change_states("PENDING", "CANCELLED")
+    states = told(chain)
+    assert states["first/worker-1"][0] == "failed" and "The user erred." in states["first/worker-1"][1]
+    assert states["first/worker-0"] == ("cancelled", "job 101_0: cancelled")
+    assert states["third/worker-0"] == ("cancelled", "not begun, since first/worker-0 did not finish")
+    # Long afterwards, when Slurm has forgotten the jobs, the chain still tells.
+    (stub.folder / "queue").unlink()
+    assert told(chain)["third/worker-0"] == states["third/worker-0"]
+
+
+def test_what_slurm_ended_is_told_in_its_words(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, CHAIN[0])
+    submit(chain)
+    stub.change_states("PENDING", "OUT_OF_MEMORY")
+    assert told(chain)["first/worker-0"] == ("failed", "job 101_0: out of memory")
+
+
+def test_accounts_tell_what_the_queue_has_forgotten(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, CHAIN[0])
+    submit(chain)
+    (stub.folder / "queue").unlink()
+    assert told(chain)["first/worker-0"] == ("missing", "")
+    lines = "101_0|TIMEOUT|2026-11-21T18:00:00|n1|01:00:00|01:00:00\\n101_1|CANCELLED by 7|Unknown|None|0|1"
+    (stub.folder / "bin" / "sacct").write_text(f'#!/bin/bash\nprintf "{lines}\\n"\n')
+    assert told(chain)["first/worker-0"] == ("failed", "job 101_0: timeout")
+    assert told(chain)["first/worker-1"] == ("cancelled", "job 101_1: cancelled")
+
+
+def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_lines(log, 2) == []
+    log.write_bytes(b"one\ntwo\n10%\r20%\rthree \xe2\x80\xa8still\n")
+    assert last_lines(log, 2) == ["two", "three \u2028still"]
