@@ -27,7 +27,7 @@ pairs: {{xx-yy: {{}}}}
 corpus:
   root: ???
   sources: {{generated: {{format: plain, source: corpus.xx, target: corpus.yy}}}}
-split: {{dev: 200, test: 200}}
+split: {{dev: 100, test: 100}}
 shard: {{lines: 1000}}
 vocabulary: {{size: {vocabulary}}}
 encode: {{max_pieces: 64}}
@@ -43,7 +43,7 @@ student:
   optimizer: {{warmup_updates: 20}}
   max_update: {updates}
 decode: {{beam: 4, nbest: 4, max_pieces: 64, workers: 2}}
-evaluate: {{bootstrap: 200, translate: {{max_pieces: 64}}, speed: {{sentences: 50, repeats: 1}}}}
+evaluate: {{bootstrap: 200, translate: {{max_pieces: 64}}, speed: {{sentences: 30, repeats: 1}}}}
 """
 
 

@@ -21,11 +21,19 @@ from kd.planning.volume import Part, Volume, checkpoints_kept, models_behind, pa
 # What a stage holds on disk beside what it leaves, as a share of that: benchmarks/bench_memory.py, disk at 10 M pairs
 # (clean 1.29 times its compressed input at the fullest, of which about 1.0 stays; shard 2.48).
 TEMPORARY = {"clean": 0.3, "shard": 1.5}
-SMALL = {"translate": 5e6, "speed": 1e6, "evaluate": 5e6, "report": 5e6, "split": 5e6, "vocabulary": 5e6}
+SMALL = {
+    "translate": 5e6,
+    "speed": 1e6,
+    "evaluate": 5e6,
+    "report": 5e6,
+    "release": 1e9,
+    "split": 5e6,
+    "vocabulary": 5e6,
+}
 _FORMATS = {"float32": 4, "int8_float32": 1.1, "int8": 1.1}  # bytes a weight of an export; others: 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskForecast:
     """One task that is to be run."""
 
@@ -46,7 +54,7 @@ class Request:
     hours: float | None  # limit of a job; None: none
 
 
-@dataclass
+@dataclass(repr=False)
 class StageForecast:
     """A stage with what is done and what is missing."""
 
@@ -97,7 +105,7 @@ class StageForecast:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class Forecast:
     """The whole."""
 
@@ -241,7 +249,7 @@ class Forecaster:
         seconds = {item.task: item.seconds.value for stage in stages for item in stage.tasks}
         known = {task: value for task, value in seconds.items() if value is not None}
         spans = lay_out(list(seconds), known, self._rules()) if len(known) == len(seconds) else {}
-        exports = [stage for stage in stages if stage.stage.kind.name in ("export", "report")]
+        exports = [stage for stage in stages if stage.stage.kind.name in ("export", "release", "report")]
         text = {str(s.stage.axis): self._volume.texts[s.stage].pairs for s in stages if s.stage.kind.name == "collect"}
         return Forecast(
             recipe=recipe,
@@ -338,6 +346,12 @@ class Forecaster:
             checkpoints = checkpoints_kept(config, updates) * BYTES_A_CHECKPOINTED_WEIGHT
             told = "weights x (4 bytes + 12 a checkpoint kept)"
             return Figure(float(weights(config.model, self._volume) * (checkpoints + BYTES_A_WEIGHT)), told)
+        if kind in ("average", "release"):
+            role = {"average": "models", "release": "systems"}[kind]
+            models = models_behind([item.task for item in task.inputs.get(role, [])])
+            # A release holds one of the systems: the largest, at most.
+            size = float(max((weights(model, self._volume) for model in models), default=0)) * BYTES_A_WEIGHT
+            return Figure(size or None, "weights x 4 bytes")
         if isinstance(config, ExportConfig):
             models = models_behind([item.task for item in task.inputs["models"]])
             each = _FORMATS.get(str(task.identity.get("format")), 2)

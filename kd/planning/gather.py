@@ -88,7 +88,10 @@ def _machine(config: DictConfig) -> MachineConfig:
             if key in ("gpus_per_node", "cores", "hours", "gpus"):
                 raise UserError(f"A setting has no value: {where}.{key}.", "The machine's own pages tell it.")
             del values[key]
-    machine = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MachineConfig), plain))
+    merged = OmegaConf.merge(OmegaConf.structured(MachineConfig), plain)
+    for key in OmegaConf.missing_keys(merged):
+        OmegaConf.update(merged, key, None)  # such as an account: a forecast needs none
+    machine = OmegaConf.to_object(merged)
     assert isinstance(machine, MachineConfig)
     return machine
 

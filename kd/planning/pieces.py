@@ -295,7 +295,7 @@ class Miniature:
 
     def _pad(self, stage: Stage) -> None:
         """Gives the vocabulary the recipe's size, by pieces that never occur: the output layer has to be that wide."""
-        from kd.engines.vocabulary import DICTIONARY, MODEL
+        from kd.engines.vocabulary import DICTIONARY
 
         folder = self._store.place(stage.tasks[0]).final
         here = int(self._config.vocabulary.size)
@@ -304,13 +304,6 @@ class Miniature:
         more = [f"\u2062{number}" for number in range(self.vocabulary - here)]
         with (folder / DICTIONARY).open("a", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{piece} 1\n" for piece in more)
-        from sentencepiece import sentencepiece_model_pb2
-
-        model = sentencepiece_model_pb2.ModelProto()
-        model.ParseFromString((folder / MODEL).read_bytes())
-        for piece in more:
-            model.pieces.add(piece=piece, score=-100.0, type=1)
-        (folder / MODEL).write_bytes(model.SerializeToString())
 
     def _took_over(self, task: Task) -> bool:
         """A member whose sister is trained, a control beside its student: their models cost and weigh the same."""

@@ -94,7 +94,7 @@ class Volume:
         kind = stage.kind.name
         if kind == "collect":
             return replace(self.sample, pairs=self._collected(stage))
-        corpus = self.given(stage, "corpus" if "corpus" in stage.inputs else "data")
+        corpus = self.given(stage, next((role for role in ("corpus", "corpora", "data") if role in stage.inputs), ""))
         if kind == "clean":
             return replace(corpus, pairs=corpus.pairs.times(self.kept))
         if kind == "decode":
@@ -255,6 +255,12 @@ def _evaluate(task: Task, volume: Volume) -> Iterator[Part]:
     yield Part("evaluate", "segments", Figure(systems * volume.held_out, "config"))
 
 
+def _average(task: Task, volume: Volume) -> Iterator[Part]:
+    models = models_behind([item.task for item in task.inputs["models"]])
+    effort = float(sum(weights(model, volume) for model in models)) or None
+    yield Part("average", "checkpoints", Figure(task.stage.config.count, "config"), effort)
+
+
 def _once(task: Task, volume: Volume) -> Iterator[Part]:
     yield Part(task.stage.kind.name, "tasks", Figure(1, "config"))
 
@@ -266,8 +272,10 @@ PARTS: Mapping[str, Callable[[Task, Volume], Iterator[Part]]] = {
     "split": _by_pairs("corpora"),
     "shard": _by_pairs("corpus"),
     "vocabulary": _vocabulary,
+    "join": _by_pairs("corpora"),
     "encode": _encode,
     "train": _train,
+    "average": _average,
     "given_models": _once,
     "decode": _decode,
     "given_lists": _by_pairs("corpus"),
@@ -276,6 +284,7 @@ PARTS: Mapping[str, Callable[[Task, Volume], Iterator[Part]]] = {
     "translate": _translate,
     "speed": _speed,
     "evaluate": _evaluate,
+    "release": _once,
     "report": _once,
 }
 
@@ -287,7 +296,7 @@ def parts_of(task: Task, volume: Volume) -> list[Part] | None:
 
 
 def size_part(task: Task, volume: Volume, parts: Sequence[Part]) -> Part:
-    """By what the size of what a task leaves goes: its work, but for lists, which grow with the text as well."""
+    """By what the size of what a task leaves goes: its work; of lists, the text and how many hypotheses they have."""
     if isinstance(task.stage.config, DecodeConfig):
         bytes_ = volume.given(task.stage, "corpus").pair_bytes.value
         return replace(parts[0], effort=None if bytes_ is None else bytes_ / 2 * task.stage.config.nbest)
@@ -300,7 +309,7 @@ def models_behind(tasks: list[Task]) -> list[ModelConfig]:
     for task in tasks:
         if isinstance(task.stage.config, TrainConfig):
             found.append(task.stage.config.model)
-        elif task.stage.kind.name == "export":
+        elif task.stage.kind.name in ("export", "average"):
             found += models_behind([item.task for item in task.inputs["models"]])
     return found
 

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from kd.errors import EXIT_TRANSIENT, EXIT_USER
+from kd.launch.environment import OFFLINE
 from kd.launch.launcher import Failure, exit_status
 from kd.pipeline.lease import Lease
 from tests.launch.chain import Chain
+from tests.pipeline.dummies import KINDS
 
 
 def wait_for(what: Callable[[], object], seconds: float = 20) -> None:
@@ -286,3 +288,19 @@ def test_killed_at_any_moment_the_next_completes_and_repeats_nothing_published(t
         lines = (chain.store.place(task).final / "lines").read_text()
         assert lines == "".join(f"{step} {text} {task.name}\n" for step in range(steps))
     assert {path.name for path in chain.store.root.glob("*/*/*.partial")} == set()
+
+
+def test_tasks_are_told_to_stay_offline_unless_their_kind_may_need_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+    for online in (False, True):
+        folder = tmp_path / str(online)
+        folder.mkdir()
+        chain = Chain(folder, {"name": "a"})
+        for kind in KINDS.values():
+            monkeypatch.setattr(kind, "network", online)
+        chain.launch(command=lambda task, frozen, run, to=folder: ["sh", "-c", f"env >'{to}/env'; exit 2"])
+        told = set((folder / "env").read_text().split("\n"))
+        assert ("HF_HUB_OFFLINE=1" in told, "PIP_NO_INDEX=1" in told) == (not online, not online)

@@ -1,0 +1,46 @@
+"""`assume.KEY=NUMBER` beside overrides of the recipe."""
+
+from __future__ import annotations
+
+import pytest
+
+from kd.errors import UserError
+from kd.planning.assumptions import take
+
+
+def test_they_are_told_from_overrides() -> None:
+    found, rest = take(["recipe=x", "assume.pairs.en-de=499_000_000", "assume.kept=0.9", "decode.beam=4"])
+    assert rest == ["recipe=x", "decode.beam=4"]
+    pairs = found.get("pairs.en-de")
+    assert pairs is not None and pairs.value == 499e6 and "assumed by you" in pairs.source
+    assert found.get("pairs.da-en") is None
+
+
+def test_the_more_exact_key_counts() -> None:
+    found, _ = take(["assume.seconds.teacher=5", "assume.seconds.teacher.en-de=7"])
+    chosen = found.get("seconds.teacher.en-de", "seconds.teacher")
+    assert chosen is not None and chosen.value == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("assume.pair.en-de=3", "Did you mean assume.pairs.*"),
+        ("assume.kept=much", "no number"),
+        ("assume.kept=-1", "no number"),
+        ("assume.kept=nan", "no number"),
+        ("assume.tflops=3", "assume.tflops"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told.replace("*", r"\*")):
+        take([text])
+
+
+def test_a_stage_that_there_is_not_is_refused() -> None:
+    found, _ = take(["assume.seconds.techer=3"])
+    with pytest.raises(UserError, match="Did you mean teacher"):
+        found.check_stages(["teacher", "student"], ["en-de"])
+    found, _ = take(["assume.pairs.de-en=3"])
+    with pytest.raises(UserError, match="en-de"):
+        found.check_stages(["teacher"], ["en-de"])

@@ -1,0 +1,222 @@
+"""Forecasts of recipes that nobody has run: half a billion pairs on a cluster, from assumptions or from nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kd.errors import UserError
+from kd.planning import page
+from kd.planning.figures import Figure
+from kd.planning.forecast import Forecast, StageForecast
+from kd.planning.gather import forecast
+from kd.planning.probe import Probe, cache_folder
+from kd.planning.rates import BYTES, Observation
+
+# As MeluXina's GPU partition: 4 A100 a node.
+MACHINE = """\
+name: cluster
+device: cuda
+gpus_per_node: 4
+cores_per_node: 64
+memory_per_node: 512
+gpu: A100-40GB
+account: ???
+pue: 1.25
+carbon_intensity: 0.1
+resources:
+  train: {nodes: 2, gpus: 4, cores: 64, hours: 24}
+  decode: {gpus: 1, cores: 16, hours: 48, side_by_side: 16}
+  cpu: {cores: 64, hours: 24}
+  light: {cores: 1, hours: 1}
+"""
+BIG = [
+    *("recipe=multi30k_en_de", "machine=cluster", "teacher=transformer_big", "student=deep_shallow_12_1"),
+    *("vocabulary.size=32000", "decode.workers=64", "teacher.max_update=50000"),
+]
+PAIRS = 498_800_000  # French-English of WMT and OPUS, as the eTranslation team had it
+ASSUMED = [
+    *(f"assume.pairs.en-de={PAIRS}", "assume.source_pieces=28", "assume.target_pieces=30", "assume.bytes_per_pair=260"),
+    *("assume.tokens_per_second.teacher=20000", "assume.sentences_per_second.decode=50", "assume.seconds=600"),
+    *("assume.tflops.train=50", "assume.tflops.decode=10", "assume.gpu_watts=400", "assume.core_watts=0"),
+]
+
+
+def work_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """A folder with a machine file of the user's own, and no probes."""
+    (folder / "conf" / "machine").mkdir(parents=True)
+    (folder / "conf" / "machine" / "cluster.yaml").write_text(MACHINE)
+    patch.chdir(folder)
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Such a folder, to stand in."""
+    work_in(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forecast]:
+    """Half a billion pairs, by assumptions; made once, since composing a recipe takes its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("big")
+        work_in(folder, patch)
+        found = forecast([*BIG, *ASSUMED, "assume.data_in=130e9"])
+        assert sorted(path.name for path in folder.iterdir()) == ["conf"]  # nothing is written where the run would be
+    yield found
+
+
+def stage(found: Forecast, name: str) -> StageForecast:
+    return next(each for each in found.stages if each.stage.entry.name == name)
+
+
+def keep(*observations: Observation) -> None:
+    """Puts a probe into the cache."""
+    lengths = {"source_pieces": 28.0, "target_pieces": 30.0, "pair_bytes": 260.0, "steps": 45.0}
+    probe = Probe("multi30k_en_de", "cluster", "node", "2026-11-21 12:00", "some text", 0.9, lengths, observations)
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    (cache_folder() / "one.json").write_text(json.dumps(probe.to_json()))
+
+
+def test_what_nobody_measured_is_unknown_and_says_what_would_tell(elsewhere: Path) -> None:
+    found = forecast([*BIG, f"assume.pairs.en-de={PAIRS}"])
+    assert found.wall.value is None and found.gpu_hours.value is None and found.kwh.value is None
+    questions = "\n".join(page.open_questions(found))
+    assert "train was not measured on cluster" in questions and "decode ensemble was not measured" in questions
+    assert "assume.gpu_watts" in questions and "assume.data_in" in questions
+    assert "unknown" in page.markdown(found)
+
+
+def test_a_forecast_is_work_by_speed(big: Forecast) -> None:
+    found = big
+    teacher = stage(found, "teacher")
+    # 50,000 updates of 400,000 target tokens, by 8 GPUs of 20,000 tokens/s each.
+    training = 50_000 * 400_000 / (20_000 * 8)
+    assert teacher.tasks[0].seconds.value == pytest.approx(training, rel=0.02)  # and validations
+    assert len(teacher.tasks) == 4 and teacher.request.nodes == 2 and teacher.request.gpus == 4
+    assert teacher.gpu_hours.value == pytest.approx(4 * 8 * training / 3600, rel=0.02)
+    # A job of 35 hours goes on once after its limit of 24.
+    assert teacher.runs_of_jobs.value == 8
+    decode = stage(found, "decode")
+    assert decode.tasks[0].seconds.value == pytest.approx(PAIRS / 64 / 50)
+    assert "assumed by you (assume.sentences_per_second.decode)" in decode.seconds.source
+
+
+def test_the_wall_time_follows_the_chain_and_the_throttle_of_arrays(big: Forecast) -> None:
+    found = big
+    names = [task.stage.entry.name for task in found.critical]
+    assert names[-1] in ("report", "release") and "decode" in names and "select" in names
+    assert names.count("decode") == 4  # 64 workers, 16 at once
+    decode = PAIRS / 64 / 50
+    assert found.wall.value is not None and found.wall.value > 4 * decode
+    # All four members at once, and the control while students train, are not added up.
+    added = sum(each.seconds.value or 0 for each in found.stages for _ in each.tasks)
+    assert found.wall.value < added
+    assert found.most_gpus == 4 * 8
+    assert found.most_nodes == 64  # selecting: each of 64 tasks holds a node
+
+
+def test_node_hours_count_the_share_of_a_node_that_is_held(big: Forecast) -> None:
+    found = big
+    decode = stage(found, "decode")
+    each = (decode.tasks[0].seconds.value or 0) / 3600
+    assert decode.hours(1).value == pytest.approx(64 * each)
+    expected = sum(
+        (stage_.hours(1).value or 0.0)
+        * {"train": 2.0, "decode": 0.25, "cpu": 1.0, "light": 1 / 64}[stage_.stage.kind.resources]
+        for stage_ in found.stages
+    )
+    assert found.node_hours.value == pytest.approx(expected)
+
+
+def test_energy_has_the_centre_s_overhead_and_its_emissions_the_grid_s(big: Forecast) -> None:
+    found = big
+    gpu_hours = found.gpu_hours.value
+    assert gpu_hours is not None
+    assert found.kwh.value == pytest.approx(gpu_hours * 0.4 * 1.25)
+    assert found.co2.value == pytest.approx(gpu_hours * 0.4 * 1.25 * 0.1)
+
+
+def test_lists_of_half_a_billion_pairs_are_hundreds_of_gigabytes(elsewhere: Path) -> None:
+    # 1,000 lists of 5 had 600 kB in the probe.
+    keep(Observation(BYTES + "decode", 1000, 260 / 2 * 5, 600e3, None, "cluster", "cuda", 1, "a probe"))
+    decode = stage(forecast([*BIG, *ASSUMED]), "decode")
+    assert decode.kept.value == pytest.approx(0.9 * PAIRS * 600)  # 0.9 stay after cleaning
+    assert "a probe" in decode.kept.source
+
+
+def test_a_probe_is_scaled_and_counts_for_its_machine_alone(elsewhere: Path) -> None:
+    seen = Observation("clean", 10_000, 260.0, 2.0, 2.0, "cluster", "cuda", 1, "probe on node, 2026-11-21 12:00")
+    keep(seen)
+    found = forecast([*BIG, f"assume.pairs.en-de={PAIRS}"])
+    assert stage(found, "clean").seconds.value == pytest.approx(2.0 * PAIRS / 10_000)
+    assert stage(found, "clean").tasks[0].cpu_seconds == pytest.approx(2.0 * PAIRS / 10_000)
+    here = [item for item in BIG if not item.startswith("machine=")]
+    assert stage(forecast([*here, f"assume.pairs.en-de={PAIRS}"]), "clean").seconds.value is None
+
+
+def test_checkpoints_are_what_a_training_leaves(big: Forecast) -> None:
+    teacher = stage(big, "teacher")
+    # Vaswani et al. (2017), table 3: 213 million parameters with 37,000 pieces; here 32,000 of 1024 each.
+    weights = 213e6 - 5000 * 1024
+    five = 5 * 12 + 4
+    assert teacher.tasks[0].kept.value == pytest.approx(weights * five, rel=0.02)
+    assert teacher.tasks[0].temporary.value == pytest.approx(weights * 12, rel=0.02)
+
+
+def test_the_page_has_what_an_application_asks_for(big: Forecast) -> None:
+    text = page.markdown(big)
+    headings = ("What is asked for", "Jobs, by stage", "Work and storage", "Software", "Where the figures come from")
+    assert all(f"## {heading}" in text for heading in headings)
+    rows = ("jobs", "GPUs at once", "GPU hours", "node hours", "disk at the fullest", "data in", "data out", "energy")
+    assert all(f"| {row} |" in text for row in rows)
+    assert "| data in | 130.0 GB |" in text
+    assert "498,800,000 sentence pairs" in text
+    assert "assumed by you (assume.tokens_per_second.teacher)" in text
+    assert "4 GPUs (A100-40GB), 64 cores, 512 GB" in text
+    widths = {line.count(" | ") for line in text.split("\n") if line.startswith("| decode.en-de | 64 | ")}
+    assert widths  # a row of its own in both tables
+
+
+def test_programs_get_every_figure_with_its_source(big: Forecast) -> None:
+    plain = json.loads(json.dumps(page.to_json(big)))
+    decode = next(each for each in plain["stages"] if each["stage"] == "decode.en-de")
+    assert decode["work"][0]["amount"]["value"] == pytest.approx(PAIRS / 64)
+    assert plain["totals"]["GPU_hours"]["value"] > 0 and plain["totals"]["GPU_hours"]["source"]
+    assert plain["critical_path"][0].startswith("collect")
+
+
+def test_a_kind_that_is_not_known_takes_nothing_away_from_the_others(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kd.planning import volume
+
+    monkeypatch.setattr(volume, "PARTS", {k: v for k, v in volume.PARTS.items() if k != "select"})
+    found = forecast([*BIG, *[item for item in ASSUMED if item != "assume.seconds=600"]])
+    select = stage(found, "select")
+    assert select.seconds.value is None and "nothing is known of the kind select" in select.seconds.source
+    assert stage(found, "decode").seconds.value is not None
+
+
+def test_without_corpora_and_assumption_it_says_how_to_go_on(elsewhere: Path) -> None:
+    with pytest.raises(UserError, match=r"assume\.pairs\.en-de=NUMBER"):
+        forecast(BIG)
+
+
+def test_a_machine_that_does_not_say_its_nodes_is_refused(elsewhere: Path) -> None:
+    (elsewhere / "conf" / "machine" / "cluster.yaml").write_text(MACHINE.replace("cores: 64, hours: 24", "hours: 24"))
+    with pytest.raises(UserError, match=r"machine\.resources\.\w+\.cores"):
+        forecast([*BIG, *ASSUMED])
+
+
+def test_sizes_and_times_are_told_in_units_that_fit() -> None:
+    assert [page.size(value) for value in (None, 0, 1.5e4, 2.5e7, 3e9, 4.2e12)] == [
+        *("unknown", "0", "15 kB", "25.0 MB", "3.0 GB", "4.2 TB")
+    ]
+    assert page.hours(None) == "unknown" and page.hours(12345.6) == "12,346" and page.hours(0.25) == "0.25"
+    assert page._shown(Figure(None, "x", 7.0), page.hours) == "unknown, what is known comes to 7"

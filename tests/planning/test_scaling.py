@@ -1,0 +1,45 @@
+"""What `kd scaling` asks for and reckons; trainings on more devices are run in tests/system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kd.errors import UserError
+from kd.planning.scaling import Point, Question, compared, plot, take
+
+
+def test_numbers_are_told_from_overrides() -> None:
+    question, rest = take(["recipe=x", "devices=4,1,2,2", "updates=20", "decode.beam=3"])
+    assert (question.unit, question.numbers, question.updates, question.stage) == ("devices", (1, 2, 4), 20, "teacher")
+    assert rest == ["recipe=x", "decode.beam=3"]
+    assert take(["nodes=[1,8]", "stage=student"])[0] == Question("nodes", (1, 8), "student")
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["devices=1", "nodes=2"], ["devices=0"], ["nodes=two"], ["devices=1", "updates=2"]]
+)
+def test_what_cannot_be_measured_is_refused(wrong: list[str]) -> None:
+    with pytest.raises(UserError):
+        take(["recipe=x", *wrong])
+
+
+def test_speedup_is_over_one_and_efficiency_is_that_by_their_number() -> None:
+    points = compared([Point(1, 100.0, 500.0), Point(2, 180.0, 500.0), Point(8, 400.0, 500.0)])
+    assert [point.speedup for point in points] == [1.0, 1.8, 4.0]
+    assert [point.efficiency for point in points] == [1.0, 0.9, 0.5]
+
+
+def test_without_one_it_is_over_the_smallest() -> None:
+    points = compared([Point(2, 180.0, 500.0), Point(4, 270.0, 500.0)])
+    assert [point.speedup for point in points] == [1.0, 1.5]
+    assert [point.efficiency for point in points] == [1.0, 0.75]
+    assert compared([]) == []
+
+
+@pytest.mark.parametrize(("ending", "begins"), [("svg", b"<?xml"), ("png", bytes([0x89]) + b"PNG")])
+def test_the_plot_is_a_picture(tmp_path: Path, ending: str, begins: bytes) -> None:
+    points = compared([Point(1, 100.0, 500.0), Point(2, 180.0, 500.0)])
+    plot(Question("devices", (1, 2)), points, tmp_path / f"scaling.{ending}")
+    assert (tmp_path / f"scaling.{ending}").read_bytes().startswith(begins)

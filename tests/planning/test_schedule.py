@@ -1,0 +1,49 @@
+"""The launchers' rules, played through on chains whose spans can be worked out by hand."""
+
+from __future__ import annotations
+
+from kd.pipeline.plan import Plan, Stage
+from kd.planning.schedule import Rules, critical, lay_out
+from tests.pipeline.dummies import entry, plan
+
+
+def chain() -> Plan:
+    """Stage a of three tasks, b of one that reads from all of them, c of one that reads from nothing."""
+    return plan(
+        entry("a", workers=3),
+        entry("b", inputs={"many": {"a": "a"}}),
+        entry("c"),
+    )
+
+
+def spans(slots: int, *, by_stage: bool = False, limit: int = 0) -> dict[str, tuple[float, float]]:
+    tasks = list(chain().tasks())
+    seconds = {task: {"a": 10.0, "b": 5.0, "c": 1.0}[task.stage.name] for task in tasks}
+
+    def side_by_side(stage: Stage) -> int:
+        return limit if stage.name == "a" else 0
+
+    found = lay_out(tasks, seconds, Rules(slots, by_stage, side_by_side))
+    return {task.full_name: (span.begin, span.end) for task, span in found.items()}
+
+
+def test_slots_are_shared_and_what_waits_comes_in_order() -> None:
+    found = spans(2)
+    assert found["a/worker-0"] == (0, 10) and found["a/worker-1"] == (0, 10)
+    assert found["a/worker-2"] == (10, 20)
+    assert found["b/worker-0"] == (20, 25)
+    assert max(end for _, end in found.values()) == 25
+
+
+def test_a_scheduler_has_room_for_all_but_throttles_an_array() -> None:
+    assert spans(0, by_stage=True)["b/worker-0"] == (10, 15)
+    throttled = spans(0, by_stage=True, limit=1)
+    assert throttled["b/worker-0"] == (30, 35)
+    assert throttled["c/worker-0"] == (0, 1)
+
+
+def test_the_critical_chain_leads_without_a_pause_to_the_end() -> None:
+    tasks = list(chain().tasks())
+    found = lay_out(tasks, dict.fromkeys(tasks, 4.0), Rules(0, True, lambda _: 0))
+    assert [task.stage.name for task in critical(found)] == ["a", "b"]
+    assert critical({}) == []
