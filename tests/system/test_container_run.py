@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from container_runtime import kd, path_with_apptainer
 from runs_of_tiny import TINY, Workplace
 from slurm_cluster import Cluster
-
-from kd.launch import container
+from slurm_place import slurm_place
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
 
@@ -95,45 +93,36 @@ def test_status_remarks_another_image_with_other_versions(
     assert all("torch" in line and "instead of 9.9.9" in line for line in lines)
 
 
-WAIT_FOR_SIGNAL = """
-import os, pathlib, signal, socket, sys
-def save(number, frame):
-    place = pathlib.Path(sys.argv[1]) / f"{socket.gethostname()}.saved"
-    place.write_text(f"{signal.Signals(number).name} {sys.prefix} {os.environ['SLURM_NODEID']}")
-    sys.exit(75)
-signal.signal(signal.SIGUSR1, save)
-(pathlib.Path(sys.argv[1]) / f"{socket.gethostname()}.ready").touch()
-while True:
-    signal.pause()
-"""
-JOB = """#!/bin/bash
-#SBATCH --nodes=2 --ntasks-per-node=1 --output={folder}/job.log
-trap 'kill -USR1 $!' USR1
-srun --kill-on-bad-exit=0 {command} &
-wait $!
-status=$?
-while kill -0 $! 2>/dev/null; do wait $!; status=$?; done
-echo "srun ended with $status"
-"""
-
-
-def test_a_signal_reaches_the_python_inside_on_two_nodes(
-    image: Path, slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_over_two_nodes_is_told_to_save_inside_and_goes_on(
+    run_inside: Workplace,
+    finished: Workplace,
+    image: Path,
+    slurm: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import shlex
-
     monkeypatch.setenv("PATH", path_with_apptainer())
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "wait.py").write_text(WAIT_FOR_SIGNAL)
-    task = [sys.executable, str(tmp_path / "wait.py"), str(tmp_path)]
-    inside = container.wrap({"container": str(image)}, task, binds={str(tmp_path): str(tmp_path)})
-    (tmp_path / "job.sh").write_text(JOB.format(folder=tmp_path, command=shlex.join(inside)))
-    job = slurm.cmd("sbatch", "--parsable", str(tmp_path / "job.sh"), environment={"PATH": path_with_apptainer()})
-    number = job.stdout.strip()
-    slurm.wait_until(lambda: len(list(tmp_path.glob("*.ready"))) == 2, "both nodes run Python inside", 120)
-    slurm.cmd("scancel", "--batch", "--signal=USR1", number)
-    slurm.wait_until(lambda: len(list(tmp_path.glob("*.saved"))) == 2, "both were reached")
-    slurm.wait_until(lambda: slurm.job(number)["state"] == "COMPLETED", "the job ends")
-    said = {path.stem: path.read_text() for path in tmp_path.glob("*.saved")}
-    assert said == {"node1": "SIGUSR1 /opt/kd 0", "node2": "SIGUSR1 /opt/kd 1"}
-    assert "srun ended with 75" in (tmp_path / "job.log").read_text()
+    here = slurm_place(tmp_path, slurm)
+    # On what the local run has encoded, with a run folder of its own.
+    places = [f"store.dir={run_inside.store}", f"corpus.root={finished.folder}/corpus", f"machine.container={image}"]
+    shape = ["teacher.members=1", "teacher.max_update=160", "checkpoint.every=40", "machine.resources.train.nodes=2"]
+    here.kd("run", *places, *shape, "stages=[teacher]")
+    (job,) = here.queued()
+    log = here.place.run / "logs" / "teacher.en-xx" / "member-1.log"
+
+    def trains() -> bool:
+        curves = run_inside.store.glob("teacher.en-xx/*/member-1.partial/metrics.jsonl")
+        return any('"train"' in curve.read_text("utf-8") for curve in curves)
+
+    slurm.wait_until(trains, "it trains", 200)
+    slurm.cmd("scancel", "--batch", "--signal=USR1", job["id"])
+    here.wait()
+    manifest = here.manifest("teacher.en-xx/member-1")
+    said = log.read_text("utf-8")
+    assert (manifest["nodes"], manifest["attempts"]) == (2, 2), said
+    assert dict(manifest["container"])["path"] == str(image)  # type: ignore[call-overload]
+    assert "begun on node[1-2], 1 times requeued" in said
+    assert said.count("The task was asked to end; what it has done is kept.") == 2  # by the Python of each node
+    curve = (here.place.run / "teacher.en-xx" / "member-1" / "metrics.jsonl").read_text("utf-8").split("\n")
+    updates = [json.loads(line)["update"] for line in curve if '"train"' in line]
+    assert updates == sorted(set(updates)) and updates[-1] == 160, "it went on, and did not begin anew"
