@@ -35,8 +35,7 @@ def run(options: argparse.Namespace) -> int:
     if points:
         scaling.show(question, points, Console(highlight=False))
     if len(points) > 1:
-        for ending in ("svg", "png"):
-            scaling.plot(question, points, folder / f"scaling.{ending}")
+        scaling.plot(question, points, folder)
         print(f"Plot: {folder}/scaling.svg, scaling.png")
     if queued:
         numbers = ", ".join(map(str, queued))

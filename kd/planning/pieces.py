@@ -61,7 +61,7 @@ IMPORTS = {
     "export": ("torch", "fairseq", "ctranslate2"),
     "given_models": ("torch", "fairseq"),
     "select": ("numba",),
-    "report": ("matplotlib.pyplot",),
+    "report": ("vl_convert",),
 }
 
 
@@ -90,7 +90,7 @@ def main(folder: Path) -> None:
 def _imports() -> dict[str, _Clock]:
     """Seconds that each heavy package takes to import, in an order in which none brings another along unseen."""
     taken = {}
-    for name in ("numba", "matplotlib.pyplot", "torch", "ctranslate2", "fairseq"):
+    for name in ("numba", "vl_convert", "torch", "ctranslate2", "fairseq"):
         with _timed() as taken[name]:
             if name == "fairseq":
                 from kd.engines.fairseq import compat

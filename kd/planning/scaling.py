@@ -201,24 +201,45 @@ def show(question: Question, points: Sequence[Point], console: Console) -> None:
     console.print(table)
 
 
-def plot(question: Question, points: Sequence[Point], path: Path) -> None:
-    """Speed-up and efficiency over the number of devices, as .png or .svg by the path's ending."""
-    import matplotlib as mpl
+def plot(question: Question, points: Sequence[Point], folder: Path) -> None:
+    """Speed-up and efficiency over the number of devices, as `scaling.svg`, `.png` and `.vl.json`."""
+    from kd.report.figures.drawing import pictures
 
-    mpl.use("Agg")
-    from matplotlib import pyplot
+    pictures("scaling", _chart(question, points)).write(folder)
 
-    numbers = [point.number for point in points]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    least = numbers[0]
-    left.plot(numbers, [number / least for number in numbers], color="0.6", linestyle="--", label="ideal")
-    left.plot(numbers, [point.speedup for point in points], marker="o", label="measured")
-    left.set(xlabel=question.unit, ylabel=f"speed-up over {least}", xticks=numbers)
-    left.legend()
-    right.axhline(1.0, color="0.6", linestyle="--")
-    right.plot(numbers, [point.efficiency for point in points], marker="o")
-    right.set(xlabel=question.unit, ylabel="parallel efficiency", xticks=numbers, ylim=(0, 1.1))
+
+def _chart(question: Question, points: Sequence[Point]) -> dict[str, Any]:
+    from kd.report.figures.theme import chart, counts
+
     kind = "same target tokens a device" if question.weak else f"{points[0].target_tokens:,.0f} target tokens an update"
-    figure.suptitle(f"{question.stage}: {kind}")
-    figure.savefig(path)
-    pyplot.close(figure)
+    least = points[0].number
+    speedup, efficiency = f"speed-up over {least}", "parallel efficiency"
+    rows = [
+        {
+            question.unit: point.number,
+            speedup: point.speedup,
+            efficiency: point.efficiency,
+            "ideal": point.number / least,
+        }
+        for point in points
+    ]
+    x = {
+        "field": question.unit,
+        "type": "quantitative",
+        "axis": counts(question.unit, values=[r[question.unit] for r in rows]),
+    }
+    parts = []
+    for measured, ideal in ((speedup, {"field": "ideal", "type": "quantitative"}), (efficiency, {"datum": 1})):
+        y = {"type": "quantitative", "title": measured, "scale": {"zero": True}}
+        layers = [
+            {
+                "mark": {"type": "line", "strokeDash": [4, 3], "color": "#7c8a9a"},
+                "encoding": {"x": x, "y": {**y, **ideal}},
+            },
+            {"mark": {"type": "line", "point": True}, "encoding": {"x": x, "y": {**y, "field": measured}}},
+        ]
+        parts.append(chart(measured, layers))
+    description = f"{question.stage}: {kind}; dashed: as good as can be"
+    shared = {name: parts[0][name] for name in ("background", "config")}
+    views = [{key: value for key, value in part.items() if key not in shared} for part in parts]
+    return {"description": description, "title": description, "data": {"values": rows}, "hconcat": views, **shared}
