@@ -49,7 +49,7 @@ frozen() {
 
 # Fails early rather than write a "cpu" lock that drags in CUDA.
 cpu_only() {
-    if [ "$variant" = cpu ] && grep -qiE '^(nvidia-|triton)' "$work/run"; then
+    if [ "$variant" = cpu ] && grep -qiE '^(nvidia-(cublas|nccl)|triton)' "$work/run"; then
         echo "lock.sh: pip found torch's CUDA build, which does not belong into the cpu lock: point pip to an index or" >&2
         echo "folder that has the CPU wheel (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS) and call again." >&2
         exit 2
@@ -75,7 +75,7 @@ for item in json.load(open(sys.argv[1]))["install"]:
 }
 
 cuda_only() {
-    if ! grep -qE '^nvidia-' "$work/run"; then
+    if ! grep -qE '^nvidia-(cublas|nccl)' "$work/run"; then
         echo "lock.sh: pip found torch's CPU build, which does not belong into the cuda lock: point pip to an index whose" >&2
         echo "torch is the CUDA one, as the plain package index is (PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null)." >&2
         exit 2
