@@ -53,6 +53,21 @@ def test_workers_that_read_from_a_worker_each_wait_for_that_one_alone() -> None:
     ]
 
 
+def test_what_all_workers_wait_for_besides_does_not_part_them() -> None:
+    # The corpus is element 0 of its job, as is the first worker of its own.
+    chain = plan(
+        entry("corpus"),
+        entry("first", workers=3, inputs={"many": {"x": "corpus"}}),
+        entry("second", workers=3, inputs={"many": {"x": "first", "y": "corpus"}}),
+    )
+    first = chain.find("first")[0].tasks
+    for number, task in enumerate(chain.find("second")[0].tasks):
+        task.inputs = {
+            "many": [item for item in task.inputs["many"] if item.task not in first or item.task is first[number]]
+        }
+    assert submitted(chain)[2] == ("second", "0-2", "afterok:1,aftercorr:2")
+
+
 def test_what_is_done_is_neither_submitted_nor_waited_for() -> None:
     done = {"first/worker-1", "second/worker-0"}
     assert submitted(chain_with(own=False), done=done)[1:] == [

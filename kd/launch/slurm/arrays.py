@@ -70,9 +70,11 @@ def arrays(part: Part, missing: Collection[Task], queued: Mapping[Task, Address]
         if task in missing:
             waited = frozenset(queued[other] for other in task.upstream() if other in queued)
             alike.setdefault(waited, []).append(number)
+    single = [waited for waited, numbers in alike.items() if len(numbers) == 1]
+    common = frozenset.intersection(*single) if len(single) > 1 else frozenset()
     groups: dict[Waits, list[int]] = {}
     for waited, numbers in alike.items():
-        waits = Waits(waited) if len(numbers) > 1 else _own(numbers[0], waited)
+        waits = Waits(waited) if len(numbers) > 1 else _own(numbers[0], waited, common)
         groups.setdefault(waits, []).extend(numbers)
     return [Array(part, tuple(sorted(elements)), waits) for waits, elements in groups.items()]
 
@@ -97,13 +99,16 @@ def dependency(array: Array, sizes: Mapping[str, int]) -> str:
     return ",".join([*found, *(f"aftercorr:{job}" for job in own)])
 
 
-def _own(number: int, waited: Collection[Address]) -> Waits:
-    """What one element waits for, told so that others which wait for theirs in the same way wait for the same."""
+def _own(number: int, waited: frozenset[Address], common: frozenset[Address]) -> Waits:
+    """What one element waits for, told so that others which wait for theirs in the same way wait for the same.
+
+    common: what they all wait for, whatever number it has there.
+    """
     jobs: dict[str, list[int]] = {}
-    for address in waited:
+    for address in waited - common:
         jobs.setdefault(address.job, []).append(address.element)
     own = frozenset(job for job, elements in jobs.items() if elements == [number])
-    return Waits(frozenset(address for address in waited if address.job not in own), own)
+    return Waits(frozenset(address for address in waited if address in common or address.job not in own), own)
 
 
 def ranges(numbers: Sequence[int]) -> str:
