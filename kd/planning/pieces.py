@@ -37,6 +37,7 @@ from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
 from kd.planning.made_up import made_up_lists, warm_up
+from kd.planning.probe import FAILED
 from kd.planning.rates import BYTES, START, Observation, lengths, manifests, of_speed, of_training
 from kd.planning.shapes import training_operations
 from kd.planning.volume import STEPS_A_PIECE, Text, Volume, models_behind, parts_of, weights
@@ -239,7 +240,7 @@ class Miniature:
                 with _timed() as clock:
                     execute(task, self._store, threads=self._threads, device=self.device, machine={})
             except Exception as error:  # a probe says what it can
-                print(f"{task.full_name} could not be measured: {error}", flush=True)
+                print(f"{task.full_name} {FAILED}: {_one_line(error)}", flush=True)
                 return
             self._clocks[task] = clock
             if stage.kind.name == "train":
@@ -456,6 +457,10 @@ def _trained(folder: Path) -> float:
 
     entries = [float(each["seconds"]) for each in read_metrics(folder / METRICS)]
     return entries[-1] - entries[0] if len(entries) > 1 else 0.0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
 
 
 def _link(source: str, target: str) -> str:
