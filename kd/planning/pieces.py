@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
 import logging
 import math
 import os
-import resource
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +33,10 @@ from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
 from kd.planning.made_up import made_up_lists, warm_up
+from kd.planning.probe import FAILED
 from kd.planning.rates import BYTES, START, Observation, lengths, manifests, of_speed, of_training
 from kd.planning.shapes import training_operations
+from kd.planning.timing import IMPORTS, Clock, import_times, timed
 from kd.planning.volume import STEPS_A_PIECE, Text, Volume, models_behind, parts_of, weights
 
 _LOG = logging.getLogger(__name__)
@@ -52,23 +50,12 @@ PASS_OPERATIONS = 3e11  # of a training's passes at most: some seconds of a CPU 
 DECODED_OPERATIONS = 4e11  # of a decoding at most
 _MOST_UPDATES = 400
 _COMPILED = 1.5  # seconds: a kernel that was compiled before is read from a cache
-# What a task of a kind imports when it begins: in its own process that is time, in this one it is done before.
-IMPORTS = {
-    "train": ("torch", "fairseq"),
-    "decode": ("torch", "fairseq"),
-    "translate": ("torch", "fairseq"),
-    "speed": ("torch", "fairseq", "ctranslate2"),
-    "export": ("torch", "fairseq", "ctranslate2"),
-    "given_models": ("torch", "fairseq"),
-    "select": ("numba",),
-    "report": ("vl_convert",),
-}
 
 
 def main(folder: Path) -> None:
     """Measures all that can be; what fails takes nothing away from the rest."""
     request = json.loads((folder / "request.json").read_text("utf-8"))
-    imports = _imports()
+    imports = import_times()
     miniature = Miniature(folder, request)
     miniature.text_stages()
     if request["models"]:
@@ -76,7 +63,7 @@ def main(folder: Path) -> None:
     measured = miniature.observations
     base = {"machine": "", "device": miniature.device, "threads": request["threads"], "source": ""}
     for kind, names in IMPORTS.items():
-        clocks = [imports[name] for name in names] + [miniature.startup.get(kind, _Clock())]
+        clocks = [imports[name] for name in names] + [miniature.startup.get(kind, Clock())]
         seconds, cpu = sum(each.seconds for each in clocks), sum(each.cpu for each in clocks)
         measured.append(Observation(START + kind, 1, None, seconds, cpu, **base))
     result = {
@@ -85,39 +72,6 @@ def main(folder: Path) -> None:
         "lengths": {name: value for name, value in miniature.lengths.items() if value is not None},
     }
     (folder / "measured.json").write_text(json.dumps(result), "utf-8")
-
-
-def _imports() -> dict[str, _Clock]:
-    """Seconds that each heavy package takes to import, in an order in which none brings another along unseen."""
-    taken = {}
-    for name in ("numba", "vl_convert", "torch", "ctranslate2", "fairseq"):
-        with _timed() as taken[name]:
-            if name == "fairseq":
-                from kd.engines.fairseq import compat
-
-                compat.install()
-            else:
-                importlib.import_module(name)
-    return taken
-
-
-@dataclass
-class _Clock:
-    seconds: float = 0.0
-    cpu: float = 0.0
-
-
-@contextlib.contextmanager
-def _timed() -> Iterator[_Clock]:
-    """Seconds and CPU seconds of what runs inside, its processes included."""
-    clock, wall, cpu = _Clock(), time.perf_counter(), _cpu()
-    yield clock
-    clock.seconds, clock.cpu = time.perf_counter() - wall, _cpu() - cpu
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 class Miniature:
@@ -142,9 +96,9 @@ class Miniature:
         self.kept: float | None = None
         self.lengths: dict[str, float | None] = {}
         self.observations: list[Observation] = []
-        self.startup: dict[str, _Clock] = {}
+        self.startup: dict[str, Clock] = {}
         self._done: set[str] = set()
-        self._clocks: dict[Task, _Clock] = {}
+        self._clocks: dict[Task, Clock] = {}
         self._made_up_lists = False
         self._sentences = self._affordable(recipes.plan(self._config, frozen_files={}))
         self._held = max(2, min(HELD_OUT, self._sentences, self._pairs // 10))
@@ -197,9 +151,9 @@ class Miniature:
                 self.observations.append(size)
         for stage in plan.stages:
             if stage.kind.name == "select" and self._can_run(stage):
-                with _timed() as clock:
+                with timed() as clock:
                     warm_up(stage.config)
-                self.startup["select"] = _Clock(min(_COMPILED, clock.seconds), min(_COMPILED, clock.cpu))
+                self.startup["select"] = Clock(min(_COMPILED, clock.seconds), min(_COMPILED, clock.cpu))
                 self._run(stage)
 
     @property
@@ -236,10 +190,10 @@ class Miniature:
             if self._store.place(task).is_published() or self._took_over(task):
                 continue
             try:
-                with _timed() as clock:
+                with timed() as clock:
                     execute(task, self._store, threads=self._threads, device=self.device, machine={})
             except Exception as error:  # a probe says what it can
-                print(f"{task.full_name} could not be measured: {error}", flush=True)
+                print(f"{task.full_name} {FAILED}: {_one_line(error)}", flush=True)
                 return
             self._clocks[task] = clock
             if stage.kind.name == "train":
@@ -386,9 +340,7 @@ class Miniature:
                 self._done.add(task.full_name)
                 self.observations += self._observed(task, clock, found[task], volume)
 
-    def _observed(
-        self, task: Task, clock: _Clock, manifest: Mapping[str, Any], volume: Volume
-    ) -> Iterator[Observation]:
+    def _observed(self, task: Task, clock: Clock, manifest: Mapping[str, Any], volume: Volume) -> Iterator[Observation]:
         parts = parts_of(task, volume)
         where, kind = self._where, task.stage.kind.name
         if not parts or not parts[0].amount.value:
@@ -401,7 +353,7 @@ class Miniature:
             for each in of_training(self._store.place(task).final, parts, manifest, where):
                 yield replace(each, cpu_seconds=each.seconds * busy)
             rest = max(0.0, clock.seconds - _trained(self._store.place(task).final))
-            self.startup[kind] = _Clock(rest, rest * busy)
+            self.startup[kind] = Clock(rest, rest * busy)
             return
         amount = float(manifest["counts"].get("sources", parts[0].amount.value))
         if kind != "decode":
@@ -423,7 +375,7 @@ class Miniature:
                 threads=self._threads, device=self.device, score_members=False, engine="stock",
             )  # fmt: skip
             few = sources[: max(8, min(len(sources), self._sentences_of(task)))]
-            with _timed() as clock:
+            with timed() as clock:
                 translator.translate(few)
             full = replace(config, validate_bleu=True)
             sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
@@ -456,6 +408,10 @@ def _trained(folder: Path) -> float:
 
     entries = [float(each["seconds"]) for each in read_metrics(folder / METRICS)]
     return entries[-1] - entries[0] if len(entries) > 1 else 0.0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
 
 
 def _link(source: str, target: str) -> str:

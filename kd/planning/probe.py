@@ -28,6 +28,7 @@ from kd.planning.rates import Observation
 from kd.planning.volume import Text
 
 VERSION = 1
+FAILED = "could not be measured"  # in a line that the probe's process says
 _ENVIRONMENT = "KD_PROBE"  # so that whoever looks at processes knows what it is
 
 
@@ -116,6 +117,9 @@ def probe(
         if not (folder / "measured.json").is_file():
             last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").split("\n")[-1]
             raise UserError(f"The probe failed: {last}", "Plan without it, or from assumptions: docs/plan.md.")
+        for line in done.stdout.split("\n"):
+            if FAILED in line:
+                print(line, file=sys.stderr)
         measured = json.loads((folder / "measured.json").read_text("utf-8"))
     spent = f"{time.perf_counter() - wall:.0f} s, {_children() - began:.0f} s of CPU"
     host, date = socket.gethostname(), f"{datetime.now():%Y-%m-%d %H:%M}"
