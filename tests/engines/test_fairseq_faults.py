@@ -305,6 +305,20 @@ def test_a_validation_is_broken_off_and_made_when_the_training_goes_on(short: Tr
     assert len(dev[0]) == 2
 
 
+def test_on_other_devices_it_goes_on_where_it_was_in_the_data(short: TrainSpec, tmp_path: Path) -> None:
+    """An update is two passes: of one process after the other, or of two side by side. Both see the same data."""
+    one, two = replace(short, update_freq=2), replace(short, update_freq=1, world_size=2)
+    training.train(one, tmp_path / "whole")
+    training.train(with_config(one, max_update=10), tmp_path / "moved")
+    assert training.train(two, tmp_path / "moved").resumed_from == 10
+    tokens = [
+        [line["target_tokens"] for line in training.read_metrics(folder / "metrics.jsonl") if line["split"] == "train"]
+        for folder in (tmp_path / "whole", tmp_path / "moved")
+    ]
+    assert len(set(tokens[0])) > 5
+    assert tokens[0] == tokens[1]
+
+
 # --- precision -------------------------------------------------------------------------------------------------------
 
 

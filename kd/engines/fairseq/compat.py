@@ -36,6 +36,7 @@ def install() -> None:
     _initialise_position_buffers()
     _let_ddp_run_on_cpu()
     _save_atomically()
+    _keep_the_share_of_an_epoch()
     _register_pieces_tokenizer()
     _installed = True
 
@@ -219,6 +220,32 @@ def _save_atomically() -> None:
         save_atomically(obj, filename)
 
     checkpoint_utils.torch_persistent_save = torch_persistent_save
+
+
+def _keep_the_share_of_an_epoch() -> None:
+    """fairseq remembers its place in an epoch as a number of passes, which have another length on other devices.
+
+    On more GPUs, or with another `max_tokens`, it would leave out data, or find that the epoch has no such place and
+    fail. The number of passes in the epoch is kept beside it, and the place becomes that of the same share.
+    """
+    from fairseq.data.iterators import EpochBatchIterator
+
+    logger = logging.getLogger("kd.train")
+    state_dict, load_state_dict = EpochBatchIterator.state_dict, EpochBatchIterator.load_state_dict
+
+    def state_with_length(self: Any) -> dict[str, Any]:
+        return {**state_dict(self), "passes": len(self)}
+
+    def load_scaled_state(self: Any, state: dict[str, Any]) -> None:
+        place, before, now = state["iterations_in_epoch"], state.get("passes"), len(self)
+        if place and before and before != now:
+            scaled = round(place * now / before)
+            logger.info("an epoch had %d passes a device and has %d: pass %d becomes %d", before, now, place, scaled)
+            state = {**state, "iterations_in_epoch": scaled}
+        load_state_dict(self, state)
+
+    EpochBatchIterator.state_dict = state_with_length
+    EpochBatchIterator.load_state_dict = load_scaled_state
 
 
 def _register_pieces_tokenizer() -> None:
