@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kd.errors import UserError
-from kd.launch.slurm import launcher, queue
+from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.standing import Standing, last_lines
 from tests.launch.chain import Chain
@@ -23,11 +23,7 @@ CHAIN = (
 
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    made = Stub(tmp_path / "stub")
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launcher, "IN_FLIGHT_SECONDS", 0.0)
-    return made
+    return Stub(tmp_path / "stub").install(monkeypatch)
 
 
 def told(chain: Chain) -> dict[str, tuple[str, str]]:

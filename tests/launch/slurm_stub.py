@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from pathlib import Path
 
+import pytest
+
 from kd.config import MachineConfig, ResourcesConfig
+from kd.launch.slurm import launcher, queue
 from kd.launch.slurm.script import Settings
 from tests.launch.chain import Chain
 
@@ -53,6 +55,15 @@ class Stub:
         """What makes them the ones that are found."""
         return {"STUB": str(self.folder), "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
 
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Stub:
+        """Makes them found by this process, and lets the launcher lose no time in waiting for a real Slurm."""
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(launcher, "PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr(launcher, "IN_FLIGHT_SECONDS", 0.2)
+        monkeypatch.setattr(queue, "SUCCESSOR_SECONDS", 0.0)
+        return self
+
     def submissions(self) -> list[dict[str, str]]:
         """The options of each sbatch, by name; the script as `script`."""
         path = self.folder / "sbatch"
@@ -89,8 +100,3 @@ def settings(chain: Chain, **changes: object) -> Settings:
     recipe = str(changes.pop("recipe", "small"))
     chain.run.freeze({}, chain.plan)
     return Settings(recipe, "hash", machine(**changes), 3, chain.run, chain.command)
-
-
-def read_record(path: Path) -> dict[str, object]:
-    """A submission as it stands on disk."""
-    return dict(json.loads(path.read_text("utf-8")))

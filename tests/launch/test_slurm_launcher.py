@@ -31,12 +31,7 @@ CHAIN = (
 
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    made = Stub(tmp_path / "stub")
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launcher, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(launcher, "IN_FLIGHT_SECONDS", 0.2)
-    return made
+    return Stub(tmp_path / "stub").install(monkeypatch)
 
 
 def launch(chain: Chain, tasks: Sequence[Task] | None = None, **changes: object) -> list[Failure]:

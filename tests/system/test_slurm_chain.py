@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from runs_of_tiny import Workplace
 from slurm_cluster import Cluster
-from slurm_place import slurm_place
+from slurm_place import SlurmPlace, slurm_place
 
 from kd.pipeline.hashing import sha256
 
@@ -30,7 +31,8 @@ def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
     # The nodes have no network here: what may need one runs on the login node, before anything is submitted.
     submitted = here.kd("run", "machine.online=false")
     assert "started collect.en-xx" in submitted.stderr
-    assert "Submitted 26 tasks" in submitted.stderr  # all but that one, before the first of them has begun to train
+    # All but that one at once: before the first has begun to train, the last is queued.
+    assert f"Submitted {len(here.states()) - 1} tasks" in submitted.stderr
     again = here.kd("run")
     assert "Submitted 0 tasks" in again.stderr
     here.wait()
@@ -58,8 +60,38 @@ def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
     assert log.startswith("--- ") and "begun on node" in log.split("\n")[0]
 
 
-def test_a_training_over_two_nodes_is_one_of_two_processes(slurm: Cluster, tmp_path: Path) -> None:
+def with_data(here: SlurmPlace, finished: Workplace, *stores: str) -> None:
+    """Stores with all that a training reads from, and no training."""
+    for name in stores:
+        shutil.copytree(
+            finished.store, here.place.folder / name, ignore=shutil.ignore_patterns("teacher.*", "decode.*")
+        )
+
+
+def test_where_nothing_is_requeued_a_successor_goes_on_and_is_waited_for(
+    finished: Workplace, slurm: Cluster, tmp_path: Path
+) -> None:
     here = slurm_place(tmp_path, slurm)
+    with_data(here, finished, "store")
+    settings = ["upto=decode", "teacher.members=1", "teacher.max_update=300", "checkpoint.every=50", "decode.share=0.4"]
+    here.kd("run", *settings, "machine.requeue=false")
+    slurm.wait_until(lambda: list(here.place.store.glob("teacher.*/*/*.partial/**/checkpoint_*.pt")), "it trains", 200)
+    (training,) = [job["array"] for job in here.queued() if "teacher" in job["name"]]
+    # What Slurm does some time before the limit.
+    slurm.cmd("scancel", "--batch", "--signal=USR1", training)
+    here.wait()
+    log = (here.place.run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
+    assert f"job {training}: goes on as job " in log
+    assert here.manifest("teacher.en-xx/member-1")["attempts"] == 2, log
+    trained = (here.place.run / "teacher.en-xx" / "member-1" / "train.log").read_text("utf-8")
+    assert "stopped by a signal at update" in trained and "Loaded checkpoint" in trained
+    assert "Nothing to do" in here.kd("run", *settings).stderr, here.kd("status", *settings).stdout
+    assert here.manifest("decode.en-xx/worker-0")["attempts"] == 1
+
+
+def test_a_training_over_two_nodes_is_one_of_two_processes(finished: Workplace, slurm: Cluster, tmp_path: Path) -> None:
+    here = slurm_place(tmp_path, slurm)
+    with_data(here, finished, "store", "other")
     settings = ["upto=teacher", "teacher.members=1", "teacher.max_update=80", "checkpoint.every=40"]
     here.kd("run", *settings, "machine.resources.train.nodes=2")
     here.wait()

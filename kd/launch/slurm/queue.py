@@ -6,6 +6,7 @@ A task is known by the place of its output. So jobs of an earlier version of a r
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from kd.pipeline.plan import Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
 
+SUCCESSOR_SECONDS = 1.0  # within which a job that is cancelled may just have submitted another in its place
 REASONS = {  # Slurm's word -> ours, where its own says little
     "Dependency": "waits for what it reads from",
     "DependencyNeverSatisfied": "what it reads from has failed",
@@ -86,11 +88,16 @@ def cancel(run: Run, say: Callable[[str], None]) -> dict[str, list[str]]:
         return {}
     found: dict[str, list[str]] = {}
     with records.hold(say):
-        for entry in read(run).active().values():
-            found.setdefault(entry.row.array, []).append(entry.element.task)
-        if found:
-            client.cancel(list(found))
-    return found
+        while True:
+            new: dict[str, list[str]] = {}
+            for entry in read(run).active().values():
+                if entry.row.array not in found and entry.row.state != "COMPLETING":
+                    new.setdefault(entry.row.array, []).append(entry.element.task)
+            if not new:
+                return found
+            client.cancel(list(new))
+            found |= new
+            time.sleep(SUCCESSOR_SECONDS)
 
 
 def reached(run: Run, store: Store) -> set[str]:

@@ -181,7 +181,8 @@ def _variables(machine: MachineConfig, wanted: ResourcesConfig) -> list[tuple[st
         ),
     ]
     if os.environ.get("PYTHONPATH"):
-        found.append(("Where `kd run` found kd", {"PYTHONPATH": os.environ["PYTHONPATH"]}))
+        places = [str(Path(place).absolute()) for place in os.environ["PYTHONPATH"].split(os.pathsep) if place]
+        found.append(("Where `kd run` found kd", {"PYTHONPATH": os.pathsep.join(places)}))
     for name, value in machine.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(f"machine.environment has {name!r}.", "A variable's name is of letters, digits and _.")
