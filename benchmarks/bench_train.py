@@ -78,7 +78,9 @@ def main() -> None:
             done = {work: work(spec, Path(place) / f"{work.__name__}-{number}", options.threads) for work in works}
             if number:  # the first warms caches up
                 rounds.append((done[ours], done[stock]))
-                print(f"  round {number}: {ratio_of(rounds[-1]):.3f}", flush=True)
+                mine, theirs = rounds[-1]
+                speed, work = theirs.seconds / mine.seconds, theirs.processor / mine.processor
+                print(f"  round {number}: {speed:.3f}, by processor time {work:.3f}", flush=True)
         report(spec, rounds, options)
 
 
@@ -189,11 +191,6 @@ def processor_seconds() -> float:
     """Of this process and those that it has waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-def ratio_of(one: tuple[Timed, Timed]) -> float:
-    """How many times as fast ours was."""
-    return one[1].seconds / one[0].seconds
 
 
 def report(spec: Any, rounds: list[tuple[Timed, Timed]], options: argparse.Namespace) -> None:
