@@ -61,7 +61,10 @@ def wrap(
     variables = {**_NOT_THE_HOSTS, **(environment or {})}
     here = Path.cwd()
     stand = ["--pwd", str(here)] if any(Path(out) in (here, *here.parents) for out in bound) else []
+    # --env comes after the image's own environment is made, which goes by this one.
+    early = ["env", f"{CACHE}={variables[CACHE]}"] if CACHE in variables else []
     return [
+        *early,
         runtime or find_runtime(machine),
         "--quiet",  # else each task's log begins with what the host lacks and nobody asked for
         "exec",

@@ -52,6 +52,7 @@ def test_flags_binds_and_environment(image: Path, tmp_path: Path, monkeypatch: p
         "binds": {"/scratch/me": "/scratch"},
     }
     wrapped = container.wrap(machine, ARGV, binds={str(tmp_path): str(tmp_path)}, environment={"KD_CACHE": "/c"})
+    assert wrapped[:4] == ["env", "KD_CACHE=/c", "apptainer", "--quiet"]  # before the image makes its environment
     assert {"--nv", "--userns"} <= set(wrapped)
     assert "--rocm" not in wrapped
     assert values(wrapped, "--bind") == ["/scratch/me:/scratch", str(tmp_path)]

@@ -138,9 +138,10 @@ def test_anybody_can_use_it_and_nothing_is_written_into_it(image: Path, path: st
     )
     (tmp_path / "script.py").write_text(script)
     tmp_path.chmod(0o777)
-    flags = ["--no-home", "--env", f"KD_CACHE={tmp_path}/cache", "--bind", str(tmp_path), "--pwd", str(tmp_path)]
+    flags = ["--no-home", "--bind", str(tmp_path), "--pwd", str(tmp_path)]
     command = ["apptainer", "exec", *flags, str(image), "python", "script.py"]
-    done = subprocess.run(["env", f"PATH={path}", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    variables = [f"PATH={path}", f"KD_CACHE={tmp_path}/cache"]
+    done = subprocess.run(["env", *variables, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "30"  # EROFS, "Read-only file system"
 
