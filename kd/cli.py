@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
+    _about_a_run(
+        commands, "doctor", _doctor, "look whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
+    )
 
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
@@ -159,6 +162,15 @@ def _report(options: argparse.Namespace) -> int:
     from kd import recipes, runs
 
     return runs.report(recipes.parse_request(options.overrides))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from kd import recipes
+    from kd.doctor import command
+
+    named = any(override.startswith("recipe=") for override in options.overrides)
+    # Folders, launcher and machine are what it looks at, and are the same in any recipe that does not set them.
+    return command.run(recipes.parse_request([*([] if named else ["recipe=demo"]), *options.overrides]))
 
 
 def _task(options: argparse.Namespace) -> int:

@@ -173,11 +173,20 @@ class Cluster:
     def end_node(self, node: str) -> None:
         """A node loses its power: every process on it is killed, the daemon first."""
         pid = self._record.processes[f"slurmd.{node}"][0]
-        listed = subprocess.run(["ip", "netns", "pids", self._namespace(node)], capture_output=True, text=True)
-        for other in sorted((int(found) for found in listed.stdout.split()), key=lambda found: found != pid):
+        for other in sorted(self.processes(node, ""), key=lambda found: found != pid):
             with suppress(ProcessLookupError):
                 os.kill(other, 9)
         self._record.end(f"slurmd.{node}")
+
+    def processes(self, node: str, word: str) -> list[int]:
+        """The processes on a node whose command line has a word in it."""
+        listed = subprocess.run(["ip", "netns", "pids", self._namespace(node)], capture_output=True, text=True)
+        found = []
+        for pid in map(int, listed.stdout.split()):
+            with suppress(OSError):
+                if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
 
     def set_down(self, node: str, reason: str = "a test") -> None:
         """An administrator takes a node away, with whatever runs on it."""

@@ -162,7 +162,8 @@ EnforcePartLimits=ALL
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min_interval=0
 MaxArraySize={max_array}
-ReturnToService=2
+# A node that fell silent comes back by itself, one that somebody set down does not.
+ReturnToService=1
 SlurmctldTimeout=10
 SlurmdTimeout={node_timeout}
 InactiveLimit=0

@@ -1,0 +1,92 @@
+"""`kd doctor`: puts the looks together, here or in a job, and prints what was found."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from rich.console import Console
+from rich.text import Text
+
+from kd import recipes
+from kd.config import MachineConfig
+from kd.doctor import disk, findings, job, reduce, software
+from kd.doctor.findings import Finding
+from kd.errors import TransientError, UserError
+from kd.recipes import Request
+
+LOCAL_WORKERS = 2  # on a computer without GPUs: the least that has somebody to talk to
+
+
+def run(request: Request) -> int:
+    """Looks at a machine; returns 1 where something would make runs fail, else 0."""
+    config = recipes.compose(request)
+    machine = _machine(config)
+    console = Console(highlight=False)
+    console.print(Text(f"{machine.name}, launcher {config.launcher.kind}: seen from {socket.gethostname()}"))
+    found = _of_the_disk(config) + software.container(machine)
+    findings.show(found, console)
+    if config.launcher.kind == "slurm":
+        found += _of_the_nodes(machine, _existing(Path(config.run.dir)), console)
+    else:
+        here = _of_this_node(machine)
+        findings.show(here, console)
+        found += here
+    return findings.exit_status(found)
+
+
+def _machine(config: DictConfig) -> MachineConfig:
+    try:
+        machine = OmegaConf.to_object(config.machine)
+    except MissingMandatoryValue as error:
+        raise UserError(
+            f"{config.machine.name} is not told machine.{error.key}.", f"Say machine.{error.key}=…."
+        ) from None
+    assert isinstance(machine, MachineConfig)
+    return machine
+
+
+def _of_the_disk(config: DictConfig) -> list[Finding]:
+    """Room, speed and locks where the run and its store would be; once where that is the same file system."""
+    folders = {_existing(Path(place)) for place in (config.run.dir, config.store.dir)}
+    one_of_each = {folder.stat().st_dev: folder for folder in sorted(folders, reverse=True)}
+    looks = (disk.room, disk.speed, disk.locks)
+    return [finding for folder in one_of_each.values() for look in looks for finding in look(folder)]
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def _of_this_node(machine: MachineConfig) -> list[Finding]:
+    gpus = machine.gpus_per_node if machine.device != "cpu" else 0
+    found = [*software.torch(machine, gpus), *software.fairseq()]
+    if any(finding.level == "error" and finding.subject != "fairseq" for finding in found):
+        return found
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    workers = gpus or LOCAL_WORKERS
+    return found + reduce.over(1, 0, workers, address, machine.device if gpus else "cpu")
+
+
+def _of_the_nodes(machine: MachineConfig, place: Path, console: Console) -> list[Finding]:
+    folder = Path(tempfile.mkdtemp(prefix=".kd-doctor-", dir=place))
+    try:
+        found = job.look(machine, folder, lambda line: console.print(Text(line), soft_wrap=True))
+    except (UserError, TransientError) as problem:
+        shutil.rmtree(folder)
+        found = {"": [findings.error("job", str(problem), "conf/machine/README.md says what each key is to sbatch.")]}
+    for host, of_host in found.items():
+        findings.show(of_host, console, f"{host}: " if host else "")
+    every = [finding for of_host in found.values() for finding in of_host]
+    if not findings.exit_status(every):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        console.print(Text(f"The job's files are kept in {folder}."), soft_wrap=True)
+    return every

@@ -1,0 +1,117 @@
+"""Looks at the file system of a run's folder: room, quota, speed of writing, and locks.
+
+A lock of kd is a file that is created exclusively; two nodes that both get one would both do the work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from kd.doctor.findings import Finding, error, ok, warning
+from kd.pipeline.lease import Held, Lease
+
+ENOUGH = 20e9  # bytes that a small run may need; n-best lists of large corpora take hundreds of GB (kd plan)
+TOO_LITTLE = 1e9
+FILES = 10_000  # inodes that a run of some hundred shards may need
+BYTES = 64 << 20  # that are written to measure
+SLOW = 50e6  # bytes a second: a checkpoint of a big Transformer, 2.5 GB with its optimiser, takes a minute
+FULL = 0.9  # share of a quota
+LOCKS = 20  # that two nodes race for
+
+
+def room(folder: Path) -> list[Finding]:
+    """Free space and inodes, and the user's quota where the file system is Lustre."""
+    there = os.statvfs(folder)
+    free, files = there.f_bavail * there.f_frsize, there.f_favail
+    said = f"{free / 1e9:,.0f} GB free in {folder}"
+    mend = "Set store.dir and run.dir to a folder elsewhere, or make room; `kd plan` says how much a run needs."
+    found = [(error if free < TOO_LITTLE else warning)("disk", said, mend) if free < ENOUGH else ok("disk", said)]
+    if there.f_files and files < FILES:
+        found.append(warning("files", f"{files:,} more files can be made in {folder}", mend))
+    return [*found, *_quota(folder)]
+
+
+def _quota(folder: Path) -> list[Finding]:
+    if shutil.which("lfs") is None:
+        return []
+    command = ["lfs", "quota", "-q", "-u", str(os.getuid()), str(folder)]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        # path, kbytes, quota, limit, grace, files, quota, limit, grace; a star marks what is over its quota
+        words = done.stdout.replace("*", "").split()
+        if done.returncode == 0 and len(words) >= 8:
+            sizes = [float(words[number]) for number in (1, 2, 3, 5, 6, 7)]
+            used = [("GB", sizes[0] / 1e6, (sizes[1] or sizes[2]) / 1e6), ("files", sizes[3], sizes[4] or sizes[5])]
+            return [_share(unit, value, limit) for unit, value, limit in used if limit]
+    return []
+
+
+def _share(unit: str, used: float, limit: float) -> Finding:
+    said = f"{used:,.0f} of {limit:,.0f} {unit} are used"
+    if used < FULL * limit:
+        return ok("quota", said)
+    return warning("quota", said, "Make room, or set store.dir and run.dir to a folder with another quota.")
+
+
+def speed(folder: Path) -> list[Finding]:
+    """How fast one process writes there."""
+    path = folder / f".kd-doctor-{os.getpid()}"
+    block = os.urandom(1 << 20)
+    try:
+        began = time.perf_counter()
+        with path.open("wb") as handle:
+            for _ in range(BYTES >> 20):
+                handle.write(block)
+            handle.flush()
+            os.fsync(handle.fileno())
+        rate = BYTES / (time.perf_counter() - began)
+    except OSError as problem:
+        return [error("writing", f"to {folder} failed: {problem.strerror}", "Set run.dir and store.dir elsewhere.")]
+    finally:
+        path.unlink(missing_ok=True)
+    said = f"{rate / 1e6:,.0f} MB/s to {folder}"
+    if rate < SLOW:
+        return [warning("writing", said, "Set run.dir and store.dir to the file system for large files (scratch).")]
+    return [ok("writing", said)]
+
+
+def locks(folder: Path) -> list[Finding]:
+    """Whether a file that is there cannot be created again."""
+    path = folder / f".kd-doctor-{os.getpid()}.lease"
+    mend = "Set run.dir and store.dir to another file system; this one cannot keep two processes apart."
+    try:
+        with Lease.acquire(path):
+            try:
+                Lease.acquire(path).release()
+            except Held:
+                return [ok("locks", f"exclusive creation works in {folder}")]
+        return [error("locks", f"a lock was given twice in {folder}", mend)]
+    except OSError as problem:
+        return [error("locks", f"none can be made in {folder}: {problem.strerror}", mend)]
+
+
+def race(folder: Path) -> list[int]:
+    """Creates lock after lock that another node creates too; returns the numbers of those that it got."""
+    won = []
+    for number in range(LOCKS):
+        with suppress(FileExistsError):
+            os.close(os.open(folder / f"lock-{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            won.append(number)
+        time.sleep(0.02)
+    return won
+
+
+def judge(won: Iterable[Iterable[int]]) -> Finding:
+    """What a race between nodes says of the locks."""
+    every = [number for one in won for number in one]
+    if sorted(every) == list(range(LOCKS)):
+        return ok("locks between nodes", f"each of {LOCKS} was given once")
+    mend = "Set run.dir and store.dir to a file system that all nodes share and that keeps exclusive creation."
+    what = "one was given twice" if len(every) > len(set(every)) else "one was given to nobody"
+    return error("locks between nodes", what, mend)

@@ -1,0 +1,137 @@
+"""Looks at the nodes of a cluster from a job of two of them, submitted as a training is.
+
+`python -m kd.doctor.job FOLDER` is what the job runs once on each node: it reads the machine from FOLDER and leaves
+what it found there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kd.config import MachineConfig, ResourcesConfig
+from kd.doctor import disk, reduce, software
+from kd.doctor.findings import Finding, error, ok
+from kd.errors import UserError
+from kd.launch.slurm import client
+from kd.launch.slurm.script import quoted
+
+NODES = 2
+MINUTES = 10
+POLL_SECONDS = 1.0
+MACHINE = "machine.json"
+
+
+def look(machine: MachineConfig, folder: Path, tell: Callable[[str], None]) -> dict[str, list[Finding]]:
+    """Submits the job, waits for its end, and returns what was found: host -> findings; "" for what is of both.
+
+    folder: a fresh one on the file system of the run. Raises UserError where Slurm refuses the job.
+    """
+    wanted = machine.resources.get("train")
+    if wanted is None:
+        raise UserError("machine.resources.train is missing.", "conf/machine/README.md explains it.")
+    (folder / MACHINE).write_text(json.dumps(asdict(machine)), "utf-8")
+    script = folder / "job.sh"
+    script.write_text(_script(machine, wanted, folder), "utf-8")
+    job = client.submit([str(script)])
+    tell(f"Job {job} looks at {NODES} nodes; Ctrl-C cancels it.")
+    try:
+        _wait(job, tell)
+    except KeyboardInterrupt:
+        client.cancel([job])
+        raise
+    return _collect(folder)
+
+
+def _wait(job: str, tell: Callable[[str], None]) -> None:
+    before = ""
+    while True:
+        row = next((row for row in client.queue() if row.array == job), None)
+        if row is None or not row.active:
+            return
+        state = f"{row.state.lower()}{f' ({row.reason})' if row.reason else ''}"
+        if state != before:
+            tell(f"  {state}")
+            before = state
+        time.sleep(POLL_SECONDS)
+
+
+def _collect(folder: Path) -> dict[str, list[Finding]]:
+    records = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("node-*.json"))]
+    found = {record["host"]: [Finding(**finding) for finding in record["findings"]] for record in records}
+    if len(records) < NODES:
+        said = f"{len(records)} of {NODES} nodes answered{_last_words(folder)}"
+        mend = (
+            f"Look into {folder / 'job.out'}; machine.modules, environment and container are what the job begins with."
+        )
+        return {**found, "": [error("job", said, mend)]}
+    together = [ok("job", f"ran on {' and '.join(found)}"), disk.judge(record["won"] for record in records)]
+    return {**found, "": together}
+
+
+def _last_words(folder: Path) -> str:
+    path = folder / "job.out"
+    lines = path.read_text("utf-8", "replace").split("\n") if path.is_file() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return f": {said[-1]}" if said else ""
+
+
+def _script(machine: MachineConfig, wanted: ResourcesConfig, folder: Path) -> str:
+    asked: dict[str, str | None] = {
+        "job-name": "kd-doctor",
+        "output": str(folder / "job.out").replace("%", "%%"),
+        "nodes": str(NODES),
+        "ntasks-per-node": "1",
+        "cpus-per-task": str(wanted.cores),
+        "time": str(MINUTES),
+        "gres": f"gpu:{wanted.gpus}" if wanted.gpus else None,
+        "partition": wanted.partition,
+        "qos": wanted.qos,
+        "account": wanted.account or machine.account,
+    }
+    options = [f"#SBATCH --{name}={quoted(value)}" for name, value in asked.items() if value is not None]
+    modules = [f"module load {shlex.quote(name)}" for name, loaded in machine.modules.items() if loaded]
+    given = {**machine.environment, **({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {})}
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in given.items()]
+    python = "python3" if machine.container is not None else sys.executable
+    inside = software.enter(machine, {str(folder): str(folder)})
+    command = shlex.join([*inside, python, "-P", "-m", "kd.doctor.job", str(folder)])
+    meet = (
+        'KD_RENDEZVOUS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):$((15000 + SLURM_JOB_ID % 15000))'
+    )
+    start = f"srun --nodes={NODES} --ntasks={NODES} --ntasks-per-node=1 --cpus-per-task={wanted.cores} {command}"
+    shell = "#!/bin/bash -l" if modules else "#!/bin/bash"
+    return "\n".join([shell, *options, *modules, *exports, meet, "export KD_RENDEZVOUS", start, ""])
+
+
+def main(folder: Path) -> None:
+    """What runs on a node."""
+    rank = int(os.environ["SLURM_NODEID"])
+    plain: Any = json.loads((folder / MACHINE).read_text("utf-8"))
+    machine = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MachineConfig), plain))
+    assert isinstance(machine, MachineConfig)
+    gpus = machine.resources["train"].gpus if machine.device != "cpu" else 0
+    won = disk.race(folder)
+    findings = [*software.torch(machine, gpus), *software.fairseq(), *disk.speed(folder)]
+    if not any(finding.level == "error" and finding.subject != "fairseq" for finding in findings):
+        address = os.environ["KD_RENDEZVOUS"]
+        findings += reduce.over(NODES, rank, max(1, gpus), address, machine.device if gpus else "cpu")
+    record = {"host": socket.gethostname(), "findings": [asdict(finding) for finding in findings], "won": won}
+    aside = folder / f".node-{rank}.{secrets.token_hex(4)}"
+    aside.write_text(json.dumps(record), "utf-8")
+    aside.replace(folder / f"node-{rank}.json")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,100 @@
+"""An all-reduce over all workers of a training to be: by NCCL (RCCL) on GPUs, by gloo on CPUs.
+
+`python -m kd.doctor.reduce` is one worker; torch.distributed's own variables tell it which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+from kd.doctor.findings import Finding, error, ok
+
+MEETING_SECONDS = 90.0  # for workers to find each other
+SECONDS = 180.0  # for all of it, the import of torch included
+MEGABYTES = {"nccl": 256, "gloo": 16}
+REPEATS = 5
+
+
+def over(nodes: int, rank: int, workers: int, address: str, device: str) -> list[Finding]:
+    """Starts this node's workers and waits for them.
+
+    rank: of this node. workers: on each node. address: host:port of the first node. Only that one has something to
+    tell when all went well.
+    """
+    backend = "gloo" if device == "cpu" else "nccl"
+    host, _, port = address.rpartition(":")
+    command = [sys.executable, "-P", "-m", "kd.doctor.reduce", backend]
+    started = []
+    for local in range(workers):
+        where = {"MASTER_ADDR": host, "MASTER_PORT": port, "LOCAL_RANK": str(local)}
+        world = {"RANK": str(rank * workers + local), "WORLD_SIZE": str(nodes * workers)}
+        process = subprocess.Popen(
+            command, env={**os.environ, **where, **world}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+    deadline = time.monotonic() + SECONDS
+    failures, told = [], ""
+    for process in started:
+        try:
+            out, err = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+            if process.returncode:
+                failures.append(_last_line(err))
+            told = told or out
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            failures.append(f"no answer within {SECONDS:.0f} s")
+    return _said(backend, nodes, workers, failures, told)
+
+
+def _said(backend: str, nodes: int, workers: int, failures: list[str], told: str) -> list[Finding]:
+    subject = f"all-reduce by {backend} over {nodes} node{'s' if nodes > 1 else ''} with {workers} each"
+    if failures:
+        mend = (
+            "The workers do not reach each other: name the network between the nodes in machine.environment."
+            f"{'NCCL' if backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME (conf/machine/README.md)."
+        )
+        return [error(subject, failures[0], mend)]
+    if not told.strip():
+        return []
+    return [ok(subject, f"{json.loads(told)['gigabytes_per_second']:.2f} GB/s")]
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def main() -> None:
+    """One worker: sums its rank's number with all others, and times it."""
+    import torch
+    from torch import distributed
+
+    backend = sys.argv[1]
+    rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    device = torch.device("cpu") if backend == "gloo" else torch.device("cuda", local)
+    if backend == "nccl":
+        torch.cuda.set_device(device)
+    distributed.init_process_group(backend, timeout=timedelta(seconds=MEETING_SECONDS))
+    size = MEGABYTES[backend] * (1 << 20)
+    numbers = torch.full((size // 4,), float(rank + 1), device=device)
+    distributed.all_reduce(numbers)
+    if not bool((numbers == world * (world + 1) / 2).all()):
+        raise SystemExit("The sum is wrong: the network or the memory changes numbers.")
+    began = time.perf_counter()
+    for _ in range(REPEATS):
+        distributed.all_reduce(numbers.fill_(1.0))
+    float(numbers.sum())  # waits for the GPU
+    seconds = (time.perf_counter() - began) / REPEATS
+    if rank == 0:
+        print(json.dumps({"gigabytes_per_second": size / seconds / 1e9}))
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

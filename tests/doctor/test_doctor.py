@@ -1,0 +1,142 @@
+"""Each look of the doctor at something broken says so, with the mend, and the command ends with 1."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kd.config import MachineConfig
+from kd.doctor import disk, reduce, software
+from kd.doctor.findings import Finding, error, exit_status, ok, show, warning
+
+
+def machine(**facts: object) -> MachineConfig:
+    return MachineConfig(name="test", account=None, **{"device": "cpu", "gpus_per_node": 0, **facts})  # type: ignore[arg-type]
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    """A stand-in for a program that is not here, found before any other."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def test_a_line_each_and_below_it_the_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [ok("torch", "2.6"), warning("disk", "3 GB free", "Make room."), error("GPUs", "none", "Ask.")]
+    show(found, Console(), "node1: ")
+    assert capsys.readouterr().out.split("\n") == [
+        "ok      node1: torch: 2.6",
+        "warning node1: disk: 3 GB free",
+        "        → Make room.",
+        "error   node1: GPUs: none",
+        "        → Ask.",
+        "",
+    ]
+    assert exit_status(found) == 1
+    assert exit_status(found[:2]) == 0
+
+
+def test_torch_for_another_device_is_an_error() -> None:
+    # The lock that tests run with is the CPU one.
+    (finding,) = software.torch(machine(device="rocm", gpus_per_node=8), 8)
+    assert finding.level == "error"
+    assert "built for cpu; the machine's device is rocm" in finding.said
+    assert [item.level for item in software.torch(machine(), 0)] == ["ok"]
+
+
+def test_an_image_that_is_not_there_or_does_not_start_is_an_error(programs: Path, tmp_path: Path) -> None:
+    program(
+        programs,
+        "apptainer",
+        '[ "$1" = --version ] && echo apptainer version 1.4.2 && exit; echo "no loop" >&2; exit 255',
+    )
+    assert [item.level for item in software.container(machine())] == ["ok"]
+    (absent,) = software.container(machine(container=str(tmp_path / "kd.sif")))
+    assert (absent.level, absent.said) == ("error", f"{tmp_path / 'kd.sif'} is not there")
+    (tmp_path / "kd.sif").touch()
+    (broken,) = software.container(machine(container=str(tmp_path / "kd.sif")))
+    assert broken.level == "error"
+    assert broken.said.endswith("no loop")
+
+
+def test_a_command_enters_the_image_with_flags_and_folders(programs: Path) -> None:
+    program(programs, "apptainer", "exit 0")
+    given = machine(
+        container="/images/kd.sif", container_flags={"--nv": True, "--rocm": False}, binds={"/scratch": "/s"}
+    )
+    assert software.enter(given, {"/run": "/run"}) == [
+        *("apptainer", "exec", "--nv", "--bind=/scratch:/s", "--bind=/run:/run", "/images/kd.sif"),
+    ]
+
+
+def test_a_quota_that_is_nearly_used_up_is_a_warning(programs: Path, tmp_path: Path) -> None:
+    # The line as the Lustre manual has it (lfs-quota): kilobytes, then files, each with its quota, limit and grace.
+    program(programs, "lfs", f"echo '{tmp_path} 950000000* 900000000 1000000000 6d23h 1000 0 25000 -'")
+    over, files = disk._quota(tmp_path)
+    assert (over.level, over.said) == ("warning", "950 of 900 GB are used")
+    assert (files.level, files.said) == ("ok", "1,000 of 25,000 files are used")
+
+
+def test_a_disk_that_is_nearly_full_or_slow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "ENOUGH", 1e18)
+    assert disk.room(tmp_path)[0].level == "warning"
+    monkeypatch.setattr(disk, "TOO_LITTLE", 1e18)
+    assert disk.room(tmp_path)[0].level == "error"
+    monkeypatch.setattr(disk, "SLOW", 1e15)
+    assert disk.speed(tmp_path)[0].level == "warning"
+    assert not list(tmp_path.iterdir())
+
+
+def test_locks_that_do_not_hold_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [item.level for item in disk.locks(tmp_path)] == ["ok"]
+
+    def overwrite(source: Path, target: Path) -> None:  # a file system whose link() does not mind an existing name
+        Path(target).write_bytes(Path(source).read_bytes())
+
+    monkeypatch.setattr("kd.pipeline.lease.os.link", overwrite)
+    assert [item.level for item in disk.locks(tmp_path)] == ["error"]
+
+
+def test_a_race_for_locks_has_one_winner_each(tmp_path: Path) -> None:
+    first, second = disk.race(tmp_path), disk.race(tmp_path)
+    assert (len(first), second) == (disk.LOCKS, [])
+    assert disk.judge([first, second]).level == "ok"
+    assert disk.judge([first, [3]]).said == "one was given twice"
+    assert disk.judge([first[1:], []]).said == "one was given to nobody"
+
+
+def test_workers_that_cannot_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
+    (finding,) = reduce.over(1, 0, 2, "127.0.0.1:29431", "cpu")
+    assert finding.level == "error"
+    assert "machine.environment.GLOO_SOCKET_IFNAME" in finding.mend
+
+
+def test_the_command_says_that_this_computer_is_fit(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kd", "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    subjects = [line.split()[1].rstrip(":") for line in done.stdout.split("\n")[1:] if line and line[0] != " "]
+    assert subjects == ["disk", "writing", "locks", "container", "torch", "fairseq", "all-reduce"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_findings_travel_as_they_are() -> None:
+    from dataclasses import asdict
+
+    finding = warning("disk", "full", "Make room.")
+    assert Finding(**asdict(finding)) == finding

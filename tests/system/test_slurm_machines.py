@@ -1,0 +1,161 @@
+"""Every machine file against a Slurm with the partitions, nodes and limits that its site publishes.
+
+The sites' side is written down here a second time, from their documentation and not from conf/machine/: a job that asks
+for more than a partition gives, or names what is not there, is refused as it would be there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from slurm_cluster import Cluster
+from slurm_settings import Nodes, Partition, Settings
+
+from kd import recipes
+from kd.config import MachineConfig
+from kd.launch.environment import command
+from kd.launch.slurm.arrays import parts
+from kd.launch.slurm.script import Settings as Scripts
+from kd.launch.slurm.script import render
+from kd.pipeline.run import Run
+
+pytestmark = pytest.mark.system
+
+ACCOUNT = "p200000"
+# What a recipe has to be told.
+NEEDED = {"files": ("source=text.en", "target=text.de")}
+JUDGE = 'for script in *.sh; do sbatch --test-only "$script" || echo "refused: $script"; done'
+# What the site does not allow a training, without which an acceptance would prove nothing.
+REFUSED = [
+    "--account=other",
+    "--qos=acc_debug",
+    "--partition=gpp",
+    "--time=96:00:00",
+    "--gres=gpu:5",
+    "--cpus-per-task=81",
+]
+WHOLE_NODES = "OverSubscribe=EXCLUSIVE"
+# Two nodes of a kind stand for all of them. Memory in MB, as much as jobs may have.
+SITES = {
+    # docs.lumi-supercomputer.eu/runjobs/scheduled-jobs/partitions; hardware/lumig, lumic; 63 cores for jobs on LUMI-G
+    "lumi": Settings(
+        nodes=(Nodes("gpu", cores=63, memory=480 * 1024, gpus=8), Nodes("cpu", cores=128, memory=224 * 1024)),
+        partitions=(
+            Partition("standard", nodes="cpu[1-2]", max_time="2-00:00:00", more=WHOLE_NODES),
+            Partition("small", nodes="cpu[1-2]", max_time="3-00:00:00", more="MaxNodes=4"),
+            Partition("standard-g", nodes="gpu[1-2]", max_time="2-00:00:00", more=WHOLE_NODES),
+            Partition("small-g", nodes="gpu[1-2]", max_time="3-00:00:00", more="MaxNodes=4"),
+        ),
+    ),
+    # docs.hpc.cineca.it/hpc/leonardo.html
+    "leonardo": Settings(
+        nodes=(Nodes("lrd", cores=32, memory=494_000, gpus=4), Nodes("login", 1, cores=32, memory=250_000)),
+        partitions=(
+            Partition("lrd_all_serial", nodes="login1", max_time="04:00:00", more="MaxMemPerNode=30800 MaxNodes=1"),
+            Partition("boost_usr_prod", nodes="lrd[1-2]", max_time="1-00:00:00", more="MaxNodes=64"),
+        ),
+    ),
+    # bsc.es/supportkc/docs/MareNostrum5: overview, slurm. Accounts and QOS are checked, as there.
+    "marenostrum5": Settings(
+        nodes=(Nodes("as", cores=80, memory=512_000, gpus=4), Nodes("gs", cores=112, memory=229_376)),
+        partitions=(
+            Partition(
+                "gpp", nodes="gs[1-2]", max_time="3-00:00:00", more="DefMemPerCPU=2048 AllowQos=gp_ehpc,gp_debug"
+            ),
+            Partition(
+                "acc", nodes="as[1-2]", max_time="3-00:00:00", more="DefMemPerCPU=6400 AllowQos=acc_ehpc,acc_debug"
+            ),
+        ),
+        accounting=True,
+        enforce="associations,limits,qos",
+    ),
+    # docs.lxp.lu/first-steps/quick_start, …/handling_jobs; system/detailed_arch
+    "meluxina": Settings(
+        nodes=(Nodes("mel", cores=128, memory=490_000), Nodes("melg", cores=64, memory=490_000, gpus=4)),
+        partitions=(
+            Partition("cpu", nodes="mel[1-2]", max_time="6-00:00:00", more=WHOLE_NODES),
+            Partition("gpu", nodes="melg[1-2]", max_time="6-00:00:00", more=WHOLE_NODES),
+        ),
+    ),
+    # docs.it4i.cz/general/resources-allocation-policy; karolina/compute-nodes
+    "karolina": Settings(
+        nodes=(Nodes("cn", cores=128, memory=240_000), Nodes("acn", cores=128, memory=980_000, gpus=8)),
+        partitions=(
+            Partition("qcpu", nodes="cn[1-2]", max_time="2-00:00:00", more=WHOLE_NODES),
+            Partition("qgpu", nodes="acn[1-2]", max_time="2-00:00:00"),
+        ),
+    ),
+    # doc.vega.izum.si/shares: two threads a core
+    "vega": Settings(
+        nodes=(Nodes("cn", cores=256, memory=244_140), Nodes("gn", cores=256, memory=488_000, gpus=4)),
+        partitions=(
+            Partition("cpu", nodes="cn[1-2]", max_time="2-00:00:00"),
+            Partition("gpu", nodes="gn[1-2]", max_time="4-00:00:00"),
+        ),
+    ),
+    # docs.macc.fccn.pt: deucalion, jobs
+    "deucalion": Settings(
+        nodes=(Nodes("cnx", cores=128, memory=240_000), Nodes("gnx", cores=128, memory=490_000, gpus=4)),
+        partitions=(
+            Partition("normal-x86", nodes="cnx[1-2]", max_time="2-00:00:00", more=f"MaxNodes=64 {WHOLE_NODES}"),
+            Partition("normal-a100-40", nodes="gnx[1-2]", max_time="2-00:00:00", more="MaxNodes=4"),
+        ),
+    ),
+    # docs.discoverer.bg: resource_overview, writing_slurm_batch
+    "discoverer": Settings(
+        nodes=(Nodes("cn", cores=128, memory=251_000),),
+        partitions=(Partition("cn", nodes="cn[1-2]"),),
+    ),
+}
+
+
+def write_scripts(machine: str, recipe: str, folder: Path, *more: str) -> int:
+    """Writes the job scripts of a whole recipe; returns how many."""
+    overrides = [f"machine={machine}", f"machine.account={ACCOUNT}", "launcher=slurm", *more]
+    places = [f"run.dir={folder / 'run'}", f"store.dir={folder / 'store'}"]
+    config = recipes.compose(recipes.parse_request([f"recipe={recipe}", *overrides, *places]))
+    plan = recipes.plan(config, defaultdict(dict))  # no raw file is looked at: the corpora are not here
+    found = OmegaConf.to_object(config.machine)
+    assert isinstance(found, MachineConfig)
+    settings = Scripts(recipe, "0123456789abcdef", found, config.launcher.requeues, Run(folder / "run"), command)
+    scripts = [render(part, settings) for stage in plan.stages for part in parts(stage, found.max_array)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for script in scripts:
+        (folder / script.name).write_text(script.text, "utf-8")
+    return len(scripts)
+
+
+def test_every_machine_of_a_cluster_has_its_slurm_here() -> None:
+    conf = Path(__file__).parents[2] / "conf" / "machine"
+    assert {path.stem for path in conf.glob("*.yaml")} - {"localhost", "localhost_gpu"} == set(SITES)
+
+
+@pytest.mark.parametrize("machine", SITES)
+def test_the_sites_slurm_accepts_the_jobs_of_every_recipe(machine: str, tmp_path: Path) -> None:
+    with Cluster(tmp_path / "slurm", SITES[machine]) as cluster:
+        if cluster.settings.accounting:
+            cluster.allow(ACCOUNT, ["acc_ehpc", "gp_ehpc"])
+        wanted = [(recipe, NEEDED.get(recipe, ())) for recipe in recipes.recipes()]
+        for recipe, more in [*wanted, ("demo", ("machine.resources.train.nodes=2",))]:
+            folder = tmp_path / f"{recipe}-{len(more)}"
+            assert write_scripts(machine, recipe, folder, *more) > 5
+            judged = cluster.cmd("sh", "-c", JUDGE, cwd=folder)
+            assert judged.stdout == "", judged.stdout + judged.stderr
+            assert "to start at" in judged.stderr
+        if cluster.settings.accounting:
+            (training,) = (tmp_path / "demo-0").glob("teacher.*.sh")
+            for option in REFUSED:
+                refused = cluster.cmd("sbatch", "--test-only", option, str(training), check=False)
+                assert refused.returncode != 0, f"{option}: {refused.stderr}"
+
+
+def test_memory_is_not_asked_for_where_a_site_forbids_it(tmp_path: Path) -> None:
+    """BSC's documentation: memory comes with the cores, and --mem cannot be given."""
+    write_scripts("marenostrum5", "demo", tmp_path / "mn5")
+    assert not [path for path in (tmp_path / "mn5").glob("*.sh") if "--mem" in path.read_text("utf-8")]
+    write_scripts("lumi", "demo", tmp_path / "lumi")
+    (script,) = (tmp_path / "lumi").glob("teacher.*.sh")
+    assert "#SBATCH --mem=480000M\n" in script.read_text("utf-8")
