@@ -54,6 +54,8 @@ bench: install ## run the benchmarks: speed and memory as ratios to the stock to
 
 lock: ## resolve pyproject.toml's ranges anew and write containers/locks/
 	@containers/lock.sh cpu
+	@containers/lock.sh cuda
+	@containers/lock.sh rocm
 
 clean: ## remove .venv and caches; never store/ or runs/
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

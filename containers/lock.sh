@@ -77,7 +77,7 @@ for item in json.load(open(sys.argv[1]))["install"]:
 cuda_only() {
     if ! grep -qE '^nvidia-(cublas|nccl)' "$work/run"; then
         echo "lock.sh: pip found torch's CPU build, which does not belong into the cuda lock: point pip to an index whose" >&2
-        echo "torch is the CUDA one, as the plain package index is (PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null)." >&2
+        echo "torch is the CUDA one, as the plain package index is." >&2
         exit 2
     fi
 }

@@ -27,7 +27,10 @@ from kd.launch.container import find_runtime
 from kd.pipeline.hashing import sha256
 
 _VERSIONS = "import json; from kd.pipeline.execute import versions; print(json.dumps(versions()))"
-_NO_PYTHON = {**dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"))}  # of the host's, taken out
+_NOT_THE_HOSTS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # packages are no business of a build
+# Lines that say how far a build is, and what it says of every build.
+_TELLING = ("INFO:", "WARNING:", "FATAL:", "  ", "packages.sh:", "install.sh:", "imported:", "trained and decoded:")
+_NOISE = ("destination is already in the mount point list", "No default remote in use", "To see mksquashfs output")
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def _output(command: list[str]) -> str:
 
 def _run(command: list[str], folder: Path, log: Path, tell: Callable[[str], None]) -> int:
     """Runs the build; tells the lines that say how far it is, keeps all."""
-    environment = {name: value for name, value in os.environ.items() if name not in _NO_PYTHON}
+    environment = {name: value for name, value in os.environ.items() if name not in _NOT_THE_HOSTS}
     with (
         log.open("w", encoding="utf-8") as kept,
         subprocess.Popen(
@@ -174,7 +177,7 @@ def _run(command: list[str], folder: Path, log: Path, tell: Callable[[str], None
             for line in process.stdout:
                 kept.write(line)
                 kept.flush()
-                if line.startswith(("INFO:", "WARNING:", "FATAL:", "  ", "packages.sh:", "install.sh:", "imported:")):
+                if line.startswith(_TELLING) and not any(noise in line for noise in _NOISE):
                     tell(line.rstrip())
         except BaseException:
             process.terminate()
