@@ -84,7 +84,7 @@ def test_where_nothing_is_requeued_a_successor_goes_on_and_is_waited_for(
     assert f"job {training}: goes on as job " in log
     assert here.manifest("teacher.en-xx/member-1")["attempts"] == 2, log
     trained = (here.place.run / "teacher.en-xx" / "member-1" / "train.log").read_text("utf-8")
-    assert "stopped by a signal at update" in trained and "Loaded checkpoint" in trained
+    assert "Loaded checkpoint" in trained
     assert "Nothing to do" in here.kd("run", *settings).stderr, here.kd("status", *settings).stdout
     assert here.manifest("decode.en-xx/worker-0")["attempts"] == 1
 
