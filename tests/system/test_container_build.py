@@ -12,7 +12,7 @@ from container_runtime import kd, path_with_apptainer, registry
 from kd.container import checking, definitions
 from kd.container.images import Record
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("image")]
 
 
 @pytest.fixture(scope="session")

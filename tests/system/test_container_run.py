@@ -12,7 +12,7 @@ from runs_of_tiny import TINY, Workplace
 from slurm_cluster import Cluster
 from slurm_place import slurm_place
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("image")]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("looks")]
 
 
 def everything(folder: Path) -> dict[str, float]:

@@ -13,7 +13,7 @@ import yaml
 from runs_of_tiny import Workplace
 
 # One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("looks")]
 
 RELEASED = ["student-float32", "student-int8", "teacher-ensemble"]
 

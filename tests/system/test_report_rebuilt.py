@@ -10,7 +10,7 @@ import pytest
 from runs_of_tiny import Workplace
 
 # One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("looks")]
 
 
 def pages(place: Workplace) -> dict[Path, str]:

@@ -14,7 +14,7 @@ from slurm_place import SlurmPlace, slurm_place
 from kd.pipeline.hashing import sha256
 
 # With those that look at the finished run, which is made once for them all.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
 
 
 def hashes(place: Workplace, stage: str, pattern: str) -> dict[str, str]:
