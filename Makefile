@@ -5,8 +5,8 @@
 
 VENV ?= .venv
 ARGS ?=
-# More workers than this cost more memory than they save time: each loads torch.
-WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -le 4 ] && echo $$n || echo 4)
+# One more than cores, since tests of Slurm mostly wait; more than four cost more memory than they save time.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$((n + 1)) || echo 4)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
