@@ -61,8 +61,9 @@ def wrap(
     variables = {**_NOT_THE_HOSTS, **(environment or {})}
     here = Path.cwd()
     stand = ["--pwd", str(here)] if any(Path(out) in (here, *here.parents) for out in bound) else []
-    # --env comes after the image's own environment is made, which goes by this one.
-    early = ["env", f"{CACHE}={variables[CACHE]}"] if CACHE in variables else []
+    # The image's own environment goes by this one, and what --env sets comes too late for it.
+    cache = variables.pop(CACHE, None)
+    early = ["env", f"{CACHE}={cache}"] if cache else []
     return [
         *early,
         runtime or find_runtime(machine),
