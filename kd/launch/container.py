@@ -23,8 +23,8 @@ RUNTIMES = ("apptainer", "singularity")  # the same program under its new and it
 PYTHON = "python"  # of the image: the first on its PATH
 # What a task reads from its environment to write into its manifest which image it ran in.
 IMAGE, IMAGE_DIGEST = "KD_CONTAINER", "KD_CONTAINER_SHA256"
-# Where libraries keep things for later, below a folder of the run: an image is read-only. They are set one by one, since
-# the environment that an image makes does not see what is set outside, and wins over it.
+# Where libraries keep things for later, below a folder of the run: an image is read-only. They are set one by one: the
+# environment that an image makes does not see what is set outside, and wins over it.
 _CACHES = {
     "MPLCONFIGDIR": "matplotlib",
     "NUMBA_CACHE_DIR": "numba",
