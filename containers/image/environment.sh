@@ -3,22 +3,16 @@
 
 # The image's programs, and none of the packages that the host's variables or the user's home lead to.
 export PATH="/opt/kd/bin:$PATH"
-export LC_ALL="${LC_ALL:-C.UTF-8}"
+export LC_ALL=C.UTF-8
 unset PYTHONPATH PYTHONHOME
 export PYTHONNOUSERSITE=1
 
-# An image is read-only. What libraries keep for later goes below the run's folder (kd sets KD_CACHE), else below the
-# folder for temporary files; a folder that the user has named stays.
-KD_CACHE="${KD_CACHE:-${TMPDIR:-/tmp}/kd-cache-$(id -u)}"
-export KD_CACHE
-export MPLCONFIGDIR="${MPLCONFIGDIR:-$KD_CACHE/matplotlib}"
-export NUMBA_CACHE_DIR="${NUMBA_CACHE_DIR:-$KD_CACHE/numba}"
-export TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$KD_CACHE/triton}"
-export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$KD_CACHE/inductor}"
-# Models that were fetched before stand in the user's own cache: compute nodes reach no network to fetch them again.
-if [ -z "${HF_HOME:-}" ]; then
-    HF_HOME="${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/huggingface"
-    [ -d "$HF_HOME" ] || HF_HOME="$KD_CACHE/huggingface"
-    export HF_HOME
-fi
-export XDG_CACHE_HOME="${XDG_CACHE_HOME:-$KD_CACHE}"
+# An image is read-only: what libraries keep for later goes to a folder for temporary files. Nothing of the host's
+# environment is seen here, and what is set here wins over it; `kd run` sets these once more, to the run's own folder.
+# Models of the Hugging Face hub (HF_HOME) are the user's own, in the home folder: nothing is set for them.
+cache=/tmp/kd-cache-$(id -u)
+export MPLCONFIGDIR="$cache/matplotlib"
+export NUMBA_CACHE_DIR="$cache/numba"
+export TRITON_CACHE_DIR="$cache/triton"
+export TORCHINDUCTOR_CACHE_DIR="$cache/inductor"
+unset cache

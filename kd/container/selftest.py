@@ -9,7 +9,6 @@ import argparse
 import ctypes
 import importlib
 import json
-import os
 import random
 import subprocess
 import sys
@@ -95,8 +94,7 @@ def train_and_decode() -> int:
         (folder / "made_up.xx").write_text("".join(" ".join(reversed(line)) + "\n" for line in lines), "utf-8")
         (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
         command = [sys.executable, "-m", "kd", "run", "recipe=./recipe.yaml", "upto=decode", *_machine()]
-        environment = {**os.environ, "KD_CACHE": str(folder / "cache")}
-        done = subprocess.run(command, cwd=folder, env=environment, check=False)
+        done = subprocess.run(command, cwd=folder, check=False)
         manifests = sorted(folder.glob("store/decode*/*/*/manifest.json"))
         if done.returncode != 0 or not manifests:
             for log in sorted(folder.glob("runs/*/logs/*/*.log")):

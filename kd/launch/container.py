@@ -23,7 +23,14 @@ RUNTIMES = ("apptainer", "singularity")  # the same program under its new and it
 PYTHON = "python"  # of the image: the first on its PATH
 # What a task reads from its environment to write into its manifest which image it ran in.
 IMAGE, IMAGE_DIGEST = "KD_CONTAINER", "KD_CONTAINER_SHA256"
-CACHE = "KD_CACHE"  # where the image's environment points the caches of libraries to; an image is read-only
+# Where libraries keep things for later, below a folder of the run: an image is read-only. They are set one by one: the
+# environment that an image makes does not see what is set outside, and wins over it.
+_CACHES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "NUMBA_CACHE_DIR": "numba",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+}
 # Of the host's Python: the image's must not import what they lead to. Home is in the image too, and so is ~/.local.
 _NOT_THE_HOSTS = {"PYTHONPATH": "", "PYTHONHOME": "", "VIRTUAL_ENV": "", "PYTHONNOUSERSITE": "1"}
 # An image has these of its own: laid over them, the host's would break it.
@@ -61,10 +68,7 @@ def wrap(
     variables = {**_NOT_THE_HOSTS, **(environment or {})}
     here = Path.cwd()
     stand = ["--pwd", str(here)] if any(Path(out) in (here, *here.parents) for out in bound) else []
-    # --env comes after the image's own environment is made, which goes by this one.
-    early = ["env", f"{CACHE}={variables[CACHE]}"] if CACHE in variables else []
     return [
-        *early,
         runtime or find_runtime(machine),
         "--quiet",  # else each task's log begins with what the host lacks and nobody asked for
         "exec",
@@ -126,7 +130,8 @@ class Commands:
             find_runtime(self._machine)  # before anything is read
             about = facts(Path(str(self._machine["container"])).absolute(), store.file_hashes())
             cache = run.absolute() / "cache"
-            self._environment = {IMAGE: about["path"], IMAGE_DIGEST: about["sha256"], CACHE: str(cache)}
+            caches = {name: str(cache / folder) for name, folder in _CACHES.items()}
+            self._environment = {IMAGE: about["path"], IMAGE_DIGEST: about["sha256"], **caches}
             self._binds = binds(config, run, store.root, *files)
 
     def __call__(self, task: Task, frozen: str, run: Path) -> list[str]:

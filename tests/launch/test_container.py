@@ -51,14 +51,13 @@ def test_flags_binds_and_environment(image: Path, tmp_path: Path, monkeypatch: p
         "container_flags": {"--nv": True, "userns": True, "--rocm": False},
         "binds": {"/scratch/me": "/scratch"},
     }
-    wrapped = container.wrap(machine, ARGV, binds={str(tmp_path): str(tmp_path)}, environment={"KD_CACHE": "/c"})
-    assert wrapped[:4] == ["env", "KD_CACHE=/c", "apptainer", "--quiet"]  # before the image makes its environment
+    wrapped = container.wrap(machine, ARGV, binds={str(tmp_path): str(tmp_path)}, environment={"NUMBA_CACHE_DIR": "/c"})
     assert {"--nv", "--userns"} <= set(wrapped)
     assert "--rocm" not in wrapped
     assert values(wrapped, "--bind") == ["/scratch/me:/scratch", str(tmp_path)]
     assert values(wrapped, "--pwd") == [str(tmp_path)]
     # Neither the host's packages nor those of the user's home get in.
-    assert {"PYTHONPATH=", "PYTHONNOUSERSITE=1", "KD_CACHE=/c"} <= set(values(wrapped, "--env"))
+    assert {"PYTHONPATH=", "PYTHONNOUSERSITE=1", "NUMBA_CACHE_DIR=/c"} <= set(values(wrapped, "--env"))
 
 
 def test_what_cannot_be_bound_is_refused(image: Path) -> None:
@@ -104,5 +103,5 @@ def test_a_runs_commands_say_which_image(image: Path, tmp_path: Path) -> None:
     # What `printf 'an image' | sha256sum` prints.
     digest = "a5df3fde7b200c3fa2791144c7e05c5c2bced4c6ad863d3a4cf76c972c1712f9"
     assert f"KD_CONTAINER_SHA256={digest}" in environment
-    assert f"KD_CACHE={tmp_path}/run/cache" in environment
+    assert f"NUMBA_CACHE_DIR={tmp_path}/run/cache/numba" in environment
     assert container.Commands({"machine": {}}, tmp_path, Store(tmp_path / "store")).wrap(ARGV) == ARGV
