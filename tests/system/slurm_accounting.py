@@ -23,7 +23,7 @@ def start(cluster: Cluster) -> None:
     """Starts the database and slurmdbd, and enters the cluster; wants munged to run."""
     home = cluster.root / "database"
     home.mkdir()
-    data, listening = home / "data", home / "socket"
+    data, listening = home / "data", cluster.spool / "database.sock"
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db"]
     done = subprocess.run([*install, "--auth-root-authentication-method=normal"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +32,7 @@ class Cluster:
         self.nodes = hosts(self.settings)
         self._record = Record(root)
         self._network: Network | None = None
+        self.spool = Path("/nonexistent")  # a folder with a short path while it is up: that of a socket has 108 bytes
         self._watcher: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Cluster:
@@ -55,7 +58,8 @@ class Cluster:
         self._watcher = watch(self.root)
         try:
             self._network = self._make_network()
-            write(self.root, self.settings, self._network)
+            self.spool = Path(tempfile.mkdtemp(prefix="kd-"))
+            write(self.root, self.settings, self._network, self.spool)
             self._start_munge()
             if self.settings.accounting:
                 slurm_accounting.start(self)
@@ -75,6 +79,7 @@ class Cluster:
             with suppress(subprocess.TimeoutExpired):
                 self.cancel_all()
         self._record.end_all()
+        shutil.rmtree(self.spool, ignore_errors=True)
         if self._watcher is not None:
             self._watcher.communicate()  # closes its standard input; there is nothing left for it to do
             self._watcher = None
@@ -167,7 +172,7 @@ class Cluster:
 
     def start_node(self, node: str) -> None:
         """Starts the daemon of a node, at first or after `end_node`."""
-        (self.root / f"spool.{node}").mkdir(exist_ok=True)
+        (self.spool / f"spool.{node}").mkdir(exist_ok=True)
         self.spawn(f"slurmd.{node}", ["slurmd", "-D", "-N", node, "-f", str(self.root / "slurm.conf")], node)
 
     def end_node(self, node: str) -> None:
@@ -230,7 +235,7 @@ class Cluster:
         self._record.spawn(name, self.inside(host, argv), {**self.environment, **(more or {})})
 
     def _start_munge(self) -> None:
-        key, socket = self.root / "munge.key", self.root / "munge.sock"
+        key, socket = self.root / "munge.key", self.spool / "munge.sock"
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(128))
         places = {"key-file": key, "socket": socket, "pid-file": "munge.pid", "log-file": "munge.log"}

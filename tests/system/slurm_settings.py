@@ -73,24 +73,24 @@ def hosts(settings: Settings) -> list[str]:
     return [host for group in settings.nodes for host in group.hosts]
 
 
-def write(root: Path, settings: Settings, network: Network) -> None:
-    """Writes slurm.conf, gres.conf, slurmdbd.conf and the hosts file of the nodes to `root`."""
+def write(root: Path, settings: Settings, network: Network, spool: Path) -> None:
+    """Writes slurm.conf, gres.conf, slurmdbd.conf and the hosts file of the nodes to `root`.
+
+    spool: a short path: sockets lie below it, whose paths have 108 bytes at most.
+    """
     named = [CONTROLLER, *hosts(settings)]
     lines = ["127.0.0.1 localhost", *(f"{network.address(settings, host)} {host}" for host in named)]
     (root / "hosts").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    (root / "slurm.conf").write_text(_slurm(root, settings, network), "utf-8")
+    (root / "slurm.conf").write_text(_slurm(root, settings, network, spool), "utf-8")
     (root / "gres.conf").write_text(_gres(root, settings), "utf-8")
     database = root / "slurmdbd.conf"
-    database.write_text(DATABASE.format(root=root), "utf-8")
+    database.write_text(DATABASE.format(root=root, spool=spool), "utf-8")
     database.chmod(0o600)  # slurmdbd refuses one that others may read
 
 
-def _slurm(root: Path, settings: Settings, network: Network) -> str:
-    accounting = (
-        ACCOUNTING.format(root=root, enforce=f"AccountingStorageEnforce={settings.enforce}" if settings.enforce else "")
-        if settings.accounting
-        else NO_ACCOUNTING
-    )
+def _slurm(root: Path, settings: Settings, network: Network, spool: Path) -> str:
+    enforce = f"AccountingStorageEnforce={settings.enforce}" if settings.enforce else ""
+    accounting = ACCOUNTING.format(spool=spool, enforce=enforce) if settings.accounting else NO_ACCOUNTING
     nodes = [
         f"NodeName={host} NodeHostname={host} NodeAddr={network.address(settings, host)} CPUs={group.cores} "
         f"RealMemory={group.memory} {f'Gres=gpu:fake:{group.gpus} ' if group.gpus else ''}State=UNKNOWN"
@@ -105,6 +105,7 @@ def _slurm(root: Path, settings: Settings, network: Network) -> str:
     ]
     head = SLURM.format(
         root=root,
+        spool=spool,
         cluster=CLUSTER,
         controller=f"{CONTROLLER}({network.address(settings, CONTROLLER)})",
         max_array=settings.max_array,
@@ -136,10 +137,10 @@ SlurmdPort=6818
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={root}/munge.sock,cred_expire={credential_seconds}
+AuthInfo=socket={spool}/munge.sock,cred_expire={credential_seconds}
 CredType=cred/munge
 StateSaveLocation={root}/state
-SlurmdSpoolDir={root}/spool.%n
+SlurmdSpoolDir={spool}/spool.%n
 SlurmctldPidFile={root}/slurmctld.pid
 SlurmdPidFile={root}/slurmd.%n.pid
 SlurmctldLogFile={root}/slurmctld.log
@@ -182,7 +183,7 @@ ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=ctl
 AccountingStoragePort=6819
-AccountingStoragePass={root}/munge.sock
+AccountingStoragePass={spool}/munge.sock
 {enforce}
 AccountingStorageTRES=gres/gpu
 """
@@ -191,7 +192,7 @@ DATABASE = """\
 DbdHost=ctl
 DbdPort=6819
 AuthType=auth/munge
-AuthInfo=socket={root}/munge.sock
+AuthInfo=socket={spool}/munge.sock
 SlurmUser=root
 StorageType=accounting_storage/mysql
 StorageHost=localhost
