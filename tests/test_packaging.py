@@ -106,7 +106,8 @@ def test_locks_hold_every_requirement_in_its_range() -> None:
 def test_locks_name_exact_versions_that_install_from_any_index() -> None:
     for name, version in pins("cpu.txt", "tools.txt", "fairseq.txt").items():
         assert "+" not in version, f"{name}: a local version is found in one index alone"
-        assert not name.startswith("nvidia"), f"{name} does not belong into the CPU lock"
+        # (nvidia-ml-py only asks a driver, where there is one.)
+        assert not name.startswith(("nvidia-cu", "nvidia-nccl", "triton")), f"{name} does not belong into the CPU lock"
     assert "fairseq" not in pins("cpu.txt"), "fairseq has a step of its own"
 
 

@@ -237,11 +237,12 @@ def test_an_unknown_stage_names_the_nearest() -> None:
 
 
 def readme_commands() -> list[list[str]]:
-    """Every `kd …` of the READMEs and of docs/, without what stands behind #."""
+    """Every `kd …` of the READMEs and of docs/, without what stands behind #; some go on in the next line."""
     root = Path(__file__).parents[1]
     found = []
-    for path in [root / "README.md", *sorted(root.glob("recipes/*/README.md")), *sorted(root.glob("docs/*.md"))]:
-        for line in path.read_text("utf-8").split("\n"):
+    readmes = ("README.md", "recipes/*/README.md", "containers/README.md", "conf/machine/README.md", "docs/*.md")
+    for path in sorted(path for readme in readmes for path in root.glob(readme)):
+        for line in path.read_text("utf-8").replace("\\\n", " ").split("\n"):
             if line.startswith("    kd "):
                 found.append(shlex.split(line, comments=True)[1:])
     return found
@@ -251,13 +252,13 @@ def readme_commands() -> list[list[str]]:
 def test_the_commands_of_the_readmes_can_be_typed(arguments: list[str], elsewhere: Path) -> None:
     for name in ("corpus.en", "corpus.de"):
         (elsewhere / name).write_text("a\n", "utf-8")
-    if arguments[0] in ("evaluate", "select", "translate"):  # about files: ordinary options
-        assert _parser().parse_args(arguments).name == arguments[0]
-        return
-    words = [word.replace("FOLDER", str(elsewhere)) for word in arguments]
-    assert words[0] in ("run", "status", "report", "clean")
-    assert set(words) & {"-m", "--cfg", "--remove"} == {word for word in words if word.startswith("-")}
-    request = recipes.parse_request([word for word in words[1:] if "=" in word])
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    assert _parser().parse_args(options).name == arguments[0]
+    if arguments[0] not in ("run", "status", "report", "clean", "cancel", "plan", "scaling"):
+        return  # not about a recipe
+    words = [word.replace("FOLDER", str(elsewhere)) for word in arguments[1:]]
+    own = ("assume.", *(("devices=", "nodes=", "stage=", "updates=") if arguments[0] == "scaling" else ()))
+    request = recipes.parse_request([word for word in words if "=" in word and not word.startswith(own)])
     for item in recipes.sweep(request):
         recipes.compose(item)
 

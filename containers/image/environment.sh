@@ -11,7 +11,6 @@ export PYTHONNOUSERSITE=1
 # environment is seen here, and what is set here wins over it; `kd run` sets these once more, to the run's own folder.
 # Models of the Hugging Face hub (HF_HOME) are the user's own, in the home folder: nothing is set for them.
 cache=/tmp/kd-cache-$(id -u)
-export MPLCONFIGDIR="$cache/matplotlib"
 export NUMBA_CACHE_DIR="$cache/numba"
 export TRITON_CACHE_DIR="$cache/triton"
 export TORCHINDUCTOR_CACHE_DIR="$cache/inductor"

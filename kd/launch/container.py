@@ -26,7 +26,6 @@ IMAGE, IMAGE_DIGEST = "KD_CONTAINER", "KD_CONTAINER_SHA256"
 # Where libraries keep things for later, below a folder of the run: an image is read-only. They are set one by one: the
 # environment that an image makes does not see what is set outside, and wins over it.
 _CACHES = {
-    "MPLCONFIGDIR": "matplotlib",
     "NUMBA_CACHE_DIR": "numba",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TRITON_CACHE_DIR": "triton",
