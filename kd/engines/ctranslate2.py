@@ -18,6 +18,7 @@ from kd.errors import UserError
 from kd.pipeline.atomic import write_json
 
 FOLDER = "model"
+LONGEST = 1024  # pieces of a side, fairseq's default, where a model does not say what it was trained on
 T = TypeVar("T")
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
 
@@ -83,7 +84,8 @@ class Translator:
     """An exported folder, loaded.
 
     `threads` batches are translated side by side, each by one thread: several threads on one batch make small
-    models slower. Sources longer than `max_source_pieces` are cut there. Blank lines stay blank.
+    models slower. Neither side gets longer than what the model was trained on, as with fairseq: of a longer source the
+    beginning is translated, and a smaller number holds for `max_pieces`. Blank lines stay blank.
 
     Raises: UserError where the folder is none that `export` made.
     """
@@ -95,7 +97,6 @@ class Translator:
         threads: int = 1,
         beam: int = 4,
         max_pieces: int = 256,
-        max_source_pieces: int = 1024,
         length_penalty: float = 1.0,
         device: str = "cpu",
     ) -> None:
@@ -115,12 +116,15 @@ class Translator:
             inter_threads=threads,
             intra_threads=1,
         )
+        # CTranslate2 has no encodings of positions that the model was not trained on, and fails there.
+        self._longest_source = int(self.description.get("max_source_pieces") or LONGEST)
+        longest_target = int(self.description.get("max_target_pieces") or self._longest_source)
         self._options = {
             "beam_size": beam,
             "length_penalty": length_penalty,
             # CTranslate2 counts the pieces of the output alone, as max_pieces does.
-            "max_decoding_length": max_pieces,
-            "max_input_length": max_source_pieces,
+            "max_decoding_length": min(max_pieces, longest_target),
+            "max_input_length": 0,
         }
 
     def translate(self, sources: Sequence[str], batch_tokens: int = 2000) -> list[str]:
@@ -135,7 +139,7 @@ class Translator:
         pieces = self._pieces.encode(list(sources), out_type=str)
         wanted = [number for number, source in enumerate(sources) if pieces[number] and source.strip()]
         results = self._model.translate_batch(
-            [pieces[number] for number in wanted],
+            [pieces[number][: self._longest_source] for number in wanted],
             max_batch_size=batch_tokens,
             batch_type="tokens",
             num_hypotheses=count,

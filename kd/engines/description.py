@@ -36,8 +36,9 @@ def describe(
     run: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `model.json` says. `checkpoint` is fairseq's, `run` what the run says of where the model comes from."""
-    from kd.engines.fairseq.model import max_source_pieces
+    from kd.engines.fairseq.model import longest_pieces
 
+    longest = longest_pieces(checkpoint)
     return {
         "format": FORMAT,
         "engine": engine,
@@ -46,7 +47,8 @@ def describe(
         "target_languages": list(languages.target),
         "tags": [],  # what a source begins with to choose among several targets; models of one target need none
         "preprocessing": preprocessing(vocabulary),
-        "max_source_pieces": max_source_pieces(checkpoint),  # what it was trained on; longer text is better cut
+        "max_source_pieces": longest["source"],  # what it was trained on; longer text is better cut
+        "max_target_pieces": longest["target"],
         "fingerprint": fingerprint,
         "run": dict(run or {}),
         "made_with": {name: version(name) for name in ("ctranslate2", "fairseq", "sentencepiece")},

@@ -150,7 +150,7 @@ def _agreement(job: Job[ExportConfig], weights: Path) -> dict[str, Any]:
     pairs = read_heldout(job.one("held_out").path, str(job.axis), "dev")[: config.compare]
     sources = [pair.source for pair in pairs]
     # Longer output than a model was trained on fairseq does not write, and CTranslate2 does.
-    longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_source_pieces"] or config.max_pieces)
+    longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_target_pieces"] or config.max_pieces)
     decoding = Decoding(config.beam, longest, batch_tokens=2000)
     outputs = []
     for name, folder in {"fairseq": weights, "CTranslate2": job.out}.items():

@@ -66,14 +66,17 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def max_source_pieces(checkpoint: Path) -> int | None:
-    """The longest source that a model was trained on, in pieces, its end not counted; None where it does not say."""
+def longest_pieces(checkpoint: Path) -> dict[str, int | None]:
+    """The longest `source` and `target` that a model was trained on, in pieces, their ends not counted.
+
+    None where it does not say.
+    """
     from kd.engines.fairseq.average import load
 
     state = load(checkpoint)
     settings = state["cfg"]["task"] if state.get("cfg") else vars(state["args"])
-    positions = settings.get("max_source_positions")
-    return None if positions is None else int(positions) - 1
+    found = {side: settings.get(f"max_{side}_positions") for side in ("source", "target")}
+    return {side: None if positions is None else int(positions) - 1 for side, positions in found.items()}
 
 
 def count_parameters(model: Any) -> int:
