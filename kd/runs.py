@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from kd import recipes, tracking
 from kd.config import MachineConfig
-from kd.errors import UserError
+from kd.errors import TransientError, UserError
 from kd.launch.container import Commands
 from kd.launch.environment import THREADS, WAIT
 from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status
@@ -90,8 +91,7 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
     if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
         place = store.place(found)
-        found.stage.kind.accompany(place.partial, world, threads, place.is_published)
-        return 0
+        return _accompany(lambda: found.stage.kind.accompany(place.partial, world, threads, place.is_published))
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
@@ -100,6 +100,20 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     waits = bool(os.environ.get(WAIT))
     execute(found, store, threads=threads, device=device, machine=facts, tracking=shown, wait=waits)
     folder.link(found, store)
+    return 0
+
+
+def _accompany(part: Callable[[], None]) -> int:
+    """Does another node's part of a task; returns 0 however it ends: what that means is for the first node to say.
+
+    A launcher takes the highest status of all nodes: a second one that says "try again", since the first is gone,
+    would have a mistake of the user's tried again and again.
+    """
+    try:
+        part()
+    except Exception as error:
+        known = isinstance(error, UserError | TransientError)
+        print(f"kd: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
     return 0
 
 
