@@ -96,7 +96,7 @@ def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
             return [ok("container", f"none is used (machine.container is null), and {said}")]
         return [error("container", said, "Name the module that brings it: machine.modules.apptainer=true.")]
     there = shutil.which(runtime) is not None
-    version = (there and _answer([runtime, "--version"]) or runtime).strip()
+    version = ((there and _answer([runtime, "--version"])) or runtime).strip()
     if machine.container is None:
         return [ok("container", f"{version}; none is used (machine.container is null)")]
     if not Path(machine.container).exists():

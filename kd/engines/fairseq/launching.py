@@ -103,7 +103,8 @@ def run(
 
     elsewhere: what another node's part died of, if one has; this one, which may not notice, is then ended.
 
-    Raises: UserError, OSError (a full disk), TransientError or TrainingFailed for one that failed; what `elsewhere` says.
+    Raises: UserError, OSError (a full disk), TransientError or TrainingFailed for one that failed; or what `elsewhere`
+    says.
     """
     launch._began.update({path: path.stat().st_size for path in launch.rank_logs()})
     last: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
