@@ -98,6 +98,10 @@ def test_accounts_tell_what_the_queue_has_forgotten(tmp_path: Path, stub: Stub) 
     (stub.folder / "bin" / "sacct").write_text(f'#!/bin/bash\nprintf "{lines}\\n"\n')
     assert told(chain)["first/worker-0"] == ("failed", "job 101_0: timeout")
     assert told(chain)["first/worker-1"] == ("cancelled", "job 101_1: cancelled")
+    # As a real sacct tells of elements that were never begun, together (tests/system has one).
+    lines = "101_[0-1%%2]|CANCELLED by 0|2026-11-21T22:08:13|None assigned|00:00:00|Partition_Limit"
+    (stub.folder / "bin" / "sacct").write_text(f'#!/bin/bash\nprintf "{lines}\\n"\n')
+    assert told(chain)["first/worker-1"] == ("cancelled", "job 101_1: cancelled")
 
 
 def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
