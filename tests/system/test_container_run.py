@@ -138,7 +138,7 @@ def test_doctor_looks_at_the_nodes_from_inside(
     (tmp_path / "packages" / "torch").mkdir(parents=True)
     (tmp_path / "packages" / "torch" / "__init__.py").write_text("raise ImportError('of the host')\n")
     places = [f"run.dir={here.place.run}", f"store.dir={here.place.store}"]
-    given = ["launcher=slurm", "machine=nodes", f"machine.container={image}", "+machine.container_flags.no-mount=false"]
+    given = ["launcher=slurm", "machine=nodes", f"machine.container={image}", "+machine.container_flags.no-home=true"]
     doctor = [sys.executable, "-m", "kd", "doctor", *places, *given]
     outside = str(Path(__file__).parents[2])
     done = slurm.cmd(
