@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,10 @@ from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.launch.slurm.script import Settings
 from kd.pipeline import lease, progress
-from kd.pipeline.execute import container, disk_fault, execute
+from kd.pipeline.execute import container, disk_fault, ensure_ready, execute, failed_since
 from kd.pipeline.plan import Plan, Stage, Task, unknown
 from kd.pipeline.run import Run, ensure_writable
-from kd.pipeline.store import Store, folder_bytes
+from kd.pipeline.store import Place, Store, folder_bytes
 from kd.pipeline.world import from_environment
 from kd.recipes import Request
 from kd.stages.outputs import PAGE, REPORT
@@ -87,7 +89,14 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
     if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
         place = store.place(found)
-        return _accompany(lambda: found.stage.kind.accompany(place.partial, world, threads, place.is_published))
+        begun = world.begun or time.time()
+
+        def part() -> None:
+            ensure_ready(found, store)
+            over = partial(_is_over, place, begun)
+            found.stage.kind.accompany(place.partial, world, threads, over)
+
+        return _accompany(part)
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
@@ -117,6 +126,10 @@ def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> tuple[DictC
         f"planned it: {error.what}",
         "Build the image anew from that kd (kd container build), or type `kd run` with the kd of the image.",
     ) from None
+
+
+def _is_over(place: Place, begun: float) -> bool:
+    return place.is_published() or failed_since(place, begun)
 
 
 def _accompany(part: Callable[[], None]) -> int:

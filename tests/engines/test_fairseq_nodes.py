@@ -66,7 +66,7 @@ def test_each_learns_how_the_others_ended(tmp_path: Path, monkeypatch: pytest.Mo
     second.end(1, "no memory")
     assert first.verdict(1, 5) == first.died() == (1, "no memory")
     first.end(75, "a signal")
-    assert second.verdict(0, 5) == (75, "a signal")
+    assert second.verdict(0, 5) == second.died() == (75, "a signal")
     first.close()
     assert second.verdict(0, 0.1) is None
 

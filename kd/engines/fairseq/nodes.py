@@ -98,8 +98,11 @@ class Meeting:
             time.sleep(POLL_SECONDS)
 
     def died(self) -> tuple[int, str] | None:
-        """The first node: status and message of another one whose part has failed; None as long as there is none."""
-        for rank in range(1, self._nodes):
+        """Status and message of another node whose part has failed; None as long as there is none.
+
+        The first looks at all others, these look at the first.
+        """
+        for rank in range(1, self._nodes) if self._rank == 0 else (0,):
             end = self.verdict(rank, 0.0)
             if end is not None and end[0] != 0:
                 return end

@@ -130,7 +130,8 @@ def accompany(out: Path, world: World, threads: int, over: Callable[[], bool]) -
         return
     log = out / LOG.replace(".log", f".node-{world.node_rank}.log")
     try:
-        launching.run(Launch(out / SPEC, log, world, facts["workers"], threads, facts["max_tokens"]))
+        here = Launch(out / SPEC, log, world, facts["workers"], threads, facts["max_tokens"])
+        launching.run(here, elsewhere=partial(_died_elsewhere, meeting))
     except StopRequested:
         raise
     except Exception as error:

@@ -138,7 +138,7 @@ def _run(arguments: list[str], child: partial[None] | None = None) -> subprocess
 
 
 def _elements(text: str) -> Iterator[int]:
-    """The numbers of an array's elements: of `3`, or of `[0-3,7%2]`, as those that were never begun are told together."""
+    """The numbers of an array's elements: of `3`, or of `[0-3,7%2]`, as sacct tells of all that were never begun."""
     for span in text.strip("[]").partition("%")[0].split(","):
         first, _, last = span.partition("-")
         if first.isdigit() and (last or first).isdigit():
