@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -17,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd import recipes, tracking
+from kd import __version__, recipes, tracking
 from kd.config import MachineConfig
-from kd.errors import UserError
+from kd.errors import TransientError, UserError
 from kd.launch.container import Commands
 from kd.launch.environment import THREADS, WAIT
 from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status
@@ -28,10 +32,10 @@ from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.launch.slurm.script import Settings
 from kd.pipeline import lease, progress
-from kd.pipeline.execute import disk_fault, execute
+from kd.pipeline.execute import container, disk_fault, ensure_ready, execute, failed_since
 from kd.pipeline.plan import Plan, Stage, Task, unknown
 from kd.pipeline.run import Run, ensure_writable
-from kd.pipeline.store import Store, folder_bytes
+from kd.pipeline.store import Place, Store, folder_bytes
 from kd.pipeline.world import from_environment
 from kd.recipes import Request
 from kd.stages.outputs import PAGE, REPORT
@@ -80,18 +84,19 @@ def run(request: Request) -> int:
 def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     """Runs one task from a frozen config; returns the exit status."""
     folder = Run(run_folder if run_folder is not None else _run_with(frozen))
-    record = folder.frozen(frozen)
-    config = recipes.thaw(record["config"])
-    plan = recipes.plan(config, record["files"])
-    found = plan.task(stage, name)
-    if found.fingerprint != record["fingerprints"][found.full_name]:
-        raise UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
+    config, found = _as_planned(folder.frozen(frozen), stage, name)
     store = Store(Path(config.store.dir))
     threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
     if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
         place = store.place(found)
-        found.stage.kind.accompany(place.partial, world, threads, place.is_published)
-        return 0
+        begun = world.begun or time.time()
+
+        def part() -> None:
+            ensure_ready(found, store)
+            over = partial(_is_over, place, begun)
+            found.stage.kind.accompany(place.partial, world, threads, over)
+
+        return _accompany(part)
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
@@ -100,6 +105,44 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     waits = bool(os.environ.get(WAIT))
     execute(found, store, threads=threads, device=device, machine=facts, tracking=shown, wait=waits)
     folder.link(found, store)
+    return 0
+
+
+def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> tuple[DictConfig, Task]:
+    """A frozen config and one of its tasks; raises UserError where this kd makes another task of it."""
+    try:
+        config = recipes.thaw(record["config"])
+        found = recipes.plan(config, record["files"]).task(stage, name)
+        if found.fingerprint == record["fingerprints"][found.full_name]:
+            return config, found
+        error = UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
+    except UserError as problem:
+        error = problem
+    image = container()
+    if image is None:
+        raise error
+    raise UserError(
+        f"The kd {__version__} in the image {image['path']} does not make of this run what the kd outside did, which "
+        f"planned it: {error.what}",
+        "Build the image anew from that kd (kd container build), or type `kd run` with the kd of the image.",
+    ) from None
+
+
+def _is_over(place: Place, begun: float) -> bool:
+    return place.is_published() or failed_since(place, begun)
+
+
+def _accompany(part: Callable[[], None]) -> int:
+    """Does another node's part of a task; returns 0 however it ends: what that means is for the first node to say.
+
+    A launcher takes the highest status of all nodes: a second one that says "try again", since the first is gone,
+    would have a mistake of the user's tried again and again.
+    """
+    try:
+        part()
+    except Exception as error:
+        known = isinstance(error, UserError | TransientError)
+        print(f"kd: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
     return 0
 
 

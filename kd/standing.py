@@ -63,7 +63,8 @@ class Standing:
         about = queue.describe(job.row) if job else ""
         if lease.is_held(place.lease):
             snapshot = progress.read(place.progress)
-            return State("running", about="; ".join(filter(None, [snapshot.line() if snapshot else "", about])))
+            parts = [_silent(place.lease), snapshot.line() if snapshot else "", about]
+            return State("running", about="; ".join(filter(None, parts)))
         if job:
             return State("queued" if job.row.state == "PENDING" else "running", about=about)
         return self._idle(task)
@@ -112,6 +113,14 @@ class Standing:
         return None
 
 
+def _silent(held: Path) -> str:
+    """That whoever works on a task seems to be gone, as after the failure of its node: another then waits to go on."""
+    silent, holder = lease.silence(held), lease.read(held)
+    if silent < 4 * lease.HEARTBEAT_SECONDS or holder is None:
+        return ""
+    return f"no sign of life from {holder.host} for {silent:.0f} s, after {lease.STALE_SECONDS:.0f} s another goes on"
+
+
 def status(request: Request) -> int:
     """Prints a table of stages and tasks with their states; returns the exit status."""
     config = recipes.compose(request)
@@ -122,7 +131,7 @@ def status(request: Request) -> int:
         console.width = 240  # whoever reads it through a pipe wants a line a task
     remark = remarks(config.machine.container, store.file_hashes())
     standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
-    table = Table(title=f"{config.recipe}: {folder.folder}", title_justify="left", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
     for name in ("stage", "task", "state", "took", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
     failed = []
@@ -131,6 +140,7 @@ def status(request: Request) -> int:
         table.add_row(Text(item.stage.name), Text(item.name), state.word, state.took, Text(state.about))
         if state.word == "failed":
             failed.append(item)
+    console.print(Text(f"{config.recipe}: {folder.folder}", style="italic"), soft_wrap=True)
     console.print(table)
     for item in failed:
         _show_log(item, folder.log(item), console)

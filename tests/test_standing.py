@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from kd.errors import UserError
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
+from kd.pipeline import lease
 from kd.standing import Standing, last_lines
 from tests.launch.chain import Chain
 from tests.launch.slurm_stub import Stub, settings
@@ -63,6 +67,21 @@ def test_what_failed_and_what_is_cancelled_for_it(tmp_path: Path, stub: Stub) ->
     assert told(chain)["third/worker-0"] == states["third/worker-0"]
 
 
+def test_a_worker_that_has_fallen_silent_is_told(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    task = chain.plan.task("first", "worker-1")
+    held = chain.store.place(task).lease
+    with lease.Lease.acquire(held):
+        assert told(chain)["first/worker-1"] == ("running", "")
+        plain = {**json.loads(held.read_text("utf-8")), "host": "node7"}  # whose processes cannot be seen from here
+        held.write_text(json.dumps(plain), "utf-8")
+        assert told(chain)["first/worker-1"] == ("running", "")
+        before = held.stat().st_mtime - 60
+        os.utime(held, (before, before))
+        about = told(chain)["first/worker-1"][1]
+        assert re.fullmatch(r"no sign of life from node7 for 6\d s, after 120 s another goes on", about)
+
+
 def test_what_slurm_ended_is_told_in_its_words(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, CHAIN[0])
     submit(chain)
@@ -78,6 +97,10 @@ def test_accounts_tell_what_the_queue_has_forgotten(tmp_path: Path, stub: Stub) 
     lines = "101_0|TIMEOUT|2026-11-21T18:00:00|n1|01:00:00|01:00:00\\n101_1|CANCELLED by 7|Unknown|None|0|1"
     (stub.folder / "bin" / "sacct").write_text(f'#!/bin/bash\nprintf "{lines}\\n"\n')
     assert told(chain)["first/worker-0"] == ("failed", "job 101_0: timeout")
+    assert told(chain)["first/worker-1"] == ("cancelled", "job 101_1: cancelled")
+    # As a real sacct tells of elements that were never begun, together (tests/system has one).
+    lines = "101_[0-1%%2]|CANCELLED by 0|2026-11-21T22:08:13|None assigned|00:00:00|Partition_Limit"
+    (stub.folder / "bin" / "sacct").write_text(f'#!/bin/bash\nprintf "{lines}\\n"\n')
     assert told(chain)["first/worker-1"] == ("cancelled", "job 101_1: cancelled")
 
 

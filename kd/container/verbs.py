@@ -82,7 +82,7 @@ def enter(options: argparse.Namespace) -> int:
     flags = dict.fromkeys(options.flag, True) or {name: True for name, file in _DEVICES.items() if file.exists()}
     bound = {out: inside or out for out, _, inside in (bind.partition(":") for bind in options.bind)}
     machine = {"container": str(image), "container_flags": flags}
-    command = container.wrap(machine, options.behind or ["bash"], binds={**container.binds({}), **bound})
+    command = container.wrap(machine, options.behind or ["bash", "--norc"], binds={**container.binds({}), **bound})
     sys.stdout.flush()
     os.execvp(command[0], command)
 

@@ -28,7 +28,7 @@ def run(request: Request) -> int:
     machine = _machine(config)
     console = Console(highlight=False)
     console.print(Text(f"{machine.name}, launcher {config.launcher.kind}: seen from {socket.gethostname()}"))
-    found = _of_the_disk(config) + software.container(machine)
+    found = _of_the_disk(config) + software.container(machine, *_folders(config))
     findings.show(found, console)
     if config.launcher.kind == "slurm":
         found += _of_the_nodes(machine, _existing(Path(config.run.dir)), console)
@@ -52,10 +52,13 @@ def _machine(config: DictConfig) -> MachineConfig:
 
 def _of_the_disk(config: DictConfig) -> list[Finding]:
     """Room, speed and locks where the run and its store would be; once where that is the same file system."""
-    folders = {_existing(Path(place)) for place in (config.run.dir, config.store.dir)}
-    one_of_each = {folder.stat().st_dev: folder for folder in sorted(folders, reverse=True)}
+    one_of_each = {folder.stat().st_dev: folder for folder in sorted(_folders(config), reverse=True)}
     looks = (disk.room, disk.speed, disk.locks)
     return [finding for folder in one_of_each.values() for look in looks for finding in look(folder)]
+
+
+def _folders(config: DictConfig) -> set[Path]:
+    return {_existing(Path(place)) for place in (config.run.dir, config.store.dir)}
 
 
 def _existing(folder: Path) -> Path:

@@ -24,6 +24,7 @@ from kd.config import MachineConfig, ResourcesConfig
 from kd.doctor import disk, reduce, software
 from kd.doctor.findings import Finding, error, ok
 from kd.errors import UserError
+from kd.launch import container
 from kd.launch.slurm import client
 from kd.launch.slurm.script import quoted
 
@@ -104,9 +105,8 @@ def _script(machine: MachineConfig, wanted: ResourcesConfig, folder: Path) -> st
     modules = [f"module load {shlex.quote(name)}" for name, loaded in machine.modules.items() if loaded]
     given = {**machine.environment, **({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {})}
     exports = [f"export {name}={shlex.quote(value)}" for name, value in given.items()]
-    python = "python3" if machine.container is not None else sys.executable
-    inside = software.enter(machine, {str(folder): str(folder)})
-    command = shlex.join([*inside, python, "-P", "-m", "kd.doctor.job", str(folder)])
+    look = [sys.executable, "-P", "-m", "kd.doctor.job", str(folder)]
+    command = shlex.join(container.wrap(asdict(machine), look, binds=container.binds({}, folder)))
     meet = (
         'KD_RENDEZVOUS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):$((15000 + SLURM_JOB_ID % 15000))'
     )

@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
 from kd.config import MachineConfig
 from kd.doctor.findings import Finding, error, ok, warning
+from kd.errors import UserError
+from kd.launch.container import binds, find_runtime, wrap
 
 SECONDS = 120.0  # for a program to answer; an image on a slow file system takes its time
-RUNTIMES = ("apptainer", "singularity")
 
 
 def torch(machine: MachineConfig, gpus: int) -> list[Finding]:
@@ -84,35 +85,33 @@ def fairseq() -> list[Finding]:
     return [ok("fairseq", f"{metadata.version('fairseq')}")]
 
 
-def container(machine: MachineConfig) -> list[Finding]:
-    """Whether there is a container runtime, and whether it starts the machine's image."""
-    runtime = next((name for name in RUNTIMES if shutil.which(name)), None)
-    if runtime is None:
+def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
+    """Whether there is a container runtime, and whether it starts the machine's image with `folders` in it."""
+    facts = asdict(machine)
+    try:
+        runtime = find_runtime(facts)
+    except UserError:
         said = "neither apptainer nor singularity is here"
         if machine.container is None:
             return [ok("container", f"none is used (machine.container is null), and {said}")]
         return [error("container", said, "Name the module that brings it: machine.modules.apptainer=true.")]
-    version = (_answer([runtime, "--version"]) or runtime).strip()
+    there = shutil.which(runtime) is not None
+    version = ((there and _answer([runtime, "--version"])) or runtime).strip()
     if machine.container is None:
         return [ok("container", f"{version}; none is used (machine.container is null)")]
     if not Path(machine.container).exists():
         return [error("container", f"{machine.container} is not there", "Build or copy it: kd container build.")]
-    done = _run([*enter(machine, {}), "true"])
+    if not there:  # a module brings it; the job that looks at the nodes runs inside the image
+        return [ok("container", f"{machine.container} is there; {runtime} comes with a module, on the nodes")]
+    try:
+        done = _run(wrap(facts, ["true"], binds=binds({}, *folders), runtime=runtime))
+    except UserError as problem:  # a folder that cannot be bound
+        return [error("container", problem.what, problem.mend)]
     if done is None or done.returncode != 0:
         said = done.stderr.strip().split("\n")[-1] if done else f"no answer within {SECONDS:.0f} s"
-        mend = "Try that command by hand; machine.container_flags and machine.binds are what it is given."
+        mend = "Try `kd container exec IMAGE`; machine.container_flags and machine.binds are what it is given."
         return [error("container", f"{version} does not start {machine.container}: {said}", mend)]
     return [ok("container", f"{version} starts {machine.container}")]
-
-
-def enter(machine: MachineConfig, binds: Mapping[str, str]) -> list[str]:
-    """What stands before a command line that is to run in the machine's image; nothing where there is none."""
-    if machine.container is None:
-        return []
-    runtime = next((name for name in RUNTIMES if shutil.which(name)), RUNTIMES[0])
-    flags = [flag for flag, given in machine.container_flags.items() if given]
-    folders = [f"--bind={out}:{inside}" for out, inside in {**machine.binds, **binds}.items()]
-    return [runtime, "exec", *flags, *folders, machine.container]
 
 
 def _answer(arguments: list[str]) -> str | None:

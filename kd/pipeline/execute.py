@@ -67,9 +67,7 @@ def execute(
     place = store.place(task)
     if place.is_published():
         return False
-    for upstream in task.upstream():
-        if not store.place(upstream).is_published():
-            raise UserError(f"{task.full_name} reads from {upstream.full_name}, which is not there.", "Run that first.")
+    ensure_ready(task, store)
     with _lease(task, place, wait) as held:
         if place.is_published():
             return False
@@ -90,6 +88,13 @@ def execute(
             if held.still_ours():
                 place.progress.unlink(missing_ok=True)
     return True
+
+
+def ensure_ready(task: Task, store: Store) -> None:
+    """Raises UserError where something that a task reads from is not there."""
+    for upstream in task.upstream():
+        if not store.place(upstream).is_published():
+            raise UserError(f"{task.full_name} reads from {upstream.full_name}, which is not there.", "Run that first.")
 
 
 def _lease(task: Task, place: Place, wait: bool) -> Lease:
@@ -294,6 +299,15 @@ def _record_failure(place: Place, error: BaseException) -> None:
         record["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # on a full disk the sentence on standard error has to do
         write_json(place.failure, record)
+
+
+def failed_since(place: Place, begun: float) -> bool:
+    """Whether an attempt has failed for good since a moment, in seconds since the epoch."""
+    try:
+        failed = json.loads(place.failure.read_text("utf-8"))["time"]
+        return datetime.fromisoformat(failed).timestamp() >= begun
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def failure_message(place: Place) -> str | None:

@@ -140,6 +140,17 @@ def is_free(path: Path) -> bool:
     return _silent(path) if alive is None else not alive
 
 
+def silence(path: Path) -> float:
+    """Seconds since a holder of whom nothing else can be known gave a sign; 0 where it is seen to live."""
+    holder = read(path)
+    if holder is None or holder.alive() is not None:
+        return 0.0
+    try:
+        return max(0.0, _now(path) - path.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
 def _create(path: Path, holder: Holder) -> bool:
     # Written aside and linked: whoever sees the lease sees its whole content, and link() refuses an existing name.
     aside = _write_aside(path, holder)

@@ -16,6 +16,7 @@ NODE_RANK = "KD_NODE_RANK"
 RENDEZVOUS = "KD_RENDEZVOUS"
 GPUS = "KD_GPUS"
 PROCESSES = "KD_PROCESSES"
+BEGUN = "KD_BEGUN"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class World:
     """The nodes of a task, and what this one has for it.
 
     nodes: how many; node_rank: which this is, from 0; rendezvous: `host:port` of the first, where the others find it;
-    gpus: on this node, None where nobody has said; processes: workers on this node where it has no GPU.
+    gpus: on this node, None where nobody has said; processes: workers on this node where it has no GPU; begun: when the
+    first node began, in seconds since the epoch, 0 where nobody has said.
     """
 
     nodes: int = 1
@@ -31,6 +33,7 @@ class World:
     rendezvous: str | None = None
     gpus: int | None = None
     processes: int = 1
+    begun: int = 0
 
     def workers(self, device: str) -> int:
         """Processes on each node: one a GPU, or as many as were asked for on the CPU."""
@@ -48,7 +51,7 @@ class World:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> World:
-    """What KD_NODES, KD_NODE_RANK, KD_RENDEZVOUS, KD_GPUS and KD_PROCESSES say; one process where they say nothing.
+    """What KD_NODES, KD_NODE_RANK, KD_RENDEZVOUS, KD_GPUS, KD_PROCESSES and KD_BEGUN say; one process without them.
 
     Raises: UserError for what is no number, or does not fit together.
     """
@@ -61,7 +64,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> World:
             f"{NODES} is {nodes}, and {RENDEZVOUS} is {rendezvous!r}.", "Set it to host:port of the first node."
         )
     gpus = _number(environment, GPUS, 0, 0) if environment.get(GPUS) else None
-    return World(nodes, rank, rendezvous, gpus, _number(environment, PROCESSES, 1, 1))
+    begun = _number(environment, BEGUN, 0, 0)
+    return World(nodes, rank, rendezvous, gpus, _number(environment, PROCESSES, 1, 1), begun)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int) -> int:

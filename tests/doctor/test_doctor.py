@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kd.config import MachineConfig
-from kd.doctor import disk, reduce, software
+from kd.config import MachineConfig, ResourcesConfig
+from kd.doctor import disk, job, reduce, software
 from kd.doctor.findings import Finding, error, exit_status, ok, show, warning
 
 
@@ -72,14 +72,37 @@ def test_an_image_that_is_not_there_or_does_not_start_is_an_error(programs: Path
     assert broken.said.endswith("no loop")
 
 
-def test_a_command_enters_the_image_with_flags_and_folders(programs: Path) -> None:
-    program(programs, "apptainer", "exit 0")
+def test_the_image_is_started_as_tasks_start_it(programs: Path, tmp_path: Path) -> None:
+    """With the flags as users write them, the folders, and the image's own Python: by the words that a task has."""
+    said = tmp_path / "said"
+    program(programs, "apptainer", f'[ "$1" = --version ] && exit; printf "%s\\n" "$@" >{said}')
+    image = tmp_path / "kd.sif"
+    image.touch()
     given = machine(
-        container="/images/kd.sif", container_flags={"--nv": True, "--rocm": False}, binds={"/scratch": "/s"}
+        container=str(image), container_flags={"nv": True, "rocm": False}, binds={"/scratch": "/s"}, modules={"x": True}
     )
-    assert software.enter(given, {"/run": "/run"}) == [
-        *("apptainer", "exec", "--nv", "--bind=/scratch:/s", "--bind=/run:/run", "/images/kd.sif"),
-    ]
+    (started,) = software.container(given, tmp_path)
+    assert started.level == "ok"
+    words = said.read_text("utf-8").split("\n")
+    assert words[:3] == ["--quiet", "exec", "--nv"]
+    assert {"/scratch:/s", "PYTHONPATH="} <= set(words)
+    assert any(word in (str(tmp_path), *map(str, tmp_path.parents)) for word in words)
+    assert words[-3:] == [str(image), "true", ""]
+    script = job._script(given, ResourcesConfig(cores=1, hours=1), tmp_path)
+    (srun,) = [line for line in script.split("\n") if line.startswith("srun ")]
+    assert "apptainer --quiet exec --nv --bind" in srun
+    assert f"{image} python -P -m kd.doctor.job {tmp_path}" in srun
+
+
+def test_a_runtime_that_a_module_brings_is_looked_for_on_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "kd.sif").touch()
+    given = {"container": str(tmp_path / "kd.sif")}
+    assert [item.level for item in software.container(machine(**given))] == ["error"]
+    (found,) = software.container(machine(**given, modules={"singularity-ce/4.1": True}))
+    assert (found.level, "singularity comes with a module" in found.said) == ("ok", True)
 
 
 def test_a_quota_that_is_nearly_used_up_is_a_warning(programs: Path, tmp_path: Path) -> None:

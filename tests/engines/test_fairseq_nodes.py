@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kd.engines.fairseq import nodes
+from kd.engines.fairseq import launching, nodes
+from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.nodes import Meeting
 from kd.errors import TransientError
+from kd.pipeline.world import World
 
 FACTS = {"workers": 2, "max_tokens": 600}
 
@@ -60,9 +62,34 @@ def test_each_learns_how_the_others_ended(tmp_path: Path, monkeypatch: pytest.Mo
         first.open()
         first.invite(FACTS)
         joined.result()
+    assert first.died() is None
     second.end(1, "no memory")
-    assert first.verdict(1, 5) == (1, "no memory")
+    assert first.verdict(1, 5) == first.died() == (1, "no memory")
     first.end(75, "a signal")
-    assert second.verdict(0, 5) == (75, "a signal")
+    assert second.verdict(0, 5) == second.died() == (75, "a signal")
     first.close()
     assert second.verdict(0, 0.1) is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_part_that_waits_for_one_that_died_elsewhere_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """As NCCL does: here it sleeps, and so do its children, whom nobody would miss."""
+    monkeypatch.setattr(launching, "TELL_SECONDS", 0.05)
+    monkeypatch.setattr(launching, "GRACE_ALONE", 0.1)
+    asleep = ["bash", "-c", "for _ in $(seq $0); do sleep 600 & done; echo up; wait", str(workers)]
+    monkeypatch.setattr(Launch, "command", property(lambda _: asleep))
+    launch = Launch(tmp_path / "spec", tmp_path / "log", World(nodes=2), workers, 1, 500)
+    said: list[str] = []
+    with pytest.raises(TrainingFailed, match="rank 1 was killed"):
+        launching.run(launch, [said.append], lambda: TrainingFailed("rank 1 was killed") if said else None)
+    assert said[0] == "up"
+
+
+def test_a_part_that_notices_by_itself_says_what_it_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "TELL_SECONDS", 0.05)
+    monkeypatch.setattr(Launch, "command", property(lambda _: ["bash", "-c", "sleep 0.3; echo full of it; exit 1"]))
+    launch = Launch(tmp_path / "spec", tmp_path / "log", World(nodes=2), 1, 1, 500)
+    with pytest.raises(TrainingFailed, match="full of it"):
+        launching.run(launch, elsewhere=lambda: TrainingFailed("rank 1 was killed"))

@@ -53,6 +53,7 @@ class Settings:
     node_timeout: int = 30  # seconds of silence after which a node is taken for dead, and its jobs are requeued
     accounting: bool = False  # slurmdbd on MariaDB: sacct answers
     enforce: str = ""  # AccountingStorageEnforce, such as associations,limits,qos: unknown accounts are refused
+    remembered: int = 600  # seconds that squeue knows of a job which is over (MinJobAge; looked at once a minute)
     requeue: bool = True  # whether a job may be requeued where it does not say
 
 
@@ -112,6 +113,7 @@ def _slurm(root: Path, settings: Settings, network: Network, spool: Path) -> str
         credential_seconds=settings.credential_seconds,
         node_timeout=settings.node_timeout,
         requeue=int(settings.requeue),
+        remembered=settings.remembered,
         accounting=accounting,
     )
     return "\n".join([head, *nodes, *partitions, ""])
@@ -168,7 +170,7 @@ ReturnToService=1
 SlurmctldTimeout=10
 SlurmdTimeout={node_timeout}
 InactiveLimit=0
-MinJobAge=600
+MinJobAge={remembered}
 KillWait=2
 OverTimeLimit=0
 PreemptType=preempt/partition_prio

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,6 +126,37 @@ def test_its_programs_labels_and_help(image: Path, path: str, tmp_path: Path) ->
     assert subprocess.check_output(app, cwd=tmp_path, text=True).strip() == "100.0"
     app[app.index("sacrebleu")] = "fairseq-score"
     assert "usage: fairseq-score" in subprocess.check_output([*app[:7], "--help"], cwd=tmp_path, text=True)
+
+
+def test_files_are_evaluated_inside_as_outside(image: Path, path: str, tmp_path: Path) -> None:
+    (tmp_path / "ref.de").write_text("eine Katze auf der Matte\nnoch einmal die ganze Welt\n" * 20)
+    (tmp_path / "a.de").write_text("eine Katze auf der Matte\nnoch einmal die Welt\n" * 20)
+    (tmp_path / "b.de").write_text("die Katze auf einer Matte\nnoch einmal die ganze Welt\n" * 20)
+    words = ["evaluate", "--reference", "ref.de", "--hypothesis", "a.de", "b.de"]
+    outside = kd(*words, path=path, cwd=tmp_path, COLUMNS="80").stdout
+    assert "BLEU" in outside and "b.de" in outside
+    assert inside(path, image, *words, verb="run", cwd=tmp_path).strip() == outside.strip()
+
+
+def test_a_shell_inside_has_the_images_programs(image: Path, path: str, tmp_path: Path) -> None:
+    """Whatever the user's .bashrc puts first on the PATH: home is in there too."""
+    (tmp_path / "python").write_text("#!/bin/sh\necho the host\n")
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / ".bashrc").write_text(f"export PATH={tmp_path}:$PATH\n")
+    ours, theirs = pty.openpty()
+    shell = [sys.executable, "-m", "kd", "container", "exec", str(image)]
+    environment = {**os.environ, "PATH": path, "APPTAINER_HOME": str(tmp_path)}
+    with subprocess.Popen(shell, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=tmp_path) as process:
+        os.close(theirs)
+        os.write(ours, b"command -v python kd; pwd; touch /opt/kd/x; exit 7\n")
+        said = b""
+        with suppress(OSError):  # so a terminal tells that nobody is at its other end
+            while piece := os.read(ours, 4096):
+                said += piece
+    os.close(ours)
+    assert process.returncode == 7, said
+    for wanted in ("/opt/kd/bin/python", "/opt/kd/bin/kd", str(tmp_path), "'/opt/kd/x': Read-only file system"):
+        assert f"{wanted}\r\n".encode() in said, said
 
 
 def test_anybody_can_use_it_and_nothing_is_written_into_it(image: Path, path: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,41 @@ def test_a_training_over_two_nodes_is_told_to_save_inside_and_goes_on(
     curve = (here.place.run / "teacher.en-xx" / "member-1" / "metrics.jsonl").read_text("utf-8").split("\n")
     updates = [json.loads(line)["update"] for line in curve if '"train"' in line]
     assert updates == sorted(set(updates)) and updates[-1] == 160, "it went on, and did not begin anew"
+
+
+def test_doctor_looks_at_the_nodes_from_inside(
+    image: Path, slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", path_with_apptainer())
+    here = slurm_place(tmp_path, slurm)
+    # A folder that Python outside looks for packages in; the image's must not.
+    (tmp_path / "packages" / "torch").mkdir(parents=True)
+    (tmp_path / "packages" / "torch" / "__init__.py").write_text("raise ImportError('of the host')\n")
+    places = [f"run.dir={here.place.run}", f"store.dir={here.place.store}"]
+    given = ["launcher=slurm", "machine=nodes", f"machine.container={image}", "+machine.container_flags.no-home=true"]
+    doctor = [sys.executable, "-m", "kd", "doctor", *places, *given]
+    outside = str(Path(__file__).parents[2])
+    done = slurm.cmd(
+        *doctor, cwd=tmp_path, check=False, environment={"PYTHONPATH": f"{outside}:{tmp_path / 'packages'}"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f" starts {image}" in done.stdout
+    assert "ok      node1: torch: " in done.stdout and "ok      job: ran on node1 and node2" in done.stdout
+    assert "all-reduce by gloo over 2 nodes with 1 each" in done.stdout
+
+
+def test_another_kd_in_the_image_is_told_with_the_image(
+    run_inside: Workplace, finished: Workplace, image: Path, tmp_path: Path
+) -> None:
+    """The config that a run froze, as one planned by a kd that makes another fingerprint of a task."""
+    (frozen,) = (run_inside.run / "configs").glob("*.json")
+    record = json.loads(frozen.read_text("utf-8"))
+    record["fingerprints"]["split/all"] = "0" * 16
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "abc.json").write_text(json.dumps(record))
+    task = ["python", "-m", "kd", "task", "--config", "abc", "--run", str(tmp_path), "split", "all"]
+    bound = ["--bind", str(run_inside.folder), "--bind", str(finished.folder), "--bind", str(tmp_path)]
+    words = ["container", "exec", *bound, str(image), "--", *task]
+    done = kd(*words, path=path_with_apptainer(), cwd=tmp_path, check=False)
+    assert done.returncode == 2, done.stderr
+    assert f"in the image {image} does not make of this run what the kd outside did" in done.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,54 @@ def test_a_training_over_two_nodes_is_one_of_two_processes(finished: Workplace, 
     slurm.cmd(*here.place.arguments("run", *settings, *two, *other), cwd=tmp_path)
     weights = sha256(tmp_path / "runs" / "other" / "teacher.en-xx" / "member-1" / "model.pt")
     assert weights == sha256(here.place.run / "teacher.en-xx" / "member-1" / "model.pt")
+
+
+def test_a_training_over_two_nodes_ends_on_both_when_it_fails_on_one(
+    finished: Workplace, slurm: Cluster, tmp_path: Path
+) -> None:
+    here = slurm_place(tmp_path, slurm)
+    with_data(here, finished, "store")
+    settings = ["upto=teacher", "teacher.members=1", "teacher.max_update=2000", "machine.resources.train.nodes=2"]
+    here.kd("run", *settings)
+    # As the kernel does for want of memory, to the worker on the second node: of those found it is the youngest.
+    slurm.wait_until(lambda: len(slurm.processes("node2", "kd.engines.fairseq")) > 1, "its worker is there", 200)
+    os.kill(max(slurm.processes("node2", "kd.engines.fairseq")), signal.SIGKILL)
+    here.wait(150)
+    log = (here.place.run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
+    assert log.count("begun on node[1-2]") == 1 and "ended with status 1" in log
+    assert here.states(*settings)["teacher.en-xx/member-1"] == "failed"
+    # The first node fails before it has said to the second what to run: nobody waits ten minutes for that, and what
+    # the second says of it does not have it tried again.
+    slurm.cmd("scontrol", "update", "PartitionName=normal", "State=DOWN")
+    here.kd("run", *settings)
+    (encoded,) = here.place.store.glob("encode.en-xx/*/all")
+    for path in [path for path in encoded.rglob("*") if path.is_file() and path.name != "manifest.json"]:
+        path.unlink()
+    slurm.cmd("scontrol", "update", "PartitionName=normal", "State=UP")
+    here.wait(150)
+    log = (here.place.run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
+    assert log.count("begun on node[1-2]") == 2 and log.count("ended with status") == 2, log
+
+
+def test_scaling_over_nodes_is_submitted_and_told_when_it_is_done(
+    finished: Workplace, slurm: Cluster, tmp_path: Path
+) -> None:
+    here = slurm_place(tmp_path, slurm)
+    with_data(here, finished, "store")
+    asked = ["nodes=1,2", "updates=12"]
+    first = here.kd("scaling", *asked).stdout
+    assert "Not done yet: 1, 2 nodes." in first
+    assert sorted(job["name"] for job in here.queued()) == ["tiny:teacher.en-xx"] * 2
+    here.wait()
+    told = here.kd("scaling", *asked).stdout
+    rows = [line.split() for line in told.split("\n") if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows] == ["1", "2"], told
+    assert rows[0][3:] == ["1.00", "100%"]
+    scaling = here.place.folder / "runs" / "tiny.scaling"
+    points = json.loads((scaling / "scaling.json").read_text("utf-8"))["points"]
+    assert points[1]["speedup"] == points[1]["tokens_per_second"] / points[0]["tokens_per_second"]
+    assert points[1]["efficiency"] == points[1]["speedup"] / 2
+    manifests = [json.loads(path.read_text("utf-8")) for path in here.place.store.glob("teacher.*/*/*/manifest.json")]
+    assert sorted((item["nodes"], item["facts"]["devices"]) for item in manifests) == [(1, 1), (2, 2)]
+    assert (scaling / "scaling.svg").is_file()
+    assert not here.queued()

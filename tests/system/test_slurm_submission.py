@@ -14,6 +14,7 @@ import pytest
 from runs_of_tiny import TINY
 from slurm_cluster import Cluster
 from slurm_place import SlurmPlace, slurm_place
+from slurm_settings import Nodes, Settings
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
 
@@ -130,3 +131,22 @@ def test_a_task_that_fails_leaves_what_follows_cancelled_and_status_says_why(slu
     here.kd("run", "upto=shard")
     here.wait(120)
     assert "Nothing to do" in here.kd("run", "upto=shard").stderr
+
+
+def test_what_the_queue_has_forgotten_the_accounts_tell(tmp_path: Path) -> None:
+    settings = Settings(nodes=(Nodes(number=1),), accounting=True, remembered=2)
+    with Cluster(tmp_path / "slurm", settings) as cluster:
+        cluster.allow("p1")
+        cluster.cmd("scontrol", "update", "PartitionName=normal", "State=DOWN")
+        here = slurm_place(tmp_path / "place", cluster)
+        here.kd("run", "upto=collect", "machine.account=p1")
+        (job,) = here.queued()
+        array = cluster.cmd("sbatch", "--parsable", "--account=p1", "--array=0-2,5%2", "--wrap=true").stdout.strip()
+        cluster.cmd("scancel", job["array"], array)
+        cluster.wait_until(lambda: not cluster.jobs("--states=all"), "the queue has forgotten them", 200)
+        (told,) = [line for line in here.kd("status").stdout.split("\n") if line.strip().startswith("collect")]
+        # Slurm calls it 1 by now: an array whose only element is cancelled before it begins is none any more.
+        assert told.split()[2:] == ["cancelled", "job", f"{job['id']}:", "cancelled"]
+        look = f"from kd.launch.slurm import client; print([row.name for row in client.accounts([{array!r}])])"
+        said = cluster.cmd(sys.executable, "-c", look).stdout.strip()
+        assert said == str([f"{array}_{number}" for number in (0, 1, 2, 5)])

@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from kd.pipeline.world import World
 
 GRACE = 45.0  # seconds that a training gets to save and leave when it is asked to
 GRACE_WARNED = 600.0  # the same after SIGUSR1, a warning that comes minutes before a time limit
+GRACE_ALONE = 20.0  # to notice by itself that another node's part has died: it may have more to say of it
 TELL_SECONDS = 1.0
 _LAST_LINES = 20
 _KEPT_LINES = 400  # torchrun's report of a failure is long
@@ -92,14 +94,25 @@ class Launch:
         return "\n".join(_tail(path, self._began.get(path, 0)) for path in self.rank_logs())
 
 
-def run(launch: Launch, readers: Sequence[Callable[[str], None]] = ()) -> None:
+def run(
+    launch: Launch,
+    readers: Sequence[Callable[[str], None]] = (),
+    elsewhere: Callable[[], Exception | None] = lambda: None,
+) -> None:
     """Runs this node's part to its end; hands each line of its output to `readers` and appends it to the log.
 
-    Raises: UserError, OSError (a full disk), TransientError or TrainingFailed for one that failed.
+    elsewhere: what another node's part died of, if one has; this one, which may not notice, is then ended.
+
+    Raises: UserError, OSError (a full disk), TransientError or TrainingFailed for one that failed; or what `elsewhere`
+    says.
     """
     launch._began.update({path: path.stat().st_size for path in launch.rank_logs()})
     last: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
-    with launch.log.open("a", encoding="utf-8", newline="\n") as file, _started(launch) as process:
+    with (
+        launch.log.open("a", encoding="utf-8", newline="\n") as file,
+        _started(launch) as process,
+        _ended_with_others(process, elsewhere) as died,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             file.write(line)
@@ -108,6 +121,8 @@ def run(launch: Launch, readers: Sequence[Callable[[str], None]] = ()) -> None:
             for read in readers:
                 read(line.rstrip("\n"))
         status = process.wait()
+    if died:
+        raise died[0]
     if status != 0:
         raise _failure(launch, status, list(last))
 
@@ -142,6 +157,36 @@ def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def _ended_with_others(
+    process: subprocess.Popen[str], elsewhere: Callable[[], Exception | None]
+) -> Iterator[list[Exception]]:
+    """Looks, as long as this block lasts, whether another node's part has died; then ends this one, and says of what.
+
+    NCCL waits for a peer that is gone, and so does whoever waits for one that never came.
+    """
+    died: list[Exception] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(TELL_SECONDS):
+            error = elsewhere()
+            if error is not None and not over.wait(GRACE_ALONE) and process.poll() is None:
+                died.append(error)
+                for worker in [*children(process.pid), process.pid]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker, signal.SIGKILL)
+                return
+
+    thread = threading.Thread(target=look, name="other nodes", daemon=True)
+    thread.start()
+    try:
+        yield died
+    finally:
+        over.set()
+        thread.join()
 
 
 def _in_child(parent: int, alone: bool) -> None:

@@ -1,6 +1,6 @@
 """How the nodes of one training find each other: small files in the task's folder, which all of them see.
 
-The first node works on the task; the others wait for it, run the same torchrun and end with the same status. Each says
+The first node works on the task; the others wait for it and run the same torchrun, and its end is the task's. Each says
 a number of its own, so that what an earlier attempt left is never taken for this one's.
 """
 
@@ -88,12 +88,24 @@ class Meeting:
     def verdict(self, rank: int, seconds: float = VERDICT_SECONDS) -> tuple[int, str] | None:
         """How another node's part ended, status and message; None where it does not say so in time."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while True:
             with contextlib.suppress(OSError, ValueError):
                 end = _read(self._folder / f"end-{rank}.json")
                 if self._rank != 0 or end["word"] == self._words.get(str(rank)):
                     return int(end["status"]), str(end["message"])
+            if time.monotonic() > deadline:
+                return None
             time.sleep(POLL_SECONDS)
+
+    def died(self) -> tuple[int, str] | None:
+        """Status and message of another node whose part has failed; None as long as there is none.
+
+        The first looks at all others, these look at the first.
+        """
+        for rank in range(1, self._nodes) if self._rank == 0 else (0,):
+            end = self.verdict(rank, 0.0)
+            if end is not None and end[0] != 0:
+                return end
         return None
 
     def close(self) -> None:

@@ -13,13 +13,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kd.config import Metric, TrainConfig, Which
 from kd.engines.fairseq import checkpoints, launching
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
-from kd.engines.fairseq.launching import Launch
+from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.measures import GPU_MEMORY, SECONDS, TOKENS
 from kd.engines.fairseq.nodes import Meeting
 from kd.engines.fairseq.saving import TOLD
@@ -129,7 +130,8 @@ def accompany(out: Path, world: World, threads: int, over: Callable[[], bool]) -
         return
     log = out / LOG.replace(".log", f".node-{world.node_rank}.log")
     try:
-        launching.run(Launch(out / SPEC, log, world, facts["workers"], threads, facts["max_tokens"]))
+        here = Launch(out / SPEC, log, world, facts["workers"], threads, facts["max_tokens"])
+        launching.run(here, elsewhere=partial(_died_elsewhere, meeting))
     except StopRequested:
         raise
     except Exception as error:
@@ -163,11 +165,18 @@ def _run(launch: Launch, readers: Sequence[Callable[[str], None]]) -> None:
     meeting.open()
     try:
         meeting.invite({"workers": launch.workers, "max_tokens": launch.max_tokens})
-        launching.run(launch, readers)
+        launching.run(launch, readers, partial(_died_elsewhere, meeting))
     except Exception as error:
         meeting.end(EXIT_TRANSIENT if isinstance(error, TransientError) else 1, str(error))
         raise
     meeting.close()
+
+
+def _died_elsewhere(meeting: Meeting) -> Exception | None:
+    end = meeting.died()
+    if end is None:
+        return None
+    return TransientError(end[1]) if end[0] == EXIT_TRANSIENT else TrainingFailed(end[1])
 
 
 def continue_from(previous: Path, out: Path, upto: int) -> int:

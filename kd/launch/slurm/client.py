@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -101,9 +101,9 @@ def accounts(jobs: Iterable[str]) -> list[Row]:
     for line in done.stdout.split("\n") if done.returncode == 0 else []:
         name, state, start, nodes, elapsed, limit = line.split("|") if line.count("|") == 5 else [""] * 6
         array, _, element = name.partition("_")
-        if element.isdigit():  # an array that has not been split up yet says 12_[0-3]
-            state = state.partition(" ")[0]  # CANCELLED by 1000
-            rows.append(Row(array, int(element), state, "", start, nodes, elapsed, limit))
+        state = state.partition(" ")[0]  # CANCELLED by 1000
+        numbers = _elements(element) if element else [-1] if array else []
+        rows += [Row(array, number, state, "", start, nodes, elapsed, limit) for number in numbers]
     return rows
 
 
@@ -135,6 +135,14 @@ def _run(arguments: list[str], child: partial[None] | None = None) -> subprocess
         ) from None
     except subprocess.TimeoutExpired:
         raise TransientError(f"{arguments[0]} gave no answer for {SECONDS:.0f} s (timed out).") from None
+
+
+def _elements(text: str) -> Iterator[int]:
+    """The numbers of an array's elements: of `3`, or of `[0-3,7%2]`, as sacct tells of all that were never begun."""
+    for span in text.strip("[]").partition("%")[0].split(","):
+        first, _, last = span.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            yield from range(int(first), int(last or first) + 1)
 
 
 def _told(done: subprocess.CompletedProcess[str]) -> str:

@@ -138,5 +138,10 @@ def _joined(submissions: Sequence[Submission], rows: Sequence[Row]) -> Iterator[
     by_job = {item.job: item for item in submissions if item.job is not None}
     for row in rows:
         submission = by_comment.get(row.comment) or by_job.get(row.array)
-        if submission is not None and submission.has(row) and row.element in submission.elements:
-            yield Entry(submission, row.element, submission.elements[row.element], row)
+        if submission is None or not submission.has(row):
+            continue
+        number = row.element
+        if number < 0 and len(submission.elements) == 1:  # cancelled alone before it began, it is no array any more
+            (number,) = submission.elements
+        if number in submission.elements:
+            yield Entry(submission, number, submission.elements[number], row)

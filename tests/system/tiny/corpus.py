@@ -36,5 +36,5 @@ def write(folder: Path, pairs: int = 2400, seed: int = 7) -> None:
     target += [*target[:40], "leer", "x", "copied as it is"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "corpus.en").write_text("".join(f"{line}\n" for line in source), "utf-8", newline="\n")
-    with gzip.open(folder / "corpus.xx.gz", "wt", encoding="utf-8", newline="\n") as handle:
-        handle.writelines(f"{line}\n" for line in target)
+    packed = gzip.compress("".join(f"{line}\n" for line in target).encode(), mtime=0)  # the same bytes whenever written
+    (folder / "corpus.xx.gz").write_bytes(packed)
