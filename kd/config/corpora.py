@@ -215,5 +215,7 @@ class EncodeConfig:
     max_pieces: int = MISSING  # of a side, its end not counted; longer pairs are left out of training, and counted
     folder_pairs: int = MISSING  # what is more is cut into data folders of equal size, each an epoch of the training
     passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
+    # Of `corpus.sources`, those whose pairs are encoded; null: all. What fine-tuning to one of them trains on.
+    corpora: dict[str, bool] | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
