@@ -75,7 +75,7 @@ class SourceConfig:
     files: str | None = None  # glob of the catalogues of one language, with `{language}` in it
     gettext_language: str = "en"  # of the message ids of gettext's catalogues
     # mtdata
-    # GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it; `{source}` and `{target}` stand for the pair's codes
+    # GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it; the languages may be {source} and {target}.
     id: str | None = None
     # sacrebleu
     name: str | None = None  # of a test set, as `sacrebleu --list` prints it

@@ -149,12 +149,8 @@ def _wanted(corpora: Mapping[str, bool]) -> list[str]:
 
 def _check_corpora(stage: Stage) -> list[str]:
     """The names of the corpora to encode, all of which the recipe trains on."""
-    todo, known = [other for others in stage.inputs.values() for _, other in others], set()
-    while todo:
-        other = todo.pop()
-        if isinstance(other.config, CorpusConfig):
-            known |= {name for name, source in other.config.sources.items() if source.use is Use.train}
-        todo += [each for others in other.inputs.values() for _, each in others]
+    collected = [other.config.sources for other in stage.upstream() if isinstance(other.config, CorpusConfig)]
+    known = {name for sources in collected for name, source in sources.items() if source.use is Use.train}
     wanted = _wanted(stage.config.corpora)
     for name in wanted:
         if name not in known:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import EvaluateConfig
+from kd.config import CorpusConfig, EvaluateConfig, SplitConfig, Use
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
@@ -70,6 +70,7 @@ class Evaluate(Kind[EvaluateConfig]):
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One, which depends on the content of COMET's checkpoint where that is a file here."""
         config: EvaluateConfig = stage.config
+        _check_main_set(config, stage)
         systems = [item.task.name for item in stage.input_tasks("translations")]
         if config.baseline is not None and not members(config.baseline, systems):
             error = unknown("system (evaluate.baseline)", config.baseline, systems)
@@ -124,6 +125,26 @@ class Evaluate(Kind[EvaluateConfig]):
         absent = _absent(job.config, names)
         facts = {"further baselines that no system is": absent} if absent else {}
         return Summary({"segments": content["segments"], "systems": len(content["scores"])}, facts=facts)
+
+
+def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
+    """It is one of the recipe's test sets, where those follow from config."""
+    if config.main_set is None:
+        return
+    configs = [other.config for other in stage.upstream()]
+    corpora = [config.sources for config in configs if isinstance(config, CorpusConfig)]
+    drawing = [config for config in configs if isinstance(config, SplitConfig)]
+    if not corpora or not drawing:
+        return
+    given = {
+        name
+        for sources in corpora
+        for name, source in sources.items()
+        if source.use is Use.test and (not source.pairs or source.pairs.get(str(stage.axis)))
+    }
+    drawn = {HELD_OUT} if not given or any(each.test_beside_given for each in drawing) else set()
+    if config.main_set not in given | drawn:
+        raise unknown("test set (evaluate.main_set)", config.main_set, given | drawn)
 
 
 def _metrics(config: EvaluateConfig) -> list[str]:

@@ -13,6 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf, open_dict
+from test_recipes import commands
+
+from kd import recipes
+from kd.pipeline.execute import execute
+from kd.pipeline.store import Store
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("multi30k")]
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -79,3 +85,59 @@ def test_multi30k_starts(recipe: str, expected: int, multi30k: Path, tmp_path: P
     # What shows a training in other tools stands in the run, and is no part of what it made.
     assert list((tmp_path / "run" / "tracking" / "tensorboard" / "teacher.en-de" / "member-1").glob("events.*"))
     assert manifest["energy"]["source"] == "not measured"
+
+
+# --- every recipe, on a few made-up sentences of its languages, its models tiny ---------------------------------------
+
+WITH_RUNS_OF_THEIR_OWN = ("multi30k_en_de", "multi30k_en_de_small")  # above
+TINY = {
+    "split": {"dev": 10, "test": 10},
+    "shard": {"lines": 150},
+    "vocabulary": {"size": 320, "max_placeholders": 0},
+    "checkpoint": {"every": 2, "keep": 1, "average": 1, "keep_best": 0, "keep_every": 0},
+    "teacher": {
+        "model": {"encoder_layers": 1, "decoder_layers": 1, "width": 16, "ffn": 16, "heads": 2},
+        "optimizer": {"warmup_updates": 1},
+        "batch": {"target_tokens": 200, "max_tokens": 1000},
+        "members": 1, "max_update": 2, "precision": "fp32", "validate_bleu": False, "stop": {"patience": 0},
+    },
+}  # fmt: skip
+
+
+def started(config: DictConfig, folder: Path) -> dict[str, object]:
+    """Runs a recipe up to its first teacher, every corpus replaced by made-up text; returns the teacher's manifest."""
+    random_ = random.Random(5)
+    words = ["".join(random_.choices(string.ascii_lowercase, k=random_.randint(2, 8))) for _ in range(500)]
+    with open_dict(config):
+        config.merge_with(TINY)
+        config.clean.filters = {}  # they know that this is no language
+        config.store.dir = str(folder / "store")
+        config.corpus.root = str(folder)
+        for name, source in config.corpus.sources.items():
+            places = {side: f"{name}.{{source}}-{{target}}.{side}" for side in ("source", "target")}
+            kept = {"use": source.use, "pairs": source.pairs}
+            config.corpus.sources[name] = OmegaConf.create({"format": "plain", **kept, **places})
+            for pair in config.pairs:
+                for side in places:
+                    text = "".join(" ".join(random_.choices(words, k=7)) + "\n" for _ in range(200))
+                    left, _, right = pair.partition("-")
+                    if pair == "source-target":
+                        left, right = "source", "target"
+                    (folder / f"{name}.{left}-{right}.{side}").write_text(text, "utf-8")
+    plan = recipes.plan(config)
+    store = Store(folder / "store")
+    (teacher, *_) = plan.find("teacher")
+    for stage in plan.needed_for([teacher]):
+        for task in stage.tasks:
+            execute(task, store, threads=1, device="cpu", machine={})
+    manifest: dict[str, object] = json.loads((store.place(teacher.tasks[0]).final / "manifest.json").read_text("utf-8"))
+    return manifest
+
+
+@pytest.mark.parametrize("name", sorted(set(recipes.recipes()) - set(WITH_RUNS_OF_THEIR_OWN)))
+def test_every_other_recipe_starts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for side in ("en", "de"):
+        (tmp_path / f"a.{side}").touch()  # of recipe=files
+    config = recipes.compose(recipes.parse_request(commands(name, tmp_path)[0]))
+    assert started(config, tmp_path)["counts"]["updates"] == 2  # type: ignore[index]
