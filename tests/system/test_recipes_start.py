@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from test_recipes import commands
 
 from kd import recipes
+from kd.config import SourceConfig
 from kd.pipeline.execute import execute
 from kd.pipeline.store import Store
 
@@ -115,8 +116,7 @@ def started(config: DictConfig, folder: Path) -> dict[str, object]:
         config.corpus.root = str(folder)
         for name, source in config.corpus.sources.items():
             places = {side: f"{name}.{{source}}-{{target}}.{side}" for side in ("source", "target")}
-            kept = {"use": source.use, "pairs": source.pairs}
-            config.corpus.sources[name] = OmegaConf.create({"format": "plain", **kept, **places})
+            config.corpus.sources[name] = SourceConfig("plain", source.use, dict(source.pairs), **places)
             for pair in config.pairs:
                 for side in places:
                     text = "".join(" ".join(random_.choices(words, k=7)) + "\n" for _ in range(200))
