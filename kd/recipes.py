@@ -371,6 +371,9 @@ def _as_user_error(error: Exception, prefix: str = "") -> UserError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return unknown(f"choice of {group}", choice, error.options)
+    if choice_of := re.search(r"You must specify '([\w/]+)'.*?Available options:\s*(.*)", str(error), re.DOTALL):
+        options = ", ".join(choice_of[2].split())
+        return UserError(f"No {choice_of[1]} was chosen.", f"Say {choice_of[1]}= with one of: {options}.")
     # The innermost says most, but may still hold OmegaConf's placeholders, which an outer one has filled in.
     found = [inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)]
     causes = [inner for inner in found if "$VALUE" not in str(inner)]

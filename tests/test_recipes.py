@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
-from kd import recipes
+from kd import recipes, resources
 from kd.cli import _parser, main
 from kd.errors import UserError
 from kd.pipeline.run import Run
@@ -73,6 +76,10 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "chain.control.kind=trane"], "train"),
         (["recipe=demo", "corpus.sources.home_assistant=null"], "corpus.sources.home_assistant"),
         (["recipe=demo", "corpus.sources=null"], "corpus.sources"),
+        (["recipe=demo", "evaluate.main_set=held-out"], "mean held_out"),
+        (["recipe=en_de_general", "evaluate.main_set=genral"], "mean general"),
+        (["recipe=bilingual"], "Say pair= with one of: da-en"),
+        (["recipe=bilingual", "pair=fi-fi"], "mean fi-en"),
         (["recipe=demo", "~corpus.sources.home_assistant"], "corpus.sources"),
         (["recipe=demo", "teacher=huge"], "choice of teacher called huge"),
         (["recipe=demo", "report.title=${nowhere}"], "nowhere"),
@@ -121,17 +128,51 @@ def test_a_folder_that_cannot_be_written_to_is_named(
     assert key in capsys.readouterr().err
 
 
-def test_every_recipe_that_comes_with_kd_is_planned(elsewhere: Path) -> None:
-    given = {
-        "files": FILES[1:],
-        "multi30k_en_de": [f"corpus.root={elsewhere}"],
-    }
-    for name in ("train", "val", "test_2016_flickr"):
-        for language in ("en", "de"):
-            (elsewhere / f"{name}.{language}.gz").touch()
-    for name in recipes.recipes():
-        assert "student.en-de" in planned(f"recipe={name}", *given.get(name, [])) or name == "files"
-    assert "student.source-target" in planned(*FILES)
+def commands(name: str, folder: Path) -> list[list[str]]:
+    """What is typed to plan a recipe: where there are several language pairs to choose from, each of them."""
+    typed = [f"recipe={name}", *(FILES[1:] if name == "files" else [f"corpus.root={folder}"])]
+    try:
+        recipes.compose(recipes.parse_request(typed))
+    except UserError as error:
+        choice, names = re.fullmatch(r"No (\w+) was chosen.*with one of: (.*)\.", str(error)).groups()  # type: ignore[union-attr]
+        return [[*typed, f"{choice}={each}"] for each in names.split(", ")]
+    return [typed]
+
+
+@pytest.mark.parametrize("name", sorted(recipes.recipes()))
+def test_every_recipe_that_comes_with_kd_is_planned(name: str, elsewhere: Path) -> None:
+    for typed in commands(name, elsewhere)[:1]:  # other pairs differ by nothing but the pair
+        config = recipes.compose(recipes.parse_request(typed))
+        for source, pair in itertools.product(config.corpus.sources.values(), config.pairs):
+            left, _, right = pair.partition("-")
+            for path in (source.source, source.target):
+                if path and name != "files":  # as empty files: a plan looks at their content alone
+                    file = elsewhere / re.sub(r"\*", "x", path.format(source=left, target=right))
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.touch()
+        tasks = {task.full_name for task in recipes.plan(config).tasks()}
+        assert "report/all" in tasks
+        for pair in config.pairs:
+            assert {f"teacher.{pair}/member-1", f"decode.{pair}/worker-0", f"evaluate.{pair}/all"} <= tasks
+        assert any(task.startswith("student") for task in tasks)
+        assert (elsewhere / "outputs").exists() is False
+
+
+def test_each_pair_of_the_bilingual_recipe_is_a_run_of_its_own(elsewhere: Path) -> None:
+    typed = commands("bilingual", elsewhere)
+    # The talk's pairs.
+    pairs = ["da-en", "nl-en", "de-en", "fi-en", "hu-en", "sv-en", "en-de", "en-fi", "en-hu"]
+    assert sorted(words[-1] for words in typed) == sorted(f"pair={pair}" for pair in pairs)
+    for pair in pairs:
+        assert yaml.safe_load((resources.folder("conf") / "pair" / f"{pair}.yaml").read_text("utf-8")) == {
+            "pairs": {pair: {}},
+            "run": {"dir": f"runs/${{recipe}}.{pair}"},
+        }
+    config = recipes.compose(recipes.parse_request(typed[0]))
+    assert config.run.dir == str(elsewhere / "runs" / f"bilingual.{next(iter(config.pairs))}")
+    assert (config.teacher.members, config.checkpoint.every) == (4, 10_000)
+    shape = config.student.model
+    assert (shape.encoder_layers, shape.decoder_layers, shape.width) == (12, 1, 512)
 
 
 def test_a_users_own_recipe_and_groups_are_found_where_they_stand(elsewhere: Path) -> None:

@@ -34,6 +34,7 @@ from kd.config.distillation import (
     LongSources,
     OnGuard,
     SelectConfig,
+    StudentsConfig,
     Variant,
 )
 from kd.config.judging import (
@@ -52,6 +53,7 @@ from kd.config.training import (
     AverageConfig,
     BatchConfig,
     CheckpointConfig,
+    FinetuneConfig,
     Metric,
     ModelConfig,
     OptimizerConfig,
@@ -79,6 +81,7 @@ __all__ = [
     "EncodeConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "FinetuneConfig",
     "FolderConfig",
     "GivenListsConfig",
     "GivenListsFileConfig",
@@ -111,6 +114,7 @@ __all__ = [
     "SplitConfig",
     "StageConfig",
     "StopConfig",
+    "StudentsConfig",
     "TrackingConfig",
     "TrainConfig",
     "TranslateConfig",

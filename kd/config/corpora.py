@@ -75,7 +75,8 @@ class SourceConfig:
     files: str | None = None  # glob of the catalogues of one language, with `{language}` in it
     gettext_language: str = "en"  # of the message ids of gettext's catalogues
     # mtdata
-    id: str | None = None  # GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it
+    # GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it; the languages may be {source} and {target}.
+    id: str | None = None
     # sacrebleu
     name: str | None = None  # of a test set, as `sacrebleu --list` prints it
 
@@ -215,5 +216,7 @@ class EncodeConfig:
     max_pieces: int = MISSING  # of a side, its end not counted; longer pairs are left out of training, and counted
     folder_pairs: int = MISSING  # what is more is cut into data folders of equal size, each an epoch of the training
     passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
+    # Of `corpus.sources`, those whose pairs are encoded; null: all. What fine-tuning to one of them trains on.
+    corpora: dict[str, bool] | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)

@@ -75,6 +75,20 @@ class Variant(Enum):
     best_and_gold = "best_and_gold"  # both, as two pairs
 
 
+@dataclass
+class StudentsConfig:
+    """Which students there are beside the one that the recipe is for; one that is off costs nothing.
+
+    All have its architecture, seeds and, but for the two that go on from it, its number of updates.
+    """
+
+    control: bool = True  # on the human translations
+    first: bool = False  # on the ensemble's best: sequence-level distillation without selection
+    best_and_gold: bool = False  # on what was selected and on the human translations, as two pairs
+    finetuned: bool = False  # the student, then trained on the human translations; conf/finetune
+    in_domain: bool = False  # the student, then trained on the human translations of the corpora in `in_domain`
+
+
 class OnGuard(Enum):
     """What becomes of a pair all of whose hypotheses trip a guard."""
 

@@ -66,8 +66,11 @@ class EvaluateConfig:
     root: str | None = field(default=None, metadata=TRANSIENT)  # folder that their relative paths start from
     # Of several test sets the one that stands first and that the verdict is of; null: the first of the recipe.
     main_set: str | None = None
-    baseline: str | None = MISSING  # system that every other is compared with; null: no comparison
+    # System that every other is compared with; of a training of several seeds, its first member. null: no comparison.
+    baseline: str | None = MISSING
     further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well, where there are such
+    # Training -> those that it is compared with seed by seed (member k with member k), where a recipe has both.
+    pairs: dict[str, dict[str, bool]] = field(default_factory=dict)
     bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004); 0: no intervals, no significance
     seed: int = MISSING
     guards: GuardsConfig = field(default=II("guards"))  # what is counted of every system's output

@@ -18,10 +18,17 @@ from kd.config.corpora import (
     SplitConfig,
     VocabularyConfig,
 )
-from kd.config.distillation import DecodeConfig, GivenListsConfig, GivenModelsConfig, GuardsConfig, SelectConfig
+from kd.config.distillation import (
+    DecodeConfig,
+    GivenListsConfig,
+    GivenModelsConfig,
+    GuardsConfig,
+    SelectConfig,
+    StudentsConfig,
+)
 from kd.config.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
-from kd.config.training import CheckpointConfig, TrainConfig
+from kd.config.training import CheckpointConfig, FinetuneConfig, TrainConfig
 
 
 @dataclass
@@ -46,6 +53,10 @@ class RecipeConfig:
     given_models: GivenModelsConfig = field(default_factory=GivenModelsConfig)
     given_lists: GivenListsConfig = field(default_factory=GivenListsConfig)
     student: TrainConfig = field(default_factory=TrainConfig)
+    students: StudentsConfig = field(default_factory=StudentsConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    # Corpora of `corpus.sources` that the in-domain student goes on with: NAME: true.
+    in_domain: dict[str, bool] = field(default_factory=dict)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

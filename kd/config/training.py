@@ -127,6 +127,20 @@ class TrainConfig:
 
 
 @dataclass
+class FinetuneConfig(TrainConfig):
+    """A training that goes on from the student: what is not said here is the student's."""
+
+    model: ModelConfig = field(default=II("student.model"))
+    batch: BatchConfig = field(default=II("student.batch"))
+    members: int = field(default=II("student.members"), metadata=TRANSIENT)
+    seed: int = II("student.seed")
+    precision: Precision = II("student.precision")
+    validate_bleu: bool = field(default=II("student.validate_bleu"), metadata=TRANSIENT)
+    log_every: int = field(default=II("student.log_every"), metadata=TRANSIENT)
+    stall_minutes: float = field(default=II("student.stall_minutes"), metadata=TRANSIENT)
+
+
+@dataclass
 class AverageConfig:
     """Averaging of a training's kept checkpoints, as a step of its own."""
 

@@ -259,7 +259,8 @@ class Mtdata(Format):
         """As mtdata's index says."""
         from kd.corpora.mtdata import read_mtdata
 
-        cache, name = reading.config.cache, str(reading.source.id)
+        cache = reading.config.cache
+        name = str(reading.source.id).replace("{source}", reading.left).replace("{target}", reading.right)
         yield from reading.tolerate(read_mtdata(name, reading.left, reading.right, cache, reading.counts, reading.say))
 
 

@@ -22,6 +22,9 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
         wanted = DatasetId.parse(name)
     except Exception as error:  # mtdata raises assertions, ValueError and bare exceptions here
         return {"error": f"{name} is no id of mtdata: {_flat(error)}.", "mend": form}
+    if wanted not in INDEX and len(wanted.langs) == 2:  # ids name the languages in an order of their own
+        group_name_version, one, other = name.rsplit("-", 2)
+        wanted = DatasetId.parse(f"{group_name_version}-{other}-{one}")
     if wanted not in INDEX:
         alike = [str(other) for other in INDEX.entries if other.name == wanted.name or other.langs == wanted.langs]
         near = difflib.get_close_matches(name, alike, n=3)

@@ -54,6 +54,18 @@ class Stage:
         """What it does."""
         return self.entry.kind
 
+    def upstream(self) -> Iterator[Stage]:
+        """Every stage that it stands on, each once."""
+        seen: set[Stage] = set()
+        todo: list[Stage] = [self]
+        while todo:
+            for others in todo.pop().inputs.values():
+                for _, other in others:
+                    if other not in seen:
+                        seen.add(other)
+                        todo.append(other)
+                        yield other
+
     def input_tasks(self, role: str) -> list[Input]:
         """Every task of every stage of a role."""
         return [Input(label, task) for label, stage in self.inputs.get(role, []) for task in stage.tasks]

@@ -13,6 +13,7 @@ from kd.config import ExportConfig, LauncherConfig, MachineConfig, ResourcesConf
 from kd.pipeline.plan import Plan, Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure, joined, total
+from kd.planning.needs import Request, StageForecast, TaskForecast
 from kd.planning.rates import Place, Rates
 from kd.planning.schedule import Rules, Span, critical, lay_out
 from kd.planning.shapes import BYTES_A_CHECKPOINTED_WEIGHT, BYTES_A_WEIGHT
@@ -31,78 +32,6 @@ SMALL = {
     "vocabulary": 5e6,
 }
 _FORMATS = {"float32": 4, "int8_float32": 1.1, "int8": 1.1}  # bytes a weight of an export; others: 2
-
-
-@dataclass(frozen=True, repr=False)
-class TaskForecast:
-    """One task that is to be run."""
-
-    task: Task
-    seconds: Figure  # of wall time
-    cpu_seconds: float | None
-    kept: Figure  # bytes on disk
-    temporary: Figure  # bytes more while it runs
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a job of a stage asks its machine for."""
-
-    nodes: int
-    gpus: int  # of each node
-    cores: int  # of each node
-    hours: float | None  # limit of a job; None: none
-
-
-@dataclass(repr=False)
-class StageForecast:
-    """A stage with what is done and what is missing."""
-
-    stage: Stage
-    parts: list[Part]  # of its first missing task
-    request: Request
-    done: int
-    tasks: list[TaskForecast] = field(default_factory=list)
-    kept_already: float = 0.0  # bytes
-
-    @property
-    def seconds(self) -> Figure:
-        """The longest of the missing tasks."""
-        if not self.tasks:
-            return Figure(0.0, "")
-        known = [item.seconds.value for item in self.tasks]
-        longest = None if None in known else max(value for value in known if value is not None)
-        return Figure(longest, joined(item.seconds.source for item in self.tasks))
-
-    def hours(self, each: float) -> Figure:
-        """Hours of all missing tasks, times `each` device or core that a task has."""
-        return total(item.seconds.times(each / 3600) for item in self.tasks)
-
-    @property
-    def gpu_hours(self) -> Figure:
-        """GPU hours of what is missing."""
-        return self.hours(self.request.nodes * self.request.gpus) if self.request.gpus else Figure(0.0, "")
-
-    @property
-    def core_hours(self) -> Figure:
-        """CPU core hours of what is missing: cores that are held, idle or busy."""
-        return self.hours(self.request.nodes * self.request.cores)
-
-    @property
-    def kept(self) -> Figure:
-        """Bytes that stay."""
-        return total(item.kept for item in self.tasks)
-
-    @property
-    def runs_of_jobs(self) -> Figure:
-        """Jobs including those that go on after a time limit."""
-        if self.request.hours is None:
-            return Figure(float(len(self.tasks)), "")
-        limit = self.request.hours * 3600
-        return total(
-            Figure(None if each.seconds.value is None else max(1, math.ceil(each.seconds.value / limit)))
-            for each in self.tasks
-        )
 
 
 @dataclass(repr=False)
@@ -153,6 +82,27 @@ class Forecast:
     def node_hours(self) -> Figure:
         """Node hours: the share of a node that a job holds, by GPUs or by cores, whichever is more."""
         return total(stage.hours(stage.request.nodes * self._share(stage.request)) for stage in self.stages)
+
+    @property
+    def node_hours_by_partition(self) -> dict[str, Figure]:
+        """The same for each of the machine's partitions, whose nodes differ and are applied for apart."""
+        stages: dict[str, list[StageForecast]] = {}
+        for stage in self.stages:
+            if stage.tasks and stage.request.nodes:
+                stages.setdefault(stage.request.partition or "default", []).append(stage)
+        return {
+            name: total(stage.hours(stage.request.nodes * self._share(stage.request)) for stage in here)
+            for name, here in stages.items()
+        }
+
+    @property
+    def idle_gpu_hours(self) -> Figure:
+        """GPU hours that jobs hold and nothing uses: what translates uses one GPU, whatever its job holds."""
+        return total(
+            stage.hours(stage.request.nodes * (stage.request.gpus - 1))
+            for stage in self.stages
+            if stage.stage.kind.resources == "decode" and stage.request.gpus > 1
+        )
 
     def _share(self, request: Request) -> float:
         shares = [request.gpus / self.machine.gpus_per_node if self.machine.gpus_per_node else 0.0]
@@ -309,7 +259,7 @@ class Forecaster:
     def _devices(self, stage: Stage) -> float:
         """Devices' worth of speed that a training gets."""
         request = self._request(stage)
-        count = request.nodes * max(1, request.gpus)
+        count = max(1, request.nodes) * max(1, request.gpus)
         efficiency = self._volume.assumptions.get("efficiency")
         return count if count == 1 or efficiency is None or not efficiency.value else count * efficiency.value
 
@@ -320,9 +270,11 @@ class Forecaster:
 
     def _request(self, stage: Stage) -> Request:
         given: ResourcesConfig | None = self._machine.resources.get(stage.kind.resources)
+        if given is not None and stage.kind.network and not self._machine.online:
+            return Request(0, 0, 0, None)  # where `kd run` is typed: no job, and nothing that is charged for
         if given is not None:
             nodes = given.nodes if stage.kind.resources == "train" else 1
-            return Request(nodes, given.gpus, given.cores, given.hours)
+            return Request(nodes, given.gpus, given.cores, given.hours, given.partition)
         gpus = 1 if self._machine.device != "cpu" and stage.kind.resources in ("train", "decode") else 0
         cores = max(1, self._launcher.threads // self._launcher.processes)
         return Request(1, gpus, self._launcher.threads if stage.kind.exclusive else cores, None)

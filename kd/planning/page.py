@@ -16,7 +16,8 @@ from rich.text import Text as Styled
 from kd import __version__
 from kd.pipeline.progress import duration
 from kd.planning.figures import UNKNOWN, Figure
-from kd.planning.forecast import Forecast, StageForecast
+from kd.planning.forecast import Forecast
+from kd.planning.needs import StageForecast
 
 COLUMNS = ("stage", "tasks", "work of a task", "time of a task", "GPU hours", "core hours", "kept", "aside", "sources")
 
@@ -95,7 +96,7 @@ def _row(stage: StageForecast, sources: Sources) -> tuple[str, ...]:
 
 def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
     """What it comes to: name, value in words, figure."""
-    missing = [stage for stage in forecast.stages if stage.tasks]
+    missing = [stage for stage in forecast.stages if stage.tasks and stage.request.nodes]
     tasks = sum(len(stage.tasks) for stage in missing)
     runs = [stage.runs_of_jobs.value for stage in missing]
     restarts = "" if None in runs else f", {number(sum(each or 0 for each in runs))} runs of jobs"
@@ -105,9 +106,14 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
         most = forecast.most_gpus
         found.append(("GPUs at once", number(most), Figure(most, "")))
         found.append(("GPU hours", _shown(forecast.gpu_hours, hours), forecast.gpu_hours))
+        if forecast.idle_gpu_hours.value != 0:
+            found.append(("of them idle", _shown(forecast.idle_gpu_hours, hours), forecast.idle_gpu_hours))
     if forecast.cluster:
         found.append(("nodes at once", number(forecast.most_nodes), Figure(forecast.most_nodes, "")))
         found.append(("node hours", _shown(forecast.node_hours, hours), forecast.node_hours))
+        partitions = forecast.node_hours_by_partition
+        for name, figure in partitions.items() if len(partitions) > 1 else []:
+            found.append((f"of them in {name}", _shown(figure, hours), figure))
     found.append(("CPU core hours", _shown(forecast.core_hours, hours), forecast.core_hours))
     if forecast.cpu_seconds is not None:
         used = forecast.cpu_seconds / 3600
@@ -127,7 +133,12 @@ def _kwh(forecast: Forecast) -> str:
     if forecast.kwh.value is None:
         return UNKNOWN
     pue = forecast.machine.pue
-    return f"{forecast.kwh.value:,.3g} kWh ({f'PUE {pue:g}' if pue else 'PUE unknown: what the computers take alone'})"
+    overhead = f"PUE {pue:g}" if pue else "PUE unknown: what the computers take alone"
+    return f"{_three_digits(forecast.kwh.value)} kWh ({overhead})"
+
+
+def _three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def open_questions(forecast: Forecast) -> list[str]:
@@ -185,6 +196,9 @@ def markdown(forecast: Forecast) -> str:
     lines += ["", "## Jobs, by stage", "", *_table(header, _jobs(forecast))]
     lines += ["", "Nodes are those of a task, GPUs and cores those of each of its nodes. "
               "What is longer than its limit goes on from its last checkpoint in the next run of the job."]  # fmt: skip
+    if forecast.idle_gpu_hours.value != 0:
+        lines += ["", "A task that translates uses one GPU. Where its job gets a whole node, the other GPUs are "
+                  "charged for and idle; so many of the GPU hours above are."]  # fmt: skip
     lines += ["", "## Work and storage, by stage", "", *_table(COLUMNS, rows(forecast, sources))]
     lines += ["", "Kept stays until the end of the project; aside is needed while a task runs."]
     lines += ["", "## Software", "", _software(forecast)]
@@ -209,6 +223,8 @@ def _jobs(forecast: Forecast) -> Iterable[tuple[str, ...]]:
             request = stage.request
             limit = "none" if request.hours is None else f"{request.hours:g} h"
             sizes = (str(request.nodes), str(request.gpus), str(request.cores))
+            if not request.nodes:
+                sizes = ("login node", "", "")
             yield stage.stage.name, str(len(stage.tasks)), *sizes, time(stage.seconds.value), limit
 
 

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kd.report import pairings
 from kd.report.columns import results_columns
 from kd.report.formatting import visible
 from kd.report.model import ReportData
@@ -33,10 +34,22 @@ def results_table(data: ReportData) -> Group:
     parts: list[Table | Text] = [table]
     if data.leakage and data.leakage.off:
         parts.append(Text("LEAKAGE GUARD OFF: train was not compared with the test sets", style="bold red"))
+    if data.paired:
+        parts.append(_pairings(data))
     for verdict in verdicts(data):
         of_pair = f"{verdict.pair}: " if verdict.pair else ""
         parts.append(Text(visible(f"{of_pair}{verdict.headline}"), style="bold"))
     return Group(*parts, _notes(data))
+
+
+def _pairings(data: ReportData) -> Table:
+    table = Table(title=Text("Seed by seed"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = pairings.pairing_columns(data)
+    for column in columns:
+        table.add_column(Text(column.heading), justify="right" if column.numeric else "left", overflow="fold")
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(Text(visible(cell.text), style="bold" if cell.strong else "") for cell in cells))
+    return table
 
 
 def _notes(data: ReportData) -> Text:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kd.report import pairings
 from kd.report.columns import Cell, Column, results_columns
 from kd.report.markup import latex_text, markdown_text
 from kd.report.model import ReportData
@@ -27,6 +28,7 @@ def markdown(data: ReportData) -> str:
         for cells in zip(*(column.cells for column in columns), strict=True):
             lines.append(f"| {' | '.join(_markdown_cell(cell) for cell in cells)} |")
         lines.append("")
+    lines += _markdown_pairings(data)
     lines += [f"- {metric}: `{signature}`" for metric, signature in data.signatures().items()]
     lines += [f"- {markdown_text(note)}" for note in notes(data)]
     return "\n".join(lines) + "\n"
@@ -46,6 +48,7 @@ def latex(data: ReportData) -> str:
         for cells in zip(*(column.cells for column in columns), strict=True):
             lines.append(f"{' & '.join(_latex_cell(cell) for cell in cells)} \\\\")
         lines += ["\\bottomrule", "\\end{tabular}", ""]
+    lines += _latex_pairings(data)
     signatures = [latex_text(f"{metric}: {signature}") for metric, signature in data.signatures().items()]
     below = [*signatures, *map(latex_text, notes(data))]
     if below:
@@ -62,8 +65,31 @@ def notes(data: ReportData) -> Iterator[str]:
     if data.baseline:
         of_comet = "; of COMET paired t-test" if any(name.startswith("COMET") for name in data.metrics()) else ""
         yield f"p: of no difference from {data.baseline}, paired bootstrap resampling{of_comet}"
+    if data.paired:
+        yield pairings.NOTE
     if data.speed_note:
         yield data.speed_note
+
+
+def _markdown_pairings(data: ReportData) -> list[str]:
+    head, *rows = pairings.lines(data) if data.paired else [[]]
+    if not rows:
+        return []
+    body = [f"| {' | '.join(map(markdown_text, cells))} |" for cells in (head, *rows)]
+    return ["", body[0], f"|{' --- |' * len(head)}", *body[1:], ""]
+
+
+def _latex_pairings(data: ReportData) -> list[str]:
+    head, *rows = pairings.lines(data) if data.paired else [[]]
+    if not rows:
+        return []
+    body = [f"{' & '.join(_latex_figure(cell) for cell in cells)} \\\\" for cells in (head, *rows)]
+    table = [f"\\begin{{tabular}}{{{'l' * len(head)}}}", "\\toprule", body[0], "\\midrule", *body[1:]]
+    return ["\\par\\medskip", *table, "\\bottomrule", "\\end{tabular}", ""]
+
+
+def _latex_figure(text: str) -> str:
+    return latex_text(text).replace("Δ", "$\\Delta$").replace("−", "$-$").replace("±", "$\\pm$")
 
 
 def _columns(data: ReportData) -> list[Column]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kd.report import formatting as form
 from kd.report.model import ReportData, SystemRow, VerdictRoles
+from kd.report.pairings import distillation_over_seeds, over_seeds
 
 SIGNIFICANT = 0.05
 """The level at which the field calls a difference significant."""
@@ -121,8 +122,10 @@ def _bargain(data: ReportData, deployed: SystemRow, teacher: SystemRow | None) -
 def _distillation(data: ReportData, student: SystemRow, control: SystemRow | None) -> str:
     """Against the same model trained on the human translations."""
     apart = difference(data, student, control, data.verdict.metric)
-    if apart is None:
+    if apart is None or control is None:
         return "There is no control, so this run does not say what distillation brought."
+    if seeds := over_seeds(data, student.name, control.name, apart.metric, student.pair):
+        return distillation_over_seeds(seeds)
     place = f"the student is {apart.place} the control"
     if apart.p_value is None:
         return f"What distillation brought was not tested: {place}."
@@ -190,7 +193,9 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
         sentences.append("Neither of them translates yet, so that says nothing of distillation.")
     elif apart.p_value is not None and not apart.significant:
         sentences.append("On this test set the two cannot be told apart.")
-    if apart.significant and apart.gain < 0:
+    if seeds := over_seeds(data, student.name, control.name, apart.metric, student.pair):
+        sentences.append(f"That is one seed. {distillation_over_seeds(seeds)}")
+    elif apart.significant and apart.gain < 0:
         sentences.append("Here the teacher's output taught less than the human translations did.")
     sentences += _other_metrics(data, student, control, apart)
     return Answer(question, f"{sign}{apart.size} {apart.metric}", " ".join(sentences))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kd.config import BalanceMethod, EncodeConfig
+from kd.config import BalanceMethod, CorpusConfig, EncodeConfig, Use
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.joined import read_joined
@@ -23,7 +23,7 @@ from kd.engines.vocabulary import DICTIONARY, MODEL
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage
+from kd.pipeline.plan import Stage, unknown
 
 if TYPE_CHECKING:
     from kd.engines.fairseq.encoding import Encoded
@@ -58,6 +58,8 @@ class Encode(Kind[EncodeConfig]):
             if getattr(config, name) < 1:
                 raise UserError(f"encode.{name} is {getattr(config, name)}.", "It must be at least 1.")
         _check_balance(config)
+        if config.corpora is not None and not any(config.corpora.values()):
+            raise UserError("No corpus is named to train on.", "Name one of corpus.sources: +in_domain.NAME=true.")
         if config.passes > 1 and not sampling.alpha:
             raise UserError(
                 f"encode.passes is {config.passes}, and without sampling each pass would be the same.",
@@ -74,6 +76,8 @@ class Encode(Kind[EncodeConfig]):
         if balance.method is not BalanceMethod.proportional and stage.axis is None:
             settings = {name: getattr(balance, name) for name in _SETTINGS_OF[balance.method]}
             identity["balance"] = {"method": balance.method.value, **settings}
+        if stage.config.corpora is not None:
+            identity["corpora"] = sorted(_check_corpora(stage))
         yield Draft("all", identity, extent)
 
     def run(self, job: Job[EncodeConfig]) -> None:
@@ -93,7 +97,7 @@ class Encode(Kind[EncodeConfig]):
         if not valid.pairs:
             raise UserError("No dev pair is short enough to validate on.", "Raise encode.max_pieces.")
         total = sum(corpus.pairs for corpus in corpora) * config.passes
-        encoding = Encoding(folder, config.max_pieces, _sampling(config))
+        encoding = Encoding(folder, config.max_pieces, _sampling(config), _prefixes(corpora, config))
         settings: dict[str, Any] = {
             "workers": job.threads,
             "progress": lambda done: job.progress.update("encoding", done, total, "pairs"),
@@ -107,7 +111,8 @@ class Encode(Kind[EncodeConfig]):
             settings |= {"epoch_pairs": config.folder_pairs}
             train, balanced = encode_balanced(groups, job.out, encoding, config.balance, **settings)
         if not train or not all(encoded.pairs for encoded in train):
-            raise UserError("No pair is short enough to train on.", "Raise encode.max_pieces.")
+            of = f" of {', '.join(_wanted(config.corpora))}" if config.corpora else ""
+            raise UserError(f"No pair{of} is short enough to train on.", "Raise encode.max_pieces.")
         _write_counts(job.out, total, train, valid, balanced)
 
     def check(self, job: Job[EncodeConfig]) -> Summary:
@@ -129,12 +134,35 @@ class Encode(Kind[EncodeConfig]):
         numbers = {"pairs in": counts["in"], "pairs out": sums["pairs"], "source pieces": sums["source"],
                    "target pieces": sums["target"], "dev pairs": valid["pairs"], "folders": len(train)}  # fmt: skip
         if not counts["balance"]:
-            return Summary(numbers, {"too many pieces": sums["too_long"]})
+            others = {"of other corpora": sums["others"]} if sums.get("others") else {}
+            return Summary(numbers, {"too many pieces": sums["too_long"], **others})
         balance = counts["balance"]
         numbers["pairs out"] = sum(each["pairs"] for each in balance.values())  # each once, however often it is drawn
         too_long = sum(each["too_long"] for each in balance.values())
         facts = {"balance": balance, "note": _balance_note(balance, len(train))}
         return Summary({**numbers, "pairs drawn": sums["pairs"]}, {"too many pieces": too_long}, facts)
+
+
+def _wanted(corpora: Mapping[str, bool]) -> list[str]:
+    return [name for name, wanted in corpora.items() if wanted]
+
+
+def _check_corpora(stage: Stage) -> list[str]:
+    """The names of the corpora to encode, all of which the recipe trains on."""
+    collected = [other.config.sources for other in stage.upstream() if isinstance(other.config, CorpusConfig)]
+    known = {name for sources in collected for name, source in sources.items() if source.use is Use.train}
+    wanted = _wanted(stage.config.corpora)
+    for name in wanted:
+        if name not in known:
+            raise unknown(f"training corpus (named by chain.{stage.entry.name}.changes.corpora)", name, known)
+    return wanted
+
+
+def _prefixes(corpora: Iterable[Corpus], config: EncodeConfig) -> frozenset[int] | None:
+    if config.corpora is None:
+        return None
+    origins = chain.from_iterable(corpus.origins.values() for corpus in corpora)
+    return frozenset(origin.prefix for origin in origins if config.corpora.get(origin.name))
 
 
 def _check_balance(config: EncodeConfig) -> None:

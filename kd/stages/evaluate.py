@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import EvaluateConfig
+from kd.config import CorpusConfig, EvaluateConfig, SplitConfig, Use
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
@@ -23,6 +23,7 @@ from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
 from kd.metrics.corpus import Options, corpus_scores
 from kd.metrics.judge import judge
+from kd.metrics.pairing import Match, compare, matches, members
 from kd.metrics.score_cache import ScoreCache, default_folder
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
@@ -69,14 +70,18 @@ class Evaluate(Kind[EvaluateConfig]):
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One, which depends on the content of COMET's checkpoint where that is a file here."""
         config: EvaluateConfig = stage.config
+        _check_main_set(config, stage)
         systems = [item.task.name for item in stage.input_tasks("translations")]
-        if config.baseline is not None and config.baseline not in systems:
+        if config.baseline is not None and not members(config.baseline, systems):
             error = unknown("system (evaluate.baseline)", config.baseline, systems)
             raise UserError(error.what, f"{error.mend} evaluate.baseline=null compares with none.")
         for name in _absent(config, systems):
             if not _could_be(name, stage):
                 raise unknown("system (evaluate.further_baselines)", name, systems)
         identity, extent = identity_and_extent(config)
+        identity.pop("pairs", None)  # of which only those that there are say anything
+        if pairs := _matches(config, systems):
+            identity["pairs"] = [[match.system, match.other] for match in pairs]
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
         yield Draft("all", identity, extent, files=lambda: _comet_files(config))
@@ -122,6 +127,26 @@ class Evaluate(Kind[EvaluateConfig]):
         return Summary({"segments": content["segments"], "systems": len(content["scores"])}, facts=facts)
 
 
+def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
+    """It is one of the recipe's test sets, where those follow from config."""
+    if config.main_set is None:
+        return
+    configs = [other.config for other in stage.upstream()]
+    corpora = [config.sources for config in configs if isinstance(config, CorpusConfig)]
+    drawing = [config for config in configs if isinstance(config, SplitConfig)]
+    if not corpora or not drawing:
+        return
+    given = {
+        name
+        for sources in corpora
+        for name, source in sources.items()
+        if source.use is Use.test and (not source.pairs or source.pairs.get(str(stage.axis)))
+    }
+    drawn = {HELD_OUT} if not given or any(each.test_beside_given for each in drawing) else set()
+    if config.main_set not in given | drawn:
+        raise unknown("test set (evaluate.main_set)", config.main_set, given | drawn)
+
+
 def _metrics(config: EvaluateConfig) -> list[str]:
     """sacreBLEU's."""
     return [name for name, wanted in config.metrics.items() if wanted and name != COMET]
@@ -138,7 +163,14 @@ def _baselines(config: EvaluateConfig, systems: Mapping[str, Any]) -> list[str]:
     if not config.bootstrap or config.baseline is None:
         return []
     further = [name for name, wanted in config.further_baselines.items() if wanted and name in systems]
-    return list(dict.fromkeys([config.baseline, *further]))
+    first = next(iter(members(config.baseline, systems).values()))
+    return list(dict.fromkeys([first, *further]))
+
+
+def _matches(config: EvaluateConfig, systems: Iterable[str]) -> list[Match]:
+    """What is compared seed by seed: nothing where there is but one student and its control, as those are anyway."""
+    found = matches(config.pairs, systems)
+    return found if len(found) > 1 else []
 
 
 def _absent(config: EvaluateConfig, systems: Iterable[str]) -> list[str]:
@@ -214,7 +246,31 @@ def _judged(
         )
         significance[baseline] = [asdict(item) for item in found]
     scores = {name: [_score(item) for item in plain if item.system == name] for name in systems}
-    return {"segments": len(segments), "scores": scores, "significance": significance}
+    pairs = _seed_by_seed(job, outputs, texts, comets, options)
+    return {"segments": len(segments), "scores": scores, "significance": significance, "pairs": pairs}
+
+
+def _seed_by_seed(
+    job: Job[EvaluateConfig],
+    outputs: Mapping[str, Sequence[str]],
+    references: Sequence[Sequence[str]],
+    comets: Sequence[CometScores],
+    options: Options,
+) -> list[dict[str, Any]]:
+    resampling = _resampling(job.config, job.threads) if job.config.bootstrap else None
+    compared = []
+    for match in _matches(job.config, outputs):
+        job.progress.update(f"comparing {match.system} with {match.other}")
+        compared += compare(
+            match,
+            outputs,
+            references,
+            _metrics(job.config),
+            comet_scores=comets,
+            resampling=resampling,
+            options=options,
+        )
+    return compared
 
 
 def _score(item: Significance) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from kd.report.gather.guards import guard_counts
 from kd.report.gather.leakage import leakage
 from kd.report.gather.provenance import provenance
 from kd.report.gather.selection import selection
-from kd.report.gather.systems import comparisons, rows, sets_apart, shown_name, trainings_of, verdict_roles
+from kd.report.gather.systems import comparisons, paired, rows, sets_apart, shown_name, trainings_of, verdict_roles
 from kd.report.gather.weaknesses import examples, weaknesses
 from kd.report.model import GuardCounts, ReportData, Selection
 from kd.stages.outputs import (
@@ -84,13 +84,14 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     evaluations = {str(artifact.axis): read_json(artifact.path / SCORES) for artifact in inputs["scores"]}
     speeds = {str(artifact.axis): read_json(artifact.path / SPEED) for artifact in inputs.get("speeds", [])}
     several = len(evaluations) > 1
-    systems, tests, sets = [], [], []
+    systems, tests, sets, pairs = [], [], [], []
     for pair, evaluation in evaluations.items():
         shown = pair if several else ""
         trainings = trainings_of(inputs["trainings"], pair)
         systems += rows(evaluation, speeds.get(pair, {}).get("systems", {}), trainings, shown)
         tests += comparisons(evaluation, shown)
         sets += sets_apart(evaluation, shown)
+        pairs += paired(evaluation, shown)
     baseline = next((next(iter(e["significance"])) for e in evaluations.values() if e["significance"]), "")
     # What comes first of stages that do not stand on each other: as far as roles tell, the way to the student.
     roles = sorted(inputs, key=lambda role: role not in ("others", "selections"))
@@ -102,6 +103,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         verdict=verdict_roles(systems),
         baseline=shown_name(baseline),
         comparisons=tests,
+        paired=pairs,
         test_set=", ".join(f"{pair}: {e['segments']:,} segments held out" for pair, e in evaluations.items()),
         test_sets=sets,
         speed_note=next((speed["note"] for speed in speeds.values()), ""),

@@ -10,9 +10,20 @@ import random
 import string
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import DictConfig, open_dict
+from test_recipes import commands
+
+from kd import recipes
+from kd.config import SourceConfig
+from kd.engines.fairseq.average import load
+from kd.pipeline.execute import execute
+from kd.pipeline.plan import Plan, Stage
+from kd.pipeline.store import Store
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("multi30k")]
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -79,3 +90,93 @@ def test_multi30k_starts(recipe: str, expected: int, multi30k: Path, tmp_path: P
     # What shows a training in other tools stands in the run, and is no part of what it made.
     assert list((tmp_path / "run" / "tracking" / "tensorboard" / "teacher.en-de" / "member-1").glob("events.*"))
     assert manifest["energy"]["source"] == "not measured"
+
+
+# --- every recipe, on a few made-up sentences of its languages, its models tiny ---------------------------------------
+
+WITH_RUNS_OF_THEIR_OWN = ("multi30k_en_de", "multi30k_en_de_small")  # above
+SIDES = ("source", "target")
+TINY: dict[str, Any] = {
+    "split": {"dev": 10, "test": 10},
+    "shard": {"lines": 150},
+    "vocabulary": {"size": 320, "max_placeholders": 0},
+    "checkpoint": {"every": 2, "keep": 1, "average": 1, "keep_best": 0, "keep_every": 0},
+    "teacher": {
+        "model": {"encoder_layers": 1, "decoder_layers": 1, "width": 16, "ffn": 16, "heads": 2},
+        "optimizer": {"warmup_updates": 1},
+        "batch": {"target_tokens": 200, "max_tokens": 1000},
+        "members": 1, "max_update": 2, "precision": "fp32", "validate_bleu": False, "stop": {"patience": 0},
+    },
+}  # fmt: skip
+
+
+def small(config: DictConfig, folder: Path) -> Plan:
+    """The recipe with tiny models, and every corpus replaced by 200 made-up sentences below `folder`."""
+    random_ = random.Random(5)
+    words = ["".join(random_.choices(string.ascii_lowercase, k=random_.randint(2, 8))) for _ in range(500)]
+    with open_dict(config):
+        config.merge_with(TINY)
+        config.clean.filters = {}  # they know that this is no language
+        config.store.dir = str(folder / "store")
+        config.corpus.root = str(folder)
+        for name, source in config.corpus.sources.items():
+            places = {side: f"{name}.{{source}}-{{target}}.{side}" for side in SIDES}
+            config.corpus.sources[name] = SourceConfig("plain", source.use, dict(source.pairs), **places)
+            for pair, languages in config.pairs.items():
+                left, _, right = pair.partition("-")
+                codes = f"{languages.source or left}-{languages.target or right}"
+                for side in SIDES:
+                    text = "".join(" ".join(random_.choices(words, k=7)) + "\n" for _ in range(200))
+                    (folder / f"{name}.{codes}.{side}").write_text(text, "utf-8")
+    return recipes.plan(config)
+
+
+def run(plan: Plan, stages: Sequence[Stage], folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Runs these stages and what they need; returns folder and manifest of the first task of each stage."""
+    store = Store(folder / "store")
+    found = {}
+    for stage in plan.needed_for(stages):
+        for task in stage.tasks:
+            execute(task, store, threads=1, device="cpu", machine={})
+        place = store.place(stage.tasks[0]).final
+        found[stage.name] = place, json.loads((place / "manifest.json").read_text("utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(set(recipes.recipes()) - set(WITH_RUNS_OF_THEIR_OWN)))
+def test_every_other_recipe_starts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for side in ("en", "de"):
+        (tmp_path / f"a.{side}").touch()  # of recipe=files
+    config = recipes.compose(recipes.parse_request(commands(name, tmp_path)[0]))
+    plan = small(config, tmp_path)
+    teacher = plan.find("teacher")[0]
+    _, manifest = run(plan, [teacher], tmp_path)[teacher.name]
+    assert manifest["counts"]["updates"] == 2
+
+
+def test_fine_tuning_goes_on_from_the_students_weights_on_gold_or_in_domain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    switches = ["students.finetuned=true", "students.in_domain=true", "+in_domain.law=true"]
+    # What is distilled is not the question here: the student learns gold as well.
+    switches += ["chain.student.inputs.data=encode", "finetune.max_update=2", "finetune.optimizer.warmup_updates=1"]
+    switches += ["finetune.checkpoint.every=2", "finetune.optimizer.learning_rate=1e-7"]
+    config = recipes.compose(recipes.parse_request(["recipe=demo", *switches]))
+    with open_dict(config):
+        config.corpus.sources = {name: SourceConfig("plain") for name in ("news", "law")}
+        config.merge_with({"student": {**TINY["teacher"], "max_update": 4}})
+    plan = small(config, tmp_path)
+    made = run(plan, [*plan.find("finetuned"), *plan.find("in_domain")], tmp_path)
+    weights = {
+        name: load(made[f"{name}.en-de"][0] / "model.pt")["model"] for name in ("student", "finetuned", "in_domain")
+    }
+    for name in ("finetuned", "in_domain"):
+        assert made[f"{name}.en-de"][1]["counts"]["updates"] == 2
+        changed = [float((weights[name][key] - tensor).abs().max()) for key, tensor in weights["student"].items()]
+        assert 0 < max(changed) < 1e-5, "as little as two updates at such a rate can change"
+    gold, in_domain = (made[f"{name}.en-de"][1] for name in ("encode", "encode_in_domain"))
+    pairs, of_others = in_domain["counts"]["pairs out"], in_domain["dropped"]["of other corpora"]
+    assert pairs + of_others == gold["counts"]["pairs out"]
+    assert 100 < pairs < 200 < pairs + of_others

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kd.corpora.ids import prefix_of
 from kd.corpora.shards import Corpus, Shard
 from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
 from kd.engines.segmentation import Sampling
@@ -34,6 +35,7 @@ class Encoded:
     source: int = 0  # pieces, ends of sentence included
     target: int = 0
     too_long: int = 0  # pairs left out
+    others: int = 0  # pairs of corpora that are not wanted
 
     def add(self, other: Encoded) -> None:
         """Counts another part."""
@@ -41,6 +43,7 @@ class Encoded:
         self.source += other.source
         self.target += other.target
         self.too_long += other.too_long
+        self.others += other.others
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Encoding:
     vocabulary: Path  # folder
     max_pieces: int  # of a side, its end not counted; longer pairs are left out
     sampling: Sampling | None = None
+    wanted: frozenset[int] | None = None  # prefixes of the corpora whose pairs are encoded; None: of all
 
 
 def encode_pairs(pairs: Iterable[tuple[str, str]], prefixes: Sequence[Path], encoding: Encoding) -> Encoded:
@@ -190,11 +194,17 @@ def _encode_part(part: _Part, told: Tick) -> Encoded:
     if encoding.sampling is not None:
         seed = _seed(encoding.sampling.seed, part.turn, part.place)
         encoding = replace(encoding, sampling=replace(encoding.sampling, seed=seed))
-    pairs = zip(*(part.shard.column(side) for side in SIDES), strict=True)
-    encoded = _encode(pairs, writers, vocabulary, encoding, told)
+    encoded = _encode(_texts(part.shard, encoding.wanted), writers, vocabulary, encoding, told)
+    encoded.others = part.shard.lines - encoded.pairs - encoded.too_long
     for writer in writers:
         writer.leave()
     return encoded
+
+
+def _texts(shard: Shard, wanted: frozenset[int] | None) -> Iterable[tuple[str, str]]:
+    if wanted is None:
+        return zip(*(shard.column(side) for side in SIDES), strict=True)  # ids need not be looked at
+    return ((pair.source, pair.target) for pair in shard.read() if prefix_of(pair.id) in wanted)
 
 
 def _encode(

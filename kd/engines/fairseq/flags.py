@@ -30,7 +30,6 @@ class TrainSpec:
     device: str = "cpu"  # cpu | cuda
     world_size: int = 1  # processes, one a device
     init_from: Path | None = None  # a checkpoint to start from, its optimiser state left out
-    tensorboard: Path | None = None  # folder of event files
 
     @property
     def has_dev(self) -> bool:
@@ -59,7 +58,6 @@ def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
         *_validation(spec),
         *_devices(spec),
         *("--num-workers", "0", "--no-progress-bar", "--log-format", "json", "--log-interval", str(config.log_every)),
-        *(("--tensorboard-logdir", str(spec.tensorboard)) if spec.tensorboard else ()),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kd.engines.systems import member_name
 from kd.pipeline.contract import Artifact
-from kd.report.model import Comparison, MetricScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
+from kd.report.model import Comparison, MetricScore, PairedScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
 
 
 def shown_name(name: str) -> str:
@@ -94,6 +94,15 @@ def comparisons(evaluation: Mapping[str, Any], pair: str) -> list[Comparison]:
         for baseline, items in evaluation["significance"].items()
         for item in items
         if item["p_value"] is not None
+    ]
+
+
+def paired(evaluation: Mapping[str, Any], pair: str) -> list[PairedScore]:
+    """What an evaluation compared seed by seed, on its main test set."""
+    names = ("of", "against", "system", "other")
+    return [
+        PairedScore(**{**item, **{name: shown_name(item[name]) for name in names}}, pair=pair)
+        for item in evaluation.get("pairs", [])
     ]
 
 

@@ -13,7 +13,16 @@ from typing import Any
 from kd.report.model.corpora import FlowStep, Leakage, LeakedCorpus, LeakedSet
 from kd.report.model.costs import Provenance, StageCost
 from kd.report.model.selecting import ChangedPair, GuardCounts, Histogram, Selection, SideOfSelection
-from kd.report.model.systems import Comparison, MetricScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
+from kd.report.model.systems import (
+    Comparison,
+    MetricScore,
+    PairedScore,
+    Speed,
+    SystemKind,
+    SystemRow,
+    TestSet,
+    VerdictRoles,
+)
 from kd.report.model.training import Curve, CurvePoint
 from kd.report.model.weaknesses import Example, WeaknessesOfPair
 from kd.report.records import plain, record
@@ -31,6 +40,7 @@ __all__ = [
     "LeakedCorpus",
     "LeakedSet",
     "MetricScore",
+    "PairedScore",
     "Provenance",
     "ReportData",
     "Selection",
@@ -58,6 +68,7 @@ class ReportData:
     verdict: VerdictRoles = field(default_factory=VerdictRoles)
     baseline: str = ""  # the row that the p-values of the others are against
     comparisons: list[Comparison] = field(default_factory=list)
+    paired: list[PairedScore] = field(default_factory=list)  # compared seed by seed
     test_set: str = ""  # in words: what it is and how many segments it has
     test_sets: list[TestSet] = field(default_factory=list)  # each by itself, where a pair has several
     speed_note: str = ""  # in words: how speed was measured

@@ -96,6 +96,26 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class PairedScore:
+    """A system's score beside that of the system of the same seed that it is compared with."""
+
+    of: str  # training that the system is a member of: student
+    against: str  # of the other: control
+    system: str  # student 2, or student where there is one seed
+    other: str
+    metric: str
+    value: float
+    other_value: float
+    p_value: float | None = None  # of no difference; None: not tested
+    pair: str = ""
+
+    @property
+    def gain(self) -> float:
+        """Positive where the system is the better one."""
+        return (self.value - self.other_value) * (-1 if self.metric == "TER" else 1)
+
+
+@dataclass(frozen=True)
 class VerdictRoles:
     """Which rows the verdict is about, by name; an empty name: there is none."""
 
