@@ -176,6 +176,7 @@ class VocabularyConfig:
     sample: int = MISSING  # sentences to train on, both sides together; fewer if there are no more
     # A language's share of them goes by its number of sentences to this power. 0: equal shares | 1: by size
     language_exponent: float = 0.0
+    tags: bool = False  # a symbol `<2de>` for each target language, for sources to begin with (encode.tags)
     seed: int = MISSING  # of the sample
 
 
@@ -217,3 +218,5 @@ class EncodeConfig:
     passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    # Each source begins with its target language's symbol: how a model of several targets knows which one to write.
+    tags: bool = False

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from kd.config import ReleaseConfig
 from kd.corpora.index import read_json
 from kd.engines.bundle import bundle
-from kd.engines.description import DESCRIPTION, Languages
+from kd.engines.description import DESCRIPTION, known_languages
 from kd.engines.fairseq.checkpoints import link
-from kd.engines.systems import Decoding, group, load, member_name
+from kd.engines.systems import check_translates, group, member_name
 from kd.errors import IncompleteArtifact
 from kd.pipeline.atomic import write_text
 from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
@@ -66,16 +66,16 @@ class Release(Kind[ReleaseConfig]):
                     place.parent.mkdir(parents=True, exist_ok=True)
                     link(path, place)
         else:
-            sides = [(str(job.axis_value[side]),) if job.axis else () for side in ("source", "target")]
+            languages = known_languages(artifacts[0].path, job.axis_value)
             run = {"models": [f"{each.stage}/{each.task}@{each.fingerprint}" for each in artifacts]}
-            bundle([each.path for each in artifacts], job.out, languages=Languages(*sides), run=run)
+            bundle([each.path for each in artifacts], job.out, languages=languages, run=run)
         write_text(job.out / CARD, render(_card(job, systems)))
 
     def check(self, job: Job[ReleaseConfig]) -> Summary:
         """Loads it and translates a word; the card is there."""
-        translate = load([job.out], Decoding(beam=1, max_pieces=8, batch_tokens=100), threads=1, device="cpu")
-        if len(translate(["a"])) != 1 or not (job.out / CARD).read_text("utf-8").startswith("---\n"):
-            raise IncompleteArtifact(f"{job.out} does not translate, or has no card.")
+        check_translates(job.out)
+        if not (job.out / CARD).read_text("utf-8").startswith("---\n"):
+            raise IncompleteArtifact(f"{job.out} has no card.")
         size = sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
         return Summary({"bytes": size}, facts={"note": "a folder to give away, with its card"})
 

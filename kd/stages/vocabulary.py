@@ -11,6 +11,7 @@ from typing import ClassVar
 from kd.config import VocabularyConfig
 from kd.corpora.sampling import sample_sentences
 from kd.corpora.shards import Corpus
+from kd.engines.description import tag_of
 from kd.engines.vocabulary import Vocabulary, find_placeholders, train
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Job, Kind, Role, Summary
@@ -44,7 +45,8 @@ class TrainVocabulary(Kind[VocabularyConfig]):
         if config.placeholders and config.max_placeholders:
             sentences = _sample(job, PLACEHOLDER_SENTENCES, "looking for placeholders")
             placeholders = find_placeholders(sentences, config.placeholders, config.max_placeholders)
-        train(_sample(job, config.sample, "sampling"), job.out, config, placeholders)
+        tags = sorted({tag_of(corpus.languages[1]) for corpus in _corpora(job)}) if config.tags else []
+        train(_sample(job, config.sample, "sampling"), job.out, config, placeholders, tags)
 
     def check(self, job: Job[VocabularyConfig]) -> Summary:
         """Loads it, and takes a sentence there and back."""

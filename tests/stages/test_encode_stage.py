@@ -107,7 +107,7 @@ def test_impossible_wishes_are_refused(changes: dict[str, Any], key: str) -> Non
 
 def test_settings_of_sampling_count_only_where_it_is_on() -> None:
     def identity(**changes: Any) -> Mapping[str, Any]:
-        stage: Any = SimpleNamespace(config=replace(CONFIG, sampling=SamplingConfig(**changes)))
+        stage: Any = SimpleNamespace(config=replace(CONFIG, sampling=SamplingConfig(**changes)), axis=None, inputs={})
         [draft] = Encode().tasks(stage)
         return draft.identity
 
@@ -141,7 +141,7 @@ def test_language_pairs_are_balanced_and_the_manifest_says_how(inputs: Mapping[s
 
 def test_settings_of_balance_count_only_where_their_method_reads_them() -> None:
     def identity(pair: str | None, **changes: Any) -> Mapping[str, Any]:
-        stage: Any = SimpleNamespace(config=replace(CONFIG, balance=BalanceConfig(**changes)), axis=pair)
+        stage: Any = SimpleNamespace(config=replace(CONFIG, balance=BalanceConfig(**changes)), axis=pair, inputs={})
         [draft] = Encode().tasks(stage)
         return draft.identity
 
