@@ -156,6 +156,7 @@ class ShardConfig:
 
     lines: int = MISSING  # pairs a shard; a run of pairs with the same source is never cut
     seed: int = MISSING
+    share: float = 1.0  # of the sources, 0 to 1, a random sample that depends on the seed; the rest is not trained on
     leakage: str = field(default=II("corpus.leakage"))  # remove | fail | off
     # Words of which a held-out sentence has more where one side alone is a match; both sides together always are.
     one_sided_words: int = MISSING
