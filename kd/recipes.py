@@ -332,7 +332,10 @@ def _entry(config: DictConfig, name: str) -> Entry:
         except UserError as error:  # a kind does not know what its settings are called in the recipe
             raise UserError(f"{where}: {error.what}", error.mend) from None
     inputs = {
-        str(role): _labels(f"chain.{name}.inputs.{role}", str(role), ref)
+        str(role): {
+            label: _instead(config, stage)
+            for label, stage in _labels(f"chain.{name}.inputs.{role}", str(role), ref).items()
+        }
         for role, ref in node.inputs.items()
         if ref is not None  # how another kind put in a stage's place takes an input away
     }
@@ -350,9 +353,18 @@ def settings_key(config: DictConfig, name: str) -> str:
 def _labels(where: str, role: str, ref: Any) -> dict[str, str]:
     if isinstance(ref, str):
         return {role: ref}
-    if isinstance(ref, DictConfig) and all(isinstance(value, str) for value in ref.values()):
-        return {str(label): str(value) for label, value in ref.items()}
+    if isinstance(ref, DictConfig) and all(value is None or isinstance(value, str) for value in ref.values()):
+        return {str(label): str(value) for label, value in ref.items() if value is not None}
     raise UserError(f"{where} is {_describe(ref)}.", "It must name a stage, or be a mapping of names to stages.")
+
+
+def _instead(config: DictConfig, name: str) -> str:
+    """The stage to read from: the named one, or what stands in for it while it is switched off."""
+    seen: set[str] = set()
+    while name not in seen and (node := config.chain.get(name)) is not None and not node.enabled and node.otherwise:
+        seen.add(name)
+        name = str(node.otherwise)
+    return name
 
 
 def _describe(value: Any) -> str:

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add = parser.add_argument
     add("--model", type=Path, nargs="+", required=True, metavar="DIR", help="an exported folder, or those of trainings")
+    add("--to", metavar="LANGUAGE", help="language to write, for a model of several: de")
     add("--beam", type=_positive, default=4, metavar="N", help="width of the search (default 4)")
     add("--nbest", type=_positive, metavar="N", help="print the N best of each line in the Moses format")
     add("--score", action="store_true", help="print each translation's score before it, and a tab")
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
         batch_tokens=options.batch_tokens,
         threads=options.threads,
         device=options.device,
+        to=options.to,
     )
     number = 0
     out = sys.stdout.buffer

@@ -157,6 +157,7 @@ class ShardConfig:
 
     lines: int = MISSING  # pairs a shard; a run of pairs with the same source is never cut
     seed: int = MISSING
+    share: float = 1.0  # of the sources, 0 to 1, a random sample that depends on the seed; the rest is not trained on
     leakage: str = field(default=II("corpus.leakage"))  # remove | fail | off
     # Words of which a held-out sentence has more where one side alone is a match; both sides together always are.
     one_sided_words: int = MISSING
@@ -177,6 +178,7 @@ class VocabularyConfig:
     sample: int = MISSING  # sentences to train on, both sides together; fewer if there are no more
     # A language's share of them goes by its number of sentences to this power. 0: equal shares | 1: by size
     language_exponent: float = 0.0
+    tags: bool = False  # a symbol `<2de>` for each target language, for sources to begin with (encode.tags)
     seed: int = MISSING  # of the sample
 
 
@@ -220,3 +222,5 @@ class EncodeConfig:
     corpora: dict[str, bool] | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    # Each source begins with its target language's symbol: how a model of several targets knows which one to write.
+    tags: bool = False

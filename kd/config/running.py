@@ -92,6 +92,7 @@ class StageConfig:
     kind: str = MISSING
     over: str | None = None  # `pairs`: one instance per language pair, named `stage.pair`
     enabled: bool = True
+    otherwise: str | None = None  # the stage that others read from in its place while it is switched off
     inputs: dict[str, Any] = field(default_factory=dict)  # role -> stage name, or -> mapping of name -> stage name
     after: str | None = None  # stage to wait for without reading from it: only the order of work on a small machine
     settings: Any = None

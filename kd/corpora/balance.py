@@ -100,6 +100,19 @@ def plan_round(share: Mapping[str, float], sizes: Mapping[str, Size], epoch_pair
     return Round(drawn)
 
 
+def in_words(balance: Mapping[str, Mapping[str, float]], target_tokens: float) -> list[str]:
+    """What a training of so many target pieces sees of each group, for people, before it starts.
+
+    balance: of each group the target pieces that there are (`target`) and its share of those drawn (`token_share`).
+    """
+    return [
+        f"{group}: {each['token_share']:.1%} of target tokens, "
+        f"{target_tokens * each['token_share'] / each['target']:.2f} epochs of {each['pairs']:,} pairs"
+        for group, each in balance.items()
+        if each["target"]
+    ]
+
+
 def _unevenness(rates: Mapping[str, float], epochs: int) -> float:
     """The largest share of a group's repetitions that is beyond a whole number, to the percent."""
     return round(max(abs(rate * epochs - max(1, round(rate * epochs))) / (rate * epochs) for rate in rates.values()), 2)

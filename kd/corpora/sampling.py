@@ -54,6 +54,15 @@ def shares(corpora: Sequence[Corpus], sentences: int, language_exponent: float =
     return [Share(corpus, taken[number, 0], taken[number, 1]) for number, corpus in enumerate(corpora)]
 
 
+def by_language(taken: Sequence[Share]) -> dict[str, int]:
+    """How many sentences a sample has of each language."""
+    counts: dict[str, int] = {}
+    for share in taken:
+        for language, count in zip(share.corpus.languages, (share.source, share.target), strict=True):
+            counts[language] = counts.get(language, 0) + count
+    return counts
+
+
 def allot(total: int, wishes: Mapping[K, float], most: Mapping[K, int]) -> dict[K, int]:
     """Whole numbers in proportion to `wishes`, none above its `most`, that add up to `total` or to all there is."""
     given = dict.fromkeys(wishes, 0)

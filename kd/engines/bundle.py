@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd.engines.description import DESCRIPTION, VOCABULARY, Languages, describe, read_description
+from kd.engines.description import DESCRIPTION, VOCABULARY, Languages, copy_languages, describe, read_description
 from kd.engines.fairseq.checkpoints import link
 from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
 from kd.errors import UserError
@@ -42,6 +42,7 @@ def bundle(
             link(folder / name, place / name)
         if (folder / SOURCE_DICTIONARY).is_file():
             link(folder / SOURCE_DICTIONARY, place / SOURCE_DICTIONARY)
+        copy_languages(folder, place)
     first = model_folders[0]
     content = describe(
         ENGINE,

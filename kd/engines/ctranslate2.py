@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kd.engines.description import DESCRIPTION, VOCABULARY, Languages, describe, read_description
+from kd.engines.description import (
+    DESCRIPTION,
+    VOCABULARY,
+    Languages,
+    describe,
+    read_description,
+    read_languages,
+    tag_for,
+)
 from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
 from kd.errors import UserError
 from kd.pipeline.atomic import write_json
@@ -85,9 +93,10 @@ class Translator:
 
     `threads` batches are translated side by side, each by one thread: several threads on one batch make small
     models slower. Neither side gets longer than what the model was trained on, as with fairseq: of a longer source the
-    beginning is translated, and a smaller number holds for `max_pieces`. Blank lines stay blank.
+    beginning is translated, and a smaller number holds for `max_pieces`. Blank lines stay blank. `to` is the language
+    to write, for models of several.
 
-    Raises: UserError where the folder is none that `export` made.
+    Raises: UserError where the folder is none that `export` made, or the model has not that language.
     """
 
     def __init__(
@@ -99,6 +108,7 @@ class Translator:
         max_pieces: int = 256,
         length_penalty: float = 1.0,
         device: str = "cpu",
+        to: str | None = None,
     ) -> None:
         import ctranslate2
         from sentencepiece import SentencePieceProcessor
@@ -108,6 +118,8 @@ class Translator:
                 f"{folder} is no exported model: it has no {DESCRIPTION}.", "Name a folder that export left."
             )
         self.description = read_description(folder)
+        tag = tag_for(read_languages(folder), to, folder)
+        self._start = [tag] if tag else []
         self._pieces = SentencePieceProcessor(model_file=str(folder / VOCABULARY))
         self._model = ctranslate2.Translator(
             str(folder / FOLDER),
@@ -139,7 +151,7 @@ class Translator:
         pieces = self._pieces.encode(list(sources), out_type=str)
         wanted = [number for number, source in enumerate(sources) if pieces[number] and source.strip()]
         results = self._model.translate_batch(
-            [pieces[number][: self._longest_source] for number in wanted],
+            [[*self._start, *pieces[number]][: self._longest_source] for number in wanted],
             max_batch_size=batch_tokens,
             batch_type="tokens",
             num_hypotheses=count,
@@ -153,9 +165,10 @@ class Translator:
         return lists
 
     def pieces(self, text: str, enough: int) -> int:
-        """How many pieces a text has; where there cannot be more than `enough`, a number up to that."""
+        """How many pieces a source has, its tag counted; a number up to `enough` where there cannot be more."""
         # A character is at most four bytes, and a piece at least one.
-        return len(text) if 4 * len(text) <= enough else len(self._pieces.encode(text))
+        tag = len(self._start)
+        return tag + (len(text) if 4 * len(text) + tag <= enough else len(self._pieces.encode(text)))
 
 
 def computable(compute_type: str, device: str) -> str:

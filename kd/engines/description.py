@@ -6,23 +6,88 @@ Languages, what text goes through before the model reads it, and the fingerprint
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kd.errors import UserError
+
 DESCRIPTION = "model.json"
+LANGUAGES = "languages.json"  # in the data folders and model folders of trainings on several language pairs
 VOCABULARY = "vocabulary.model"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Languages:
-    """The direction of a model, in BCP-47 codes."""
+    """The directions of a model, in BCP-47 codes."""
 
     source: tuple[str, ...]
     target: tuple[str, ...]
+    tagged: bool = False  # whether each source begins with the symbol of the language to write
+    pairs: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # of a model of several: what it was trained on
+
+    def to_json(self) -> dict[str, Any]:
+        """As entries of `model.json`."""
+        return {
+            "source_languages": list(self.source),
+            "target_languages": list(self.target),
+            # What a source begins with to choose among several targets, in their order; models of one need none.
+            "tags": [tag_of(language) for language in self.target] if self.tagged else [],
+            **({"pairs": {name: list(languages) for name, languages in self.pairs.items()}} if self.pairs else {}),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Languages:
+        """Of what `to_json` gave, among other entries."""
+        source, target = (tuple(content.get(f"{side}_languages") or ()) for side in ("source", "target"))
+        pairs = {name: (one, other) for name, (one, other) in content.get("pairs", {}).items()}
+        return cls(source, target, bool(content.get("tags")), pairs)
+
+
+def tag_of(language: str) -> str:
+    """The symbol that a source begins with to be translated into a language: `<2de>` (Johnson et al., 2017)."""
+    return f"<2{language}>"
+
+
+def read_languages(folder: Path) -> Languages:
+    """What the model in a folder, exported or as a training left it, translates; nothing where it does not say."""
+    path = folder / LANGUAGES
+    return Languages.from_json(
+        read_description(folder) or (json.loads(path.read_text("utf-8")) if path.is_file() else {})
+    )
+
+
+def known_languages(folder: Path, axis_value: Mapping[str, Any]) -> Languages:
+    """What a model says of its languages; where it says nothing, those of the language pair that it was trained for."""
+    known = read_languages(folder)
+    if known.target or not axis_value:
+        return known
+    return Languages((str(axis_value["source"]),), (str(axis_value["target"]),))
+
+
+def copy_languages(folder: Path, out: Path) -> None:
+    """Takes along what a data folder or model folder says of its languages, where it says anything."""
+    if (folder / LANGUAGES).is_file():
+        shutil.copyfile(folder / LANGUAGES, out / LANGUAGES)
+
+
+def tag_for(languages: Languages, to: str | None, where: object) -> str | None:
+    """The tag that a model's sources begin with to be translated into `to`; None of a model that has no tags.
+
+    Raises: UserError where the model has not that target, or has several and none is named.
+    """
+    if not languages.tagged:
+        return None
+    targets = ", ".join(languages.target)
+    if to is None and len(languages.target) > 1:
+        raise UserError(f"{where} translates into {targets}, and none of them was chosen.", "Choose one by --to.")
+    if to is not None and to not in languages.target:
+        raise UserError(f"{where} does not translate into {to}.", f"Choose one of: {targets}.")
+    return tag_of(to or languages.target[0])
 
 
 def describe(
@@ -43,9 +108,7 @@ def describe(
         "format": FORMAT,
         "engine": engine,
         "compute_type": compute_type,
-        "source_languages": list(languages.source),
-        "target_languages": list(languages.target),
-        "tags": [],  # what a source begins with to choose among several targets; models of one target need none
+        **languages.to_json(),
         "preprocessing": preprocessing(vocabulary),
         "max_source_pieces": longest["source"],  # what it was trained on; longer text is better cut
         "max_target_pieces": longest["target"],

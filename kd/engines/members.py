@@ -57,6 +57,7 @@ class MembersTranslator:
         compute_type: str = "float32",
         max_source_pieces: int | None = None,
         skip_long: bool = False,
+        tag: str | None = None,
     ) -> None:
         member_nbest = member_nbest or nbest
         if max(nbest, member_nbest) > beam:
@@ -70,7 +71,9 @@ class MembersTranslator:
         self.members = len(model_folders)
         self.max_pieces = ensemble.limit_output(max_pieces)
         self.max_source_pieces = ensemble.limit_source(max_source_pieces)
-        self._prepare = Preparation(vocabulary, self.max_source_pieces, self._counts, self.members, skip=skip_long)
+        self._prepare = Preparation(
+            vocabulary, self.max_source_pieces, self._counts, self.members, skip=skip_long, tag=tag
+        )
         self._vocabulary = vocabulary
         self._nbest = nbest
         self._length_penalty = length_penalty

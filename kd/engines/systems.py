@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from kd.engines.bundle import MEMBERS, model_folders
-from kd.engines.description import VOCABULARY
-from kd.errors import UserError
+from kd.engines.description import LANGUAGES, VOCABULARY, read_languages, tag_for
+from kd.errors import IncompleteArtifact, UserError
 
 FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
 
@@ -34,6 +34,7 @@ class Decoding:
     beam: int
     max_pieces: int  # longest output
     batch_tokens: int  # source pieces a batch, padding included
+    to: str | None = None  # the language to write; models of one, or without tags, need not be told
 
 
 def group(models: Iterable[tuple[str, str, str, T]], ensembles: Iterable[str]) -> dict[str, list[T]]:
@@ -77,7 +78,7 @@ def form(folder: Path) -> str:
 
 def megabytes(folders: Sequence[Path]) -> float:
     """Size on disk of the weights and of what else is needed to translate, 10^6 bytes."""
-    kept = ("model.pt", "dict.txt", "dict.source.txt", "vocabulary.model", "model.json", "model", MEMBERS)
+    kept = ("model.pt", "dict.txt", "dict.source.txt", "vocabulary.model", "model.json", LANGUAGES, "model", MEMBERS)
     paths = [path for folder in folders for name in kept for path in (folder / name, *(folder / name).glob("**/*"))]
     return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
 
@@ -98,10 +99,20 @@ def load(folders: Sequence[Path], decoding: Decoding, *, threads: int, device: s
     return _load_fairseq(model_folders(folders), decoding, threads, device)
 
 
+def check_translates(folder: Path) -> None:
+    """Loads a system and translates a word, into its first language where it has several. Raises IncompleteArtifact."""
+    target = next(iter(read_languages(folder).target), None)
+    decoding = Decoding(beam=1, max_pieces=8, batch_tokens=100, to=target)
+    if len(load([folder], decoding, threads=1, device="cpu")(["a"])) != 1:
+        raise IncompleteArtifact(f"The model in {folder} does not translate.")
+
+
 def _load_ctranslate2(folder: Path, decoding: Decoding, threads: int, device: str) -> Translates:
     from kd.engines.ctranslate2 import Translator
 
-    translator = Translator(folder, threads=threads, beam=decoding.beam, max_pieces=decoding.max_pieces, device=device)
+    translator = Translator(
+        folder, threads=threads, beam=decoding.beam, max_pieces=decoding.max_pieces, device=device, to=decoding.to
+    )
 
     def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
         outputs = translator.translate(sources, decoding.batch_tokens)
@@ -125,6 +136,7 @@ def _load_fairseq(folders: Sequence[Path], decoding: Decoding, threads: int, dev
         threads=threads,
         device=device,
         score_members=False,
+        tag=tag_for(read_languages(folders[0]), decoding.to, folders[0]),
     )
 
     def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:

@@ -6,7 +6,7 @@ This is what `kd translate` runs and `from kd import Translator` gives. A line i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from kd.corpora.segments import Segment, segments
 from kd.engines.bundle import model_folders
-from kd.engines.description import read_description
+from kd.engines.description import Languages, read_languages, tag_for
 from kd.engines.fairseq.model import MODEL as WEIGHTS
 from kd.engines.systems import CTRANSLATE2, form
 from kd.errors import UserError
@@ -66,7 +66,8 @@ class Translator:
     """A model folder, or several that translate as an ensemble, loaded.
 
     `threads` defaults to all cores. Text of more pieces than the model was trained on is cut at ends of sentences,
-    and the translations are joined again. Blank lines stay blank.
+    and the translations are joined again. Blank lines stay blank. `to` is the language to write: needed for a model
+    that writes several, refused by one that does not write it.
 
     Raises: UserError where a folder holds no model, or settings contradict each other.
     """
@@ -82,14 +83,14 @@ class Translator:
         batch_tokens: int = 2000,
         threads: int | None = None,
         device: str = "cpu",
+        to: str | None = None,
     ) -> None:
         if not 1 <= nbest <= beam:
             raise UserError(f"nbest is {nbest} and the beam {beam}.", "A list is no longer than the beam, nor empty.")
         folders = [Path(model)] if isinstance(model, str | os.PathLike) else [Path(each) for each in model]
         count = threads or len(os.sched_getaffinity(0))
-        self._engine = _load(
-            folders, Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
-        )
+        options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
+        self._engine = _load(folders, options, to)
         self._joint = "" if self._engine.target_language.split("-")[0] in _NO_SPACES else " "
 
     def translate(self, lines: Iterable[str]) -> Iterator[str]:
@@ -137,7 +138,7 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ") if "\n" in text else text
 
 
-def _load(folders: Sequence[Path], options: Options) -> Engine:
+def _load(folders: Sequence[Path], options: Options, to: str | None) -> Engine:
     if not folders:
         raise UserError("No model was named.", "Name a model folder.")
     for folder in folders:
@@ -149,19 +150,34 @@ def _load(folders: Sequence[Path], options: Options) -> Engine:
         for folder in members:
             if not (folder / WEIGHTS).is_file():
                 raise UserError(f"{folder} holds no model.", "Name a folder that export, release or train left.")
-        return _Fairseq(members, options, read_description(folders[0]))
+        languages = _asked(folders[0], to)
+        return _Fairseq(members, options, languages, to)
     if len(folders) > 1:
         raise UserError(
             "Exported models cannot translate as an ensemble: CTranslate2 has none.",
             "Name the folders that the trainings left.",
         )
-    return _CTranslate2(folders[0], options)
+    _asked(folders[0], to)
+    return _CTranslate2(folders[0], options, to)
+
+
+def _asked(folder: Path, to: str | None) -> Languages:
+    """The languages of a model. Raises UserError where it is not known to write the one that is asked for."""
+    languages = read_languages(folder)
+    tag_for(languages, to, folder)
+    if to is not None and not languages.target:
+        raise UserError(f"{folder} does not say what it translates into.", "Leave out --to: it writes one language.")
+    if to is not None and to not in languages.target:
+        raise UserError(
+            f"{folder} translates into {', '.join(languages.target)}, not into {to}.", "Take another model."
+        )
+    return languages
 
 
 class _CTranslate2:
     """An exported model."""
 
-    def __init__(self, folder: Path, options: Options) -> None:
+    def __init__(self, folder: Path, options: Options, to: str | None) -> None:
         from kd.engines.ctranslate2 import Translator as Exported
 
         self._model = Exported(
@@ -171,12 +187,13 @@ class _CTranslate2:
             max_pieces=options.max_pieces,
             length_penalty=options.length_penalty,
             device=options.device,
+            to=to,
         )
         self._options = options
         description = self._model.description
         self.max_source_pieces = int(description.get("max_source_pieces") or MAX_PIECES)
         self.source_language = _only(description.get("source_languages"))
-        self.target_language = _only(description.get("target_languages"))
+        self.target_language = to or _only(description.get("target_languages"))
 
     def fits(self, text: str) -> bool:
         return self._model.pieces(text, self.max_source_pieces) <= self.max_source_pieces
@@ -187,27 +204,29 @@ class _CTranslate2:
 
 
 class _Fairseq:
-    """Models that trainings left; `description` is of the folder that holds them, empty where that does not say."""
+    """Models that trainings left; `languages` is of the folder that holds them, empty where that does not say."""
 
-    def __init__(self, folders: Sequence[Path], options: Options, description: Mapping[str, Any]) -> None:
+    def __init__(self, folders: Sequence[Path], options: Options, languages: Languages, to: str | None) -> None:
         from kd.engines.fairseq.translate import EnsembleTranslator
         from kd.engines.vocabulary import Vocabulary
 
-        self.source_language = _only(description.get("source_languages"))
-        self.target_language = _only(description.get("target_languages"))
+        self.source_language = _only(languages.source)
+        self.target_language = to or _only(languages.target)
         self._vocabulary = Vocabulary(folders[0])
+        self._tag = tag_for(languages, to, folders[0])
         self._model = EnsembleTranslator(
             folders,
             self._vocabulary,
             **asdict(options),
             score_members=False,
+            tag=self._tag,
         )
         self.max_source_pieces = self._model.max_source_pieces
 
     def fits(self, text: str) -> bool:
-        if len(text) <= self.max_source_pieces // 4:  # a character is at most four bytes, a piece at least one
+        if len(text) < self.max_source_pieces // 4:  # a character is at most four bytes, a piece at least one
             return True
-        (ids,) = self._vocabulary.encode_ids([text])
+        (ids,) = self._vocabulary.encode_ids([text], self._tag)
         return len(ids) <= self.max_source_pieces
 
     def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:

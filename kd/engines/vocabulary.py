@@ -41,13 +41,19 @@ _THREADS = 4
 _NO_PIECES = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
-def train(sentences: Iterable[str], out: Path, config: VocabularyConfig, placeholders: Sequence[str] = ()) -> None:
+def train(
+    sentences: Iterable[str],
+    out: Path,
+    config: VocabularyConfig,
+    placeholders: Sequence[str] = (),
+    tags: Sequence[str] = (),
+) -> None:
     """Trains one joint vocabulary on the first `config.sample` sentences and writes its folder.
 
     Equal sentences and settings give equal files. `config.size` counts everything: the four special symbols of
     `SPECIAL`, which have fairseq's ids, placeholders, bytes and pieces, so that it is the number of rows of the
-    embedding. Each placeholder is one piece wherever it occurs. U+2581 (`▁`) in text reads back as a space, as always
-    with sentencepiece.
+    embedding. Each placeholder is one piece wherever it occurs. `tags` are pieces that no text becomes, whatever it
+    holds (sentencepiece's control symbols). U+2581 (`▁`) in text reads back as a space, as always with sentencepiece.
 
     Raises: UserError where the text is too small for that size, or the size too small for the text.
     """
@@ -68,7 +74,10 @@ def train(sentences: Iterable[str], out: Path, config: VocabularyConfig, placeho
             byte_fallback=config.byte_fallback,
             split_digits=config.split_digits,
             # sentencepiece writes a space inside of a piece as ▁, and so it has to be told here.
-            user_defined_symbols=[placeholder.replace(" ", "▁") for placeholder in dict.fromkeys(placeholders)],
+            user_defined_symbols=[
+                placeholder.replace(" ", "▁") for placeholder in dict.fromkeys(placeholders) if placeholder not in tags
+            ],
+            control_symbols=list(tags),
             bos_id=0,
             pad_id=1,
             eos_id=2,
@@ -154,23 +163,34 @@ class Vocabulary:
         """Rows of the embedding: all pieces and the four special symbols."""
         return len(self._symbols)
 
-    def encode_ids(self, sentences: Sequence[str]) -> list[list[int]]:
-        """The fairseq ids of each sentence, without an end of sentence."""
-        encoded: list[list[int]] = self._processor.encode(list(sentences), out_type=int, num_threads=1)
-        if self._from_processor is None:
-            return encoded
-        numbers = self._from_processor
-        return [[numbers[number] for number in sentence] for sentence in encoded]
+    def encode_ids(self, sentences: Sequence[str], tag: str | None = None) -> list[list[int]]:
+        """The fairseq ids of each sentence, without an end of sentence; with a tag, it comes first.
 
-    def encode_array(self, sentences: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        A sentence without pieces, of which there is nothing to translate, gets no tag either.
+        """
+        encoded: list[list[int]] = self._processor.encode(list(sentences), out_type=int, num_threads=1)
+        if self._from_processor is not None:
+            numbers = self._from_processor
+            encoded = [[numbers[number] for number in sentence] for sentence in encoded]
+        if tag is None:
+            return encoded
+        first = self._tag_number(tag)
+        return [[first, *sentence] if sentence else [] for sentence in encoded]
+
+    def encode_array(
+        self, sentences: Sequence[str], tag: str | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The fairseq ids of all sentences one after the other, ends of sentence included, and each one's length.
 
-        Faster than `encode_ids` where ids are written on as they are, for none becomes a Python object.
+        With a tag, each begins with it, and it counts. Faster than `encode_ids` where ids are written on as they are,
+        for none becomes a Python object.
         """
         encoded = self._processor.encode(list(sentences), out_type="numpy", num_threads=1)
-        return self._ended(encoded)
+        return self._ended(encoded, tag)
 
-    def sample_array(self, sentences: Sequence[str], sampling: Sampling) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    def sample_array(
+        self, sentences: Sequence[str], sampling: Sampling, tag: str | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """As `encode_array`, with segmentations drawn at random: a function of the settings and these sentences.
 
         Raises: UserError where the model is not of the kind unigram.
@@ -178,10 +198,18 @@ class Vocabulary:
         kind = (sampling.alpha, sampling.nbest)
         if kind not in self._samplers:
             self._samplers[kind] = Sampler(self._processor, *kind)
-        return self._ended(self._samplers[kind].sample(sentences, sampling.seed))
+        return self._ended(self._samplers[kind].sample(sentences, sampling.seed), tag)
 
-    def _ended(self, encoded: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Sentencepiece's numbers of each sentence as fairseq's, ends of sentence added."""
+    def _tag_number(self, tag: str) -> int:
+        number = self._source_symbols.index(tag) if tag in self._source_symbols else None
+        if number is None:
+            raise UserError(f"{self.folder} has no symbol {tag}.", "Train the vocabulary with vocabulary.tags=true.")
+        return number
+
+    def _ended(
+        self, encoded: Sequence[NDArray[np.int32]], tag: str | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Sentencepiece's numbers of each sentence as fairseq's, tags and ends of sentence added."""
         import numpy as np
 
         lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
@@ -192,7 +220,10 @@ class Vocabulary:
         is_piece = np.ones(len(ids), dtype=bool)
         is_piece[np.cumsum(lengths + 1) - 1] = False
         ids[is_piece] = numbers
-        return ids, (lengths + 1).astype(np.int32)
+        if tag is None:
+            return ids, (lengths + 1).astype(np.int32)
+        starts = np.cumsum(lengths + 1) - (lengths + 1)
+        return np.insert(ids, starts, self._tag_number(tag)), (lengths + 2).astype(np.int32)
 
     def encode_pieces(self, sentences: Sequence[str]) -> list[list[str]]:
         """The pieces of each sentence, as strings."""

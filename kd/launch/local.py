@@ -51,6 +51,7 @@ class _Running:
     gpus: list[int]
     began: float
     earlier_failure: int | None  # when the record of an earlier attempt was written: not this one's
+    told: int = 0  # of what it has said, lines that were passed on
 
 
 class LocalLauncher(Launcher):
@@ -83,6 +84,7 @@ class LocalLauncher(Launcher):
         self._command = command
         self._retries: dict[Task, int] = {}
         self._looked = 0.0
+        self._listened = 0.0
         self._console = Console(stderr=True, highlight=False)
 
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
@@ -106,6 +108,7 @@ class LocalLauncher(Launcher):
                         running.remove(item)
                         item.log.close()
                         done += self._finish(item, waiting, elsewhere, failures)
+                    self._pass_on(running)
                     done += self._look_at_others(waiting, elsewhere)
                     display.refresh()
             finally:
@@ -205,6 +208,17 @@ class LocalLauncher(Launcher):
         except UserError as error:
             return str(error)
         return ""
+
+    def _pass_on(self, running: list[_Running]) -> None:
+        """What tasks have said since the last look, as lines of the run's own."""
+        if time.monotonic() - self._listened < OTHERS_SECONDS:
+            return
+        self._listened = time.monotonic()
+        for item in running:
+            snapshot = progress.read(self._store.place(item.task).progress)
+            for line in snapshot.said[item.told :] if snapshot else []:
+                self._say(line)
+                item.told += 1
 
     def _look_at_others(self, waiting: dict[Task, None], elsewhere: set[Task]) -> int:
         """Strikes out what another process finished meanwhile, takes back what it gave up."""

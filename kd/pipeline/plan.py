@@ -66,6 +66,13 @@ class Stage:
                         todo.append(other)
                         yield other
 
+    def axis_values(self) -> dict[str, Mapping[str, Any]]:
+        """Its own axis value by name; where it has none, those of all that it reads from, directly or not."""
+        if self.axis is not None:
+            return {self.axis: self.axis_value}
+        upstream = [stage for inputs in self.inputs.values() for _, stage in inputs]
+        return {name: value for stage in upstream for name, value in stage.axis_values().items()}
+
     def input_tasks(self, role: str) -> list[Input]:
         """Every task of every stage of a role."""
         return [Input(label, task) for label, stage in self.inputs.get(role, []) for task in stage.tasks]

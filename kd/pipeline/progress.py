@@ -34,6 +34,7 @@ class Snapshot:
     per_second: float | None = None
     seconds_left: float | None = None
     notes: dict[str, str] = field(default_factory=dict)  # loss, BLEU …: shown as they are
+    said: list[str] = field(default_factory=list)  # what the task told once, since it began
 
     def line(self) -> str:
         """For people."""
@@ -59,6 +60,13 @@ class Progress:
         self._written = 0.0
         self._logged = time.monotonic()
         self._began: tuple[str, float, float] | None = None  # what, when, how far it was then
+        self._said: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Tells something once: in the task's log, and by the launcher to whoever watches the run."""
+        print(line, flush=True)
+        self._said.append(line)
+        self._written = 0.0
 
     def update(
         self,
@@ -84,7 +92,7 @@ class Progress:
             per_second = (done - first) / (now - since)
         if seconds_left is None and per_second and total is not None:
             seconds_left = max(0.0, (total - done) / per_second)
-        snapshot = Snapshot(what, done, total, unit, per_second, seconds_left, dict(notes or {}))
+        snapshot = Snapshot(what, done, total, unit, per_second, seconds_left, dict(notes or {}), self._said)
         with contextlib.suppress(OSError):  # work does not fail because it cannot tell how far it is
             write_text(self._path, json.dumps(asdict(snapshot)), durable=False)
         if now - self._logged >= LOG_SECONDS:

@@ -41,6 +41,7 @@ class TestSet:
     leakage: str  # the guard's verdict
     scores: list[dict[str, Any]]  # of this system: metric, value, signature; interval, p_value, baseline where tested
     others: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of other systems, to compare with
+    pair: str = ""  # language pair, of a model of several
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Card:
 
     name: str
     title: str
-    source: str  # BCP-47 codes
+    source: str  # BCP-47 code; of a model of several languages theirs, for people: `da, nl`
     target: str
     engine: str  # ctranslate2 | fairseq
     description: Mapping[str, Any]  # model.json
@@ -63,6 +64,9 @@ class Card:
     speed_note: str = ""
     speeds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of other systems, to compare with
     weaknesses: Mapping[str, Any] | None = None
+    weaknesses_of: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # the same by language pair, of several
     energy: Mapping[str, Any] | None = None  # kwh, kg_co2e, of: the stages that were measured, not: those that were not
     machine: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +76,18 @@ class Card:
     def signatures(self) -> dict[str, str]:
         """The signature of each metric."""
         return {score["metric"]: score["signature"] for each in self.sets for score in each.scores}
+
+    @property
+    def to(self) -> str:
+        """The option of `kd translate` that a model of several targets needs, with one of them; of others empty."""
+        targets = self.description.get("target_languages") or []
+        return f" --to {targets[0]}" if self.description.get("tags") and len(targets) > 1 else ""
+
+    @property
+    def languages(self) -> list[str]:
+        """All of them, sources first."""
+        known = [*self.description.get("source_languages", []), *self.description.get("target_languages", [])]
+        return list(dict.fromkeys(known or [self.source, self.target]))
 
     @property
     def unlicensed(self) -> list[str]:
@@ -98,8 +114,8 @@ def front_matter(card: Card) -> dict[str, Any]:
     """What programs read: the hub's keys."""
     results: list[dict[str, Any]] = [
         {
-            "task": {"type": "translation", "name": f"Translation {card.source}-{card.target}"},
-            "dataset": {"name": each.name, "type": each.name},
+            "task": {"type": "translation", "name": f"Translation {each.pair or f'{card.source}-{card.target}'}"},
+            "dataset": {"name": _set_name(each), "type": each.name},
             "metrics": [
                 {"type": _metric_type(score["metric"]), "name": score["metric"], "value": score["value"]}
                 for score in each.scores
@@ -109,7 +125,7 @@ def front_matter(card: Card) -> dict[str, Any]:
         if each.scores
     ]
     front: dict[str, Any] = {
-        "language": list(dict.fromkeys([card.source, card.target])),
+        "language": card.languages,
         "license": card.licence or UNKNOWN,
         "library_name": card.engine,
         "pipeline_tag": "translation",
@@ -119,6 +135,10 @@ def front_matter(card: Card) -> dict[str, Any]:
         front["metrics"] = list(dict.fromkeys(metric["type"] for each in results for metric in each["metrics"]))
         front["model-index"] = [{"name": card.name, "results": results}]
     return front
+
+
+def _set_name(test_set: TestSet) -> str:
+    return f"{test_set.name} {test_set.pair}".rstrip()
 
 
 def _metric_type(metric: str) -> str:

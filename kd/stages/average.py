@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from kd.config import AverageConfig, Metric, Which
 from kd.corpora.index import read_json, write_json
+from kd.engines.description import copy_languages
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.checkpoints import Checkpoint
 from kd.engines.vocabulary import DICTIONARY, MODEL
@@ -52,6 +53,7 @@ class Average(Kind[AverageConfig]):
         average([each.path for each in chosen], job.out / WEIGHTS)
         for name in (MODEL, DICTIONARY):
             shutil.copyfile(model.path / name, job.out / name)
+        copy_languages(model.path, job.out)
         before = read_json(model.path / SUMMARY)
         write_json(job.out / SUMMARY, {**before, "averaged": [each.path.name for each in chosen]})
 

@@ -30,6 +30,7 @@ from kd.corpora.nbest import (
 from kd.corpora.shards import Corpus
 from kd.corpora.shards import Shard as CorpusShard
 from kd.engines.ctranslate2 import COMPUTE_TYPES
+from kd.engines.description import read_languages, tag_for
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
@@ -152,9 +153,13 @@ def _facts(lists: NBestCorpus) -> dict[str, Any]:
     return {"guards": guards, **{name: number for name, number in total.items() if not name.startswith(_GUARD)}}
 
 
+def _corpus(job: Job[DecodeConfig]) -> Corpus:
+    return Corpus.join(artifact.path for artifact in job.inputs["corpus"])
+
+
 def _shares(job: Job[DecodeConfig]) -> list[CorpusShard]:
     """The shards of this worker: of the first ones, as many as `share` says, those of its number modulo the workers."""
-    shards = Corpus.join(artifact.path for artifact in job.inputs["corpus"]).shards
+    shards = _corpus(job).shards
     wanted = math.ceil(job.config.share * len(shards))
     return list(shards[:wanted][job.identity["worker"] :: job.config.workers])
 
@@ -166,8 +171,7 @@ class _Worker:
         self._job = job
         self._done = done
         self._total = sum(shard.sources for shard in shards)
-        languages = Corpus.join(artifact.path for artifact in job.inputs["corpus"]).languages
-        self._guards = Guards(job.config.guards, *languages)
+        self._guards = Guards(job.config.guards, *_corpus(job).languages)
         self._translator = _load(job)
 
     def decode(self, shards: list[CorpusShard]) -> None:
@@ -210,6 +214,7 @@ def _load(job: Job[DecodeConfig]) -> EnsembleTranslator | MembersTranslator:
         "precision": config.precision.value,
         "threads": job.threads,
         "device": job.device,
+        "tag": tag_for(read_languages(folders[0]), _corpus(job).languages[1], job.inputs["teachers"][0].stage),
     }
     if config.engine is DecodeEngine.ensemble:
         from kd.engines.fairseq.translate import EnsembleTranslator

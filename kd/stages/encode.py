@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.config import BalanceMethod, CorpusConfig, EncodeConfig, Use
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
+from kd.corpora.index import write_json
 from kd.corpora.joined import read_joined
 from kd.corpora.shards import Corpus
+from kd.engines.description import LANGUAGES, Languages
 from kd.engines.segmentation import Sampling
 from kd.engines.vocabulary import DICTIONARY, MODEL
 from kd.errors import IncompleteArtifact, UserError
@@ -26,7 +28,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage, unknown
 
 if TYPE_CHECKING:
-    from kd.engines.fairseq.encoding import Encoded
+    from kd.engines.fairseq.encoding import Encoded, Encoding
     from kd.engines.fairseq.epochs import Balanced
 
 COUNTS = "counts.json"
@@ -78,38 +80,33 @@ class Encode(Kind[EncodeConfig]):
             identity["balance"] = {"method": balance.method.value, **settings}
         if stage.config.corpora is not None:
             identity["corpora"] = sorted(_check_corpora(stage))
+        if stage.axis is None:
+            _check_targets(stage)
+        _check_vocabulary(stage)
         yield Draft("all", identity, extent)
 
     def run(self, job: Job[EncodeConfig]) -> None:
         """Writes the binary files, the dictionaries and a copy of the vocabulary."""
         from kd.engines.fairseq.binary import data_prefix
-        from kd.engines.fairseq.encoding import Encoding, encode_corpora, encode_pairs
-        from kd.engines.fairseq.epochs import encode_balanced
+        from kd.engines.fairseq.encoding import Encoding, encode_pairs
 
         folder = _copy_vocabulary(job)
-        corpora, config = _corpora(job), job.config
-        # A model for several language pairs is validated on all of them.
-        origins = (origin.pair for corpus in corpora for origin in corpus.origins.values())
-        axes = [job.axis] if job.axis else dict.fromkeys(origins)
-        dev = chain.from_iterable(read_heldout(job.one("held_out").path, axis, "dev") for axis in axes)
+        config, groups = job.config, _by_pair(job)
+        _write_languages(job, groups)
         prefixes = [data_prefix(job.out, "valid", side) for side in SIDES]
-        valid = encode_pairs(map(_sides, dev), prefixes, Encoding(folder, config.max_pieces))
+        valid = encode_pairs(_dev(job, groups), prefixes, Encoding(folder, config.max_pieces, tags=config.tags))
         if not valid.pairs:
             raise UserError("No dev pair is short enough to validate on.", "Raise encode.max_pieces.")
+        corpora = [corpus for each in groups.values() for corpus in each]
         total = sum(corpus.pairs for corpus in corpora) * config.passes
-        encoding = Encoding(folder, config.max_pieces, _sampling(config), _prefixes(corpora, config))
-        settings: dict[str, Any] = {
-            "workers": job.threads,
-            "progress": lambda done: job.progress.update("encoding", done, total, "pairs"),
-        }
-        balanced: dict[str, Balanced] = {}
-        groups = _by_pair(job)
-        if config.balance.method is BalanceMethod.proportional or len(groups) == 1:
-            settings |= {"folder_pairs": config.folder_pairs, "passes": config.passes}
-            train = encode_corpora(corpora, job.out, encoding, **settings)
-        else:
-            settings |= {"epoch_pairs": config.folder_pairs}
-            train, balanced = encode_balanced(groups, job.out, encoding, config.balance, **settings)
+        encoding = Encoding(
+            folder,
+            config.max_pieces,
+            sampling=_sampling(config),
+            wanted=_prefixes(corpora, config),
+            tags=config.tags,
+        )
+        train, balanced = _encode_train(job, groups, encoding, total)
         if not train or not all(encoded.pairs for encoded in train):
             of = f" of {', '.join(_wanted(config.corpora))}" if config.corpora else ""
             raise UserError(f"No pair{of} is short enough to train on.", "Raise encode.max_pieces.")
@@ -133,14 +130,15 @@ class Encode(Kind[EncodeConfig]):
         sums = {name: sum(encoded[name] for encoded in train) for name in train[0]}
         numbers = {"pairs in": counts["in"], "pairs out": sums["pairs"], "source pieces": sums["source"],
                    "target pieces": sums["target"], "dev pairs": valid["pairs"], "folders": len(train)}  # fmt: skip
-        if not counts["balance"]:
-            others = {"of other corpora": sums["others"]} if sums.get("others") else {}
-            return Summary(numbers, {"too many pieces": sums["too_long"], **others})
+        others = {"of other corpora": sums["others"]} if sums.get("others") else {}
         balance = counts["balance"]
+        if not balance or job.config.balance.method is BalanceMethod.proportional:
+            facts = {"balance": balance, "note": f"an epoch: {_shares(balance)}"} if balance else {}
+            return Summary(numbers, {"too many pieces": sums["too_long"], **others}, facts)
         numbers["pairs out"] = sum(each["pairs"] for each in balance.values())  # each once, however often it is drawn
         too_long = sum(each["too_long"] for each in balance.values())
-        facts = {"balance": balance, "note": _balance_note(balance, len(train))}
-        return Summary({**numbers, "pairs drawn": sums["pairs"]}, {"too many pieces": too_long}, facts)
+        facts = {"balance": balance, "note": f"a round of {len(train)} virtual epochs: {_shares(balance)}"}
+        return Summary({**numbers, "pairs drawn": sums["pairs"]}, {"too many pieces": too_long, **others}, facts)
 
 
 def _wanted(corpora: Mapping[str, bool]) -> list[str]:
@@ -194,13 +192,8 @@ def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
     return folder
 
 
-def _corpora(job: Job[EncodeConfig]) -> list[Corpus]:
-    """The tasks of a stage as one corpus; several stages, such as those of several language pairs, as several."""
-    return [corpus for corpora in _by_pair(job).values() for corpus in corpora]
-
-
 def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
-    """The corpora of each language pair; what has none stands under its stage's name."""
+    """The corpora of each language pair, a stage's tasks as one; what has no pair stands under its stage's name."""
     folders: dict[str, dict[str, list[Path]]] = {}
     for artifact in job.inputs["corpus"]:
         parts = {pair: corpus.folder for pair, corpus in read_joined(artifact.path).items()}
@@ -209,12 +202,84 @@ def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
     return {pair: [Corpus.join(paths) for paths in stages.values()] for pair, stages in folders.items()}
 
 
-def _balance_note(balance: Mapping[str, Mapping[str, float]], folders: int) -> str:
-    told = ", ".join(
+def _targets(stage: Stage, role: str) -> list[str]:
+    """The target languages of what a stage reads, as far as the plan tells."""
+    values = [value for _, corpus in stage.inputs.get(role, []) for value in corpus.axis_values().values()]
+    return list(dict.fromkeys(str(value["target"]) for value in values))
+
+
+def _check_targets(stage: Stage) -> None:
+    """A model of several targets has to be told which one to write. Raises UserError before anything runs."""
+    targets = _targets(stage, "corpus")
+    config: EncodeConfig = stage.config
+    if len(targets) > 1 and not config.tags:
+        raise UserError(
+            f"{stage.name} has several target languages ({', '.join(targets)}) and no tags to choose one by.",
+            f"Set chain.{stage.entry.name}.changes.tags and vocabulary.tags to true.",
+        )
+
+
+def _check_vocabulary(stage: Stage) -> None:
+    """It has tags where they are wanted. Raises UserError before anything runs."""
+    for _, vocabulary in stage.inputs.get("vocabulary", []) if stage.config.tags else []:
+        there, wanted = _targets(vocabulary, "corpora"), _targets(stage, "corpus")
+        if not vocabulary.config.tags:
+            raise UserError(f"{stage.name} wants tags, and its vocabulary has none.", "Set vocabulary.tags=true.")
+        if missing := [target for target in wanted if target not in there]:
+            raise UserError(
+                f"{vocabulary.name} has no tag for {', '.join(missing)}, which {stage.name} wants.",
+                f"Let it read the corpora of all pairs: chain.{vocabulary.entry.name}.over=null.",
+            )
+
+
+def _write_languages(job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]]) -> None:
+    """What a model of several language pairs, or one that needs tags, has to take along."""
+    if job.axis and not job.config.tags:
+        return
+    pairs = {name: corpora[0].languages for name, corpora in groups.items()}
+    source, target = (tuple(dict.fromkeys(languages[side] for languages in pairs.values())) for side in (0, 1))
+    write_json(job.out / LANGUAGES, Languages(source, target, job.config.tags, pairs).to_json())
+
+
+def _dev(
+    job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]]
+) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
+    """Dev pairs with their target language; of a model for several language pairs those of all of them."""
+    corpora = [corpus for corpora in groups.values() for corpus in corpora]
+    targets = {origin.pair: corpus.languages[1] for corpus in corpora for origin in corpus.origins.values()}
+    for pair in [job.axis] if job.axis else targets:
+        target = targets.get(pair, corpora[0].languages[1])
+        yield target, map(_sides, read_heldout(job.one("held_out").path, pair, "dev"))
+
+
+def _encode_train(
+    job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]], encoding: Encoding, total: int
+) -> tuple[list[Encoded], dict[str, Balanced]]:
+    """What is in each data folder, and what part each language pair has where there are several."""
+    from kd.engines.fairseq.encoding import Encoded, encode_corpora
+    from kd.engines.fairseq.epochs import as_they_are, encode_balanced
+
+    config = job.config
+    settings: dict[str, Any] = {
+        "workers": job.threads,
+        "progress": lambda done: job.progress.update("encoding", done, total, "pairs"),
+    }
+    if config.balance.method is not BalanceMethod.proportional and len(groups) > 1:
+        settings |= {"epoch_pairs": config.folder_pairs}
+        return encode_balanced(groups, job.out, encoding, config.balance, **settings)
+    corpora = [(group, corpus) for group, corpora in groups.items() for corpus in corpora]
+    totals = {group: Encoded() for group in groups}
+    settings |= {"folder_pairs": config.folder_pairs, "passes": config.passes}
+    settings |= {"totals": [totals[group] for group, _ in corpora]}
+    train = encode_corpora([corpus for _, corpus in corpora], job.out, encoding, **settings)
+    return train, as_they_are(totals, config.passes) if len(groups) > 1 else {}
+
+
+def _shares(balance: Mapping[str, Mapping[str, float]]) -> str:
+    return ", ".join(
         f"{pair} {each['token_share']:.1%} of tokens ({each['repetitions']:.2f} times)"
         for pair, each in balance.items()
     )
-    return f"a round of {folders} virtual epochs: {told}"
 
 
 def _sampling(config: EncodeConfig) -> Sampling | None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.config import ExportConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
-from kd.engines.description import DESCRIPTION, Languages
-from kd.engines.systems import CTRANSLATE2, Decoding, form, load, member_name
+from kd.engines.description import DESCRIPTION, copy_languages, known_languages, read_languages
+from kd.engines.systems import CTRANSLATE2, Decoding, check_translates, form, load, member_name
 from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.corpus import corpus_scores
 from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
@@ -69,7 +69,6 @@ class Export(Kind[ExportConfig]):
         from kd.engines.ctranslate2 import export
 
         model = job.one("models")
-        sides = [(str(job.axis_value[side]),) if job.axis else () for side in ("source", "target")]
         with tempfile.TemporaryDirectory(prefix="kd-export-") as temporary:
             folder, checkpoint = _weights(model, job.identity.get("checkpoint"), Path(temporary))
             export(
@@ -77,21 +76,19 @@ class Export(Kind[ExportConfig]):
                 folder,
                 job.out,
                 job.identity["format"],
-                languages=Languages(*sides),
+                languages=known_languages(folder, job.axis_value),
                 fingerprint=model.fingerprint,
                 run=_origin(model, checkpoint),
             )
             if job.inputs.get("held_out"):
                 path = job.out / DESCRIPTION
-                write_json(path, {**read_json(path), "agreement": _agreement(job, folder)})
+                write_json(path, {**read_json(path), "agreement": _agreement(job, folder, _dev(job, folder))})
 
     def check(self, job: Job[ExportConfig]) -> Summary:
         """Loads it and translates a word; what it is to be, it must be: float32 translates as fairseq does."""
         if form(job.out) != CTRANSLATE2:
             raise IncompleteArtifact(f"{job.out} holds no CTranslate2 model.")
-        translate = load([job.out], Decoding(beam=1, max_pieces=8, batch_tokens=100), threads=1, device="cpu")
-        if len(translate(["a"])) != 1:
-            raise IncompleteArtifact(f"The model in {job.out} does not translate.")
+        check_translates(job.out)
         facts = read_json(job.out / DESCRIPTION)
         counts: dict[str, int | float] = {
             "bytes": sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
@@ -125,6 +122,7 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
     for name in (DICTIONARY, SOURCE_DICTIONARY, VOCABULARY):
         if (model.path / name).is_file():
             shutil.copyfile(model.path / name, temporary / name)
+    copy_languages(model.path, temporary)
     return temporary, found[0].path.name
 
 
@@ -139,7 +137,28 @@ def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
     }
 
 
-def _agreement(job: Job[ExportConfig], weights: Path) -> dict[str, Any]:
+def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, list[str]]]:
+    """By language pair the language to write and some dev sentences; of a model of several, of each as many.
+
+    Raises: UserError where nobody knows which language pairs the model is for.
+    """
+    pairs = read_languages(weights).pairs if job.axis is None else {job.axis: ("", job.axis_value["target"])}
+    if not pairs:
+        raise UserError(
+            f"{job.one('models').stage} does not say which language pairs it was trained on.",
+            "Set export.compare=0, or export it in a stage over pairs.",
+        )
+    count = -(-job.config.compare // len(pairs))
+    held_out = job.one("held_out").path
+    return {
+        name: (target, [pair.source for pair in read_heldout(held_out, name, "dev")[:count]])
+        for name, (_, target) in pairs.items()
+    }
+
+
+def _agreement(
+    job: Job[ExportConfig], weights: Path, dev: Mapping[str, tuple[str | None, list[str]]]
+) -> dict[str, Any]:
     """Of some dev sentences, how many translations are fairseq's; those that hit the longest length do not count.
 
     There CTranslate2 goes on where fairseq ends a translation.
@@ -147,15 +166,16 @@ def _agreement(job: Job[ExportConfig], weights: Path) -> dict[str, Any]:
     from kd.engines.vocabulary import Vocabulary
 
     config = job.config
-    pairs = read_heldout(job.one("held_out").path, str(job.axis), "dev")[: config.compare]
-    sources = [pair.source for pair in pairs]
     # Longer output than a model was trained on fairseq does not write, and CTranslate2 does.
     longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_target_pieces"] or config.max_pieces)
-    decoding = Decoding(config.beam, longest, batch_tokens=2000)
-    outputs = []
-    for name, folder in {"fairseq": weights, "CTranslate2": job.out}.items():
-        job.progress.update(f"comparing with fairseq: {name}")
-        outputs.append(load([folder], decoding, threads=job.threads, device=job.device)(sources))
+    outputs: list[list[str]] = [[], []]
+    for target in dict.fromkeys(target for target, _ in dev.values()):
+        sources = [source for other, texts in dev.values() if other == target for source in texts]
+        decoding = Decoding(config.beam, longest, batch_tokens=2000, to=target)
+        for translated, folder in zip(outputs, (weights, job.out), strict=True):
+            engine = "fairseq" if folder is weights else "CTranslate2"
+            job.progress.update(f"comparing with fairseq: {engine}" + (f", to {target}" if len(dev) > 1 else ""))
+            translated += load([folder], decoding, threads=job.threads, device=job.device)(sources)
     pieces = Vocabulary(weights).encode_ids(outputs[0])
     fairseqs, ours = _unzipped(
         [pair for pair, ids in zip(zip(*outputs, strict=True), pieces, strict=True) if len(ids) < longest]
@@ -164,11 +184,11 @@ def _agreement(job: Job[ExportConfig], weights: Path) -> dict[str, Any]:
     return {
         "sentences": len(ours),
         "identical": sum(one == other for one, other in zip(fairseqs, ours, strict=True)),
-        "cut": len(sources) - len(ours),  # at the longest length, and not compared
+        "cut": len(outputs[0]) - len(ours),  # at the longest length, and not compared
         "beam": config.beam,
         "chrf": chrf.value if chrf else None,  # of the exported model's output, with fairseq's as the reference
         "signature": chrf.signature if chrf else None,
-        "set": f"{job.axis} dev",
+        "set": f"{', '.join(dev)} dev",
     }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from kd.config import GivenModelConfig, GivenModelsConfig
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.given import GivenModel, import_model, model_in
-from kd.engines.systems import Decoding, load
-from kd.errors import IncompleteArtifact, UserError
+from kd.engines.systems import check_translates
+from kd.errors import UserError
 from kd.pipeline.contract import Draft, Job, Kind, Summary
 from kd.pipeline.hashing import sha256
 from kd.pipeline.plan import Stage
@@ -67,9 +67,7 @@ class GivenModels(Kind[GivenModelsConfig]):
         from kd.engines.fairseq.model import count_parameters, load_models
 
         (model,), _ = load_models([job.out])
-        translate = load([job.out], Decoding(beam=1, max_pieces=8, batch_tokens=100), threads=1, device="cpu")
-        if len(translate(["a"])) != 1:
-            raise IncompleteArtifact(f"The model in {job.out} does not translate.")
+        check_translates(job.out)
         facts = {**read_json(job.out / SUMMARY), "parameters": count_parameters(model), "validations": []}
         return Summary({"parameters": facts["parameters"]}, facts=facts)
 

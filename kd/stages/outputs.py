@@ -12,4 +12,5 @@ LEAKAGE, LEAKED = "leakage.json", "leaked.tsv.zst"  # shard: what matched held-o
 CARD = "README.md"  # release: the model card
 PAGE, REPORT = "index.html", "report.json"  # report: for people, for programs
 RESULTS_MARKDOWN, RESULTS_LATEX = "results.md", "results.tex"  # report: the table of results, for documents
+PAIRS_MARKDOWN, PAIRS_LATEX = "pairs.md", "pairs.tex"  # report: multilingual beside bilingual students, for documents
 FIGURES = "figures"  # report: a folder, each figure as SVG and PNG

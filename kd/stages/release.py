@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from kd.config import ReleaseConfig
 from kd.corpora.index import read_json
 from kd.engines.bundle import bundle
-from kd.engines.description import DESCRIPTION, Languages
+from kd.engines.description import DESCRIPTION, Languages, known_languages
 from kd.engines.fairseq.checkpoints import link
-from kd.engines.systems import Decoding, group, load, member_name
+from kd.engines.systems import check_translates, group, member_name
 from kd.errors import IncompleteArtifact
 from kd.pipeline.atomic import write_text
 from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
@@ -36,8 +36,8 @@ class Release(Kind[ReleaseConfig]):
     config = ReleaseConfig
     roles: ClassVar = {
         "systems": Role(many=True),
-        "scores": Role(optional=True),
-        "speeds": Role(optional=True),
+        "scores": Role(many=True, optional=True),
+        "speeds": Role(many=True, optional=True),
         "corpora": Role(many=True, optional=True),
         "others": Role(many=True, optional=True),  # whose corpora and energy the cards state as well
     }
@@ -66,16 +66,16 @@ class Release(Kind[ReleaseConfig]):
                     place.parent.mkdir(parents=True, exist_ok=True)
                     link(path, place)
         else:
-            sides = [(str(job.axis_value[side]),) if job.axis else () for side in ("source", "target")]
+            languages = known_languages(artifacts[0].path, job.axis_value)
             run = {"models": [f"{each.stage}/{each.task}@{each.fingerprint}" for each in artifacts]}
-            bundle([each.path for each in artifacts], job.out, languages=Languages(*sides), run=run)
+            bundle([each.path for each in artifacts], job.out, languages=languages, run=run)
         write_text(job.out / CARD, render(_card(job, systems)))
 
     def check(self, job: Job[ReleaseConfig]) -> Summary:
         """Loads it and translates a word; the card is there."""
-        translate = load([job.out], Decoding(beam=1, max_pieces=8, batch_tokens=100), threads=1, device="cpu")
-        if len(translate(["a"])) != 1 or not (job.out / CARD).read_text("utf-8").startswith("---\n"):
-            raise IncompleteArtifact(f"{job.out} does not translate, or has no card.")
+        check_translates(job.out)
+        if not (job.out / CARD).read_text("utf-8").startswith("---\n"):
+            raise IncompleteArtifact(f"{job.out} has no card.")
         size = sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
         return Summary({"bytes": size}, facts={"note": "a folder to give away, with its card"})
 
@@ -94,11 +94,16 @@ def _systems(job: Job[ReleaseConfig]) -> dict[str, list[Artifact]]:
 
 def _card(job: Job[ReleaseConfig], systems: Mapping[str, Sequence[Artifact]]) -> Card:
     artifacts = systems[job.name]
-    source, target = (str(job.axis_value.get(side) or "und") for side in ("source", "target"))
     description = read_json(job.out / DESCRIPTION)
+    known = Languages.from_json(description)
+    source, target = (", ".join(codes) or "und" for codes in (known.source, known.target))
     scores, weak = _left(job, "scores", SCORES), _left(job, "scores", WEAKNESSES)
-    speed = _left(job, "speeds", SPEED)
-    beside = _beside(job.name, systems, scores.get("made_elsewhere", []))
+    several = len(scores) > 1
+    # Of several language pairs the first one's speed: the model is the same, and a card has room for one.
+    pair, speed = next(iter(_left(job, "speeds", SPEED).items()), ("", {}))
+    elsewhere = dict.fromkeys(name for content in scores.values() for name in content.get("made_elsewhere", []))
+    beside = _beside(job.name, systems, list(elsewhere))
+    counted = {name: content["systems"][job.name] for name, content in weak.items() if job.name in content["systems"]}
     parameters = [_facts(each).get("parameters") or _facts(each).get("run", {}).get("parameters") for each in artifacts]
     return Card(
         name=job.name,
@@ -112,11 +117,16 @@ def _card(job: Job[ReleaseConfig], systems: Mapping[str, Sequence[Artifact]]) ->
         parameters=sum(parameters) if all(parameters) else None,
         corpora=_corpora(job),
         training_pairs=sum(each.manifest["counts"]["pairs out"] for each in job.inputs.get("corpora", [])) or None,
-        sets=[_set(name, content, job.name, beside) for name, content in scores.get("sets", {}).items()],
+        sets=[
+            _set(name, content, job.name, beside, axis if several else "")
+            for axis, evaluation in scores.items()
+            for name, content in evaluation.get("sets", {}).items()
+        ],
         speed=speed.get("systems", {}).get(job.name),
-        speed_note=speed.get("note", ""),
+        speed_note=f"{pair}, {speed.get('note', '')}" if several and speed else speed.get("note", ""),
         speeds={name: speed["systems"][name] for name in beside if name in speed.get("systems", {})},
-        weaknesses=weak.get("systems", {}).get(job.name),
+        weaknesses=None if several else next(iter(counted.values()), None),
+        weaknesses_of=counted if several else {},
         energy=_energy(job),
         machine=str(job.machine.get("name") or "this machine"),
         fingerprints={f"{each.stage}/{each.task}": each.fingerprint for each in _all(job)},
@@ -133,12 +143,9 @@ def _all(job: Job[ReleaseConfig]) -> list[Artifact]:
     return [artifact for artifacts in job.inputs.values() for artifact in artifacts]
 
 
-def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, Any]:
-    """What a stage left for programs; nothing where the recipe has no such stage."""
-    for artifact in job.inputs.get(role, []):
-        content: dict[str, Any] = read_json(artifact.path / name)
-        return content
-    return {}
+def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, dict[str, Any]]:
+    """What a stage left for programs, by language pair; nothing where the recipe has no such stage."""
+    return {str(artifact.axis): read_json(artifact.path / name) for artifact in job.inputs.get(role, [])}
 
 
 def _beside(name: str, systems: Mapping[str, Sequence[Artifact]], elsewhere: Sequence[str]) -> list[str]:
@@ -157,7 +164,7 @@ def _beside(name: str, systems: Mapping[str, Sequence[Artifact]], elsewhere: Seq
     return [each for each in dict.fromkeys(wanted) if each != name]
 
 
-def _set(name: str, content: Mapping[str, Any], system: str, beside: Sequence[str]) -> TestSet:
+def _set(name: str, content: Mapping[str, Any], system: str, beside: Sequence[str], pair: str) -> TestSet:
     """Scores on a test set, with intervals, and the test against the first baseline."""
     tested: dict[tuple[str, str], dict[str, Any]] = {}
     baseline = next(iter(content["significance"]), None)
@@ -173,7 +180,7 @@ def _set(name: str, content: Mapping[str, Any], system: str, beside: Sequence[st
         ]
 
     others = {each: scores(each) for each in beside if each in content["scores"]}
-    return TestSet(name, content["segments"], content["leakage"]["verdict"], scores(system), others)
+    return TestSet(name, content["segments"], content["leakage"]["verdict"], scores(system), others, pair)
 
 
 def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:

@@ -25,6 +25,8 @@ from kd.stages.outputs import (
     FIGURES,
     HYPOTHESES,
     PAGE,
+    PAIRS_LATEX,
+    PAIRS_MARKDOWN,
     REPORT,
     RESULTS_LATEX,
     RESULTS_MARKDOWN,
@@ -53,7 +55,7 @@ class Report(Kind[ReportConfig]):
 
     def run(self, job: Job[ReportConfig]) -> None:
         """Gathers and renders."""
-        from kd.report import twins
+        from kd.report import across, twins
         from kd.report.figures import draw
         from kd.report.page import render
 
@@ -62,6 +64,9 @@ class Report(Kind[ReportConfig]):
         (job.out / REPORT).write_text(data.to_json(), "utf-8")
         (job.out / RESULTS_MARKDOWN).write_text(twins.markdown(data), "utf-8")
         (job.out / RESULTS_LATEX).write_text(twins.latex(data), "utf-8")
+        if across.compared_pairs(data):
+            (job.out / PAIRS_MARKDOWN).write_text(across.markdown(data), "utf-8")
+            (job.out / PAIRS_LATEX).write_text(across.latex(data), "utf-8")
         job.progress.update("drawing")
         figures = draw(data)
         (job.out / FIGURES).mkdir(exist_ok=True)
@@ -100,7 +105,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         title=job.config.title,
         date=_newest(everything),
         systems=systems,
-        verdict=verdict_roles(systems),
+        verdict=verdict_roles(systems, inputs["trainings"]),
         baseline=shown_name(baseline),
         comparisons=tests,
         paired=pairs,

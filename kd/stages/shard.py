@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from kd.config import ShardConfig
+from kd.corpora.hashing import HASH_BITS, sentence_hash
 from kd.corpora.heldout import HeldOutSet, read_sets, side_of
 from kd.corpora.ids import Pair
 from kd.corpora.index import read_json, write_json
@@ -33,8 +34,10 @@ class Shard(Kind[ShardConfig]):
     resources = "cpu"
 
     def validate(self, config: ShardConfig) -> None:
-        """The leakage guard is in a mode that there is."""
+        """The leakage guard is in a mode that there is, the share is one."""
         mode(config.leakage)
+        if not 0 < config.share <= 1:
+            raise UserError(f"shard.share is {config.share}.", "It is a part of the corpus, above 0 and at most 1.")
 
     def run(self, job: Job[ShardConfig]) -> None:
         """Leaves out, shuffles, cuts."""
@@ -49,9 +52,11 @@ class Shard(Kind[ShardConfig]):
             if chosen != "off":
                 pairs = keep_out(pairs, guard, leaks)
             pairs = _refusing(pairs, leaks, str(job.axis))
-            written = _write(job, corpus, pairs)
+            kept = _Sample(pairs, job.config)
+            written = _write(job, corpus, kept)
         write_json(job.out / LEAKAGE, {"mode": chosen, "one_sided_words": job.config.one_sided_words,
-                                       "held_out_sets": guard.sets, **leaks.to_json()})  # fmt: skip
+                                       "held_out_sets": guard.sets, **leaks.to_json(),
+                                       **({"beyond_share": kept.beyond} if kept.beyond else {})})  # fmt: skip
         if not written:
             raise UserError(f"Nothing of {job.axis} is left to train on.", "Lower split.dev and split.test.")
 
@@ -64,9 +69,11 @@ class Shard(Kind[ShardConfig]):
             raise IncompleteArtifact(f"{job.out} holds a {side} that is held out.")
         entered = Corpus(job.one("corpus").path).pairs
         leakage = read_json(job.out / LEAKAGE)
-        held_out = entered - corpus.pairs - leakage["pairs"]
+        beyond = leakage.get("beyond_share", 0)
+        held_out = entered - corpus.pairs - leakage["pairs"] - beyond
         counts = {"pairs in": entered, "pairs out": corpus.pairs, "sources": corpus.sources}
         dropped = {f"leaks {_IN_WORDS[kind]}": number for kind, number in sorted(leakage["kinds"].items())}
+        dropped |= {"beyond the share": beyond} if beyond else {}
         known = known_test_sets({origin.name: () for origin in corpus.origins.values()})
         facts = {"leakage": {**leakage, "known_test_sets": known}, "note": _note(leakage)}
         return Summary({**counts, "shards": len(corpus.shards)}, {"held out": held_out, **dropped}, facts)
@@ -79,6 +86,23 @@ def _note(leakage: dict[str, Any]) -> str:
     if leakage["mode"] == "off":
         return "LEAKAGE GUARD OFF"
     return f"leakage: removed {leakage['pairs']:,}" if leakage["pairs"] else "leakage: clean"
+
+
+class _Sample:
+    """Pairs whose source is in the share, in which all pairs of a source have one fate; counts the others."""
+
+    def __init__(self, pairs: Iterable[Pair], config: ShardConfig) -> None:
+        self._pairs = pairs
+        self._fate = sentence_hash(config.seed, "kd.shard.share")
+        self._limit = round(config.share * (1 << HASH_BITS))
+        self.beyond = 0
+
+    def __iter__(self) -> Iterator[Pair]:
+        for pair in self._pairs:
+            if self._fate(pair.source) < self._limit:
+                yield pair
+            else:
+                self.beyond += 1
 
 
 def _write(job: Job[ShardConfig], corpus: Corpus, pairs: Iterable[Pair]) -> int:

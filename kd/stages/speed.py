@@ -47,7 +47,7 @@ class Speed(Kind[SpeedConfig]):
             job.progress.update(f"measuring {name}", number, len(systems), "systems")
             wanted = Measurement(
                 tuple(artifact.path for artifact in artifacts),
-                Decoding(config.beam, config.max_pieces, config.batch_tokens),
+                Decoding(config.beam, config.max_pieces, config.batch_tokens, job.axis_value.get("target")),
                 sources,
                 repeats=config.repeats,
                 latency_sentences=config.latency_sentences,

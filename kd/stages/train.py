@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 
 from kd import tracking
 from kd.config import Metric, Schedule, TrainConfig, Which
+from kd.corpora.balance import in_words
 from kd.corpora.index import read_json, write_json
+from kd.engines.description import copy_languages
 from kd.engines.fairseq.batching import BatchPlan
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.forecast import Forecast, forecast
@@ -134,6 +136,8 @@ class Train(Kind[TrainConfig]):
             world_size=spec.world_size,
         )
         _say(job, expected, plan)
+        for line in in_words(data.manifest["facts"].get("balance", {}), _target_tokens(job.config)):
+            job.progress.say(f"{job.stage}/{job.name}: {line}")
         if not any((job.out / "checkpoints").glob("*.pt")):
             _continue_from_kin(job)
         with tracking.follower(job.tracking, f"{job.stage}/{job.name}", job.identity, job.out / METRICS) as follower:
@@ -163,6 +167,12 @@ class Train(Kind[TrainConfig]):
             {"updates": summary["updates"], "target tokens an update": round(summary["target_tokens"] or 0)},
             facts={**summary, "parameters": count_parameters(model), "validations": validations},
         )
+
+
+def _target_tokens(config: TrainConfig) -> int:
+    """That the training will see, if nothing ends it before."""
+    whole = config.max_update * config.batch.target_tokens
+    return min(whole, config.stop.target_tokens or whole)
 
 
 def _say(job: Job[TrainConfig], expected: Forecast, plan: BatchPlan) -> None:
@@ -260,6 +270,7 @@ def _finish(job: Job[TrainConfig], result: TrainingResult, plan: BatchPlan, expe
     average(averaged, job.out / WEIGHTS)
     for name in (MODEL, DICTIONARY):
         shutil.copyfile(job.one("data").path / name, job.out / name)
+    copy_languages(job.one("data").path, job.out)
     summary = {
         "updates": result.updates,
         "ended": result.ended,

@@ -58,7 +58,8 @@ class Translate(Kind[TranslateConfig]):
             _take_over(job)
             return
         sources = [pair.source for pair in read_heldout(job.one("held_out").path, str(job.axis), "test")]
-        decoding = Decoding(job.config.beam, job.config.max_pieces, job.config.batch_tokens)
+        to = job.axis_value.get("target")
+        decoding = Decoding(job.config.beam, job.config.max_pieces, job.config.batch_tokens, to)
         job.progress.update("loading")
         folders = [artifact.path for artifact in job.inputs["systems"]]
         system = load(folders, decoding, threads=job.threads, device=job.device)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from kd.config import VocabularyConfig
-from kd.corpora.sampling import sample_sentences
+from kd.corpora.sampling import by_language, sample_sentences, shares
 from kd.corpora.shards import Corpus
+from kd.engines.description import tag_of
 from kd.engines.vocabulary import Vocabulary, find_placeholders, train
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Job, Kind, Role, Summary
@@ -44,7 +45,9 @@ class TrainVocabulary(Kind[VocabularyConfig]):
         if config.placeholders and config.max_placeholders:
             sentences = _sample(job, PLACEHOLDER_SENTENCES, "looking for placeholders")
             placeholders = find_placeholders(sentences, config.placeholders, config.max_placeholders)
-        train(_sample(job, config.sample, "sampling"), job.out, config, placeholders)
+        _say(job)
+        tags = sorted({tag_of(corpus.languages[1]) for corpus in _corpora(job)}) if config.tags else []
+        train(_sample(job, config.sample, "sampling"), job.out, config, placeholders, tags)
 
     def check(self, job: Job[VocabularyConfig]) -> Summary:
         """Loads it, and takes a sentence there and back."""
@@ -60,6 +63,19 @@ class TrainVocabulary(Kind[VocabularyConfig]):
 
 def _corpora(job: Job[VocabularyConfig]) -> list[Corpus]:
     return [Corpus(artifact.path) for artifact in job.inputs["corpora"]]
+
+
+def _say(job: Job[VocabularyConfig]) -> None:
+    """What each language has of the sample, where several language pairs share a vocabulary and parts are unequal."""
+    config, corpora = job.config, _corpora(job)
+    counts = by_language(shares(corpora, config.sample, config.language_exponent))
+    told = ", ".join(f"{language} {count / sum(counts.values()):.0%}" for language, count in counts.items())
+    if config.language_exponent or max(counts.values()) < 1.5 * min(counts.values()):
+        return
+    job.progress.say(
+        f"{job.stage}: the vocabulary's sample is {told}: some languages have no more text. "
+        f"vocabulary.sample={len(counts) * min(counts.values())} gives each of them the same."
+    )
 
 
 def _sample(job: Job[VocabularyConfig], count: int, what: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kd.corpora import sampling
 from kd.corpora.ids import Origin
-from kd.corpora.sampling import allot, sample_sentences, shares
+from kd.corpora.sampling import allot, by_language, sample_sentences, shares
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
 
 
@@ -49,6 +49,12 @@ def test_a_language_in_many_pairs_gets_no_more_than_the_others(tmp_path: Path) -
     assert by(found, LANGUAGE) == {"de": 600, "da": 600, "en": 600, "fi": 200}
     # With exponent 1 by size, which is here: 4000, 1000, 200 and 5200 of 10400
     assert by(list(sample_sentences(made, 1040, 1, 1.0)), LANGUAGE) == {"de": 400, "da": 100, "en": 520, "fi": 20}
+
+
+def test_english_of_all_pairs_fills_what_the_others_lack_unless_the_sample_is_small(tmp_path: Path) -> None:
+    made = [corpus(tmp_path / other, (other, "en"), {"web": 300}) for other in ("da", "de", "nl", "sv")]
+    assert by_language(shares(made, 2400)) == {"da": 300, "de": 300, "nl": 300, "sv": 300, "en": 1200}
+    assert by_language(shares(made, 1500)) == {"da": 300, "de": 300, "nl": 300, "sv": 300, "en": 300}
 
 
 def test_corpora_of_a_language_count_by_their_size(tmp_path: Path) -> None:

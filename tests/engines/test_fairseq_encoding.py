@@ -191,7 +191,7 @@ def test_a_vocabulary_numbered_otherwise_is_read_by_its_dictionary(pieces: Path,
     (tmp_path / "vocabulary.model").write_bytes((pieces / "vocabulary.model").read_bytes())
     lines = (pieces / "dict.txt").read_text("utf-8").split("\n")[:-1]
     (tmp_path / "dict.txt").write_text("".join(line + "\n" for line in reversed(lines)), "utf-8")
-    encode_pairs([("see Haus", "12")], [tmp_path / side for side in SIDES], Encoding(tmp_path, 100))
+    encode_pairs([("en", [("see Haus", "12")])], [tmp_path / side for side in SIDES], Encoding(tmp_path, 100))
     [expected] = vocabulary.Vocabulary(tmp_path).encode_ids(["see Haus"])
     assert IndexedReader(tmp_path / "source")[0].tolist() == [*expected, 2]
     assert expected != vocabulary.Vocabulary(pieces).encode_ids(["see Haus"])[0]

@@ -104,3 +104,23 @@ def test_what_was_not_measured_is_said(card: Card) -> None:
     text = render(bare)
     assert text.count("Not measured.") == 3
     assert "model-index" not in front(text)
+
+
+def test_a_card_of_several_pairs_has_the_scores_of_each(card: Card) -> None:
+    description = {**card.description, "source_languages": ["en"], "target_languages": ["da", "sv"], "tags": ["<2da>"]}
+    sets = [dataclasses.replace(card.sets[0], pair=pair) for pair in ("en-da", "en-sv")]
+    weak = {"segments": 9, "empty": 1, "runaway": 0, "copied": None, "guards": {}, "numbers": None,
+            "placeholders": None, "names": None}  # fmt: skip
+    several = dataclasses.replace(
+        card, source="en", target="da, sv", description=description, sets=sets, weaknesses_of={"en-da": weak}
+    )
+    text = render(several)
+    content = front(text)
+    assert content["language"] == ["en", "da", "sv"]
+    assert [each["task"]["name"] for each in content["model-index"][0]["results"]] == [
+        "Translation en-da", "Translation en-sv",
+    ]  # fmt: skip
+    assert "Translates en to da, sv." in text
+    assert "kd translate --model FOLDER --to da < source > target" in text and 'Translator("FOLDER", to="da")' in text
+    assert "en-sv, held\\_out, 1,000 segments" in text
+    assert "Of 9 test segments (en-da): 1 empty" in text

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from kd.config import BalanceConfig, BalanceMethod, EncodeConfig, SamplingConfig, VocabularyConfig
+from kd.corpora.balance import in_words
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Origin
 from kd.corpora.shards import CorpusWriter
 from kd.engines import vocabulary
+from kd.engines.description import Languages, read_languages
 from kd.engines.fairseq.binary import data_folder
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job
@@ -107,7 +109,7 @@ def test_impossible_wishes_are_refused(changes: dict[str, Any], key: str) -> Non
 
 def test_settings_of_sampling_count_only_where_it_is_on() -> None:
     def identity(**changes: Any) -> Mapping[str, Any]:
-        stage: Any = SimpleNamespace(config=replace(CONFIG, sampling=SamplingConfig(**changes)))
+        stage: Any = SimpleNamespace(config=replace(CONFIG, sampling=SamplingConfig(**changes)), axis=None, inputs={})
         [draft] = Encode().tasks(stage)
         return draft.identity
 
@@ -139,9 +141,42 @@ def test_language_pairs_are_balanced_and_the_manifest_says_how(inputs: Mapping[s
     assert summary.facts["note"].startswith("a round of 10 virtual epochs: de-en 5")
 
 
+def test_unbalanced_pairs_are_counted_too_and_the_folder_says_which(inputs: Mapping[str, Path], tmp_path: Path) -> None:
+    """Many to one without tags: 200 German pairs and 10 Danish ones, each once an epoch."""
+    origin = Origin("da-en", "small")
+    with CorpusWriter(tmp_path / "danish", ("da", "en"), 50, origins=[origin]) as writer:
+        for pair in origin.number(PAIRS[:10]):
+            writer.add(pair)
+    for name, kept in (("de-en", Origin("de-en", "made_up")), ("da-en", origin)):
+        write_heldout(tmp_path / "held_out", name, {"dev": list(kept.number(PAIRS[:5]))})
+    work = job({**inputs, "held_out": tmp_path / "held_out"}, tmp_path / "out")
+    corpora = {"de-en": inputs["corpus"], "da-en": tmp_path / "danish"}
+    artifacts = [Artifact(path, "", f"shard.{pair}", "all", "", pair, {}, {}) for pair, path in corpora.items()]
+    work = replace(work, axis=None, inputs={**work.inputs, "corpus": artifacts})
+    Encode().run(work)
+    facts = Encode().check(work).facts
+    pieces = {pair: each["target"] for pair, each in facts["balance"].items()}
+    assert {pair: each["pairs"] for pair, each in facts["balance"].items()} == {"de-en": 200, "da-en": 10}
+    assert facts["balance"]["da-en"]["token_share"] == pytest.approx(pieces["da-en"] / sum(pieces.values()))
+    # A training of three times all pieces goes three times over each.
+    assert [line.split(", ")[1] for line in in_words(facts["balance"], 3 * sum(pieces.values()))] == [
+        "3.00 epochs of 200 pairs", "3.00 epochs of 10 pairs",
+    ]  # fmt: skip
+    assert read_languages(work.out) == Languages(
+        ("de", "da"), ("en",), False, {"de-en": ("de", "en"), "da-en": ("da", "en")}
+    )
+
+
+def test_a_folder_of_one_pair_says_nothing_of_languages(inputs: Mapping[str, Path], tmp_path: Path) -> None:
+    """So that what is in stores stays what would be made today."""
+    work = job(inputs, tmp_path / "out")
+    Encode().run(work)
+    assert not (work.out / "languages.json").exists()
+
+
 def test_settings_of_balance_count_only_where_their_method_reads_them() -> None:
     def identity(pair: str | None, **changes: Any) -> Mapping[str, Any]:
-        stage: Any = SimpleNamespace(config=replace(CONFIG, balance=BalanceConfig(**changes)), axis=pair)
+        stage: Any = SimpleNamespace(config=replace(CONFIG, balance=BalanceConfig(**changes)), axis=pair, inputs={})
         [draft] = Encode().tasks(stage)
         return draft.identity
 

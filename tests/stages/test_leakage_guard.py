@@ -173,6 +173,17 @@ def test_fail_names_counts_and_examples(planted: Recipe) -> None:
     assert not [path for path in planted.folder.glob("store/shard.*/*/all") if path.is_dir()]
 
 
+def test_a_share_of_a_corpus_is_a_sample_of_its_sources(planted: Recipe) -> None:
+    whole = {pair.id: pair for pair in trained_on(planted.run()["shard.en-de"])}
+    places = planted.run("shard.share=0.5")
+    kept = {pair.id: pair for pair in trained_on(places["shard.en-de"])}
+    assert kept.items() < whole.items()
+    assert 0.25 < len(kept) / len(whole) < 0.75  # of some 65 sources
+    sources = {pair.source for pair in kept.values()}
+    assert all(pair.id in kept for pair in whole.values() if pair.source in sources)
+    assert places["shard.en-de"].manifest()["dropped"]["beyond the share"] == len(whole) - len(kept)
+
+
 def test_off_leaves_what_it_is_given_and_says_so(planted: Recipe) -> None:
     places = planted.run("corpus.leakage=off")
     texts = {(pair.source, pair.target) for pair in trained_on(places["shard.en-de"])}

@@ -37,6 +37,7 @@ def install() -> None:
     _let_ddp_run_on_cpu()
     _save_atomically()
     _keep_the_share_of_an_epoch()
+    _say_bleu_of_nothing()
     _register_pieces_tokenizer()
     _installed = True
 
@@ -246,6 +247,22 @@ def _keep_the_share_of_an_epoch() -> None:
 
     EpochBatchIterator.state_dict = state_with_length
     EpochBatchIterator.load_state_dict = load_scaled_state
+
+
+def _say_bleu_of_nothing() -> None:
+    """fairseq leaves BLEU out where not a single word of all output is right, and then fails for want of it."""
+    from fairseq.logging import metrics
+    from fairseq.tasks.translation import TranslationTask
+
+    reduce_metrics = TranslationTask.reduce_metrics
+
+    def with_bleu(self: Any, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        reduce_metrics(self, logging_outputs, criterion)
+        measured = [log for log in logging_outputs if "_bleu_sys_len" in log]
+        if measured and not any(log["_bleu_counts_0"] for log in measured):
+            metrics.log_scalar("bleu", 0.0)
+
+    TranslationTask.reduce_metrics = with_bleu
 
 
 def _register_pieces_tokenizer() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kd.corpora.ids import prefix_of
 from kd.corpora.shards import Corpus, Shard
+from kd.engines.description import tag_of
 from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
 from kd.engines.segmentation import Sampling
 from kd.engines.vocabulary import Vocabulary
@@ -54,14 +55,27 @@ class Encoding:
     max_pieces: int  # of a side, its end not counted; longer pairs are left out
     sampling: Sampling | None = None
     wanted: frozenset[int] | None = None  # prefixes of the corpora whose pairs are encoded; None: of all
+    tags: bool = False  # each source begins with the symbol of its target language, which counts as a piece
+
+    def tag(self, target: str) -> str | None:
+        """What sources to be translated into a language begin with."""
+        return tag_of(target) if self.tags else None
 
 
-def encode_pairs(pairs: Iterable[tuple[str, str]], prefixes: Sequence[Path], encoding: Encoding) -> Encoded:
-    """Writes source and target sides of pairs to the files of two prefixes, here and now."""
+def encode_pairs(
+    groups: Iterable[tuple[str, Iterable[tuple[str, str]]]], prefixes: Sequence[Path], encoding: Encoding
+) -> Encoded:
+    """Writes source and target sides of pairs to the files of two prefixes, here and now.
+
+    groups: pairs with the target language that they have, one group after the other.
+    """
     vocabulary = Vocabulary(encoding.vocabulary)
+    total = Encoded()
     with ExitStack() as stack:
         writers = [stack.enter_context(IndexedWriter(prefix, vocabulary.size)) for prefix in prefixes]
-        return _encode(pairs, writers, vocabulary, encoding, lambda _: None)
+        for target, pairs in groups:
+            total.add(_encode(pairs, writers, vocabulary, encoding, encoding.tag(target), lambda _: None))
+    return total
 
 
 def encode_corpora(
@@ -73,22 +87,32 @@ def encode_corpora(
     passes: int = 1,
     workers: int = 1,
     progress: Tick = lambda _: None,
+    totals: Sequence[Encoded] = (),
 ) -> list[Encoded]:
     """Writes the split `train` of one or several data folders, named by `data_folder`, and returns what is in each.
 
     Each pass over the corpora makes folders of at most about `folder_pairs` pairs (whole shards, so up to one shard
     more), all of one size. Corpora are mixed: each folder has its share of every one. Memory does not grow with the
     corpora, and besides the outcome the parts of at most two shards a worker (`processes.AHEAD`) lie on disk. With
-    sampling, each pass draws other segmentations. `progress` is told pairs as they are done.
+    sampling, each pass draws other segmentations. `progress` is told pairs as they are done; `totals`, one for each
+    corpus where they are given, count what it has of all folders.
 
     Raises: Damaged, with file and line, where a shard is not whole, and what `Workers.map` raises.
     """
     plan = _in_folders(corpora, folder_pairs)
     folders = passes * (plan[-1][0] + 1 if plan else 0)
     work = [
-        _Part(shard, data_folder(out, folder + turn * (folders // passes)) / f"part-{place}", place, turn, encoding)
+        _Part(
+            shard,
+            data_folder(out, folder + turn * (folders // passes)) / f"part-{place}",
+            place,
+            turn,
+            encoding,
+            encoding.tag(corpora[number].languages[1]),
+            totals[number] if totals else None,
+        )
         for turn in range(passes)
-        for place, (folder, shard) in enumerate(plan)
+        for place, (folder, number, shard) in enumerate(plan)
     ]
     size = Vocabulary(encoding.vocabulary).size
     encoded: list[Encoded] = []
@@ -114,13 +138,21 @@ def encode_groups(
     Memory does not grow with the corpora. Raises as `encode_corpora` does.
     """
     folder.mkdir(exist_ok=True)
-    shards = [(group, shard) for group, corpora in groups.items() for corpus in corpora for shard in corpus.shards]
-    work = [_Part(shard, folder / f"part-{place}", place, 0, encoding) for place, (_, shard) in enumerate(shards)]
+    shards = [
+        (group, corpus.languages[1], shard)
+        for group, corpora in groups.items()
+        for corpus in corpora
+        for shard in corpus.shards
+    ]
+    work = [
+        _Part(shard, folder / f"part-{place}", place, 0, encoding, encoding.tag(target))
+        for place, (_, target, shard) in enumerate(shards)
+    ]
     size = Vocabulary(encoding.vocabulary).size
     totals = {group: Encoded() for group in groups}
     with Workers(min(workers, len(work)), _load_vocabulary, encoding.vocabulary) as pool, ExitStack() as stack:
         writers = [stack.enter_context(IndexedWriter(data_prefix(folder, "train", side), size)) for side in SIDES]
-        for (group, _), part, encoded in zip(shards, work, pool.map(_encode_part, work, progress), strict=True):
+        for (group, *_), part, encoded in zip(shards, work, pool.map(_encode_part, work, progress), strict=True):
             for writer, side in zip(writers, SIDES, strict=True):
                 writer.append(part.path(side))
             totals[group].add(encoded)
@@ -137,29 +169,31 @@ def _joined(folder: Path, size: int, expected: Sequence[_Part], parts: Iterator[
             for writer, side in zip(writers, SIDES, strict=True):
                 writer.append(part.path(side))
             total.add(encoded)
+            if part.total is not None:
+                part.total.add(encoded)
     return total
 
 
 # --- which shard goes where ------------------------------------------------------------------------------------------
 
 
-def _in_folders(corpora: Sequence[Corpus], folder_pairs: int) -> list[tuple[int, Shard]]:
-    """All shards, mixed evenly, each with the number of its folder; folders follow one another without a gap."""
+def _in_folders(corpora: Sequence[Corpus], folder_pairs: int) -> list[tuple[int, int, Shard]]:
+    """All shards, mixed evenly, each with the numbers of folder and corpus; folders follow each other without a gap."""
     mixed = sorted(
         ((place + 0.5) / len(corpus.shards), number, shard)
         for number, corpus in enumerate(corpora)
         for place, shard in enumerate(corpus.shards)
     )
-    shards = [shard for _, _, shard in mixed if shard.lines]
-    total = sum(shard.lines for shard in shards)
+    shards = [(number, shard) for _, number, shard in mixed if shard.lines]
+    total = sum(shard.lines for _, shard in shards)
     count = max(1, -(-total // folder_pairs))
     wished: list[int] = []
     before = 0
-    for shard in shards:
+    for _, shard in shards:
         wished.append((before + shard.lines // 2) * count // total)
         before += shard.lines
     numbers = {wish: number for number, wish in enumerate(dict.fromkeys(wished))}
-    return [(numbers[wish], shard) for wish, shard in zip(wished, shards, strict=True)]
+    return [(numbers[wish], corpus, shard) for wish, (corpus, shard) in zip(wished, shards, strict=True)]
 
 
 # --- the work on one shard -------------------------------------------------------------------------------------------
@@ -174,6 +208,8 @@ class _Part:
     place: int  # of the shard among all
     turn: int  # of the passes
     encoding: Encoding
+    tag: str | None = None  # what its sources begin with
+    total: Encoded | None = None  # of its corpus; only where the parts are joined
 
     def path(self, side: str) -> Path:
         """The prefix of the files of a side."""
@@ -194,7 +230,7 @@ def _encode_part(part: _Part, told: Tick) -> Encoded:
     if encoding.sampling is not None:
         seed = _seed(encoding.sampling.seed, part.turn, part.place)
         encoding = replace(encoding, sampling=replace(encoding.sampling, seed=seed))
-    encoded = _encode(_texts(part.shard, encoding.wanted), writers, vocabulary, encoding, told)
+    encoded = _encode(_texts(part.shard, encoding.wanted), writers, vocabulary, encoding, part.tag, told)
     encoded.others = part.shard.lines - encoded.pairs - encoded.too_long
     for writer in writers:
         writer.leave()
@@ -212,12 +248,16 @@ def _encode(
     writers: Sequence[IndexedWriter],
     vocabulary: Vocabulary,
     encoding: Encoding,
+    tag: str | None,
     told: Tick,
 ) -> Encoded:
     """Encodes pairs batch by batch; those with a side of more than `max_pieces` are left out and counted."""
     total = Encoded()
     for number, columns in enumerate(_batches(pairs)):
-        sides = [_numbers(texts, vocabulary, encoding, number, side) for side, texts in enumerate(columns)]
+        sides = [
+            _numbers(texts, vocabulary, encoding, number, side, None if side else tag)
+            for side, texts in enumerate(columns)
+        ]
         fits = np.logical_and(*(sizes <= encoding.max_pieces + 1 for _, sizes in sides))
         if not fits.all():
             sides = [(ids[np.repeat(fits, sizes)], sizes[fits]) for ids, sizes in sides]
@@ -230,12 +270,12 @@ def _encode(
 
 
 def _numbers(
-    texts: Sequence[str], vocabulary: Vocabulary, encoding: Encoding, batch: int, side: int
+    texts: Sequence[str], vocabulary: Vocabulary, encoding: Encoding, batch: int, side: int, tag: str | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     if encoding.sampling is None:
-        return vocabulary.encode_array(texts)
+        return vocabulary.encode_array(texts, tag)
     seed = _seed(encoding.sampling.seed, batch, side)
-    return vocabulary.sample_array(texts, replace(encoding.sampling, seed=seed))
+    return vocabulary.sample_array(texts, replace(encoding.sampling, seed=seed), tag)
 
 
 def _seed(*numbers: int) -> int:

@@ -35,7 +35,7 @@ class Balanced:
 
     def epochs(self, target_tokens: float) -> float:
         """How often a training of so many target pieces goes over the group."""
-        return target_tokens * self.token_share / self.target
+        return target_tokens * self.token_share / max(1, self.target)
 
 
 def encode_balanced(
@@ -71,6 +71,15 @@ def encode_balanced(
     return folders, _told(encoded, drawn.repetitions(sizes))
 
 
+def as_they_are(encoded: Mapping[str, Encoded], passes: int) -> dict[str, Balanced]:
+    """What becomes of groups that nobody balances; `encoded` counts all passes over them."""
+    once = {
+        group: Encoded(found.pairs // passes, found.source // passes, found.target // passes, found.too_long // passes)
+        for group, found in encoded.items()
+    }
+    return _told(once, dict.fromkeys(once, float(passes)))
+
+
 def _runs(start: int, pairs: int, at: int, count: int) -> list[tuple[int, int]]:
     """`count` pairs of a group from its `at`-th on, begun again at its end, as runs of the pool."""
     runs = []
@@ -96,8 +105,8 @@ def _told(encoded: Mapping[str, Encoded], repetitions: Mapping[str, float]) -> d
             found.pairs,
             found.target,
             found.too_long,
-            pairs[group] / sum(pairs.values()),
-            pieces[group] / sum(pieces.values()),
+            pairs[group] / max(1, sum(pairs.values())),
+            pieces[group] / max(1, sum(pieces.values())),
             repetitions.get(group, 0),
         )
         for group, found in encoded.items()

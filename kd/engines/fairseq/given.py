@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.engines.description import LANGUAGES
 from kd.engines.fairseq.average import average, load
 from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
 from kd.engines.vocabulary import MODEL as VOCABULARY
@@ -25,18 +26,27 @@ class GivenModel:
     vocabulary: Path  # sentencepiece, of both sides
     target_dictionary: Path
     source_dictionary: Path  # the same file where both sides share one
+    languages: Path | None = None  # of a model of several language pairs: which, and whether its sources have tags
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Each once, in a fixed order."""
-        return tuple(dict.fromkeys((self.checkpoint, self.vocabulary, self.target_dictionary, self.source_dictionary)))
+        always = (self.checkpoint, self.vocabulary, self.target_dictionary, self.source_dictionary)
+        return tuple(dict.fromkeys((*always, *([self.languages] if self.languages else []))))
 
 
 def model_in(folder: Path) -> GivenModel:
     """The files of a model folder of ours."""
     source = folder / SOURCE_DICTIONARY
     target = folder / DICTIONARY
-    return GivenModel(folder / MODEL, folder / VOCABULARY, target, source if source.is_file() else target)
+    languages = folder / LANGUAGES
+    return GivenModel(
+        folder / MODEL,
+        folder / VOCABULARY,
+        target,
+        source if source.is_file() else target,
+        languages if languages.is_file() else None,
+    )
 
 
 def import_model(given: GivenModel, out: Path) -> int:
@@ -55,6 +65,8 @@ def import_model(given: GivenModel, out: Path) -> int:
     shutil.copyfile(given.target_dictionary, out / DICTIONARY)
     if given.source_dictionary.read_bytes() != given.target_dictionary.read_bytes():
         shutil.copyfile(given.source_dictionary, out / SOURCE_DICTIONARY)
+    if given.languages:
+        shutil.copyfile(given.languages, out / LANGUAGES)
     history: list[dict[str, Any]] = state.get("optimizer_history") or [{}]
     return int(history[-1].get("num_updates", 0))
 

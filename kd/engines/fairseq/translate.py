@@ -109,9 +109,17 @@ class Preparation:
     """Sources as pieces: blank ones are not decoded, and those over `max_pieces` are cut there, or skipped."""
 
     def __init__(
-        self, vocabulary: Vocabulary, max_pieces: int, counts: Counts, member_scores: int, *, skip: bool
+        self,
+        vocabulary: Vocabulary,
+        max_pieces: int,
+        counts: Counts,
+        member_scores: int,
+        *,
+        skip: bool,
+        tag: str | None = None,
     ) -> None:
         self._vocabulary = vocabulary
+        self._tag = tag
         self._max_pieces = max_pieces
         self._counts = counts
         self._member_scores = member_scores
@@ -120,7 +128,7 @@ class Preparation:
     def __call__(self, sources: Sequence[str]) -> Prepared:
         """Prepares them all; each is in `pending` or in `lists`."""
         prepared = Prepared()
-        encoded = self._vocabulary.encode_ids(sources)
+        encoded = self._vocabulary.encode_ids(sources, self._tag)
         for number, (text, ids) in enumerate(zip(sources, encoded, strict=True)):
             if not ids or not text.strip():
                 self._counts.blank += 1
@@ -182,8 +190,9 @@ class EnsembleTranslator:
     `max_pieces` is the longest output; the same limit holds for every sentence, and none is longer than what the models
     were trained on: the attribute `max_pieces` says what holds. Sources of more than `max_source_pieces` (what the
     models were trained on, when None or more than that) are cut there, or skipped with `skip_long`. Blank sources are
-    not decoded. `counts` says how many of each. `batch_tokens` is the number of source pieces in a batch, padding
-    included. `engine` is `stacked` or `stock`; when None, stacked where the models allow it.
+    not decoded. `counts` says how many of each. `tag` is what each source begins with, for models of several targets.
+    `batch_tokens` is the number of source pieces in a batch, padding included. `engine` is `stacked` or `stock`; when
+    None, stacked where the models allow it.
     """
 
     def __init__(
@@ -203,6 +212,7 @@ class EnsembleTranslator:
         max_source_pieces: int | None = None,
         skip_long: bool = False,
         engine: str | None = None,
+        tag: str | None = None,
     ) -> None:
         if nbest > beam:
             raise UserError(
@@ -220,6 +230,7 @@ class EnsembleTranslator:
             self.counts,
             self.members if score_members else 0,
             skip=skip_long,
+            tag=tag,
         )
         self._nbest = nbest
         self._batch_tokens = batch_tokens

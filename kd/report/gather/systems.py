@@ -106,13 +106,20 @@ def paired(evaluation: Mapping[str, Any], pair: str) -> list[PairedScore]:
     ]
 
 
-def verdict_roles(systems: Sequence[SystemRow]) -> VerdictRoles:
-    """The first student, its control and its deployed form, and what was distilled."""
+def verdict_roles(systems: Sequence[SystemRow], trainings: Iterable[Artifact] = ()) -> VerdictRoles:
+    """The first student, its control and its deployed form, and what was distilled.
+
+    A student that serves all pairs comes first where there is one, and beside it the first that has a pair to itself.
+    """
+    axes = {shown_name(artifact.label): artifact.axis for artifact in trainings}
+    students = [row.name for row in systems if row.kind is SystemKind.student]
+    shared = [name for name in students if name in axes and axes[name] is None]
 
     def first(kind: SystemKind, ending: str = "") -> str:
         return next((row.name for row in systems if row.kind is kind and row.name.endswith(ending)), "")
 
-    student = first(SystemKind.student)
+    student = next(iter([*shared, *students]), "")
+    bilingual = next((name for name in students if axes.get(name)), "") if shared else ""
     exports = [row for row in systems if row.kind is SystemKind.export and row.exported_from in (student, "")]
     export = next((row.name for row in exports if row.name.endswith("int8")), exports[0].name if exports else "")
     return VerdictRoles(
@@ -120,6 +127,7 @@ def verdict_roles(systems: Sequence[SystemRow]) -> VerdictRoles:
         control=first(SystemKind.control),
         teacher=first(SystemKind.ensemble) or first(SystemKind.teacher),
         export=export,
+        bilingual=bilingual,
     )
 
 

@@ -124,3 +124,4 @@ class VerdictRoles:
     teacher: str = ""  # what was distilled: the ensemble, or the only teacher
     export: str = ""  # the form that is deployed
     metric: str = "BLEU"
+    bilingual: str = ""  # of a student for several language pairs: what has its architecture and a pair to itself

@@ -1,0 +1,167 @@
+"""One model for all language pairs beside bilingual ones of equal architecture: what it costs and gains, pair by pair.
+
+Of a run without bilingual students there is nothing to show. A difference is called real only where a paired test on a
+pair's own test set says so.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from kd.report import formatting as form
+from kd.report.columns import Cell, Column
+from kd.report.markup import latex_text, markdown_text
+from kd.report.model import ReportData, SystemRow
+from kd.report.twins import latex_table, markdown_table
+from kd.report.verdict import Difference, difference
+
+MEAN = "mean"  # the last row, where there are several pairs
+_DASH = "–"
+
+
+def compared_pairs(data: ReportData) -> list[str]:
+    """The language pairs that have both a multilingual and a bilingual student."""
+    pairs = dict.fromkeys(row.pair for row in data.systems)
+    return [pair for pair in pairs if data.verdict.bilingual and all(_rows(data, pair)[:2])]
+
+
+def _rows(data: ReportData, pair: str) -> tuple[SystemRow | None, SystemRow | None, SystemRow | None]:
+    """The bilingual student, the multilingual one, and its control."""
+    roles = data.verdict
+    return data.system(roles.bilingual, pair), data.system(roles.student, pair), data.system(roles.control, pair)
+
+
+def score_columns(data: ReportData, metric: str) -> list[Column]:
+    """A row a language pair, and their mean: scores in a metric, and how far the one model is from the others."""
+    pairs = compared_pairs(data)
+    found = [_rows(data, pair) for pair in pairs]
+    to_bilingual = [_apart(data, student, bilingual, metric) for bilingual, student, _ in found]
+    to_control = [_apart(data, student, control, metric) for _, student, control in found]
+    names = [Cell(pair or "the pair", pair) for pair in pairs]
+    columns = [
+        Column("Pair", [*names, *([Cell(MEAN)] if len(pairs) > 1 else [])], numeric=False),
+        Column(f"bilingual, {metric}", _scores([bilingual for bilingual, _, _ in found], metric)),
+        Column(f"multilingual, {metric}", _scores([student for _, student, _ in found], metric)),
+        Column("difference", _gains(to_bilingual, metric), explanation="multilingual minus bilingual student"),
+        Column("p", _tests(to_bilingual), explanation="of no difference, paired bootstrap resampling"),
+        Column(f"control, {metric}", _scores([control for _, _, control in found], metric)),
+        Column("to control", _gains(to_control, metric), explanation="multilingual student minus its control on gold"),
+        Column("p to control", _tests(to_control), explanation="of no difference, paired bootstrap resampling"),
+    ]
+    return [column for column in columns if any(cell.text and cell.text != _DASH for cell in column.cells)]
+
+
+def cost_columns(data: ReportData) -> list[Column]:
+    """What one model for all takes, beside the sum of the bilingual ones."""
+    pairs = compared_pairs(data)
+    bilingual = [row for row in (_rows(data, pair)[0] for pair in pairs) if row]
+    shared = [row for row in (_rows(data, pair)[1] for pair in pairs) if row]
+    deployed = [row for pair in pairs if (row := data.system(data.verdict.export, pair))]
+    rows = {
+        f"{len(pairs)} bilingual models together": (bilingual, len(bilingual)),
+        "one multilingual model": (shared[:1], 1),
+        f"the same as {data.verdict.export}": (deployed[:1], 1),
+    }
+    rows = {name: found for name, found in rows.items() if found[0]}
+
+    def column(heading: str, value: Callable[[SystemRow], float | None], shown: Callable[[float], str]) -> Column:
+        return Column(heading, [Cell(_sum(found, value, shown)) for found, _ in rows.values()])
+
+    columns = [
+        Column("Models", [Cell(name) for name in rows], numeric=False),
+        Column("How many", [Cell(form.count(count)) for _, count in rows.values()]),
+        column("Parameters, M", lambda row: row.parameters and row.parameters / 1e6, form.amount),
+        column("Size, MB", lambda row: row.megabytes, form.amount),
+        column("Updates", lambda row: row.training_updates, lambda value: form.count(int(value))),
+        column("Training", lambda row: row.training_seconds, form.duration),
+    ]
+    return [each for each in columns if any(cell.text for cell in each.cells)]
+
+
+def summary(data: ReportData) -> list[str]:
+    """In sentences: what one model costs in quality, and what it saves."""
+    pairs, metric = compared_pairs(data), data.verdict.metric
+    found = [(pair, _apart(data, _rows(data, pair)[1], _rows(data, pair)[0], metric)) for pair in pairs]
+    known = {pair: apart for pair, apart in found if apart}
+    if not known:
+        return []
+    mean = Difference(statistics.fmean(apart.gain for apart in known.values()), metric, None)
+    sentences = [
+        f"One model for {len(pairs)} language pairs is on average {mean.place} bilingual students of equal "
+        "architecture" + (" and number of updates." if _equal_updates(data, pairs) else ".")
+    ]
+    for word, sign in (("better", 1), ("worse", -1)):
+        there = [pair for pair, apart in known.items() if apart.significant and apart.gain * sign > 0]
+        sentences.append(f"It is significantly {word} in {', '.join(there) or 'none'} (paired bootstrap, p < 0.05).")
+    one, other = data.system(data.verdict.student, pairs[0]), data.system(data.verdict.bilingual, pairs[0])
+    sizes = [row.megabytes for pair in pairs if (row := data.system(data.verdict.bilingual, pair)) and row.megabytes]
+    if one and other and one.megabytes and len(sizes) == len(pairs):
+        sentences.append(f"It takes {form.amount(one.megabytes)} MB, and they {form.amount(sum(sizes))} MB together.")
+    return sentences
+
+
+def markdown(data: ReportData) -> str:
+    """The tables of GitHub's Markdown, with what they are as a list."""
+    parts = [f"# {markdown_text(data.title)}: language pairs", *map(markdown_text, summary(data))]
+    parts += [markdown_table(columns) for columns in _tables(data)]
+    parts.append("\n".join(f"- {metric}: `{signature}`" for metric, signature in data.signatures().items()))
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def latex(data: ReportData) -> str:
+    """The tables as `tabular` for the booktabs package."""
+    parts = ["% needs \\usepackage{booktabs}", *(f"% {sentence}" for sentence in summary(data))]
+    parts += [latex_table(columns) for columns in _tables(data)]
+    parts += [latex_text(f"{metric}: {signature}") for metric, signature in data.signatures().items()]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _tables(data: ReportData) -> list[list[Column]]:
+    return [*(score_columns(data, metric) for metric in data.metrics()), cost_columns(data)]
+
+
+def _equal_updates(data: ReportData, pairs: Sequence[str]) -> bool:
+    updates = {row.training_updates for pair in pairs for row in _rows(data, pair)[:2] if row}
+    return len(updates) == 1 and None not in updates
+
+
+def _apart(data: ReportData, row: SystemRow | None, other: SystemRow | None, metric: str) -> Difference | None:
+    return difference(data, row, other, metric) if row and other else None
+
+
+def _scores(rows: Sequence[SystemRow | None], metric: str) -> list[Cell]:
+    values = [score.value if row and (score := row.score(metric)) else None for row in rows]
+    return _with_mean(values, lambda value: form.metric_score(metric, value))
+
+
+def _gains(found: Sequence[Difference | None], metric: str) -> list[Cell]:
+    """Positive where the one model is better, whichever way the metric counts."""
+
+    def signed(value: float) -> str:
+        text = form.metric_score(metric, abs(value))
+        return text if text == form.metric_score(metric, 0) else f"{'+' if value > 0 else '−'}{text}"
+
+    return _with_mean([apart.gain if apart else None for apart in found], signed)
+
+
+def _tests(found: Sequence[Difference | None]) -> list[Cell]:
+    cells = [
+        Cell(form.p_value(apart.p_value), apart.p_value) if apart and apart.p_value is not None else Cell(_DASH)
+        for apart in found
+    ]
+    return [*cells, *([Cell()] if len(found) > 1 else [])]
+
+
+def _with_mean(values: Sequence[float | None], shown: Callable[[float], str]) -> list[Cell]:
+    cells = [Cell() if value is None else Cell(shown(value), value) for value in values]
+    known = [value for value in values if value is not None]
+    if len(values) > 1:  # of some of the pairs a mean would say nothing
+        cells.append(Cell(shown(statistics.fmean(known))) if len(known) == len(values) else Cell(_DASH))
+    return cells
+
+
+def _sum(rows: Sequence[SystemRow], value: Callable[[SystemRow], float | None], shown: Callable[[float], str]) -> str:
+    values = [value(row) for row in rows]
+    known = [each for each in values if each is not None]
+    return shown(sum(known)) if known and len(known) == len(values) else ""
