@@ -38,8 +38,8 @@ class Speed(Kind[SpeedConfig]):
     def run(self, job: Job[SpeedConfig]) -> None:
         """Measures one system after the other."""
         config = job.config
-        test = read_heldout(job.one("held_out").path, str(job.axis), "test")
-        sources = tuple(pair.source for pair in test)[: config.sentences]
+        pairs = read_heldout(job.one("held_out").path, str(job.axis), config.set.value)
+        sources = tuple(pair.source for pair in pairs)[: config.sentences]
         cores = len(os.sched_getaffinity(0)) if config.all_cores else 1
         systems = _systems(job)
         measured = {}
