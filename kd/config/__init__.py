@@ -49,6 +49,7 @@ from kd.config.judging import (
 from kd.config.marks import EXTENT, TRANSIENT
 from kd.config.recipe import RecipeConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, ResourcesConfig, StageConfig, TrackingConfig
+from kd.config.searching import ChooseConfig, SearchConfig, SpeedMeasure
 from kd.config.training import (
     AverageConfig,
     BatchConfig,
@@ -71,6 +72,7 @@ __all__ = [
     "BalanceMethod",
     "BatchConfig",
     "CheckpointConfig",
+    "ChooseConfig",
     "CleanConfig",
     "CometConfig",
     "CorpusConfig",
@@ -106,10 +108,12 @@ __all__ = [
     "SameBy",
     "SamplingConfig",
     "Schedule",
+    "SearchConfig",
     "SelectConfig",
     "ShardConfig",
     "SourceConfig",
     "SpeedConfig",
+    "SpeedMeasure",
     "SplitConfig",
     "StageConfig",
     "StopConfig",

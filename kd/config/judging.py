@@ -49,6 +49,8 @@ class SpeedConfig:
     beam: int = MISSING
     max_pieces: int = MISSING
     ensembles: dict[str, bool] = field(default=II("evaluate.ensembles"))
+    # Of exports whose models differ by seed and data alone, only the first is measured: speed goes by the shape.
+    once_a_shape: bool = False
 
 
 @dataclass

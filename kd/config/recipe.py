@@ -21,6 +21,7 @@ from kd.config.corpora import (
 from kd.config.distillation import DecodeConfig, GivenListsConfig, GivenModelsConfig, GuardsConfig, SelectConfig
 from kd.config.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
+from kd.config.searching import SearchConfig
 from kd.config.training import CheckpointConfig, TrainConfig
 
 
@@ -46,6 +47,7 @@ class RecipeConfig:
     given_models: GivenModelsConfig = field(default_factory=GivenModelsConfig)
     given_lists: GivenListsConfig = field(default_factory=GivenListsConfig)
     student: TrainConfig = field(default_factory=TrainConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

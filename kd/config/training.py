@@ -114,6 +114,8 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default=II("checkpoint"))  # the group, unless a recipe sets keys of it here
     members: int = field(default=MISSING, metadata=TRANSIENT)  # trainings that differ by seed alone; each a task
     seed: int = MISSING  # of the first member; the next has one more
+    # Encoder and decoder layers, width, ffn and heads are those that a search chose (chain=search), and so is the data.
+    from_search: bool = False
     max_update: int = field(default=MISSING, metadata=EXTENT)
     stop: StopConfig = field(default_factory=StopConfig, metadata=EXTENT)
     precision: Precision = Precision.fp32

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from kd.report import formatting, tables
+from kd.report import formatting, search, tables
 from kd.report.columns import results_columns
 from kd.report.differences import marked
 from kd.report.figures.curves import axes
@@ -50,6 +50,7 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
         axes=axes(data.curves),
         pareto=[mark.name for mark in pareto(marks(data.systems, data.verdict.metric), data.verdict.metric != "TER")],
         tables=tables,
+        search=search,
         pairs=sorted({row.pair for row in data.systems}),
         style=_inline("page.css"),
         scripts=scripts,

@@ -5,7 +5,7 @@ Signatures and what p means stand below each, since a score without them says li
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kd.report.columns import Cell, Column, results_columns
 from kd.report.markup import latex_text, markdown_text
@@ -20,13 +20,7 @@ def markdown(data: ReportData) -> str:
     columns = _columns(data)
     lines = [f"# {markdown_text(data.title)}", ""]
     if columns and data.systems:
-        lines += [
-            f"| {' | '.join(markdown_text(column.heading) for column in columns)} |",
-            f"| {' | '.join('---:' if column.numeric else '---' for column in columns)} |",
-        ]
-        for cells in zip(*(column.cells for column in columns), strict=True):
-            lines.append(f"| {' | '.join(_markdown_cell(cell) for cell in cells)} |")
-        lines.append("")
+        lines += [*markdown_table(columns), ""]
     lines += [f"- {metric}: `{signature}`" for metric, signature in data.signatures().items()]
     lines += [f"- {markdown_text(note)}" for note in notes(data)]
     return "\n".join(lines) + "\n"
@@ -37,20 +31,36 @@ def latex(data: ReportData) -> str:
     columns = _columns(data)
     lines = [f"% {_comment(data.title)}", "% needs \\usepackage{booktabs}"]
     if columns and data.systems:
-        lines += [
-            f"\\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
-            "\\toprule",
-            f"{' & '.join(latex_text(column.heading) for column in columns)} \\\\",
-            "\\midrule",
-        ]
-        for cells in zip(*(column.cells for column in columns), strict=True):
-            lines.append(f"{' & '.join(_latex_cell(cell) for cell in cells)} \\\\")
-        lines += ["\\bottomrule", "\\end{tabular}", ""]
+        lines += [*latex_table(columns), ""]
     signatures = [latex_text(f"{metric}: {signature}") for metric, signature in data.signatures().items()]
     below = [*signatures, *map(latex_text, notes(data))]
     if below:
         lines += ["\\par\\smallskip{\\footnotesize", " \\\\\n".join(below), "\\par}"]
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(columns: Sequence[Column]) -> list[str]:
+    """Lines of a table of GitHub's Markdown."""
+    rows = zip(*(column.cells for column in columns), strict=True)
+    return [
+        f"| {' | '.join(markdown_text(column.heading) for column in columns)} |",
+        f"| {' | '.join('---:' if column.numeric else '---' for column in columns)} |",
+        *(f"| {' | '.join(_markdown_cell(cell) for cell in cells)} |" for cells in rows),
+    ]
+
+
+def latex_table(columns: Sequence[Column]) -> list[str]:
+    """Lines of a `tabular` for the booktabs package."""
+    rows = zip(*(column.cells for column in columns), strict=True)
+    return [
+        f"\\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
+        "\\toprule",
+        f"{' & '.join(latex_text(column.heading) for column in columns)} \\\\",
+        "\\midrule",
+        *(f"{' & '.join(_latex_cell(cell) for cell in cells)} \\\\" for cells in rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
 
 
 def notes(data: ReportData) -> Iterator[str]:
