@@ -41,6 +41,7 @@ from kd.config.judging import (
     CometConfig,
     EvaluateConfig,
     ExportConfig,
+    HeldOut,
     ReleaseConfig,
     ReportConfig,
     SpeedConfig,
@@ -49,6 +50,7 @@ from kd.config.judging import (
 from kd.config.marks import EXTENT, TRANSIENT
 from kd.config.recipe import RecipeConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, ResourcesConfig, StageConfig, TrackingConfig
+from kd.config.searching import ChooseConfig, SearchConfig, SpeedMeasure
 from kd.config.training import (
     AverageConfig,
     BatchConfig,
@@ -72,6 +74,7 @@ __all__ = [
     "BalanceMethod",
     "BatchConfig",
     "CheckpointConfig",
+    "ChooseConfig",
     "CleanConfig",
     "CometConfig",
     "CorpusConfig",
@@ -88,6 +91,7 @@ __all__ = [
     "GivenModelConfig",
     "GivenModelsConfig",
     "GuardsConfig",
+    "HeldOut",
     "JoinConfig",
     "LauncherConfig",
     "LongSources",
@@ -107,10 +111,12 @@ __all__ = [
     "SameBy",
     "SamplingConfig",
     "Schedule",
+    "SearchConfig",
     "SelectConfig",
     "ShardConfig",
     "SourceConfig",
     "SpeedConfig",
+    "SpeedMeasure",
     "SplitConfig",
     "StageConfig",
     "StopConfig",

@@ -6,6 +6,7 @@ What is measured of every system alike.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from omegaconf import II, MISSING
 
@@ -14,10 +15,18 @@ from kd.config.distillation import GuardsConfig
 from kd.config.marks import TRANSIENT
 
 
+class HeldOut(Enum):
+    """Which held-out sets are worked on."""
+
+    test = "test"  # those of the final scores
+    dev = "dev"  # those that something is chosen by: an architecture, a setting
+
+
 @dataclass
 class TranslateConfig:
     """Translation of the held-out sets by every system."""
 
+    set: HeldOut = HeldOut.test
     beam: int = MISSING
     max_pieces: int = MISSING
     batch_tokens: int = field(default=MISSING, metadata=TRANSIENT)
@@ -31,7 +40,8 @@ class TranslateConfig:
 class SpeedConfig:
     """Measuring of speed: one system after the other, alone on the machine."""
 
-    sentences: int = MISSING  # of the test set, the first ones
+    set: HeldOut = HeldOut.test
+    sentences: int = MISSING  # of the set, the first ones
     repeats: int = MISSING  # the median counts
     latency_sentences: int = MISSING  # translated one after the other, each alone
     all_cores: bool = MISSING  # whether to measure with all cores as well as with one
@@ -39,6 +49,8 @@ class SpeedConfig:
     beam: int = MISSING
     max_pieces: int = MISSING
     ensembles: dict[str, bool] = field(default=II("evaluate.ensembles"))
+    # Of exports whose models differ by seed and data alone, only the first is measured: speed goes by the shape.
+    once_a_shape: bool = False
 
 
 @dataclass
@@ -56,6 +68,7 @@ class CometConfig:
 class EvaluateConfig:
     """Scores of every system on the held-out sets."""
 
+    set: HeldOut = HeldOut.test  # of the translations that it reads, and its own
     metrics: dict[str, bool] = field(default_factory=dict)  # bleu, chrf, chrf++, ter (sacreBLEU's), comet
     tokenize: str | None = None  # of BLEU, by sacreBLEU's name; null: what it takes for the target language
     comet: CometConfig = field(default_factory=CometConfig)

@@ -28,6 +28,7 @@ from kd.config.distillation import (
 )
 from kd.config.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
 from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
+from kd.config.searching import SearchConfig
 from kd.config.training import CheckpointConfig, FinetuneConfig, TrainConfig
 
 
@@ -57,6 +58,7 @@ class RecipeConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     # Corpora of `corpus.sources` that the in-domain student goes on with: NAME: true.
     in_domain: dict[str, bool] = field(default_factory=dict)
+    search: SearchConfig = field(default_factory=SearchConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -114,6 +114,8 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default=II("checkpoint"))  # the group, unless a recipe sets keys of it here
     members: int = field(default=MISSING, metadata=TRANSIENT)  # trainings that differ by seed alone; each a task
     seed: int = MISSING  # of the first member; the next has one more
+    # Encoder and decoder layers, width, ffn and heads are those that a search chose (chain=search), and so is the data.
+    from_search: bool = False
     max_update: int = field(default=MISSING, metadata=EXTENT)
     stop: StopConfig = field(default_factory=StopConfig, metadata=EXTENT)
     precision: Precision = Precision.fp32
@@ -134,6 +136,7 @@ class FinetuneConfig(TrainConfig):
     batch: BatchConfig = field(default=II("student.batch"))
     members: int = field(default=II("student.members"), metadata=TRANSIENT)
     seed: int = II("student.seed")
+    from_search: bool = II("student.from_search")
     precision: Precision = II("student.precision")
     validate_bleu: bool = field(default=II("student.validate_bleu"), metadata=TRANSIENT)
     log_every: int = field(default=II("student.log_every"), metadata=TRANSIENT)

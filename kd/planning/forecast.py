@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kd.config import ExportConfig, LauncherConfig, MachineConfig, ResourcesConfig, TrainConfig
+from kd.config import ExportConfig, LauncherConfig, MachineConfig, ResourcesConfig
 from kd.pipeline.plan import Plan, Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure, joined, total
@@ -17,6 +17,7 @@ from kd.planning.needs import Request, StageForecast, TaskForecast
 from kd.planning.rates import Place, Rates
 from kd.planning.schedule import Rules, Span, critical, lay_out
 from kd.planning.shapes import BYTES_A_CHECKPOINTED_WEIGHT, BYTES_A_WEIGHT
+from kd.planning.trainings import training_of
 from kd.planning.volume import Part, Volume, checkpoints_kept, models_behind, parts_of, size_part, updates_of, weights
 
 # What a stage holds on disk beside what it leaves, as a share of that: benchmarks/bench_memory.py, disk at 10 M pairs
@@ -26,6 +27,7 @@ SMALL = {
     "translate": 5e6,
     "speed": 1e6,
     "evaluate": 5e6,
+    "choose": 1e6,
     "report": 5e6,
     "release": 1e9,
     "split": 5e6,
@@ -293,11 +295,11 @@ class Forecaster:
         if assumed := self._volume.assumptions.get(f"bytes.{task.stage.name}", f"bytes.{task.stage.entry.name}"):
             pairs = parts[0].amount if parts else Figure(None)
             return pairs.times(assumed)
-        if isinstance(config, TrainConfig):
+        if training := training_of(task):
             updates = updates_of(task.stage, self._volume.assumptions).value or 0.0
-            checkpoints = checkpoints_kept(config, updates) * BYTES_A_CHECKPOINTED_WEIGHT
+            checkpoints = checkpoints_kept(training, updates) * BYTES_A_CHECKPOINTED_WEIGHT
             told = "weights x (4 bytes + 12 a checkpoint kept)"
-            return Figure(float(weights(config.model, self._volume) * (checkpoints + BYTES_A_WEIGHT)), told)
+            return Figure(float(weights(training.model, self._volume) * (checkpoints + BYTES_A_WEIGHT)), told)
         if kind in ("average", "release"):
             role = {"average": "models", "release": "systems"}[kind]
             models = models_behind([item.task for item in task.inputs.get(role, [])])
@@ -315,10 +317,9 @@ class Forecaster:
         return measured if parts else Figure(None, f"nothing is known of the kind {kind}")
 
     def _temporary(self, task: Task) -> Figure:
-        config = task.stage.config
-        if isinstance(config, TrainConfig):
+        if training := training_of(task):
             # A new checkpoint is whole before an old one goes.
-            size = weights(config.model, self._volume) * BYTES_A_CHECKPOINTED_WEIGHT
+            size = weights(training.model, self._volume) * BYTES_A_CHECKPOINTED_WEIGHT
             return Figure(float(size), "one checkpoint more")
         share = TEMPORARY.get(task.stage.kind.name)
         if share is None:

@@ -21,11 +21,13 @@ from kd.config import (
     CheckpointConfig,
     CorpusConfig,
     DecodeConfig,
+    SearchConfig,
     SourceConfig,
     StopConfig,
     TrainConfig,
 )
 from kd.corpora.shards import Corpus
+from kd.engines.grid import SHAPE, budget
 from kd.pipeline.atomic import write_json
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Entry, Plan, Stage, Task
@@ -34,9 +36,10 @@ from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
 from kd.planning.made_up import made_up_lists, warm_up
 from kd.planning.probe import FAILED
-from kd.planning.rates import BYTES, START, Observation, lengths, manifests, of_speed, of_training
+from kd.planning.rates import BYTES, START, TRAININGS, Observation, lengths, manifests, of_speed, of_training
 from kd.planning.shapes import training_operations
 from kd.planning.timing import IMPORTS, Clock, import_times, timed
+from kd.planning.trainings import training_of
 from kd.planning.volume import STEPS_A_PIECE, Text, Volume, models_behind, parts_of, weights
 
 _LOG = logging.getLogger(__name__)
@@ -130,7 +133,7 @@ class Miniature:
     def _text(self, plan: Plan) -> bool:
         """Collect to encode; returns whether the vocabulary found enough text for its size."""
         for stage in plan.stages:
-            if stage.kind.name in ("train", "given_models", "decode", "given_lists") or not self._can_run(stage):
+            if stage.kind.name in (*TRAININGS, "given_models", "decode", "given_lists") or not self._can_run(stage):
                 continue
             self._run(stage)
             if stage.kind.name == "vocabulary":
@@ -196,7 +199,7 @@ class Miniature:
                 print(f"{task.full_name} {FAILED}: {_one_line(error)}", flush=True)
                 return
             self._clocks[task] = clock
-            if stage.kind.name == "train":
+            if stage.kind.name in TRAININGS:
                 self._silence_end(task)
 
     def _plan(self) -> Plan:
@@ -217,6 +220,8 @@ class Miniature:
             config = replace(config, lines=self._sentences if self.steps else min(config.lines, TEXT_LINES))
         elif isinstance(config, TrainConfig):
             config = self._short_training(config)
+        elif isinstance(config, SearchConfig):
+            config = self._short_search(config)
         elif isinstance(config, DecodeConfig):
             share = 1.0 if self._made_up_lists else 1e-9
             config = replace(config, workers=1, share=share, max_pieces=self.steps or config.max_pieces)
@@ -244,6 +249,12 @@ class Miniature:
             checkpoint=CheckpointConfig(every=updates, keep=1, average=1, metric=config.checkpoint.metric),
             optimizer=replace(config.optimizer, decay_updates=10**6),
         )
+
+    def _short_search(self, config: SearchConfig) -> SearchConfig:
+        """The largest cell alone, which says how fast the others and the student are."""
+        largest: dict[str, Any] = {name: [max(values)] for name in SHAPE if (values := getattr(config, name))}
+        training = self._short_training(budget(config))
+        return replace(config, **largest, seeds=1, training=training, changes={})
 
     # --- tricks --------------------------------------------------------------------------------------------------
 
@@ -348,7 +359,7 @@ class Miniature:
         if kind == "speed":
             for each in of_speed(self._store.place(task).final, parts, where):
                 yield replace(each, cpu_seconds=each.seconds * clock.cpu / max(1e-9, clock.seconds))
-        if kind == "train":
+        if kind in TRAININGS:
             busy = clock.cpu / max(1e-9, clock.seconds)
             for each in of_training(self._store.place(task).final, parts, manifest, where):
                 yield replace(each, cpu_seconds=each.seconds * busy)
@@ -367,9 +378,10 @@ class Miniature:
         from kd.engines.vocabulary import Vocabulary
 
         sources = (self._folder / "sample.source").read_text("utf-8").split("\n")[:SENTENCES]
-        for task in [task for task in self._clocks if task.stage.kind.name == "train"]:
+        for task in [task for task in self._clocks if task.stage.kind.name in TRAININGS]:
             folder = self._store.place(task).final
-            config: TrainConfig = task.stage.config
+            config = training_of(task)
+            assert config is not None
             translator = EnsembleTranslator(
                 [folder], Vocabulary(folder), beam=1, max_pieces=self.steps, batch_tokens=config.batch.max_tokens,
                 threads=self._threads, device=self.device, score_members=False, engine="stock",
@@ -377,10 +389,9 @@ class Miniature:
             few = sources[: max(8, min(len(sources), self._sentences_of(task)))]
             with timed() as clock:
                 translator.translate(few)
-            full = replace(config, validate_bleu=True)
             sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
             sample = replace(sample, steps=Figure(float(self.steps)))
-            (_, part) = _train_parts(task, full, self._volume(sample))
+            (_, part) = _train_parts(task, self._volume(sample))
             taken = Observation("validate", len(few), part.effort, clock.seconds, clock.cpu, **self._where)
             self.observations.append(taken)
 
@@ -389,7 +400,13 @@ class Miniature:
         return int(DECODED_OPERATIONS / (2 * weights(model, self._volume(Text())) * max(1, self.steps)))
 
 
-def _train_parts(task: Task, config: TrainConfig, volume: Volume) -> list[Any]:
+def _train_parts(task: Task, volume: Volume) -> list[Any]:
+    """With a validation, which a short training goes without."""
+    config = task.stage.config
+    if isinstance(config, SearchConfig):
+        config = replace(config, changes={"validate_bleu": True})
+    else:
+        config = replace(config, validate_bleu=True)
     entry = replace(task.stage.entry, config=config)
     stage = Stage(task.stage.name, entry, task.stage.axis, task.stage.axis_value, {}, tasks=[task])
     short = Task(stage, task.name, task.fingerprint, task.lineage, task.identity, task.inputs, task.files)

@@ -25,6 +25,7 @@ from kd.stages.outputs import SPEED
 
 START = "start "  # followed by a kind: what a task of it spends before its work begins
 BYTES = "bytes "  # followed by a kind: what a task of it leaves
+TRAININGS = ("train", "search")  # kinds whose tasks train a model each
 _FEW = 3  # lines of metrics.jsonl at the beginning that say nothing: everything is done for the first time
 
 
@@ -177,7 +178,7 @@ def observe(plan: Plan, store: Store, volume: Volume, label: str) -> Iterator[Ob
             "source": f"{label} ({task.full_name}, {str(manifest['finished'])[:10]})",
         }
         kind = task.stage.kind.name
-        if kind == "train":
+        if kind in TRAININGS:
             yield from of_training(store.place(task).final, parts, manifest, where)
             continue
         if kind == "speed":
@@ -213,7 +214,8 @@ def of_training(
         yield Observation("train", amount, efforts["train"].effort, trained * devices, None, **where)
     if validations and "validate" in efforts:
         part = efforts["validate"]
-        made = max(1, int(manifest["counts"]["updates"]) // int(manifest["settings"]["checkpoint"]["every"]))
+        settings = manifest["settings"].get("training", manifest["settings"])  # of a search, or of a training
+        made = max(1, int(manifest["counts"]["updates"]) // int(settings["checkpoint"]["every"]))
         amount = float(part.amount.value or 0) / made * validations
         if amount:
             yield Observation("validate", amount, part.effort, validated, None, **where)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 # What a task of a kind imports when it begins: in its own process that is time, in this one it is done before.
 IMPORTS = {
     "train": ("torch", "fairseq"),
+    "search": ("torch", "fairseq"),
     "decode": ("torch", "fairseq"),
     "translate": ("torch", "fairseq"),
     "speed": ("torch", "fairseq", "ctranslate2"),

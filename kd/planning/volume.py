@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kd.config import DecodeConfig, EncodeConfig, ModelConfig, TrainConfig
+from kd.config import DecodeConfig, EncodeConfig, ModelConfig, SearchConfig, TrainConfig
 from kd.pipeline.plan import Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import NOTHING, Figure
 from kd.planning.shapes import training_operations, translation_operations
+from kd.planning.trainings import LARGEST, budget_of, chosen_later, training_of
 
 # Steps of a search to the mean length of a target: a batch goes on until its longest sentence is done. Where nothing
 # was measured; `rates.py` has the probe's own.
@@ -155,14 +156,17 @@ def _encode(task: Task, volume: Volume) -> Iterator[Part]:
 
 
 def _train(task: Task, volume: Volume) -> Iterator[Part]:
-    config: TrainConfig = task.stage.config
-    text = volume.given(task.stage, "data")
+    config = training_of(task)
+    assert config is not None
+    text = _corpus_of(task, volume)
     updates = updates_of(task.stage, volume.assumptions)
     tokens = updates.times(config.batch.target_tokens)
     effort = None
     if text.source_pieces.value is not None and text.target_pieces.value is not None:
         lengths = text.source_pieces.value + 1, text.target_pieces.value + 1
         effort = training_operations(config.model, volume.vocabulary, *lengths)
+    if chosen_later(task):
+        tokens = replace(tokens, source=f"{tokens.source}; {LARGEST}")
     yield Part("train", "target tokens", tokens, effort, "train")
     validations = None if updates.value is None else updates.value // config.checkpoint.every
     if validations and config.validate_bleu:
@@ -171,9 +175,18 @@ def _train(task: Task, volume: Volume) -> Iterator[Part]:
         yield Part("validate", "sentences", sentences, greedy)
 
 
+def _corpus_of(task: Task, volume: Volume) -> Text:
+    """What a training reads: a cell its own data; a student that a search chooses the largest that it may get."""
+    stages = dict.fromkeys(item.task.stage for item in task.inputs["data"])
+    texts = [volume.texts.get(stage, volume.sample) for stage in stages]
+    if isinstance(task.stage.config, SearchConfig) or chosen_later(task):
+        return max(texts, key=lambda text: text.pairs.value or 0.0)
+    return volume.given(task.stage, "data")
+
+
 def updates_of(stage: Stage, assumptions: Assumptions) -> Figure:
     """Updates of a training: at most those of the config."""
-    config: TrainConfig = stage.config
+    config = budget_of(stage)
     if assumed := assumptions.get(f"updates.{stage.name}", f"updates.{stage.entry.name}"):
         return assumed
     updates, source = float(config.max_update), "config"
@@ -275,6 +288,8 @@ PARTS: Mapping[str, Callable[[Task, Volume], Iterator[Part]]] = {
     "join": _by_pairs("corpora"),
     "encode": _encode,
     "train": _train,
+    "search": _train,
+    "choose": _once,
     "average": _average,
     "given_models": _once,
     "decode": _decode,
@@ -307,8 +322,8 @@ def models_behind(tasks: list[Task]) -> list[ModelConfig]:
     """The shapes of the models that these tasks trained, or made of what others trained."""
     found = []
     for task in tasks:
-        if isinstance(task.stage.config, TrainConfig):
-            found.append(task.stage.config.model)
+        if training := training_of(task):
+            found.append(training.model)
         elif task.stage.kind.name in ("export", "average"):
             found += models_behind([item.task for item in task.inputs["models"]])
     return found

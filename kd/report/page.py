@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from kd.report import across, formatting, pairings, tables
+from kd.report import across, formatting, pairings, search, tables
 from kd.report.columns import results_columns
 from kd.report.differences import marked
 from kd.report.figures.curves import axes
@@ -52,6 +52,7 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
         tables=tables,
         pairings=pairings,
         across=across if across.compared_pairs(data) else None,
+        search=search,
         pairs=sorted({row.pair for row in data.systems}),
         style=_inline("page.css"),
         scripts=scripts,

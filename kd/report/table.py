@@ -39,6 +39,10 @@ def results_table(data: ReportData) -> Group:
     for verdict in verdicts(data):
         of_pair = f"{verdict.pair}: " if verdict.pair else ""
         parts.append(Text(visible(f"{of_pair}{verdict.headline}"), style="bold"))
+    for search in data.searches:
+        parts.append(
+            Text(visible(f"Search{f' {search.pair}' if search.pair else ''}: {search.chosen.name} was chosen."))
+        )
     return Group(*parts, _notes(data))
 
 

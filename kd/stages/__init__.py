@@ -20,6 +20,7 @@ KINDS = {
     "join": "kd.stages.join:Join",
     "encode": "kd.stages.encode:Encode",
     "train": "kd.stages.train:Train",
+    "search": "kd.stages.search:Search",
     "average": "kd.stages.average:Average",
     "given_models": "kd.stages.given_models:GivenModels",
     "decode": "kd.stages.decode:Decode",
@@ -30,6 +31,7 @@ KINDS = {
     "speed": "kd.stages.speed:Speed",
     "evaluate": "kd.stages.evaluate:Evaluate",
     "release": "kd.stages.release:Release",
+    "choose": "kd.stages.choose:Choose",
     "report": "kd.stages.report:Report",
 }
 

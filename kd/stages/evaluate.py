@@ -1,4 +1,4 @@
-"""Evaluate: scores of every system on each test set, with signatures, and whether differences are more than luck.
+"""Evaluate: scores of every system on each held-out set, with signatures, and whether differences are more than luck.
 
 Every system is compared with the baseline, by default the control, on the same resampled test sets; what averages hide
 (empty, copied, runaway output, lost numbers …) is counted beside them, and what the leakage guard said of each set.
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import CorpusConfig, EvaluateConfig, SplitConfig, Use
+from kd.config import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
@@ -71,6 +71,7 @@ class Evaluate(Kind[EvaluateConfig]):
         """One, which depends on the content of COMET's checkpoint where that is a file here."""
         config: EvaluateConfig = stage.config
         _check_main_set(config, stage)
+        _check_sets(config, stage)
         systems = [item.task.name for item in stage.input_tasks("translations")]
         if config.baseline is not None and not members(config.baseline, systems):
             error = unknown("system (evaluate.baseline)", config.baseline, systems)
@@ -88,7 +89,7 @@ class Evaluate(Kind[EvaluateConfig]):
 
     def run(self, job: Job[EvaluateConfig]) -> None:
         """Scores, then resamples, then counts."""
-        test = read_heldout(job.one("held_out").path, str(job.axis), "test")
+        test = read_heldout(job.one("held_out").path, str(job.axis), job.config.set.value)
         sources, references = [pair.source for pair in test], [[pair.target for pair in test]]
         systems = {
             artifact.task: list(open_lines(artifact.path / HYPOTHESES)) for artifact in job.inputs["translations"]
@@ -128,9 +129,10 @@ class Evaluate(Kind[EvaluateConfig]):
 
 
 def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
-    """It is one of the recipe's test sets, where those follow from config."""
+    """It is one of the recipe's sets to be judged on, where those follow from config."""
     if config.main_set is None:
         return
+    use = Use(config.set.value)
     configs = [other.config for other in stage.upstream()]
     corpora = [config.sources for config in configs if isinstance(config, CorpusConfig)]
     drawing = [config for config in configs if isinstance(config, SplitConfig)]
@@ -140,11 +142,21 @@ def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
         name
         for sources in corpora
         for name, source in sources.items()
-        if source.use is Use.test and (not source.pairs or source.pairs.get(str(stage.axis)))
+        if source.use is use and (not source.pairs or source.pairs.get(str(stage.axis)))
     }
     drawn = {HELD_OUT} if not given or any(each.test_beside_given for each in drawing) else set()
     if config.main_set not in given | drawn:
         raise unknown("test set (evaluate.main_set)", config.main_set, given | drawn)
+
+
+def _check_sets(config: EvaluateConfig, stage: Stage) -> None:
+    """What is scored was translated of the same sets."""
+    for _, other in stage.inputs.get("translations", []):
+        if isinstance(other.config, TranslateConfig) and other.config.set is not config.set:
+            raise UserError(
+                f"{stage.name} scores {config.set.value}, and {other.name} translates {other.config.set.value}.",
+                f"Set `set` to the same in chain.{stage.entry.name} and chain.{other.entry.name}.",
+            )
 
 
 def _metrics(config: EvaluateConfig) -> list[str]:
@@ -174,6 +186,8 @@ def _matches(config: EvaluateConfig, systems: Iterable[str]) -> list[Match]:
 
 
 def _absent(config: EvaluateConfig, systems: Iterable[str]) -> list[str]:
+    if not config.bootstrap or config.baseline is None:  # nothing is compared
+        return []
     names = set(systems)
     return [name for name, wanted in config.further_baselines.items() if wanted and name not in names]
 
@@ -199,7 +213,7 @@ def _sets(job: Job[EvaluateConfig], ids: Sequence[int]) -> dict[str, _Set]:
     places = {pair_id: place for place, pair_id in enumerate(ids)}
     found = {}
     for each in read_sets(job.one("held_out").path):
-        if (each.pair, each.use) == (str(job.axis), "test"):
+        if (each.pair, each.use) == (str(job.axis), job.config.set.value):
             segments = [places[pair.id] for pair in each.pairs]
             found[each.corpus or HELD_OUT] = _Set(segments, _leakage(job, each.name))
     main = job.config.main_set

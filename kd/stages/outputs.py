@@ -13,4 +13,6 @@ CARD = "README.md"  # release: the model card
 PAGE, REPORT = "index.html", "report.json"  # report: for people, for programs
 RESULTS_MARKDOWN, RESULTS_LATEX = "results.md", "results.tex"  # report: the table of results, for documents
 PAIRS_MARKDOWN, PAIRS_LATEX = "pairs.md", "pairs.tex"  # report: multilingual beside bilingual students, for documents
+SEARCH_MARKDOWN, SEARCH_LATEX = "search.md", "search.tex"  # report: the table of a search
 FIGURES = "figures"  # report: a folder, each figure as SVG and PNG
+CHOSEN, CHOICE_TABLE = "chosen.json", "table.md"  # choose: all cells and what was chosen, for programs; for people

@@ -6,6 +6,7 @@ It gathers what the other stages left and computes nothing of its own; `report.j
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from kd.config import ReportConfig
@@ -20,8 +21,11 @@ from kd.report.gather.provenance import provenance
 from kd.report.gather.selection import selection
 from kd.report.gather.systems import comparisons, paired, rows, sets_apart, shown_name, trainings_of, verdict_roles
 from kd.report.gather.weaknesses import examples, weaknesses
-from kd.report.model import GuardCounts, ReportData, Selection
+from kd.report.model import GuardCounts, ReportData, Search, Selection
+from kd.report.records import record
+from kd.report.search import search_latex, search_markdown
 from kd.stages.outputs import (
+    CHOSEN,
     FIGURES,
     HYPOTHESES,
     PAGE,
@@ -31,6 +35,8 @@ from kd.stages.outputs import (
     RESULTS_LATEX,
     RESULTS_MARKDOWN,
     SCORES,
+    SEARCH_LATEX,
+    SEARCH_MARKDOWN,
     SELECTION,
     SPEED,
     WEAKNESSES,
@@ -49,6 +55,7 @@ class Report(Kind[ReportConfig]):
         "speeds": Role(many=True, optional=True),
         "translations": Role(many=True),
         "trainings": Role(many=True),
+        "searches": Role(many=True, optional=True),
         "selections": Role(many=True, optional=True),
         "others": Role(many=True, optional=True),  # whose counts, costs and settings the page shows as well
     }
@@ -70,6 +77,10 @@ class Report(Kind[ReportConfig]):
         job.progress.update("drawing")
         figures = draw(data)
         (job.out / FIGURES).mkdir(exist_ok=True)
+        for number, search in enumerate(data.searches, 1):
+            ending = f"-{number}" if len(data.searches) > 1 else ""
+            (job.out / SEARCH_MARKDOWN.replace(".", f"{ending}.")).write_text(search_markdown(search), "utf-8")
+            (job.out / SEARCH_LATEX.replace(".", f"{ending}.")).write_text(search_latex(search), "utf-8")
         for figure in figures.values():
             figure.write(job.out / FIGURES)
         (job.out / PAGE).write_text(render(data, figures), "utf-8")
@@ -114,6 +125,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         speed_note=next((speed["note"] for speed in speeds.values()), ""),
         speed_notes=next((speed.get("notes", {}) for speed in speeds.values()), {}),
         curves=curves(inputs["trainings"], several),
+        searches=_searches(inputs.get("searches", []), several),
         selections=_selections(inputs.get("selections", []), several),
         guards=_guards(job, several),
         weaknesses=weaknesses(
@@ -127,6 +139,11 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         costs=costs(everything),
         provenance=provenance(everything, job.machine, job.device),
     )
+
+
+def _searches(artifacts: Iterable[Artifact], several: bool) -> list[Search]:
+    found: list[Search] = [record(Search, read_json(artifact.path / CHOSEN), CHOSEN) for artifact in artifacts]
+    return found if several else [replace(each, pair="") for each in found]
 
 
 def _selections(artifacts: Iterable[Artifact], several: bool) -> list[Selection]:

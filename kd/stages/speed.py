@@ -7,6 +7,7 @@ time to load and disk stand beside it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from kd.config import SpeedConfig
@@ -15,7 +16,9 @@ from kd.corpora.index import read_json, write_json
 from kd.engines.measuring import Measurement, measure
 from kd.engines.systems import Decoding, group
 from kd.errors import IncompleteArtifact, UserError
-from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
+from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.plan import Stage
 from kd.stages.outputs import SPEED
 
 
@@ -35,11 +38,20 @@ class Speed(Kind[SpeedConfig]):
             if getattr(config, name) < 1:
                 raise UserError(f"evaluate.speed.{name} is {getattr(config, name)}.", "It must be at least 1.")
 
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One for all: they are measured in a row."""
+        identity, extent = identity_and_extent(stage.config)
+        if not stage.config.once_a_shape:
+            yield Draft("all", identity, extent)
+            return
+        inputs = {role: stage.input_tasks(role) for role in stage.inputs}
+        yield Draft("all", identity, extent, {**inputs, "systems": _first_of_each_shape(inputs["systems"])})
+
     def run(self, job: Job[SpeedConfig]) -> None:
         """Measures one system after the other."""
         config = job.config
-        test = read_heldout(job.one("held_out").path, str(job.axis), "test")
-        sources = tuple(pair.source for pair in test)[: config.sentences]
+        pairs = read_heldout(job.one("held_out").path, str(job.axis), config.set.value)
+        sources = tuple(pair.source for pair in pairs)[: config.sentences]
         cores = len(os.sched_getaffinity(0)) if config.all_cores else 1
         systems = _systems(job)
         measured = {}
@@ -67,6 +79,18 @@ class Speed(Kind[SpeedConfig]):
         if set(measured) != set(_systems(job)):
             raise IncompleteArtifact(f"{job.out / SPEED} lacks a system.")
         return Summary({"systems": len(measured)})
+
+
+def _first_of_each_shape(systems: Sequence[Input]) -> list[Input]:
+    """Of exports to one format whose models have one shape, the first; everything else as well."""
+    seen, kept = [], []
+    for item in systems:
+        models = [other.task.identity.get("model") for other in item.task.inputs.get("models", [])]
+        what = (item.task.identity.get("format"), models)
+        if not models or what not in seen:
+            kept.append(item)
+        seen.append(what)
+    return kept
 
 
 def _systems(job: Job[SpeedConfig]) -> dict[str, list[Artifact]]:

@@ -1,46 +1,30 @@
 """Train: an ensemble of teachers whose members differ by seed alone, a student, or a control.
 
 Each member is a task: killed and begun again, it goes on from its last checkpoint; asked for more updates, it goes on.
+A student may get its shape and data from a search.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from kd import tracking
-from kd.config import Metric, Schedule, TrainConfig, Which
-from kd.corpora.balance import in_words
-from kd.corpora.index import read_json, write_json
-from kd.engines.description import copy_languages
-from kd.engines.fairseq.batching import BatchPlan
-from kd.engines.fairseq.flags import TrainSpec
-from kd.engines.fairseq.forecast import Forecast, forecast
+from kd.config import TrainConfig
+from kd.corpora.index import read_json
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.start import prepare_start, start_files
-from kd.engines.fairseq.training import (
-    METRICS,
-    TrainingProgress,
-    TrainingResult,
-    accompany,
-    continue_from,
-    read_metrics,
-    to_average,
-    train,
-)
-from kd.engines.vocabulary import DICTIONARY, MODEL, SPECIAL, read_dictionary
-from kd.errors import IncompleteArtifact, UserError
-from kd.pipeline.contract import Draft, Input, Job, Kind, Role, Summary
-from kd.pipeline.fingerprint import identity_and_extent
+from kd.engines.fairseq.task import START, Training, check_settings, check_training, run_training, training_identity
+from kd.engines.fairseq.training import accompany
+from kd.engines.grid import SHAPE
+from kd.engines.vocabulary import DICTIONARY
+from kd.errors import UserError
+from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage
 from kd.pipeline.world import World
-
-WEIGHTS = "model.pt"
-SUMMARY = "summary.json"
-START = "start.pt"  # the weights that a training starts from, while it runs
+from kd.stages.outputs import CHOSEN
 
 
 class Train(Kind[TrainConfig]):
@@ -49,44 +33,21 @@ class Train(Kind[TrainConfig]):
     name = "train"
     version = 1
     config = TrainConfig
-    roles: ClassVar = {"data": Role(), "start": Role(optional=True)}  # `start`: models to go on from, by member
+    roles: ClassVar = {
+        "data": Role(many=True),  # one, or several of which a search has chosen one by its label
+        "start": Role(optional=True),  # models to go on from, by member
+        "choice": Role(optional=True),  # of `choose`: read where the config says from_search
+    }
     resources = "train"
     resumable = True
 
     def validate(self, config: TrainConfig) -> None:
         """The shape is possible, and there will be enough checkpoints to average."""
-        model, checkpoint = config.model, config.checkpoint
-        if model.width % model.heads:
+        check_settings(config)
+        if config.from_search and config.init_from:
             raise UserError(
-                f"A model's width of {model.width} cannot be shared by {model.heads} heads.", "Make it a multiple."
+                "from_search is true, and init_from has a shape already.", "Set from_search=false, or init_from=null."
             )
-        if checkpoint.average > checkpoint.keep and checkpoint.average_of is Which.last:
-            raise UserError(
-                f"{checkpoint.average} checkpoints shall be averaged and {checkpoint.keep} kept.",
-                "Raise checkpoint.keep or lower checkpoint.average.",
-            )
-        by_bleu = checkpoint.keep_best or checkpoint.average_of is Which.best or config.stop.patience
-        if by_bleu and checkpoint.metric is Metric.bleu and not config.validate_bleu:
-            raise UserError(
-                "The best checkpoint shall be found by BLEU, and validate_bleu is off.",
-                "Set checkpoint.metric=loss, or validate_bleu to true.",
-            )
-        optimizer = config.optimizer
-        if optimizer.schedule is Schedule.linear and optimizer.decay_updates <= optimizer.warmup_updates:
-            raise UserError(
-                f"optimizer.warmup_updates is {optimizer.warmup_updates}, which is not below the "
-                f"{optimizer.decay_updates} updates at which a linear schedule reaches 0.",
-                "Lower it, or train longer.",
-            )
-        for name, value in {
-            "members": config.members,
-            "max_update": config.max_update,
-            "checkpoint.every": checkpoint.every,
-            "checkpoint.average": checkpoint.average,
-            "batch.target_tokens": config.batch.target_tokens,
-        }.items():
-            if value < 1:
-                raise UserError(f"{name} is {value}.", "It must be at least 1.")
 
     def suits(self, config: TrainConfig, device: str) -> None:
         """The device can train in this precision."""
@@ -95,13 +56,14 @@ class Train(Kind[TrainConfig]):
     def tasks(self, stage: Stage) -> Iterator[Draft]:
         """One a member, with a seed of its own."""
         config: TrainConfig = stage.config
-        identity, extent = identity_and_extent(config)
-        if config.optimizer.schedule is not Schedule.linear:
-            identity["optimizer"].pop("decay_updates", None)  # which then says nothing
+        _check_inputs(stage)
         for member in range(config.members):
+            identity, extent = training_identity(config, config.seed + member)
+            if config.from_search:  # then these say nothing
+                identity["model"] = {key: value for key, value in identity["model"].items() if key not in SHAPE}
             yield Draft(
                 f"member-{member + 1}",
-                {**identity, "seed": config.seed + member},
+                identity,
                 extent,
                 inputs=_inputs(stage, member),
                 files=partial(start_files, config.init_from, member + 1) if config.init_from else (),
@@ -109,46 +71,8 @@ class Train(Kind[TrainConfig]):
 
     def run(self, job: Job[TrainConfig]) -> None:
         """Measures the batch, trains on, averages."""
-        from kd.engines.fairseq.binary import data_folders
-
-        self.suits(job.config, job.device)
-        data = job.one("data")
-        folders = data_folders(data.path)
-        device = "cpu" if job.device == "cpu" else "cuda"  # as torch calls AMD's too
-        plan = _batch_plan(job, folders, data.settings["max_pieces"], job.world.size(device))
-        spec = TrainSpec(
-            config=job.config,
-            data=folders,
-            vocabulary=data.path / MODEL,
-            max_pieces=data.settings["max_pieces"],
-            max_tokens=plan.max_tokens,
-            update_freq=plan.update_freq,
-            seed=job.identity["seed"],
-            device=device,
-            world_size=job.world.size(device),
-            init_from=_start(job),
-        )
-        expected = forecast(
-            job.config,
-            vocabulary=len(SPECIAL) + len(read_dictionary(data.path / DICTIONARY)),
-            max_tokens=plan.max_tokens,
-            longest=spec.max_pieces + 1,
-            world_size=spec.world_size,
-        )
-        _say(job, expected, plan)
-        for line in in_words(data.manifest["facts"].get("balance", {}), _target_tokens(job.config)):
-            job.progress.say(f"{job.stage}/{job.name}: {line}")
-        if not any((job.out / "checkpoints").glob("*.pt")):
-            _continue_from_kin(job)
-        with tracking.follower(job.tracking, f"{job.stage}/{job.name}", job.identity, job.out / METRICS) as follower:
-
-            def tell(now: TrainingProgress) -> None:
-                _tell(job, now)
-                follower.look()
-
-            result = train(spec, job.out, tell, threads=job.threads, world=job.world)
-        job.progress.update("averaging")
-        _finish(job, result, plan, expected)
+        config, data = _chosen(job) if job.config.from_search else (job.config, job.one("data"))
+        run_training(job, Training(config, data, job.identity["seed"], _start(job, config, data)))
 
     def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
         """Runs this node's processes of the training."""
@@ -156,44 +80,53 @@ class Train(Kind[TrainConfig]):
 
     def check(self, job: Job[TrainConfig]) -> Summary:
         """Loads the final model."""
-        from kd.engines.fairseq.model import count_parameters, load_models
+        return check_training(job, job.config)
 
-        summary = read_json(job.out / SUMMARY)
-        if summary["updates"] < job.config.max_update and not summary["ended"]:
-            raise IncompleteArtifact(f"{job.out} has {summary['updates']} of {job.config.max_update} updates.")
-        (model,), _ = load_models([job.out])
-        validations = [_validation(entry) for entry in read_metrics(job.out / METRICS) if entry["split"] == "dev"]
-        return Summary(
-            {"updates": summary["updates"], "target tokens an update": round(summary["target_tokens"] or 0)},
-            facts={**summary, "parameters": count_parameters(model), "validations": validations},
+
+def _check_inputs(stage: Stage) -> None:
+    """One corpus, or a search that has chosen one of several."""
+    data = [item.label for item in stage.input_tasks("data")]
+    if stage.config.from_search and not stage.inputs.get("choice"):
+        raise UserError(
+            f"{stage.name} shall have what a search chose (from_search), and reads from no search.",
+            f"Take chain=search, or set chain.{stage.entry.name}.inputs.choice to a stage of kind choose.",
+        )
+    if len(data) > 1 and not stage.config.from_search:
+        names = ", ".join(other.name for _, other in stage.inputs["data"])
+        raise UserError(
+            f"chain.{stage.entry.name}.inputs.data means several stages: {names}.",
+            f"Name one of them, set chain.{stage.entry.name}.over, or let a search choose (student=from_search).",
+        )
+    if twice := next((label for label in data if data.count(label) > 1), None):
+        raise UserError(
+            f"{stage.name} has two corpora called {twice}.", f"Set chain.{stage.entry.name}.over, so that it has one."
         )
 
 
-def _target_tokens(config: TrainConfig) -> int:
-    """That the training will see, if nothing ends it before."""
-    whole = config.max_update * config.batch.target_tokens
-    return min(whole, config.stop.target_tokens or whole)
-
-
-def _say(job: Job[TrainConfig], expected: Forecast, plan: BatchPlan) -> None:
-    """What a person should know before the training starts."""
-    for line in [*expected.lines(job.device), plan.note, plan.derivation]:
-        print(f"{job.stage}/{job.name}: {line}", flush=True)
-    free = shutil.disk_usage(job.out).free
-    held = sum(path.stat().st_size for path in job.out.glob("checkpoints/checkpoint_*_*.pt"))
-    if expected.disk - held > free:
-        print(
-            f"{job.stage}/{job.name}: Warning: the disk has {free / 1e9:,.1f} GB left. Lower checkpoint.keep or "
-            "keep_best, or set store.dir to a folder on another disk.",
-            flush=True,
+def _chosen(job: Job[TrainConfig]) -> tuple[TrainConfig, Artifact]:
+    """The config with the shape that the search chose, and the corpus; the control's only one is what it is."""
+    chosen = read_json(job.one("choice").path / CHOSEN)["chosen"]
+    config = replace(job.config, model=replace(job.config.model, **chosen["model"]))
+    corpora = job.inputs["data"]
+    data = corpora[0] if len(corpora) == 1 else next((a for a in corpora if a.label == chosen["data"]), None)
+    if data is None:
+        raise UserError(
+            f"The search chose the data {chosen['data']}, which {job.stage} does not have.",
+            f"Add it to the data in the inputs of {job.stage}, by the name that the search has for it.",
         )
+    learns = f" on {data.label}" if len(corpora) > 1 else ""
+    print(f"{job.stage}/{job.name}: {chosen['shape']}{learns}, as the search chose", flush=True)
+    return config, data
 
 
 def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
     """Each member goes on from the model of its own number, or all from the only one."""
     starts = stage.input_tasks("start")
+    inputs = {"data": stage.input_tasks("data")}
+    if stage.config.from_search:
+        inputs["choice"] = stage.input_tasks("choice")
     if not starts:
-        return None
+        return inputs
     if stage.config.init_from:
         raise UserError(
             f"{stage.name} has models to start from and init_from.", "Give it one of them, the other as null."
@@ -203,14 +136,14 @@ def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
             f"{stage.name} has {stage.config.members} members and {len(starts)} models to start from.",
             "Give it as many members, or one model.",
         )
-    return {"data": stage.input_tasks("data"), "start": [starts[member] if len(starts) > 1 else starts[0]]}
+    return {**inputs, "start": [starts[member] if len(starts) > 1 else starts[0]]}
 
 
-def _start(job: Job[TrainConfig]) -> Path | None:
+def _start(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Path | None:
     """The weights to start from, where there are some."""
     if job.inputs.get("start"):
         files = start_files(str(job.one("start").path), 1)
-    elif job.config.init_from:
+    elif config.init_from:
         checkpoint, *dictionaries = job.files
         files = (checkpoint, dictionaries[0], dictionaries[-1])
         if any(job.hash_file(path) != known for path, known in job.files.items()):
@@ -219,72 +152,5 @@ def _start(job: Job[TrainConfig]) -> Path | None:
         return None
     start = job.out / START
     if not start.is_file():
-        prepare_start(files, job.one("data").path / DICTIONARY, job.config.model, start)
+        prepare_start(files, data.path / DICTIONARY, config.model, start)
     return start
-
-
-def _batch_plan(job: Job[TrainConfig], folders: Sequence[Path], max_pieces: int, world_size: int) -> BatchPlan:
-    from kd.engines.fairseq.batching import JoinedLengths, plan
-    from kd.engines.fairseq.binary import IndexedReader, data_prefix
-
-    source, target = (
-        JoinedLengths([IndexedReader(data_prefix(folder, "train", side)).sizes for folder in folders])
-        for side in ("source", "target")
-    )
-    batch = job.config.batch
-    return plan(
-        source,
-        target,
-        target_tokens=batch.target_tokens,
-        max_tokens=batch.max_tokens,
-        world_size=world_size,
-        max_pieces=max_pieces,
-    )
-
-
-def _continue_from_kin(job: Job[TrainConfig]) -> None:
-    """Takes over the checkpoints of the same training with fewer updates, if there is one."""
-    for folder in job.kin:
-        done = continue_from(folder, job.out, job.config.max_update)
-        if done:
-            print(f"{job.stage}/{job.name}: goes on from update {done} of {folder}", flush=True)
-            return
-
-
-def _tell(job: Job[TrainConfig], now: TrainingProgress) -> None:
-    numbers: dict[str, Any] = {"loss": now.loss, "dev loss": now.dev_loss, "dev BLEU": now.dev_bleu}
-    notes = {name: f"{value:.2f}" for name, value in numbers.items() if value is not None}
-    if now.epoch:
-        notes = {"epoch": f"{now.epoch:,}", **notes}
-    if now.tokens_per_second:
-        notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
-    if now.gpu_memory:
-        notes["GPU memory"] = f"{now.gpu_memory:.1f} GB"
-    job.progress.update("training", now.update, now.max_update, "updates", seconds_left=now.seconds_left, notes=notes)
-
-
-def _finish(job: Job[TrainConfig], result: TrainingResult, plan: BatchPlan, expected: Forecast) -> None:
-    from kd.engines.fairseq.average import average
-
-    averaged = to_average(result, job.config)
-    average(averaged, job.out / WEIGHTS)
-    for name in (MODEL, DICTIONARY):
-        shutil.copyfile(job.one("data").path / name, job.out / name)
-    copy_languages(job.one("data").path, job.out)
-    summary = {
-        "updates": result.updates,
-        "ended": result.ended,
-        "averaged": [path.name for path in averaged],
-        "target_tokens": result.target_tokens,
-        "devices": plan.world_size,
-        "batch": plan.note,
-        "forecast": expected.facts(),
-        "gpu_memory": result.gpu_memory,  # measured, beside the forecast's
-        "notes": list(result.notes),
-    }
-    write_json(job.out / SUMMARY, summary)
-    (job.out / START).unlink(missing_ok=True)
-
-
-def _validation(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"update": entry["update"], "dev_loss": entry["loss"], "dev_bleu": entry.get("bleu")}

@@ -1,7 +1,7 @@
-"""Translate: the test sets by every system: each teacher, the ensemble, the student, the control, the exports.
+"""Translate: the test sets, or dev, by every system: each teacher, the ensemble, the student, the control, the exports.
 
 What comes out is plain text, one line a segment, for `evaluate` and for people. What somebody else's system made of the
-same sources stands beside it as it is given.
+same test sources stands beside it as it is given.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from kd.config import TranslateConfig
+from kd.config import HeldOut, TranslateConfig
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import LineWriter, check_file, open_lines
 from kd.engines.systems import Decoding, group, load
@@ -25,7 +25,7 @@ GIVEN = "given"
 
 
 class Translate(Kind[TranslateConfig]):
-    """Translates the test sets."""
+    """Translates held-out sets."""
 
     name = "translate"
     version = 1
@@ -44,7 +44,7 @@ class Translate(Kind[TranslateConfig]):
         systems = group(models, ensembles)
         for name, items in systems.items():
             yield Draft(name, identity, extent, {"held_out": stage.input_tasks("held_out"), "systems": items})
-        for name in config.given:
+        for name in config.given if config.set is HeldOut.test else ():
             if name in systems:
                 raise UserError(
                     f"evaluate.given.{name} has the name of a system of the run.", "Give it a name of its own."
@@ -57,7 +57,7 @@ class Translate(Kind[TranslateConfig]):
         if job.identity.get(GIVEN):
             _take_over(job)
             return
-        sources = [pair.source for pair in read_heldout(job.one("held_out").path, str(job.axis), "test")]
+        sources = [pair.source for pair in read_heldout(job.one("held_out").path, str(job.axis), job.config.set.value)]
         to = job.axis_value.get("target")
         decoding = Decoding(job.config.beam, job.config.max_pieces, job.config.batch_tokens, to)
         job.progress.update("loading")
@@ -71,7 +71,7 @@ class Translate(Kind[TranslateConfig]):
 
     def check(self, job: Job[TranslateConfig]) -> Summary:
         """A line for each segment."""
-        segments = len(read_heldout(job.one("held_out").path, str(job.axis), "test"))
+        segments = len(read_heldout(job.one("held_out").path, str(job.axis), job.config.set.value))
         lines = sum(1 for _ in open_lines(job.out / HYPOTHESES))
         if lines != segments:
             raise IncompleteArtifact(f"{job.out / HYPOTHESES} has {lines} lines for {segments} segments.")

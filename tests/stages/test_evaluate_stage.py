@@ -15,7 +15,7 @@ from sacrebleu import corpus_bleu
 
 from kd import recipes
 from kd.cli import main
-from kd.config import CometConfig, EvaluateConfig, GuardsConfig
+from kd.config import CometConfig, EvaluateConfig, GuardsConfig, HeldOut
 from kd.corpora.heldout import heldout_path, write_heldout
 from kd.corpora.ids import Origin, Pair
 from kd.errors import IncompleteArtifact, UserError
@@ -59,7 +59,7 @@ def evaluated(
         halves = [list(origin.number(TEST[2 * i : 2 * i + 2])) for i, origin in enumerate(origins)]
         pairs = [pair for half in halves for pair in half]
     drawn = {"test": {"by": "source"}} if origins else None
-    write_heldout(folder / "split", f"en-{target}", {"test": pairs}, drawn=drawn, origins=origins)
+    write_heldout(folder / "split", f"en-{target}", {config.set.value: pairs}, drawn=drawn, origins=origins)
     translations = []
     for name, lines in OUTPUTS.items():
         (folder / name).mkdir(exist_ok=True)
@@ -148,6 +148,13 @@ def test_which_set_is_the_main_one_is_a_choice_and_off_is_said(tmp_path: Path) -
         evaluated(tmp_path / "second", replace(config, main_set="held_uot"), origins=TWO_SETS)
 
 
+def test_dev_is_scored_where_something_is_chosen(tmp_path: Path) -> None:
+    out, _ = evaluated(tmp_path, replace(CONFIG, set=HeldOut.dev, bootstrap=0))  # there is no test set
+    content = read(out / SCORES)
+    expected = corpus_bleu(OUTPUTS["student"], [[pair[1] for pair in TEST]]).score
+    assert (content["segments"], content["scores"]["student"][0]["value"]) == (4, expected)
+
+
 def test_comet_stands_beside_the_others(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", [text for pair in TEST for text in pair] * 20)
     comet = CometConfig(model=str(model), cache=str(tmp_path / "cache"))
@@ -211,6 +218,7 @@ def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["evaluate.tokenize=moses"], "no tokeniser 'moses'"),
         (["evaluate.bootstrap=1"], "1 resamplings"),
         (["evaluate.seed=0"], "seed of the resampling"),
+        (["evaluate.set=dev"], "evaluate.source-target scores dev, and translate.source-target translates test"),
     ],
 )
 @pytest.mark.usefixtures("two_files")
@@ -239,6 +247,16 @@ def test_a_comet_checkpoint_counts_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "moved" / "model" / "checkpoints" / "model.ckpt").write_bytes(b"another")
     assert fingerprint("./moved/model") != first
     assert fingerprint("Unbabel/wmt22-comet-da") != fingerprint("Unbabel/wmt20-comet-da")
+
+
+@pytest.mark.usefixtures("two_files")
+def test_dev_is_judged_apart_and_others_output_is_of_the_test_sets_alone() -> None:
+    settings = ["evaluate.set=dev", "evaluate.translate.set=dev", "evaluate.speed.set=dev"]
+    both = planned("+evaluate.given.elsewhere=a"), planned(*settings, "+evaluate.given.elsewhere=a")
+    test, dev = ({task.full_name: task.fingerprint for task in plan.tasks()} for plan in both)
+    assert set(test) - set(dev) == {"translate.source-target/elsewhere"}
+    changed = {name.partition(".")[0] for name, fingerprint in dev.items() if test[name] != fingerprint}
+    assert changed == {"translate", "speed", "evaluate", "release", "report/all"}
 
 
 @pytest.mark.usefixtures("two_files")

@@ -11,6 +11,7 @@ from typing import Any
 from kd.report.figures.curves import MEASURES, axes, learning_curve
 from kd.report.figures.drawing import Figure, pictures
 from kd.report.figures.scatter import quality_and_speed
+from kd.report.figures.searching import search_figure
 from kd.report.figures.selecting import chosen_ranks, score_distribution, score_gains
 from kd.report.formatting import sentence_metric
 from kd.report.model import ReportData
@@ -24,6 +25,8 @@ def draw(data: ReportData) -> dict[str, Figure]:
 def charts(data: ReportData) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Their names and charts; None for one that there is no data for."""
     yield "speed", quality_and_speed(data.systems, data.verdict.metric)
+    for number, search in enumerate(data.searches, 1):
+        yield f"search-{number}", search_figure(search)
     for axis in axes(data.curves):
         for measure in MEASURES:
             yield f"{measure.name}-{axis.name}", learning_curve(data.curves, measure, axis)

@@ -59,12 +59,12 @@ def quality_and_speed(rows: Sequence[SystemRow], metric: str) -> dict[str, Any] 
     if len(found) < 2:
         return None
     better_up = metric != "TER"
-    speeds, qualities = _speed_domain(found), _quality_domain(found)
+    speeds, qualities = speed_domain(found), quality_domain(found)
     x = {
         "field": "speed",
         "type": "quantitative",
         "scale": {"type": "log", "domain": list(speeds), "nice": False},
-        "axis": {"title": "sentences per second (logarithmic)", "values": _ticks(*speeds), "format": ",~f"},
+        "axis": {"title": "sentences per second (logarithmic)", "values": rate_ticks(*speeds), "format": ",~f"},
     }
     y = {
         "field": "quality",
@@ -79,7 +79,7 @@ def quality_and_speed(rows: Sequence[SystemRow], metric: str) -> dict[str, Any] 
         {"data": {"values": line}, "mark": pareto_line, "encoding": {"x": x, "y": y}},
         {"data": {"values": values}, "mark": {"type": "point", "filled": True, "size": 95, "opacity": 1},
          "encoding": {"x": x, "y": y, **_by_kind(found, metric)}},
-        *_names(found, values, {"x": x, "y": y}, speeds, qualities, better_up),
+        *lettering(found, values, {"x": x, "y": y}, speeds, qualities, better_up),
     ]  # fmt: skip
     return chart(f"{metric} against sentences per second, one mark a system, with the Pareto line", layers)
 
@@ -99,19 +99,21 @@ def _by_kind(found: Sequence[Mark], metric: str) -> dict[str, Any]:
     }
 
 
-def _speed_domain(found: Sequence[Mark]) -> tuple[float, float]:
+def speed_domain(found: Sequence[Mark]) -> tuple[float, float]:
+    """From below the slowest to above the fastest."""
     low, high = min(mark.speed for mark in found), max(mark.speed for mark in found)
     margin = max(1.15, (high / low) ** 0.14)
     return low / margin, high * margin
 
 
-def _quality_domain(found: Sequence[Mark]) -> tuple[float, float]:
+def quality_domain(found: Sequence[Mark]) -> tuple[float, float]:
+    """From below the worst to above the best."""
     low, high = min(mark.quality for mark in found), max(mark.quality for mark in found)
     margin = (high - low) * 0.14 or max(abs(high), 1.0) * 0.1
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def rate_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten, or the powers alone where that would be too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
@@ -121,15 +123,16 @@ def _ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _names(
+def lettering(
     found: Sequence[Mark],
     values: Sequence[dict[str, Any]],
     encoding: dict[str, Any],
     speeds: tuple[float, float],
     qualities: tuple[float, float],
-    better_up: bool,
+    better_up: bool = True,
+    others: Sequence[Mark] = (),
 ) -> list[dict[str, Any]]:
-    """One layer a name, where it meets no other name, no other mark and no border."""
+    """One layer a name, where it meets no other name, no other mark, of `others` neither, and no border."""
 
     def spot(mark: Mark) -> tuple[float, float]:
         x = WIDTH * math.log(mark.speed / speeds[0]) / math.log(speeds[1] / speeds[0])
@@ -137,7 +140,7 @@ def _names(
         return x, HEIGHT * (1 - up if better_up else up)
 
     spots = [spot(mark) for mark in found]
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in (*spots, *map(spot, others))]
     line = [spot(mark) for mark in pareto(found, better_up)]
     for (x, y), (next_x, next_y) in itertools.pairwise(line):  # a step: down or up, then right
         taken.append((x - 1, min(y, next_y), x + 1, max(y, next_y)))

@@ -12,6 +12,7 @@ from typing import Any
 
 from kd.report.model.corpora import FlowStep, Leakage, LeakedCorpus, LeakedSet
 from kd.report.model.costs import Provenance, StageCost
+from kd.report.model.searching import CellForm, CellScore, Chosen, Search, SearchCell
 from kd.report.model.selecting import ChangedPair, GuardCounts, Histogram, Selection, SideOfSelection
 from kd.report.model.systems import (
     Comparison,
@@ -28,7 +29,10 @@ from kd.report.model.weaknesses import Example, WeaknessesOfPair
 from kd.report.records import plain, record
 
 __all__ = [
+    "CellForm",
+    "CellScore",
     "ChangedPair",
+    "Chosen",
     "Comparison",
     "Curve",
     "CurvePoint",
@@ -43,6 +47,8 @@ __all__ = [
     "PairedScore",
     "Provenance",
     "ReportData",
+    "Search",
+    "SearchCell",
     "Selection",
     "SideOfSelection",
     "Speed",
@@ -74,6 +80,7 @@ class ReportData:
     speed_note: str = ""  # in words: how speed was measured
     speed_notes: dict[str, str] = field(default_factory=dict)  # what the other figures of speed mean
     curves: list[Curve] = field(default_factory=list)
+    searches: list[Search] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
     guards: list[GuardCounts] = field(default_factory=list)
     weaknesses: list[WeaknessesOfPair] = field(default_factory=list)

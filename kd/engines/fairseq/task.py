@@ -1,0 +1,242 @@
+"""A training as a task: what the kinds that train do with a job, from the first forecast to the averaged model.
+
+Which model, on which data and with which seed is theirs to say (`Training`); killed and begun again, it goes on from
+its last checkpoint, and asked for more updates, it goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd import tracking
+from kd.config import BatchConfig, Metric, Schedule, TrainConfig, Which
+from kd.corpora.balance import in_words
+from kd.corpora.index import read_json, write_json
+from kd.engines.description import copy_languages
+from kd.engines.fairseq.batching import BatchPlan
+from kd.engines.fairseq.flags import TrainSpec
+from kd.engines.fairseq.forecast import Forecast, forecast
+from kd.engines.fairseq.precision import check_precision
+from kd.engines.fairseq.training import (
+    METRICS,
+    TrainingProgress,
+    TrainingResult,
+    continue_from,
+    read_metrics,
+    to_average,
+    train,
+)
+from kd.engines.vocabulary import DICTIONARY, MODEL, SPECIAL, read_dictionary
+from kd.errors import IncompleteArtifact, UserError
+from kd.pipeline.contract import Artifact, Job, Summary
+from kd.pipeline.fingerprint import identity_and_extent
+
+WEIGHTS = "model.pt"
+SUMMARY = "summary.json"
+START = "start.pt"  # the weights that a training starts from, while it runs
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one task trains."""
+
+    config: TrainConfig
+    data: Artifact  # an encoded corpus
+    seed: int
+    start: Path | None = None  # weights to start from
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Raises UserError for a shape that cannot be, or where there would be too few checkpoints to average."""
+    model, checkpoint = config.model, config.checkpoint
+    if model.width % model.heads:
+        raise UserError(
+            f"A model's width of {model.width} cannot be shared by {model.heads} heads.", "Make it a multiple."
+        )
+    if checkpoint.average > checkpoint.keep and checkpoint.average_of is Which.last:
+        raise UserError(
+            f"{checkpoint.average} checkpoints shall be averaged and {checkpoint.keep} kept.",
+            "Raise checkpoint.keep or lower checkpoint.average.",
+        )
+    by_bleu = checkpoint.keep_best or checkpoint.average_of is Which.best or config.stop.patience
+    if by_bleu and checkpoint.metric is Metric.bleu and not config.validate_bleu:
+        raise UserError(
+            "The best checkpoint shall be found by BLEU, and validate_bleu is off.",
+            "Set checkpoint.metric=loss, or validate_bleu to true.",
+        )
+    optimizer = config.optimizer
+    if optimizer.schedule is Schedule.linear and optimizer.decay_updates <= optimizer.warmup_updates:
+        raise UserError(
+            f"optimizer.warmup_updates is {optimizer.warmup_updates}, which is not below the "
+            f"{optimizer.decay_updates} updates at which a linear schedule reaches 0.",
+            "Lower it, or train longer.",
+        )
+    for name, value in {
+        "members": config.members,
+        "max_update": config.max_update,
+        "checkpoint.every": checkpoint.every,
+        "checkpoint.average": checkpoint.average,
+        "batch.target_tokens": config.batch.target_tokens,
+    }.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}.", "It must be at least 1.")
+
+
+def training_identity(config: TrainConfig, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What makes a training another one, and how far it goes: the identity and extent of its task."""
+    identity, extent = identity_and_extent(config)
+    if config.optimizer.schedule is not Schedule.linear:
+        identity["optimizer"].pop("decay_updates", None)  # which then says nothing
+    return {**identity, "seed": seed}, extent
+
+
+def run_training(job: Job[Any], training: Training) -> None:
+    """Measures the batch, trains on from what is in `job.out`, averages.
+
+    Raises what `kd.engines.fairseq.training.train` raises, and UserError for a precision that the device has not.
+    """
+    from kd.engines.fairseq.binary import data_folders
+
+    config, data = training.config, training.data
+    check_precision(config.precision, job.device)
+    folders = data_folders(data.path)
+    device = "cpu" if job.device == "cpu" else "cuda"  # as torch calls AMD's too
+    plan = _batch_plan(config.batch, folders, data.settings["max_pieces"], job.world.size(device))
+    spec = TrainSpec(
+        config=config,
+        data=folders,
+        vocabulary=data.path / MODEL,
+        max_pieces=data.settings["max_pieces"],
+        max_tokens=plan.max_tokens,
+        update_freq=plan.update_freq,
+        seed=training.seed,
+        device=device,
+        world_size=job.world.size(device),
+        init_from=training.start,
+    )
+    expected = forecast(
+        config,
+        vocabulary=len(SPECIAL) + len(read_dictionary(data.path / DICTIONARY)),
+        max_tokens=plan.max_tokens,
+        longest=spec.max_pieces + 1,
+        world_size=spec.world_size,
+    )
+    _say(job, expected, plan)
+    for line in in_words(data.manifest["facts"].get("balance", {}), _target_tokens(config)):
+        job.progress.say(f"{job.stage}/{job.name}: {line}")
+    if not any((job.out / "checkpoints").glob("*.pt")):
+        _continue_from_kin(job, config.max_update)
+    with tracking.follower(job.tracking, f"{job.stage}/{job.name}", job.identity, job.out / METRICS) as follower:
+
+        def tell(now: TrainingProgress) -> None:
+            _tell(job, now)
+            follower.look()
+
+        result = train(spec, job.out, tell, threads=job.threads, world=job.world)
+    job.progress.update("averaging")
+    _finish(job, training, result, plan, expected)
+
+
+def check_training(job: Job[Any], config: TrainConfig) -> Summary:
+    """Loads the final model. Raises IncompleteArtifact where updates are missing."""
+    from kd.engines.fairseq.model import count_parameters, load_models
+
+    summary = read_json(job.out / SUMMARY)
+    if summary["updates"] < config.max_update and not summary["ended"]:
+        raise IncompleteArtifact(f"{job.out} has {summary['updates']} of {config.max_update} updates.")
+    (model,), _ = load_models([job.out])
+    validations = [_validation(entry) for entry in read_metrics(job.out / METRICS) if entry["split"] == "dev"]
+    return Summary(
+        {"updates": summary["updates"], "target tokens an update": round(summary["target_tokens"] or 0)},
+        facts={**summary, "parameters": count_parameters(model), "validations": validations},
+    )
+
+
+def _target_tokens(config: TrainConfig) -> int:
+    """That the training will see, if nothing ends it before."""
+    whole = config.max_update * config.batch.target_tokens
+    return min(whole, config.stop.target_tokens or whole)
+
+
+def _say(job: Job[Any], expected: Forecast, plan: BatchPlan) -> None:
+    """What a person should know before the training starts."""
+    for line in [*expected.lines(job.device), plan.note, plan.derivation]:
+        print(f"{job.stage}/{job.name}: {line}", flush=True)
+    free = shutil.disk_usage(job.out).free
+    held = sum(path.stat().st_size for path in job.out.glob("checkpoints/checkpoint_*_*.pt"))
+    if expected.disk - held > free:
+        print(
+            f"{job.stage}/{job.name}: Warning: the disk has {free / 1e9:,.1f} GB left. Lower checkpoint.keep or "
+            "keep_best, or set store.dir to a folder on another disk.",
+            flush=True,
+        )
+
+
+def _batch_plan(batch: BatchConfig, folders: Sequence[Path], max_pieces: int, world_size: int) -> BatchPlan:
+    from kd.engines.fairseq.batching import JoinedLengths, plan
+    from kd.engines.fairseq.binary import IndexedReader, data_prefix
+
+    source, target = (
+        JoinedLengths([IndexedReader(data_prefix(folder, "train", side)).sizes for folder in folders])
+        for side in ("source", "target")
+    )
+    return plan(
+        source,
+        target,
+        target_tokens=batch.target_tokens,
+        max_tokens=batch.max_tokens,
+        world_size=world_size,
+        max_pieces=max_pieces,
+    )
+
+
+def _continue_from_kin(job: Job[Any], max_update: int) -> None:
+    """Takes over the checkpoints of the same training with fewer updates, if there is one."""
+    for folder in job.kin:
+        done = continue_from(folder, job.out, max_update)
+        if done:
+            print(f"{job.stage}/{job.name}: goes on from update {done} of {folder}", flush=True)
+            return
+
+
+def _tell(job: Job[Any], now: TrainingProgress) -> None:
+    numbers: dict[str, Any] = {"loss": now.loss, "dev loss": now.dev_loss, "dev BLEU": now.dev_bleu}
+    notes = {name: f"{value:.2f}" for name, value in numbers.items() if value is not None}
+    if now.epoch:
+        notes = {"epoch": f"{now.epoch:,}", **notes}
+    if now.tokens_per_second:
+        notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
+    if now.gpu_memory:
+        notes["GPU memory"] = f"{now.gpu_memory:.1f} GB"
+    job.progress.update("training", now.update, now.max_update, "updates", seconds_left=now.seconds_left, notes=notes)
+
+
+def _finish(job: Job[Any], training: Training, result: TrainingResult, plan: BatchPlan, expected: Forecast) -> None:
+    from kd.engines.fairseq.average import average
+
+    averaged = to_average(result, training.config)
+    average(averaged, job.out / WEIGHTS)
+    for name in (MODEL, DICTIONARY):
+        shutil.copyfile(training.data.path / name, job.out / name)
+    copy_languages(training.data.path, job.out)
+    summary = {
+        "updates": result.updates,
+        "ended": result.ended,
+        "averaged": [path.name for path in averaged],
+        "target_tokens": result.target_tokens,
+        "devices": plan.world_size,
+        "batch": plan.note,
+        "forecast": expected.facts(),
+        "gpu_memory": result.gpu_memory,  # measured, beside the forecast's
+        "notes": list(result.notes),
+    }
+    write_json(job.out / SUMMARY, summary)
+    (job.out / START).unlink(missing_ok=True)
+
+
+def _validation(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"update": entry["update"], "dev_loss": entry["loss"], "dev_bleu": entry.get("bleu")}

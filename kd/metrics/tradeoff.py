@@ -1,0 +1,90 @@
+"""Choosing between quality and speed: the Pareto front, and a rule that anybody can follow with the table in hand.
+
+Whatever is decided here is decided again in the same way: ties have an order, and what chance may have decided is said.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_ROUNDING = 1e-9  # a difference that is none
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What can be chosen."""
+
+    name: str
+    quality: tuple[float, ...]  # one score a seed; more is better
+    rate: float  # how fast; more is better
+    parameters: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Of the quality."""
+        return statistics.fmean(self.quality)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the quality over seeds (of a sample, n - 1); None of one seed."""
+        return statistics.stdev(self.quality) if len(self.quality) > 1 else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule says."""
+
+    chosen: Candidate
+    best: Candidate  # by quality
+    limit: float  # quality that it allows at least
+    doubts: tuple[str, ...]  # sentences: where the spread over seeds is larger than the difference that decided
+
+
+def front(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those than which no other is at least as good and faster, or as fast and better; the fastest first.
+
+    Of several that are equally good and fast, the one with fewer parameters stands for all, then the first by name.
+    """
+    found: list[Candidate] = []
+    for each in sorted(candidates, key=_by_rate):
+        if not found or each.mean > found[-1].mean:
+            found.append(each)
+    return found
+
+
+def choose(candidates: Sequence[Candidate], loss_allowed: float, unit: str = "points") -> Choice:
+    """Of those whose mean is at most `loss_allowed` below the best mean, the fastest.
+
+    Ties go to the higher mean, then to fewer parameters, then to the first by name. unit: of the quality, in sentences.
+    Raises ValueError where there is nothing to choose from.
+    """
+    best = min(candidates, key=lambda each: (-each.mean, -each.rate, each.parameters, each.name))
+    limit = best.mean - loss_allowed
+    chosen = min((each for each in candidates if each.mean >= limit - _ROUNDING), key=_by_rate)
+    return Choice(chosen, best, limit, tuple(_doubts(candidates, chosen, best, limit, unit)))
+
+
+def _by_rate(each: Candidate) -> tuple[float, float, int, str]:
+    return -each.rate, -each.mean, each.parameters, each.name
+
+
+def _doubts(
+    candidates: Sequence[Candidate], chosen: Candidate, best: Candidate, limit: float, unit: str
+) -> Iterator[str]:
+    """What other seeds might have decided otherwise."""
+    if any(each.spread is None for each in candidates):
+        yield "Some cells were trained from one seed: how much of the differences is luck is not known."
+    for other in sorted(candidates, key=lambda each: (-each.mean, each.name)):
+        spread = max(chosen.spread or 0.0, other.spread or 0.0)
+        told = f"the spread over seeds is {spread:.2f}"
+        apart = abs(other.mean - chosen.mean)
+        if other is best and other is not chosen and spread > apart:
+            yield f"{chosen.name} is {apart:.2f} {unit} below {other.name}, the best, and {told}: it may be as good."
+        elif other is not chosen and other.rate == chosen.rate and spread > apart:
+            yield f"{other.name} is as fast and {apart:.2f} {unit} apart, and {told}: either may be the better."
+        elif other.mean < limit and other.rate > chosen.rate and (other.spread or 0.0) > limit - other.mean:
+            missed = limit - other.mean
+            yield f"{other.name} is faster and misses the limit by {missed:.2f} {unit}, and its spread over seeds is " \
+                  f"{other.spread:.2f}: with other seeds it may be the choice."  # fmt: skip

@@ -1,0 +1,210 @@
+"""Choose: of what a search trained, what loses no more quality than is allowed, and of that the fastest.
+
+Quality is the mean over seeds on dev, of the exported models; the table, the Pareto front and what chance may have
+decided stand beside the choice.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from kd.config import ChooseConfig, SpeedMeasure
+from kd.corpora.index import read_json, write_json
+from kd.errors import IncompleteArtifact, UserError
+from kd.metrics.tradeoff import Candidate, Choice, choose, front
+from kd.pipeline.atomic import write_text
+from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.plan import Stage, unknown
+from kd.report.model import CellForm, CellScore, Chosen, Search, SearchCell
+from kd.report.records import plain, record
+from kd.report.search import search_markdown
+from kd.stages.outputs import CHOICE_TABLE, CHOSEN, SCORES, SPEED
+
+METRICS = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "comet": "COMET"}  # more is better in all of them
+WORDS = {
+    SpeedMeasure.one_core: "sentences a second on one core",
+    SpeedMeasure.all_cores: "sentences a second on all cores",
+    SpeedMeasure.latency: "median latency of a sentence alone",
+    SpeedMeasure.latency_p99: "latency that 99 of 100 sentences alone stay within",
+}
+Point = tuple[str, str]  # cell and format
+
+
+class Choose(Kind[ChooseConfig]):
+    """Chooses an architecture and its data."""
+
+    name = "choose"
+    version = 1
+    config = ChooseConfig
+    roles: ClassVar = {"cells": Role(), "exports": Role(), "scores": Role(), "speeds": Role()}
+
+    def validate(self, config: ChooseConfig) -> None:
+        """There is such a metric, and a loss is no gain."""
+        if config.metric not in METRICS:
+            raise unknown("metric to choose by (search.choose.metric)", config.metric, METRICS)
+        if config.loss_allowed < 0:
+            raise UserError(f"search.choose.loss_allowed is {config.loss_allowed}.", "It must be 0 or more.")
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One; quality and speed that it goes by are measured."""
+        config: ChooseConfig = stage.config
+        formats = {item.task.name.rpartition("-")[2] for item in stage.input_tasks("exports")}
+        if config.format not in formats:
+            raise unknown("format that is exported (search.choose.format)", config.format, formats)
+        for _, other in stage.inputs["scores"]:
+            if not other.config.metrics.get(config.metric):
+                raise UserError(
+                    f"search.choose.metric is {config.metric}, which {other.name} does not score.",
+                    f"Set evaluate.metrics.{config.metric}=true.",
+                )
+        identity, extent = identity_and_extent(config)
+        yield Draft("all", identity, extent)
+
+    def run(self, job: Job[ChooseConfig]) -> None:
+        """Joins scores and speeds, and applies the rule."""
+        search = _search(job)
+        write_json(job.out / CHOSEN, plain(search))
+        write_text(job.out / CHOICE_TABLE, search_markdown(search))
+        for line in (search.rule, *search.doubts):
+            print(f"{job.stage}: {line}", flush=True)
+
+    def check(self, job: Job[ChooseConfig]) -> Summary:
+        """What was chosen is one of the cells."""
+        search: Search = record(Search, read_json(job.out / CHOSEN), CHOSEN)
+        if search.chosen.name not in {cell.name for cell in search.cells}:
+            raise IncompleteArtifact(f"{job.out / CHOSEN} chose none of its cells.")
+        facts = {"note": f"{search.chosen.name} of {len(search.cells)}", "chosen": plain(search.chosen)}
+        return Summary({"cells": len(search.cells)}, facts=facts)
+
+
+def _search(job: Job[ChooseConfig]) -> Search:
+    config, evaluation = job.config, read_json(job.one("scores").path / SCORES)
+    measured = read_json(job.one("speeds").path / SPEED)
+    cells = [_cell(*each) for each in _by_cell(job, evaluation["scores"], measured["systems"]).items()]
+    metric = _metric_name(config.metric, cells)
+    points = {
+        (cell.name, form.format): _candidate(cell, form, metric, config.speed, f"{cell.name} {form.format}")
+        for cell in cells
+        for form in cell.forms
+    }
+    of_format = [replace(points[each.name, config.format], name=each.name) for each in cells]
+    choice = choose(of_format, config.loss_allowed, metric)
+    on_front = {each.name for each in front(list(points.values()))}
+    cells = [
+        replace(cell, forms=[replace(f, on_front=f"{cell.name} {f.format}" in on_front) for f in cell.forms])
+        for cell in cells
+    ]
+    (chosen,) = [cell for cell in cells if cell.name == choice.chosen.name]
+    scored = next(iter(evaluation["scores"].values()))
+    return Search(
+        chosen=Chosen(chosen.name, chosen.shape, chosen.data, chosen.model),
+        best=choice.best.name,
+        metric=metric,
+        speed=config.speed.value,
+        format=config.format,
+        loss_allowed=config.loss_allowed,
+        rule=_rule(config, choice, metric),
+        doubts=list(choice.doubts),
+        cells=cells,
+        held_out=f"{job.axis or ''} dev, {evaluation['segments']:,} segments".strip(),
+        signatures={score["metric"]: score["signature"] for score in scored},
+        speed_note=measured["note"],
+        once_a_shape=len(measured["systems"]) < len(job.inputs["exports"]),
+        pair=job.axis or "",
+    )
+
+
+def _by_cell(
+    job: Job[ChooseConfig], scores: Mapping[str, Any], speeds: Mapping[str, Any]
+) -> dict[tuple[str, str], list[tuple[Artifact, dict[str, Any]]]]:
+    """(shape, data) -> the trainings of its seeds, each with format -> scores and speed of its export."""
+    trained = {f"{a.stage}/{a.task}@{a.fingerprint}": a for a in job.inputs["cells"]}
+    by_shape: dict[tuple[str, str], Any] = {}  # of those measured
+    exported: dict[str, dict[str, Any]] = {}
+    for export in job.inputs["exports"]:
+        (model,) = export.manifest["inputs"]["models"]
+        format_ = export.task.rpartition("-")[2]
+        exported.setdefault(model, {})[format_] = scores[export.task]
+        if export.task in speeds:
+            by_shape.setdefault((trained[model].manifest["facts"]["cell"]["shape"], format_), speeds[export.task])
+    found: dict[tuple[str, str], list[tuple[Artifact, dict[str, Any]]]] = {}
+    for name, artifact in trained.items():
+        facts = artifact.manifest["facts"]["cell"]
+        forms = {format_: (each, by_shape[facts["shape"], format_]) for format_, each in exported[name].items()}
+        found.setdefault((facts["shape"], facts["data"]), []).append((artifact, forms))
+    return found
+
+
+def _cell(key: tuple[str, str], seeds: list[tuple[Artifact, dict[str, Any]]]) -> SearchCell:
+    facts = seeds[0][0].manifest["facts"]
+    formats = list(seeds[0][1])
+    return SearchCell(
+        name="-".join(key),
+        shape=key[0],
+        data=key[1],
+        model=facts["cell"]["model"],
+        parameters=facts["parameters"],
+        seeds=[artifact.manifest["facts"]["cell"]["seed"] for artifact, _ in seeds],
+        updates=facts["updates"],
+        forms=[_form(format_, [forms[format_] for _, forms in seeds]) for format_ in formats],
+    )
+
+
+def _form(format_: str, seeds: list[tuple[list[dict[str, Any]], dict[str, Any]]]) -> CellForm:
+    """Scores of all seeds, and the speed, which is that of the first that was measured."""
+    speed = seeds[0][1]
+    latency, everywhere = speed.get("latency_ms") or {}, speed.get("all_cores") or {}
+    return CellForm(
+        format=format_,
+        scores=[_score([dict(found[i]) for found, _ in seeds]) for i in range(len(seeds[0][0]))],
+        sentences_per_second=speed.get("sentences_per_second"),
+        sentences_per_second_all_cores=everywhere.get("sentences_per_second"),
+        latency_ms=latency.get("median"),
+        latency_p99_ms=latency.get("p99"),
+        memory_megabytes=speed.get("memory_megabytes"),
+        megabytes=speed.get("megabytes"),
+    )
+
+
+def _score(found: list[dict[str, Any]]) -> CellScore:
+    values = [float(each["value"]) for each in found]
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return CellScore(found[0]["metric"], values, statistics.fmean(values), spread)
+
+
+def _metric_name(metric: str, cells: list[SearchCell]) -> str:
+    """As the scores call it: COMET is COMET-QE where its model reads no reference."""
+    names = [score.metric for score in cells[0].forms[0].scores]
+    return next(name for name in names if name == METRICS[metric] or (metric == "comet" and name.startswith("COMET")))
+
+
+def _candidate(cell: SearchCell, form: CellForm, metric: str, measure: SpeedMeasure, name: str) -> Candidate:
+    score = form.score(metric)
+    assert score is not None
+    speed = {
+        SpeedMeasure.one_core: form.sentences_per_second,
+        SpeedMeasure.all_cores: form.sentences_per_second_all_cores,
+        SpeedMeasure.latency: form.latency_ms and 1000 / form.latency_ms,
+        SpeedMeasure.latency_p99: form.latency_p99_ms and 1000 / form.latency_p99_ms,
+    }[measure]
+    if speed is None:
+        raise UserError(
+            f"The search shall choose by {WORDS[measure]}, which was not measured.",
+            "Set search.choose.speed=one_core, or measure on several cores, with evaluate.speed.all_cores=true.",
+        )
+    return Candidate(name, tuple(score.values), speed, cell.parameters)
+
+
+def _rule(config: ChooseConfig, choice: Choice, metric: str) -> str:
+    """What was done, in words."""
+    best, chosen = choice.best, choice.chosen
+    rule = (
+        f"The best cell in {config.format} is {best.name} with {best.mean:.2f} {metric} (mean over seeds, dev). Of "
+        f"those that lose no more than {config.loss_allowed:g} {metric} against it, the fastest by "
+        f"{WORDS[config.speed]} is chosen, ties going to the better, then to the smaller one: {chosen.name}"
+    )
+    return f"{rule}, with {chosen.mean:.2f} {metric}." if chosen.name != best.name else f"{rule} itself."

@@ -1,0 +1,89 @@
+"""Search: many small trainings, one for each architecture, data and seed of a grid, all in the same budget.
+
+Each is a task of its own, known by what it trains: a grid that grows trains what is new, and nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from kd.config import SearchConfig
+from kd.engines.fairseq.precision import check_precision
+from kd.engines.fairseq.task import Training, check_settings, check_training, run_training, training_identity
+from kd.engines.fairseq.training import accompany
+from kd.engines.grid import Cell, budget, cells, shape, shapes
+from kd.errors import UserError
+from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
+from kd.pipeline.plan import Stage, unknown
+from kd.pipeline.world import World
+
+
+class Search(Kind[SearchConfig]):
+    """Trains the cells of a grid."""
+
+    name = "search"
+    version = 1
+    config = SearchConfig
+    roles: ClassVar = {"data": Role(many=True)}  # encoded corpora, by the names of the data variants
+    resources = "train"
+    resumable = True
+
+    def validate(self, config: SearchConfig) -> None:
+        """Every cell is a model, and can be trained in the budget."""
+        if config.seeds < 1:
+            raise UserError(f"search.seeds is {config.seeds}.", "It must be at least 1; 3 show how much is luck.")
+        shapes(config)
+        training = budget(config)
+        if training.init_from:
+            raise UserError(
+                "A search trains models of many shapes, and init_from has one.", "Set search.changes.init_from=null."
+            )
+        try:
+            check_settings(training)
+        except UserError as error:
+            raise UserError(f"In the search's budget (search.changes): {error.what}", error.mend) from None
+
+    def suits(self, config: SearchConfig, device: str) -> None:
+        """The device can train in this precision."""
+        check_precision(budget(config).precision, device)
+
+    def tasks(self, stage: Stage) -> Iterator[Draft]:
+        """One for each cell and seed."""
+        config: SearchConfig = stage.config
+        by_label = {item.label: [item] for item in stage.input_tasks("data")}
+        known = stage.entry.inputs["data"]
+        for label in config.data:
+            if label not in known:
+                raise unknown("data to learn from (search.data)", label, known)
+        found = cells(config, by_label)
+        if not found:
+            raise UserError("search.data switches off all there is to learn from.", "Leave one of them on.")
+        for cell in found:
+            identity, extent = training_identity(cell.training, cell.training.seed)
+            yield Draft(cell.name, identity, extent, inputs={"data": by_label[cell.data]})
+
+    def run(self, job: Job[SearchConfig]) -> None:
+        """Measures the batch, trains on, averages."""
+        cell = _cell(job)
+        run_training(job, Training(cell.training, job.one("data"), cell.training.seed))
+
+    def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+        """Runs this node's processes of the training."""
+        accompany(out, world, threads, over)
+
+    def check(self, job: Job[SearchConfig]) -> Summary:
+        """Loads the final model."""
+        cell = _cell(job)
+        summary = check_training(job, cell.training)
+        model = shape(cell.training.model)
+        summary.facts["cell"] = {
+            "shape": cell.shape, "data": cell.data, "seed": cell.training.seed, "model": model,
+        }  # fmt: skip
+        return summary
+
+
+def _cell(job: Job[SearchConfig]) -> Cell:
+    (cell,) = [each for each in cells(job.config, [job.one("data").label]) if each.name == job.name]
+    return cell
