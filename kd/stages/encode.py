@@ -159,7 +159,7 @@ def _check_corpora(stage: Stage) -> list[str]:
 def _prefixes(corpora: Iterable[Corpus], config: EncodeConfig) -> frozenset[int] | None:
     if config.corpora is None:
         return None
-    origins = chain.from_iterable(corpus.origins.values() for corpus in corpora)
+    origins = (origin for corpus in corpora for origin in corpus.origins.values())
     return frozenset(origin.prefix for origin in origins if config.corpora.get(origin.name))
 
 
