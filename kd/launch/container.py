@@ -34,6 +34,9 @@ _CACHES = {
 _NOT_THE_HOSTS = {"PYTHONPATH": "", "PYTHONHOME": "", "VIRTUAL_ENV": "", "PYTHONNOUSERSITE": "1"}
 # An image has these of its own: laid over them, the host's would break it.
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/opt/kd")
+# What makes downloads work behind a proxy with certificates of its own, or from a mirror: an image has others, or none.
+_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
+_PIP_SETTINGS = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf")
 _WILDCARD = re.compile(r"[*?\[{]")
 
 
@@ -98,15 +101,18 @@ def binds(config: Mapping[str, Any], *paths: Path) -> dict[str, str]:
     """The folders that a task of a resolved config needs, each bound to where it is out here.
 
     They are those of `paths` (run, store, raw files), where the user stands, TMPDIR, and all that the config names by
-    an absolute path: corpora, given models, caches. What the image has of its own (/usr …) is left out.
+    an absolute path: corpora, given models, caches. What the image has of its own (/usr …) is left out, but for the
+    certificates that variables name and pip's settings: with them a download works in there as it does out here.
     """
-    named = [Path.cwd(), *paths, Path(os.environ.get("TMPDIR") or "/tmp"), *_paths(config)]
+    places = [Path.cwd(), *paths, Path(os.environ.get("TMPDIR") or "/tmp"), *_paths(config)]
     found: set[Path] = set()
-    for spelling in (spelling for path in named for spelling in (path.absolute(), path.resolve())):
+    for spelling in (spelling for path in places for spelling in (path.absolute(), path.resolve())):
         folder = _existing_folder(spelling)
         if folder is not None and not any(folder == Path(top) or Path(top) in folder.parents for top in _SYSTEM):
             found.add(folder)
-    return {str(folder): str(folder) for folder in sorted(found) if not found.intersection(folder.parents)}
+    named = [os.environ.get(name, "") for name in _CERTIFICATES] + list(_PIP_SETTINGS)
+    found |= {Path(name) for name in named if name.startswith("/") and Path(name).is_file()}
+    return {str(path): str(path) for path in sorted(found) if not found.intersection(path.parents)}
 
 
 def facts(image: Path, hashes: FileHashes) -> dict[str, str]:

@@ -14,6 +14,14 @@ from kd.pipeline.store import Store
 ARGV = [sys.executable, "-P", "-m", "kd", "task"]
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this computer needs to reach a network."""
+    monkeypatch.setattr(container, "_PIP_SETTINGS", ())
+    for name in container._CERTIFICATES:
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file in the place of an image, and a PATH with a program called apptainer."""
@@ -74,6 +82,20 @@ def test_a_missing_image_or_runtime_is_a_sentence(tmp_path: Path, image: Path, m
     # A login node without it, whose compute nodes get it by a module.
     modules = {"container": str(image), "modules": {"singularityce/4.1": True}}
     assert container.wrap(modules, ARGV, binds={})[0] == "singularity"
+
+
+def test_certificates_and_pips_settings_are_those_of_out_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, bundle, settings = tmp_path / "here", tmp_path / "etc" / "bundle.crt", tmp_path / "etc" / "pip.conf"
+    here.mkdir()
+    bundle.parent.mkdir()
+    bundle.touch()
+    settings.touch()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("TMPDIR", str(here))
+    monkeypatch.setattr(container, "_PIP_SETTINGS", (str(settings), str(tmp_path / "none")))
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("PIP_CERT", str(tmp_path / "gone.crt"))
+    assert container.binds({}) == {str(path): str(path) for path in (bundle, settings, here)}
 
 
 def test_binds_are_the_folders_of_all_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
