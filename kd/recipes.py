@@ -5,10 +5,9 @@ Every mistake that can be seen in a config is seen here, before anything runs, a
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,16 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    InterpolationResolutionError,
-    InterpolationToMissingValueError,
-    MissingMandatoryValue,
     OmegaConfBaseException,
 )
 from yaml import YAMLError
 
 from kd import resources
 from kd.config import RecipeConfig
+from kd.config_errors import as_user_error, one_line
 from kd.corpora.stdin import STDIN, keep_stdin
 from kd.errors import UserError
 from kd.pipeline.fingerprint import digest
@@ -100,7 +95,7 @@ def sweep(request: Request) -> list[Request]:
         parsed = OverridesParser.create().parse_overrides(list(request.overrides))
         batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
-        raise UserError(_one_line(error), "Hydra's override grammar applies.") from None
+        raise UserError(one_line(error), "Hydra's override grammar applies.") from None
     varied = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     requests = []
     for job in batches[0]:
@@ -175,7 +170,7 @@ def compose(request: Request) -> DictConfig:
             "Mend the file; a text with one of `?*{}[]:,#` in it stands in quotes.",
         ) from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise _as_user_error(error) from None
+        raise as_user_error(error) from None
     return config
 
 
@@ -234,7 +229,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
-        raise _as_user_error(error) from None
+        raise as_user_error(error) from None
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -277,7 +272,7 @@ def plan(
         entries = {str(name): change(_entry(config, str(name))) for name in config.chain}
         pairs = OmegaConf.to_container(config.pairs, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
-        raise _as_user_error(error) from None
+        raise as_user_error(error) from None
     if not entries:
         raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
     assert isinstance(pairs, dict)
@@ -325,7 +320,7 @@ def _entry(config: DictConfig, name: str) -> Entry:
             plain = OmegaConf.to_container(merged, resolve=True, enum_to_str=True)
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind.config), plain))
     except OmegaConfBaseException as error:
-        raise _as_user_error(error, f"chain.{name}.changes" if node.changes else where) from None
+        raise as_user_error(error, f"chain.{name}.changes" if node.changes else where) from None
     if node.enabled:
         try:
             kind.validate(typed)
@@ -373,59 +368,6 @@ def _describe(value: Any) -> str:
     if isinstance(value, ListConfig | list):
         return "a list"
     return "a mapping" if isinstance(value, DictConfig | dict) else f"the {type(value).__name__} {value!r}"
-
-
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-
-def _as_user_error(error: Exception, prefix: str = "") -> UserError:
-    """One sentence for what Hydra or OmegaConf objects to."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        return unknown(f"choice of {group}", choice, error.options)
-    if choice_of := re.search(r"You must specify '([\w/]+)'.*?Available options:\s*(.*)", str(error), re.DOTALL):
-        options = ", ".join(choice_of[2].split())
-        return UserError(f"No {choice_of[1]} was chosen.", f"Say {choice_of[1]}= with one of: {options}.")
-    # The innermost says most, but may still hold OmegaConf's placeholders, which an outer one has filled in.
-    found = [inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)]
-    causes = [inner for inner in found if "$VALUE" not in str(inner)]
-    cause: BaseException = causes[-1] if causes else error
-    told = _one_line(cause)
-    overridden = re.match(r"Error merging override ([^=]+)=", str(error))
-    key = overridden.group(1).lstrip("+~") if overridden else str(getattr(cause, "full_key", "") or "")
-    where = ".".join(part for part in (prefix, key) if part)
-    if isinstance(cause, MissingMandatoryValue | InterpolationToMissingValueError):
-        return UserError(
-            f"A setting has no value: {where or told}.", "Give it one on the command line or in the recipe."
-        )
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) or "not in '" in told:
-        return UserError(f"There is no setting called {where or told}.", _nearest(cause))
-    if isinstance(cause, InterpolationResolutionError):
-        return UserError(f"A value refers to a key that is not there: {told}.", "Correct the reference.")
-    if "is not a subclass of" in told and where:
-        return UserError(f"{where} cannot be added so.", "Write a new entry whole, such as '+pairs={de-en: {}}'.")
-    if isinstance(cause, OmegaConfBaseException) and where:
-        return UserError(f"The value of {where} does not fit: {told}.", "Give it what kd/config/ says of it.")
-    return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")
-
-
-def _nearest(cause: BaseException) -> str:
-    key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
-    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    near = difflib.get_close_matches(str(key), known, n=1)
-    return f"Did you mean {near[0]}?" if near else "`--cfg job` prints all there are."
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _one_line(error: BaseException) -> str:
-    text = re.split(r"\n(?:Config search path|full_key:|See https)", str(error).strip())[0]
-    lines = [re.sub(r"(?:reference|object)_type=.*|full_key:.*", "", line).strip() for line in text.split("\n")]
-    return ", ".join(line.rstrip(":,") for line in lines if line).rstrip(".")
 
 
 def _quote(text: object) -> str:

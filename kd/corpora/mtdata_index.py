@@ -24,7 +24,8 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
         return {"error": f"{name} is no id of mtdata: {_flat(error)}.", "mend": form}
     if wanted not in INDEX and len(wanted.langs) == 2:  # ids name the languages in an order of their own
         group_name_version, one, other = name.rsplit("-", 2)
-        wanted = DatasetId.parse(f"{group_name_version}-{other}-{one}")
+        swapped = DatasetId.parse(f"{group_name_version}-{other}-{one}")
+        wanted = swapped if swapped in INDEX else wanted
     if wanted not in INDEX:
         alike = [str(other) for other in INDEX.entries if other.name == wanted.name or other.langs == wanted.langs]
         near = difflib.get_close_matches(name, alike, n=3)
@@ -34,7 +35,7 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
         }
     entry = INDEX[wanted]
     try:
-        fits, swapped = BCP47Tag.check_compat_swap((bcp47(source), bcp47(target)), wanted.langs)
+        fits, swaps = BCP47Tag.check_compat_swap((bcp47(source), bcp47(target)), wanted.langs)
     except Exception as error:
         return {"error": f"{name} cannot be matched with {source}-{target}: {_flat(error)}.", "mend": ""}
     if len(wanted.langs) != 2 or not fits:
@@ -49,7 +50,7 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
         "kind": entry.in_ext or entry.ext,
         "members": list(entry.in_paths or []),
         "columns": list(entry.cols or []),
-        "swapped": bool(swapped),
+        "swapped": bool(swaps),
     }
 
 

@@ -294,6 +294,8 @@ class Forecaster:
         kind, config = task.stage.kind.name, task.stage.config
         if assumed := self._volume.assumptions.get(f"bytes.{task.stage.name}", f"bytes.{task.stage.entry.name}"):
             pairs = parts[0].amount if parts else Figure(None)
+            if parts and parts[0].unit == "hypotheses":  # of which a pair has several
+                pairs = self._volume.texts[task.stage].pairs.times(1 / len(task.stage.tasks))
             return pairs.times(assumed)
         if training := training_of(task):
             updates = updates_of(task.stage, self._volume.assumptions).value or 0.0

@@ -126,9 +126,9 @@ def is_training(task: Task) -> bool:
 def _collect(task: Task, volume: Volume) -> Iterator[Part]:
     shares = [other for other in task.stage.tasks if is_training(other)]
     pairs = volume.collected.get(task.full_name)
-    if pairs is None and not is_training(task):
+    if not is_training(task) and not pairs:  # a test set that would have to be fetched
         pairs = Figure(volume.held_out, "config")
-    if pairs is None or volume.assumptions.get(f"pairs.{task.stage.axis}"):
+    if pairs is None or (is_training(task) and volume.assumptions.get(f"pairs.{task.stage.axis}")):
         pairs = volume.texts[task.stage].pairs.times(1 / max(1, len(shares)))
     yield Part("collect", "pairs", pairs, volume.texts[task.stage].pair_bytes.value)
 

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from kd.config import CorpusConfig, SourceConfig
 from kd.corpora import download
+from kd.corpora.formats import FORMATS, Reading
 from kd.corpora.mtdata import look_up, read_mtdata
 from kd.errors import UserError
 from tests.corpora.server import Server, serve
@@ -135,6 +137,16 @@ def test_kinds_of_entries(place: Place, name: str, expected: list[tuple[str, str
 
 def test_the_ids_own_order(place: Place) -> None:
     assert place.read("tsv", "de", "en") == [(right, left) for left, right in PAIRS]
+
+
+def test_an_id_may_name_the_languages_the_other_way_round_or_leave_them_to_the_pair(place: Place) -> None:
+    assert look_up("Here-tsv-1-en-de", "en", "de", place.cache) == look_up(
+        "Here-tsv-1-deu-eng", "en", "de", place.cache
+    )
+    source = SourceConfig("mtdata", id="Here-tsv-1-{source}-{target}")
+    for pair, expected in {("en", "de"): PAIRS, ("de", "en"): [(right, left) for left, right in PAIRS]}.items():
+        reading = Reading("here", source, CorpusConfig(cache=str(place.cache)), *pair)
+        assert list(FORMATS["mtdata"].rows(reading)) == expected
 
 
 def test_interrupted_and_missing(place: Place) -> None:

@@ -1,0 +1,72 @@
+"""The plan of the largest recipe on its machine: what a PI would paste into an application, reckoned again by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from kd.planning.forecast import Forecast
+from kd.planning.gather import forecast
+from kd.planning.page import markdown
+
+PAIRS = 498.8e6  # the talk's
+ASSUMED = {
+    "pairs.en-de": PAIRS, "source_pieces": 28, "target_pieces": 30, "bytes_per_pair": 260, "data_in": 130e9,
+    "tflops.train": 60, "tflops.decode": 15, "seconds": 600, "gpu_watts": 330, "core_watts": 4,
+    "pairs_per_second.clean": 50_000,
+    "bytes.collect": 100, "bytes.clean": 100, "bytes.shard": 100, "bytes.encode": 150, "bytes.decode": 400,
+    "bytes.select": 120, "bytes.encode_selected": 150,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Forecast:
+    """Nothing is here but the recipe: no corpus, no network, no probe, no run."""
+    folder = tmp_path_factory.mktemp("plan")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        assumed = [f"assume.{key}={value}" for key, value in ASSUMED.items()]
+        return forecast(["recipe=en_de_general", "machine=meluxina", *assumed])
+
+
+def test_node_hours_are_told_by_partition(found: Forecast) -> None:
+    parts = found.node_hours_by_partition
+    assert set(parts) == {"gpu", "cpu"}
+    assert sum(figure.value or 0.0 for figure in parts.values()) == pytest.approx(found.node_hours.value)
+    # Every job on the GPU partition holds a whole node of four GPUs.
+    assert found.gpu_hours.value == pytest.approx(4 * (parts["gpu"].value or 0.0))
+
+
+def test_what_downloads_is_no_job_on_a_machine_without_a_network(found: Forecast) -> None:
+    (collect,) = [stage for stage in found.stages if stage.stage.kind.name == "collect"]
+    assert (collect.request.nodes, collect.core_hours.value) == (0, 0)
+    # 9 training corpora share the pairs; dev and two test sets are small.
+    assert sum(item.kept.value or 0.0 for item in collect.tasks) == pytest.approx(PAIRS * 100, rel=0.001)
+
+
+def test_gpus_that_decoding_holds_and_does_not_use_are_told(found: Forecast) -> None:
+    decode = next(stage for stage in found.stages if stage.stage.entry.name == "decode")
+    # By hand: 4 members of width 1024, FFN 4096, 6 + 6 layers, 32,000 pieces; beam 5; 1.5 x 30 steps; 29 pieces.
+    encoder = 6 * (4 * 1024**2 + 2 * 1024 * 4096)
+    decoder = 6 * (8 * 1024**2 + 2 * 1024 * 4096) + 32_000 * 1024
+    products = 4 * (29 * 2 * encoder + 5 * 45 * 2 * decoder)
+    hours = PAIRS * products / 15e12 / 3600
+    assert decode.gpu_hours.value == pytest.approx(4 * hours, rel=0.05)  # attention is some 2 % more
+    assert found.idle_gpu_hours.value == pytest.approx(3 * hours, rel=0.05)
+
+
+def test_lists_and_what_is_selected_are_counted_by_the_pair(found: Forecast) -> None:
+    kept = {stage.stage.entry.name: stage.kept.value for stage in found.stages}
+    assert kept["decode"] == pytest.approx(PAIRS * 400)
+    assert kept["select"] == pytest.approx(PAIRS * 120)
+    assert 0.5e12 < (found.kept.value or 0.0) < (found.peak.value or 0.0) < 1e12
+
+
+def test_the_page_leaves_nothing_unknown_but_the_grid(found: Forecast) -> None:
+    page = markdown(found)
+    unknown = [line for line in page.split("\n") if "unknown" in line.lower() and not line.startswith("#")]
+    assert len(unknown) == 2 and "PUE unknown" in unknown[0] and unknown[1] == "| emissions | unknown |"
+    assert page.split("## What is unknown")[1].split() == ["-", "machine.carbon_intensity", "is", "not", "known"]
+    for row in ("| of them idle |", "| of them in gpu |", "| of them in cpu |", "| collect.en-de | 12 | login node |"):
+        assert row in page
+    assert "e+" not in page
