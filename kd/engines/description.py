@@ -84,7 +84,10 @@ def tag_for(languages: Languages, to: str | None, where: object) -> str | None:
         return None
     targets = ", ".join(languages.target)
     if to is None and len(languages.target) > 1:
-        raise UserError(f"{where} translates into {targets}, and none of them was chosen.", "Choose one by --to.")
+        raise UserError(
+            f"{where} translates into {targets}, and none of them was chosen.",
+            f"Name one: --to {languages.target[0]}, or to='{languages.target[0]}' in Python.",
+        )
     if to is not None and to not in languages.target:
         raise UserError(f"{where} does not translate into {to}.", f"Choose one of: {targets}.")
     return tag_of(to or languages.target[0])

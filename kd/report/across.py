@@ -14,7 +14,7 @@ from kd.report.columns import Cell, Column
 from kd.report.markup import latex_text, markdown_text
 from kd.report.model import ReportData, SystemRow
 from kd.report.twins import latex_table, markdown_table
-from kd.report.verdict import Difference, difference
+from kd.report.verdict import NO_TRANSLATION, Difference, difference
 
 MEAN = "mean"  # the last row, where there are several pairs
 _DASH = "–"
@@ -86,6 +86,8 @@ def summary(data: ReportData) -> list[str]:
     known = {pair: apart for pair, apart in found if apart}
     if not known:
         return []
+    if metric == "BLEU" and all(_untranslated(data, pair) for pair in known):
+        return ["None of these students translates yet, which says nothing of one model for all language pairs."]
     mean = Difference(statistics.fmean(apart.gain for apart in known.values()), metric, None)
     sentences = [
         f"One model for {len(pairs)} language pairs is on average {mean.place} bilingual students of equal "
@@ -93,7 +95,7 @@ def summary(data: ReportData) -> list[str]:
     ]
     for word, sign in (("better", 1), ("worse", -1)):
         there = [pair for pair, apart in known.items() if apart.significant and apart.gain * sign > 0]
-        sentences.append(f"It is significantly {word} in {', '.join(there) or 'none'} (paired bootstrap, p < 0.05).")
+        sentences.append(f"It is significantly {word} in {', '.join(there) or 'no pair'} (paired bootstrap, p < 0.05).")
     one, other = data.system(data.verdict.student, pairs[0]), data.system(data.verdict.bilingual, pairs[0])
     sizes = [row.megabytes for pair in pairs if (row := data.system(data.verdict.bilingual, pair)) and row.megabytes]
     if one and other and one.megabytes and len(sizes) == len(pairs):
@@ -124,6 +126,11 @@ def _tables(data: ReportData) -> list[list[Column]]:
 def _equal_updates(data: ReportData, pairs: Sequence[str]) -> bool:
     updates = {row.training_updates for pair in pairs for row in _rows(data, pair)[:2] if row}
     return len(updates) == 1 and None not in updates
+
+
+def _untranslated(data: ReportData, pair: str) -> bool:
+    scores = [row.score("BLEU") for row in _rows(data, pair)[:2] if row]
+    return all(score is None or score.value < NO_TRANSLATION for score in scores)
 
 
 def _apart(data: ReportData, row: SystemRow | None, other: SystemRow | None, metric: str) -> Difference | None:

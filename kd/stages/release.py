@@ -26,6 +26,7 @@ from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
 from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
 
 COLLECT, EXPORT = "collect", "export"
+OF_PAIRS = ("teacher-ensemble", "teacher", "bilingual")  # that a model for several language pairs is compared with
 
 
 class Release(Kind[ReleaseConfig]):
@@ -103,11 +104,15 @@ def _card(job: Job[ReleaseConfig], systems: Mapping[str, Sequence[Artifact]]) ->
     pair, speed = next(iter(_left(job, "speeds", SPEED).items()), ("", {}))
     elsewhere = dict.fromkeys(name for content in scores.values() for name in content.get("made_elsewhere", []))
     beside = _beside(job.name, systems, list(elsewhere))
+    if several:  # systems that have a pair to themselves, and so are none of this stage's
+        beside += [
+            name for name in OF_PAIRS if name not in systems and all(name in e["scores"] for e in scores.values())
+        ]
     counted = {name: content["systems"][job.name] for name, content in weak.items() if job.name in content["systems"]}
     parameters = [_facts(each).get("parameters") or _facts(each).get("run", {}).get("parameters") for each in artifacts]
     return Card(
         name=job.name,
-        title=job.config.title or f"{source}-{target}: {job.name}",
+        title=job.config.title or f"{source}{' to ' if several else '-'}{target}: {job.name}",
         source=source,
         target=target,
         engine=str(description["engine"]),

@@ -77,6 +77,9 @@ def test_it_says_what_is_real(data: ReportData) -> None:
     ]
     equal = [dataclasses.replace(each, training_updates=100) for each in data.systems]
     assert across.summary(dataclasses.replace(data, systems=equal))[0].endswith("architecture and number of updates.")
+    poor = [dataclasses.replace(each, scores=[dataclasses.replace(each.scores[0], value=0.3)]) for each in data.systems]
+    [sentence] = across.summary(dataclasses.replace(data, systems=poor))
+    assert sentence.startswith("None of these students translates yet")
 
 
 def test_documents_and_the_page_have_it(data: ReportData) -> None:

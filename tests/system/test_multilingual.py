@@ -84,8 +84,9 @@ def test_one_export_writes_both_languages_and_says_so(run: tuple[Workplace, str]
 
 def test_the_card_and_the_page_have_both_pairs(run: tuple[Workplace, str]) -> None:
     place, _ = run
-    card = (place.run / "release_multi" / "student-int8" / "README.md").read_text("utf-8")
+    card = (place.run / "release_multi" / "student-float32" / "README.md").read_text("utf-8")
     assert "Translates en to xx, yy." in card and "en-xx, held\\_out" in card and "en-yy, held\\_out" in card
+    assert card.count("| bilingual |") == 2  # beside it, in the scores of each pair
     report = place.run / "report" / "all"
     table = (report / "pairs.md").read_text("utf-8")
     assert "| en-xx |" in table and "| en-yy |" in table and "| mean |" in table
@@ -93,6 +94,6 @@ def test_the_card_and_the_page_have_both_pairs(run: tuple[Workplace, str]) -> No
     assert 'id="pairs"' in (report / "index.html").read_text("utf-8")
     data = json.loads((report / "report.json").read_text("utf-8"))
     assert data["verdict"] | {"metric": ""} == {
-        "student": "student", "control": "control", "teacher": "teacher", "export": "student int8", "metric": "",
+        "student": "student", "control": "control", "teacher": "teacher", "export": "student float32", "metric": "",
         "bilingual": "bilingual",
     }  # fmt: skip
