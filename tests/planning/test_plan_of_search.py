@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from planning.test_forecast import ASSUMED, BIG, work_in
 
