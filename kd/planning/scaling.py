@@ -125,7 +125,13 @@ def _settings(config: DictConfig, stage: str) -> str:
     ]
     if stage not in trainings:
         raise UserError(f"There is no training called {stage}.", f"There are: {', '.join(trainings) or 'none'}.")
-    return recipes.settings_key(config, stage)
+    key = recipes.settings_key(config, stage)
+    if OmegaConf.select(config, f"{key}.from_search"):
+        raise UserError(
+            f"{stage} gets its shape from a search, which would have to run before.",
+            f"Add {key}.from_search=false chain=distillation and a shape, such as student=deep_shallow_12_1.",
+        )
+    return key
 
 
 def _short(
