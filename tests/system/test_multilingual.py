@@ -86,7 +86,7 @@ def test_the_card_and_the_page_have_both_pairs(run: tuple[Workplace, str]) -> No
     place, _ = run
     card = (place.run / "release_multi" / "student-float32" / "README.md").read_text("utf-8")
     assert "Translates en to xx, yy." in card and "en-xx, held\\_out" in card and "en-yy, held\\_out" in card
-    assert card.count("| bilingual |") == 2  # beside it, in the scores of each pair
+    assert card.count("\n| bilingual |") == 2  # beside it, in the scores of each pair
     report = place.run / "report" / "all"
     table = (report / "pairs.md").read_text("utf-8")
     assert "| en-xx |" in table and "| en-yy |" in table and "| mean |" in table
