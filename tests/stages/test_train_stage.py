@@ -16,7 +16,7 @@ from kd.stages.train import Train
 
 # On in-domain data, each member from the member of the first phase; then what decodes reads from the second.
 SECOND_PHASE = """
-  in_domain:
+  second_phase:
     kind: train
     over: pairs
     inputs: {data: encode, start: teacher}
@@ -44,15 +44,15 @@ def test_members_differ_by_their_seed_alone(tmp_path: Path) -> None:
 
 
 def test_a_second_phase_goes_on_from_each_member(tmp_path: Path) -> None:
-    planned = plan(tmp_path, "chain.decode.inputs.teachers=in_domain", chain=SECOND_PHASE)
-    [teacher], [second], [decode] = (planned.find(name) for name in ("teacher", "in_domain", "decode"))
+    planned = plan(tmp_path, "chain.decode.inputs.teachers=second_phase", chain=SECOND_PHASE)
+    [teacher], [second], [decode] = (planned.find(name) for name in ("teacher", "second_phase", "decode"))
     starts = [[item.task for item in task.inputs["start"]] for task in second.tasks]
     assert starts == [[task] for task in teacher.tasks]
     assert second.config.optimizer.learning_rate == 0.0001
     assert {item.task.stage.name for item in decode.tasks[0].inputs["teachers"]} == {second.name}
     # Another first phase makes another second one; another second phase leaves the first alone.
     longer = plan(tmp_path, "teacher.max_update=9000", chain=SECOND_PHASE)
-    assert longer.find("in_domain")[0].tasks[0].fingerprint != second.tasks[0].fingerprint
+    assert longer.find("second_phase")[0].tasks[0].fingerprint != second.tasks[0].fingerprint
     other = plan(tmp_path, chain=SECOND_PHASE.replace("0.0001", "0.0002"))
     assert [task.fingerprint for task in other.find("teacher")[0].tasks] == [task.fingerprint for task in teacher.tasks]
 
@@ -61,7 +61,7 @@ def test_all_members_may_start_from_one_model(tmp_path: Path) -> None:
     one = SECOND_PHASE.replace("max_update: 500", "members: 3, max_update: 500")
     planned = plan(tmp_path, "teacher.members=1", chain=one)
     [first] = planned.find("teacher")[0].tasks
-    assert [task.inputs["start"][0].task for task in planned.find("in_domain")[0].tasks] == [first] * 3
+    assert [task.inputs["start"][0].task for task in planned.find("second_phase")[0].tasks] == [first] * 3
     with pytest.raises(UserError, match="3 members and 2 models to start from"):
         plan(tmp_path, "teacher.members=2", chain=one)
     with pytest.raises(UserError, match="models to start from and init_from"):
