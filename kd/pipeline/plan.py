@@ -32,7 +32,7 @@ class Entry:
     after: tuple[str, ...] = ()  # stages to wait for without reading from them
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)  # each knows all it stands on: shown whole, a plan fills memory
 class Stage:
     """A stage instance: an entry, for one value of its axis."""
 
@@ -43,6 +43,9 @@ class Stage:
     inputs: Mapping[str, list[tuple[str, Stage]]]  # role -> (label, stage)
     after: list[Stage] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Stage({self.name})"
 
     @property
     def config(self) -> Any:
@@ -78,7 +81,7 @@ class Stage:
         return [Input(label, task) for label, stage in self.inputs.get(role, []) for task in stage.tasks]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Task:
     """One independently restartable piece of a stage."""
 
@@ -89,6 +92,9 @@ class Task:
     identity: Mapping[str, Any]
     inputs: Mapping[str, list[Input]]
     files: Mapping[Path, str]
+
+    def __repr__(self) -> str:
+        return f"Task({self.full_name}@{self.fingerprint})"
 
     @property
     def full_name(self) -> str:

@@ -106,7 +106,7 @@ def summary(data: ReportData) -> list[str]:
 def markdown(data: ReportData) -> str:
     """The tables of GitHub's Markdown, with what they are as a list."""
     parts = [f"# {markdown_text(data.title)}: language pairs", *map(markdown_text, summary(data))]
-    parts += ["\n".join([*markdown_table(columns), ""]) for columns in _tables(data)]
+    parts += [markdown_table(columns) for columns in _tables(data)]
     parts.append("\n".join(f"- {metric}: `{signature}`" for metric, signature in data.signatures().items()))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -114,7 +114,7 @@ def markdown(data: ReportData) -> str:
 def latex(data: ReportData) -> str:
     """The tables as `tabular` for the booktabs package."""
     parts = ["% needs \\usepackage{booktabs}", *(f"% {sentence}" for sentence in summary(data))]
-    parts += ["\n".join([*latex_table(columns), ""]) for columns in _tables(data)]
+    parts += [latex_table(columns) for columns in _tables(data)]
     parts += [latex_text(f"{metric}: {signature}") for metric, signature in data.signatures().items()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

@@ -79,7 +79,7 @@ def search_notes(search: Search) -> Iterator[str]:
 
 def search_markdown(search: Search) -> str:
     """The table as GitHub's Markdown, with its notes as a list."""
-    lines = [f"# {markdown_text(_title(search))}", "", *markdown_table(search_columns(search)), ""]
+    lines = [f"# {markdown_text(_title(search))}", "", markdown_table(search_columns(search))]
     lines += [f"- {metric}: `{signature}`" for metric, signature in search.signatures.items()]
     lines += [f"- {markdown_text(note)}" for note in search_notes(search)]
     return "\n".join(lines) + "\n"
@@ -91,7 +91,7 @@ def search_latex(search: Search) -> str:
     below = " \\\\\n".join(latex_text(text) for text in (*signatures, *search_notes(search)))
     head = [f"% {_title(search)}", "% needs \\usepackage{booktabs}"]
     return (
-        "\n".join([*head, *latex_table(search_columns(search)), "\\par\\smallskip{\\footnotesize", below, "\\par}"])
+        "\n".join([*head, latex_table(search_columns(search)), "\\par\\smallskip{\\footnotesize", below, "\\par}"])
         + "\n"
     )
 

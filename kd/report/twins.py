@@ -21,7 +21,7 @@ def markdown(data: ReportData) -> str:
     columns = _columns(data)
     lines = [f"# {markdown_text(data.title)}", ""]
     if columns and data.systems:
-        lines += [*markdown_table(columns), ""]
+        lines.append(markdown_table(columns))
     lines += _markdown_pairings(data)
     lines += [f"- {metric}: `{signature}`" for metric, signature in data.signatures().items()]
     lines += [f"- {markdown_text(note)}" for note in notes(data)]
@@ -33,7 +33,7 @@ def latex(data: ReportData) -> str:
     columns = _columns(data)
     lines = [f"% {_comment(data.title)}", "% needs \\usepackage{booktabs}"]
     if columns and data.systems:
-        lines += [*latex_table(columns), ""]
+        lines.append(latex_table(columns))
     lines += _latex_pairings(data)
     signatures = [latex_text(f"{metric}: {signature}") for metric, signature in data.signatures().items()]
     below = [*signatures, *map(latex_text, notes(data))]
@@ -42,28 +42,28 @@ def latex(data: ReportData) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown_table(columns: Sequence[Column]) -> list[str]:
-    """Lines of a table of GitHub's Markdown."""
-    rows = zip(*(column.cells for column in columns), strict=True)
-    return [
+def markdown_table(columns: Sequence[Column]) -> str:
+    """Columns as a table of GitHub's Markdown, an empty line after it."""
+    lines = [
         f"| {' | '.join(markdown_text(column.heading) for column in columns)} |",
         f"| {' | '.join('---:' if column.numeric else '---' for column in columns)} |",
-        *(f"| {' | '.join(_markdown_cell(cell) for cell in cells)} |" for cells in rows),
     ]
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        lines.append(f"| {' | '.join(_markdown_cell(cell) for cell in cells)} |")
+    return "\n".join([*lines, ""])
 
 
-def latex_table(columns: Sequence[Column]) -> list[str]:
-    """Lines of a `tabular` for the booktabs package."""
-    rows = zip(*(column.cells for column in columns), strict=True)
-    return [
+def latex_table(columns: Sequence[Column]) -> str:
+    """Columns as a `tabular` for the booktabs package, an empty line after it."""
+    lines = [
         f"\\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
         "\\toprule",
         f"{' & '.join(latex_text(column.heading) for column in columns)} \\\\",
         "\\midrule",
-        *(f"{' & '.join(_latex_cell(cell) for cell in cells)} \\\\" for cells in rows),
-        "\\bottomrule",
-        "\\end{tabular}",
     ]
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        lines.append(f"{' & '.join(_latex_cell(cell) for cell in cells)} \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
 def notes(data: ReportData) -> Iterator[str]:
