@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +95,35 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="cannot be read as a checkpoint"):
             load(path)
         assert not (tmp_path / "ran").exists()
+
+
+NOTHING, WRONG, RIGHT = ("", "a b c d e"), ("v w x y z", "a b c d e"), ("a b c d e", "a b c d e f")
+
+
+@pytest.mark.parametrize(
+    "batches", [[NOTHING], [WRONG], [NOTHING, RIGHT], [RIGHT, NOTHING, WRONG], [WRONG, RIGHT], [NOTHING, WRONG]]
+)
+def test_batches_without_a_word_or_without_a_right_one_count_as_what_they_are(batches: list[tuple[str, str]]) -> None:
+    """fairseq 0.12.2 gives no BLEU where nothing was written at all; sacreBLEU says what it is."""
+    import sacrebleu
+
+    compat.install()
+    from fairseq.logging import metrics
+    from fairseq.tasks.translation import TranslationTask
+
+    translating = TranslationTask.__new__(TranslationTask)
+    translating.cfg = SimpleNamespace(eval_bleu=True)
+    criterion = type("Criterion", (), {"reduce_metrics": staticmethod(lambda outputs: None)})()
+    with metrics.aggregate(new_root=True) as meters:
+        for hypothesis, reference in batches:
+            score = sacrebleu.corpus_bleu([hypothesis], [[reference]])
+            counted = {"ntokens": 1, "nsentences": 1, "_bleu_sys_len": score.sys_len, "_bleu_ref_len": score.ref_len}
+            for order in range(4):
+                counted |= {f"_bleu_counts_{order}": score.counts[order], f"_bleu_totals_{order}": score.totals[order]}
+            translating.reduce_metrics([counted], criterion)
+    hypotheses, references = zip(*batches, strict=True)
+    expected = sacrebleu.corpus_bleu(list(hypotheses), [list(references)]).score
+    assert meters.get_smoothed_values()["bleu"] == pytest.approx(expected, abs=0.006)
 
 
 def test_dev_bleu_is_that_of_sacrebleu_on_the_same_output(trained, task, tmp_path: Path) -> None:

@@ -250,19 +250,39 @@ def _keep_the_share_of_an_epoch() -> None:
 
 
 def _say_bleu_of_nothing() -> None:
-    """fairseq leaves BLEU out where not a single word of all output is right, and then fails for want of it."""
+    """fairseq leaves BLEU out of a validation in which nothing but empty lines was written, and fails for want of it."""
+    import numpy as np
     from fairseq.logging import metrics
-    from fairseq.tasks.translation import TranslationTask
+    from fairseq.tasks.translation import EVAL_BLEU_ORDER, TranslationTask
 
     reduce_metrics = TranslationTask.reduce_metrics
 
     def with_bleu(self: Any, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         reduce_metrics(self, logging_outputs, criterion)
         measured = [log for log in logging_outputs if "_bleu_sys_len" in log]
-        if measured and not any(log["_bleu_counts_0"] for log in measured):
-            metrics.log_scalar("bleu", 0.0)
+        # The unigrams of what was written; where there are some, in other batches, fairseq's own numbers are added up.
+        if measured and not any(log["_bleu_totals_0"] for log in measured):
+            for name in ("_bleu_counts", "_bleu_totals"):
+                metrics.log_scalar(name, np.zeros(EVAL_BLEU_ORDER))
+            metrics.log_scalar("_bleu_sys_len", 0)
+            metrics.log_scalar("_bleu_ref_len", sum(log["_bleu_ref_len"] for log in measured))
+            metrics.log_derived("bleu", _bleu)
 
     TranslationTask.reduce_metrics = with_bleu
+
+
+def _bleu(meters: Any) -> float:
+    """BLEU of all that was counted, as fairseq computes it."""
+    from sacrebleu.metrics import BLEU
+
+    score = BLEU.compute_bleu(
+        correct=meters["_bleu_counts"].sum,
+        total=meters["_bleu_totals"].sum,
+        sys_len=int(meters["_bleu_sys_len"].sum),
+        ref_len=int(meters["_bleu_ref_len"].sum),
+        smooth_method="exp",
+    )
+    return round(float(score.score), 2)
 
 
 def _register_pieces_tokenizer() -> None:
