@@ -250,7 +250,7 @@ def _keep_the_share_of_an_epoch() -> None:
 
 
 def _say_bleu_of_nothing() -> None:
-    """fairseq leaves BLEU out of a validation in which nothing but empty lines was written, and fails for want of it."""
+    """fairseq leaves BLEU out where nothing but empty lines was written, and then fails for want of it."""
     import numpy as np
     from fairseq.logging import metrics
     from fairseq.tasks.translation import EVAL_BLEU_ORDER, TranslationTask
