@@ -56,6 +56,8 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "clean.filters.normalise.quotes=curly"], "clean.filters.normalise.quotes"),
         (["recipe=demo", "clean.duplicates.by=id"], "clean.duplicates.by"),
         (["recipe=demo", "clean=strikt"], "mean strict"),
+        (["recipe=demo", "split.dev=-5"], "split.dev is -5"),
+        (["recipe=demo", "vocabulary.size=-5"], "vocabulary.size is -5"),
         (["recipe=demo", "student.checkpoint.every=20"], "Set checkpoint.every for all"),
         (["recipe=demo", "select.guards.copy=false"], "Set guards.copy for all"),
         (["recipe=demo", "teacher.optimizer.warmup_updates=9000"], "teacher: optimizer.warmup_updates"),

@@ -175,7 +175,9 @@ class LocalLauncher(Launcher):
         place = self._store.place(task)
         if place.is_published():  # whatever it stumbled over after that
             self._link(task)
-            self._say(f"done    {task.full_name} in {progress.duration(time.monotonic() - item.began)}")
+            note = place.manifest().get("facts", {}).get("note", "")
+            took = progress.duration(time.monotonic() - item.began)
+            self._say(f"done    {task.full_name} in {took}" + (f": {note}" if note else ""))
             return 1
         if status == EXIT_TRANSIENT and lease.is_held(place.lease):
             self._say(f"waiting for {task.full_name}: another process works on it")

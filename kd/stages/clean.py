@@ -99,10 +99,20 @@ class Clean(Kind[CleanConfig]):
                 f"{job.out}: {entered} pairs came in, {counts['dropped']} were dropped, and {corpus.pairs} are there."
             )
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
-        if 3 * corpus.pairs < 2 * entered:  # worth a look: another language, the wrong file, a threshold far off
-            most, count = max(counts["dropped"].items(), key=lambda item: item[1])
-            facts["note"] = f"kept {corpus.pairs:,} of {entered:,} ({most} dropped {count:,})"
+        facts["note"] = _note(entered, corpus.pairs, counts)
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
+
+
+def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
+    """What came through, what took most, and what could not be looked at."""
+    parts = [f"kept {left:,} of {entered:,} pairs"]
+    most, count = max(counts["dropped"].items(), key=lambda item: item[1], default=("", 0))
+    if count:
+        parts[0] += f" ({most} dropped {count:,})"
+    if 3 * left < 2 * entered:
+        parts.append("MORE THAN A THIRD IS GONE: are these the right files, sides and languages?")
+    parts += [f"{label} rests: {why}" for label, why in counts["idle"].items()]
+    return "; ".join(parts)
 
 
 def _processes(job: Job[CleanConfig], shards: Sequence[Shard]) -> int:

@@ -95,6 +95,10 @@ class Encode(Kind[EncodeConfig]):
         _write_languages(job, groups)
         prefixes = [data_prefix(job.out, "valid", side) for side in SIDES]
         valid = encode_pairs(_dev(job, groups), prefixes, Encoding(folder, config.max_pieces, tags=config.tags))
+        if not valid.pairs and not valid.too_long:
+            raise UserError(
+                "There is no dev set to validate on.", "Set split.dev above 0, or give a corpus the use dev."
+            )
         if not valid.pairs:
             raise UserError("No dev pair is short enough to validate on.", "Raise encode.max_pieces.")
         corpora = [corpus for each in groups.values() for corpus in each]

@@ -30,8 +30,9 @@ class TrainVocabulary(Kind[VocabularyConfig]):
 
     def validate(self, config: VocabularyConfig) -> None:
         """There is something to train on, and shares of languages that mean something."""
-        if config.sample < 1:
-            raise UserError(f"vocabulary.sample is {config.sample}.", "It must be at least 1.")
+        for name in ("size", "sample"):
+            if getattr(config, name) < 1:
+                raise UserError(f"vocabulary.{name} is {getattr(config, name)}.", "It must be at least 1.")
         if not 0 <= config.language_exponent <= 1:
             raise UserError(
                 f"vocabulary.language_exponent is {config.language_exponent}.",

@@ -273,7 +273,7 @@ def _say_bleu_of_nothing() -> None:
 
 def _bleu(meters: Any) -> float:
     """BLEU of all that was counted, as fairseq computes it."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     score = BLEU.compute_bleu(
         correct=meters["_bleu_counts"].sum,
