@@ -23,7 +23,7 @@ OVER |= {"OUT_OF_MEMORY", "REVOKED"}
 _FIELDS = "%F|%K|%T|%r|%S|%N|%M|%l|%E|%k"
 _FOREIGN = ("SLURM", "SBATCH_", "SQUEUE_", "SACCT_", "SRUN_")  # begin variables that are not handed on …
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")  # … but for those that say which Slurm it is
-# What sbatch says where the controller did not answer; whether it has taken the job is then unknown.
+# What Slurm says where the controller did not answer; whether it has taken a job is then unknown.
 _PASSING = ("timed out", "unable to contact", "connection refused", "communication", "zero bytes", "try again")
 
 _WHERE = "Type this on the cluster's login node, or set launcher=local."
@@ -96,9 +96,8 @@ def ensure_reachable() -> None:
     except TransientError as error:
         if any(sign in str(error).lower() for sign in _PASSING):
             raise
-        raise UserError(
-            "No Slurm can be reached from here.", f"{_WHERE} (Slurm's own words: {str(error).rstrip('.')}.)"
-        ) from None
+        last = str(error).rpartition("; ")[2].removeprefix("squeue: ").removeprefix("fatal: ").rstrip(".")
+        raise UserError(f"No Slurm can be reached from here (squeue: {last}).", _WHERE) from None
 
 
 def accounts(jobs: Iterable[str]) -> list[Row]:
