@@ -134,7 +134,7 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
         for name, figure in partitions.items() if len(partitions) > 1 else []:
             found.append((f"of them in {name}", _shown(figure, hours), figure))
     found.append(("CPU core hours", _shown(forecast.core_hours, hours), forecast.core_hours))
-    if forecast.cpu_seconds is not None:
+    if forecast.cpu_seconds is not None and not forecast.unknown:
         used = forecast.cpu_seconds / 3600
         found.append(("of them at work", hours(used), Figure(used, "CPU seconds as measured")))
     found.append(("wall time", time(forecast.wall.value), forecast.wall))
@@ -229,7 +229,10 @@ def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]
     assumed = (forecast.assumptions.told(key) for key in forecast.assumptions.values)
     rest = [each for each in assumed if not any(each in told for told in sources.told)]
     known += [f"Assumed as well: {', '.join(rest)}."] if rest else []
-    return known, [numbered.get(question, question) for question in questions]
+    unknown = [numbered.get(question, question) for question in questions]
+    if any("was not measured" in question for question in questions):
+        unknown.append("what was not measured: add --probe on that machine, or assume it, as by assume.seconds=600")
+    return known, unknown
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

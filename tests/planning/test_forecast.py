@@ -192,6 +192,7 @@ def test_the_terminal_says_once_what_would_tell_the_unknown(elsewhere: Path) -> 
     text = console.file.getvalue()
     for question in ("train was not measured on cluster", "say assume.gpu_watts=", "assume.pairs.en-de=498,800,000"):
         assert text.count(question) == 1, question
+    assert "--probe" in text and "of them at work" not in text  # nobody knows how much
 
 
 def test_what_a_probe_measured_is_not_said_to_be_assumed(elsewhere: Path) -> None:
