@@ -64,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     run.add_argument("--cfg", choices=["job"], help="print the composed config and do nothing")
-    _about_a_run(commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo")
+    status = _about_a_run(
+        commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo"
+    )
+    status.add_argument("--all", action="store_true", help="a line for each task, of large stages too")
     _about_a_run(commands, "cancel", _cancel, "take a run's jobs out of Slurm's queue", "kd cancel recipe=demo")
     clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
@@ -151,7 +154,7 @@ def _run(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from kd import recipes, standing
 
-    return standing.status(recipes.parse_request(options.overrides))
+    return standing.status(recipes.parse_request(options.overrides), every=options.all)
 
 
 def _cancel(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -301,15 +302,16 @@ def _warn(config: DictConfig, console: Console) -> None:
 
 
 def _tell(failures: Iterable[Failure], console: Console) -> None:
-    blocked = []
+    blocked = Counter[str]()
     for failure in failures:
         if failure.exit_status == 0:
-            blocked.append(failure.task.full_name)
+            blocked[failure.task.stage.name] += 1
             continue
         console.print(Text(f"{failure.task.full_name}: {failure.message}", style="bold"), soft_wrap=True)
         console.print(Text(f"    log: {failure.log}"), soft_wrap=True)
     if blocked:
-        console.print(Text(f"Not begun, since they need these: {', '.join(blocked)}"), soft_wrap=True)
+        told = ", ".join(f"{stage} ({tasks} task{'s' if tasks > 1 else ''})" for stage, tasks in blocked.items())
+        console.print(Text(f"Not begun, since they need these: {told}"), soft_wrap=True)
 
 
 def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:

@@ -6,7 +6,8 @@ What failed is told with the last lines of its log; what could not begin, with t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from kd.launch.slurm import queue
 from kd.launch.slurm.queue import Queue
 from kd.pipeline import lease, progress
 from kd.pipeline.execute import failure_message
-from kd.pipeline.plan import Task
+from kd.pipeline.plan import Stage, Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
 from kd.recipes import Request
 
 LAST_LINES = 5  # of the log of a task that failed
+FOLDED = 6  # tasks: a larger stage whose tasks stand alike is one line
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ def _silent(held: Path) -> str:
     return f"no sign of life from {holder.host} for {silent:.0f} s, after {lease.STALE_SECONDS:.0f} s another goes on"
 
 
-def status(request: Request) -> int:
-    """Prints a table of stages and tasks with their states; returns the exit status."""
+def status(request: Request, *, every: bool = False) -> int:
+    """Prints a table of stages and tasks with their states, each task if `every`; returns the exit status."""
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     plan = recipes.plan(config)
@@ -131,20 +133,72 @@ def status(request: Request) -> int:
         console.width = 240  # whoever reads it through a pipe wants a line a task
     remark = remarks(config.machine.container, store.file_hashes())
     standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
+    states = {item: standing.of(item) for item in plan.tasks()}
+    console.print(Text(f"{config.recipe}: {folder.folder}", style="italic"), soft_wrap=True)
+    console.print(Text(summary(states.values())), soft_wrap=True)
+    lines = rows(states, len(states) if every else FOLDED)
+    _print(lines, console)
+    for item in [line.tasks[0] for line in lines if line.state.word == "failed"]:
+        _show_log(item, folder.log(item), console)
+    return 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table: a task, or all tasks of a stage."""
+
+    tasks: Sequence[Task]
+    state: State
+
+    def cells(self) -> tuple[str, ...]:
+        """Stage, task, state, took, about."""
+        first, number = self.tasks[0], len(self.tasks)
+        name = first.name if number == 1 else f"{number} tasks"
+        return first.stage.name, name, self.state.word, self.state.took, self.state.about
+
+
+def summary(states: Iterable[State]) -> str:
+    """How many tasks are done, and how many of the others stand how."""
+    counts = Counter(state.word for state in states)
+    others = (f"{number} {word}" for word, number in counts.items() if word != "done")
+    return ", ".join([f"{counts['done']} of {counts.total()} tasks done", *others])
+
+
+def rows(states: Mapping[Task, State], most: int) -> list[Line]:
+    """A line for each task; one for a stage of more than `most` tasks that all stand alike."""
+    stages: dict[Stage, list[Task]] = {}
+    for task in states:
+        stages.setdefault(task.stage, []).append(task)
+    found = []
+    for tasks in stages.values():
+        if len(tasks) <= most or len({states[task].word for task in tasks}) > 1:
+            found += [Line([task], states[task]) for task in tasks]
+        else:
+            found.append(Line(tasks, _alike([states[task] for task in tasks], tasks[0].name)))
+    return found
+
+
+def _alike(states: Sequence[State], first: str) -> State:
+    """One state for all: what is said of each of them; where there is no such thing, what is said of the first."""
+    said = [state.about.split("; ") for state in states]
+    common = [part for part in said[0] if all(part in other for other in said)]
+    example = f"{first}: {states[0].about}" if states[0].about and states[0].word != "done" else ""
+    return State(states[0].word, about="; ".join(common) or example)
+
+
+def _print(lines: Iterable[Line], console: Console) -> None:
     table = Table(box=None, header_style="bold")
     for name in ("stage", "task", "state", "took", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
-    failed = []
-    for item in plan.tasks():
-        state = standing.of(item)
-        table.add_row(Text(item.stage.name), Text(item.name), state.word, state.took, Text(state.about))
-        if state.word == "failed":
-            failed.append(item)
-    console.print(Text(f"{config.recipe}: {folder.folder}", style="italic"), soft_wrap=True)
-    console.print(table)
-    for item in failed:
-        _show_log(item, folder.log(item), console)
-    return 0
+    for line in lines:
+        table.add_row(*map(Text, line.cells()))
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for text in captured.get().rstrip("\n").split("\n"):
+        console.print(Text(text.rstrip(" ")), soft_wrap=True)  # cells are filled up with blanks
 
 
 def _jobs(folder: Run, store: Store, tasks: list[Task], console: Console) -> Queue:

@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from kd import recipes, runs
+from kd.launch.launcher import Failure, blocked
 from kd.recipes import Request
+from tests.launch.chain import Chain
 
 RECIPE = """
 defaults: [/base, _self_]
@@ -44,3 +46,15 @@ def test_off_as_yaml_reads_it(tmp_path: Path) -> None:
     runs._warn(config, console)
     assert isinstance(console.file, io.StringIO)
     assert "LEAKAGE GUARD OFF" in console.file.getvalue()
+
+
+def test_what_could_not_begin_is_told_by_stage(tmp_path: Path) -> None:
+    second = {"name": "second", "workers": 3, "inputs": {"many": {"x": "first"}}}
+    chain = Chain(tmp_path, {"name": "first"}, second, {"name": "third", "inputs": {"many": {"x": "second"}}})
+    tasks = list(chain.plan.tasks())
+    failures = [Failure(tasks[0], "The user erred.", Path("log"), 2)]
+    console = Console(file=io.StringIO(), width=200)
+    runs._tell([*failures, *blocked(tasks, failures)], console)
+    assert isinstance(console.file, io.StringIO)
+    told = console.file.getvalue().rstrip("\n").split("\n")
+    assert told[-1] == "Not begun, since they need these: second (3 tasks), third (1 task)"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from kd import standing as standing_module
 from kd.errors import UserError
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.pipeline import lease
-from kd.standing import Standing, last_lines
+from kd.standing import FOLDED, Standing, State, last_lines, rows, summary
 from tests.launch.chain import Chain
 from tests.launch.slurm_stub import Stub, settings
 from tests.pipeline import dummies
@@ -109,3 +112,29 @@ def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
     assert last_lines(log, 2) == []
     log.write_bytes(b"one\ntwo\n10%\r20%\rthree \xe2\x80\xa8still\n")
     assert last_lines(log, 2) == ["two", "three \u2028still"]
+
+
+def test_tasks_are_counted_and_a_large_stage_whose_tasks_stand_alike_is_one_line(tmp_path: Path, stub: Stub) -> None:
+    large = {"name": "large", "workers": 7, "steps": 1}
+    chain = Chain(tmp_path, large, {**large, "name": "mixed"}, {"name": "small", "workers": 6, "steps": 1})
+    dummies.run(chain.plan.task("mixed", "worker-3"), chain.store)
+    standing = Standing(chain.run, chain.store, queue.Queue([], []))
+    states = {task: standing.of(task) for task in chain.plan.tasks()}
+    assert summary(states.values()) == "1 of 20 tasks done, 19 missing"
+    lines = [line.cells()[:3] for line in rows(states, FOLDED)]
+    assert lines[0] == ("large", "7 tasks", "missing")
+    assert [stage for stage, _, _ in lines] == ["large", *["mixed"] * 7, *["small"] * 6]
+    assert lines[4] == ("mixed", "worker-3", "done")
+    assert len(rows(states, len(states))) == 20
+    # What holds of all is kept; a reason that differs is the first one's.
+    large = {
+        task: State("done", "1 s", f"{task.name}; made elsewhere") for task in states if task.stage.name == "large"
+    }
+    assert rows(large, FOLDED)[0].cells()[2:] == ("done", "", "made elsewhere")
+    failed = {task: State("failed", about=task.name[-1]) for task in large}
+    assert rows(failed, FOLDED)[0].cells()[2:] == ("failed", "", "worker-0: 0")
+    console = Console(file=io.StringIO(), width=200)
+    standing_module._print(rows(states, FOLDED), console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue().removesuffix("\n").split("\n")
+    assert len(text) == 15 and all(line == line.rstrip() for line in text)

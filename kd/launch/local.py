@@ -190,7 +190,8 @@ class LocalLauncher(Launcher):
             waiting[task] = None
             return 0
         failures.append(Failure(task, message, self._run.log(task), status))
-        self._say(f"failed  {task.full_name} after {progress.duration(time.monotonic() - item.began)}")
+        took = progress.duration(time.monotonic() - item.began)
+        self._say(f"failed  {task.full_name} after {took}: {_first_sentence(message)}")
         return 0
 
     def _message(self, item: _Running) -> str:
@@ -327,6 +328,11 @@ def _terminate(running: list[_Running], stop: _StopRequests) -> None:
         time.sleep(POLL_SECONDS)
     for item in running:
         item.log.close()
+
+
+def _first_sentence(message: str) -> str:
+    """What went wrong, without how to mend it: that is said at the end of the run."""
+    return message.partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def _in_child(parent: int) -> None:

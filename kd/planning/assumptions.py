@@ -45,8 +45,12 @@ class Assumptions:
         """The first of these that was given."""
         for key in keys:
             if key in self.values:
-                return Figure(self.values[key], f"{ASSUMED} ({PREFIX}{key})")
+                return Figure(self.values[key], f"{ASSUMED} ({self.told(key)})")
         return None
+
+    def told(self, key: str) -> str:
+        """One of them as it is typed."""
+        return f"{PREFIX}{key}={self.values[key]:,.12g}"
 
     def check_stages(self, stages: Sequence[str], pairs: Sequence[str]) -> None:
         """Raises UserError for a key that ends in the name of no stage and of no language pair."""

@@ -6,7 +6,7 @@ Every figure has its source; where one is unknown, so is every sum that it enter
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kd.config import ExportConfig, LauncherConfig, MachineConfig, ResourcesConfig
@@ -33,6 +33,12 @@ SMALL = {
     "split": 5e6,
     "vocabulary": 5e6,
 }
+UNKNOWN_INTENSITY = (
+    "the grid's carbon intensity is not known: say machine.carbon_intensity=0.3 or what it is, in kg CO2e a kWh"
+)
+UNKNOWN_PUE = (
+    "the PUE (all the centre takes by what its computers take) is not known: say machine.pue=1.2 or what it is"
+)
 _FORMATS = {"float32": 4, "int8_float32": 1.1, "int8": 1.1}  # bytes a weight of an export; others: 2
 
 
@@ -50,6 +56,13 @@ class Forecast:
     data_out: Figure
     text: Mapping[str, Figure]  # sentence pairs of each language pair, as collected
     notes: list[str] = field(default_factory=list)
+    measured: bool = True  # whether any of it was
+
+    def stands_on(self, sources: Collection[str]) -> bool:
+        """Whether a time or a size of what is missing comes from one of these."""
+        figures = [figure for stage in self.stages for figure in (stage.seconds, stage.kept)]
+        parts = {part for figure in figures for part in figure.source.split("; ")}
+        return any(part.startswith(tuple(sources)) for part in parts)
 
     @property
     def wall(self) -> Figure:
@@ -168,7 +181,7 @@ class Forecast:
     def co2(self) -> Figure:
         """kg CO2e."""
         intensity = self.machine.carbon_intensity
-        return self.kwh.times(Figure(intensity, "" if intensity else "machine.carbon_intensity is not known"))
+        return self.kwh.times(Figure(intensity, "" if intensity is not None else UNKNOWN_INTENSITY))
 
     @property
     def critical(self) -> list[Task]:

@@ -22,7 +22,7 @@ from kd.pipeline.plan import Plan, Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store, folder_bytes
 from kd.planning.assumptions import PREFIX, Assumptions, take
-from kd.planning.figures import Figure
+from kd.planning.figures import ASSUMED, Figure
 from kd.planning.forecast import Forecast, Forecaster
 from kd.planning.made_up import generated
 from kd.planning.probe import Probe, cache_folder, kept_probes, probe
@@ -52,6 +52,7 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
         str(config.recipe), chosen, sample.data_in
     )
     found.notes = known.notes
+    found.measured = found.stands_on({each.source for each in known.observations})
     return found
 
 
@@ -144,14 +145,13 @@ class _Known:
 
 
 def _notes(volume: Volume, own: Probe | None) -> Iterator[str]:
-    if volume.kept.source:
+    if own is not None and volume.kept.source == own.label:
         yield f"Of the collected pairs cleaning keeps {volume.kept.value or 1:.0%} ({volume.kept.source})."
     text = volume.sample
     if text.source_pieces and text.target_pieces:
-        source, target = text.source_pieces.value, text.target_pieces.value
-        yield f"{source:.1f} pieces a source sentence, {target:.1f} a target sentence ({text.target_pieces.source})."
-    for key, value in volume.assumptions.values.items():
-        yield f"Assumed by you: {PREFIX}{key}={value:,.12g}."
+        for side, figure in (("source", text.source_pieces), ("target", text.target_pieces)):
+            if not figure.source.startswith(ASSUMED):
+                yield f"{figure.value:.1f} pieces a {side} sentence: {figure.source}."
 
 
 def _volume(config: DictConfig, plan: Plan, assumptions: Assumptions, own: Probe | None) -> Volume:
@@ -160,7 +160,7 @@ def _volume(config: DictConfig, plan: Plan, assumptions: Assumptions, own: Probe
     elif own is not None and own.kept is not None:
         kept = Figure(own.kept, own.label)
     else:
-        kept = Figure(1.0, "nobody measured what is dropped: all is counted")
+        kept = Figure(1.0, "nobody measured what cleaning drops: all pairs are counted")
     return Volume(assumptions, int(config.vocabulary.size), kept, Text())
 
 

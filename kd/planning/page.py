@@ -6,7 +6,7 @@ What is unknown is written so, with what would tell it; the sources of all figur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from rich.console import Console
@@ -15,9 +15,10 @@ from rich.text import Text as Styled
 
 from kd import __version__
 from kd.pipeline.progress import duration
-from kd.planning.figures import UNKNOWN, Figure
-from kd.planning.forecast import Forecast
+from kd.planning.figures import UNKNOWN, Figure, total
+from kd.planning.forecast import UNKNOWN_PUE, Forecast
 from kd.planning.needs import StageForecast
+from kd.planning.volume import Part
 
 COLUMNS = ("stage", "tasks", "work of a task", "time of a task", "GPU hours", "core hours", "kept", "aside", "sources")
 
@@ -38,6 +39,8 @@ def hours(value: float | None) -> str:
         return UNKNOWN
     if value == 0:
         return "0"
+    if value < 0.001:
+        return "< 0.001"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"
 
 
@@ -57,16 +60,26 @@ def number(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
+def count(value: float | None, unit: str) -> str:
+    """A count with what is counted: 1 model, 2 models."""
+    return f"{number(value)} {_ONE.get(unit, unit.removesuffix('s')) if value == 1 else unit}"
+
+
+_ONE = {"hypotheses": "hypothesis"}
+
+
 class Sources:
     """The sources of figures, numbered in the order in which they come up."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def cite(self, *figures: Figure) -> str:
-        """The numbers of these figures' sources."""
+    def cite(self, *figures: Figure, only: Container[str] | None = None) -> str:
+        """The numbers of these figures' sources, or of those among `only`."""
         found = []
         for part in dict.fromkeys(part for figure in figures for part in figure.source.split("; ") if part):
+            if only is not None and part not in only:
+                continue
             if part not in self.told:
                 self.told.append(part)
             found.append(str(self.told.index(part) + 1))
@@ -85,29 +98,35 @@ def _row(stage: StageForecast, sources: Sources) -> tuple[str, ...]:
         return (stage.stage.name, tasks, "", "", "", "", size(stage.kept_already), "", "")
     aside = [item.temporary.value for item in stage.tasks]
     most = None if None in aside else max(each for each in aside if each is not None)
-    work = ", ".join(f"{number(part.amount.value)} {part.unit}" for part in stage.parts[:2])
-    cited = sources.cite(*(part.amount for part in stage.parts[:2]), stage.seconds, stage.kept)
+    work = _work(stage.parts)
+    cited = sources.cite(*work.values(), stage.seconds, stage.kept)
+    told = ", ".join(count(figure.value, what) for what, figure in work.items())
     return (
-        *(stage.stage.name, tasks, work, time(stage.seconds.value)),
+        *(stage.stage.name, tasks, told, time(stage.seconds.value)),
         *(hours(stage.gpu_hours.value), hours(stage.core_hours.value)),
         *(size(stage.kept.value), size(most), cited),
     )
 
 
+def _work(parts: Iterable[Part]) -> dict[str, Figure]:
+    """What is to be done, by what is counted: all systems of a speed test together, each metric alone."""
+    found: dict[str, list[Figure]] = {}
+    for part in parts:
+        apart = {"validate": "validation sentences", "comet": "segments by COMET"}
+        found.setdefault(apart.get(part.name, part.unit), []).append(part.amount)
+    return {what: total(figures) for what, figures in found.items()}
+
+
 def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
     """What it comes to: name, value in words, figure."""
-    missing = [stage for stage in forecast.stages if stage.tasks and stage.request.nodes]
-    tasks = sum(len(stage.tasks) for stage in missing)
-    runs = [stage.runs_of_jobs.value for stage in missing]
-    restarts = "" if None in runs else f", {number(sum(each or 0 for each in runs))} runs of jobs"
-    arrays = f"{len(missing)} job arrays with {tasks} tasks{restarts}" if forecast.cluster else f"{tasks} tasks"
-    found: list[tuple[str, str, Figure]] = [("jobs", arrays, Figure(float(tasks)))]
+    found: list[tuple[str, str, Figure]] = [("jobs", *_arrays(forecast))]
     if forecast.machine.gpus_per_node:
         most = forecast.most_gpus
         found.append(("GPUs at once", number(most), Figure(most, "")))
         found.append(("GPU hours", _shown(forecast.gpu_hours, hours), forecast.gpu_hours))
         if forecast.idle_gpu_hours.value != 0:
-            found.append(("of them idle", _shown(forecast.idle_gpu_hours, hours), forecast.idle_gpu_hours))
+            idle = _shown(forecast.idle_gpu_hours, hours) + _share_idle(forecast)
+            found.append(("of them idle", idle, forecast.idle_gpu_hours))
     if forecast.cluster:
         found.append(("nodes at once", number(forecast.most_nodes), Figure(forecast.most_nodes, "")))
         found.append(("node hours", _shown(forecast.node_hours, hours), forecast.node_hours))
@@ -115,7 +134,7 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
         for name, figure in partitions.items() if len(partitions) > 1 else []:
             found.append((f"of them in {name}", _shown(figure, hours), figure))
     found.append(("CPU core hours", _shown(forecast.core_hours, hours), forecast.core_hours))
-    if forecast.cpu_seconds is not None:
+    if forecast.cpu_seconds is not None and not forecast.unknown:
         used = forecast.cpu_seconds / 3600
         found.append(("of them at work", hours(used), Figure(used, "CPU seconds as measured")))
     found.append(("wall time", time(forecast.wall.value), forecast.wall))
@@ -129,16 +148,37 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
     return found
 
 
+def _arrays(forecast: Forecast) -> tuple[str, Figure]:
+    """Jobs: arrays, their tasks, how often one of them is begun anew, and what is no job."""
+    missing = [stage for stage in forecast.stages if stage.tasks and stage.request.nodes]
+    tasks = sum(len(stage.tasks) for stage in missing)
+    if not forecast.cluster:
+        return count(tasks, "tasks"), Figure(float(tasks))
+    runs = [stage.runs_of_jobs.value for stage in missing]
+    again = 0 if None in runs else sum(each or 0 for each in runs) - tasks
+    words = f"{count(len(missing), 'job arrays')} with {count(tasks, 'tasks')}"
+    words += f", whose jobs are begun anew {count(again, 'times')} after a time limit" if again else ""
+    here = sum(len(stage.tasks) for stage in forecast.stages if not stage.request.nodes)
+    words += f"; {count(here, 'tasks')} more without a job, on the login node" if here else ""
+    return words, Figure(float(tasks))
+
+
+def _share_idle(forecast: Forecast) -> str:
+    idle, of = forecast.idle_gpu_hours.value, forecast.gpu_hours.value
+    return f" ({idle / of:.0%})" if idle and of else ""
+
+
 def _kwh(forecast: Forecast) -> str:
     if forecast.kwh.value is None:
         return UNKNOWN
     pue = forecast.machine.pue
     overhead = f"PUE {pue:g}" if pue else "PUE unknown: what the computers take alone"
-    return f"{_three_digits(forecast.kwh.value)} kWh ({overhead})"
+    idle = "; idle GPUs counted as at work" if forecast.idle_gpu_hours.value else ""
+    return f"{_three_digits(forecast.kwh.value)} kWh ({overhead}{idle})"
 
 
 def _three_digits(value: float) -> str:
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else hours(value)
 
 
 def open_questions(forecast: Forecast) -> list[str]:
@@ -146,6 +186,7 @@ def open_questions(forecast: Forecast) -> list[str]:
     figures = [stage.seconds for stage in forecast.stages] + [stage.kept for stage in forecast.stages]
     figures += [forecast.kwh, forecast.co2, forecast.data_in, *forecast.text.values()]
     told = [part for figure in figures if figure.value is None for part in figure.source.split("; ")]
+    told += [UNKNOWN_PUE] if forecast.machine.pue is None else []
     wanted = ("say assume.", "was not measured", "nothing is known", "is not known", "not here", "how long sentences")
     return list(dict.fromkeys(part for part in told if any(each in part for each in wanted)))
 
@@ -164,18 +205,34 @@ def show(forecast: Forecast, console: Console) -> None:
         table.add_row(*(Styled(cell) for cell in row))
     console.print(table)
     console.print()
+    questions = open_questions(forecast)
     for name, words, figure in totals(forecast):
-        console.print(Styled(f"{name:>20}: {words} {sources.cite(figure) if figure.value is None else ''}".rstrip()))
+        cited = sources.cite(figure, only=questions) if figure.value is None else ""
+        console.print(Styled(f"{name:>20}: {words} {cited}".rstrip()))
     if forecast.critical:
         chain = " -> ".join(task.full_name for task in forecast.critical)
         console.print(Styled(f"{'the longest chain':>20}: {chain}"), soft_wrap=True)
     console.print()
-    for note in forecast.notes:
-        console.print(Styled(note), soft_wrap=True)
-    for number_, told in enumerate(sources.told, 1):
-        console.print(Styled(f"[{number_}] {told}"), soft_wrap=True)
-    for question in open_questions(forecast):
-        console.print(Styled(f"Unknown: {question}", style="yellow"), soft_wrap=True)
+    known, unknown = _origins(forecast, sources)
+    for line in known:
+        console.print(Styled(line), soft_wrap=True)
+    for line in unknown:
+        console.print(Styled(f"Unknown: {line}", style="yellow"), soft_wrap=True)
+
+
+def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]]:
+    """Where the figures come from, and what would tell what is unknown; each said once."""
+    questions = open_questions(forecast)
+    numbered = {told: f"[{place}] {told}" for place, told in enumerate(sources.told, 1)}
+    known = [] if forecast.measured else ["Nothing here was measured: times and sizes are assumed or reckoned."]
+    known += [*forecast.notes, *(line for told, line in numbered.items() if told not in questions)]
+    assumed = (forecast.assumptions.told(key) for key in forecast.assumptions.values)
+    rest = [each for each in assumed if not any(each in told for told in sources.told)]
+    known += [f"Assumed as well: {', '.join(rest)}."] if rest else []
+    unknown = [numbered.get(question, question) for question in questions]
+    if any("was not measured" in question for question in questions):
+        unknown.append("what was not measured: add --probe on that machine, or assume it, as by assume.seconds=600")
+    return known, unknown
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -188,25 +245,63 @@ def markdown(forecast: Forecast) -> str:
     lines = [f"# Computing resources: {forecast.recipe} on {machine.name}", ""]
     lines += [_what(forecast), "", "## What is asked for", "", "| | |", "| --- | ---: |"]
     lines += [f"| {name} | {words} |" for name, words, _ in totals(forecast)]
-    node = f"{machine.gpus_per_node} GPUs" + (f" ({machine.gpu})" if machine.gpu else "")
-    cores = f", {machine.cores_per_node} cores" if machine.cores_per_node else ""
-    memory = f", {machine.memory_per_node:g} GB of memory" if machine.memory_per_node else ""
-    lines += ["", f"A node of {machine.name} has {node}{cores}{memory}. Waiting in queues is not counted."]
+    lines += ["", " ".join([*_nodes(forecast), "Waiting in queues is not counted."])]
+    lines += ["", _longest(forecast)] if forecast.critical else []
     header = ("stage", "tasks", "nodes", "GPUs", "cores", "time of a task", "limit")
     lines += ["", "## Jobs, by stage", "", *_table(header, _jobs(forecast))]
     lines += ["", "Nodes are those of a task, GPUs and cores those of each of its nodes. "
               "What is longer than its limit goes on from its last checkpoint in the next run of the job."]  # fmt: skip
     if forecast.idle_gpu_hours.value != 0:
         lines += ["", "A task that translates uses one GPU. Where its job gets a whole node, the other GPUs are "
-                  "charged for and idle; so many of the GPU hours above are."]  # fmt: skip
+                  "charged for and idle; so many of the GPU hours above are. The energy counts them as if they were at "
+                  "work, though they draw less."]  # fmt: skip
     lines += ["", "## Work and storage, by stage", "", *_table(COLUMNS, rows(forecast, sources))]
     lines += ["", "Kept stays until the end of the project; aside is needed while a task runs."]
     lines += ["", "## Software", "", _software(forecast)]
-    lines += ["", "## Where the figures come from", "", *(f"- {note}" for note in forecast.notes)]
-    lines += [f"- [{place}] {told}" for place, told in enumerate(sources.told, 1)]
-    if questions := open_questions(forecast):
-        lines += ["", "## What is unknown", "", *(f"- {question}" for question in questions)]
+    known, unknown = _origins(forecast, sources)
+    lines += ["", "## Where the figures come from", "", *(f"- {line}" for line in known)]
+    if unknown:
+        lines += ["", "## What is unknown", "", *(f"- {line}" for line in unknown)]
     return "\n".join(lines) + "\n"
+
+
+def _nodes(forecast: Forecast) -> Iterable[str]:
+    """What the machine's nodes have, as far as its file says, and what jobs ask of them in each partition."""
+    machine = forecast.machine
+    parts = [f"{machine.gpus_per_node} GPUs" + (f" ({machine.gpu})" if machine.gpu else "")]
+    parts = parts if machine.gpus_per_node else []
+    parts += [f"{machine.cores_per_node} cores"] if machine.cores_per_node else []
+    parts += [f"{machine.memory_per_node:g} GB of memory"] if machine.memory_per_node else []
+    asked: dict[str, tuple[int, int]] = {}
+    for stage in forecast.stages:
+        if stage.tasks and stage.request.nodes and stage.request.partition:
+            gpus, cores = asked.get(stage.request.partition, (0, 0))
+            asked[stage.request.partition] = max(gpus, stage.request.gpus), max(cores, stage.request.cores)
+    if parts:
+        which = "A GPU node" if machine.gpus_per_node and len(asked) > 1 else "A node"
+        yield f"{which} of {machine.name} has {', '.join(parts)}."
+    if len(asked) > 1:
+        told = (
+            f"in {name} " + (f"{count(gpus, 'GPUs')} and " if gpus else "") + count(cores, "cores")
+            for name, (gpus, cores) in asked.items()
+        )
+        yield f"At most a job asks of each node: {'; '.join(told)}."
+
+
+def _longest(forecast: Forecast) -> str:
+    """What the wall time is made of, and what makes it shorter without more GPU hours."""
+    stages = {stage.stage: stage for stage in forecast.stages}
+    spent: dict[str, float] = {}
+    for task in forecast.critical:
+        span = forecast.spans[task]
+        spent[task.stage.name] = spent.get(task.stage.name, 0.0) + span.end - span.begin
+    most = sorted(spent.items(), key=lambda item: -item[1])[:3]
+    told = f"Most of the wall time goes to {', '.join(f'{name} ({time(seconds)})' for name, seconds in most)}."
+    decoding = [task.stage for task in forecast.critical if task.stage.kind.name == "decode"]
+    if decoding:
+        workers = max(len(stages[stage].tasks) for stage in decoding)
+        told += f" More tasks that decode, by `decode.workers=` ({workers} here), shorten it at the same GPU hours."
+    return told
 
 
 def _what(forecast: Forecast) -> str:
@@ -279,6 +374,8 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
             for stage in forecast.stages
         ],
         "notes": forecast.notes,
+        "assumed": dict(forecast.assumptions.values),
+        "measured": forecast.measured,
         "unknown": open_questions(forecast),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -248,7 +249,7 @@ def test_a_failure_is_told_when_it_happens_and_explained_once(
 ) -> None:
     chain = Chain(tmp_path, {"name": "a", "mishap": "user"})
     (failure,) = chain.launch()
-    assert "failed  a/worker-0" in (told := capfd.readouterr().err)
+    assert re.search(r"failed  a/worker-0 after .*: The user erred$", told := capfd.readouterr().err, re.MULTILINE)
     assert failure.message == "The user erred. Mend it." and failure.message not in told  # `kd run` says it at its end
 
 

@@ -177,6 +177,28 @@ def test_what_needs_a_network_runs_here_where_the_nodes_have_none(tmp_path: Path
     assert "dependency" not in stub.submissions()[0]
 
 
+@pytest.mark.parametrize(
+    ("words", "raised", "told"),
+    [
+        # As Slurm 22.05 says it on a computer without a configuration, and where the controller is down.
+        (
+            "squeue: error: fetch_config: DNS SRV lookup failed",
+            UserError,
+            "No Slurm can be reached from here .*failed.*login",
+        ),
+        ("slurm_load_jobs error: Unable to contact slurm controller", TransientError, "Unable to contact"),
+    ],
+)
+def test_slurm_is_asked_before_anything_is_downloaded(
+    tmp_path: Path, stub: Stub, words: str, raised: type[Exception], told: str
+) -> None:
+    chain = Chain(tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
+    (stub.folder / "bin" / "squeue").write_text(f"#!/bin/bash\necho '{words}' >&2\nexit 1\n")
+    with pytest.raises(raised, match=told):
+        launch(chain, online=False)
+    assert not chain.store.place(chain.plan.task("fetch", "worker-0")).is_published()
+
+
 def test_what_stands_on_a_download_that_failed_is_not_submitted(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(
         tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}}, CHAIN[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from kd.errors import UserError
 from kd.planning import page
@@ -104,7 +106,7 @@ def test_a_forecast_is_work_by_speed(big: Forecast) -> None:
     assert teacher.runs_of_jobs.value == 8
     decode = stage(found, "decode")
     assert decode.tasks[0].seconds.value == pytest.approx(PAIRS / 64 / 50)
-    assert "assumed by you (assume.sentences_per_second.decode)" in decode.seconds.source
+    assert "assumed by you (assume.sentences_per_second.decode=50)" in decode.seconds.source
 
 
 def test_the_wall_time_follows_the_chain_and_the_throttle_of_arrays(big: Forecast) -> None:
@@ -177,10 +179,27 @@ def test_the_page_has_what_an_application_asks_for(big: Forecast) -> None:
     assert all(f"| {row} |" in text for row in rows)
     assert "| data in | 130.0 GB |" in text
     assert "498,800,000 sentence pairs" in text
-    assert "assumed by you (assume.tokens_per_second.teacher)" in text
+    assert "assumed by you (assume.tokens_per_second.teacher=20,000)" in text
     assert "4 GPUs (A100-40GB), 64 cores, 512 GB" in text
     widths = {line.count(" | ") for line in text.split("\n") if line.startswith("| decode.en-de | 64 | ")}
     assert widths  # a row of its own in both tables
+
+
+def test_the_terminal_says_once_what_would_tell_the_unknown(elsewhere: Path) -> None:
+    console = Console(file=io.StringIO())
+    page.show(forecast([*BIG, f"assume.pairs.en-de={PAIRS}"]), console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for question in ("train was not measured on cluster", "say assume.gpu_watts=", "assume.pairs.en-de=498,800,000"):
+        assert text.count(question) == 1, question
+    assert "--probe" in text and "of them at work" not in text  # nobody knows how much
+
+
+def test_what_a_probe_measured_is_not_said_to_be_assumed(elsewhere: Path) -> None:
+    assert not forecast([*BIG, *ASSUMED]).measured
+    keep(Observation("clean", 10_000, 260.0, 2.0, 2.0, "cluster", "cuda", 1, "probe on node, 2026-11-21 12:00"))
+    found = forecast([*BIG, *[item for item in ASSUMED if item != "assume.seconds=600"]])
+    assert found.measured and "Nothing here was measured" not in page.markdown(found)
 
 
 def test_programs_get_every_figure_with_its_source(big: Forecast) -> None:
@@ -219,4 +238,6 @@ def test_sizes_and_times_are_told_in_units_that_fit() -> None:
         *("unknown", "0", "15 kB", "25.0 MB", "3.0 GB", "4.2 TB")
     ]
     assert page.hours(None) == "unknown" and page.hours(12345.6) == "12,346" and page.hours(0.25) == "0.25"
+    assert page.hours(3e-5) == "< 0.001" and page.hours(0.003) == "0.003"
+    assert [page.count(value, "hypotheses") for value in (1, 2)] == ["1 hypothesis", "2 hypotheses"]
     assert page._shown(Figure(None, "x", 7.0), page.hours) == "unknown, what is known comes to 7"

@@ -62,11 +62,38 @@ def test_lists_and_what_is_selected_are_counted_by_the_pair(found: Forecast) -> 
     assert 0.5e12 < (found.kept.value or 0.0) < (found.peak.value or 0.0) < 1e12
 
 
-def test_the_page_leaves_nothing_unknown_but_the_grid(found: Forecast) -> None:
+def test_the_page_leaves_nothing_unknown_but_the_grid_and_the_centre(found: Forecast) -> None:
     page = markdown(found)
     unknown = [line for line in page.split("\n") if "unknown" in line.lower() and not line.startswith("#")]
     assert len(unknown) == 2 and "PUE unknown" in unknown[0] and unknown[1] == "| emissions | unknown |"
-    assert page.split("## What is unknown")[1].split() == ["-", "machine.carbon_intensity", "is", "not", "known"]
+    carbon, pue = page.split("## What is unknown")[1].strip().split("\n")
+    assert "machine.carbon_intensity=0.3" in carbon and "kg CO2e a kWh" in carbon and "machine.pue=1.2" in pue
     for row in ("| of them idle |", "| of them in gpu |", "| of them in cpu |", "| collect.en-de | 12 | login node |"):
         assert row in page
-    assert "e+" not in page
+    assert "e+" not in page and "e-0" not in page
+
+
+def test_the_page_describes_what_its_rows_have(found: Forecast) -> None:
+    page = markdown(found)
+    assert "A GPU node of meluxina has 4 GPUs (A100-40GB), 64 cores" in page
+    assert "in cpu 128 cores; in gpu 4 GPUs and 64 cores" in page
+    assert "| 1 model |" in page and "| 1 task |" in page
+    assert "30,000 validation sentences" in page and "`decode.workers=` (64 here)" in page
+    # The jobs' row is made of the same numbers as the table below it.
+    jobs = page.split("## Jobs, by stage")[1].split("\n\n")[1].split("\n")[2:]
+    tasks = {
+        cells[1]: (int(cells[2]), cells[3]) for cells in ([cell.strip() for cell in row.split("|")] for row in jobs)
+    }
+    arrays = [number for number, nodes in tasks.values() if nodes != "login node"]
+    assert f"{len(arrays)} job arrays with {sum(arrays)} tasks, whose jobs are begun anew 12 times" in page  # 4 x 170 h
+    assert f"; {tasks['collect.en-de'][0]} tasks more without a job, on the login node" in page
+
+
+def test_what_is_assumed_is_said_once_and_that_nothing_was_measured(found: Forecast) -> None:
+    page = markdown(found)
+    assert "Nothing here was measured" in page
+    for key in ASSUMED:
+        # bytes.encode= also begins no other key; seconds= stands for many stages, as one numbered source.
+        assert page.count(f"assume.{key}=") == 1, key
+    share = (found.idle_gpu_hours.value or 0.0) / (found.gpu_hours.value or 1.0)
+    assert f"({share:.0%}) |" in page and "idle GPUs counted as at work" in page

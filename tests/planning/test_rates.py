@@ -59,7 +59,7 @@ def test_equal_threads_are_preferred(task: Task) -> None:
 def test_what_the_user_assumes_comes_first_and_says_so(task: Task) -> None:
     rates = Rates([SEEN], Assumptions({"tokens_per_second.teacher": 100.0}))
     time = rates.time(task, part(), HERE).seconds
-    assert time.value == 40.0 and time.source == "assumed by you (assume.tokens_per_second.teacher)"
+    assert time.value == 40.0 and time.source == "assumed by you (assume.tokens_per_second.teacher=100)"
     rates = Rates([SEEN], Assumptions({"tflops.train": 2e-9}))  # 2,000 operations a second
     sharing = replace(part(), resource="train")
     assert rates.time(task, sharing, HERE).seconds.value == pytest.approx(4.0)

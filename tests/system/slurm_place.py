@@ -60,7 +60,7 @@ class SlurmPlace:
 
     def states(self, *overrides: str) -> dict[str, str]:
         """Task -> state, as `kd status` tells it."""
-        lines = [line.split() for line in self.kd("status", *overrides).stdout.split("\n")]
+        lines = [line.split() for line in self.kd("status", "--all", *overrides).stdout.split("\n")]
         # A long path makes the title above the table several lines.
         lines = lines[next(number for number, words in enumerate(lines) if words[:2] == ["stage", "task"]) + 1 :]
         return {f"{words[0]}/{words[1]}": words[2] for words in lines if len(words) > 2}

@@ -89,10 +89,12 @@ def test_stages_alone_need_their_inputs(finished: Workplace) -> None:
 
 
 def test_status_shows_every_stage(finished: Workplace) -> None:
-    lines = finished.kd("status").stdout.split("\n")
-    states = [line.split()[2] for line in lines[2:] if line.strip()]
+    lines = finished.kd("status", "--all").stdout.split("\n")
+    states = [line.split()[2] for line in lines[3:] if line.strip()]
     assert states
     assert set(states) == {"done"}
+    assert lines[1] == f"{len(states)} of {len(states)} tasks done"
+    assert all(line == line.rstrip() for line in lines)
     stale = finished.kd("status", "decode.nbest=2").stdout
     assert " stale " in stale
 

@@ -23,8 +23,10 @@ OVER |= {"OUT_OF_MEMORY", "REVOKED"}
 _FIELDS = "%F|%K|%T|%r|%S|%N|%M|%l|%E|%k"
 _FOREIGN = ("SLURM", "SBATCH_", "SQUEUE_", "SACCT_", "SRUN_")  # begin variables that are not handed on …
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")  # … but for those that say which Slurm it is
-# What sbatch says where the controller did not answer; whether it has taken the job is then unknown.
+# What Slurm says where the controller did not answer; whether it has taken a job is then unknown.
 _PASSING = ("timed out", "unable to contact", "connection refused", "communication", "zero bytes", "try again")
+
+_WHERE = "Type this on the cluster's login node, or set launcher=local."
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,17 @@ def queue() -> list[Row]:
     return rows
 
 
+def ensure_reachable() -> None:
+    """Raises UserError where there is no Slurm, TransientError where one is that does not answer now."""
+    try:
+        queue()
+    except TransientError as error:
+        if any(sign in str(error).lower() for sign in _PASSING):
+            raise
+        last = str(error).rpartition("; ")[2].removeprefix("squeue: ").removeprefix("fatal: ").rstrip(".")
+        raise UserError(f"No Slurm can be reached from here (squeue: {last}).", _WHERE) from None
+
+
 def accounts(jobs: Iterable[str]) -> list[Row]:
     """What the accounting database knows of jobs; empty where a cluster keeps none."""
     wanted = ",".join(jobs)
@@ -130,9 +143,7 @@ def _run(arguments: list[str], child: partial[None] | None = None) -> subprocess
             preexec_fn=child,
         )
     except FileNotFoundError:
-        raise UserError(
-            f"There is no {arguments[0]} here.", "Type this on the cluster's login node, or set launcher=local."
-        ) from None
+        raise UserError(f"There is no {arguments[0]} here.", _WHERE) from None
     except subprocess.TimeoutExpired:
         raise TransientError(f"{arguments[0]} gave no answer for {SECONDS:.0f} s (timed out).") from None
 

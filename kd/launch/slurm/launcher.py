@@ -48,10 +48,12 @@ class SlurmLauncher(Launcher):
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
         """Queues tasks whose outputs are missing; returns those that could not be run here first, and what needs them.
 
-        Raises UserError for what the machine's settings or Slurm do not allow, TransientError when Slurm is silent.
+        Raises UserError for what the machine's settings or Slurm do not allow and where there is no Slurm,
+        TransientError when Slurm is silent.
         """
         for task in tasks:
             resources(self._settings.machine, task.stage)
+        client.ensure_reachable()  # before hours of downloads
         failures = self._first(tasks)
         with self._records.hold(self._say):
             self._forget_what_never_came()
