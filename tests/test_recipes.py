@@ -146,6 +146,13 @@ def test_a_folder_that_cannot_be_written_to_is_named(
     assert key in capsys.readouterr().err
 
 
+def test_a_report_of_what_did_not_run_names_the_command_that_makes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *FILES]) == 2
+    assert "which is missing. `kd run recipe=files` makes it" in capsys.readouterr().err
+    assert main(["run", *FILES, "stages=[select]"]) == 2
+    assert "`kd run recipe=files upto=select.source-target` makes it" in capsys.readouterr().err
+
+
 def commands(name: str, folder: Path) -> list[list[str]]:
     """What is typed to plan a recipe: where there are several language pairs to choose from, each of them."""
     typed = [f"recipe={name}", *(FILES[1:] if name == "files" else [f"corpus.root={folder}"])]
