@@ -31,18 +31,27 @@ ALIKE = 0.7
 
 def as_user_error(error: Exception, prefix: str = "") -> UserError:
     """One sentence for what Hydra or OmegaConf objects to."""
+    return _of_an_argument(error) or _of_a_setting(error, prefix)
+
+
+def _of_an_argument(error: Exception) -> UserError | None:
+    """For what is wrong with an argument or a choice by itself; None for what is wrong with a setting."""
     if isinstance(error, OverrideParseException):
         return _unreadable(str(error.override))
     if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", str(error)):
-        key, value = several.groups()
-        mend = f"For a sweep over them add -m; a list is {key}=[{value}]; a text stands in quotes: \"{key}='{value}'\"."
-        return UserError(f"{key}={value} is several values.", mend)
+        name, values = several.groups()
+        mend = f"For a sweep add -m; a list is {name}=[{values}]; a text stands in quotes: \"{name}='{values}'\"."
+        return UserError(f"{name}={values} is several values.", mend)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return unknown(f"choice of {group}", choice, error.options)
     if choice_of := re.search(r"You must specify '([\w/]+)'.*?Available options:\s*(.*)", str(error), re.DOTALL):
         options = ", ".join(choice_of[2].split())
         return UserError(f"No {choice_of[1]} was chosen.", f"Say {choice_of[1]}= with one of: {options}.")
+    return None
+
+
+def _of_a_setting(error: Exception, prefix: str) -> UserError:
     # The innermost says most, but may still hold OmegaConf's placeholders, which an outer one has filled in.
     found = [inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)]
     causes = [inner for inner in found if "$VALUE" not in str(inner)]
@@ -69,11 +78,15 @@ def as_user_error(error: Exception, prefix: str = "") -> UserError:
         about = next((full for inner in found if (full := getattr(inner, "full_key", None))), key)
         # Where it is about one of the keys of a mapping that was given, the whole mapping is not what is wrong.
         value = overridden.group(2) if overridden and about == key else given_value(told)
-        where = about if overridden and about.startswith(f"{key}.") else where
-        if mend := kind_of_value(told, where, value):
-            return UserError(f"The value of {where} does not fit: {value or 'it is empty'}.", mend)
-        return UserError(f"The value of {where} does not fit: {told}.", "`--cfg job` prints what it is without that.")
+        return _misfit(about if overridden and about.startswith(f"{key}.") else where, value, told)
     return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")
+
+
+def _misfit(where: str, value: str | None, told: str) -> UserError:
+    """For a value of another kind than its key takes."""
+    if mend := kind_of_value(told, where, value):
+        return UserError(f"The value of {where} does not fit: {value or 'it is empty'}.", mend)
+    return UserError(f"The value of {where} does not fit: {told}.", "`--cfg job` prints what it is without that.")
 
 
 def _unreadable(override: str) -> UserError:
