@@ -25,7 +25,8 @@ from yaml import YAMLError
 
 from kd import resources
 from kd.config import RecipeConfig
-from kd.config_errors import as_user_error, one_line
+from kd.config.recipe import FILES_PAIR
+from kd.config_errors import as_user_error
 from kd.corpora.stdin import STDIN, keep_stdin
 from kd.errors import UserError
 from kd.pipeline.fingerprint import digest
@@ -34,7 +35,6 @@ from kd.pipeline.store import Store
 from kd.stages import KINDS, load_kind
 
 RECIPE_FILE = "recipe.yaml"
-FILES_PAIR = "source-target"  # of recipe=files, until the languages are named
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 # Paths in a recipe start from where the user stands; a task may run elsewhere, so they are made absolute at once.
 PATH_KEYS = (
@@ -95,7 +95,7 @@ def sweep(request: Request) -> list[Request]:
         parsed = OverridesParser.create().parse_overrides(list(request.overrides))
         batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
-        raise UserError(one_line(error), "Hydra's override grammar applies.") from None
+        raise as_user_error(error) from None
     varied = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     requests = []
     for job in batches[0]:

@@ -224,10 +224,12 @@ def _chosen(plan: Plan, request: Request, store: Store, folder: Run) -> list[Tas
     if not request.stages:
         return list(plan.tasks())
     chosen = {stage for name in request.stages for stage in plan.find(name)}
-    return _with_inputs_there([stage for stage in plan.stages if stage in chosen], store, folder.shown())
+    return _with_inputs_there(
+        [stage for stage in plan.stages if stage in chosen], store, folder.shown(), request.recipe
+    )
 
 
-def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]) -> list[Task]:
+def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str], recipe: str) -> list[Task]:
     tasks = [item for stage in stages for item in stage.tasks]
     for item in tasks:
         for upstream in item.upstream():
@@ -235,9 +237,10 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
                 continue
             earlier = before.get(upstream.full_name)
             stale = earlier is not None and (Path(earlier) / "manifest.json").is_file()
+            upto = "" if item.stage.kind.name == "report" else f" upto={item.stage.name}"  # a report is of all there is
             raise UserError(
                 f"{item.full_name} reads from {upstream.full_name}, which is {'stale' if stale else 'missing'}.",
-                f"Run upto={item.stage.name}, which makes it.",
+                f"`kd run recipe={recipe}{upto}` makes it, with the same settings.",
             )
     return tasks
 

@@ -40,13 +40,13 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=./nowhere"], "nowhere"),
         ([], "recipe=NAME"),
         (["recipe=demo", "selct.metric=chrf"], "selct"),
-        (["recipe=demo", "select.metrik=chrf"], "mean metric"),
-        (["recipe=demo", "+teacher.max_updates=3"], "mean max_update"),
+        (["recipe=demo", "select.metrik=chrf"], "mean select.metric"),
+        (["recipe=demo", "+teacher.max_updates=3"], "mean teacher.max_update"),
         (["recipe=demo", "+teacher.widht=3"], "teacher.widht"),
         (["recipe=demo", "teacher.model.width=wide"], "teacher.model.width"),
         (["recipe=demo", "clean.filters.ratio.most={a: 1}"], "clean.filters.ratio.most"),
-        (["recipe=demo", "clean.filters.ratio.most=much"], "clean.filters.ratio.most"),
-        (["recipe=demo", "clean.filters.ratio.moost=2"], "mean most"),
+        (["recipe=demo", "clean.filters.ratio.most=much"], "It takes a number. Its default is 3.0"),
+        (["recipe=demo", "clean.filters.ratio.moost=2"], "mean clean.filters.ratio.most"),
         (["recipe=demo", "+clean.filters.ratio.slak=2"], "mean slack"),
         (["recipe=demo", "+clean.filters.numbrs={}"], "mean numbers"),
         (["recipe=demo", "+clean.filters.mine={kind: lenght}"], "mean length"),
@@ -63,7 +63,25 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "teacher.optimizer.warmup_updates=9000"], "teacher: optimizer.warmup_updates"),
         (["recipe=demo", "+pairs={en-fr: {}}", "+corpus.sources.home_assistant.pairs={en-de: true}"], "read for en-fr"),
         (["recipe=files", "source=a.en", "target=a.de", "+pairs={en-de: {}}"], "'~pairs.source-target'"),
-        (["recipe=demo", "teacher.precision=fp8"], "teacher.precision"),
+        ([*FILES, "pairs={en-de: {}}"], "pairs.source-target.source=en pairs.source-target.target=de"),
+        (["recipe=demo", "device=cuda"], "device. `--cfg job`"),
+        (["recipe=demo", "select.mix={bleu: 1}"], "+select.mix.bleu="),
+        (["recipe=demo", "search.width=101"], "search.width=[101]"),
+        (["recipe=demo", "seed=two"], "fit: two. It takes a whole number"),
+        (["recipe=demo", "+chain.control.changes.members=two"], "control.changes.members does not fit: two. It takes"),
+        (["recipe=demo", "student.model={width: wide}"], "student.model.width does not fit: wide. It takes a whole"),
+        (["recipe=demo", "search.width={a: 1}"], "It takes a list"),
+        (["recipe=demo", "student.model=3"], "student.model.KEY"),
+        (["recipe=demo", "pairs=3"], "fit: 3. It takes a mapping"),
+        (["recipe=demo", "seed=null"], "It cannot be null"),
+        (["recipe=demo", "chain.control.enabled=maybe"], "It takes true or false"),
+        (["recipe=demo", "report.title=[a]"], "It takes a text"),
+        (["recipe=demo", "+search.changes.max_update=9"], "without the +: search.changes.max_update="),
+        (["recipe=demo", "seed=1,2"], "add -m"),
+        (["recipe=demo", "pairs={en-de"], "not closed. Close them, and quote the argument"),
+        (["recipe=demo", "run.dir='a"], "not closed. Close them, and quote the argument"),
+        (["recipe=demo", "run.dir=What? (a)"], "'run.dir=\"What? (a)\"'"),
+        (["recipe=demo", "teacher.precision=fp8"], "teacher.precision does not fit: fp8. It takes one of: fp32, fp16"),
         (["recipe=demo", "teacher.model=null"], "teacher.model"),
         (["recipe=demo", "teacher=null"], "teacher"),
         (["recipe=demo", "teacher=[tiny_3_3]"], "teacher"),
@@ -128,6 +146,13 @@ def test_a_folder_that_cannot_be_written_to_is_named(
     # Below a file: not even root can write there.
     assert main(["run", *FILES, f"{key}={elsewhere}/a.en/below"]) == 2
     assert key in capsys.readouterr().err
+
+
+def test_a_report_of_what_did_not_run_names_the_command_that_makes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *FILES]) == 2
+    assert "which is missing. `kd run recipe=files` makes it" in capsys.readouterr().err
+    assert main(["run", *FILES, "stages=[select]"]) == 2
+    assert "`kd run recipe=files upto=select.source-target` makes it" in capsys.readouterr().err
 
 
 def commands(name: str, folder: Path) -> list[list[str]]:

@@ -56,6 +56,7 @@ class Request:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Does what the options ask for."""
+    _check_places(options)
     request = _request(options)
     comet_scores = _comet_scores(request)
     results = judge(
@@ -264,6 +265,14 @@ def as_json(result: Significance) -> dict[str, Any]:
     if result.duel:
         content["bootstrap"] = asdict(result.duel)
     return content
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Raises UserError before any scoring: a folder that is not there is more often a slip than wanted."""
+    for place in (options.json, options.markdown, options.latex, options.segments, options.details):
+        if place is not None and str(place) != STANDARD_OUTPUT and not Path(place).absolute().parent.is_dir():
+            folder = Path(place).absolute().parent
+            raise UserError(f"{place} cannot be written: there is no folder {folder}.", "Make it, or name another.")
 
 
 def _write(place: str | Path | None, text: str) -> None:

@@ -6,9 +6,10 @@ Memory does not grow with the files; the output has its name once all of it is t
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -58,8 +59,8 @@ class _Chosen(NamedTuple):
 def select(options: argparse.Namespace) -> int:
     """Select, write, and print what came of it; returns the exit status."""
     config = _config(options)
-    signature = sentence_metric(config).signature
     _check_paths(options)
+    signature = _signature(config)
     summary = _Summary(config.metric, signature)
     with ExitStack() as stack:
         output: LineWriter | _Printer = _Printer() if str(options.output) == STREAM else LineWriter(options.output)
@@ -104,6 +105,7 @@ def _config(options: argparse.Namespace) -> SelectConfig:
             mix[name] = float(weight)
         except ValueError:
             raise UserError(f"--mix {item} has no weight.", "Write it like this: --mix bleu=0.5 chrf=0.5") from None
+    _check_metric(options, mix)
     config = SelectConfig(
         metric=options.metric,
         smoothing=options.smoothing,
@@ -113,11 +115,55 @@ def _config(options: argparse.Namespace) -> SelectConfig:
         word_order=options.word_order,
         mix=mix,
     )
-    if mix and options.metric != "mix":
-        raise UserError(f"--mix says nothing to --metric {options.metric}.", "Add --metric mix.")
     if uses_external_scores(config) != (options.scores is not None):
         raise UserError("The metric external and a file of scores go together.", "Give --scores FILE with it.")
     return config
+
+
+# Options that some metrics alone listen to, with the default that is as good as silence.
+_LISTENERS: dict[str, tuple[object, tuple[str, ...]]] = {
+    "smoothing": ("exp", ("bleu",)),
+    "smooth_value": (None, ("bleu",)),
+    "tokenizer": ("13a", ("bleu",)),
+    "lowercase": (False, ("bleu", "chrf")),
+    "word_order": (0, ("chrf",)),
+}
+
+
+def _check_metric(options: argparse.Namespace, mix: Mapping[str, float]) -> None:
+    """Raises UserError for an option that the metric would not listen to: nothing is ignored in silence."""
+    if mix and options.metric != "mix":
+        raise UserError(f"--mix says nothing to --metric {options.metric}.", "Add --metric mix.")
+    if options.metric == "mix" and not mix:
+        raise UserError("--metric mix has nothing to mix.", "Name metrics and weights: --mix bleu=0.5 chrf=0.5")
+    for name, (silent, listeners) in _LISTENERS.items():
+        if getattr(options, name) != silent and not {options.metric, *mix} & set(listeners):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{option} says nothing to --metric {options.metric}.",
+                f"It is an option of {' and '.join(listeners)}: add --metric {listeners[-1]}, or leave it out.",
+            )
+    if options.smooth_value is not None and options.smoothing not in ("floor", "add-k"):
+        raise UserError(
+            f"--smooth-value says nothing to --smoothing {options.smoothing}.", "Add --smoothing floor or add-k."
+        )
+
+
+def _signature(config: SelectConfig) -> str:
+    """Of the metric, made once before any work. Raises UserError in the words of the command line."""
+    try:
+        return sentence_metric(config).signature
+    except UserError as error:  # it names the keys of a recipe
+        raise UserError(_as_options(error.what), _as_options(error.mend)) from None
+
+
+def _as_options(text: str) -> str:
+    text = re.sub(r"select\.mix\.(\w+)", r"--mix \1", text)
+    return (
+        re.sub(r"select\.(\w+)=?", lambda key: f"--{key[1].replace('_', '-')} ", text)
+        .replace(" )", ")")
+        .replace("  ", " ")
+    )
 
 
 def _check_paths(options: argparse.Namespace) -> None:
@@ -130,7 +176,7 @@ def _check_paths(options: argparse.Namespace) -> None:
         if path.resolve() in read:
             raise UserError(f"{path} is read and would be written over.", "Give another file.")
         if not path.absolute().parent.is_dir():
-            raise UserError(f"The folder of {path} does not exist.", "Make it, or give another path.")
+            raise UserError(f"The folder {path.absolute().parent} does not exist.", "Make it, or give another path.")
         if path.suffix in (".xz", ".bz2"):
             raise UserError(f"{path} cannot be written.", "Give it the suffix .gz or .zst, or none.")
     if len({path.resolve() for path in written}) < len(written):

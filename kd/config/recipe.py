@@ -31,6 +31,8 @@ from kd.config.running import FolderConfig, LauncherConfig, MachineConfig, Stage
 from kd.config.searching import SearchConfig
 from kd.config.training import CheckpointConfig, FinetuneConfig, TrainConfig
 
+FILES_PAIR = "source-target"  # of recipe=files, until the languages are named
+
 
 @dataclass
 class RecipeConfig:

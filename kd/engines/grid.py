@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd.config import ModelConfig, SearchConfig, TrainConfig
+from kd.config.values import kind_of_value
 from kd.errors import UserError
 
 SHAPE = ("encoder_layers", "decoder_layers", "width", "ffn", "heads")
@@ -56,7 +57,9 @@ def budget(config: SearchConfig) -> TrainConfig:
     except OmegaConfBaseException as error:
         told = str(error).split("\n")[0].rstrip(".")
         key = f"search.changes.{getattr(error, 'full_key', '')}".rstrip(".")
-        raise UserError(f"{key} does not fit: {told}.", "Its keys are those of student.") from None
+        raise UserError(
+            f"{key} does not fit: {told}.", kind_of_value(told, key) or "Its keys are those of student."
+        ) from None
     assert isinstance(training, TrainConfig)
     return replace(training, members=1, from_search=False)
 

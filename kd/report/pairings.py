@@ -5,6 +5,7 @@ A difference that one seed shows may be luck in training; this is where a reader
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 
@@ -17,6 +18,27 @@ NOTE = (
     "Members of one seed are compared with each other. p: of no difference, two-sided, paired bootstrap resampling. "
     "Below several seeds: mean and standard deviation of the differences"
 )
+
+
+def note(data: ReportData) -> str:
+    """What the table's figures are, and which members are not in it for want of one of their seed to compare with."""
+    alone = []
+    for pair, of, against in _groups(data.paired):
+        ours, theirs = _seeds(data, of, pair), _seeds(data, against, pair)
+        for here, there, other in ((ours, theirs, against), (theirs, ours, of)):
+            names = [name for seed, name in here.items() if seed not in there]
+            alone += [f"{' '.join([name, pair]).strip()} (no {other} of its seed)" for name in names]
+    return f"{NOTE}. Not compared: {', '.join(alone)}" if alone else NOTE
+
+
+def _seeds(data: ReportData, training: str, pair: str) -> dict[int, str]:
+    """The members of a training in the table of results, by number; one that stands alone is the first."""
+    found = {}
+    for row in data.systems:
+        number = re.fullmatch(rf"{re.escape(training)}(?: ([1-9]\d*))?", row.name)
+        if number and row.pair == pair:
+            found[int(number[1] or 1)] = row.name
+    return found
 
 
 def pairing_columns(data: ReportData) -> list[Column]:

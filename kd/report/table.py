@@ -64,4 +64,6 @@ def _notes(data: ReportData) -> Text:
     if data.baseline:
         of_comet = ", paired t-test of COMET" if any(name.startswith("COMET") for name in data.signatures()) else ""
         lines.append(f"p: of no difference from {data.baseline}, paired bootstrap resampling{of_comet}")
+    if (paired := pairings.note(data)) != pairings.NOTE:
+        lines.append(paired)
     return Text("\n".join(map(visible, lines)), style="dim")

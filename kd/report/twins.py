@@ -76,7 +76,7 @@ def notes(data: ReportData) -> Iterator[str]:
         of_comet = "; of COMET paired t-test" if any(name.startswith("COMET") for name in data.metrics()) else ""
         yield f"p: of no difference from {data.baseline}, paired bootstrap resampling{of_comet}"
     if data.paired:
-        yield pairings.NOTE
+        yield pairings.note(data)
     if data.speed_note:
         yield data.speed_note
 

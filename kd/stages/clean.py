@@ -78,9 +78,8 @@ class Clean(Kind[CleanConfig]):
         shutil.rmtree(work)
         counts = _counts(tally, rules, {origin.prefix: origin for origin in origins})
         if not writer.pairs:
-            raise UserError(
-                f"Cleaning left no pair of {job.axis}: {counts['dropped']}.", "Loosen the settings of clean."
-            )
+            why = ", ".join(f"{label} {count:,}" for label, count in counts["dropped"].most_common() if count)
+            raise UserError(f"Cleaning left no pair of {job.axis}; dropped by {why}.", "Loosen the settings of clean.")
         sample.write(job.out / REJECTED)
         (job.out / COUNTS).write_text(json.dumps(counts, ensure_ascii=False), "utf-8")
 

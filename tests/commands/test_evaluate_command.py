@@ -237,6 +237,8 @@ def test_hypotheses_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
         (["--reference", "r1", "--hypothesis", "a.en", "--worst", "3"], "--worst has nothing to compare with"),
         (["--reference", "r1", "--hypothesis", "a.en", "--seed", "0"], "seed of the resampling cannot be 0"),
         (["--reference", "r1", "--hypothesis", "a.en", "--json", "r1/out.json"], "cannot be written"),
+        (["--reference", "r1", "--hypothesis", "a.en", "--json", "no/x.json"], "there is no folder {}/no"),
+        (["--reference", "r1", "--hypothesis", "a.en", "--segments", "no/x.tsv"], "there is no folder {}/no"),
         (["--test-set", "wmt21/c", "--language-pair", "en-de", "--hypothesis", "a.en"], "Did you mean wmt21/"),
         (["--test-set", "wmt21/C", "--language-pair", "en-sv", "--hypothesis", "a.en"], "has no en-sv"),
         (["--test-set", "wmt21/C", "--hypothesis", "a.en"], "wants a language pair"),
@@ -250,7 +252,8 @@ def test_mistakes_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", *arguments]) == 2
     printed = capsys.readouterr()
-    assert told in printed.err and printed.err.count("\n") == 1
+    assert told.format(tmp_path) in printed.err and printed.err.count("\n") == 1
+    assert not (tmp_path / "no").exists()
     if "short has 2" in told:
         assert "3" in printed.err  # both counts
 

@@ -196,14 +196,28 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
     ("options", "message"),
     [
         (["--output", "{}/r"], "would be written over"),
-        (["--output", "{}/no/o"], "does not exist"),
+        (["--output", "{}/no/o"], "/no does not exist"),
         (["--output", "{}/o.xz"], "cannot be written"),
         (["--ranks", "{}/out"], "one file"),
         (["--scores", "{}/r"], "go together"),
         (["--metric", "external"], "go together"),
         (["--metric", "mix", "--mix", "bleu"], "has no weight"),
         (["--mix", "bleu=1"], "says nothing to --metric bleu"),
-        (["--tokenizer", "moses"], "tokenizer=moses"),
+        (["--mix", "bleu=x"], "has no weight"),
+        (["--metric", "mix"], "--metric mix has nothing to mix. Name metrics and weights: --mix bleu=0.5"),
+        (["--metric", "mix", "--mix", "blue=1"], "There is no metric blue to mix (--mix blue). Choose among: bleu,"),
+        (["--metric", "mix", "--mix", "bleu=0"], "--mix bleu is 0.0. A weight"),
+        (["--tokenizer", "moses"], "There is no --tokenizer moses. Choose one of: "),
+        (["--smoothing", "flor"], "There is no --smoothing flor. Choose one of: "),
+        (["--smoothing", "floor", "--smooth-value", "-1"], "--smooth-value is -1.0."),
+        (["--metric", "chrf", "--word-order", "-1"], "--word-order is -1. It is 0 for chrF"),
+        (
+            ["--word-order", "2"],
+            "--word-order says nothing to --metric bleu. It is an option of chrf: add --metric chrf",
+        ),
+        (["--metric", "chrf", "--tokenizer", "zh"], "--tokenizer says nothing to --metric chrf"),
+        (["--metric", "mix", "--mix", "bleu=1", "--word-order", "2"], "--word-order says nothing to --metric mix"),
+        (["--smooth-value", "1"], "--smooth-value says nothing to --smoothing exp"),
         (["--nbest", "{}/absent"], "absent does not exist"),
     ],
 )
@@ -211,7 +225,9 @@ def test_mistakes_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert select(tmp_path, MOSES, *[option.format(tmp_path) for option in options]) == 2
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    assert "select." not in told  # the recipe's keys
 
 
 def test_pipes_on_both_sides(tmp_path: Path) -> None:

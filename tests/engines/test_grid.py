@@ -57,6 +57,11 @@ def test_an_empty_list_is_the_students_own_value_and_ffn_goes_with_the_width(con
     ]
 
 
+def test_a_value_that_is_named_twice_is_tried_once(config: SearchConfig) -> None:
+    once = replace(config, encoder_layers=[2, 1], width=[128])
+    assert cells(replace(config, encoder_layers=[2, 2, 1], width=[128, 128]), ["gold"]) == cells(once, ["gold"])
+
+
 def test_what_a_grid_has_keeps_its_name_when_it_grows(config: SearchConfig) -> None:
     before = {cell.name: cell for cell in cells(config, ["gold"])}
     grown = replace(config, encoder_layers=[1, 2, 4], ffn=[512, 1024], heads=[4, 8], seeds=4)
@@ -77,7 +82,7 @@ def test_what_is_switched_off_is_left_out(config: SearchConfig) -> None:
         ({"decoder_layers": [0]}, "search.decoder_layers has 0"),
         ({"changes": {"max_updates": 3}}, "search.changes.max_updates.*not in 'TrainConfig'"),
         ({"changes": {"optimizer": {"warm": 3}}}, r"search\.changes\.optimizer\.warm does not fit"),
-        ({"changes": {"max_update": "many"}}, r"search\.changes\.max_update does not fit"),
+        ({"changes": {"max_update": "many"}}, r"search\.changes\.max_update does not fit.*It takes a whole number"),
     ],
 )
 def test_what_is_no_model_is_refused(changes: dict[str, Any], told: str, config: SearchConfig) -> None:

@@ -62,6 +62,22 @@ def test_terminal_page_and_twins_have_it(seeded: ReportData) -> None:
     assert "−" not in tex and "Δ" not in tex
 
 
+def test_members_without_one_of_their_seed_are_named(seeded: ReportData) -> None:
+    student, control = (
+        next(row for row in seeded.systems if row.name == f"{name} 1") for name in ("student", "control")
+    )
+    names = [(student, "student 2"), (student, "student 3"), (control, "control 2")]
+    rows = [*seeded.systems, *(dataclasses.replace(row, name=name) for row, name in names)]
+    uneven = dataclasses.replace(seeded, systems=rows, paired=scores(SEEDS[:2]))
+    told = "Not compared: student 3 (no control of its seed)"
+    console = Console(file=io.StringIO(), width=500, color_system=None)
+    console.print(results_table(uneven))
+    assert isinstance(console.file, io.StringIO)
+    for text in (console.file.getvalue(), markdown(uneven), latex(uneven), render(uneven, draw(uneven))):
+        assert told in text.replace("\\", "")
+    assert "Not compared" not in markdown(seeded)
+
+
 @pytest.mark.parametrize(
     ("seeds", "said"),
     [

@@ -132,7 +132,7 @@ def test_scores_come_along_as_a_column(tmp_path: Path) -> None:
 
 
 def test_nothing_left_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no pair of en-de.*'copies': 1"):
+    with pytest.raises(UserError, match=r"no pair of en-de; dropped by copies 1\. Loosen"):
         run(tmp_path / "out", [collected(tmp_path, [ROWS[3]])], config())
 
 

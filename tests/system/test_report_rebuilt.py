@@ -43,7 +43,7 @@ def test_a_page_of_other_scores_is_not_shown_for_these(finished: Workplace, tmp_
     done = finished.kd("report", "evaluate.bootstrap=7", f"run.dir={tmp_path}", check=False)
     assert done.returncode == 2 and "Page:" not in done.stdout
     told = " ".join(done.stderr.split())
-    assert "report/all reads from evaluate.en-xx/all, which is missing" in told and "Run upto=report" in told
+    assert "report/all reads from evaluate.en-xx/all, which is missing" in told and "`kd run recipe=" in told
     assert "Traceback" not in done.stderr
 
 

@@ -32,6 +32,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from kd.config.values import kind_of_value
 from kd.corpora.filters.characters import Markup, Scripts
 from kd.corpora.filters.contract import Filter, FilterConfig
 from kd.corpora.filters.language import Language
@@ -119,8 +120,12 @@ def _typed(kind: str, given: Mapping[str, Any], where: str) -> FilterConfig:
             config[key] = item
         except (OmegaConfBaseException, ConfigKeyError) as error:
             told = str(error).split("\n")[0].rstrip(".")
-            mend = f"Its default is {getattr(schema(), key)!r}."
-            raise UserError(f"The value of {where}.{key} does not fit: {told}.", mend) from None
+            default = f"Its default is {getattr(schema(), key)!r}."
+            if kind_wanted := kind_of_value(told, f"{where}.{key}", str(item)):
+                raise UserError(
+                    f"The value of {where}.{key} does not fit: {item}.", f"{kind_wanted} {default}"
+                ) from None
+            raise UserError(f"The value of {where}.{key} does not fit: {told}.", default) from None
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, FilterConfig)
     return typed
