@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 
 ACCOUNT = "p200000"
 # What a recipe has to be told.
-NEEDED = {"files": ("source=text.en", "target=text.de")}
+NEEDED = {"bilingual": ("pair=fi-en",), "files": ("source=text.en", "target=text.de")}
 JUDGE = 'for script in *.sh; do sbatch --test-only "$script" || echo "refused: $script"; done'
 # What the site does not allow a training, without which an acceptance would prove nothing.
 REFUSED = [
