@@ -130,7 +130,7 @@ def status(request: Request, *, every: bool = False) -> int:
     plan = recipes.plan(config)
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 240  # whoever reads it through a pipe wants a line a task
+        console.width = 2000  # whoever reads it through a pipe wants a line a task
     remark = remarks(config.machine.container, store.file_hashes())
     standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
     states = {item: standing.of(item) for item in plan.tasks()}

@@ -110,7 +110,8 @@ def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
         parts[0] += f" ({most} dropped {count:,})"
     if 3 * left < 2 * entered:
         parts.append("MORE THAN A THIRD IS GONE: are these the right files, sides and languages?")
-    parts += [f"{label} rests: {why}" for label, why in counts["idle"].items()]
+    if counts["idle"]:
+        parts.append(f"at rest, since the languages are not known to them: {', '.join(counts['idle'])}")
     return "; ".join(parts)
 
 
