@@ -95,7 +95,7 @@ def test_more_seeds_keep_the_models_that_are_there() -> None:
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
-        (["students.frist=true"], "mean first"),
+        (["students.frist=true"], "mean students.first"),
         (["students.in_domain=true"], "+in_domain.NAME=true"),
         (["students.in_domain=true", "+in_domain.home=true"], "There are: home_assistant"),
         (["finetune.model.width=64"], "Set student.model.width for all"),
