@@ -161,7 +161,7 @@ def commands(name: str, folder: Path) -> list[list[str]]:
     try:
         recipes.compose(recipes.parse_request(typed))
     except UserError as error:
-        choice, names = re.fullmatch(r"No (\w+) was chosen.*with one of: (.*)\.", str(error)).groups()  # type: ignore[union-attr]
+        [(choice, names)] = re.findall(r"^No (\w+) was chosen.*with one of: (.*)\.$", str(error))
         return [[*typed, f"{choice}={each}"] for each in names.split(", ")]
     return [typed]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from kd.report import formatting as form
 from kd.report.columns import Cell, Column
@@ -46,9 +47,9 @@ def search_columns(search: Search) -> list[Column]:
         Column("Format", [Cell(row.form.format, row.form.format) for row in rows], numeric=False),
     ]
     for metric in dict.fromkeys(score.metric for row in rows for score in row.form.scores):
-        columns.append(_figures(metric, rows, lambda row, m=metric: _mean(row, m), _score(metric)))  # type: ignore[misc]
+        columns.append(_figures(metric, rows, partial(_mean, metric=metric), _score(metric)))
         if several:
-            spreads = _figures("±", rows, lambda row, m=metric: _spread(row, m), lambda value: f"{value:.2f}")  # type: ignore[misc]
+            spreads = _figures("±", rows, partial(_spread, metric=metric), "{:.2f}".format)
             columns.append(spreads)
     columns += [
         _figures("Sentences/s", rows, lambda row: row.form.sentences_per_second),
