@@ -29,7 +29,7 @@ class ResourcesConfig:
     nodes: int = 1  # of a task; more than one for trainings alone, as one torchrun over all of them
     gpus: int = 0
     cores: int = MISSING  # also the number of threads, which results on a CPU depend on
-    processes: int = 1  # that share in a training on a node without GPUs; one for each GPU where there are some
+    processes: int = 1  # of a task that trains or decodes, on a node without GPUs; else one for each GPU
     # GB; 0: all that the node has; null: not asked for, what the site gives with the cores or GPUs.
     memory: float | None = None
     hours: float = MISSING  # time limit of a job; longer work goes on in the next

@@ -6,7 +6,7 @@ Most tasks are one process. A training may be several: one for each GPU, on one 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from kd.errors import UserError
@@ -17,6 +17,7 @@ RENDEZVOUS = "KD_RENDEZVOUS"
 GPUS = "KD_GPUS"
 PROCESSES = "KD_PROCESSES"
 BEGUN = "KD_BEGUN"
+VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")  # of both, ROCm goes by the first
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,16 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> World:
     gpus = _number(environment, GPUS, 0, 0) if environment.get(GPUS) else None
     begun = _number(environment, BEGUN, 0, 0)
     return World(nodes, rank, rendezvous, gpus, _number(environment, PROCESSES, 1, 1), begun)
+
+
+def take_gpu(number: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Leaves this process the one GPU of this number, from 0, among those that it has; before anything has used one.
+
+    Those are what HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES name, as Slurm sets them. ROCm reads the second as well.
+    """
+    name = next((name for name in VISIBLE if environment.get(name)), VISIBLE[-1])
+    given = environment.get(name)
+    environment[name] = given.split(",")[number] if given else str(number)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int) -> int:

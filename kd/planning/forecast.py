@@ -112,11 +112,11 @@ class Forecast:
 
     @property
     def idle_gpu_hours(self) -> Figure:
-        """GPU hours that jobs hold and nothing uses: what translates uses one GPU, whatever its job holds."""
+        """GPU hours that jobs hold and nothing uses: what translates a test set uses one, whatever its job holds."""
         return total(
             stage.hours(stage.request.nodes * (stage.request.gpus - 1))
             for stage in self.stages
-            if stage.stage.kind.resources == "decode" and stage.request.gpus > 1
+            if stage.stage.kind.resources == "decode" and stage.stage.kind.name != "decode" and stage.request.gpus > 1
         )
 
     def _share(self, request: Request) -> float:
@@ -258,11 +258,9 @@ class Forecaster:
             )
             return TaskForecast(task, unknown, None, kept, temporary)
         place = self._place(task.stage)
-        devices = self._devices(task.stage)
         times = [self._rates.time(task, part, place) for part in parts]
         seconds = [
-            time.seconds.times(1 / devices) if part.resource == "train" else time.seconds
-            for part, time in zip(parts, times, strict=True)
+            time.seconds.times(1 / self._devices(task.stage, part)) for part, time in zip(parts, times, strict=True)
         ]
         if otherwise and any(not each for each in seconds):
             return TaskForecast(task, otherwise, None, kept, temporary)
@@ -271,9 +269,13 @@ class Forecaster:
         known = None if None in cpu else sum(each for each in cpu if each is not None)
         return TaskForecast(task, total([start.seconds, *seconds]), known, kept, temporary)
 
-    def _devices(self, stage: Stage) -> float:
-        """Devices' worth of speed that a training gets."""
+    def _devices(self, stage: Stage, part: Part) -> float:
+        """Devices' worth of speed that a part of a task gets: shards of lists are made apart, a training together."""
         request = self._request(stage)
+        if part.resource == "decode":
+            return max(1, request.gpus)
+        if part.resource != "train":
+            return 1
         count = max(1, request.nodes) * max(1, request.gpus)
         efficiency = self._volume.assumptions.get("efficiency")
         return count if count == 1 or efficiency is None or not efficiency.value else count * efficiency.value

@@ -252,9 +252,9 @@ def markdown(forecast: Forecast) -> str:
     lines += ["", "Nodes are those of a task, GPUs and cores those of each of its nodes. "
               "What is longer than its limit goes on from its last checkpoint in the next run of the job."]  # fmt: skip
     if forecast.idle_gpu_hours.value != 0:
-        lines += ["", "A task that translates uses one GPU. Where its job gets a whole node, the other GPUs are "
-                  "charged for and idle; so many of the GPU hours above are. The energy counts them as if they were at "
-                  "work, though they draw less."]  # fmt: skip
+        lines += ["", "A task that translates a test set uses one GPU. Where its job gets a whole node, the others "
+                  "are charged for and idle; so many of the GPU hours above are. The energy counts them as if they "
+                  "were at work, though they draw less."]  # fmt: skip
     lines += ["", "## Work and storage, by stage", "", *_table(COLUMNS, rows(forecast, sources))]
     lines += ["", "Kept stays until the end of the project; aside is needed while a task runs."]
     lines += ["", "## Software", "", _software(forecast)]

@@ -188,7 +188,13 @@ def observe(plan: Plan, store: Store, volume: Volume, label: str) -> Iterator[Ob
         yield Observation(BYTES + kind, amount, size_part(task, volume, parts).effort, left, None, **where)
         if len(parts) == 1:
             cpu = manifest.get("cpu_seconds")
-            yield Observation(parts[0].name, amount, effort, max(1e-3, float(manifest["seconds"])), cpu, **where)
+            seconds = max(1e-3, float(manifest["seconds"])) * _devices(manifest)
+            yield Observation(parts[0].name, amount, effort, seconds, cpu, **where)
+
+
+def _devices(manifest: Mapping[str, Any]) -> int:
+    """Devices, or processes on the CPU, that shared the work."""
+    return max(1, int(manifest["facts"].get("devices") or 1))
 
 
 def of_training(
@@ -208,10 +214,9 @@ def of_training(
         elif before["split"] == "train" and number >= min(_FEW, len(entries) // 2):
             updates += int(now["update"]) - int(before["update"])
             trained += spent
-    devices = max(1, int(manifest.get("devices") or manifest["facts"].get("devices") or 1))
     if updates and trained > 0:
-        amount = updates * tokens_an_update
-        yield Observation("train", amount, efforts["train"].effort, trained * devices, None, **where)
+        amount, spent = updates * tokens_an_update, trained * _devices(manifest)
+        yield Observation("train", amount, efforts["train"].effort, spent, None, **where)
     if validations and "validate" in efforts:
         part = efforts["validate"]
         settings = manifest["settings"].get("training", manifest["settings"])  # of a search, or of a training

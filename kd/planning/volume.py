@@ -45,7 +45,7 @@ class Part:
     unit: str
     amount: Figure
     effort: float | None = 1.0
-    resource: str = ""  # class whose devices share it: train; none: it is done by one process
+    resource: str = ""  # class whose devices share it: train, decode; none: it is done by one process
 
 
 @dataclass

@@ -1,16 +1,18 @@
 """Decode: n-best lists of the training sources by the ensemble of teachers, each distinct source once.
 
 Shards are the unit of restart and workers the tasks: a worker that died goes on with the shard it was at, and decoding
-a larger share of the corpus repeats none of it.
+a larger share of the corpus repeats none of it. Where a job has several GPUs, its worker is a process on each of them.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.config import DecodeConfig, DecodeEngine, LongSources
@@ -35,8 +37,12 @@ from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
+from kd.pipeline.processes import Tick, Workers
+from kd.pipeline.world import take_gpu
 
 if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
     from kd.engines.fairseq.translate import EnsembleTranslator
     from kd.engines.fairseq.translate import Hypothesis as Found
     from kd.engines.members import MembersTranslator
@@ -100,7 +106,7 @@ class Decode(Kind[DecodeConfig]):
         }
         if missing:
             job.progress.update("loading the ensemble")
-            _Worker(job, sum(shard.sources for shard in shards if shard.name in done), shards).decode(missing)
+            _decode(job, missing, sum(shard.sources for shard in shards))
         write_nbest_index(job.out, facts)
 
     def check(self, job: Job[DecodeConfig]) -> Summary:
@@ -123,7 +129,7 @@ class Decode(Kind[DecodeConfig]):
             "hypotheses": lists.lines,
             "shards": len(shards),
         }
-        return Summary(counts, facts=_facts(lists))
+        return Summary(counts, facts={**_facts(lists), "devices": job.world.workers(job.device)})
 
 
 def _require_list(name: str, length: int, beam: int) -> None:
@@ -164,45 +170,97 @@ def _shares(job: Job[DecodeConfig]) -> list[CorpusShard]:
     return list(shards[:wanted][job.identity["worker"] :: job.config.workers])
 
 
-class _Worker:
-    """The engine, loaded, and how far it is."""
+def _decode(job: Job[DecodeConfig], shards: list[CorpusShard], total: int) -> None:
+    """Each of the shards by one of the job's processes, which take them as they get free; `total` sources in all."""
+    done = total - sum(shard.sources for shard in shards)
+    processes = job.world.workers(job.device)
+    corpus = _corpus(job)
+    folders = [artifact.path for artifact in job.inputs["teachers"]]
+    tag = tag_for(read_languages(folders[0]), corpus.languages[1], job.inputs["teachers"][0].stage)
+    threads = max(1, job.threads // processes)
+    order = _Order(job.config, folders, corpus.languages, job.out, job.device, threads, tag)
+    seats = None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
 
-    def __init__(self, job: Job[DecodeConfig], done: int, shards: list[CorpusShard]) -> None:
-        self._job = job
-        self._done = done
-        self._total = sum(shard.sources for shard in shards)
-        self._guards = Guards(job.config.guards, *_corpus(job).languages)
-        self._translator = _load(job)
+    def tell(more: int) -> None:
+        job.progress.update("decoding", done + more, total, "sentences")
 
-    def decode(self, shards: list[CorpusShard]) -> None:
-        """Shard by shard, each distinct source once."""
-        for shard in shards:
-            groups = [(group[0].id, group[0].source) for group in shard.groups()]
-            before = Counter(asdict(self._translator.counts))
-            lists = self._translator.translate([source for _, source in groups], self._tell)
-            self._done += len(groups)
-            counts = Counter(asdict(self._translator.counts))
-            counts.subtract(before)
-            writer = NBestShardWriter(self._job.out, shard.name)
-            with writer:
-                for (pair_id, source), hypotheses in zip(groups, lists, strict=True):
-                    entries = [_entry(hypothesis) for hypothesis in hypotheses]
-                    writer.add(NBestList(pair_id, entries))
-                    if guard := self._guards.check(source, entries[0].text):
-                        counts[_GUARD + guard] += 1
-                writer.facts = {name: number for name, number in counts.items() if number}
-                if self._translator.max_pieces < self._job.config.max_pieces:
-                    writer.facts[_CAPPED] = len(groups)
-
-    def _tell(self, done: int, _: int) -> None:
-        self._job.progress.update("decoding", self._done + done, self._total, "sentences")
+    with Workers(min(processes, len(shards)), _sit_down, order, seats) as workers:
+        for _ in workers.map(_decode_shard, shards, tell):
+            pass
 
 
-def _load(job: Job[DecodeConfig]) -> EnsembleTranslator | MembersTranslator:
+@dataclass(frozen=True)
+class _Order:
+    """All that a process has to know to decode shards."""
+
+    config: DecodeConfig
+    teachers: list[Path]
+    languages: tuple[str, str]
+    out: Path
+    device: str
+    threads: int
+    tag: str | None
+
+
+class _Decoder:
+    """The engine, loaded."""
+
+    def __init__(self, order: _Order) -> None:
+        self._order = order
+        self._guards = Guards(order.config.guards, *order.languages)
+        self._translator = _load(order)
+
+    def decode(self, shard: CorpusShard, tick: Tick) -> None:
+        """Leaves the lists of a shard, each distinct source decoded once; `tick` counts sources."""
+        groups = [(group[0].id, group[0].source) for group in shard.groups()]
+        told = 0
+
+        def tell(done: int, _: int) -> None:
+            nonlocal told
+            tick(done - told)
+            told = done
+
+        before = Counter(asdict(self._translator.counts))
+        lists = self._translator.translate([source for _, source in groups], tell)
+        tell(len(groups), len(groups))
+        counts = Counter(asdict(self._translator.counts))
+        counts.subtract(before)
+        writer = NBestShardWriter(self._order.out, shard.name)
+        with writer:
+            for (pair_id, source), hypotheses in zip(groups, lists, strict=True):
+                entries = [_entry(hypothesis) for hypothesis in hypotheses]
+                writer.add(NBestList(pair_id, entries))
+                if guard := self._guards.check(source, entries[0].text):
+                    counts[_GUARD + guard] += 1
+            writer.facts = {name: number for name, number in counts.items() if number}
+            if self._translator.max_pieces < self._order.config.max_pieces:
+                writer.facts[_CAPPED] = len(groups)
+
+
+_decoder: _Decoder | None = None  # of this process
+
+
+def _sit_down(order: _Order, seats: Synchronized[int] | None) -> None:
+    """Makes ready to decode: of several processes each has a GPU for itself. `seats`: how many are taken."""
+    global _decoder  # noqa: PLW0603
+    if seats is not None:
+        with seats.get_lock():
+            seat, seats.value = seats.value, seats.value + 1
+        if order.device != "cpu":
+            take_gpu(seat)
+    _decoder = _Decoder(order)
+
+
+def _decode_shard(shard: CorpusShard, tick: Tick) -> None:
+    assert _decoder is not None
+    _decoder.decode(shard, tick)
+
+
+def _load(order: _Order) -> EnsembleTranslator | MembersTranslator:
     from kd.engines.vocabulary import Vocabulary
 
-    config = job.config
-    folders = [artifact.path for artifact in job.inputs["teachers"]]
+    config = order.config
+    folders = order.teachers
     settings: dict[str, Any] = {
         "beam": config.beam,
         "nbest": config.nbest,
@@ -212,9 +270,9 @@ def _load(job: Job[DecodeConfig]) -> EnsembleTranslator | MembersTranslator:
         "length_penalty": config.length_penalty,
         "batch_tokens": config.batch_tokens,
         "precision": config.precision.value,
-        "threads": job.threads,
-        "device": job.device,
-        "tag": tag_for(read_languages(folders[0]), _corpus(job).languages[1], job.inputs["teachers"][0].stage),
+        "threads": order.threads,
+        "device": order.device,
+        "tag": order.tag,
     }
     if config.engine is DecodeEngine.ensemble:
         from kd.engines.fairseq.translate import EnsembleTranslator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,8 @@ from kd.corpora.shards import CorpusWriter
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job
 from kd.pipeline.progress import Progress
+from kd.pipeline.world import World
+from kd.stages import decode
 from kd.stages.decode import Decode
 from tests.corpora.samples import rewrite
 
@@ -162,6 +165,49 @@ def test_killed_at_any_moment_it_goes_on(
     Decode().check(job)
     assert len(calls) == {0: 3, 1: 3, 2: 2, 3: 0}[moment]
     assert contents(job.out) == contents(finished)
+
+
+def test_several_processes_leave_what_one_does(job: Job[DecodeConfig], finished: Path) -> None:
+    """What each of them has is a thread of its own, as the one has that decoded alone."""
+    several = replace(job, threads=2, world=World(processes=2))
+    Decode().run(several)
+    summary = Decode().check(several)
+    assert contents(job.out) == contents(finished)
+    assert summary.facts["devices"] == 2
+    assert summary.counts == Decode().check(replace(several, out=finished)).counts
+
+
+def test_each_process_of_a_job_has_a_gpu_of_its_own(job: Job[DecodeConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without GPUs here: what they see, as far as it goes by their environment."""
+    taken: list[str] = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    monkeypatch.setattr(decode, "_Decoder", lambda order: taken.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    orders: list[tuple[Any, ...]] = []
+
+    class Here:
+        def __init__(self, count: int, start: Callable[..., None], *given: Any) -> None:
+            orders.append((count, start, *given))
+
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def map(self, *_: object) -> list[None]:
+            return []
+
+    monkeypatch.setattr(decode, "Workers", Here)
+    with pytest.raises(IncompleteArtifact):
+        on_gpus = replace(job, device="cuda", threads=6, world=World(gpus=3))
+        Decode().run(on_gpus)
+        Decode().check(on_gpus)
+    [(count, start, order, seats)] = orders
+    assert (count, order.threads) == (3, 2)
+    for _ in range(count):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+        start(order, seats)
+    assert taken == ["4", "5", "6"]
 
 
 def name_of(folder: Path, shard: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kd.errors import UserError
-from kd.pipeline.world import World, from_environment
+from kd.pipeline.world import World, from_environment, take_gpu
 
 
 def test_without_a_word_it_is_one_process() -> None:
@@ -27,6 +27,24 @@ def test_two_nodes_with_four_gpus_each_are_eight_processes() -> None:
 def test_processes_are_of_the_cpu_alone() -> None:
     world = from_environment({"KD_GPUS": "0", "KD_PROCESSES": "3"})
     assert (world.workers("cpu"), world.workers("cuda")) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"CUDA_VISIBLE_DEVICES": "1"}),
+        ({"CUDA_VISIBLE_DEVICES": "4,6,7"}, {"CUDA_VISIBLE_DEVICES": "6"}),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-aa,GPU-bb"}, {"CUDA_VISIBLE_DEVICES": "GPU-bb"}),
+        (
+            {"CUDA_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "2,3"},
+            {"CUDA_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "3"},
+        ),
+    ],
+)
+def test_a_process_takes_one_gpu_of_those_that_its_job_has(before: dict[str, str], after: dict[str, str]) -> None:
+    environment = dict(before)
+    take_gpu(1, environment)
+    assert environment == after
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:

@@ -84,7 +84,9 @@ def test_status_remarks_another_image_with_other_versions(
 
     def status(of: Path) -> list[str]:
         given = settings(run_inside, finished.folder / "corpus", of)
-        said = kd("status", "--all", f"recipe={TINY}", *given, path=path_with_apptainer(), cwd=tmp_path).stdout
+        words = ["status", "--all", f"recipe={TINY}", *given]
+        # Wide enough that no remark goes on in a second line.
+        said = kd(*words, path=path_with_apptainer(), cwd=tmp_path, COLUMNS="2000").stdout
         return [line for line in said.split("\n") if " done " in line]
 
     assert status(image)
