@@ -110,15 +110,6 @@ class Forecast:
             for name, here in stages.items()
         }
 
-    @property
-    def idle_gpu_hours(self) -> Figure:
-        """GPU hours that jobs hold and nothing uses: what translates a test set uses one, whatever its job holds."""
-        return total(
-            stage.hours(stage.request.nodes * (stage.request.gpus - 1))
-            for stage in self.stages
-            if stage.stage.kind.resources == "decode" and stage.stage.kind.name != "decode" and stage.request.gpus > 1
-        )
-
     def _share(self, request: Request) -> float:
         shares = [request.gpus / self.machine.gpus_per_node if self.machine.gpus_per_node else 0.0]
         if self.machine.cores_per_node:

@@ -124,9 +124,6 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
         most = forecast.most_gpus
         found.append(("GPUs at once", number(most), Figure(most, "")))
         found.append(("GPU hours", _shown(forecast.gpu_hours, hours), forecast.gpu_hours))
-        if forecast.idle_gpu_hours.value != 0:
-            idle = _shown(forecast.idle_gpu_hours, hours) + _share_idle(forecast)
-            found.append(("of them idle", idle, forecast.idle_gpu_hours))
     if forecast.cluster:
         found.append(("nodes at once", number(forecast.most_nodes), Figure(forecast.most_nodes, "")))
         found.append(("node hours", _shown(forecast.node_hours, hours), forecast.node_hours))
@@ -163,18 +160,12 @@ def _arrays(forecast: Forecast) -> tuple[str, Figure]:
     return words, Figure(float(tasks))
 
 
-def _share_idle(forecast: Forecast) -> str:
-    idle, of = forecast.idle_gpu_hours.value, forecast.gpu_hours.value
-    return f" ({idle / of:.0%})" if idle and of else ""
-
-
 def _kwh(forecast: Forecast) -> str:
     if forecast.kwh.value is None:
         return UNKNOWN
     pue = forecast.machine.pue
     overhead = f"PUE {pue:g}" if pue else "PUE unknown: what the computers take alone"
-    idle = "; idle GPUs counted as at work" if forecast.idle_gpu_hours.value else ""
-    return f"{_three_digits(forecast.kwh.value)} kWh ({overhead}{idle})"
+    return f"{_three_digits(forecast.kwh.value)} kWh ({overhead})"
 
 
 def _three_digits(value: float) -> str:
@@ -251,10 +242,6 @@ def markdown(forecast: Forecast) -> str:
     lines += ["", "## Jobs, by stage", "", *_table(header, _jobs(forecast))]
     lines += ["", "Nodes are those of a task, GPUs and cores those of each of its nodes. "
               "What is longer than its limit goes on from its last checkpoint in the next run of the job."]  # fmt: skip
-    if forecast.idle_gpu_hours.value != 0:
-        lines += ["", "A task that translates a test set uses one GPU. Where its job gets a whole node, the others "
-                  "are charged for and idle; so many of the GPU hours above are. The energy counts them as if they "
-                  "were at work, though they draw less."]  # fmt: skip
     lines += ["", "## Work and storage, by stage", "", *_table(COLUMNS, rows(forecast, sources))]
     lines += ["", "Kept stays until the end of the project; aside is needed while a task runs."]
     lines += ["", "## Software", "", _software(forecast)]
