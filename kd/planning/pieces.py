@@ -17,41 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from kd import recipes
-from kd.config import (
-    CheckpointConfig,
-    CorpusConfig,
-    DecodeConfig,
-    SearchConfig,
-    SourceConfig,
-    StopConfig,
-    TrainConfig,
-)
+from kd.config import SearchConfig, TrainConfig
 from kd.corpora.shards import Corpus
-from kd.engines.grid import SHAPE, budget
 from kd.pipeline.atomic import write_json
 from kd.pipeline.execute import execute
-from kd.pipeline.plan import Entry, Plan, Stage, Task
+from kd.pipeline.plan import Plan, Stage, Task
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
 from kd.planning.made_up import made_up_lists, warm_up
 from kd.planning.probe import FAILED
 from kd.planning.rates import BYTES, START, TRAININGS, Observation, lengths, manifests, of_speed, of_training
-from kd.planning.shapes import training_operations
+from kd.planning.shortening import DECODED_OPERATIONS, SENTENCES, Size, affordable
 from kd.planning.timing import IMPORTS, Clock, import_times, timed
 from kd.planning.trainings import training_of
 from kd.planning.volume import STEPS_A_PIECE, Text, Volume, models_behind, parts_of, weights
 
 _LOG = logging.getLogger(__name__)
 
-SAMPLE = "sample"  # name of the corpus
-SENTENCES = 256  # decoded at most
 HELD_OUT = 128
-TEXT_LINES = 2500  # of a shard, where nothing is decoded
 SMALLEST_VOCABULARY = 300
-PASS_OPERATIONS = 3e11  # of a training's passes at most: some seconds of a CPU core
-DECODED_OPERATIONS = 4e11  # of a decoding at most
-_MOST_UPDATES = 400
 _COMPILED = 1.5  # seconds: a kernel that was compiled before is read from a cache
 
 
@@ -83,7 +68,6 @@ class Miniature:
     def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
         self._folder = folder
         self._config = recipes.thaw(request["config"])
-        self._seconds = float(request["seconds"])
         self._threads = int(request["threads"])
         self.device = str(self._config.machine.device)
         self._config.store.dir = str(folder / "store")
@@ -95,26 +79,16 @@ class Miniature:
         # As many as the sample has text for; the models get the recipe's own number all the same.
         self.vocabulary = int(self._config.vocabulary.size)
         self._config.vocabulary.size = min(self.vocabulary, max(400, self._pairs // 4))
-        self.steps = 0
         self.kept: float | None = None
         self.lengths: dict[str, float | None] = {}
         self.observations: list[Observation] = []
         self.startup: dict[str, Clock] = {}
         self._done: set[str] = set()
         self._clocks: dict[Task, Clock] = {}
-        self._made_up_lists = False
-        self._sentences = self._affordable(recipes.plan(self._config, frozen_files={}))
-        self._held = max(2, min(HELD_OUT, self._sentences, self._pairs // 10))
-
-    def _affordable(self, plan: Plan) -> int:
-        """How many sentences to decode: as many as some seconds have room for."""
-        tasks = [stage.tasks[0] for stage in plan.stages if stage.kind.name == "decode"]
-        volume = Volume(Assumptions({}), self.vocabulary, Figure(1.0), Text())
-        costs = [1.0]
-        for task in tasks:
-            models = models_behind([item.task for item in task.inputs["teachers"]])
-            costs.append(sum(2 * weights(each, volume) for each in models) * 25 * task.stage.config.beam)
-        return int(max(32, min(SENTENCES, DECODED_OPERATIONS / max(costs))))
+        sentences = affordable(recipes.plan(self._config, frozen_files={}), self.vocabulary)
+        held = max(2, min(HELD_OUT, sentences, self._pairs // 10))
+        longest = int(self._config.encode.max_pieces)
+        self._size = Size(folder, float(request["seconds"]), self.vocabulary, longest, sentences, held)
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
@@ -122,10 +96,10 @@ class Miniature:
         """Collect to encode, selection, and what the lengths of the text are."""
         while not self._text(plan := self._plan()) and self._config.vocabulary.size > SMALLEST_VOCABULARY:
             self._config.vocabulary.size = max(SMALLEST_VOCABULARY, self._config.vocabulary.size // 2)
-        self._made_up_lists = True
+        self._size.lists_made_up = True
         made_up = self._plan()
         self._selection(made_up)
-        self._made_up_lists = False
+        self._size.lists_made_up = False
         self._measure_text(plan)
         self._observe_all(plan)
         self._observe_all(made_up)
@@ -203,58 +177,7 @@ class Miniature:
                 self._silence_end(task)
 
     def _plan(self) -> Plan:
-        return recipes.plan(self._config, change=self._short)
-
-    def _short(self, entry: Entry) -> Entry:
-        """A stage of the recipe with less to do."""
-        config, name = entry.config, entry.kind.name
-        if isinstance(config, CorpusConfig):
-            source, target = (str(self._folder / f"sample.{side}") for side in ("source", "target"))
-            sample = SourceConfig(format="plain", source=source, target=target)
-            config = replace(config, sources={SAMPLE: sample}, leakage="remove")
-        elif name == "split":
-            held = self._held
-            config = replace(config, dev=held, test=held, by="source")
-        elif name == "shard":
-            # A small shard is what can be decoded in some seconds; text alone goes by larger ones.
-            config = replace(config, lines=self._sentences if self.steps else min(config.lines, TEXT_LINES))
-        elif isinstance(config, TrainConfig):
-            config = self._short_training(config)
-        elif isinstance(config, SearchConfig):
-            config = self._short_search(config)
-        elif isinstance(config, DecodeConfig):
-            share = 1.0 if self._made_up_lists else 1e-9
-            config = replace(config, workers=1, share=share, max_pieces=self.steps or config.max_pieces)
-        elif name in ("translate", "speed"):
-            config = replace(config, max_pieces=self.steps or config.max_pieces)
-            config = replace(config, repeats=1, sentences=32) if name == "speed" else config
-        elif name == "evaluate":
-            config = replace(config, metrics={key: on and key != "comet" for key, on in config.metrics.items()})
-        return replace(entry, config=config)
-
-    def _short_training(self, config: TrainConfig) -> TrainConfig:
-        operations = training_operations(config.model, self.vocabulary, 25, 25)
-        longest = int(self._config.encode.max_pieces) + 1
-        tokens = min(config.batch.target_tokens, max(64, int(PASS_OPERATIONS / operations)))
-        most = max(longest, min(config.batch.max_tokens, 2 * tokens + longest))
-        updates = _MOST_UPDATES
-        return replace(
-            config,
-            max_update=updates,
-            members=config.members,
-            validate_bleu=False,
-            log_every=1,
-            batch=replace(config.batch, target_tokens=tokens, max_tokens=most),
-            stop=StopConfig(hours=self._seconds / 3600),
-            checkpoint=CheckpointConfig(every=updates, keep=1, average=1, metric=config.checkpoint.metric),
-            optimizer=replace(config.optimizer, decay_updates=10**6),
-        )
-
-    def _short_search(self, config: SearchConfig) -> SearchConfig:
-        """The largest cell alone, which says how fast the others and the student are."""
-        largest: dict[str, Any] = {name: [max(values)] for name in SHAPE if (values := getattr(config, name))}
-        training = self._short_training(budget(config))
-        return replace(config, **largest, seeds=1, training=training, changes={})
+        return recipes.plan(self._config, change=self._size.of)
 
     # --- tricks --------------------------------------------------------------------------------------------------
 
@@ -299,7 +222,7 @@ class Miniature:
 
     def _volume(self, sample: Text) -> Volume:
         kept = Figure(self.kept or 1.0)
-        return Volume(Assumptions({}), self.vocabulary, kept, sample, held_out=self._held, dev=self._held)
+        return Volume(Assumptions({}), self.vocabulary, kept, sample, held_out=self._size.held, dev=self._size.held)
 
     def _measure_text(self, plan: Plan) -> None:
         found = manifests(plan, self._store)
@@ -315,7 +238,7 @@ class Miniature:
         if text.target_pieces.value is not None:
             steps = self._steps(plan) or STEPS_A_PIECE * text.target_pieces.value
             self.lengths["steps"] = steps
-            self.steps = max(2, math.ceil(steps))
+            self._size.steps = max(2, math.ceil(steps))
 
     def _steps(self, plan: Plan) -> float | None:
         """Mean over the sentences of how long the longest target of their batch is: batches go by source length."""
@@ -339,8 +262,8 @@ class Miniature:
         """Observations of all tasks that have run, with the seconds of this process."""
         found = manifests(plan, self._store)
         sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
-        if self.steps:
-            sample = replace(sample, steps=Figure(float(self.steps)))
+        if self._size.steps:
+            sample = replace(sample, steps=Figure(float(self._size.steps)))
         volume = self._volume(sample)
         volume.manifests = found
         for stage in plan.stages:
@@ -383,21 +306,21 @@ class Miniature:
             config = training_of(task)
             assert config is not None
             translator = EnsembleTranslator(
-                [folder], Vocabulary(folder), beam=1, max_pieces=self.steps, batch_tokens=config.batch.max_tokens,
+                [folder], Vocabulary(folder), beam=1, max_pieces=self._size.steps, batch_tokens=config.batch.max_tokens,
                 threads=self._threads, device=self.device, score_members=False, engine="stock",
             )  # fmt: skip
             few = sources[: max(8, min(len(sources), self._sentences_of(task)))]
             with timed() as clock:
                 translator.translate(few)
             sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
-            sample = replace(sample, steps=Figure(float(self.steps)))
+            sample = replace(sample, steps=Figure(float(self._size.steps)))
             (_, part) = _train_parts(task, self._volume(sample))
             taken = Observation("validate", len(few), part.effort, clock.seconds, clock.cpu, **self._where)
             self.observations.append(taken)
 
     def _sentences_of(self, task: Task) -> int:
         (model,) = models_behind([task])
-        return int(DECODED_OPERATIONS / (2 * weights(model, self._volume(Text())) * max(1, self.steps)))
+        return int(DECODED_OPERATIONS / (2 * weights(model, self._volume(Text())) * max(1, self._size.steps)))
 
 
 def _train_parts(task: Task, volume: Volume) -> list[Any]:
