@@ -15,4 +15,5 @@ RESULTS_MARKDOWN, RESULTS_LATEX = "results.md", "results.tex"  # report: the tab
 PAIRS_MARKDOWN, PAIRS_LATEX = "pairs.md", "pairs.tex"  # report: multilingual beside bilingual students, for documents
 SEARCH_MARKDOWN, SEARCH_LATEX = "search.md", "search.tex"  # report: the table of a search
 FIGURES = "figures"  # report: a folder, each figure as SVG and PNG
+TAKEN = "taken.json"  # train: the shape and data that a search had chosen when it began
 CHOSEN, CHOICE_TABLE = "chosen.json", "table.md"  # choose: all cells and what was chosen, for programs; for people

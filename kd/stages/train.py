@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kd.config import TrainConfig
 from kd.corpora.index import read_json
@@ -21,10 +21,12 @@ from kd.engines.fairseq.training import accompany
 from kd.engines.grid import SHAPE
 from kd.engines.vocabulary import DICTIONARY
 from kd.errors import UserError
+from kd.pipeline.atomic import write_json
 from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
+from kd.pipeline.fingerprint import canonical
 from kd.pipeline.plan import Stage
 from kd.pipeline.world import World
-from kd.stages.outputs import CHOSEN
+from kd.stages.outputs import CHOSEN, TAKEN
 
 
 class Train(Kind[TrainConfig]):
@@ -71,7 +73,11 @@ class Train(Kind[TrainConfig]):
 
     def run(self, job: Job[TrainConfig]) -> None:
         """Measures the batch, trains on, averages."""
-        config, data = _chosen(job) if job.config.from_search else (job.config, job.one("data"))
+        if job.config.from_search:
+            config, data = _chosen(job)
+            job = _begun_with(job, config, data)
+        else:
+            config, data = job.config, job.one("data")
         run_training(job, Training(config, data, job.identity["seed"], _start(job, config, data)))
 
     def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
@@ -117,6 +123,27 @@ def _chosen(job: Job[TrainConfig]) -> tuple[TrainConfig, Artifact]:
     learns = f" on {data.label}" if len(corpora) > 1 else ""
     print(f"{job.stage}/{job.name}: {chosen['shape']}{learns}, as the search chose", flush=True)
     return config, data
+
+
+def _begun_with(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Job[TrainConfig]:
+    """Sees to it that a training goes on with what it began with; a search that is made again may choose otherwise.
+
+    Returns the job with those of its kin alone that had the same choice.
+    """
+    taken = {"model": canonical(config.model), "data": data.label}
+    if _taken(job.out) not in (None, taken):
+        raise UserError(
+            f"The search was made again and chose otherwise than when {job.stage}/{job.name} began, whose checkpoints "
+            "are of the earlier choice.",
+            f"Remove {job.out} to begin anew with what is chosen now.",
+        )
+    write_json(job.out / TAKEN, taken)
+    return replace(job, kin=[folder for folder in job.kin if _taken(folder) == taken])
+
+
+def _taken(folder: Path) -> dict[str, Any] | None:
+    path = folder / TAKEN
+    return dict(read_json(path)) if path.exists() else None
 
 
 def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kd.config import ChooseConfig, SpeedMeasure, TrainConfig
+from kd.config import ChooseConfig, ModelConfig, SpeedMeasure, TrainConfig
 from kd.corpora.index import read_json
 from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job
@@ -18,7 +18,7 @@ from kd.report.model import Search
 from kd.report.records import record
 from kd.stages.choose import Choose
 from kd.stages.outputs import CHOICE_TABLE, CHOSEN, SCORES, SPEED
-from kd.stages.train import _chosen
+from kd.stages.train import _begun_with, _chosen
 
 RULE = ChooseConfig(metric="bleu", loss_allowed=0.5, speed=SpeedMeasure.one_core, format="int8")
 # cell -> BLEU of int8 by seed; float32 is 0.1 better. Means: 30.0, 29.6, 29.7, 28.0
@@ -170,3 +170,19 @@ def test_a_training_takes_shape_and_data_from_the_choice(job: Job[ChooseConfig],
     assert data.label == "gold"
     with pytest.raises(UserError, match=r"chose the data best, which choose\.en-fi does not have"):
         _chosen(replace(training, inputs={**inputs, "data": [corpora[0], replace(corpora[0], label="first")]}))
+
+
+def test_a_training_goes_on_with_the_choice_that_it_began_with(job: Job[ChooseConfig], tmp_path: Path) -> None:
+    earlier, later, other = (tmp_path / name for name in ("earlier", "later", "other"))
+    data = replace(artifact(tmp_path, "encode", "all"), label="best")
+    training: Job[TrainConfig] = replace(job, config=TrainConfig(from_search=True), out=earlier, kin=[])  # type: ignore[arg-type]
+    deep, flat = (replace(training.config, model=ModelConfig(encoder_layers=layers)) for layers in (6, 2))
+    for folder, config in ((earlier, deep), (other, flat)):
+        folder.mkdir()
+        _begun_with(replace(training, out=folder), config, data)
+    assert _begun_with(training, deep, data) == training  # begun again
+    for config, label in ((flat, "best"), (deep, "gold")):
+        with pytest.raises(UserError, match=r"chose otherwise .* Remove .*earlier to begin anew"):
+            _begun_with(training, config, replace(data, label=label))
+    later.mkdir()
+    assert _begun_with(replace(training, out=later, kin=[other, earlier]), deep, data).kin == [earlier]
