@@ -1,6 +1,7 @@
 """The probe's own process: runs a recipe's stages in miniature, one after the other, and notes what each took.
 
-`python -m kd.planning.pieces FOLDER`, with a `request.json` and a sample of text in it; leaves `measured.json` there.
+`python -m kd.planning.pieces FOLDER PARENT`, with a `request.json` and a sample of text in it; leaves `measured.json`
+there, and ends with the process of the id PARENT.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from kd.corpora.shards import Corpus
 from kd.pipeline.atomic import write_json
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Plan, Stage, Task
+from kd.pipeline.processes import die_with_parent
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
@@ -360,4 +362,5 @@ def _link(source: str, target: str) -> str:
 
 
 if __name__ == "__main__":
+    die_with_parent(int(sys.argv[2]))
     main(Path(sys.argv[1]))

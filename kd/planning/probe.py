@@ -107,7 +107,7 @@ def probe(
         began = _children()
         wall = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "kd.planning.pieces", str(folder)],
+            [sys.executable, "-P", "-m", "kd.planning.pieces", str(folder), str(os.getpid())],
             env={**environment(threads), _ENVIRONMENT: str(folder)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
