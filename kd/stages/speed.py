@@ -26,7 +26,7 @@ class Speed(Kind[SpeedConfig]):
     """Measures speed and size."""
 
     name = "speed"
-    version = 2  # 2: tokens, latency, memory, loading and all cores as well
+    version = 3  # 2: tokens, latency, memory, loading and all cores as well; 3: MKL gives CTranslate2 one thread
     config = SpeedConfig
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"

@@ -178,3 +178,22 @@ def test_memory_does_not_grow_with_the_lines(exported: Path) -> None:
         return int(done.stderr.split()[-1])
 
     assert peak(40_000) < 1.1 * peak(8_000)
+
+
+def test_the_threads_of_libraries_are_not_those_of_a_model(exported: Path) -> None:
+    """MKL_NUM_THREADS, which tasks and many clusters set, had MKL work on small products with threads of its own."""
+    program = (
+        "import os, kd; translator = kd.Translator(os.environ['MODEL']); list(translator.translate(['eins zwei.'] * 20));"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    counts = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=CORES | {"MODEL": str(exported), "MKL_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "4")
+    ]
+    assert counts[0] == counts[1]
