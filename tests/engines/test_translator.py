@@ -183,7 +183,8 @@ def test_memory_does_not_grow_with_the_lines(exported: Path) -> None:
 def test_the_threads_of_libraries_are_not_those_of_a_model(exported: Path) -> None:
     """MKL_NUM_THREADS, which tasks and many clusters set, had MKL work on small products with threads of its own."""
     program = (
-        "import os, kd; translator = kd.Translator(os.environ['MODEL']); list(translator.translate(['eins zwei.'] * 20));"
+        "import os, kd; translator = kd.Translator(os.environ['MODEL']);"
+        "list(translator.translate(['eins zwei.'] * 20));"
         "print(len(os.listdir('/proc/self/task')))"
     )
     counts = [
