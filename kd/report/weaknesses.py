@@ -71,6 +71,10 @@ def _guarded(item: Weaknesses, guard: str) -> str:
     return _number(item.guards.get(guard)) if item.guards else ""
 
 
+def _of_short(item: Weaknesses, value: int | None) -> str:
+    return _number(value) if item.short else ""  # a test set without such inputs says nothing of them
+
+
 def _kept(value: Kept | None) -> str:
     if value is None or not value.expected:
         return ""
@@ -84,9 +88,9 @@ ROWS: list[tuple[str, Callable[[Weaknesses], str]]] = [
     ("in another language", lambda item: _guarded(item, "language")),
     ("repeating themselves", lambda item: _guarded(item, "repetition")),
     ("of a length unlike the source's", lambda item: _guarded(item, "length")),
-    ("of an input of 1–3 words", lambda item: _number(item.short)),
-    ("  of those, exactly a reference", lambda item: _number(item.short_exact)),
-    ("  of those, far too long", lambda item: _number(item.short_runaway)),
+    ("of an input of 1–3 words", lambda item: _of_short(item, item.short)),
+    ("  of those, exactly a reference", lambda item: _of_short(item, item.short_exact)),
+    ("  of those, far too long", lambda item: _of_short(item, item.short_runaway)),
     ("kept: numbers", lambda item: _kept(item.numbers)),
     ("kept: placeholders, tags, addresses", lambda item: _kept(item.placeholders)),
     ("kept: names and codes", lambda item: _kept(item.names)),

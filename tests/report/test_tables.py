@@ -54,6 +54,19 @@ def test_weaknesses_have_a_row_each_and_a_column_a_system(report: ReportData) ->
     assert not any("names" in row for row in rows)  # there were none to keep
 
 
+def test_a_test_set_without_short_inputs_says_nothing_of_them(report: ReportData) -> None:
+    weak = report.weaknesses[0]
+    none = {
+        name: dataclasses.replace(item, short=0, short_exact=0, short_runaway=0) for name, item in weak.systems.items()
+    }
+    labels = [
+        [cell.text for cell in tables.failings(each)[0].cells]
+        for each in (weak, dataclasses.replace(weak, systems=none))
+    ]
+    assert len(labels[0]) - len(labels[1]) == 3
+    assert not [label for label in labels[1] if "1–3" in label or "of those" in label]
+
+
 def test_scores_by_length_leave_out_lengths_that_none_has(report: ReportData) -> None:
     found = texts(tables.by_length(report.weaknesses[0], "BLEU"))
     assert found["Words"] == ["1–3", "4–10", "11–20"] and found["student"] == ["18.2", "26.4", "25.1"]
