@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kd.config import DecodeConfig, EncodeConfig, ModelConfig, SearchConfig, TrainConfig
+from kd.config import DecodeConfig, EncodeConfig, HeldOut, ModelConfig, SearchConfig, TrainConfig
 from kd.pipeline.plan import Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import NOTHING, Figure
@@ -238,7 +238,7 @@ def _export(task: Task, volume: Volume) -> Iterator[Part]:
 
 
 def _translate(task: Task, volume: Volume) -> Iterator[Part]:
-    yield from _system(list(task.inputs["systems"]), volume, volume.held_out, task.stage.config.beam)
+    yield from _system(list(task.inputs["systems"]), volume, _held(task, volume), task.stage.config.beam)
 
 
 def _system(items: list[Any], volume: Volume, sentences: float, beam: int, what: str = "translate") -> Iterator[Part]:
@@ -250,13 +250,18 @@ def _system(items: list[Any], volume: Volume, sentences: float, beam: int, what:
     yield Part(name, "sentences", Figure(sentences, "config"), effort)
 
 
+def _held(task: Task, volume: Volume) -> int:
+    """Sentences of the set that a stage is about: a search looks at dev alone."""
+    return volume.dev if task.stage.config.set is HeldOut.dev else volume.held_out
+
+
 def _speed(task: Task, volume: Volume) -> Iterator[Part]:
     from kd.engines.systems import group
 
     config = task.stage.config
     models = [(item.label, item.task.name, item.task.stage.kind.name, item) for item in task.inputs["systems"]]
     for items in group(models, [label for label, wanted in config.ensembles.items() if wanted]).values():
-        sentences = min(config.sentences, volume.held_out) * config.repeats + 20
+        sentences = min(config.sentences, _held(task, volume)) * config.repeats + 20
         yield from _system(items, volume, sentences, config.beam, "speed")
 
 
@@ -264,8 +269,8 @@ def _evaluate(task: Task, volume: Volume) -> Iterator[Part]:
     systems = sum(1 for item in task.inputs["translations"])
     metrics = sorted(name for name, wanted in task.stage.config.metrics.items() if wanted)
     for metric in ["comet"] if "comet" in metrics else []:
-        yield Part(metric, "segments", Figure(systems * volume.held_out, "config"))
-    yield Part("evaluate", "segments", Figure(systems * volume.held_out, "config"))
+        yield Part(metric, "segments", Figure(systems * _held(task, volume), "config"))
+    yield Part("evaluate", "segments", Figure(systems * _held(task, volume), "config"))
 
 
 def _average(task: Task, volume: Volume) -> Iterator[Part]:

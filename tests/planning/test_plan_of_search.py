@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from planning.test_forecast import ASSUMED, BIG, work_in
 
@@ -49,3 +51,12 @@ def test_every_stage_of_a_search_is_known_of(planned: Forecast) -> None:
     stages = {each.stage.entry.name: each for each in planned.stages}
     for name in ("search", "search_export", "search_translate", "search_speed", "search_evaluate", "choose"):
         assert not any("nothing is known of the kind" in each.seconds.source for each in stages[name].tasks), name
+
+
+def test_a_search_translates_dev_and_what_it_chose_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_in(tmp_path, monkeypatch)
+    found = forecast([*SEARCH, *ASSUMED, "split.dev=300", "split.test=900"])
+    amounts = {each.stage.entry.name: each.parts[0].amount.value for each in found.stages if each.parts}
+    assert (amounts["search_translate"], amounts["translate"]) == (300, 900)
+    cells = next(len(each.tasks) for each in found.stages if each.stage.entry.name == "search_translate")
+    assert amounts["search_evaluate"] == 300 * cells
