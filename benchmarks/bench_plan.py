@@ -127,7 +127,10 @@ def _compare(store: Path, plan: dict[str, Any], taken: tuple[float, float] | Non
     """taken: seconds of the run, on the clock and of CPU; None: by its manifests, which know nothing of the second."""
     seconds: defaultdict[str, float] = defaultdict(float)
     kept: defaultdict[str, float] = defaultdict(float)
-    manifests = [json.loads(path.read_text("utf-8")) for path in store.glob("*/*/*/manifest.json")]
+    found = (json.loads(path.read_text("utf-8")) for path in store.glob("*/*/*/manifest.json"))
+    # Where a task was made more than once, with other settings, the last one counts.
+    latest = {(each["stage"], each["task"]): each for each in sorted(found, key=lambda each: str(each["finished"]))}
+    manifests = [each for each in latest.values() if each["stage"] in {stage["stage"] for stage in plan["stages"]}]
     for manifest in manifests:
         seconds[manifest["stage"]] = max(seconds[manifest["stage"]], manifest["seconds"])
         kept[manifest["stage"]] += manifest["bytes"]

@@ -238,27 +238,9 @@ class Miniature:
             "target_pieces": text.target_pieces.value,
         }
         if text.target_pieces.value is not None:
-            steps = self._steps(plan) or STEPS_A_PIECE * text.target_pieces.value
+            steps = STEPS_A_PIECE * (text.target_pieces.value + 1)
             self.lengths["steps"] = steps
             self._size.steps = max(2, math.ceil(steps))
-
-    def _steps(self, plan: Plan) -> float | None:
-        """Mean over the sentences of how long the longest target of their batch is: batches go by source length."""
-        from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix
-
-        stage = next((stage for stage in plan.stages if stage.kind.name == "encode" and self._can_run(stage)), None)
-        if stage is None or not self._store.place(stage.tasks[0]).is_published():
-            return None
-        (folder, *_) = data_folders(self._store.place(stage.tasks[0]).final)
-        sides = [IndexedReader(data_prefix(folder, "train", side)).sizes.tolist() for side in ("source", "target")]
-        ordered = sorted(zip(*sides, strict=True), reverse=True)
-        total, start = 0, 0
-        while start < len(ordered):
-            size = max(1, int(self._config.decode.batch_tokens) // ordered[start][0])
-            batch = ordered[start : start + size]
-            total += max(target for _, target in batch) * len(batch)
-            start += size
-        return total / max(1, len(ordered))
 
     def _observe_all(self, plan: Plan) -> None:
         """Observations of all tasks that have run, with the seconds of this process."""

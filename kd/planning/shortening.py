@@ -26,7 +26,7 @@ from kd.planning.shapes import training_operations
 from kd.planning.volume import Text, Volume, models_behind, weights
 
 SAMPLE = "sample"  # name of the corpus
-SENTENCES = 256  # decoded at most
+SENTENCES = 1024  # decoded at most: of fewer, batches are of sentences less alike in length than those of a shard
 TEXT_LINES = 2500  # of a shard, where nothing is decoded
 PASS_OPERATIONS = 3e11  # of a training's passes at most: some seconds of a CPU core
 DECODED_OPERATIONS = 4e11  # of a decoding at most

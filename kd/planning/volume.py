@@ -18,9 +18,10 @@ from kd.planning.figures import NOTHING, Figure
 from kd.planning.shapes import training_operations, translation_operations
 from kd.planning.trainings import LARGEST, budget_of, chosen_later, training_of
 
-# Steps of a search to the mean length of a target: a batch goes on until its longest sentence is done. Where nothing
-# was measured; `rates.py` has the probe's own.
-STEPS_A_PIECE = 1.5
+# Steps of a search to the length of a target, its end counted: a search goes on until it has as many hypotheses as its
+# beam is wide. What is done leaves the batch, so that others in it do not count.
+STEPS_A_PIECE = 1.1
+ALONE = 4  # times what a sentence takes among others, it takes alone: some 3 to 8, by the speed tables of small models
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Text:
     source_pieces: Figure = NOTHING  # of a sentence, its end not counted
     target_pieces: Figure = NOTHING
     pair_bytes: Figure = NOTHING  # text of both sides of a pair, not compressed
-    steps: Figure = NOTHING  # of a search, for a sentence among others in a batch
+    steps: Figure = NOTHING  # of a search, for a sentence
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def weights(model: ModelConfig, volume: Volume) -> int:
 def _operations(model: ModelConfig, text: Text, volume: Volume, *, beam: int, members: int = 1) -> float | None:
     if text.source_pieces.value is None or text.target_pieces.value is None:
         return None
-    steps = text.steps.value or STEPS_A_PIECE * text.target_pieces.value
+    steps = text.steps.value or STEPS_A_PIECE * (text.target_pieces.value + 1)
     lengths = text.source_pieces.value + 1, steps
     return translation_operations(model, volume.vocabulary, *lengths, beam=beam, members=members)
 
@@ -261,7 +262,9 @@ def _speed(task: Task, volume: Volume) -> Iterator[Part]:
     config = task.stage.config
     models = [(item.label, item.task.name, item.task.stage.kind.name, item) for item in task.inputs["systems"]]
     for items in group(models, [label for label, wanted in config.ensembles.items() if wanted]).values():
-        sentences = min(config.sentences, _held(task, volume)) * config.repeats + 20
+        # On all cores it takes as long again: they get as much as each of them can do.
+        rounds = config.repeats * (2 if config.all_cores else 1)
+        sentences = min(config.sentences, _held(task, volume)) * rounds + ALONE * config.latency_sentences + 20
         yield from _system(items, volume, sentences, config.beam, "speed")
 
 
