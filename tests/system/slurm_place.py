@@ -50,7 +50,7 @@ class SlurmPlace:
         """The jobs that wait or run, as squeue lists them."""
         return self.cluster.jobs()
 
-    def wait(self, seconds: float = 500) -> None:
+    def wait(self, seconds: float = 900) -> None:
         """Waits until nothing of anybody is queued any more."""
         self.cluster.wait_until(lambda: not self.queued(), "all jobs are over", seconds)
 
