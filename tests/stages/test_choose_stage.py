@@ -157,25 +157,32 @@ def test_a_choice_of_nothing_is_noticed(job: Job[ChooseConfig]) -> None:
         Choose().check(job)
 
 
+def training_job(config: TrainConfig, inputs: dict[str, list[Artifact]], out: Path) -> Job[TrainConfig]:
+    return Job(
+        name="member-1", stage="student.en-fi", config=config, identity={}, axis=None, axis_value={}, inputs=inputs,
+        files={}, out=out, kin=[], attempts=1, threads=1, device="cpu", machine={}, progress=Progress(None),
+    )  # fmt: skip
+
+
 def test_a_training_takes_shape_and_data_from_the_choice(job: Job[ChooseConfig], tmp_path: Path) -> None:
     chosen(job)
     corpora = [replace(artifact(tmp_path, "encode", "all"), label=label) for label in ("gold", "best")]
     config = TrainConfig(from_search=True)
     inputs = {"choice": [replace(artifact(job.out, "choose", "all"))], "data": corpora}
-    training: Job[TrainConfig] = replace(job, config=config, inputs=inputs)  # type: ignore[arg-type]
+    training = training_job(config, inputs, tmp_path)
     found, data = _chosen(training)
     assert (found.model.encoder_layers, found.model.decoder_layers, data.label) == (6, 1, "best")
     # The control has one corpus, whatever it is called.
     _, data = _chosen(replace(training, inputs={**inputs, "data": corpora[:1]}))
     assert data.label == "gold"
-    with pytest.raises(UserError, match=r"chose the data best, which choose\.en-fi does not have"):
+    with pytest.raises(UserError, match=r"chose the data best, which student\.en-fi does not have"):
         _chosen(replace(training, inputs={**inputs, "data": [corpora[0], replace(corpora[0], label="first")]}))
 
 
-def test_a_training_goes_on_with_the_choice_that_it_began_with(job: Job[ChooseConfig], tmp_path: Path) -> None:
+def test_a_training_goes_on_with_the_choice_that_it_began_with(tmp_path: Path) -> None:
     earlier, later, other = (tmp_path / name for name in ("earlier", "later", "other"))
     data = replace(artifact(tmp_path, "encode", "all"), label="best")
-    training: Job[TrainConfig] = replace(job, config=TrainConfig(from_search=True), out=earlier, kin=[])  # type: ignore[arg-type]
+    training = training_job(TrainConfig(from_search=True), {}, earlier)
     deep, flat = (replace(training.config, model=ModelConfig(encoder_layers=layers)) for layers in (6, 2))
     for folder, config in ((earlier, deep), (other, flat)):
         folder.mkdir()
