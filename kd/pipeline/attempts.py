@@ -9,9 +9,10 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from kd.pipeline import progress
+from kd.pipeline import progress, usage
 from kd.pipeline.atomic import write_json
 from kd.pipeline.lease import Lease
 from kd.pipeline.store import Place
@@ -27,7 +28,7 @@ def note(place: Place, held: Lease, started: float) -> list[Attempt]:
     attempts = _read(place)
     if held.abandoned and attempts and "seconds" not in attempts[-1]:
         attempts[-1]["seconds"] = max(0.0, held.abandoned.last_seen - attempts[-1]["started"])
-    attempts.append({"started": started})
+    attempts.append({"started": started, "cpu_before": usage.cpu_seconds()})
     if os.environ.get(SUBMISSION):
         attempts[-1]["submission"] = os.environ[SUBMISSION]
     write_json(place.attempts, attempts)
@@ -38,11 +39,24 @@ def end(place: Place, *, telling: bool) -> None:
     """Takes down that the last attempt ended without a result, when and, if that tells something, how far it came."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         attempts = _read(place)
-        attempts[-1]["seconds"] = time.time() - attempts[-1]["started"]
+        take_down(attempts[-1])
         snapshot = progress.read(place.progress)
         if telling and snapshot is not None:
             attempts[-1]["reached"] = [snapshot.what, snapshot.done]
         write_json(place.attempts, attempts)
+
+
+def take_down(attempt: Attempt) -> None:
+    """Notes what an attempt that ends here and now has taken."""
+    attempt["seconds"] = time.time() - attempt["started"]
+    attempt["cpu_seconds"] = usage.cpu_seconds() - attempt["cpu_before"]
+
+
+def cpu_seconds(attempts: Sequence[Attempt]) -> float | None:
+    """CPU seconds of all attempts together; None where one was killed, as nobody knows what that one used."""
+    if any("cpu_seconds" not in attempt for attempt in attempts):
+        return None
+    return round(sum(attempt["cpu_seconds"] for attempt in attempts), 3)
 
 
 def in_vain(place: Place, *, resumable: bool) -> bool:

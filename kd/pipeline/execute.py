@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import platform
-import resource
 import shutil
 import signal
 import socket
@@ -35,6 +34,7 @@ from kd.pipeline.lease import Held, Lease
 from kd.pipeline.plan import Task
 from kd.pipeline.progress import Progress
 from kd.pipeline.store import MANIFEST, Place, Store
+from kd.pipeline.usage import peak_memory
 
 # errno -> what a user can do about it
 DISK_FAULTS = {
@@ -208,7 +208,7 @@ def _manifest(
         for path in sorted(job.out.rglob("*"))
         if path.is_file() and not path.is_symlink() and path != job.out / MANIFEST  # a link's file stands once
     }
-    so_far[-1]["seconds"] = time.time() - so_far[-1]["started"]
+    attempts.take_down(so_far[-1])
     return {
         "stage": task.stage.name,
         "task": task.name,
@@ -228,6 +228,7 @@ def _manifest(
         "files": files,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(sum(attempt.get("seconds", 0.0) for attempt in so_far), 3),
+        "cpu_seconds": attempts.cpu_seconds(so_far),
         "attempts": len(so_far),
         "peak_memory": peak_memory(),
         "energy": energy.record(spent, job.machine),
@@ -250,20 +251,6 @@ def container() -> dict[str, str | None] | None:
     if path is None:
         return None
     return {"path": os.environ.get("KD_CONTAINER") or path, "sha256": os.environ.get("KD_CONTAINER_SHA256") or None}
-
-
-def peak_memory() -> int:
-    """Bytes of memory that this process, or the largest one that it started and waited for, had in use at its peak."""
-    return max(_own_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
-
-
-def _own_peak() -> int:
-    # What getrusage says of a process begins with the memory of the one that started it; Linux knows better.
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text("ascii", "replace").split("\n"):
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def versions() -> dict[str, str]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from kd.pipeline.usage import cpu_seconds
 
 # What a task of a kind imports when it begins: in its own process that is time, in this one it is done before.
 IMPORTS = {
@@ -51,11 +52,6 @@ class Clock:
 @contextlib.contextmanager
 def timed() -> Iterator[Clock]:
     """Seconds and CPU seconds of what runs inside, its processes included."""
-    clock, wall, cpu = Clock(), time.perf_counter(), cpu_seconds_so_far()
+    clock, wall, cpu = Clock(), time.perf_counter(), cpu_seconds()
     yield clock
-    clock.seconds, clock.cpu = time.perf_counter() - wall, cpu_seconds_so_far() - cpu
-
-
-def cpu_seconds_so_far() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    clock.seconds, clock.cpu = time.perf_counter() - wall, cpu_seconds() - cpu

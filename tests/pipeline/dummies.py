@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Entry, Plan, Stage, Task, build
 from kd.pipeline.store import Store
+
+BUSY = "import time\nwhile time.process_time() < 0.5: pass"
 
 
 @dataclass
@@ -44,6 +48,8 @@ class Write(Kind[WriteConfig]):
 
     def run(self, job: Job[WriteConfig]) -> None:
         self._tell(job, "begin")
+        if job.config.mishap == "busy":
+            subprocess.run([sys.executable, "-c", BUSY], check=True)
         if job.config.mishap == "user":
             raise UserError("The user erred.", "Mend it.")
         if job.config.mishap == "bug":

@@ -138,7 +138,20 @@ def test_attempts_and_their_seconds_are_counted(store: Store) -> None:
     manifest = place.manifest()
     assert manifest["attempts"] == 3
     assert 100 <= manifest["seconds"] < 110
+    assert manifest["cpu_seconds"] is None  # what was killed cannot say
     assert not place.attempts.exists()
+
+
+def test_cpu_seconds_are_those_of_all_attempts_and_of_processes_that_they_start(store: Store) -> None:
+    with pytest.raises(IncompleteArtifact):
+        run(only(mishap="check"), store)
+    place = store.place(only())
+    attempts = json.loads(place.attempts.read_text())
+    attempts[0]["cpu_seconds"] += 100
+    place.attempts.write_text(json.dumps(attempts))
+    run(only(mishap="busy", seconds=0.2), store)
+    manifest = place.manifest()
+    assert 100.5 <= manifest["cpu_seconds"] < 110
 
 
 def test_one_whose_input_is_missing_says_which(store: Store) -> None:
@@ -253,7 +266,7 @@ def test_the_manifest_says_how_much_memory_it_took(store: Store) -> None:
 def test_memory_of_processes_that_were_waited_for_counts() -> None:
     program = """
 import subprocess, sys
-from kd.pipeline.execute import peak_memory
+from kd.pipeline.usage import peak_memory
 before = peak_memory()
 subprocess.run([sys.executable, "-c", "x = bytearray(range(200)) * 1_000_000"], check=True)
 assert before < 200_000_000 < peak_memory(), (before, peak_memory())
