@@ -39,6 +39,7 @@ _LOG = logging.getLogger(__name__)
 
 HELD_OUT = 128
 SMALLEST_VOCABULARY = 300
+AGAIN = ("evaluate",)  # kinds that spend more on models of languages, once, than on some hundred segments
 _COMPILED = 1.5  # seconds: a kernel that was compiled before is read from a cache
 
 
@@ -52,8 +53,8 @@ def main(folder: Path) -> None:
         miniature.model_stages()
     measured = miniature.observations
     base = {"machine": "", "device": miniature.device, "threads": request["threads"], "source": ""}
-    for kind, names in IMPORTS.items():
-        clocks = [imports[name] for name in names] + [miniature.startup.get(kind, Clock())]
+    for kind in dict.fromkeys([*IMPORTS, *miniature.startup]):
+        clocks = [imports[name] for name in IMPORTS.get(kind, ())] + [miniature.startup.get(kind, Clock())]
         seconds, cpu = sum(each.seconds for each in clocks), sum(each.cpu for each in clocks)
         measured.append(Observation(START + kind, 1, None, seconds, cpu, **base))
     result = {
@@ -177,6 +178,17 @@ class Miniature:
             self._clocks[task] = clock
             if stage.kind.name in TRAININGS:
                 self._silence_end(task)
+            elif stage.kind.name in AGAIN:
+                self._clocks[task] = self._again(task, clock)
+
+    def _again(self, task: Task, first: Clock) -> Clock:
+        """Runs a task a second time: what only the first took, whatever there is to do, is the start of its kind."""
+        shutil.rmtree(self._store.place(task).final)
+        with timed() as second:
+            execute(task, self._store, threads=self._threads, device=self.device, machine={})
+        begun = Clock(max(0.0, first.seconds - second.seconds), max(0.0, first.cpu - second.cpu))
+        self.startup.setdefault(task.stage.kind.name, begun)
+        return second
 
     def _plan(self) -> Plan:
         return recipes.plan(self._config, change=self._size.of)

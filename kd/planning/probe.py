@@ -27,7 +27,7 @@ from kd.planning.figures import Figure
 from kd.planning.rates import Observation
 from kd.planning.volume import Text
 
-VERSION = 2
+VERSION = 3
 FAILED = "could not be measured"  # in a line that the probe's process says
 _ENVIRONMENT = "KD_PROBE"  # so that whoever looks at processes knows what it is
 

@@ -55,7 +55,10 @@ def test_a_probe_measures_every_stage_and_writes_nothing_into_the_run(finished: 
         assert stage["cpu_seconds"] is not None
         assert stage["bytes_kept"]["value"] > 0
     assert found["totals"]["wall_time"]["value"] > 0  # type: ignore[index]
-    # What it measured is kept, for the next plan.
+    # What it measured is kept, for the next plan; models of languages are loaded once, however many segments there are.
+    (kept,) = (json.loads(path.read_text()) for path in (tmp_path / "cache").rglob("*.json"))
+    starts = {each["name"] for each in kept["observations"]}
+    assert {"start train", "start evaluate"} <= starts
     again = plan(finished, tmp_path / "cache", *elsewhere)
     assert again["totals"]["wall_time"]["value"] == found["totals"]["wall_time"]["value"]  # type: ignore[index]
 
