@@ -95,6 +95,15 @@ def test_several_targets_need_tags(corpus: Path) -> None:
         one_to_many(corpus, "vocabulary.tags=true", "chain.vocabulary.over=pairs")
 
 
+def test_given_weights_are_those_of_the_language_pairs(corpus: Path) -> None:
+    given = ["encode.balance.method=weights", "chain.join.enabled=true", "+encode.balance.weights.fi-en=1"]
+    with pytest.raises(UserError, match="weights has fi-en, hu-fi, and the corpora are fi-en, hu-en"):
+        plan("fi_hu_en_small", corpus, *given, "+encode.balance.weights.hu-fi=2")
+    made = plan("fi_hu_en_small", corpus, *given, "+encode.balance.weights.hu-en=2")
+    (encode,) = made.find("encode_multi")
+    assert encode.tasks[0].identity["balance"] == {"method": "weights", "weights": {"fi-en": 1, "hu-en": 2}}
+
+
 def test_teachers_of_other_runs(corpus: Path) -> None:
     for language in SMALL["fi_hu_en_small"]:
         folder = corpus / f"runs/bilingual.{language}-en/teacher.{language}-en/member-1"

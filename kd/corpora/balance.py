@@ -7,7 +7,7 @@ elsewhere. What comes out is a share of the drawn pairs for each group (a langua
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,8 +39,19 @@ def shares(config: BalanceConfig, sizes: Mapping[str, Size]) -> dict[str, float]
         seen = unimax(pieces, float(config.budget), config.max_epochs)
         return _normalised({group: seen[group] / pieces[group] * pairs[group] for group in pairs})
     if config.method is BalanceMethod.weights:
-        return _normalised(_given(config.weights, sizes))
+        check_weights(config.weights, sizes)
+        return _normalised(config.weights)
     return _normalised(pairs)
+
+
+def check_weights(weights: Mapping[str, float], groups: Collection[str]) -> None:
+    """Raises UserError where weights are given for other groups than there are."""
+    if set(weights) != set(groups):
+        raise UserError(
+            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
+            f"{', '.join(sorted(groups))}.",
+            "Give each of them a weight.",
+        )
 
 
 def temperature(sizes: Mapping[str, float], value: float) -> dict[str, float]:
@@ -116,16 +127,6 @@ def in_words(balance: Mapping[str, Mapping[str, float]], target_tokens: float) -
 def _unevenness(rates: Mapping[str, float], epochs: int) -> float:
     """The largest share of a group's repetitions that is beyond a whole number, to the percent."""
     return round(max(abs(rate * epochs - max(1, round(rate * epochs))) / (rate * epochs) for rate in rates.values()), 2)
-
-
-def _given(weights: Mapping[str, float], sizes: Mapping[str, Size]) -> dict[str, float]:
-    if set(weights) != set(sizes):
-        raise UserError(
-            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
-            f"{', '.join(sorted(sizes))}.",
-            "Give each of them a weight.",
-        )
-    return dict(weights)
 
 
 def _normalised(values: Mapping[str, float]) -> dict[str, float]:
