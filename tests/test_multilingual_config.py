@@ -89,6 +89,12 @@ def test_several_targets_need_tags(corpus: Path) -> None:
     made = one_to_many(corpus, "vocabulary.tags=true")
     tagged = {stage.name for stage in made.stages if stage.kind.name == "encode" and stage.config.tags}
     assert tagged == {"encode_multi", "encode_multi_gold"}  # teachers and bilingual students are not told
+    further = ["vocabulary.tags=true", "students.finetuned=true", "students.in_domain=true"]
+    made = one_to_many(corpus, *further, "+in_domain.libreoffice=true")
+    for stage in (*made.find("finetuned"), *made.find("in_domain")):  # which go on from the tagged student
+        ((_, data),) = stage.inputs["data"]
+        assert data.config.tags and data.axis == stage.axis
+    assert not any(data.config.tags for stage in made.find("teacher") for _, data in stage.inputs["data"])
     with pytest.raises(UserError, match=r"wants tags, and its vocabulary has none.*vocabulary\.tags=true"):
         one_to_many(corpus, "chain.encode_multi.changes.tags=true", "chain.encode_multi_gold.changes.tags=true")
     with pytest.raises(UserError, match=r"vocabulary means several|vocabulary\.over"):
