@@ -89,10 +89,25 @@ def test_several_targets_need_tags(corpus: Path) -> None:
     made = one_to_many(corpus, "vocabulary.tags=true")
     tagged = {stage.name for stage in made.stages if stage.kind.name == "encode" and stage.config.tags}
     assert tagged == {"encode_multi", "encode_multi_gold"}  # teachers and bilingual students are not told
+    further = ["vocabulary.tags=true", "students.finetuned=true", "students.in_domain=true"]
+    made = one_to_many(corpus, *further, "+in_domain.libreoffice=true")
+    for stage in (*made.find("finetuned"), *made.find("in_domain")):  # which go on from the tagged student
+        ((_, data),) = stage.inputs["data"]
+        assert data.config.tags and data.axis == stage.axis
+    assert not any(data.config.tags for stage in made.find("teacher") for _, data in stage.inputs["data"])
     with pytest.raises(UserError, match=r"wants tags, and its vocabulary has none.*vocabulary\.tags=true"):
         one_to_many(corpus, "chain.encode_multi.changes.tags=true", "chain.encode_multi_gold.changes.tags=true")
     with pytest.raises(UserError, match=r"vocabulary means several|vocabulary\.over"):
         one_to_many(corpus, "vocabulary.tags=true", "chain.vocabulary.over=pairs")
+
+
+def test_given_weights_are_those_of_the_language_pairs(corpus: Path) -> None:
+    given = ["encode.balance.method=weights", "chain.join.enabled=true", "+encode.balance.weights.fi-en=1"]
+    with pytest.raises(UserError, match="weights has fi-en, hu-fi, and the corpora are fi-en, hu-en"):
+        plan("fi_hu_en_small", corpus, *given, "+encode.balance.weights.hu-fi=2")
+    made = plan("fi_hu_en_small", corpus, *given, "+encode.balance.weights.hu-en=2")
+    (encode,) = made.find("encode_multi")
+    assert encode.tasks[0].identity["balance"] == {"method": "weights", "weights": {"fi-en": 1, "hu-en": 2}}
 
 
 def test_teachers_of_other_runs(corpus: Path) -> None:

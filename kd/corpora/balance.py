@@ -7,7 +7,7 @@ elsewhere. What comes out is a share of the drawn pairs for each group (a langua
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from kd.config import BalanceConfig, BalanceMethod
 from kd.errors import UserError
 
 LONGEST_ROUND = 64  # virtual epochs
+_WHOLE = 0.999  # of a group: all of it but for what rounding leaves out
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,19 @@ def shares(config: BalanceConfig, sizes: Mapping[str, Size]) -> dict[str, float]
         seen = unimax(pieces, float(config.budget), config.max_epochs)
         return _normalised({group: seen[group] / pieces[group] * pairs[group] for group in pairs})
     if config.method is BalanceMethod.weights:
-        return _normalised(_given(config.weights, sizes))
+        check_weights(config.weights, sizes)
+        return _normalised(config.weights)
     return _normalised(pairs)
+
+
+def check_weights(weights: Mapping[str, float], groups: Collection[str]) -> None:
+    """Raises UserError where weights are given for other groups than there are."""
+    if set(weights) != set(groups):
+        raise UserError(
+            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
+            f"{', '.join(sorted(groups))}.",
+            "Give each of them a weight.",
+        )
 
 
 def temperature(sizes: Mapping[str, float], value: float) -> dict[str, float]:
@@ -103,29 +115,27 @@ def plan_round(share: Mapping[str, float], sizes: Mapping[str, Size], epoch_pair
 def in_words(balance: Mapping[str, Mapping[str, float]], target_tokens: float) -> list[str]:
     """What a training of so many target pieces sees of each group, for people, before it starts.
 
-    balance: of each group the target pieces that there are (`target`) and its share of those drawn (`token_share`).
+    balance: of each group the target pieces that there are (`target`), its share of those drawn (`token_share`), and
+    how often a round goes over it (`repetitions`), below 1 where even the longest round has no room for all of it.
     """
-    return [
-        f"{group}: {each['token_share']:.1%} of target tokens, "
-        f"{target_tokens * each['token_share'] / each['target']:.2f} epochs of {each['pairs']:,} pairs"
-        for group, each in balance.items()
-        if each["target"]
-    ]
+    lines = []
+    for group, each in balance.items():
+        part = min(1.0, each["repetitions"])
+        if each["target"] * part:
+            epochs = target_tokens * each["token_share"] / (each["target"] * part)
+            line = f"{group}: {each['token_share']:.1%} of target tokens, {epochs:.2f} epochs of "
+            all_of_it = f"{each['pairs']:,} pairs"
+            lines.append(line + (all_of_it if part > _WHOLE else _without_the_rest(each["pairs"] * part, all_of_it)))
+    return lines
+
+
+def _without_the_rest(pairs: float, of: str) -> str:
+    return f"{pairs:,.0f} of {of} (a larger encode.folder_pairs has room for more)"
 
 
 def _unevenness(rates: Mapping[str, float], epochs: int) -> float:
     """The largest share of a group's repetitions that is beyond a whole number, to the percent."""
     return round(max(abs(rate * epochs - max(1, round(rate * epochs))) / (rate * epochs) for rate in rates.values()), 2)
-
-
-def _given(weights: Mapping[str, float], sizes: Mapping[str, Size]) -> dict[str, float]:
-    if set(weights) != set(sizes):
-        raise UserError(
-            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
-            f"{', '.join(sorted(sizes))}.",
-            "Give each of them a weight.",
-        )
-    return dict(weights)
 
 
 def _normalised(values: Mapping[str, float]) -> dict[str, float]:

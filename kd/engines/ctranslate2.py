@@ -161,9 +161,9 @@ class Translator:
 
     def pieces(self, text: str, enough: int) -> int:
         """How many pieces a source has, its tag counted; a number up to `enough` where there cannot be more."""
-        # A character is at most four bytes, and a piece at least one.
+        # A character is at most four bytes, and a piece at least one; one more stands for the space before the text.
         tag = len(self._start)
-        return tag + (len(text) if 4 * len(text) + tag <= enough else len(self._pieces.encode(text)))
+        return tag + (len(text) if 4 * len(text) + 1 + tag <= enough else len(self._pieces.encode(text)))
 
 
 def computable(compute_type: str, device: str) -> str:

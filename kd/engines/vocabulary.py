@@ -40,6 +40,8 @@ _THREADS = 4
 # They are kept out of training and are written as bytes (`<0x0D>`), without loss as long as `byte_fallback` is on.
 _NO_PIECES = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # a byte's piece, where there is byte_fallback
+
 
 def train(
     sentences: Iterable[str],
@@ -55,10 +57,12 @@ def train(
     embedding. Each placeholder is one piece wherever it occurs. `tags` are pieces that no text becomes, whatever it
     holds (sentencepiece's control symbols). U+2581 (`▁`) in text reads back as a space, as always with sentencepiece.
 
-    Raises: UserError where the text is too small for that size, or the size too small for the text.
+    Raises: UserError where the text is too small for that size, or the size too small for the text, and for a
+    placeholder that is a symbol with a meaning of its own.
     """
     import sentencepiece
 
+    _check_placeholders(placeholders)
     out.mkdir(parents=True, exist_ok=True)
     count = _Count(islice(sentences, config.sample))
     model = io.BytesIO()
@@ -94,6 +98,17 @@ def train(
     write_text(out / PIECES, "".join(scores))
     # fairseq's counts only matter where a dictionary is sorted or cut, and this one never is.
     write_text(out / DICTIONARY, "".join(f"{piece} 1\n" for piece in pieces if piece not in SPECIAL))
+
+
+def _check_placeholders(placeholders: Sequence[str]) -> None:
+    """Text such as `</s>`, struck out in HTML, would become the end of the sentence wherever it stands."""
+    taken = [placeholder for placeholder in placeholders if placeholder in SPECIAL or _BYTE.fullmatch(placeholder)]
+    if taken:
+        raise UserError(
+            f"vocabulary.placeholders finds {', '.join(taken)} in the text, which every vocabulary has with a meaning "
+            "of its own.",
+            "Write an expression that leaves them alone, such as '(?!</?s>)</?\\w+>'.",
+        )
 
 
 class _Count:

@@ -73,9 +73,12 @@ class Card:
     made_by: str = ""
 
     @property
-    def signatures(self) -> dict[str, str]:
-        """The signature of each metric."""
-        return {score["metric"]: score["signature"] for each in self.sets for score in each.scores}
+    def signatures(self) -> dict[str, list[str]]:
+        """The signatures of each metric: several where language pairs were scored differently, as zh and en are."""
+        found: dict[str, dict[str, None]] = {}
+        for score in (score for each in self.sets for score in each.scores):
+            found.setdefault(score["metric"], {})[score["signature"]] = None
+        return {metric: list(signatures) for metric, signatures in found.items()}
 
     @property
     def to(self) -> str:

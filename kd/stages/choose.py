@@ -61,6 +61,12 @@ class Choose(Kind[ChooseConfig]):
                     f"search.choose.metric is {config.metric}, which {other.name} does not score.",
                     f"Set evaluate.metrics.{config.metric}=true.",
                 )
+        for _, other in stage.inputs["speeds"]:
+            if config.speed is SpeedMeasure.all_cores and not other.config.all_cores:
+                raise UserError(
+                    f"search.choose.speed is {config.speed.value}, which {other.name} does not measure.",
+                    "Set evaluate.speed.all_cores=true, or search.choose.speed=one_core.",
+                )
         identity, extent = identity_and_extent(config)
         yield Draft("all", identity, extent)
 

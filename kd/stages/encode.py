@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.config import BalanceMethod, CorpusConfig, EncodeConfig, Use
+from kd.corpora.balance import check_weights
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.index import write_json
@@ -82,6 +83,7 @@ class Encode(Kind[EncodeConfig]):
             identity["corpora"] = sorted(_check_corpora(stage))
         if stage.axis is None:
             _check_targets(stage)
+            _check_weights(stage)
         _check_vocabulary(stage)
         yield Draft("all", identity, extent)
 
@@ -221,6 +223,14 @@ def _check_targets(stage: Stage) -> None:
             f"{stage.name} has several target languages ({', '.join(targets)}) and no tags to choose one by.",
             f"Set chain.{stage.entry.name}.changes.tags and vocabulary.tags to true.",
         )
+
+
+def _check_weights(stage: Stage) -> None:
+    """Each language pair has one where they are given. Raises UserError before anything runs."""
+    pairs = [set(corpus.axis_values()) for _, corpus in stage.inputs.get("corpus", [])]
+    groups = set().union(*pairs)
+    if stage.config.balance.method is BalanceMethod.weights and all(pairs) and len(groups) > 1:
+        check_weights(stage.config.balance.weights, groups)
 
 
 def _check_vocabulary(stage: Stage) -> None:

@@ -33,7 +33,7 @@ class Release(Kind[ReleaseConfig]):
     """Makes folders with cards."""
 
     name = "release"
-    version = 1
+    version = 2  # 2: of several language pairs a card counts all corpora and has all signatures
     config = ReleaseConfig
     roles: ClassVar = {
         "systems": Role(many=True),
@@ -189,14 +189,16 @@ def _set(name: str, content: Mapping[str, Any], system: str, beside: Sequence[st
 
 
 def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
-    """The corpora of the recipe as they were collected; licences as the recipe states them now."""
+    """The corpora of the recipe of all language pairs as they were collected; licences as it states them now."""
     stated = {name: source.licence for name, source in job.config.sources.items()}
     found: dict[str, Corpus] = {}
     for artifact in job.inputs.get("others", []):
         if artifact.manifest["kind"] == COLLECT:
             name, facts = artifact.task, _facts(artifact)
             licence = stated.get(name) or facts.get("licence") or UNKNOWN
-            found[name] = Corpus(name, licence, facts.get("use", "train"), artifact.manifest["counts"]["pairs out"])
+            before = found[name].pairs or 0 if name in found else 0
+            pairs = before + artifact.manifest["counts"]["pairs out"]
+            found[name] = Corpus(name, licence, facts.get("use", "train"), pairs)
     return list(found.values())
 
 

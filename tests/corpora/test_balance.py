@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.config import BalanceConfig, BalanceMethod
-from kd.corpora.balance import Size, plan_round, shares, temperature, unimax
+from kd.corpora.balance import LONGEST_ROUND, Size, in_words, plan_round, shares, temperature, unimax
 from kd.errors import UserError
 
 
@@ -56,6 +56,21 @@ def test_a_round_shows_a_large_language_whole_and_repeats_a_small_one() -> None:
     assert drawn.drawn["big"] == tuple((10 * place, 10) for place in range(9))
     assert drawn.drawn["small"] == ((0, 10),) * 9
     assert drawn.repetitions(sizes) == {"big": 1, "small": 9}
+
+
+def test_epochs_are_of_what_is_drawn_where_a_round_cannot_show_a_language_whole() -> None:
+    sizes = {"big": Size(10_000, 10_000), "small": Size(10, 10)}
+    drawn = plan_round({"big": 0.5, "small": 0.5}, sizes, 20)
+    assert drawn.epochs == LONGEST_ROUND == 64
+    balance = {
+        group: {"pairs": size.pairs, "target": size.pieces, "token_share": 0.5, "repetitions": repeated}
+        for (group, size), repeated in zip(sizes.items(), drawn.repetitions(sizes).values(), strict=True)
+    }
+    assert in_words(balance, 2 * 640) == [
+        "big: 50.0% of target tokens, 1.00 epochs of 640 of 10,000 pairs (a larger encode.folder_pairs has room for "
+        "more)",
+        "small: 50.0% of target tokens, 64.00 epochs of 10 pairs",
+    ]
 
 
 @given(

@@ -140,6 +140,30 @@ def test_dev_bleu_is_that_of_sacrebleu_on_the_same_output(trained, task, tmp_pat
     assert expected > 50  # learnt, not nothing against nothing
 
 
+@pytest.mark.parametrize(
+    ("place", "before", "now", "expected"),
+    [(150, 300, 30, 15), (299, 300, 3, 2), (1, 300, 3, 0), (5, 6, 6, 5), (3, 4, 1, 0)],
+)
+def test_a_place_in_an_epoch_is_found_again_on_other_devices(place: int, before: int, now: int, expected: int) -> None:
+    """A place that comes to lie at the end is that of the last pass: the end itself fairseq refuses."""
+    compat.install()
+    from fairseq.data import ListDataset
+    from fairseq.data.iterators import EpochBatchIterator
+
+    def epochs(passes: int) -> EpochBatchIterator:
+        batches = [[number] for number in range(passes)]
+        return EpochBatchIterator(ListDataset(list(range(passes))), list, batch_sampler=batches)
+
+    saved = epochs(before)
+    reading = saved.next_epoch_itr(shuffle=False)
+    for _ in range(place):
+        next(reading)
+    resumed = epochs(now)
+    resumed.load_state_dict(saved.state_dict())
+    assert (resumed.epoch, resumed.iterations_in_epoch) == (1, expected)
+    assert len(list(resumed.next_epoch_itr(shuffle=False))) == now - expected
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     import torch
 

@@ -126,6 +126,16 @@ def test_long_text_is_translated_sentence_by_sentence(exported: Path, monkeypatc
     ]
 
 
+def test_every_byte_of_rare_characters_counts(exported: Path) -> None:
+    """Four each, and the space that sentencepiece puts before the text: none of them may be cut off."""
+    translator = kd.Translator(exported, threads=1)
+    pieces = translator._engine._model.pieces
+    for count in (1, 5, 10):
+        text, whole = "𠀀" * count, 4 * count
+        assert pieces(text, 0) == whole + 1
+        assert pieces(text, whole) > whole
+
+
 def test_mistakes_are_one_sentence(exported: Path, tmp_path: Path) -> None:
     for model, options, words in (
         (tmp_path / "none", (), b"There is no folder"),

@@ -151,6 +151,13 @@ def test_a_folder_without_vocabulary_is_refused(tmp_path: Path) -> None:
         vocabulary.Vocabulary(tmp_path)
 
 
+@pytest.mark.parametrize("taken", ["</s>", "<pad>", "<unk>", "<0x41>"])
+def test_placeholders_that_mean_something_else_are_refused(tmp_path: Path, taken: str) -> None:
+    """`</s>` in a text with HTML would end its sentence there."""
+    with pytest.raises(UserError, match=rf"vocabulary\.placeholders finds {taken} in the text"):
+        vocabulary.train([*SENTENCES, f"a {taken} b"], tmp_path, config(), ["{name}", taken])
+
+
 def test_placeholders_are_found_by_frequency() -> None:
     text = ["{b} {a} {c}", "{b} {a}", "{b}"]
     assert vocabulary.find_placeholders(text, r"\{\w+\}", 2) == ["{b}", "{a}"]

@@ -108,7 +108,9 @@ def test_what_was_not_measured_is_said(card: Card) -> None:
 
 def test_a_card_of_several_pairs_has_the_scores_of_each(card: Card) -> None:
     description = {**card.description, "source_languages": ["en"], "target_languages": ["da", "sv"], "tags": ["<2da>"]}
-    sets = [dataclasses.replace(card.sets[0], pair=pair) for pair in ("en-da", "en-sv")]
+    sets = [dataclasses.replace(card.sets[0], pair=pair) for pair in ("en-da", "en-sv", "en-zh")]
+    other = SIGNATURE.replace("13a", "zh")
+    sets[2] = dataclasses.replace(sets[2], scores=[{**score(20.0), "signature": other}])
     weak = {"segments": 9, "empty": 1, "runaway": 0, "copied": None, "guards": {}, "numbers": None,
             "placeholders": None, "names": None}  # fmt: skip
     several = dataclasses.replace(
@@ -118,9 +120,10 @@ def test_a_card_of_several_pairs_has_the_scores_of_each(card: Card) -> None:
     content = front(text)
     assert content["language"] == ["en", "da", "sv"]
     assert [each["task"]["name"] for each in content["model-index"][0]["results"]] == [
-        "Translation en-da", "Translation en-sv",
+        "Translation en-da", "Translation en-sv", "Translation en-zh",
     ]  # fmt: skip
     assert "Translates en to da, sv." in text
+    assert f"- BLEU: `{SIGNATURE}` / `{other}`\n" in text
     assert "kd translate --model FOLDER --to da < source > target" in text and 'Translator("FOLDER", to="da")' in text
     assert "en-sv, held\\_out, 1,000 segments" in text
     assert "Of 9 test segments (en-da): 1 empty" in text

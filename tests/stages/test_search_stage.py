@@ -103,6 +103,10 @@ def test_student_and_control_read_the_choice_and_their_own_shape_says_nothing(fo
         (["+search.changes.init_from=x"], "has one. Set search.changes.init_from=null"),
         (["search.choose.metric=blue"], "search.choose.metric. called blue. Did you mean bleu"),
         (["search.choose.metric=comet"], "search_evaluate.en-de does not score. Set evaluate.metrics.comet=true"),
+        (
+            ["search.choose.speed=all_cores", "evaluate.speed.all_cores=false"],
+            "search_speed.en-de does not measure. Set evaluate.speed.all_cores=true",
+        ),
         (["search.choose.format=int16"], "search.choose.format. called int16.*int8"),
         (["student=tiny_4_2"], "inputs.data means several stages: .*student=from_search"),
         (["chain=distillation"], "reads from no search. Take chain=search"),

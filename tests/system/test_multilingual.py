@@ -85,6 +85,7 @@ def test_one_export_writes_both_languages_and_says_so(run: tuple[Workplace, str]
 def test_the_card_and_the_page_have_both_pairs(run: tuple[Workplace, str]) -> None:
     place, _ = run
     card = (place.run / "release_multi" / "student-float32" / "README.md").read_text("utf-8")
+    assert "| made\\_up | train | 800 | unknown |" in card  # 600 pairs of one language pair and 200 of the other
     assert "Translates en to xx, yy." in card and "en-xx, held\\_out" in card and "en-yy, held\\_out" in card
     assert card.count("\n| bilingual |") == 2  # beside it, in the scores of each pair
     report = place.run / "report" / "all"

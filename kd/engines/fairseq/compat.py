@@ -240,7 +240,8 @@ def _keep_the_share_of_an_epoch() -> None:
     def load_scaled_state(self: Any, state: dict[str, Any]) -> None:
         place, before, now = state["iterations_in_epoch"], state.get("passes"), len(self)
         if place and before and before != now:
-            scaled = round(place * now / before)
+            # No later than the last pass: of a place where an epoch is over fairseq makes an error.
+            scaled = min(round(place * now / before), now - 1)
             logger.info("an epoch had %d passes a device and has %d: pass %d becomes %d", before, now, place, scaled)
             state = {**state, "iterations_in_epoch": scaled}
         load_state_dict(self, state)
