@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest, Result
@@ -84,7 +84,7 @@ def paired_test(
     """Compare each system's output (one line a segment) with the baseline's on the same segments.
 
     The baseline comes first, the others follow in the order given; each has one entry a metric. Intervals are of
-    bootstrap resampling with either test.
+    bootstrap resampling with either test. The figures are sacreBLEU's, but that p is 1 where two scores are the same.
 
     Raises UserError for an unknown baseline or metric, outputs that do not align, or a seed or number out of range.
     """
@@ -106,11 +106,19 @@ def paired_test(
             n_jobs=resampling.jobs,
         )
         signatures, columns = test()
-    return [
+    found = [
         _significance(system, metric, columns[metric][row], signature.format())
         for row, system in enumerate(ordered)
         for metric, signature in signatures.items()
     ]
+    level = {each.metric: each.value for each in found if each.system == baseline}
+    return [replace(each, p_value=1.0) if _undecided(each, level[each.metric]) else each for each in found]
+
+
+def _undecided(found: Significance, level: float) -> bool:
+    # sacreBLEU counts the resamplings that differ by more than the systems do, so that of two which are the same line
+    # by line it finds none, and p is the least that there is: a reader takes that for a difference.
+    return found.p_value is not None and found.value == level
 
 
 def intervals(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kd.errors import UserError
-from kd.metrics.significance import RANDOMISATION, Resampling, Significance, intervals, paired_test
+from kd.metrics.significance import BOOTSTRAP, RANDOMISATION, Resampling, Significance, intervals, paired_test
 
 SEGMENTS = 60
 METRICS = ["bleu", "chrf", "ter"]
@@ -98,6 +98,15 @@ def test_intervals_equal_sacrebleus_confidence(
         assert half == pytest.approx(theirs["confidence_var"], abs=1e-11)
         assert result.signature == theirs["signature"]
         assert result.p_value is None
+
+
+@pytest.mark.parametrize("test", [BOOTSTRAP, RANDOMISATION])
+def test_a_system_does_not_differ_from_itself(test: str, systems: dict[str, list[str]], reference: list[str]) -> None:
+    twins = {"control": systems["control"], "twin": list(systems["control"]), "student": systems["student"]}
+    found = paired_test(twins, "control", [reference], METRICS, Resampling(test=test, samples=50, trials=50))
+    assert [each.p_value for each in found if each.system == "twin"] == [1.0, 1.0, 1.0]
+    assert [each.p_value for each in found if each.system == "control"] == [None, None, None]
+    assert all(0 < (each.p_value or 0) < 1 for each in found if each.system == "student")
 
 
 def test_seed_decides(systems: dict[str, list[str]], reference: list[str]) -> None:
