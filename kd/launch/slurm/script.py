@@ -95,7 +95,7 @@ def render(part: Part, settings: Settings) -> Script:
     """The script of a stage, or of as much of it as an array holds."""
     stage, machine = part.stage, settings.machine
     wanted = resources(machine, stage)
-    folder = Records(settings.run).folder
+    records = Records(settings.run)
     stem = file_name(stage.name) + (f".{part.number + 1}" if part.number else "")
     template = _environment().get_template("job.sh.j2")
     values = {
@@ -112,10 +112,11 @@ def render(part: Part, settings: Settings) -> Script:
         "command": [shlex.quote(word) for word in _command(part, settings)],
         "requeues": settings.requeues,
         "requeue": machine.requeue,
-        "folder": str(folder),
+        "folder": str(records.folder),
+        "lease": str(records.lease),
     }
     name = f"{stem}.{digest(template.render(values, path=''))[:8]}.sh"
-    return Script(name, template.render(values, path=str(folder / name)))
+    return Script(name, template.render(values, path=str(records.folder / name)))
 
 
 def file_name(name: str) -> str:
