@@ -20,6 +20,7 @@ from typing import Any
 from kd.errors import UserError
 from kd.pipeline import lease
 from kd.pipeline.atomic import write_text
+from kd.pipeline.fingerprint import is_fingerprint
 from kd.pipeline.hashing import FileHashes
 from kd.pipeline.lease import Held, Lease
 from kd.pipeline.plan import Task
@@ -126,8 +127,9 @@ class Store:
     # --- what lies in it ---------------------------------------------------------------------------------------
 
     def places(self) -> Iterator[Place]:
-        """Every task's place that holds anything."""
-        for fingerprint in sorted(path for path in self.root.glob("[!.]*/*") if path.is_dir()):
+        """Every task's place that holds anything; what else somebody keeps in this folder is none."""
+        found = (path for path in self.root.glob("[!.]*/*") if is_fingerprint(path.name) and path.is_dir())
+        for fingerprint in sorted(found):
             names = {path.name.removesuffix(".partial") for path in fingerprint.iterdir() if path.is_dir()}
             names |= {path.name.removesuffix(".lineage") for path in fingerprint.glob("[!.]*.lineage")}
             yield from (Place(fingerprint / name) for name in sorted(names))

@@ -30,6 +30,7 @@ def test_places_are_all_that_hold_anything(store: Store) -> None:
     store.register(store.root / "some-run")
     (store.root / "stray").touch()
     (store.root / "stage" / "stray").touch()
+    (store.root / "corpora" / "en-de" / "raw").mkdir(parents=True)  # a store.dir that holds other things as well
     assert {place.final for place in store.places()} == {store.place(task).final for task in (done, failed)}
 
 
