@@ -163,12 +163,14 @@ def clean(request: Request, *, remove: bool) -> int:
     """Lists, and on request removes, what no run that uses the store reaches; returns the exit status."""
     config = recipes.compose(request)
     store = Store(Path(config.store.dir))
+    wanted = {str(store.place(item).final) for item in recipes.plan(config).tasks()}
+    places = list(store.places())  # before the runs are asked: what one that begins now makes is not among them
     runs = [Run(other) for other in store.runs()]
-    reached = {path for other in runs for path in [*other.planned().values(), *other.shown().values()]}
-    reached |= {path for other in runs for path in queue.reached(other, store)}
-    reached |= {str(store.place(item).final) for item in recipes.plan(config).tasks()}
-    unreached = [place for place in store.places() if str(place.final) not in reached]
+    reached = wanted.union(*(_reached(other, store) for other in runs))
+    unreached = [place for place in places if str(place.final) not in reached]
     console = Console(highlight=False)
+    for gone in store.runs_gone() if unreached else []:
+        console.print(Text(f"The run {gone} is not there (any more): what it alone reaches is listed."), soft_wrap=True)
     if not unreached:
         console.print(f"Nothing in {store.root} is out of reach of its {len(runs)} runs.")
         return 0
@@ -191,6 +193,17 @@ def clean(request: Request, *, remove: bool) -> int:
     console.print(table)
     console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
     return 0
+
+
+def _reached(run: Run, store: Store) -> set[str]:
+    """Places in a store that a run shows, means to make, or has queued; raises UserError where one may not know."""
+    try:
+        return {*run.planned().values(), *run.shown().values(), *queue.reached(run, store)}
+    except PermissionError as error:
+        raise UserError(
+            f"What the run {run.folder} reaches cannot be told: {error.filename}: {os.strerror(error.errno or 0)}.",
+            "Let its owner clean up.",
+        ) from None
 
 
 def report(request: Request) -> int:

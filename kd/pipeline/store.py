@@ -120,9 +120,15 @@ class Store:
             write_text(mark, f"{run}\n")
 
     def runs(self) -> list[Path]:
-        """The folders of all runs that use the store and still exist."""
-        marks = sorted((self.root / ".runs").glob("*"))
-        return [run for run in (Path(mark.read_text("utf-8").rstrip("\n")) for mark in marks) if run.is_dir()]
+        """The folders of all runs that use the store and still exist, those that one may not look at among them."""
+        return [run for run in self._registered() if _may_exist(run)]
+
+    def runs_gone(self) -> list[Path]:
+        """Where runs that used the store once were: they have been removed, or they and the store have been moved."""
+        return [run for run in self._registered() if not _may_exist(run)]
+
+    def _registered(self) -> list[Path]:
+        return [Path(mark.read_text("utf-8").rstrip("\n")) for mark in sorted((self.root / ".runs").glob("[!.]*"))]
 
     # --- what lies in it ---------------------------------------------------------------------------------------
 
@@ -154,6 +160,13 @@ class Store:
         for folder in (place.final.parent, place.final.parent.parent):
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
+
+
+def _may_exist(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except PermissionError:  # in somebody else's home
+        return True
 
 
 def glob_escape(name: str) -> str:
