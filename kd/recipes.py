@@ -97,15 +97,15 @@ def sweep(request: Request) -> list[Request]:
     except HydraException as error:
         raise as_user_error(error) from None
     varied = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-    requests = []
-    for job in batches[0]:
+    requests: dict[str, Request] = {}
+    for job in dict.fromkeys(map(tuple, batches[0])):
         part = [text for text in job if any(text.startswith(f"{key}=") for key in varied)]
         # Without what Hydra's grammar and shells give a meaning, so that it can be typed as run.dir=…
         name = re.sub(r"[^\w.+-]+", "-", "_".join(part)) or "all"
-        if len(name.encode()) > LONGEST_NAME:
+        if len(name.encode()) > LONGEST_NAME or name in requests:  # a/1 and a-1 are written alike
             name = f"{name[:60]}…{digest(part)}"
-        requests.append(replace(request, overrides=tuple(job), variant=name))
-    return requests
+        requests[name] = replace(request, overrides=job, variant=name)
+    return list(requests.values())
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from kd.config import MachineConfig
 from kd.errors import TransientError, UserError
 from kd.launch.container import Commands
 from kd.launch.environment import THREADS, WAIT
-from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status
+from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status, of_several
 from kd.launch.local import LocalLauncher
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
@@ -80,6 +80,13 @@ def run(request: Request) -> int:
     _tell(failures, console)
     folder.drop_outdated(plan, store)
     return exit_status(failures) if failures else _show_results(tasks, store, folder)
+
+
+def run_all(requests: Sequence[Request]) -> int:
+    """Runs the variants of a sweep one after the other, once each is seen to make sense; returns the exit status."""
+    for request in requests:
+        recipes.plan(recipes.compose(request))
+    return of_several([run(request) for request in requests])
 
 
 def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
