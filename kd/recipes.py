@@ -70,7 +70,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
     rest = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if not equals and not argument.startswith("~"):
+        if not key or (not equals and not argument.startswith("~")):
             raise UserError(f"{argument!r} is neither an option nor an override.", "Overrides look like key=value.")
         if key == "recipe":
             recipe = value
@@ -169,6 +169,8 @@ def compose(request: Request) -> DictConfig:
             f"{where}: this is no YAML: {problem}.",
             "Mend the file; a text with one of `?*{}[]:,#` in it stands in quotes.",
         ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, or what it stands on, is not in UTF-8: {error}.", "Save it as UTF-8.") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise as_user_error(error) from None
     return config

@@ -42,9 +42,7 @@ def test_a_mistake_in_the_last_variant_is_told_before_the_first_begins(
     assert begun == [] and "seed does not fit: three" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("seeds", "status"), [("1,1", 0), ("1,2", EXIT_TRANSIENT), ("2,3,1", EXIT_USER), ("4,2,3", 1)]
-)
+@pytest.mark.parametrize(("seeds", "status"), [("1,1", 0), ("1,2", EXIT_TRANSIENT), ("2,3,1", EXIT_USER), ("4,2,3", 1)])
 def test_one_status_tells_of_all(begun: list[str], seeds: str, status: int) -> None:
     assert main([*DEMO, f"seed={seeds}"]) == status
     assert len(begun) == len(set(seeds.split(",")))
