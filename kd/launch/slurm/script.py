@@ -151,7 +151,7 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         "requeue" if machine.requeue else "no-requeue": None,
     }
     if wanted.memory is not None:
-        options["mem"] = f"{math.ceil(wanted.memory * 1000)}M" if wanted.memory else "0"
+        options["mem"] = memory(wanted.memory)
     if wanted.gpus:
         options["gres"] = f"gpu:{wanted.gpus}"
     account = wanted.account or machine.account
@@ -164,6 +164,11 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         if value is not None and not value.isprintable():
             raise UserError(f"{value!r} cannot stand in a job script (--{name}).", "Take the line break out of it.")
     return options
+
+
+def memory(gigabytes: float) -> str:
+    """Memory of a node as sbatch takes it; 0: all that the node has."""
+    return f"{math.ceil(gigabytes * 1000)}M" if gigabytes else "0"
 
 
 def throttle(wanted: ResourcesConfig) -> str:
