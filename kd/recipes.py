@@ -147,8 +147,8 @@ def compose(request: Request) -> DictConfig:
     # The recipe's own folder is the primary place; groups come from the user's conf/, then from kd's, and a recipe may
     # stand on another (`/demo/recipe@_global_`), so the folders of recipes are searched as well.
     roots = [Path.cwd() / "conf", resources.folder("conf"), Path.cwd() / "recipes", resources.folder("recipes")]
-    search = ",".join(f"'file://{_quote(root)}'" for root in dict.fromkeys(roots) if root.is_dir())
-    overrides = [f"hydra.searchpath=[{search}]", f"recipe='{_quote(name)}'", *request.overrides]
+    search = ",".join(f"'file://{quote(root)}'" for root in dict.fromkeys(roots) if root.is_dir())
+    overrides = [f"hydra.searchpath=[{search}]", f"recipe='{quote(name)}'", *request.overrides]
     try:
         _check_groups(request.overrides)
         with initialize_config_dir(config_dir=str(path.parent), version_base="1.3", job_name="kd"):
@@ -372,5 +372,6 @@ def _describe(value: Any) -> str:
     return "a mapping" if isinstance(value, DictConfig | dict) else f"the {type(value).__name__} {value!r}"
 
 
-def _quote(text: object) -> str:
+def quote(text: object) -> str:
+    """A text as it stands between single quotes in Hydra's grammar."""
     return str(text).replace("\\", "\\\\").replace("'", "\\'")
