@@ -77,8 +77,13 @@ class Place:
         return (self.final / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """The record beside the output."""
-        return dict(json.loads((self.final / MANIFEST).read_text("utf-8")))
+        """The record beside the output; raises UserError where the disk has spoilt it."""
+        path = self.final / MANIFEST
+        try:
+            return dict(json.loads(path.read_text("utf-8")))
+        except ValueError:
+            mend = f"Remove the folder {self.final}: the next `kd run` makes it anew."
+            raise UserError(f"The record {path} is damaged.", mend) from None
 
 
 class Store:

@@ -78,6 +78,16 @@ def test_what_an_interrupted_removal_left_is_no_obstacle(store: Store) -> None:
     assert not (store.root / "stage").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 512, b"\xff"])
+def test_a_record_that_is_damaged_is_told_with_its_path(store: Store, content: bytes) -> None:
+    task = only(steps=1)
+    run(task, store)
+    place = store.place(task)
+    (place.final / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"{place.final}/manifest\.json is damaged. Remove the folder {place.final}:"):
+        place.manifest()
+
+
 def test_one_that_is_being_worked_on_is_not_removed(store: Store) -> None:
     task = only(steps=1)
     run(task, store)
