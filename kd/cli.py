@@ -147,8 +147,7 @@ def _run(options: argparse.Namespace) -> int:
 
         print(OmegaConf.to_yaml(recipes.compose(request)), end="")
         return 0
-    requests = recipes.sweep(request) if options.multirun else [request]
-    return max(runs.run(item) for item in requests)
+    return runs.run_all(recipes.sweep(request)) if options.multirun else runs.run(request)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
     rest = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if not equals and not argument.startswith("~"):
+        if not key or (not equals and not argument.startswith("~")):
             raise UserError(f"{argument!r} is neither an option nor an override.", "Overrides look like key=value.")
         if key == "recipe":
             recipe = value
@@ -97,15 +97,15 @@ def sweep(request: Request) -> list[Request]:
     except HydraException as error:
         raise as_user_error(error) from None
     varied = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-    requests = []
-    for job in batches[0]:
+    requests: dict[str, Request] = {}
+    for job in dict.fromkeys(map(tuple, batches[0])):
         part = [text for text in job if any(text.startswith(f"{key}=") for key in varied)]
         # Without what Hydra's grammar and shells give a meaning, so that it can be typed as run.dir=…
         name = re.sub(r"[^\w.+-]+", "-", "_".join(part)) or "all"
-        if len(name.encode()) > LONGEST_NAME:
+        if len(name.encode()) > LONGEST_NAME or name in requests:  # a/1 and a-1 are written alike
             name = f"{name[:60]}…{digest(part)}"
-        requests.append(replace(request, overrides=tuple(job), variant=name))
-    return requests
+        requests[name] = replace(request, overrides=job, variant=name)
+    return list(requests.values())
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
@@ -147,8 +147,8 @@ def compose(request: Request) -> DictConfig:
     # The recipe's own folder is the primary place; groups come from the user's conf/, then from kd's, and a recipe may
     # stand on another (`/demo/recipe@_global_`), so the folders of recipes are searched as well.
     roots = [Path.cwd() / "conf", resources.folder("conf"), Path.cwd() / "recipes", resources.folder("recipes")]
-    search = ",".join(f"'file://{_quote(root)}'" for root in dict.fromkeys(roots) if root.is_dir())
-    overrides = [f"hydra.searchpath=[{search}]", f"recipe='{_quote(name)}'", *request.overrides]
+    search = ",".join(f"'file://{quote(root)}'" for root in dict.fromkeys(roots) if root.is_dir())
+    overrides = [f"hydra.searchpath=[{search}]", f"recipe='{quote(name)}'", *request.overrides]
     try:
         _check_groups(request.overrides)
         with initialize_config_dir(config_dir=str(path.parent), version_base="1.3", job_name="kd"):
@@ -169,6 +169,8 @@ def compose(request: Request) -> DictConfig:
             f"{where}: this is no YAML: {problem}.",
             "Mend the file; a text with one of `?*{}[]:,#` in it stands in quotes.",
         ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, or what it stands on, is not in UTF-8: {error}.", "Save it as UTF-8.") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise as_user_error(error) from None
     return config
@@ -370,5 +372,6 @@ def _describe(value: Any) -> str:
     return "a mapping" if isinstance(value, DictConfig | dict) else f"the {type(value).__name__} {value!r}"
 
 
-def _quote(text: object) -> str:
+def quote(text: object) -> str:
+    """A text as it stands between single quotes in Hydra's grammar."""
     return str(text).replace("\\", "\\\\").replace("'", "\\'")

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from kd.config import MachineConfig
 from kd.errors import TransientError, UserError
 from kd.launch.container import Commands
 from kd.launch.environment import THREADS, WAIT
-from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status
+from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status, of_several
 from kd.launch.local import LocalLauncher
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
@@ -80,6 +80,13 @@ def run(request: Request) -> int:
     _tell(failures, console)
     folder.drop_outdated(plan, store)
     return exit_status(failures) if failures else _show_results(tasks, store, folder)
+
+
+def run_all(requests: Sequence[Request]) -> int:
+    """Runs the variants of a sweep one after the other, once each is seen to make sense; returns the exit status."""
+    for request in requests:
+        recipes.plan(recipes.compose(request))
+    return of_several([run(request) for request in requests])
 
 
 def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
@@ -163,12 +170,14 @@ def clean(request: Request, *, remove: bool) -> int:
     """Lists, and on request removes, what no run that uses the store reaches; returns the exit status."""
     config = recipes.compose(request)
     store = Store(Path(config.store.dir))
+    wanted = {str(store.place(item).final) for item in recipes.plan(config).tasks()}
+    places = list(store.places())  # before the runs are asked: what one that begins now makes is not among them
     runs = [Run(other) for other in store.runs()]
-    reached = {path for other in runs for path in [*other.planned().values(), *other.shown().values()]}
-    reached |= {path for other in runs for path in queue.reached(other, store)}
-    reached |= {str(store.place(item).final) for item in recipes.plan(config).tasks()}
-    unreached = [place for place in store.places() if str(place.final) not in reached]
+    reached = wanted.union(*(_reached(other, store) for other in runs))
+    unreached = [place for place in places if str(place.final) not in reached]
     console = Console(highlight=False)
+    for gone in store.runs_gone() if unreached else []:
+        console.print(Text(f"The run {gone} is not there (any more): what it alone reaches is listed."), soft_wrap=True)
     if not unreached:
         console.print(f"Nothing in {store.root} is out of reach of its {len(runs)} runs.")
         return 0
@@ -191,6 +200,17 @@ def clean(request: Request, *, remove: bool) -> int:
     console.print(table)
     console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
     return 0
+
+
+def _reached(run: Run, store: Store) -> set[str]:
+    """Places in a store that a run shows, means to make, or has queued; raises UserError where one may not know."""
+    try:
+        return {*run.planned().values(), *run.shown().values(), *queue.reached(run, store)}
+    except PermissionError as error:
+        raise UserError(
+            f"What the run {run.folder} reaches cannot be told: {error.filename}: {os.strerror(error.errno or 0)}.",
+            "Let its owner clean up.",
+        ) from None
 
 
 def report(request: Request) -> int:

@@ -53,6 +53,11 @@ def test_an_unknown_option_is_one_sentence(arguments: list[str], capsys: pytest.
     assert "Traceback" not in told
 
 
+def test_a_value_without_a_key_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "recipe=demo", "=3"]) == 2
+    assert capsys.readouterr().err.startswith("kd: '=3' is neither an option nor an override.")
+
+
 def test_light_stages_load_no_torch() -> None:
     # A stage that only reads and writes text would pay seconds, and a login node gigabytes, for it.
     code = (

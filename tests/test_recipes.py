@@ -232,6 +232,8 @@ def test_what_is_no_yaml_is_one_sentence_with_its_line(elsewhere: Path, capsys: 
         assert main(["run", "recipe=./mine"]) == 2
         said = capsys.readouterr().err
         assert "recipe.yaml, line " in said and "is no YAML" in said and "Traceback" not in said
+    (elsewhere / "mine" / "recipe.yaml").write_text("defaults: [/base, _self_]  # für\n", "latin-1")
+    assert main(["run", "recipe=./mine"]) == 2 and "is not in UTF-8" in capsys.readouterr().err
 
 
 def test_a_recipe_may_give_one_student_what_the_others_share(elsewhere: Path) -> None:

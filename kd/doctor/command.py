@@ -79,7 +79,16 @@ def _of_this_node(machine: MachineConfig) -> list[Finding]:
 
 
 def _of_the_nodes(machine: MachineConfig, place: Path, console: Console) -> list[Finding]:
-    folder = Path(tempfile.mkdtemp(prefix=".kd-doctor-", dir=place))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".kd-doctor-", dir=place))
+    except OSError:  # what is wrong with the folder stands above
+        found = [findings.error("job", f"not submitted: nothing can be written to {place}", "Set run.dir elsewhere.")]
+        findings.show(found, console)
+        return found
+    return _of_the_job(machine, folder, console)
+
+
+def _of_the_job(machine: MachineConfig, folder: Path, console: Console) -> list[Finding]:
     try:
         found = job.look(machine, folder, lambda line: console.print(Text(line), soft_wrap=True))
     except (UserError, TransientError) as problem:

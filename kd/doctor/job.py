@@ -23,10 +23,10 @@ from omegaconf import OmegaConf
 from kd.config import MachineConfig, ResourcesConfig
 from kd.doctor import disk, reduce, software
 from kd.doctor.findings import Finding, error, ok
-from kd.errors import UserError
+from kd.errors import TransientError, UserError
 from kd.launch import container
 from kd.launch.slurm import client
-from kd.launch.slurm.script import quoted
+from kd.launch.slurm.script import memory, quoted
 
 NODES = 2
 MINUTES = 10
@@ -58,10 +58,13 @@ def look(machine: MachineConfig, folder: Path, tell: Callable[[str], None]) -> d
 def _wait(job: str, tell: Callable[[str], None]) -> None:
     before = ""
     while True:
-        row = next((row for row in client.queue() if row.array == job), None)
-        if row is None or not row.active:
-            return
-        state = f"{row.state.lower()}{f' ({row.reason})' if row.reason else ''}"
+        try:
+            row = next((row for row in client.queue() if row.array == job), None)
+            if row is None or not row.active:
+                return
+            state = f"{row.state.lower()}{f' ({row.reason})' if row.reason else ''}"
+        except TransientError as problem:  # the job is in the queue all the same, and reads the folder
+            state = str(problem)
         if state != before:
             tell(f"  {state}")
             before = state
@@ -96,6 +99,7 @@ def _script(machine: MachineConfig, wanted: ResourcesConfig, folder: Path) -> st
         "ntasks-per-node": "1",
         "cpus-per-task": str(wanted.cores),
         "time": str(MINUTES),
+        "mem": memory(wanted.memory) if wanted.memory is not None else None,
         "gres": f"gpu:{wanted.gpus}" if wanted.gpus else None,
         "partition": wanted.partition,
         "qos": wanted.qos,

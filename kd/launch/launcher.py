@@ -6,7 +6,7 @@ One that only queues them returns once they are queued; what became of them is f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,12 @@ class Launcher(ABC):
 
 def exit_status(failures: Sequence[Failure]) -> int:
     """What `kd run` ends with: a user's mistake before a passing fault before a bug of ours."""
-    statuses = {failure.exit_status for failure in failures if failure.exit_status != 0}
+    return of_several(failure.exit_status for failure in failures)
+
+
+def of_several(found: Iterable[int]) -> int:
+    """One exit status for several; only what may pass ends as something to be tried again."""
+    statuses = set(found) - {0}
     if not statuses:
         return 0
     if statuses <= {EXIT_USER, EXIT_TRANSIENT}:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -37,6 +38,11 @@ def digest(value: Any) -> str:
     """The fingerprint of a value: the first 64 bits of the SHA-256 of its canonical JSON."""
     text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def is_fingerprint(name: str) -> bool:
+    """Whether a folder of this name can be one that a fingerprint gave its name."""
+    return re.fullmatch(rf"[0-9a-f]{{{LENGTH}}}", name) is not None
 
 
 def identity_and_extent(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -33,9 +33,6 @@ class FileHashes:
     def __call__(self, path: Path) -> str:
         """The hash of a file; raises UserError where it cannot be read."""
         key = str(path.absolute())
-        if key in self._known and not path.exists():
-            # Purged from scratch after it was read: what was made of it is still right, and can still be shown.
-            return str(self._known[key][2])
         try:
             state = path.stat()
             mark = [state.st_size, state.st_mtime_ns]
@@ -44,6 +41,9 @@ class FileHashes:
                 return str(known[2])
             value = sha256(path)
         except FileNotFoundError:
+            if key in self._known:
+                # Purged from scratch after it was read: what was made of it is still right, and can still be shown.
+                return str(self._known[key][2])
             raise UserError(f"The file {path} does not exist.", "Give the path of a file that is there.") from None
         except OSError as error:
             raise UserError(f"The file {path} cannot be read: {os.strerror(error.errno or 0)}.") from None

@@ -15,7 +15,7 @@ from typing import Any
 
 from kd.errors import UserError
 from kd.pipeline.atomic import write_json
-from kd.pipeline.fingerprint import digest
+from kd.pipeline.fingerprint import digest, is_fingerprint
 from kd.pipeline.plan import Plan, Task, unknown
 from kd.pipeline.store import Store
 
@@ -76,7 +76,7 @@ class Run:
             return
         meant = {self.link_path(task) for task in plan.tasks()}
         for path in self.folder.glob("*/*"):
-            if path.is_symlink() and path not in meant:
+            if path.is_symlink() and path not in meant and _points_into_a_store(path):
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # others are left
                     path.parent.rmdir()
@@ -113,6 +113,15 @@ class Run:
     def log(self, task: Task) -> Path:
         """Where a task's output and errors are written to; each attempt appends."""
         return self.folder / "logs" / task.stage.name / f"{task.name}.log"
+
+
+def _points_into_a_store(link: Path) -> bool:
+    """Whether a link is one of ours, to `<stage>/<fingerprint>/<task>`: the folder may hold others of the user's."""
+    try:
+        parts = link.readlink().parts[-3:]
+    except OSError:  # another `kd run` removed it this moment
+        return False
+    return len(parts) == 3 and (parts[0], parts[2]) == (link.parent.name, link.name) and is_fingerprint(parts[1])
 
 
 def ensure_writable(folder: Path, key: str) -> None:

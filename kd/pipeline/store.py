@@ -20,6 +20,7 @@ from typing import Any
 from kd.errors import UserError
 from kd.pipeline import lease
 from kd.pipeline.atomic import write_text
+from kd.pipeline.fingerprint import is_fingerprint
 from kd.pipeline.hashing import FileHashes
 from kd.pipeline.lease import Held, Lease
 from kd.pipeline.plan import Task
@@ -76,8 +77,13 @@ class Place:
         return (self.final / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """The record beside the output."""
-        return dict(json.loads((self.final / MANIFEST).read_text("utf-8")))
+        """The record beside the output; raises UserError where the disk has spoilt it."""
+        path = self.final / MANIFEST
+        try:
+            return dict(json.loads(path.read_text("utf-8")))
+        except ValueError:
+            mend = f"Remove the folder {self.final}: the next `kd run` makes it anew."
+            raise UserError(f"The record {path} is damaged.", mend) from None
 
 
 class Store:
@@ -119,15 +125,22 @@ class Store:
             write_text(mark, f"{run}\n")
 
     def runs(self) -> list[Path]:
-        """The folders of all runs that use the store and still exist."""
-        marks = sorted((self.root / ".runs").glob("*"))
-        return [run for run in (Path(mark.read_text("utf-8").rstrip("\n")) for mark in marks) if run.is_dir()]
+        """The folders of all runs that use the store and still exist, those that one may not look at among them."""
+        return [run for run in self._registered() if _may_exist(run)]
+
+    def runs_gone(self) -> list[Path]:
+        """Where runs that used the store once were: they have been removed, or they and the store have been moved."""
+        return [run for run in self._registered() if not _may_exist(run)]
+
+    def _registered(self) -> list[Path]:
+        return [Path(mark.read_text("utf-8").rstrip("\n")) for mark in sorted((self.root / ".runs").glob("[!.]*"))]
 
     # --- what lies in it ---------------------------------------------------------------------------------------
 
     def places(self) -> Iterator[Place]:
-        """Every task's place that holds anything."""
-        for fingerprint in sorted(path for path in self.root.glob("[!.]*/*") if path.is_dir()):
+        """Every task's place that holds anything; what else somebody keeps in this folder is none."""
+        found = (path for path in self.root.glob("[!.]*/*") if is_fingerprint(path.name) and path.is_dir())
+        for fingerprint in sorted(found):
             names = {path.name.removesuffix(".partial") for path in fingerprint.iterdir() if path.is_dir()}
             names |= {path.name.removesuffix(".lineage") for path in fingerprint.glob("[!.]*.lineage")}
             yield from (Place(fingerprint / name) for name in sorted(names))
@@ -152,6 +165,13 @@ class Store:
         for folder in (place.final.parent, place.final.parent.parent):
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
+
+
+def _may_exist(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except PermissionError:  # in somebody else's home
+        return True
 
 
 def glob_escape(name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kd.config import ExportConfig, LauncherConfig, MachineConfig, ResourcesConfig
+from kd.pipeline.execute import USING_GPUS
 from kd.pipeline.plan import Plan, Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure, joined, total
@@ -272,9 +273,15 @@ class Forecaster:
         return count if count == 1 or efficiency is None or not efficiency.value else count * efficiency.value
 
     def _place(self, stage: Stage) -> Place:
-        exclusive = self._launcher.processes if stage.kind.exclusive else 1
-        threads = max(1, self._launcher.threads // self._launcher.processes) * exclusive
-        return Place(self._machine.name, self._machine.device, threads)
+        """Where its tasks run, as their manifests would say it."""
+        request, machine, launcher = self._request(stage), self._machine, self._launcher
+        if stage.kind.resources in machine.resources and request.nodes:
+            threads = request.cores  # as its jobs are told
+        else:
+            exclusive = launcher.processes if stage.kind.exclusive else 1
+            threads = max(1, launcher.threads // launcher.processes) * exclusive
+        device = machine.device if request.gpus else "cpu"
+        return Place(machine.name, device, threads, None if stage.kind.resources in USING_GPUS else machine.device)
 
     def _request(self, stage: Stage) -> Request:
         given: ResourcesConfig | None = self._machine.resources.get(stage.kind.resources)

@@ -56,6 +56,9 @@ class Place:
     machine: str
     device: str
     threads: int
+    # What is as good: work that leaves a GPU alone is written down under `cpu` by a job without one, and under the
+    # machine's device by a probe and by a launcher that gives every task one.
+    as_good: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Rates:
 
 
 def _same(each: Observation, place: Place) -> bool:
-    return (each.machine, each.device) == (place.machine, place.device)
+    return each.machine == place.machine and each.device in (place.device, place.as_good)
 
 
 def _factor(part: Part, found: Observation) -> float:

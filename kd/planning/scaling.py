@@ -141,6 +141,7 @@ def _short(
     updates = question.updates
     batch = int(OmegaConf.select(config, f"{key}.batch.target_tokens"))
     quarter = max(1, updates // 4)
+    name = f"{question.unit}-{number}{'-weak' if question.weak else ''}"
     settings = {
         f"{key}.members": 1,
         f"{key}.seed": SEED + number,
@@ -156,7 +157,7 @@ def _short(
         "checkpoint.keep_best": 0,
         "checkpoint.average": 1,
         "checkpoint.average_of": "last",
-        "run.dir": f"'{folder}/{question.unit}-{number}{'-weak' if question.weak else ''}'",
+        "run.dir": f"'{recipes.quote(folder / name)}'",
     }
     overrides = [f"{name}={value}" for name, value in settings.items()]
     return {"overrides": (*given, *_where(config, number, question.unit), *overrides), "upto": question.stage}

@@ -12,8 +12,10 @@ import pytest
 from rich.console import Console
 
 from kd.config import MachineConfig, ResourcesConfig
-from kd.doctor import disk, job, reduce, software
+from kd.doctor import command, disk, job, reduce, software
 from kd.doctor.findings import Finding, error, exit_status, ok, show, warning
+from kd.errors import TransientError
+from kd.launch.slurm.client import Row
 
 
 def machine(**facts: object) -> MachineConfig:
@@ -157,6 +159,41 @@ def test_the_command_says_that_this_computer_is_fit(tmp_path: Path) -> None:
     subjects = [line.split()[1].rstrip(":") for line in done.stdout.split("\n")[1:] if line and line[0] != " "]
     assert subjects == ["disk", "writing", "locks", "container", "torch", "fairseq", "all-reduce"]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_job_asks_for_what_trainings_ask_for(tmp_path: Path) -> None:
+    wanted = ResourcesConfig(cores=4, gpus=2, memory=30.5, hours=1, partition="gpu")
+    script = job._script(machine(), wanted, tmp_path)
+    for asked in ("cpus-per-task=4", "gres=gpu:2", "mem=30500M", "partition=gpu"):
+        assert f"#SBATCH --{asked}\n" in script
+    assert "--mem" not in job._script(machine(), ResourcesConfig(cores=1, hours=1), tmp_path)
+
+
+def test_a_controller_that_is_silent_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[list[Row] | TransientError] = [
+        *([Row("7", -1, "RUNNING")], TransientError("squeue: timed out."), [Row("7", -1, "COMPLETED")])
+    ]
+
+    def queue() -> list[Row]:
+        answer = answers.pop(0)
+        if isinstance(answer, TransientError):
+            raise answer
+        return answer
+
+    told: list[str] = []
+    monkeypatch.setattr(job.client, "queue", queue)
+    monkeypatch.setattr(job, "POLL_SECONDS", 0.0)
+    job._wait("7", told.append)
+    assert answers == [] and told == ["  running", "  squeue: timed out."]
+
+
+def test_a_folder_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> str:
+        raise PermissionError
+
+    monkeypatch.setattr(command.tempfile, "mkdtemp", refuse)
+    (finding,) = command._of_the_nodes(machine(), tmp_path, Console())
+    assert finding.level == "error" and str(tmp_path) in finding.said
 
 
 def test_findings_travel_as_they_are() -> None:

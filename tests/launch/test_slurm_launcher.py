@@ -108,6 +108,19 @@ def test_a_death_before_sbatch_is_found_out_too(tmp_path: Path, stub: Stub) -> N
     assert first.id not in {item.id for item in records.read()}
 
 
+def test_a_record_by_a_clock_that_is_ahead_holds_nothing_up(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    launch(chain)
+    records = Records(chain.run)
+    records.write(replace(records.read()[0], job=None, written=time.time() + 3600))
+    (stub.folder / "queue").write_text("")
+    monkeypatch.setattr(launcher, "PAUSE_SECONDS", None)  # it cannot wait so long
+    launch(chain)
+    assert len(stub.submissions()) == 4
+
+
 def test_killed_at_any_moment_the_next_submits_the_rest_once(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, *({"name": f"stage{number}", "steps": 1} for number in range(6)))
     code = (

@@ -15,6 +15,7 @@ import pytest
 from kd.config import ResourcesConfig
 from kd.errors import UserError
 from kd.launch.slurm.arrays import parts
+from kd.launch.slurm.records import Records
 from kd.launch.slurm.script import Script, output, quoted, render
 from kd.pipeline.run import Run
 from tests.launch.chain import Chain
@@ -87,10 +88,10 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     return Node(tmp_path, monkeypatch)
 
 
-def ending(chain: Chain, code: str) -> Script:
+def ending(chain: Chain, code: str, **changes: object) -> Script:
     """A script whose task does something."""
     chain.command = lambda task, _frozen, _run: ["bash", "-c", code, "bash", task.name]  # type: ignore[method-assign]
-    return script(chain)
+    return script(chain, **changes)
 
 
 # --- what it asks for -----------------------------------------------------------------------------------------------
@@ -260,6 +261,22 @@ def test_where_nothing_is_requeued_a_successor_is_submitted_and_waited_for(tmp_p
         "scontrol update JobId=20_[0-3] Dependency=afterok:9,afterok:12_*,afterok:77_0",
         "scontrol update JobId=21 Dependency=afterok:12_0,afterok:77_0",
     ]
+
+
+def test_a_successor_is_waited_for_by_what_is_just_being_submitted(tmp_path: Path, node: Node) -> None:
+    """By a `kd run` that saw the job in the queue, and not yet its successor."""
+    chain = Chain(tmp_path, {"name": "a"})
+    made = ending(chain, "exit 75", requeue=False)
+    waits = node.stub.folder / "waits"
+    waits.write_text("")
+    with Records(chain.run).hold(print):
+        process = node.start(made, tmp_path)
+        while not any(call.startswith("sbatch") for call in node.calls()):
+            time.sleep(0.02)
+        time.sleep(1.5)
+        waits.write_text("21|afterok:12_0(unfulfilled)\n")
+    assert process.wait(60) == 0
+    assert node.calls()[-1] == "scontrol update JobId=21 Dependency=afterok:12_0,afterok:77_0"
 
 
 def test_a_training_over_nodes_is_told_of_its_place_among_them(tmp_path: Path, node: Node) -> None:

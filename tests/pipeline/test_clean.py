@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from kd import recipes, runs
+from kd.errors import UserError
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
 from kd.recipes import Request
@@ -52,7 +54,7 @@ def test_a_run_that_was_deleted_reaches_nothing(workplace: Path, capsys: pytest.
     (workplace / "other").rmdir()
     runs.clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text"}
-    capsys.readouterr()
+    assert f"The run {workplace / 'other'} is not there" in capsys.readouterr().out
     runs.clean(Request("mine", ()), remove=True)
     assert "Nothing in" in capsys.readouterr().out
 
@@ -65,3 +67,29 @@ def test_a_finished_run_stays_in_reach_while_another_setting_is_tried(workplace:
     (workplace / "other" / "plan.json").unlink()
     runs.clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text"}
+
+
+def test_what_a_run_makes_that_begins_meanwhile_stays(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, meanwhile = Store(workplace / "store"), plan(entry("a", text="meanwhile"))
+    asked = runs.queue.reached
+
+    def reached(other: Run, where: Store) -> set[str]:
+        found = asked(other, where)
+        Run(workplace / "new").show(meanwhile, store, "hash")
+        for task in meanwhile.tasks():
+            run(task, store)
+        return found
+
+    monkeypatch.setattr(runs.queue, "reached", reached)
+    runs.clean(Request("mine", ()), remove=True)
+    assert texts(workplace / "store") == {"text", "other", "meanwhile"}
+
+
+def test_where_a_run_may_not_be_looked_at_nothing_is_removed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Run) -> dict[str, str]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(workplace / "other" / "plan.json"))
+
+    monkeypatch.setattr(Run, "planned", refuse)
+    with pytest.raises(UserError, match=r"What the run .* reaches cannot be told: .*plan\.json: Permission denied"):
+        runs.clean(Request("mine", ()), remove=True)
+    assert texts(workplace / "store") == {"text", "other", "old"}

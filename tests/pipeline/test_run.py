@@ -63,6 +63,19 @@ def test_links_show_what_is_published_and_keep_a_finished_run_until_another_is_w
     assert all(store.place(task).is_published() for task in before.tasks()), "links go, artifacts stay"
 
 
+def test_a_link_of_the_users_in_the_runs_folder_stays(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "store"), Run(tmp_path / "mine")
+    (folder.folder / "data").mkdir(parents=True)
+    (folder.folder / "data" / "corpus.en").symlink_to("/nowhere/raw/corpus.en")
+    (folder.folder / "data" / "corpus.de").symlink_to("corpus.en")
+    for text in ("before", "after"):
+        chain = plan(entry("a", text=text), entry("b" if text == "before" else "c"))
+        for task in chain.tasks():
+            run(task, store)
+        folder.show(chain, store, "hash")
+    assert set(links(folder.folder)) == {"a/worker-0", "c/worker-0", "data/corpus.en", "data/corpus.de"}
+
+
 def test_links_follow_and_survive_a_move_of_everything(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     store, folder = Store(tmp_path / "old" / "store"), Run(tmp_path / "old" / "runs" / "demo")

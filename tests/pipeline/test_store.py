@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,18 @@ from kd.pipeline.hashing import FileHashes
 from kd.pipeline.lease import Lease
 from kd.pipeline.store import Place, Store, folder_bytes
 from tests.pipeline.dummies import only, run
+
+
+def closed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Lets nothing below a folder be looked at, as its mode would for anybody but the superuser."""
+    real = os.stat
+
+    def stat(path: str | Path, **options: bool) -> os.stat_result:
+        if Path(path).is_relative_to(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
 
 
 @pytest.fixture
@@ -30,6 +43,7 @@ def test_places_are_all_that_hold_anything(store: Store) -> None:
     store.register(store.root / "some-run")
     (store.root / "stray").touch()
     (store.root / "stage" / "stray").touch()
+    (store.root / "corpora" / "en-de" / "raw").mkdir(parents=True)  # a store.dir that holds other things as well
     assert {place.final for place in store.places()} == {store.place(task).final for task in (done, failed)}
 
 
@@ -64,6 +78,16 @@ def test_what_an_interrupted_removal_left_is_no_obstacle(store: Store) -> None:
     assert not (store.root / "stage").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 512, b"\xff"])
+def test_a_record_that_is_damaged_is_told_with_its_path(store: Store, content: bytes) -> None:
+    task = only(steps=1)
+    run(task, store)
+    place = store.place(task)
+    (place.final / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"{place.final}/manifest\.json is damaged. Remove the folder {place.final}:"):
+        place.manifest()
+
+
 def test_one_that_is_being_worked_on_is_not_removed(store: Store) -> None:
     task = only(steps=1)
     run(task, store)
@@ -86,7 +110,15 @@ def test_runs_are_remembered_while_they_exist(store: Store, tmp_path: Path) -> N
         store.register(tmp_path / name)
         store.register(tmp_path / name)
     (tmp_path / "one").rmdir()
-    assert store.runs() == [tmp_path / "two"]
+    assert store.runs() == [tmp_path / "two"] and store.runs_gone() == [tmp_path / "one"]
+
+
+def test_a_run_in_a_folder_that_is_closed_to_us_counts_as_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.register(tmp_path / "closed" / "run")
+    closed(monkeypatch, tmp_path / "closed")
+    assert store.runs() == [tmp_path / "closed" / "run"]
 
 
 def test_bytes_below_a_folder(tmp_path: Path) -> None:
@@ -123,6 +155,15 @@ def test_a_cache_that_is_broken_or_cannot_be_written_costs_time_alone(tmp_path: 
         assert FileHashes(tmp_path / "cache")(tmp_path / "file") == ABC
     assert json.loads((tmp_path / "cache").read_text())
     assert FileHashes(tmp_path / "file" / "cache")(tmp_path / "file") == ABC
+
+
+def test_a_file_that_is_known_and_closed_to_us_now_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("abc")
+    hashes = FileHashes(tmp_path / "cache")
+    hashes(tmp_path / "file")
+    closed(monkeypatch, tmp_path)
+    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+        hashes(tmp_path / "file")
 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:

@@ -162,6 +162,17 @@ def test_a_probe_is_scaled_and_counts_for_its_machine_alone(elsewhere: Path) -> 
     assert stage(forecast([*here, f"assume.pairs.en-de={PAIRS}"]), "clean").seconds.value is None
 
 
+def test_what_a_job_without_a_gpu_took_counts_on_a_machine_with_gpus(elsewhere: Path) -> None:
+    """A run's manifests say `cpu` of such jobs, and as many threads as they had cores."""
+    job = Observation("clean", 10_000, 260.0, 2.0, 60.0, "cluster", "cpu", 64, "a run")
+    probed = Observation("clean", 10_000, 260.0, 9.0, 9.0, "cluster", "cuda", 1, "probe on node, 2026-11-21 12:00")
+    trained = Observation("train", 10_000, 1e9, 2.0, 2.0, "cluster", "cpu", 64, "a run")
+    keep(job, probed, trained)
+    found = forecast([*BIG, f"assume.pairs.en-de={PAIRS}"])
+    assert stage(found, "clean").seconds.value == pytest.approx(2.0 * PAIRS / 10_000)
+    assert stage(found, "teacher").seconds.value is None, "on a GPU"
+
+
 def test_checkpoints_are_what_a_training_leaves(big: Forecast) -> None:
     teacher = stage(big, "teacher")
     # Vaswani et al. (2017), table 3: 213 million parameters with 37,000 pieces; here 32,000 of 1024 each.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kd import recipes, runs
 from kd.errors import UserError
-from kd.planning.scaling import Point, Question, compared, plot, take
+from kd.planning.scaling import Point, Question, compared, measure, plot, take
 
 
 def test_numbers_are_told_from_overrides() -> None:
@@ -36,6 +37,18 @@ def test_without_one_it_is_over_the_smallest() -> None:
     assert [point.speedup for point in points] == [1.0, 1.5]
     assert [point.efficiency for point in points] == [1.0, 0.75]
     assert compared([]) == []
+
+
+def test_the_runs_stand_beside_the_recipe_s_whatever_the_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    (tmp_path / "it's, here").mkdir()
+    monkeypatch.chdir(tmp_path / "it's, here")
+    monkeypatch.setattr(runs, "run", lambda request: begun.append(recipes.compose(request).run.dir) or 0)
+    _, queued, folder = measure(Question("devices", (1, 2)), recipes.parse_request(["recipe=demo"]))
+    assert queued == [1, 2] and folder == tmp_path / "it's, here" / "runs" / "demo.scaling"
+    assert begun == [str(folder / "devices-1"), str(folder / "devices-2")]
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:

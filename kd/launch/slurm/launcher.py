@@ -80,7 +80,8 @@ class SlurmLauncher(Launcher):
         """Of submissions by a process that died: takes down the ids of those that came, forgets the others."""
         while True:
             unknown = [item for item in self._records.resolve(client.queue()) if item.job is None]
-            if all(time.time() - item.written > IN_FLIGHT_SECONDS for item in unknown):
+            # Either way: the clock of the login node that wrote it may be ahead of this one's.
+            if all(abs(time.time() - item.written) > IN_FLIGHT_SECONDS for item in unknown):
                 break
             time.sleep(PAUSE_SECONDS)
         for item in unknown:

@@ -47,8 +47,10 @@ class Queue:
         self.entries = list(_joined(submissions, rows))
 
     def active(self) -> dict[str, Entry]:
-        """Place of a task's output -> its job, of those that wait and run."""
-        return {entry.element.place: entry for entry in self.entries if entry.row.active}
+        """Place of a task's output -> its job, of those that wait and run; of two, one hands over: to the newest."""
+        # Slurm gives ids in ascending order, and lists what runs behind what waits.
+        ordered = sorted(self.entries, key=lambda entry: int(entry.row.array))
+        return {entry.element.place: entry for entry in ordered if entry.row.active}
 
     def latest(self) -> dict[str, Entry]:
         """Place -> its job; the last one, where there were several."""
@@ -90,8 +92,8 @@ def cancel(run: Run, say: Callable[[str], None]) -> dict[str, list[str]]:
     with records.hold(say):
         while True:
             new: dict[str, list[str]] = {}
-            for entry in read(run).active().values():
-                if entry.row.array not in found and entry.row.state != "COMPLETING":
+            for entry in read(run).entries:  # of a task that is handed over: the old job and the new one
+                if entry.row.active and entry.row.array not in found and entry.row.state != "COMPLETING":
                     new.setdefault(entry.row.array, []).append(entry.element.task)
             if not new:
                 return found

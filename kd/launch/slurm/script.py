@@ -95,7 +95,7 @@ def render(part: Part, settings: Settings) -> Script:
     """The script of a stage, or of as much of it as an array holds."""
     stage, machine = part.stage, settings.machine
     wanted = resources(machine, stage)
-    folder = Records(settings.run).folder
+    records = Records(settings.run)
     stem = file_name(stage.name) + (f".{part.number + 1}" if part.number else "")
     template = _environment().get_template("job.sh.j2")
     values = {
@@ -112,10 +112,11 @@ def render(part: Part, settings: Settings) -> Script:
         "command": [shlex.quote(word) for word in _command(part, settings)],
         "requeues": settings.requeues,
         "requeue": machine.requeue,
-        "folder": str(folder),
+        "folder": str(records.folder),
+        "lease": str(records.lease),
     }
     name = f"{stem}.{digest(template.render(values, path=''))[:8]}.sh"
-    return Script(name, template.render(values, path=str(folder / name)))
+    return Script(name, template.render(values, path=str(records.folder / name)))
 
 
 def file_name(name: str) -> str:
@@ -150,7 +151,7 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         "requeue" if machine.requeue else "no-requeue": None,
     }
     if wanted.memory is not None:
-        options["mem"] = f"{math.ceil(wanted.memory * 1000)}M" if wanted.memory else "0"
+        options["mem"] = memory(wanted.memory)
     if wanted.gpus:
         options["gres"] = f"gpu:{wanted.gpus}"
     account = wanted.account or machine.account
@@ -163,6 +164,11 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         if value is not None and not value.isprintable():
             raise UserError(f"{value!r} cannot stand in a job script (--{name}).", "Take the line break out of it.")
     return options
+
+
+def memory(gigabytes: float) -> str:
+    """Memory of a node as sbatch takes it; 0: all that the node has."""
+    return f"{math.ceil(gigabytes * 1000)}M" if gigabytes else "0"
 
 
 def throttle(wanted: ResourcesConfig) -> str:
