@@ -82,6 +82,7 @@ def in_vain(place: Place, *, resumable: bool) -> bool:
 
 def _read(place: Place) -> list[Attempt]:
     try:
-        return list(json.loads(place.attempts.read_text("utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = json.loads(place.attempts.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # what a disk has spoilt may be no text at all
         return []
+    return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []

@@ -89,3 +89,13 @@ def test_giving_way_to_others_does_not_count(tmp_path: Path, cut: Cut) -> None:
     assert [attempt(Store(tmp_path), "write") for _ in range(4)] == ["StopRequested"] * 4
     cut.error = StopRequested(signal.SIGUSR1)
     assert [attempt(Store(tmp_path), "write") for _ in range(2)] == ["StopRequested", "UserError"]
+
+
+@pytest.mark.parametrize("spoilt", [b"\xff\xfe\x00", b"[{", b'{"started": 1}', b"[1, 2]"])
+def test_a_record_that_the_disk_has_spoilt_is_begun_anew(tmp_path: Path, spoilt: bytes) -> None:
+    store, task = Store(tmp_path), dummies.only()
+    place = store.place(task)
+    place.attempts.parent.mkdir(parents=True)
+    place.attempts.write_bytes(spoilt)
+    dummies.run(task, store)
+    assert place.manifest()["attempts"] == 1
