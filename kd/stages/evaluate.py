@@ -18,6 +18,7 @@ from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
+from kd.corpora.language import primary
 from kd.corpora.lines import open_lines
 from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
@@ -83,6 +84,9 @@ class Evaluate(Kind[EvaluateConfig]):
         identity.pop("pairs", None)  # of which only those that there are say anything
         if pairs := _matches(config, systems):
             identity["pairs"] = [[match.system, match.other] for match in pairs]
+        target = str(stage.axis_value.get("target") or "")
+        if "_" in target:  # `zh_CN` once got the tokeniser of no language; a higher version would be one for all pairs
+            identity["language"] = primary(target)
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
         yield Draft("all", identity, extent, files=lambda: _comet_files(config))

@@ -167,8 +167,9 @@ def test_comet_stands_beside_the_others(tmp_path: Path) -> None:
     assert (tmp_path / "cache" / "comet.sqlite").is_file()
 
 
-def test_the_tokeniser_follows_the_target_language(tmp_path: Path) -> None:
-    out, _ = evaluated(tmp_path, replace(CONFIG, baseline=None), target="zh")
+@pytest.mark.parametrize("target", ["zh", "zh_CN"])
+def test_the_tokeniser_follows_the_target_language(tmp_path: Path, target: str) -> None:
+    out, _ = evaluated(tmp_path, replace(CONFIG, baseline=None), target=target)
     content = read(out / SCORES)
     assert "tok:zh" in content["scores"]["student"][0]["signature"]
     assert content["significance"] == {}
