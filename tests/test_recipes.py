@@ -372,6 +372,13 @@ def test_a_student_of_several_pairs_and_one_with_changed_settings_are_lines_of_a
         recipes.plan(recipes.compose(wrong))
 
 
+def test_scores_made_elsewhere_start_from_where_one_stands(elsewhere: Path) -> None:
+    scores = ("select.metric=external", "select.scores='comet/{shard}.txt'")
+    stages = recipes.plan(recipes.compose(recipes.parse_request([*FILES, *scores]))).stages
+    (select,) = (stage for stage in stages if stage.kind.name == "select")
+    assert select.config.scores == f"{elsewhere}/comet/{{shard}}.txt"  # a task of Slurm's stands elsewhere
+
+
 def test_a_frozen_plan_asks_the_disk_for_no_raw_file_and_needs_no_place_to_stand(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
