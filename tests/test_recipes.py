@@ -97,6 +97,7 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "corpus.sources.home_assistant=null"], "corpus.sources.home_assistant"),
         (["recipe=demo", "corpus.sources=null"], "corpus.sources"),
         (["recipe=demo", "evaluate.main_set=held-out"], "mean held_out"),
+        (["recipe=demo", "split.test=0"], "no test set of en-de to score on"),
         (["recipe=en_de_general", "evaluate.main_set=genral"], "mean general"),
         (["recipe=bilingual"], "Say pair= with one of: da-en"),
         (["recipe=bilingual", "pair=fi-fi"], "mean fi-en"),

@@ -133,9 +133,7 @@ class Evaluate(Kind[EvaluateConfig]):
 
 
 def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
-    """It is one of the recipe's sets to be judged on, where those follow from config."""
-    if config.main_set is None:
-        return
+    """There are sets to be judged on, and the main one is one of them, where those follow from config."""
     use = Use(config.set.value)
     configs = [other.config for other in stage.upstream()]
     corpora = [config.sources for config in configs if isinstance(config, CorpusConfig)]
@@ -148,9 +146,20 @@ def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
         for name, source in sources.items()
         if source.use is use and (not source.pairs or source.pairs.get(str(stage.axis)))
     }
-    drawn = {HELD_OUT} if not given or any(each.test_beside_given for each in drawing) else set()
-    if config.main_set not in given | drawn:
-        raise unknown("test set (evaluate.main_set)", config.main_set, given | drawn)
+    drawn = any(getattr(each, use.value) and (not given or each.test_beside_given) for each in drawing)
+    names = given | ({HELD_OUT} if drawn else set())
+    if not names:
+        raise _nothing_to_score(config, str(stage.axis), stage.name)
+    if config.main_set is not None and config.main_set not in names:
+        raise unknown("test set (evaluate.main_set)", config.main_set, names)
+
+
+def _nothing_to_score(config: EvaluateConfig, axis: str, stage: str) -> UserError:
+    use = config.set.value
+    return UserError(
+        f"{stage} has no {use} set of {axis} to score on.",
+        f"Set split.{use} above 0, give a corpus the use {use}, or switch the stage off.",
+    )
 
 
 def _check_sets(config: EvaluateConfig, stage: Stage) -> None:
@@ -221,6 +230,8 @@ def _sets(job: Job[EvaluateConfig], ids: Sequence[int]) -> dict[str, _Set]:
             segments = [places[pair.id] for pair in each.pairs]
             found[each.corpus or HELD_OUT] = _Set(segments, _leakage(job, each.name))
     main = job.config.main_set
+    if not found:
+        raise _nothing_to_score(job.config, str(job.axis), job.stage)
     if main is not None and main not in found:
         raise unknown("test set (evaluate.main_set)", main, found)
     return dict(sorted(found.items(), key=lambda item: item[0] != main)) if main else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,12 @@ def test_the_tokeniser_follows_the_target_language(tmp_path: Path, target: str) 
     content = read(out / SCORES)
     assert "tok:zh" in content["scores"]["student"][0]["signature"]
     assert content["significance"] == {}
+
+
+def test_an_empty_test_set_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "TEST", [])
+    with pytest.raises(UserError, match="no test set of en-de to score on"):
+        evaluated(tmp_path, CONFIG)
 
 
 def test_a_lost_score_is_noticed(tmp_path: Path) -> None:
