@@ -56,6 +56,8 @@ class Evaluate(Kind[EvaluateConfig]):
         corpus_scores(["a"], [["a"]], _metrics(config), Options(config.tokenize))
         if config.bootstrap:
             _resampling(config, 1)
+        if config.worst < 0:
+            raise UserError(f"evaluate.worst is {config.worst}.", "It must be 0 or more.")
         if config.metrics.get(COMET):
             if not config.comet.model:
                 raise UserError(
