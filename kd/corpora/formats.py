@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.config import CorpusConfig, OnError, SourceConfig
-from kd.corpora.catalogue import catalogue_files, read_catalogues
+from kd.corpora.catalogue import GETTEXT, catalogue_files, read_catalogues
 from kd.corpora.download import Say, fetch, is_url
+from kd.corpora.language import primary
 from kd.corpora.lines import COMPRESSED, BrokenText
 from kd.corpora.package import fetch_package
 from kd.corpora.places import Place, find_aligned, inside_archive, on_disk, within
@@ -231,6 +232,12 @@ class Catalogue(Format):
         """It says where they lie."""
         if not (source.files and (source.root or source.package)):
             raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
+
+    def identity(self, reading: Reading) -> dict[str, object]:
+        """That a language of gettext's ids has them where its catalogue is empty: it once lost these messages."""
+        by_id = primary(reading.source.gettext_language) in (primary(reading.left), primary(reading.right))
+        gettext = {"empty": "message id"} if by_id and str(reading.source.files).endswith(GETTEXT) else {}
+        return {**super().identity(reading), **gettext}
 
     def files(self, reading: Reading) -> list[Path]:
         """The catalogues of both languages, or the archive that holds them."""

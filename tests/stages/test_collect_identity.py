@@ -43,3 +43,15 @@ def test_scores_that_change_places_make_another_corpus(place: Place) -> None:
     for scores, values in (({"cos": "1", "qe": "2"}, ["0.1", "0.2"]), ({"qe": "1", "cos": "2"}, ["0.2", "0.1"])):
         corpus = Corpus(place.collect({"it": {**sides, "scores": scores}})["it"])
         assert [next(corpus.column(name)) for name in ("cos", "qe")] == values
+
+
+def test_a_language_of_gettexts_ids_with_an_empty_catalogue_is_another_corpus_than_it_was(place: Place) -> None:
+    def identity(**settings: str) -> object:
+        place.write(settings["files"].replace("{language}", "en"), "")
+        place.write(settings["files"].replace("{language}", "de"), "")
+        plan = place.plan({"it": {"format": "catalogue", "root": str(place.folder), **settings}})
+        return plan.task("collect.en-de", "it").identity.get("empty")
+
+    assert identity(files="{language}.po") == "message id"
+    assert identity(files="{language}.po", gettext_language="fr") is None
+    assert identity(files="{language}.json") is None
