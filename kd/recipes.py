@@ -44,6 +44,7 @@ PATH_KEYS = (
     "corpus.cache",
     "given_models.root",
     "given_lists.root",
+    "select.scores",
     "evaluate.root",
     "evaluate.comet.cache",
     "teacher.init_from",

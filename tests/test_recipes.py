@@ -57,6 +57,7 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "clean.duplicates.by=id"], "clean.duplicates.by"),
         (["recipe=demo", "clean=strikt"], "mean strict"),
         (["recipe=demo", "split.dev=-5"], "split.dev is -5"),
+        (["recipe=demo", "shard.lines=0"], "shard.lines is 0"),
         (["recipe=demo", "vocabulary.size=-5"], "vocabulary.size is -5"),
         (["recipe=demo", "student.checkpoint.every=20"], "Set checkpoint.every for all"),
         (["recipe=demo", "select.guards.copy=false"], "Set guards.copy for all"),
@@ -97,6 +98,8 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "corpus.sources.home_assistant=null"], "corpus.sources.home_assistant"),
         (["recipe=demo", "corpus.sources=null"], "corpus.sources"),
         (["recipe=demo", "evaluate.main_set=held-out"], "mean held_out"),
+        (["recipe=demo", "evaluate.worst=-1"], "evaluate.worst is -1"),
+        (["recipe=demo", "split.test=0"], "no test set of en-de to score on"),
         (["recipe=en_de_general", "evaluate.main_set=genral"], "mean general"),
         (["recipe=bilingual"], "Say pair= with one of: da-en"),
         (["recipe=bilingual", "pair=fi-fi"], "mean fi-en"),
@@ -372,6 +375,13 @@ def test_a_student_of_several_pairs_and_one_with_changed_settings_are_lines_of_a
     with pytest.raises(UserError, match=r"chain\.shorter\.changes\.max_updates"):
         wrong = recipes.parse_request(["recipe=./multi.yaml", "+chain.shorter.changes.max_updates=1"])
         recipes.plan(recipes.compose(wrong))
+
+
+def test_scores_made_elsewhere_start_from_where_one_stands(elsewhere: Path) -> None:
+    scores = ("select.metric=external", "select.scores='comet/{shard}.txt'")
+    stages = recipes.plan(recipes.compose(recipes.parse_request([*FILES, *scores]))).stages
+    (select,) = (stage for stage in stages if stage.kind.name == "select")
+    assert select.config.scores == f"{elsewhere}/comet/{{shard}}.txt"  # a task of Slurm's stands elsewhere
 
 
 def test_a_frozen_plan_asks_the_disk_for_no_raw_file_and_needs_no_place_to_stand(

@@ -21,9 +21,9 @@ BEFORE = {
     "export.en-de/student-int8": "310b696c067c2de9",
     "translate.en-de/control": "07267b935556dbad",
     "speed.en-de/all": "3caf40073de2f6cd",
-    "evaluate.en-de/all": "ccb85014a1972672",
-    "release.en-de/student-int8": "1857c950067c92f5",
-    "report/all": "b6b5cb356a5aaef3",
+    "evaluate.en-de/all": "fb77a426ee14a67f",
+    "release.en-de/student-int8": "1f3ea67ae75be882",
+    "report/all": "64ccd8f5cb7c3b5c",
 }
 ON = ("students.first=true", "students.best_and_gold=true", "students.finetuned=true", "students.in_domain=true")
 IN_DOMAIN = "+in_domain.home_assistant=true"

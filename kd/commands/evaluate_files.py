@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +39,7 @@ from kd.resources import folder
 
 COMET = "comet"
 STANDARD_OUTPUT = "-"
+_PAIR = re.compile(r"(.+)-([a-z]{2,3}(?:[-_][A-Z0-9][A-Za-z0-9]+)*)")  # what goes on in lower case is a language
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _test_set(options: argparse.Namespace) -> tuple[TestSet, str]:
     """Source and references, and the target language as far as it is known."""
     if options.test_set is None:
         if options.language_pair and not options.language:
-            options.language = options.language_pair.rpartition("-")[2]
+            options.language = languages_of(options.language_pair)[1]
         return TestSet(options.source, tuple(options.reference)), options.language or ""
     if options.source or options.reference:
         raise UserError("--test-set brings its own source and references.", "Leave out --source and --reference.")
@@ -153,8 +155,15 @@ def _test_set(options: argparse.Namespace) -> tuple[TestSet, str]:
         raise UserError("--test-set wants a language pair.", "Add --language-pair, such as en-de.")
     return (
         named_test_set(options.test_set, options.language_pair),
-        options.language or options.language_pair.rpartition("-")[2],
+        options.language or languages_of(options.language_pair)[1],
     )
+
+
+def languages_of(pair: str) -> tuple[str, str]:
+    """The codes of a language pair, with their regions and scripts: `en-zh-CN` is English to Chinese, not to `CN`."""
+    found = _PAIR.fullmatch(pair)
+    source, target = found.groups() if found else (pair.partition("-")[0], pair.rpartition("-")[2])
+    return source, target
 
 
 def _metrics(options: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -299,7 +308,7 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
         _write(options.segments, _segments_text(options.segments, request, scores))
     counts: dict[str, of_segments.Weaknesses] = {}
     if options.weaknesses or options.details:
-        guards = default_guards((options.language_pair or "").partition("-")[0], request.options.language)
+        guards = default_guards(languages_of(options.language_pair or "")[0], request.options.language)
         counts = {
             name: of_segments.weaknesses(
                 lines,

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,9 @@ def read_catalogues(
     root: folder, zip or wheel. files: glob of one language's catalogues below it, `{language}` standing for the code
     (`pt-BR` finds `pt_BR` too); `*` and `?` stay within a folder, `**` does not. The files of two languages belong
     together where their wildcards match the same. In gettext's catalogues the message id is text in `gettext_language`
-    (English, as gettext's manual advises): a language of that kind needs no catalogue of its own. Of plural forms the
-    singular goes with the first and the plural with the last, which is right for two forms and mostly right for more.
+    (English, as gettext's manual advises): a language of that kind needs no catalogue of its own, and what one leaves
+    empty, as Django's templates do, is the id. Of plural forms the singular goes with the first and the plural with the
+    last, which is right for two forms and mostly right for more.
 
     A run of line breaks inside a message becomes one space. `counts`, if given, takes how often that was done and what
     was left out, by reason. Raises UserError for an unreadable root or catalogue, with its line, and for a glob that
@@ -63,7 +64,8 @@ def read_catalogues(
                 f"No catalogue of the language {language} matches {files} in {root}.",
                 "Check the glob and the language's code.",
             )
-    yield from _pairs(archive, left, right, counts)
+    ids_of = [kind in GETTEXT and primary(language) == primary(gettext_language) for language in (source, target)]
+    yield from _pairs(archive, left, right, counts, ids_of)
 
 
 def catalogue_files(root: Path, files: str, source: str, target: str) -> list[Path]:
@@ -76,20 +78,29 @@ def catalogue_files(root: Path, files: str, source: str, target: str) -> list[Pa
 
 
 def _pairs(
-    archive: _Archive, left: dict[tuple[str, ...], str], right: dict[tuple[str, ...], str], counts: Counter[str]
+    archive: _Archive,
+    left: dict[tuple[str, ...], str],
+    right: dict[tuple[str, ...], str],
+    counts: Counter[str],
+    ids_of: Sequence[bool],  # whether message ids are text of the source language, of the target language
 ) -> Iterator[tuple[str, str]]:
     by_id = not left or not right  # one side has no catalogues: its text is the message id
     for place, name in sorted((left or right).items(), key=lambda item: item[1]):
         if not by_id and place not in right:
             counts["no catalogue in the target language"] += 1
             continue
-        own, other = _messages(archive, name, counts), None
-        if not by_id:
-            other = _messages(archive, right[place], Counter())
-        elif not left:
-            own, other = _message_ids(own), own
+        if by_id:
+            own = _messages(archive, name, counts)
+            own, other = (own, _message_ids(own)) if left else (_message_ids(own), own)
+        elif ids_of[0]:  # as without a catalogue, but for what it says otherwise
+            other = _messages(archive, right[place], counts)
+            changed = _messages(archive, name, Counter())
+            own = {key: changed.get(key, text) for key, text in _message_ids(other).items()}
         else:
-            other = _message_ids(own)
+            own = _messages(archive, name, counts)
+            other = _messages(archive, right[place], Counter())
+            if ids_of[1]:
+                other = _message_ids(own) | other
         for key, text in own.items():
             if key not in other:
                 counts["not translated"] += 1

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.config import CorpusConfig, OnError, SourceConfig
-from kd.corpora.catalogue import catalogue_files, read_catalogues
+from kd.corpora.catalogue import GETTEXT, catalogue_files, read_catalogues
 from kd.corpora.download import Say, fetch, is_url
+from kd.corpora.language import primary
 from kd.corpora.lines import COMPRESSED, BrokenText
 from kd.corpora.package import fetch_package
-from kd.corpora.places import Place, find_aligned, on_disk, within
+from kd.corpora.places import Place, find_aligned, inside_archive, on_disk, within
 from kd.corpora.plain import read_plain
 from kd.corpora.tsv import read_tsv
 from kd.errors import UserError
@@ -59,7 +60,8 @@ class Reading:
     def patterns(self) -> dict[str, str]:
         """The paths and URLs that the recipe gives, by the names of source, target and scores."""
         sides = {"source": self.source.source, "target": self.source.target}
-        given = {name: text for name, text in sides.items() if text} | self.source.scores
+        # Sorted, as their columns are: which file is which column follows from the order of the files.
+        given = {name: text for name, text in sides.items() if text} | dict(sorted(self.source.scores.items()))
         return {
             name: text.replace("{source}", self.left).replace("{target}", self.right) for name, text in given.items()
         }
@@ -118,11 +120,18 @@ class Format(ABC):
         """Names of the further columns."""
         return ()
 
-    def identity(self, source: SourceConfig) -> dict[str, object]:
-        """What makes another corpus of it, beside its settings and the content of its files: what is fetched."""
+    def identity(self, reading: Reading) -> dict[str, object]:
+        """What makes another corpus of it, beside its settings and the content of its files. Asks no disk.
+
+        That is what is fetched, and what is read of an archive, which counts by its content as a whole.
+        """
+        source = reading.source
         named = {"source": source.source, "target": source.target, **source.scores}
-        remote = {name: source.sha256.get(name, url) for name, url in named.items() if url and is_url(url)}
-        return {"fetched": remote} if remote else {}
+        given = {name: text for name, text in named.items() if text}
+        remote = {name: source.sha256.get(name, text) for name, text in given.items() if is_url(text)}
+        local = {name: reading.path(text) for name, text in given.items() if not is_url(text)}
+        inside = {name: inner for name, path in local.items() if (inner := inside_archive(path))}
+        return {**({"fetched": remote} if remote else {}), **({"inside": inside} if inside else {})}
 
 
 class Plain(Format):
@@ -141,9 +150,10 @@ class Plain(Format):
         """One for each file of scores."""
         return tuple(sorted(source.scores))
 
-    def identity(self, source: SourceConfig) -> dict[str, object]:
+    def identity(self, reading: Reading) -> dict[str, object]:
         """The names of the scores as well: their paths are none of it."""
-        return {**super().identity(source), **({"scores": sorted(source.scores)} if source.scores else {})}
+        scores = sorted(reading.source.scores)
+        return {**super().identity(reading), **({"scores": scores} if scores else {})}
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Line by line."""
@@ -222,6 +232,12 @@ class Catalogue(Format):
         """It says where they lie."""
         if not (source.files and (source.root or source.package)):
             raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
+
+    def identity(self, reading: Reading) -> dict[str, object]:
+        """That a language of gettext's ids has them where its catalogue is empty: it once lost these messages."""
+        by_id = primary(reading.source.gettext_language) in (primary(reading.left), primary(reading.right))
+        gettext = {"empty": "message id"} if by_id and str(reading.source.files).endswith(GETTEXT) else {}
+        return {**super().identity(reading), **gettext}
 
     def files(self, reading: Reading) -> list[Path]:
         """The catalogues of both languages, or the archive that holds them."""

@@ -5,15 +5,18 @@ What counts as the same is a side or both of them; the buckets of `kd.corpora.du
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from kd.config import DuplicatesConfig
 from kd.corpora.duplicates import DuplicateFinder, Verdicts, key_function
 from kd.corpora.index import INDEX
-from kd.corpora.shards import PAIR_COLUMNS, Corpus, CorpusWriter, Shard
+from kd.corpora.shards import PAIR_COLUMNS, Corpus, CorpusWriter
 
 WORK = "work"  # folder, while it is written
+PARTS = 10_000  # of each corpus, which take turns; smaller corpora go pair by pair
+BATCH = 100_000  # pairs whose keys are in memory
 
 
 def read_joined(folder: Path) -> dict[str, Corpus]:
@@ -29,7 +32,7 @@ def write_joined(
     Of equal ones that stays which lies nearest to the beginning of its corpus. Corpora are shuffled, so that none of
     them wins more often than its share. `progress` is told the pairs done, of two passes over all.
     """
-    order = _mixed(corpora)
+    turns = list(_turns(corpora))
     done = 0
 
     def tick(pairs: int) -> None:
@@ -37,10 +40,9 @@ def write_joined(
         done += pairs
         progress(done)
 
-    verdicts = _find(order, out / WORK, same, tick)
-    places = _first_places(order)
+    verdicts = _find(corpora, turns, out / WORK, same, tick)
     kept = {
-        name: _write(corpus, out / name, verdicts, [places[name, shard.name] for shard in corpus.shards], tick)
+        name: _write(corpus, out / name, chain.from_iterable(_verdicts_on(name, turns, verdicts)), tick)
         for name, corpus in corpora.items()
     }
     verdicts.path.unlink()
@@ -48,37 +50,45 @@ def write_joined(
     return kept
 
 
-def _mixed(corpora: Mapping[str, Corpus]) -> list[tuple[str, Shard]]:
-    """All shards, evenly mixed."""
-    placed = (
-        ((place + 0.5) / len(corpus.shards), number, name, shard)
-        for number, (name, corpus) in enumerate(corpora.items())
-        for place, shard in enumerate(corpus.shards)
-    )
-    return [(name, shard) for _, _, name, shard in sorted(placed, key=lambda item: item[:2])]
-
-
-def _first_places(order: Sequence[tuple[str, Shard]]) -> dict[tuple[str, str], int]:
-    """Where the pairs of each shard begin among all."""
-    places, at = {}, 0
-    for name, shard in order:
-        places[name, shard.name] = at
-        at += shard.lines
-    return places
+def _turns(corpora: Mapping[str, Corpus]) -> Iterator[tuple[str, int]]:
+    """Whose pairs come next, and how many of them: all corpora evenly mixed, each as often before another as after."""
+    names = list(corpora)
+    parts = min(PARTS, max(corpus.pairs for corpus in corpora.values()))
+    for part in range(parts):
+        first = part % len(names)
+        for name in names[first:] + names[:first]:
+            begin, end = ((2 * corpora[name].pairs * at + parts) // (2 * parts) for at in (part, part + 1))
+            if end > begin:
+                yield name, end - begin
 
 
 def _find(
-    order: Sequence[tuple[str, Shard]], folder: Path, same: DuplicatesConfig, tick: Callable[[int], None]
+    corpora: Mapping[str, Corpus],
+    turns: Sequence[tuple[str, int]],
+    folder: Path,
+    same: DuplicatesConfig,
+    tick: Callable[[int], None],
 ) -> Verdicts:
     key_of = key_function(same)
-    finder = DuplicateFinder(folder, sum(shard.lines for _, shard in order))
-    for _, shard in order:
-        finder.add(b"".join(key_of(pair.source, pair.target) for pair in shard.read()))
-        tick(shard.lines)
+    finder = DuplicateFinder(folder, sum(corpus.pairs for corpus in corpora.values()))
+    pairs = {name: corpus.read() for name, corpus in corpora.items()}
+    keys = (key_of(pair.source, pair.target) for name, count in turns for pair in islice(pairs[name], count))
+    while some := list(islice(keys, BATCH)):
+        finder.add(b"".join(some))
+        tick(len(some))
     return finder.find()
 
 
-def _write(corpus: Corpus, folder: Path, verdicts: Verdicts, places: Sequence[int], tick: Callable[[int], None]) -> int:
+def _verdicts_on(name: str, turns: Iterable[tuple[str, int]], verdicts: Verdicts) -> Iterator[bytes]:
+    """What was found of a corpus, in its own order."""
+    place = 0
+    for other, count in turns:
+        if other == name:
+            yield verdicts.of(place, count)
+        place += count
+
+
+def _write(corpus: Corpus, folder: Path, repeated: Iterator[int], tick: Callable[[int], None]) -> int:
     columns = corpus.columns[len(PAIR_COLUMNS) :]
     with CorpusWriter(
         folder,
@@ -88,9 +98,9 @@ def _write(corpus: Corpus, folder: Path, verdicts: Verdicts, places: Sequence[in
         keep_groups=corpus.groups_kept,
         origins=corpus.origins.values(),
     ) as writer:
-        for shard, first in zip(corpus.shards, places, strict=True):
+        for shard in corpus.shards:
             writer.begin_shard(shard.name)
-            for (pair, values), again in zip(shard.rows(*columns), verdicts.of(first, shard.lines), strict=True):
+            for (pair, values), again in zip(shard.rows(*columns), islice(repeated, shard.lines), strict=True):
                 if not again:
                     writer.add(pair, *values)
             tick(shard.lines)

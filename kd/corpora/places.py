@@ -64,6 +64,13 @@ def on_disk(place: Place) -> Path:
     return place.archive if isinstance(place, Member) else place
 
 
+def inside_archive(pattern: Path) -> str:
+    """What a path means inside an archive, by the names in it alone; nothing where it goes into none."""
+    parts = pattern.parts
+    depth = next((depth for depth, part in enumerate(parts[:-1], 1) if is_archive(Path(part))), len(parts))
+    return "/".join(parts[depth:])
+
+
 def within(place: Place, suffixes: Sequence[str]) -> list[Place]:
     """The files in an archive whose names end so, whatever their case; anything else is itself."""
     if isinstance(place, Member) or not is_archive(place) or not place.is_file():

@@ -13,6 +13,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
+from kd.corpora.language import primary
 from kd.errors import UserError
 
 References = Sequence[Sequence[str]]
@@ -82,7 +83,7 @@ def sacrebleu_metrics(
 def _bleu(options: Options, references: References | None) -> BLEU:
     if options.tokenize is not None and options.tokenize not in BLEU.TOKENIZERS:
         raise UserError(f"There is no tokeniser {options.tokenize!r}.", f"Choose one of: {', '.join(BLEU.TOKENIZERS)}.")
-    language = options.language.partition("-")[0].lower()
+    language = primary(options.language)
     try:
         return BLEU(tokenize=options.tokenize, trg_lang=language, references=references)
     except (ImportError, RuntimeError, OSError) as error:  # a missing package, or a model that cannot be downloaded

@@ -53,7 +53,7 @@ class Collect(Kind[CorpusConfig]):
             reading = Reading(name, source, config, stage.axis_value["source"], stage.axis_value["target"])
             chosen = FORMATS[source.format]
             identity, extent = identity_and_extent(source)
-            identity |= chosen.identity(source)
+            identity |= chosen.identity(reading)
             if config.on_error is OnError.keep:  # another corpus where a file is broken
                 identity["on_error"] = config.on_error.value
             yield Draft(name, identity, extent, files=partial(chosen.files, reading))

@@ -18,6 +18,7 @@ from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
+from kd.corpora.language import primary
 from kd.corpora.lines import open_lines
 from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
@@ -40,7 +41,7 @@ class Evaluate(Kind[EvaluateConfig]):
     """Scores translations."""
 
     name = "evaluate"
-    version = 4  # 4: p of systems with one and the same score is 1
+    version = 3  # 3: each test set by itself, with what the leakage guard said of it
     config = EvaluateConfig
     roles: ClassVar = {
         "held_out": Role(),
@@ -55,6 +56,8 @@ class Evaluate(Kind[EvaluateConfig]):
         corpus_scores(["a"], [["a"]], _metrics(config), Options(config.tokenize))
         if config.bootstrap:
             _resampling(config, 1)
+        if config.worst < 0:
+            raise UserError(f"evaluate.worst is {config.worst}.", "It must be 0 or more.")
         if config.metrics.get(COMET):
             if not config.comet.model:
                 raise UserError(
@@ -83,6 +86,9 @@ class Evaluate(Kind[EvaluateConfig]):
         identity.pop("pairs", None)  # of which only those that there are say anything
         if pairs := _matches(config, systems):
             identity["pairs"] = [[match.system, match.other] for match in pairs]
+        target = str(stage.axis_value.get("target") or "")
+        if "_" in target:  # `zh_CN` once got the tokeniser of no language; a higher version would be one for all pairs
+            identity["language"] = primary(target)
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
         yield Draft("all", identity, extent, files=lambda: _comet_files(config))
@@ -129,9 +135,7 @@ class Evaluate(Kind[EvaluateConfig]):
 
 
 def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
-    """It is one of the recipe's sets to be judged on, where those follow from config."""
-    if config.main_set is None:
-        return
+    """There are sets to be judged on, and the main one is one of them, where those follow from config."""
     use = Use(config.set.value)
     configs = [other.config for other in stage.upstream()]
     corpora = [config.sources for config in configs if isinstance(config, CorpusConfig)]
@@ -144,9 +148,20 @@ def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
         for name, source in sources.items()
         if source.use is use and (not source.pairs or source.pairs.get(str(stage.axis)))
     }
-    drawn = {HELD_OUT} if not given or any(each.test_beside_given for each in drawing) else set()
-    if config.main_set not in given | drawn:
-        raise unknown("test set (evaluate.main_set)", config.main_set, given | drawn)
+    drawn = any(getattr(each, use.value) and (not given or each.test_beside_given) for each in drawing)
+    names = given | ({HELD_OUT} if drawn else set())
+    if not names:
+        raise _nothing_to_score(config, str(stage.axis), stage.name)
+    if config.main_set is not None and config.main_set not in names:
+        raise unknown("test set (evaluate.main_set)", config.main_set, names)
+
+
+def _nothing_to_score(config: EvaluateConfig, axis: str, stage: str) -> UserError:
+    use = config.set.value
+    return UserError(
+        f"{stage} has no {use} set of {axis} to score on.",
+        f"Set split.{use} above 0, give a corpus the use {use}, or switch the stage off.",
+    )
 
 
 def _check_sets(config: EvaluateConfig, stage: Stage) -> None:
@@ -217,6 +232,8 @@ def _sets(job: Job[EvaluateConfig], ids: Sequence[int]) -> dict[str, _Set]:
             segments = [places[pair.id] for pair in each.pairs]
             found[each.corpus or HELD_OUT] = _Set(segments, _leakage(job, each.name))
     main = job.config.main_set
+    if not found:
+        raise _nothing_to_score(job.config, str(job.axis), job.stage)
     if main is not None and main not in found:
         raise unknown("test set (evaluate.main_set)", main, found)
     return dict(sorted(found.items(), key=lambda item: item[0] != main)) if main else found

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from glob import escape, glob
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -125,16 +126,18 @@ class _ShardToSelect:
 
 
 def _score_path(config: SelectConfig, languages: Mapping[str, Any], shard: str) -> Path:
-    names = {"source": str(languages.get("source", "")), "target": str(languages.get("target", ""))}
-    return Path(str(config.scores).format(shard=shard, **names))
+    text = str(config.scores)
+    for name, value in {**languages, "shard": shard}.items():
+        text = text.replace(f"{{{name}}}", str(value))  # not str.format: a path may hold braces of its own
+    return Path(text)
 
 
 def _score_files(config: SelectConfig, languages: Mapping[str, Any]) -> list[Path]:
     """Those that are there; one that is missing is told when its shard's turn comes."""
     if config.scores is None or not uses_external_scores(config):
         return []
-    pattern = _score_path(config, languages, "*").absolute()
-    return sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    pattern = escape(str(_score_path(config, languages, "{shard}").absolute())).replace("{shard}", "*")
+    return sorted(map(Path, glob(pattern)))  # noqa: PTH207 -- Path.glob takes no absolute pattern
 
 
 def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:

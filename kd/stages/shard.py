@@ -34,8 +34,10 @@ class Shard(Kind[ShardConfig]):
     resources = "cpu"
 
     def validate(self, config: ShardConfig) -> None:
-        """The leakage guard is in a mode that there is, the share is one."""
+        """The leakage guard is in a mode that there is, the share is one, and shards have pairs."""
         mode(config.leakage)
+        if config.lines < 1:
+            raise UserError(f"shard.lines is {config.lines}.", "It must be at least 1.")
         if not 0 < config.share <= 1:
             raise UserError(f"shard.share is {config.share}.", "It is a part of the corpus, above 0 and at most 1.")
 

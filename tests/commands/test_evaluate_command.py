@@ -14,6 +14,7 @@ import sacrebleu
 from metrics.tiny_comet import make_checkpoint
 
 from kd.cli import main
+from kd.commands.evaluate_files import languages_of
 from kd.commands.labels import labelled, short
 from kd.errors import UserError
 
@@ -138,9 +139,26 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[
 
 def test_language_chooses_the_tokeniser(capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
     arguments = ["--reference", files["r1"], "--hypothesis", files["a.en"], "--metrics", "bleu", "--resamples", "0"]
-    assert "tok:zh" in scores(capsys, *arguments, "--language", "zh-Hans")[0]["signature"]
+    for language in (["--language", "zh-Hans"], ["--language", "zh_CN"], ["--language-pair", "en-zh-CN"]):
+        assert "tok:zh" in scores(capsys, *arguments, *language)[0]["signature"]
     assert "tok:13a" in scores(capsys, *arguments, "--language", "de")[0]["signature"]
     assert "tok:char" in scores(capsys, *arguments, "--language", "zh", "--tokenize", "char")[0]["signature"]
+
+
+@pytest.mark.parametrize(
+    ("pair", "languages"),
+    [
+        ("en-de", ("en", "de")),
+        ("en-pt-BR", ("en", "pt-BR")),
+        ("zh-Hant-TW-en", ("zh-Hant-TW", "en")),
+        ("sr-Latn-es-419", ("sr-Latn", "es-419")),
+        ("en-zh_CN", ("en", "zh_CN")),
+        ("EN-DE", ("EN", "DE")),
+        ("", ("", "")),
+    ],
+)
+def test_a_language_pair_has_two_languages_whatever_their_regions(pair: str, languages: tuple[str, str]) -> None:
+    assert languages_of(pair) == languages
 
 
 def test_beyond_averages(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:

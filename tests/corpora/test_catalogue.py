@@ -136,6 +136,32 @@ def test_gettext_source_is_its_own_catalogue_where_there_is_one(pack: Pack) -> N
     assert ("Files", "FILES") in pairs
 
 
+@pytest.mark.parametrize("suffix", ["po", "mo"])
+def test_what_the_catalogue_of_the_ids_language_leaves_empty_is_the_id(pack: Pack, suffix: str) -> None:
+    file = polib.POFile()
+    file.metadata = {"Content-Type": "text/plain; charset=UTF-8"}
+    file.append(polib.POEntry(msgid="Open", msgctxt="verb", msgstr="Open it!"))
+    file.append(polib.POEntry(msgid="guess", msgstr="wrong", flags=["fuzzy"]))
+    file.append(polib.POEntry(msgid="untranslated", msgstr=""))
+    file.append(polib.POEntry(msgid="%d file", msgid_plural="%d files", msgstr_plural={0: "", 1: ""}))
+    own = file.to_binary() if suffix == "mo" else str(file).encode()
+    root = pack({f"en.{suffix}": own, f"de.{suffix}": gettext_file(mo=suffix == "mo", translate=str.upper)})
+    counts: Counter[str] = Counter()
+    pairs = list(read_catalogues(root, f"{{language}}.{suffix}", "en", "de", counts))
+    assert sorted(pairs) == [
+        ("%d file", "ONE FILE"),
+        ("%d files", "FILES"),
+        ("Ends", "OVER"),
+        ("Open", "BEING OPEN"),
+        ("Open it!", "OPEN IT"),
+        ("a \u2028 b \x85 c", "D \u2028 E"),
+    ]
+    if suffix == "po":
+        assert (counts["fuzzy"], counts["obsolete"], counts["not translated"]) == (1, 1, 1)  # in the German one
+    backwards = read_catalogues(root, f"{{language}}.{suffix}", "de", "en")
+    assert sorted(backwards) == sorted((target, source) for source, target in pairs)
+
+
 def test_one_plural_form_translates_the_plural(pack: Pack) -> None:
     file = polib.POFile()
     file.metadata = {"Content-Type": "text/plain; charset=UTF-8"}

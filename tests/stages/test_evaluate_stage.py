@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -167,11 +168,18 @@ def test_comet_stands_beside_the_others(tmp_path: Path) -> None:
     assert (tmp_path / "cache" / "comet.sqlite").is_file()
 
 
-def test_the_tokeniser_follows_the_target_language(tmp_path: Path) -> None:
-    out, _ = evaluated(tmp_path, replace(CONFIG, baseline=None), target="zh")
+@pytest.mark.parametrize("target", ["zh", "zh_CN"])
+def test_the_tokeniser_follows_the_target_language(tmp_path: Path, target: str) -> None:
+    out, _ = evaluated(tmp_path, replace(CONFIG, baseline=None), target=target)
     content = read(out / SCORES)
     assert "tok:zh" in content["scores"]["student"][0]["signature"]
     assert content["significance"] == {}
+
+
+def test_an_empty_test_set_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "TEST", [])
+    with pytest.raises(UserError, match="no test set of en-de to score on"):
+        evaluated(tmp_path, CONFIG)
 
 
 def test_a_lost_score_is_noticed(tmp_path: Path) -> None:

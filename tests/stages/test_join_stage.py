@@ -21,11 +21,13 @@ from kd.stages.join import Join
 LANGUAGES = ("da", "nl", "sv")
 
 
-def job(folder: Path, texts: Mapping[str, list[tuple[str, str]]], config: JoinConfig) -> Job[JoinConfig]:
+def job(
+    folder: Path, texts: Mapping[str, list[tuple[str, str]]], config: JoinConfig, lines: int = 10
+) -> Job[JoinConfig]:
     artifacts = []
     for language, pairs in texts.items():
         path, origin = folder / "in" / language, Origin(f"{language}-en", "made_up")
-        with CorpusWriter(path, (language, "en"), 10, ("rank",), keep_groups=True, origins=[origin]) as writer:
+        with CorpusWriter(path, (language, "en"), lines, ("rank",), keep_groups=True, origins=[origin]) as writer:
             for pair in origin.number(pairs):
                 writer.add(pair, language)
         artifacts.append(Artifact(path, "select", f"select.{language}-en", "all", "", f"{language}-en", {}, {}))
@@ -37,12 +39,13 @@ def job(folder: Path, texts: Mapping[str, list[tuple[str, str]]], config: JoinCo
     )  # fmt: skip
 
 
-def test_english_that_all_have_stands_once_and_is_shared_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [10, 200, 1000])
+def test_english_that_all_have_stands_once_and_is_shared_out(tmp_path: Path, lines: int) -> None:
     common = {language: [(f"{language} {n}", f"common {n}") for n in range(300)] for language in LANGUAGES}
     # Each in an order of its own, as shuffled corpora are.
     texts = {name: sorted(pairs, key=lambda pair: hash_of(pair[0])) for name, pairs in common.items()}
     texts["sv"].append(("bara svenska", "only Swedish"))
-    work = job(tmp_path, texts, JoinConfig(by=SameBy.target))
+    work = job(tmp_path, texts, JoinConfig(by=SameBy.target), lines)
     Join().run(work)
     summary = Join().check(work)
     assert (summary.counts["pairs in"], summary.counts["pairs out"]) == (901, 301)
@@ -59,6 +62,19 @@ def test_english_that_all_have_stands_once_and_is_shared_out(tmp_path: Path) -> 
         assert set(corpus.column("rank")) == {name[:2]}
         assert corpus.groups_kept
     assert sorted(path.name for path in work.out.iterdir()) == ["counts.json", "da-en", "nl-en", "sv-en"]
+
+
+def test_who_has_more_keeps_more_however_few_its_shards(tmp_path: Path) -> None:
+    sizes = {"da": 100, "nl": 400, "sv": 900}
+    texts = {name: [(f"{name} {n}", f"English {n}") for n in range(size)] for name, size in sizes.items()}
+    texts = {name: sorted(pairs, key=lambda pair: hash_of(pair[0])) for name, pairs in texts.items()}
+    work = job(tmp_path, texts, JoinConfig(by=SameBy.target), 1000)
+    Join().run(work)
+    left = {name: corpus.pairs for name, corpus in read_joined(work.out).items()}
+    # Of 100 sentences each of the three has a third, of 300 more each of two a half, and 500 are Swedish alone.
+    assert 20 < left["da-en"] < 47
+    assert 150 < left["nl-en"] < 217
+    assert sum(left.values()) == 900
 
 
 def test_by_pair_only_what_is_wholly_the_same_goes(tmp_path: Path) -> None:

@@ -234,11 +234,13 @@ def test_a_feature_of_the_lists_is_the_score(tmp_path: Path) -> None:
 
 def test_scores_come_from_files_beside_the_lists(tmp_path: Path) -> None:
     folders = make(tmp_path, 3)
-    config = settings(metric="external", scores=f"{tmp_path}/{{source}}-{{shard}}.txt")
+    place = tmp_path / "{qe} [22]"  # braces and wildcards of its own
+    place.mkdir()
+    config = settings(metric="external", scores=f"{place}/{{source}}-{{shard}}.txt")
     with pytest.raises(UserError, match=r"en-00000\.txt are not there"):
         Select().run(job(tmp_path, *folders, config))
     for shard in Corpus(folders[0]).shards:
-        (tmp_path / f"en-{shard.name}.txt").write_text("0.1\n0.2\n0.15\n" * shard.sources)
+        (place / f"en-{shard.name}.txt").write_text("0.1\n0.2\n0.15\n" * shard.sources)
     assert [path.name for path in stage._score_files(config, {"source": "en", "target": "de"})] == [
         "en-00000.txt", "en-00001.txt", "en-00002.txt"
     ]  # fmt: skip
