@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from kd.corpora.language import primary
 from kd.corpora.segments import Segment, segments
 from kd.engines.bundle import model_folders
 from kd.engines.description import Languages, read_languages, tag_for
@@ -91,7 +92,7 @@ class Translator:
         count = threads or len(os.sched_getaffinity(0))
         options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
         self._engine = _load(folders, options, to)
-        self._joint = "" if self._engine.target_language.split("-")[0] in _NO_SPACES else " "
+        self._joint = "" if primary(self._engine.target_language) in _NO_SPACES else " "
 
     def translate(self, lines: Iterable[str]) -> Iterator[str]:
         """The best translation of each line, in the order given, lazily; memory does not grow with their number."""
