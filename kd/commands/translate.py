@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--length-penalty", type=float, default=1.0, metavar="X", help="exponent of the length (default 1.0)")
     add("--batch-tokens", type=_positive, default=2000, metavar="N", help="source pieces a batch (default 2000)")
     add("--threads", type=_positive, metavar="N", help="CPU threads (default: all cores)")
+    add("--as-is", action="store_true", help="read text as it is, without the normalisation of training text")
     add("--device", choices=["cpu", "cuda"], default="cpu")
 
 
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         device=options.device,
         to=options.to,
+        as_is=options.as_is,
     )
     number = 0
     out = sys.stdout.buffer

@@ -165,6 +165,10 @@ class Translator:
         tag = len(self._start)
         return tag + (len(text) if 4 * len(text) + 1 + tag <= enough else len(self._pieces.encode(text)))
 
+    def knows(self, character: str) -> bool:
+        """Whether the vocabulary has a character, rather than its bytes."""
+        return bool(self._pieces.piece_to_id(character) != self._pieces.unk_id())
+
 
 def computable(compute_type: str, device: str) -> str:
     """The type to compute in on a device: the model's own, or what CTranslate2 takes for it (float32 for float16)."""

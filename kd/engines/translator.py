@@ -17,6 +17,7 @@ from kd.corpora.segments import Segment, segments
 from kd.engines.bundle import model_folders
 from kd.engines.description import Languages, read_languages, tag_for
 from kd.engines.fairseq.model import MODEL as WEIGHTS
+from kd.engines.reading import reader
 from kd.engines.systems import CTRANSLATE2, form
 from kd.errors import UserError
 
@@ -49,6 +50,10 @@ class Engine(Protocol):
         """Whether a text is as short as those that the model was trained on."""
         ...
 
+    def knows(self, character: str) -> bool:
+        """Whether the vocabulary has a character, rather than its bytes."""
+        ...
+
 
 @dataclass(frozen=True)
 class Options:
@@ -68,9 +73,10 @@ class Translator:
 
     `threads` defaults to all cores. Text of more pieces than the model was trained on is cut at ends of sentences,
     and the translations are joined again. Blank lines stay blank. `to` is the language to write: needed for a model
-    that writes several, refused by one that does not write it.
+    that writes several, refused by one that does not write it. Text is normalised as cleaning does it to what models
+    are trained on (NFC, no control or invisible characters, single spaces), unless it shall be read `as_is`.
 
-    Raises: UserError where a folder holds no model, or settings contradict each other.
+    Raises: UserError where a folder holds no model, settings contradict each other, or the device cannot be used.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Translator:
         threads: int | None = None,
         device: str = "cpu",
         to: str | None = None,
+        as_is: bool = False,
     ) -> None:
         if not 1 <= nbest <= beam:
             raise UserError(f"nbest is {nbest} and the beam {beam}.", "A list is no longer than the beam, nor empty.")
@@ -92,15 +99,23 @@ class Translator:
         count = threads or len(os.sched_getaffinity(0))
         options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
         self._engine = _load(folders, options, to)
+        self._read = _unchanged if as_is else reader(self._engine.knows)
         self._joint = "" if primary(self._engine.target_language) in _NO_SPACES else " "
 
     def translate(self, lines: Iterable[str]) -> Iterator[str]:
-        """The best translation of each line, in the order given, lazily; memory does not grow with their number."""
+        """The best translation of each line, in the order given, lazily; memory does not grow with their number.
+
+        Raises: TypeError for what is no text: a text alone would be taken for the lines of its letters.
+        """
         return (found[0].text for found in self.nbest(lines))
 
     def nbest(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
         """The best translations of each line, best first; a blank line has one, which is empty."""
-        rest = iter(lines)
+        if isinstance(lines, str):
+            raise TypeError("give lines, such as a list of texts, rather than a text alone")
+        return self._windows(iter(lines))
+
+    def _windows(self, rest: Iterator[str]) -> Iterator[list[Translation]]:
         while window := list(islice(rest, WINDOW)):
             yield from self.window(window)
 
@@ -112,9 +127,11 @@ class Translator:
         return [self._joined(each, [next(found) for _ in each]) for each in cut]
 
     def _segments(self, line: str) -> list[Segment]:
-        if not line.strip():
-            return []
-        return segments(line, self._engine.source_language, self._engine.fits)
+        if not isinstance(line, str):
+            raise TypeError(f"a line is text, not {type(line).__name__}")
+        cut = segments(line, self._engine.source_language, lambda text: self._engine.fits(self._read(text)))
+        read = [Segment(self._read(segment.text), segment.space) for segment in cut]
+        return [segment for segment in read if segment.text.strip()]
 
     def _joined(self, cut: Sequence[Segment], lists: Sequence[list[Translation]]) -> list[Translation]:
         """The k-th best of a line: the k-th best of all its segments."""
@@ -134,6 +151,10 @@ class Translator:
         return "".join(text + space for text, space in zip(texts, [*spaces, ""], strict=True))
 
 
+def _unchanged(text: str) -> str:
+    return text
+
+
 def _one_line(text: str) -> str:
     # A model with byte pieces can write a line break.
     return text.replace("\n", " ") if "\n" in text else text
@@ -142,6 +163,11 @@ def _one_line(text: str) -> str:
 def _load(folders: Sequence[Path], options: Options, to: str | None) -> Engine:
     if not folders:
         raise UserError("No model was named.", "Name a model folder.")
+    if options.device == "cuda":
+        import ctranslate2
+
+        if not ctranslate2.get_cuda_device_count():
+            raise UserError("No CUDA device can be used on this machine.", "Look at `nvidia-smi`, or use the CPU.")
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}.", "Name one that export or train left.")
@@ -199,6 +225,9 @@ class _CTranslate2:
     def fits(self, text: str) -> bool:
         return self._model.pieces(text, self.max_source_pieces) <= self.max_source_pieces
 
+    def knows(self, character: str) -> bool:
+        return self._model.knows(character)
+
     def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
         lists = self._model.nbest(sources, self._options.nbest, self._options.batch_tokens)
         return [[Translation(text, score) for text, score in each] for each in lists]
@@ -229,6 +258,9 @@ class _Fairseq:
             return True
         (ids,) = self._vocabulary.encode_ids([text], self._tag)
         return len(ids) <= self.max_source_pieces
+
+    def knows(self, character: str) -> bool:
+        return self._vocabulary.knows(character)
 
     def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
         return [[Translation(each.text, each.score) for each in found] for found in self._model.translate(sources)]

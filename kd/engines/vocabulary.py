@@ -178,6 +178,10 @@ class Vocabulary:
         """Rows of the embedding: all pieces and the four special symbols."""
         return len(self._symbols)
 
+    def knows(self, character: str) -> bool:
+        """Whether it has a character, rather than its bytes."""
+        return bool(self._processor.piece_to_id(character) != self._processor.unk_id())
+
     def encode_ids(self, sentences: Sequence[str], tag: str | None = None) -> list[list[int]]:
         """The fairseq ids of each sentence, without an end of sentence; with a tag, it comes first.
 

@@ -13,6 +13,7 @@ import pytest
 
 import kd
 from kd.engines.ctranslate2 import Languages, export
+from kd.engines.reading import reader
 from kd.errors import UserError
 
 CORES = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -66,6 +67,38 @@ def test_a_line_for_each_line_of_the_torture_text(form: str, exported: Path, tra
         assert [place for place, line in enumerate(lines) if not line] == [1, 2]
         assert lines[0] + b"\n" == alone
         assert len(lines[11].split()) > 1_000  # the long line is translated to its end, not cut
+
+
+@pytest.mark.parametrize("form", ["exported", "trained"])
+def test_what_nobody_sees_changes_no_translation(form: str, exported: Path, trained) -> None:
+    translator = kd.Translator(exported if form == "exported" else trained.folder, threads=1)
+    (expected,) = translator.translate(["eins zwei drei."])
+    same = ["\ufeffeins zwei drei.", "eins\tzwei  drei. ", "eins zwei\u00a0drei.", "ei\u00adns z\u200bwei drei.\r"]
+    assert list(translator.translate(same)) == [expected] * 4
+    assert list(translator.translate(["f\u0075\u0308nf.", "fünf."])) == list(translator.translate(["fünf."])) * 2
+    assert list(translator.translate(["\ufeff", "\u200b \u00a0"])) == ["", ""]
+    as_is = kd.Translator(exported if form == "exported" else trained.folder, threads=1, as_is=True)
+    assert list(as_is.translate(["eins zwei drei."])) == [expected]
+    assert list(as_is.translate(same[:1])) != [expected]
+
+
+def test_a_space_that_the_vocabulary_has_stays() -> None:
+    assert reader("\u00a0".__eq__)("10\u00a0000\u202f€\u00a0\t5") == "10\u00a0000 € 5"
+
+
+def test_what_is_no_line_of_text_is_refused(exported: Path) -> None:
+    translator = kd.Translator(exported, threads=1)
+    with pytest.raises(TypeError, match="rather than a text alone"):
+        translator.translate("eins zwei.")
+    with pytest.raises(TypeError, match="not bytes"):
+        list(translator.translate([b"eins"]))  # type: ignore[list-item]
+
+
+def test_a_gpu_that_there_is_not_is_told(exported: Path, trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: 0)
+    for model in (exported, trained.folder):
+        with pytest.raises(UserError, match="No CUDA device"):
+            kd.Translator(model, device="cuda")
 
 
 def test_invalid_utf_8_is_refused_with_its_line(exported: Path) -> None:
