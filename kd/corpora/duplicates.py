@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,9 @@ BUCKET_PAIRS = 1 << 20  # in memory at once: 40 MB while they are sorted
 MOST_BUCKETS = 1 << 12
 
 
-def key_function(config: DuplicatesConfig) -> Callable[[str, str], bytes]:
-    """A function from source and target to the 8 bytes that equal pairs share."""
-    blake2b = hashlib.blake2b
+def key_function(config: DuplicatesConfig, language: str = "") -> Callable[[str, str], bytes]:
+    """A function from source and target to the 8 bytes that equal pairs share, those of another `language` apart."""
+    blake2b = partial(hashlib.blake2b, digest_size=KEY_BYTES, key=language.encode()[:64])
     texts: dict[SameBy, Callable[[str, str], str]] = {
         SameBy.pair: lambda source, target: f"{source}\n{target}",
         SameBy.source: lambda source, target: source,
@@ -33,10 +34,8 @@ def key_function(config: DuplicatesConfig) -> Callable[[str, str], bytes]:
     }
     text_of = texts[SameBy(config.by)]
     if config.normalised:
-        return lambda source, target: blake2b(
-            text_of(_normalised(source), _normalised(target)).encode(), digest_size=KEY_BYTES
-        ).digest()
-    return lambda source, target: blake2b(text_of(source, target).encode(), digest_size=KEY_BYTES).digest()
+        return lambda source, target: blake2b(text_of(_normalised(source), _normalised(target)).encode()).digest()
+    return lambda source, target: blake2b(text_of(source, target).encode()).digest()
 
 
 def _normalised(text: str) -> str:

@@ -26,11 +26,12 @@ def job(
 ) -> Job[JoinConfig]:
     artifacts = []
     for language, pairs in texts.items():
-        path, origin = folder / "in" / language, Origin(f"{language}-en", "made_up")
-        with CorpusWriter(path, (language, "en"), lines, ("rank",), keep_groups=True, origins=[origin]) as writer:
+        source, target = language.split("-") if "-" in language else (language, "en")
+        path, origin = folder / "in" / language, Origin(f"{source}-{target}", "made_up")
+        with CorpusWriter(path, (source, target), lines, ("rank",), keep_groups=True, origins=[origin]) as writer:
             for pair in origin.number(pairs):
                 writer.add(pair, language)
-        artifacts.append(Artifact(path, "select", f"select.{language}-en", "all", "", f"{language}-en", {}, {}))
+        artifacts.append(Artifact(path, "select", f"select.{source}-{target}", "all", "", f"{source}-{target}", {}, {}))
     out = folder / "out"
     out.mkdir()
     return Job(
@@ -82,6 +83,14 @@ def test_by_pair_only_what_is_wholly_the_same_goes(tmp_path: Path) -> None:
     work = job(tmp_path, texts, JoinConfig(by=SameBy.pair))
     Join().run(work)
     assert Join().check(work).counts["pairs out"] == 3
+
+
+@pytest.mark.parametrize(("by", "left"), [(SameBy.target, 4), (SameBy.pair, 4), (SameBy.source, 3)])
+def test_the_same_text_in_two_languages_is_two_sentences_to_write(tmp_path: Path, by: SameBy, left: int) -> None:
+    texts = {"en-da": [("2023", "2023"), ("yes", "ja")], "en-sv": [("2023", "2023"), ("indeed", "ja")]}
+    work = job(tmp_path, texts, JoinConfig(by=by))
+    Join().run(work)
+    assert Join().check(work).counts["pairs out"] == left
 
 
 def test_a_part_that_is_gone_is_missed(tmp_path: Path) -> None:
