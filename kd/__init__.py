@@ -1,7 +1,7 @@
 """kd: from a parallel corpus to a small, fast translation model, by sequence-level knowledge distillation.
 
 from kd import Translator
-for line in Translator("runs/demo/export.en-de/student-int8").translate(["The light is on."]): print(line)
+for line in Translator("runs/demo/release.en-de/student-int8").translate(["The light is on."]): print(line)
 """
 
 from __future__ import annotations

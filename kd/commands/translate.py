@@ -20,7 +20,7 @@ from kd.errors import UserError
 READ_BYTES = 1 << 16
 WAITING = 4096  # lines read ahead
 EXIT_INTERRUPTED = 130
-EXAMPLE = "kd translate --model runs/demo/export.en-de/student-int8 < source.en > target.de"
+EXAMPLE = "kd translate --model runs/demo/release.en-de/student-int8 < source.en > target.de"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, nargs="+", required=True, metavar="DIR", help="an exported folder, or those of trainings")
     add("--to", metavar="LANGUAGE", help="language to write, for a model of several: de")
     add("--beam", type=_positive, default=4, metavar="N", help="width of the search (default 4)")
-    add("--nbest", type=_positive, metavar="N", help="print the N best of each line in the Moses format")
+    add(
+        "--nbest",
+        type=_positive,
+        metavar="N",
+        help="print the N best of each line in the Moses format, with their scores; the search is at least as wide",
+    )
     add("--score", action="store_true", help="print each translation's score before it, and a tab")
     add("--max-pieces", type=_positive, default=256, metavar="N", help="longest output of a sentence (default 256)")
     add("--length-penalty", type=float, default=1.0, metavar="X", help="exponent of the length (default 1.0)")

@@ -61,10 +61,11 @@ def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
     try:
         return recipes.plan(config)
     except UserError as error:
+        without_files = recipes.plan(config, frozen_files={})  # what is wrong but for files is told as it is
         if not any(key.startswith("pairs.") for key in assumptions.values):
             pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
             raise UserError(error.what, f"{error.mend} To plan before the corpora are there, say {pairs}.") from None
-        return recipes.plan(config, frozen_files={})
+        return without_files
 
 
 def _wanted(plan: Plan, request: Request) -> list[Task]:

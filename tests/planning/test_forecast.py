@@ -236,6 +236,9 @@ def test_a_kind_that_is_not_known_takes_nothing_away_from_the_others(
 def test_without_corpora_and_assumption_it_says_how_to_go_on(elsewhere: Path) -> None:
     with pytest.raises(UserError, match=r"assume\.pairs\.en-de=NUMBER"):
         forecast(BIG)
+    with pytest.raises(UserError, match="members") as wrong:  # which no number of pairs would mend
+        forecast([*BIG, "teacher.members=0"])
+    assert "assume" not in str(wrong.value)
 
 
 def test_a_machine_that_does_not_say_its_nodes_is_refused(elsewhere: Path) -> None:
