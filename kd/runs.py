@@ -194,12 +194,19 @@ def clean(request: Request, *, remove: bool) -> int:
         else:
             total += size
             if remove:
-                store.remove(place)
+                _remove(place, store)
         took = progress.duration(manifest["seconds"]) if manifest else ""
         table.add_row(str(place.final.relative_to(store.root)), f"{size / 1e6:,.1f}", took, state)
     console.print(table)
     console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
     return 0
+
+
+def _remove(place: Place, store: Store) -> None:
+    try:
+        store.remove(place)
+    except OSError as error:
+        raise disk_fault(error, store.root) or error from None
 
 
 def _reached(run: Run, store: Store) -> set[str]:
@@ -221,6 +228,11 @@ def report(request: Request) -> int:
     config = recipes.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     plan = recipes.plan(config)
+    if not folder.folder.is_dir() and not any(store.place(item).is_published() for item in plan.tasks()):
+        raise UserError(
+            f"Nothing of {config.recipe} has been run in {folder.folder}.",
+            "Stand where the run's folder is, or give its run.dir= and store.dir=.",
+        )
     pages = [stage for stage in plan.stages if stage.kind.name == "report"]
     if not pages:
         raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
@@ -238,15 +250,10 @@ def report(request: Request) -> int:
 def _chosen(plan: Plan, request: Request, store: Store, folder: Run) -> list[Task]:
     if request.stages and request.upto:
         raise UserError("stages= and upto= exclude each other.", "Give one of them.")
-    if request.upto:
-        stages = plan.needed_for(plan.find(request.upto))
-        return [item for stage in stages for item in stage.tasks]
+    stages = plan.asked_for(request.stages, request.upto)
     if not request.stages:
-        return list(plan.tasks())
-    chosen = {stage for name in request.stages for stage in plan.find(name)}
-    return _with_inputs_there(
-        [stage for stage in plan.stages if stage in chosen], store, folder.shown(), request.recipe
-    )
+        return [item for stage in stages for item in stage.tasks]
+    return _with_inputs_there(stages, store, folder.shown(), request.recipe)
 
 
 def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str], recipe: str) -> list[Task]:

@@ -133,8 +133,10 @@ def status(request: Request, *, every: bool = False) -> int:
         console.width = 2000  # whoever reads it through a pipe wants a line a task
     remark = remarks(config.machine.container, store.file_hashes())
     standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
-    states = {item: standing.of(item) for item in plan.tasks()}
-    console.print(Text(f"{config.recipe}: {folder.folder}", style="italic"), soft_wrap=True)
+    asked = [item for stage in plan.asked_for(request.stages, request.upto) for item in stage.tasks]
+    states = {item: standing.of(item) for item in asked}
+    nothing = "" if folder.folder.is_dir() else " (there is no such folder: nothing of it has been run here)"
+    console.print(Text(f"{config.recipe}: {folder.folder}{nothing}", style="italic"), soft_wrap=True)
     console.print(Text(summary(states.values())), soft_wrap=True)
     lines = rows(states, len(states) if every else FOLDED)
     _print(lines, console)

@@ -151,7 +151,28 @@ def test_a_folder_that_cannot_be_written_to_is_named(
     assert key in capsys.readouterr().err
 
 
-def test_a_report_of_what_did_not_run_names_the_command_that_makes_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nothing_has_run_that_is_told_and_nothing_is_left(
+    capsys: pytest.CaptureFixture[str], elsewhere: Path
+) -> None:
+    before = set(elsewhere.iterdir())
+    assert main(["report", *FILES]) == 2
+    assert "Nothing of files has been run in" in capsys.readouterr().err
+    assert main(["status", *FILES]) == 0
+    assert "nothing of it has been run here" in capsys.readouterr().out
+    assert set(elsewhere.iterdir()) - before <= {elsewhere / "store"}  # hashes of the files are kept there
+
+
+def test_status_is_of_the_stages_that_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", *FILES, "upto=clean"]) == 0
+    assert "0 of 2 tasks done, 2 missing" in capsys.readouterr().out
+    assert main(["status", *FILES, "stages=[split]"]) == 0
+    assert "0 of 1 tasks done, 1 missing" in capsys.readouterr().out
+
+
+def test_a_report_of_what_did_not_run_names_the_command_that_makes_it(
+    capsys: pytest.CaptureFixture[str], elsewhere: Path
+) -> None:
+    (elsewhere / "runs" / "files").mkdir(parents=True)
     assert main(["report", *FILES]) == 2
     assert "which is missing. `kd run recipe=files` makes it" in capsys.readouterr().err
     assert main(["run", *FILES, "stages=[select]"]) == 2

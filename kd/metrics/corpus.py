@@ -104,7 +104,8 @@ def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first
         raise UserError("There is no reference to score against.", "Give at least one.")
     segments = len(sides[0])
     if not segments:
-        raise UserError(f"{first[0].upper()}{first[1:]} is empty.", "Give one with a line for each segment.")
+        name = first.replace("the ", "The ", 1) if first.startswith("the ") else first  # a file's name stays as it is
+        raise UserError(f"{name} is empty.", "Give one with a line for each segment.")
     before, begin = ("the first", 2) if first == "the reference" else (first, 1)
     for number, side in enumerate(sides[1:], start=begin):
         if len(side) != segments:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import graphlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,15 @@ class Plan:
         if task not in tasks:
             raise unknown(f"task of {stage}", task, tasks)
         return tasks[task]
+
+    def asked_for(self, names: Sequence[str] = (), upto: str | None = None) -> list[Stage]:
+        """The stages of these names, or all that the one named by `upto` needs; all where nothing is named."""
+        if upto:
+            return self.needed_for(self.find(upto))
+        if not names:
+            return self.stages
+        named = {stage for name in names for stage in self.find(name)}
+        return [stage for stage in self.stages if stage in named]
 
     def needed_for(self, stages: Iterable[Stage]) -> list[Stage]:
         """These stages and all they stand on, in order."""

@@ -70,13 +70,7 @@ def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
 
 def _wanted(plan: Plan, request: Request) -> list[Task]:
     """The tasks that `kd run` would look at: all, those of stages=, or what upto= needs."""
-    stages = plan.stages
-    if request.upto:
-        stages = plan.needed_for(plan.find(request.upto))
-    elif request.stages:
-        named = {stage for name in request.stages for stage in plan.find(name)}
-        stages = [stage for stage in plan.stages if stage in named]
-    return [task for stage in stages for task in stage.tasks]
+    return [task for stage in plan.asked_for(request.stages, request.upto) for task in stage.tasks]
 
 
 def _machine(config: DictConfig) -> MachineConfig:

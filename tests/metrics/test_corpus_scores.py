@@ -7,7 +7,7 @@ import pytest
 import sacrebleu
 
 from kd.errors import UserError
-from kd.metrics.corpus import Score, corpus_scores
+from kd.metrics.corpus import Score, check_aligned, corpus_scores
 
 # The example of sacreBLEU's README ("Using SacreBLEU from Python"), which states 48.53 BLEU and 59.73 chrF2 for it;
 # the further digits of BLEU are those of sacreBLEU's test/test_bleu.py.
@@ -41,6 +41,13 @@ def test_empty_outputs_count() -> None:
 def test_unknown_metric_lists_what_there_is() -> None:
     with pytest.raises(UserError, match=r"no metric 'blue'.*bleu, chrf, chrf\+\+, ter"):
         corpus_scores(HYPOTHESES, REFERENCES, ["blue"])
+
+
+def test_a_files_name_is_told_as_it_is() -> None:
+    with pytest.raises(UserError, match=r"^empty\.de is empty"):
+        check_aligned({}, [[]], first="empty.de")
+    with pytest.raises(UserError, match=r"^The source is empty"):
+        check_aligned({}, [[]], first="the source")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ def test_it_removes_what_no_run_reaches_and_only_that(workplace: Path) -> None:
     assert texts(workplace / "store") == {"text", "other"}
 
 
+def test_a_store_that_cannot_be_written_to_is_told(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(workplace / "store" / "a" / ".lease"))
+
+    monkeypatch.setattr(Store, "remove", read_only)
+    with pytest.raises(UserError, match="Read-only file system"):
+        runs.clean(Request("mine", ()), remove=True)
+    assert texts(workplace / "store") == {"text", "other", "old"}
+
+
 def test_a_run_that_was_deleted_reaches_nothing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workplace / "other" / "plan.json").unlink()
     (workplace / "other").rmdir()
