@@ -83,11 +83,16 @@ def test_it_says_what_was_measured_and_how(card: Card) -> None:
     assert "leakage guard: **removed 12**" in text
     assert "| **student-int8** | 34.1 ± 1.0 |" in text
     assert "| teacher-ensemble | 40.6 ± 1.0 |" in text
-    assert "p = 0.134 of no difference from control" in text
+    assert "BLEU: p = 0.134: how likely a difference from control this large would be by the luck of" in text
     assert "187 of 200 sentences" in text
     assert "| memory for inference, MB | 12.3 | 82.1 |" in text
     assert "| sentences a second, 2 cores | 412 | 412 |" in text
     assert "1.5 kWh, 0.3 kg CO2e, measured in teacher. Not measured: decode." in text
+
+
+def test_p_is_no_equation_where_it_is_only_known_to_be_small(card: Card) -> None:
+    sets = [dataclasses.replace(card.sets[0], scores=[score(34.1, 0.0002)])]
+    assert "BLEU: p < 0.001: how likely" in render(dataclasses.replace(card, sets=sets))
 
 
 def test_names_are_no_markup(card: Card) -> None:
