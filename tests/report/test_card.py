@@ -95,6 +95,13 @@ def test_p_is_no_equation_where_it_is_only_known_to_be_small(card: Card) -> None
     assert "BLEU: p < 0.001: how likely" in render(dataclasses.replace(card, sets=sets))
 
 
+def test_where_every_sentence_reached_the_longest_length_nothing_is_said_to_agree(card: Card) -> None:
+    nothing = {"sentences": 0, "identical": 0, "cut": 200, "beam": 4, "chrf": None, "set": "en-de dev"}
+    text = render(dataclasses.replace(card, description={**card.description, "agreement": nothing}))
+    assert "of 200 sentences (en-de dev, beam 4) none could be compared: all reached the longest length.\n\n" in text
+    assert "letter by letter" not in text and "letter by letter" in render(card)
+
+
 def test_names_are_no_markup(card: Card) -> None:
     text = render(card)
     assert "<script>" not in text.replace("\\<script\\>", "")
