@@ -35,6 +35,11 @@ def p_meaning(baseline: str = "") -> str:
     return f"how likely a difference{than} this large would be by the luck of the test segments alone"
 
 
+def of_test_set(verdict: str) -> str:
+    """The leakage guard's verdict on one test set, which counts fewer pairs than that on all sets together."""
+    return f"{verdict} (training pairs that match this test set)" if verdict.startswith("removed") else verdict
+
+
 def count(value: int) -> str:
     """With thousands set apart."""
     return f"{value:,}"

@@ -25,7 +25,8 @@ from kd.report.model import ReportData
 from kd.report.verdict import verdicts
 
 FILTERS = [
-    "count", "moment", "p_meaning", "percent", "score", "sentence_metric", "sentence_score", "shortened", "visible",
+    "count", "moment", "of_test_set", "p_meaning", "percent", "score", "sentence_metric", "sentence_score",
+    "shortened", "visible",
 ]  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -80,7 +80,7 @@ def test_front_matter_is_the_hubs(card: Card) -> None:
 def test_it_says_what_was_measured_and_how(card: Card) -> None:
     text = render(card)
     assert f"- BLEU: `{SIGNATURE}`" in text
-    assert "leakage guard: **removed 12**" in text
+    assert "leakage guard: **removed 12 (training pairs that match this test set)**" in text
     assert "| **student-int8** | 34.1 ± 1.0 |" in text
     assert "| teacher-ensemble | 40.6 ± 1.0 |" in text
     assert "BLEU: p = 0.134: how likely a difference from control this large would be by the luck of" in text

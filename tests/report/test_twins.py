@@ -17,7 +17,7 @@ def test_markdown_has_the_pages_numbers(report: ReportData) -> None:
     assert rows[2].startswith("| teacher ensemble | **30.1** | \\< 0.001 | **53.0** |")
     assert rows[6] == "| student int8 | 25.7 | 0.021 | 49.7 | 0.021 | 2.3 | 2.6 | 611 |  |  |"
     assert "- BLEU: `nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0`" in lines
-    assert "- Leakage guard: removed 17" in lines
+    assert "- Leakage guard: removed 17 (training pairs that match any dev or test set)" in lines
 
 
 def test_p_is_explained_in_the_same_words_everywhere(report: ReportData) -> None:
