@@ -40,7 +40,7 @@ class Significance:
     value: float  # of the whole test set, unrounded
     mean: float | None  # over the resampled test sets; None where none were drawn
     interval: tuple[float, float] | None  # 95 %: mean minus and plus half the width sacreBLEU states
-    p_value: float | None  # of no difference from the baseline, two-sided; None for the baseline itself
+    p_value: float | None  # of the difference from the baseline, two-sided; None for the baseline itself
     signature: str  # sacreBLEU's, number of resamplings and seed included
     duel: Duel | None = None  # of COMET, against the baseline
 

@@ -18,6 +18,7 @@ from kd.report.verdict import NO_TRANSLATION, Difference, difference
 
 MEAN = "mean"  # the last row, where there are several pairs
 _DASH = "–"
+_TEST = f"{form.p_meaning()}; paired bootstrap resampling"
 
 
 def compared_pairs(data: ReportData) -> list[str]:
@@ -44,10 +45,10 @@ def score_columns(data: ReportData, metric: str) -> list[Column]:
         Column(f"bilingual, {metric}", _scores([bilingual for bilingual, _, _ in found], metric)),
         Column(f"multilingual, {metric}", _scores([student for _, student, _ in found], metric)),
         Column("difference", _gains(to_bilingual, metric), explanation="multilingual minus bilingual student"),
-        Column("p", _tests(to_bilingual), explanation="of no difference, paired bootstrap resampling"),
+        Column("p", _tests(to_bilingual), explanation=_TEST),
         Column(f"control, {metric}", _scores([control for _, _, control in found], metric)),
         Column("to control", _gains(to_control, metric), explanation="multilingual student minus its control on gold"),
-        Column("p to control", _tests(to_control), explanation="of no difference, paired bootstrap resampling"),
+        Column("p to control", _tests(to_control), explanation=_TEST),
     ]
     return [column for column in columns if any(cell.text and cell.text != _DASH for cell in column.cells)]
 

@@ -108,8 +108,13 @@ def render(card: Card) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"score": formatting.score, "count": formatting.count, "cell": cell, "amount": _amount}
+    environment.filters |= {
+        "of_test_set": formatting.of_test_set,
+        "p_equals": formatting.p_equals,
+        "p_meaning": formatting.p_meaning,
+    }
     front = yaml.safe_dump(front_matter(card), sort_keys=False, allow_unicode=True, width=1000)
-    body = environment.get_template("card.md.j2").render(card=card, p_value=formatting.p_value)
+    body = environment.get_template("card.md.j2").render(card=card)
     return f"---\n{front}---\n\n{body}"
 
 

@@ -74,7 +74,7 @@ def _metric_columns(data: ReportData, metric: str) -> list[Column]:
         else Cell()
         for row, score in zip(data.systems, scores, strict=True)
     ]
-    explanation = f"p-value of no difference from {data.baseline} in {metric}"
+    explanation = f"p: {form.p_meaning(data.baseline)}, in {metric}"
     columns = [Column(metric, values, short=metric)]
     if any(score and score.p_value is not None for score in scores):
         columns.append(Column("p", tests, explanation=explanation, short="p"))

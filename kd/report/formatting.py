@@ -23,6 +23,23 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def p_equals(value: float) -> str:
+    """What stands after a p in a sentence: `= 0.303`, `< 0.001`."""
+    printed = p_value(value)
+    return printed if printed.startswith("<") else f"= {printed}"
+
+
+def p_meaning(baseline: str = "") -> str:
+    """What p is. "Of no difference" would read as how likely it is that there is none, which no such test says."""
+    than = f" from {baseline}" if baseline else ""
+    return f"how likely a difference{than} this large would be by the luck of the test segments alone"
+
+
+def of_test_set(verdict: str) -> str:
+    """The leakage guard's verdict on one test set, which counts fewer pairs than that on all sets together."""
+    return f"{verdict} (training pairs that match this test set)" if verdict.startswith("removed") else verdict
+
+
 def count(value: int) -> str:
     """With thousands set apart."""
     return f"{value:,}"

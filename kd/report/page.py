@@ -24,7 +24,10 @@ from kd.report.figures.scatter import marks, pareto
 from kd.report.model import ReportData
 from kd.report.verdict import verdicts
 
-FILTERS = ["count", "moment", "percent", "score", "sentence_metric", "sentence_score", "shortened", "visible"]
+FILTERS = [
+    "count", "moment", "of_test_set", "p_meaning", "percent", "score", "sentence_metric", "sentence_score",
+    "shortened", "visible",
+]  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"
 
 

@@ -15,7 +15,8 @@ from kd.report.model import PairedScore, ReportData
 
 SIGNIFICANT = 0.05
 NOTE = (
-    "Members of one seed are compared with each other. p: of no difference, two-sided, paired bootstrap resampling. "
+    "Members of one seed are compared with each other. "
+    f"p: {form.p_meaning()}, two-sided; paired bootstrap resampling. "
     "Below several seeds: mean and standard deviation of the differences"
 )
 

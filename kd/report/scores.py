@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kd.metrics.significance import BOOTSTRAP, Resampling, Significance
-from kd.report.formatting import metric_score, p_value, visible
+from kd.report.formatting import metric_score, p_meaning, p_value, visible
 from kd.report.markup import latex_text, markdown_text
 
 SIGNIFICANT = 0.05
@@ -70,7 +70,8 @@ class ScoreTable:
                 f"seed {self.resampling.seed}"
             )
         if self.tested and self.resampling:
-            lines.append(f"p: of no difference from {self.baseline}, two-sided; {_test(self.resampling, self.metrics)}")
+            meaning = p_meaning(self.baseline or "")
+            lines.append(f"p: {meaning}, two-sided; {_test(self.resampling, self.metrics)}")
         return lines
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from kd.report import pairings
 from kd.report.columns import results_columns
-from kd.report.formatting import visible
+from kd.report.formatting import p_meaning, visible
 from kd.report.model import ReportData
 from kd.report.verdict import verdicts
 
@@ -63,7 +63,7 @@ def _notes(data: ReportData) -> Text:
         lines.append(f"leakage guard: {data.leakage.verdict}")
     if data.baseline:
         of_comet = ", paired t-test of COMET" if any(name.startswith("COMET") for name in data.signatures()) else ""
-        lines.append(f"p: of no difference from {data.baseline}, paired bootstrap resampling{of_comet}")
+        lines.append(f"p: {p_meaning(data.baseline)}; paired bootstrap resampling{of_comet}")
     if (paired := pairings.note(data)) != pairings.NOTE:
         lines.append(paired)
     return Text("\n".join(map(visible, lines)), style="dim")

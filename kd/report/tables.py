@@ -38,7 +38,7 @@ def set_columns(data: ReportData) -> list[Column]:
                 for row in rows
             ]
             cells = [Cell() if v is None else Cell(form.metric_score(metric, v), v) for v in values]
-            explanation = f"{form.count(each.segments)} segments; leakage guard: {each.leakage}"
+            explanation = f"{form.count(each.segments)} segments; leakage guard: {form.of_test_set(each.leakage)}"
             columns.append(Column(f"{of_pair}{each.name} {metric}", cells, explanation=explanation))
     return [column for column in columns if any(cell.text for cell in column.cells)]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from kd.report import pairings
 from kd.report.columns import Cell, Column, results_columns
+from kd.report.formatting import p_meaning
 from kd.report.markup import latex_text, markdown_text
 from kd.report.model import ReportData
 
@@ -74,7 +75,7 @@ def notes(data: ReportData) -> Iterator[str]:
         yield f"Leakage guard: {data.leakage.verdict}"
     if data.baseline:
         of_comet = "; of COMET paired t-test" if any(name.startswith("COMET") for name in data.metrics()) else ""
-        yield f"p: of no difference from {data.baseline}, paired bootstrap resampling{of_comet}"
+        yield f"p: {p_meaning(data.baseline)}; paired bootstrap resampling{of_comet}"
     if data.paired:
         yield pairings.note(data)
     if data.speed_note:

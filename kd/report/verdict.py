@@ -261,5 +261,4 @@ def _capital(text: str) -> str:
 
 
 def _equals(value: float) -> str:
-    printed = form.p_value(value)
-    return (printed if printed.startswith("<") else f"= {printed}").replace(" ", "\u00a0")
+    return form.p_equals(value).replace(" ", "\u00a0")

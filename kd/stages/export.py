@@ -96,7 +96,7 @@ class Export(Kind[ExportConfig]):
         if agreement := facts.get("agreement"):
             _check_agreement(job, agreement)
             counts |= {"compared": agreement["sentences"], "identical": agreement["identical"]}
-            facts["note"] = f"{agreement['identical']} of {agreement['sentences']} translations as fairseq's"
+            facts["note"] = _in_words(agreement)
         return Summary(counts, facts=facts)
 
 
@@ -194,6 +194,12 @@ def _agreement(
 
 def _unzipped(pairs: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:
     return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def _in_words(agreement: Mapping[str, Any]) -> str:
+    if not agreement["sentences"]:
+        return "of the translations none could be compared with fairseq's: all reached the longest length"
+    return f"{agreement['identical']} of {agreement['sentences']} translations as fairseq's"
 
 
 def _check_agreement(job: Job[ExportConfig], agreement: dict[str, Any]) -> None:

@@ -65,6 +65,10 @@ def test_the_agreement_with_fairseq_is_in_its_description(trained, held_out: Pat
     with pytest.raises(IncompleteArtifact, match="translates 20 of 30 sentences as fairseq does"):
         Export().check(job)
     Export().check(replace(job, identity={"format": "int8"}))  # whose agreement is stated, and no condition
+    # As where every sentence reached the longest length.
+    nothing = {**agreement, "sentences": 0, "identical": 0, "cut": 30}
+    (job.out / "model.json").write_text(json.dumps({**description, "agreement": nothing}))
+    assert "none could be compared" in Export().check(job).facts["note"]
 
 
 def test_a_checkpoint_that_was_not_averaged(trained, held_out: Path, tmp_path: Path) -> None:

@@ -80,14 +80,26 @@ def test_front_matter_is_the_hubs(card: Card) -> None:
 def test_it_says_what_was_measured_and_how(card: Card) -> None:
     text = render(card)
     assert f"- BLEU: `{SIGNATURE}`" in text
-    assert "leakage guard: **removed 12**" in text
+    assert "leakage guard: **removed 12 (training pairs that match this test set)**" in text
     assert "| **student-int8** | 34.1 ± 1.0 |" in text
     assert "| teacher-ensemble | 40.6 ± 1.0 |" in text
-    assert "p = 0.134 of no difference from control" in text
+    assert "BLEU: p = 0.134: how likely a difference from control this large would be by the luck of" in text
     assert "187 of 200 sentences" in text
     assert "| memory for inference, MB | 12.3 | 82.1 |" in text
     assert "| sentences a second, 2 cores | 412 | 412 |" in text
     assert "1.5 kWh, 0.3 kg CO2e, measured in teacher. Not measured: decode." in text
+
+
+def test_p_is_no_equation_where_it_is_only_known_to_be_small(card: Card) -> None:
+    sets = [dataclasses.replace(card.sets[0], scores=[score(34.1, 0.0002)])]
+    assert "BLEU: p < 0.001: how likely" in render(dataclasses.replace(card, sets=sets))
+
+
+def test_where_every_sentence_reached_the_longest_length_nothing_is_said_to_agree(card: Card) -> None:
+    nothing = {"sentences": 0, "identical": 0, "cut": 200, "beam": 4, "chrf": None, "set": "en-de dev"}
+    text = render(dataclasses.replace(card, description={**card.description, "agreement": nothing}))
+    assert "of 200 sentences (en-de dev, beam 4) none could be compared: all reached the longest length.\n\n" in text
+    assert "letter by letter" not in text and "letter by letter" in render(card)
 
 
 def test_names_are_no_markup(card: Card) -> None:

@@ -12,6 +12,7 @@ from kd.report.model import Leakage, LeakedCorpus, LeakedSet, ReportData
 from kd.report.page import render
 from kd.report.table import results_table
 
+OF_ALL = "(training pairs that match any dev or test set)"
 OFF = Leakage([LeakedCorpus("en-de", "off", 0), LeakedCorpus("da-en", "remove", 2)], [LeakedSet("en-de test", 10)], 5)
 
 
@@ -24,12 +25,12 @@ def shown(report: ReportData) -> str:
 
 def test_what_was_removed_stands_in_page_and_table(report: ReportData) -> None:
     page = render(report, {})
-    assert "<h2>Leakage: removed 17</h2>" in page
+    assert "<h2>Leakage: removed 17 (training pairs that match any dev or test set)</h2>" in page
     row = "".join(f'<td class="number">{number}</td>' for number in ("2,998", 9, 6, 4))
     assert f'<th scope="row">en-de test (newstest2018)</th>{row}' in page
     assert "3 reproduce a test reference of another source (2 different ones)" in page
     assert "LEAKAGE GUARD OFF" not in page
-    assert "leakage guard: removed 17" in shown(report)
+    assert "leakage guard: removed 17 (training pairs that match any dev or test set)" in shown(report)
 
 
 def test_off_stands_in_large_letters(report: ReportData) -> None:
@@ -82,6 +83,6 @@ def test_all_training_corpora_are_one_record() -> None:
     )
     assert found is not None
     assert found.sets == [LeakedSet("en-de test", 10, 2, 1, 4), LeakedSet("en-de dev", 3), LeakedSet("da-en dev", 3)]
-    assert (found.verdict, found.off, list(found.warnings)) == ("removed 7", [], ["news"])
+    assert (found.verdict, found.off, list(found.warnings)) == (f"removed 7 {OF_ALL}", [], ["news"])
     assert (found.reproduced_outputs, found.reproduced_references) == (6, 2)
     assert leakage([select]) is None

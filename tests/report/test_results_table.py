@@ -29,7 +29,7 @@ def test_states_signatures_and_baseline(report: ReportData) -> None:
     text = printed(report, 80)
     for signature in report.signatures().values():
         assert signature in text
-    assert "control, paired bootstrap" in text
+    assert "a difference from control this large" in text and "paired bootstrap resampling" in text
 
 
 def test_the_verdict_stands_below(report: ReportData) -> None:

@@ -94,4 +94,4 @@ def test_each_test_set_has_its_guards_verdict(report: ReportData) -> None:
     sets = [TestSet("held_out", 1000, "clean", scores), TestSet("wmt21", 500, "removed 3", scores)]
     columns = tables.set_columns(dataclasses.replace(report, test_sets=sets))
     assert texts(columns) == {"System": ["student"], "held_out BLEU": ["21.0"], "wmt21 BLEU": ["21.0"]}
-    assert columns[2].explanation == "500 segments; leakage guard: removed 3"
+    assert columns[2].explanation == "500 segments; leakage guard: removed 3 (training pairs that match this test set)"

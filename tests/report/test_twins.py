@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from kd.report import formatting as form
+from kd.report import page
 from kd.report.model import ReportData
 from kd.report.twins import latex, markdown
 
@@ -15,7 +17,14 @@ def test_markdown_has_the_pages_numbers(report: ReportData) -> None:
     assert rows[2].startswith("| teacher ensemble | **30.1** | \\< 0.001 | **53.0** |")
     assert rows[6] == "| student int8 | 25.7 | 0.021 | 49.7 | 0.021 | 2.3 | 2.6 | 611 |  |  |"
     assert "- BLEU: `nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0`" in lines
-    assert "- Leakage guard: removed 17" in lines
+    assert "- Leakage guard: removed 17 (training pairs that match any dev or test set)" in lines
+
+
+def test_p_is_explained_in_the_same_words_everywhere(report: ReportData) -> None:
+    meaning = form.p_meaning(report.baseline or "")
+    assert f"- p: {meaning}; paired bootstrap resampling" in markdown(report)
+    for text in (markdown(report), latex(report), page.render(report, {})):
+        assert meaning in text and "of no difference" not in text
 
 
 def test_latex_is_a_booktabs_table(report: ReportData) -> None:

@@ -28,7 +28,7 @@ class MetricScore:
     value: float  # unrounded
     signature: str
     interval: tuple[float, float] | None = None  # 95 %, of bootstrap resampling
-    p_value: float | None = None  # of no difference from the row of the report's baseline; None there
+    p_value: float | None = None  # of the difference from the row of the report's baseline; None there
 
     @property
     def higher_is_better(self) -> bool:
@@ -106,7 +106,7 @@ class PairedScore:
     metric: str
     value: float
     other_value: float
-    p_value: float | None = None  # of no difference; None: not tested
+    p_value: float | None = None  # of the difference; None: not tested
     pair: str = ""
 
     @property
