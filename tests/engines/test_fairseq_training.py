@@ -12,6 +12,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,8 +22,10 @@ from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
 from kd.engines.fairseq.launching import Launch, TrainingFailed
+from kd.engines.fairseq.task import _tell
 from kd.engines.fairseq.training import TrainingProgress, read_metrics
 from kd.errors import TransientError, UserError
+from kd.pipeline.progress import Progress, read
 from tests.engines.conftest import write_split
 
 END = 40  # updates of the short trainings below
@@ -104,6 +108,23 @@ def test_it_tells_how_far_it_is(trained) -> None:
     assert trained.progress[-1].dev_bleu > 50
     assert trained.progress[-1].seconds_left == 0
     assert trained.progress[5].seconds_left > 0
+
+
+def test_it_says_when_it_validates(trained) -> None:
+    told = [(moment.update, moment.validating) for moment in trained.progress]
+    assert [update for update, validating in told if validating] == [100, 200, 300, 400]
+    assert told[-1] == (400, False)  # until its numbers are there
+
+
+def test_a_validation_has_no_time_left_and_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "progress.json"
+    job: Any = SimpleNamespace(progress=Progress(path))
+    done = TrainingProgress(60, 60, seconds_left=0.0)
+    for moment, line in ((done, "0 s left"), (replace(done, validating=True), "validating, 60/60 updates")):
+        _tell(job, moment)
+        snapshot = read(path)
+        assert snapshot is not None and line in snapshot.line()
+    assert "left" not in snapshot.line()
 
 
 def test_flags_are_stock_and_readable(trained, spec: TrainSpec) -> None:

@@ -212,7 +212,9 @@ def _tell(job: Job[Any], now: TrainingProgress) -> None:
         notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
     if now.gpu_memory:
         notes["GPU memory"] = f"{now.gpu_memory:.1f} GB"
-    job.progress.update("training", now.update, now.max_update, "updates", seconds_left=now.seconds_left, notes=notes)
+    # What is left of updates is no time in which a validation ends: after the last one it would be 0 s for minutes.
+    what, left = ("validating", None) if now.validating else ("training", now.seconds_left)
+    job.progress.update(what, now.update, now.max_update, "updates", seconds_left=left, notes=notes)
 
 
 def _finish(job: Job[Any], training: Training, result: TrainingResult, plan: BatchPlan, expected: Forecast) -> None:

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ SPEC = "train.spec.json"
 _ENDED = re.compile(re.escape(ENDED) + "(.*)$|Stopping training due to (cumulative_training_time.*)$")
 SAVING_SHARE = 0.01  # of the time: what saving may cost before it is worth a word
 _LOGGED = re.compile(r"\| (train_inner|valid) \| (\{.*\})$")  # fairseq's --log-format json
+_VALIDATES = "| begin validation on "  # fairseq's words
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class TrainingProgress:
     dev_loss: float | None = None
     dev_bleu: float | None = None
     gpu_memory: float | None = None  # GB that the last update took at most, of this process's GPU
+    validating: bool = False  # dev is being scored and translated, which may take minutes
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,9 @@ class Metrics:
         found = _LOGGED.search(line)
         if reason := _ENDED.search(line):
             self.ended = reason[1] or reason[2]
+        if _VALIDATES in line:
+            self._now = replace(self._now, validating=True)
+            self._progress(self._now)
         if not found:
             return
         values = json.loads(found[2])
@@ -301,13 +306,13 @@ class Metrics:
 
     def _tell(self, entry: dict[str, Any]) -> None:
         left = self._now.max_update - entry["update"]
-        known = {"update": entry["update"], "epoch": entry["epoch"], "max_update": self._now.max_update}
+        known = {"update": entry["update"], "epoch": entry["epoch"], "validating": False}
         if entry["split"] == "train":
             known |= {name: entry.get(name) for name in ("loss", "tokens_per_second", GPU_MEMORY)}
         else:
             known |= {"dev_loss": entry["loss"], "dev_bleu": entry.get("bleu")}
         known["seconds_left"] = left / self._rate if self._rate else None
-        self._now = TrainingProgress(**{**vars(self._now), **known})
+        self._now = replace(self._now, **known)
         self._progress(self._now)
 
 
