@@ -20,6 +20,7 @@ from kd.corpora.duplicates import DuplicateFinder, Verdicts
 from kd.corpora.filters import DUPLICATES, Setting, parse
 from kd.corpora.filters.contract import Rewriter
 from kd.corpora.filters.score import ScoreConfig, Unscored
+from kd.corpora.filters.words import Copies
 from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.rejects import Sample
@@ -78,8 +79,7 @@ class Clean(Kind[CleanConfig]):
         shutil.rmtree(work)
         counts = _counts(tally, rules, {origin.prefix: origin for origin in origins})
         if not writer.pairs:
-            why = ", ".join(f"{label} {count:,}" for label, count in counts["dropped"].most_common() if count)
-            raise UserError(f"Cleaning left no pair of {job.axis}; dropped by {why}.", "Loosen the settings of clean.")
+            raise _nothing_left(str(job.axis), counts["dropped"], rules.filters)
         sample.write(job.out / REJECTED)
         (job.out / COUNTS).write_text(json.dumps(counts, ensure_ascii=False), "utf-8")
 
@@ -100,6 +100,15 @@ class Clean(Kind[CleanConfig]):
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
         facts["note"] = _note(entered, corpus.pairs, counts)
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
+
+
+def _nothing_left(pair: str, dropped: Counter[str], filters: Sequence[Setting]) -> UserError:
+    why = ", ".join(f"{label} {count:,}" for label, count in dropped.most_common() if count)
+    what = f"Cleaning left no pair of {pair}; dropped by {why}"
+    # Looser settings would only train a model that copies.
+    if 2 * sum(dropped[setting.label] for setting in filters if setting.kind == Copies.kind) > dropped.total():
+        return UserError(f"{what}: source and target are nearly the same text.", "Are these the right files?")
+    return UserError(f"{what}.", "Loosen the settings of clean.")
 
 
 def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:

@@ -132,8 +132,14 @@ def test_scores_come_along_as_a_column(tmp_path: Path) -> None:
 
 
 def test_nothing_left_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no pair of en-de; dropped by copies 1\. Loosen"):
-        run(tmp_path / "out", [collected(tmp_path, [ROWS[3]])], config())
+    with pytest.raises(UserError, match=r"no pair of en-de; dropped by empty 1, copies 1\. Loosen"):
+        run(tmp_path / "out", [collected(tmp_path, [ROWS[1], ROWS[3]])], config())
+
+
+def test_the_same_text_on_both_sides_is_told_as_that(tmp_path: Path) -> None:
+    filters = {"empty": {}, "same": {"kind": "copies"}}  # whatever the filter is called
+    with pytest.raises(UserError, match=r"by same 2, empty 1: source and target are nearly the same text\. Are these"):
+        run(tmp_path / "out", [collected(tmp_path, [ROWS[1], ROWS[3], ROWS[3]])], config(filters=filters))
 
 
 def test_what_was_tampered_with_is_not_published(tmp_path: Path) -> None:
