@@ -248,8 +248,6 @@ def report(request: Request) -> int:
 
 
 def _chosen(plan: Plan, request: Request, store: Store, folder: Run) -> list[Task]:
-    if request.stages and request.upto:
-        raise UserError("stages= and upto= exclude each other.", "Give one of them.")
     stages = plan.asked_for(request.stages, request.upto)
     if not request.stages:
         return [item for stage in stages for item in stage.tasks]

@@ -167,6 +167,9 @@ def test_status_is_of_the_stages_that_are_asked_for(capsys: pytest.CaptureFixtur
     assert "0 of 2 tasks done, 2 missing" in capsys.readouterr().out
     assert main(["status", *FILES, "stages=[split]"]) == 0
     assert "0 of 1 tasks done, 1 missing" in capsys.readouterr().out
+    for command in ("run", "status", "plan"):
+        assert main([command, *FILES, "stages=[split]", "upto=clean"]) == 2
+        assert "stages= and upto= exclude each other." in capsys.readouterr().err
 
 
 def test_a_report_of_what_did_not_run_names_the_command_that_makes_it(

@@ -142,7 +142,12 @@ class Plan:
         return tasks[task]
 
     def asked_for(self, names: Sequence[str] = (), upto: str | None = None) -> list[Stage]:
-        """The stages of these names, or all that the one named by `upto` needs; all where nothing is named."""
+        """The stages of these names, or all that the one named by `upto` needs; all where nothing is named.
+
+        Raises: UserError for both together, or a name that there is not.
+        """
+        if names and upto:
+            raise UserError("stages= and upto= exclude each other.", "Give one of them.")
         if upto:
             return self.needed_for(self.find(upto))
         if not names:

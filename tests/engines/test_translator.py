@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,8 +91,9 @@ def test_what_is_no_line_of_text_is_refused(exported: Path) -> None:
     translator = kd.Translator(exported, threads=1)
     with pytest.raises(TypeError, match="rather than a text alone"):
         translator.translate("eins zwei.")
+    wrong: Any = [b"eins"]
     with pytest.raises(TypeError, match="not bytes"):
-        list(translator.translate([b"eins"]))  # type: ignore[list-item]
+        list(translator.translate(wrong))
 
 
 def test_a_gpu_that_there_is_not_is_told(exported: Path, trained, monkeypatch: pytest.MonkeyPatch) -> None:
