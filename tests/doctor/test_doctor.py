@@ -6,10 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from kd.config import MachineConfig, ResourcesConfig
@@ -56,7 +56,7 @@ def test_a_line_each_and_below_it_the_mend(capsys: pytest.CaptureFixture[str]) -
 def test_torch_for_another_device_is_an_error() -> None:
     # The lock that tests run with is the CPU one; where pip found no build for the CPU alone, torch is built for CUDA,
     # and its version says which.
-    _, _, local = metadata.version("torch").partition("+")
+    _, _, local = torch.__version__.partition("+")
     cuda = re.fullmatch(r"cu(\d+)(\d)", local)
     built = f"cuda {cuda[1]}.{cuda[2]}" if cuda else "cpu"
     (finding,) = software.torch(machine(device="rocm", gpus_per_node=8), 8)
