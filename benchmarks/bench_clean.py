@@ -20,14 +20,14 @@ from pathlib import Path
 import yaml
 from ratio import alternate, heading
 
-from kd.config import CleanConfig, DuplicatesConfig, SameBy
+from kd.base.progress import Progress
+from kd.base.resources import folder as resource_folder
 from kd.corpora.ids import Origin
 from kd.corpora.plain import read_plain
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shuffle import shuffle
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
-from kd.resources import folder as resource_folder
+from kd.recipe.schema import CleanConfig, DuplicatesConfig, SameBy
 from kd.stages.clean import Clean
 
 ENGLISH = "the report of commission and its members has been not yet considered by this new rule for all countries"

@@ -101,7 +101,7 @@ def speed(folders: Sequence[Path], sources: Sequence[str], options: argparse.Nam
 
 def engine(name: str, folders: Sequence[Path], options: argparse.Namespace) -> Callable[[Sequence[str]], Lists]:
     """A loaded engine; `one` is the first member alone, by CTranslate2, whose type may follow a colon."""
-    from kd.engines.vocabulary import Vocabulary
+    from kd.models.vocabulary import Vocabulary
 
     name, _, compute_type = name.partition(":")
     compute_type = compute_type or "float32"
@@ -202,7 +202,7 @@ def compared(ours: Lists, theirs: Lists) -> str:
 
 def agreement(folders: Sequence[Path], test: Sequence[tuple[str, str]], options: argparse.Namespace) -> None:
     """Engines against each other and against references: 1-best, BLEU, and BLEU of the best of each list."""
-    from kd.engines.vocabulary import Vocabulary
+    from kd.models.vocabulary import Vocabulary
 
     vocabulary = Vocabulary(folders[0])
     sources, references = [source for source, _ in test], [target for _, target in test]

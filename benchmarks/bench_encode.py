@@ -32,9 +32,9 @@ import sys
 from pathlib import Path
 
 def main(place, out, workers):
-    from kd.config import EncodeConfig
+    from kd.recipe.schema import EncodeConfig
     from kd.pipeline.contract import Artifact, Job
-    from kd.pipeline.progress import Progress
+    from kd.base.progress import Progress
     from kd.stages.encode import Encode
 
     inputs = {role: [Artifact(place / role, "", role, "all", "", None, {}, {})] for role in Encode.roles}
@@ -95,8 +95,8 @@ def main() -> None:
 
 def prepare(place: Path, text: Iterable[tuple[str, ...]], size: int) -> int:
     """A corpus folder, the same as plain text, a dev set and a vocabulary; returns the number of pairs."""
-    from kd.config import VocabularyConfig
-    from kd.engines import vocabulary
+    from kd.models import vocabulary
+    from kd.recipe.schema import VocabularyConfig
 
     origin = Origin("xx-yy", "text")
     with (

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ratio import alternate, heading  # beside this file
 
-from kd.config import GuardsConfig, SelectConfig
+from kd.base.progress import Progress
 from kd.corpora.ids import Pair
 from kd.corpora.lines import LineWriter, open_lines
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbest_index
@@ -33,7 +33,7 @@ from kd.corpora.shards import Corpus, CorpusWriter
 from kd.metrics.selection import select
 from kd.metrics.sentence import Candidates, SentenceMetric, sentence_metric
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import GuardsConfig, SelectConfig
 from kd.stages.select import Select
 
 HYPOTHESES = 8

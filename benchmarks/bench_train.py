@@ -106,8 +106,8 @@ def arguments() -> argparse.Namespace:
 
 def specification(place: Path, options: argparse.Namespace, data: tuple[Path, ...] = ()) -> Any:
     """What both train; data: folders, made here where none are given."""
-    from kd.config import BatchConfig, CheckpointConfig, OptimizerConfig, Precision, TrainConfig
     from kd.engines.fairseq.flags import TrainSpec
+    from kd.recipe.schema import BatchConfig, CheckpointConfig, OptimizerConfig, Precision, TrainConfig
 
     data = data or write_folders(
         place / "data", options.pairs, vocabulary=options.vocabulary, folder_pairs=options.pairs
@@ -139,8 +139,8 @@ def specification(place: Path, options: argparse.Namespace, data: tuple[Path, ..
 def ours(spec: Any, out: Path, threads: int) -> Timed:
     """What kd's task does."""
     from kd import tracking
+    from kd.base import energy
     from kd.engines.fairseq import training
-    from kd.pipeline import energy
 
     seen: list[float] = []
     told = tracking.facts({"tensorboard": True}, out / "run", "bench", "")
@@ -161,8 +161,8 @@ def ours(spec: Any, out: Path, threads: int) -> Timed:
 
 def stock(spec: Any, out: Path, threads: int) -> Timed:
     """What `fairseq-train` does, its output read line by line as well."""
-    from kd.config import Precision
     from kd.engines.fairseq.flags import arguments as flags
+    from kd.recipe.schema import Precision
 
     program = ["-m", "kd.engines.fairseq", "fairseq-train"]
     if spec.config.precision is Precision.bf16:

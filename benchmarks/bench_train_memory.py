@@ -69,7 +69,7 @@ def default_folder_pairs() -> int:
     """What a recipe gets that says nothing."""
     from omegaconf import OmegaConf
 
-    from kd import resources
+    from kd.base import resources
 
     return int(OmegaConf.load(resources.folder("conf") / "encode" / "default.yaml").folder_pairs)
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from kd.config import (
+from kd.recipe.schema import (
     BatchConfig,
     CheckpointConfig,
     ModelConfig,
@@ -105,7 +105,7 @@ def prepare(folder: Path, pairs: Pairs, *, shape: str, members: int, updates: in
 
 
 def _vocabulary(folder: Path, pairs: Pairs, size: int) -> None:
-    from kd.engines import vocabulary
+    from kd.models import vocabulary
 
     config = VocabularyConfig(
         size=size,
@@ -166,7 +166,7 @@ def _train(out: Path, vocabulary: Path, data: Path, pairs: Pairs, shape: str, up
 def write_data(folder: Path, split: str, pairs: Pairs, vocabulary: Path) -> None:
     """Pairs of at most 127 pieces a side, as fairseq's data."""
     from kd.engines.fairseq.binary import IndexedWriter
-    from kd.engines.vocabulary import Vocabulary
+    from kd.models.vocabulary import Vocabulary
 
     pieces = Vocabulary(vocabulary)
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import kd
-from kd import resources
+from kd.base import resources
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LOCKS = CHECKOUT / "containers" / "locks"

@@ -19,12 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from kd import __version__
+from kd.base.errors import UserError
+from kd.base.hashing import sha256
 from kd.container import needs, pip
 from kd.container.definitions import Definition
 from kd.container.images import Record, write_record
-from kd.errors import UserError
 from kd.launch.container import find_runtime
-from kd.pipeline.hashing import sha256
 
 _VERSIONS = "import json; from kd.pipeline.execute import versions; print(json.dumps(versions()))"
 _NOT_THE_HOSTS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # packages are no business of a build

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from kd.base.hashing import sha256
 from kd.container import images
 from kd.container.definitions import Definition, Section
 from kd.launch.container import RUNTIMES
-from kd.pipeline.hashing import sha256
 
 NOWHERE = "parsed"  # no such bootstrap agent
 _CONTENT = f"invalid build source {NOWHERE}"

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kd import resources
-from kd.errors import UserError
+from kd.base import resources
+from kd.base.errors import UserError
 from kd.pipeline.plan import unknown
 
 SHELL_SECTIONS = ("pre", "setup", "post", "environment", "runscript", "startscript", "test", "apprun", "appenv",

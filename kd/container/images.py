@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.base.atomic import write_text
+from kd.base.errors import UserError
 from kd.container import definitions
-from kd.errors import UserError
-from kd.pipeline.atomic import write_text
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pwd
 import shutil
 from pathlib import Path
 
+from kd.base.errors import UserError
 from kd.container.definitions import Definition
-from kd.errors import UserError
 
 # GB that a build takes below TMPDIR (both stages unpacked, pip's downloads) and the image itself: cpu as measured
 # (containers/README.md); cuda and rocm estimated from the sizes of their bases and of torch's wheels, not built yet.

@@ -13,9 +13,9 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from kd.base.atomic import write_text
+from kd.base.errors import UserError
 from kd.container.definitions import Definition
-from kd.errors import UserError
-from kd.pipeline.atomic import write_text
 
 # program -> its command line before the reference, and what stands before that
 RESOLVERS = {

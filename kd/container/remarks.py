@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kd.base.hashing import FileHashes
 from kd.container.images import read_record
 from kd.pipeline.execute import versions
-from kd.pipeline.hashing import FileHashes
 
 
 def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any]], str]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from kd import resources
+from kd.base import resources
 
 PACKAGES = ("torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "comet")
 WORDS, PAIRS = 200, 300  # enough for a vocabulary, dev and test sets and a few batches

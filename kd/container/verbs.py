@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kd.base import progress
 from kd.container import definitions, images
 from kd.launch import container
-from kd.pipeline import progress
 
 # flag of the runtime -> device file that there is where it is of use
 _DEVICES = {"nv": Path("/dev/nvidiactl"), "rocm": Path("/dev/kfd")}

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from kd.config import BalanceConfig, BalanceMethod
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.recipe.schema import BalanceConfig, BalanceMethod
 
 LONGEST_ROUND = 64  # virtual epochs
 _WHOLE = 0.999  # of a group: all of it but for what rounding leaves out

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd.corpora.language import primary
+from kd.base.errors import UserError
 from kd.corpora.lines import PathLike, without_breaks
-from kd.errors import UserError
+from kd.models.languages import primary
 
 Messages = dict[tuple[str, ...], str]  # place in the catalogue -> text, in the order of the document
 

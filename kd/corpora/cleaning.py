@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kd.config import DuplicatesConfig
+from kd.base.processes import Tick
 from kd.corpora.duplicates import key_function
 from kd.corpora.filters import DUPLICATES, Setting
 from kd.corpora.filters.contract import PairFilter, Rewriter, ScoreFilter
 from kd.corpora.ids import Pair, prefix_of
 from kd.corpora.rejects import Reject, Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
-from kd.pipeline.processes import Tick
+from kd.recipe.schema import DuplicatesConfig
 
 TICK_PAIRS = 5000  # between two words on how far the work is
 

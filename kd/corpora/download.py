@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kd.base.errors import TransientError, UserError
+from kd.base.lease import Held, Lease
 from kd.corpora.lines import PathLike
-from kd.errors import TransientError, UserError
-from kd.pipeline.lease import Held, Lease
 
 CHUNK_BYTES = 1 << 14  # what is lost at most when a connection breaks
 TIMEOUT = (20.0, 60.0)  # seconds to connect, and between two pieces of data

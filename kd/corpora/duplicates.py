@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd.config import DuplicatesConfig, SameBy
 from kd.corpora.filters.words import bare
 from kd.corpora.lines import PathLike
+from kd.recipe.schema import DuplicatesConfig, SameBy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

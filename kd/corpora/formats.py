@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from kd.config import CorpusConfig, OnError, SourceConfig
+from kd.base.errors import UserError
 from kd.corpora.catalogue import GETTEXT, catalogue_files, read_catalogues
 from kd.corpora.download import Say, fetch, is_url
-from kd.corpora.language import primary
 from kd.corpora.lines import COMPRESSED, BrokenText
 from kd.corpora.package import fetch_package
 from kd.corpora.places import Place, find_aligned, inside_archive, on_disk, within
 from kd.corpora.plain import read_plain
 from kd.corpora.tsv import read_tsv
-from kd.errors import UserError
+from kd.models.languages import primary
+from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
 
 Row = tuple[str, ...]  # source, target, and the values of the further columns
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))

@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import zstandard
 
+from kd.base.errors import UserError
 from kd.corpora.ids import PLACE_BITS, Pair, place_of
 from kd.corpora.lines import PathLike, open_lines
 from kd.corpora.moses import FORM, SEPARATOR, Hypothesis, parse_score
 from kd.corpora.shards import Shard
-from kd.errors import UserError
 
 BUCKET_LISTS = 200_000  # joined in memory at once, by id alone
 MOST_BUCKETS = 1024

@@ -13,10 +13,10 @@ from functools import lru_cache
 from itertools import pairwise
 from operator import eq
 
-from kd.config import GuardsConfig
+from kd.base.errors import UserError
 from kd.corpora.filters.words import bare
-from kd.corpora.language import LanguageIdentifier, primary
-from kd.errors import UserError
+from kd.models.languages import LanguageIdentifier, primary
+from kd.recipe.schema import GuardsConfig
 
 NAMES = ("empty", "copy", "length", "repetition", "language")  # in the order in which they are asked
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.base.errors import UserError
 from kd.corpora.ids import Origin, Pair, prefix_of
 from kd.corpora.index import INDEX, Damaged, file_entry, read_index, verify_file, write_index
 from kd.corpora.lines import LineWriter, PathLike, open_aligned
-from kd.errors import UserError
 
 FORMAT, VERSION = "kd.heldout", 2
 COLUMNS = ("id", "source", "target")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 
 PLACE_BITS = 40
 PREFIX_BITS = 23

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.lines import LineWriter, PathLike, count_lines
-from kd.errors import IncompleteArtifact, UserError
 
 INDEX = "index.json"
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from kd.config import DuplicatesConfig, SameBy
 from kd.corpora.duplicates import DuplicateFinder, Verdicts, key_function
 from kd.corpora.index import INDEX
 from kd.corpora.shards import PAIR_COLUMNS, Corpus, CorpusWriter
+from kd.recipe.schema import DuplicatesConfig, SameBy
 
 WORK = "work"  # folder, while it is written
 PARTS = 10_000  # of each corpus, which take turns; smaller corpora go pair by pair

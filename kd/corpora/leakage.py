@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kd.base.errors import UserError
 from kd.corpora.heldout import HeldOutSet, read_sets
 from kd.corpora.ids import Origin, Pair, place_of, prefix_of
-from kd.corpora.language import primary
 from kd.corpora.lines import LineWriter, PathLike
 from kd.corpora.shards import Corpus
-from kd.errors import UserError
+from kd.models.languages import primary
 
 MODES = ("remove", "fail", "off")
 KINDS = ("both", "source", "target")  # which sides of a held-out pair were found; the first that applies is counted

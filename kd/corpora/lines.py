@@ -21,8 +21,8 @@ from typing import IO, Any, Protocol
 
 import zstandard
 
+from kd.base.errors import UserError
 from kd.corpora.archives import UNREADABLE, Member, open_member
-from kd.errors import UserError
 
 READ_BYTES = 1 << 20  # of a plain or decompressed file at once
 READ_COMPRESSED_BYTES = 1 << 16  # of a zstandard file at once: decompressed it is all in memory

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from kd.base.errors import UserError
 from kd.corpora.lines import LineWriter, PathLike, open_aligned, open_lines
-from kd.errors import UserError
 
 SEPARATOR = " ||| "
 _ESCAPED = re.compile(r"&((?:amp;)*)#124;")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import kd
+from kd.base.errors import UserError
 from kd.corpora.archives import is_archive, members
 from kd.corpora.download import Say, fetch
 from kd.corpora.lines import PathLike, open_bytes
@@ -28,7 +29,6 @@ from kd.corpora.places import Place
 from kd.corpora.plain import read_plain
 from kd.corpora.tmx import read_tmx
 from kd.corpora.tsv import read_tsv
-from kd.errors import UserError
 
 PREFIX = "mtdata:"
 

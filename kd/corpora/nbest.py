@@ -12,13 +12,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from kd.base.errors import UserError
 from kd.corpora.finished import link_or_copy
 from kd.corpora.ids import Pair
 from kd.corpora.index import INDEX, Damaged, file_entry, read_index, read_json, verify_file, write_index, write_json
 from kd.corpora.lines import PathLike
 from kd.corpora.moses import Hypothesis, NBestList, NBestWriter, escape, member_features, read_nbest, unescape
 from kd.corpora.shards import Shard
-from kd.errors import UserError
 
 __all__ = [
     "Hypothesis",

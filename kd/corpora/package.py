@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from kd.base.errors import UserError
 from kd.corpora.lines import PathLike
-from kd.errors import UserError
 
 
 def fetch_package(name: str, version: str, sha256: str, cache: PathLike) -> Path:

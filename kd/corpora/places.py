@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kd.base.errors import UserError
 from kd.corpora.archives import Member, is_archive, members
-from kd.errors import UserError
 
 Place = Path | Member
 Key = tuple[str, ...]  # what the wildcards of a pattern matched

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from kd.base.errors import UserError
 from kd.corpora.lines import PathLike, open_lines
-from kd.errors import UserError
 
 
 class ScoreFile:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from kd.corpora.language import primary
+from kd.models.languages import primary
 
 
 class Segment(NamedTuple):

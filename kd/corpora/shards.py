@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kd.base.errors import UserError
 from kd.corpora.ids import Origin, Pair, check_origins, prefix_of
 from kd.corpora.index import Damaged, file_entry, read_index, verify_file, write_index
 from kd.corpora.lines import LineWriter, PathLike, open_aligned
-from kd.errors import UserError
 
 FORMAT, VERSION = "kd.corpus", 1
 PAIR_COLUMNS = ("id", "source", "target")

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from kd.base.errors import UserError
 from kd.corpora.hashing import sentence_hash
 from kd.corpora.ids import Pair
-from kd.corpora.language import primary
 from kd.corpora.leakage import Guard
-from kd.errors import UserError
+from kd.models.languages import primary
 
 PURPOSE = "kd.split"
 SIDES = ("source", "target")

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 20

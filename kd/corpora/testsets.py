@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kd.base.errors import UserError
 from kd.corpora.archives import UNREADABLE
 from kd.corpora.download import Say, fetch
 from kd.corpora.lines import PathLike
 from kd.corpora.plain import read_plain
-from kd.errors import UserError
 
 
 def read_test_set(

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from lxml import etree
 
+from kd.base.errors import UserError
 from kd.corpora.archives import Member
 from kd.corpora.lines import BrokenText, PathLike, check_file, open_bytes, without_breaks
-from kd.errors import UserError
 
 FEED_BYTES = 1 << 16  # given to the parser at once; what it makes of them is in memory
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"

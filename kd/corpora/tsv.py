@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kd.base.errors import UserError
 from kd.corpora.archives import Member
 from kd.corpora.lines import BrokenText, PathLike, check_file, open_lines
-from kd.errors import UserError
 
 
 def read_tsv(path: PathLike | Member, columns: Sequence[int], header: bool = False) -> Iterator[tuple[str, ...]]:

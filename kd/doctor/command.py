@@ -12,19 +12,19 @@ from omegaconf.errors import MissingMandatoryValue
 from rich.console import Console
 from rich.text import Text
 
-from kd import recipes
-from kd.config import MachineConfig
+from kd.base.errors import TransientError, UserError
 from kd.doctor import disk, findings, job, reduce, software
 from kd.doctor.findings import Finding
-from kd.errors import TransientError, UserError
-from kd.recipes import Request
+from kd.recipe import compose
+from kd.recipe.compose import Request
+from kd.recipe.schema import MachineConfig
 
 LOCAL_WORKERS = 2  # on a computer without GPUs: the least that has somebody to talk to
 
 
 def run(request: Request) -> int:
     """Looks at a machine; returns 1 where something would make runs fail, else 0."""
-    config = recipes.compose(request)
+    config = compose.compose(request)
     machine = _machine(config)
     console = Console(highlight=False)
     console.print(Text(f"{machine.name}, launcher {config.launcher.kind}: seen from {socket.gethostname()}"))

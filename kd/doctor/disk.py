@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from kd.base.lease import Held, Lease
 from kd.doctor.findings import Finding, error, ok, warning
-from kd.pipeline.lease import Held, Lease
 
 ENOUGH = 20e9  # bytes that a small run may need; n-best lists of large corpora take hundreds of GB (kd plan)
 TOO_LITTLE = 1e9

@@ -20,13 +20,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kd.config import MachineConfig, ResourcesConfig
+from kd.base.errors import TransientError, UserError
 from kd.doctor import disk, reduce, software
 from kd.doctor.findings import Finding, error, ok
-from kd.errors import TransientError, UserError
 from kd.launch import container
 from kd.launch.slurm import client
 from kd.launch.slurm.script import memory, quoted
+from kd.recipe.schema import MachineConfig, ResourcesConfig
 
 NODES = 2
 MINUTES = 10

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from kd.config import MachineConfig
+from kd.base.errors import UserError
 from kd.doctor.findings import Finding, error, ok, warning
-from kd.errors import UserError
 from kd.launch.container import binds, find_runtime, wrap
+from kd.recipe.schema import MachineConfig
 
 SECONDS = 120.0  # for a program to answer; an image on a slow file system takes its time
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kd.engines.description import (
+from kd.base.atomic import write_json
+from kd.base.errors import UserError
+from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
+from kd.models.description import (
     DESCRIPTION,
     VOCABULARY,
     Languages,
@@ -22,9 +25,6 @@ from kd.engines.description import (
     read_languages,
     tag_for,
 )
-from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
-from kd.errors import UserError
-from kd.pipeline.atomic import write_json
 
 FOLDER = "model"
 LONGEST = 1024  # pieces of a side, fairseq's default, where a model does not say what it was trained on

@@ -13,9 +13,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.config import ModelConfig, SearchConfig, TrainConfig
-from kd.config.values import kind_of_value
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.recipe.schema import ModelConfig, SearchConfig, TrainConfig
+from kd.recipe.schema.values import kind_of_value
 
 SHAPE = ("encoder_layers", "decoder_layers", "width", "ffn", "heads")
 

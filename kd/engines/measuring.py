@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from kd.engines.systems import Decoding, Translates, count_pieces, form, load, megabytes
-from kd.errors import UserError
-from kd.pipeline.processes import die_with_parent
+from kd.base.errors import UserError
+from kd.base.processes import die_with_parent
+from kd.models.systems import Decoding, Translates, count_pieces, form, load, megabytes
 
 PRELOADED = ["kd.engines.fairseq.libraries"]
 WARM_UP = 20  # sentences: the first call pays for what later ones find ready

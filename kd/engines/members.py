@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kd.base.errors import UserError
 from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
 from kd.engines.fairseq.model import DICTIONARY, MODEL
 from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source
-from kd.engines.vocabulary import SPECIAL, Vocabulary
-from kd.errors import UserError
+from kd.models.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,14 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from kd.corpora.language import primary
+from kd.base.errors import UserError
 from kd.corpora.segments import Segment, segments
-from kd.engines.bundle import model_folders
-from kd.engines.description import Languages, read_languages, tag_for
 from kd.engines.fairseq.model import MODEL as WEIGHTS
 from kd.engines.reading import reader
-from kd.engines.systems import CTRANSLATE2, form
-from kd.errors import UserError
+from kd.models.bundle import model_folders
+from kd.models.description import Languages, read_languages, tag_for
+from kd.models.languages import primary
+from kd.models.systems import CTRANSLATE2, form
 
 WINDOW = 2048  # lines that are translated together: enough for batches of equal length, little enough for memory
 MAX_PIECES = 256  # of a source, where a model does not say what it was trained on
@@ -238,7 +238,7 @@ class _Fairseq:
 
     def __init__(self, folders: Sequence[Path], options: Options, languages: Languages, to: str | None) -> None:
         from kd.engines.fairseq.translate import EnsembleTranslator
-        from kd.engines.vocabulary import Vocabulary
+        from kd.models.vocabulary import Vocabulary
 
         self.source_language = _only(languages.source)
         self.target_language = to or _only(languages.target)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.base.hashing import FileHashes
 from kd.launch.environment import command
-from kd.pipeline.hashing import FileHashes
 from kd.pipeline.plan import Task
 from kd.pipeline.store import Store
 

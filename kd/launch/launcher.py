@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd.errors import EXIT_TRANSIENT, EXIT_USER
+from kd.base.errors import EXIT_TRANSIENT, EXIT_USER
 from kd.pipeline.plan import Task
 
 LOG_HEAD = "---"  # begins a line of a task's log that the launcher wrote

@@ -25,16 +25,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.base import lease, progress
+from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.base.processes import die_with_parent
+from kd.base.world import GPUS, PROCESSES
 from kd.launch.environment import command, environment
 from kd.launch.launcher import LOG_HEAD, Failure, Interrupted, Launcher, blocked
-from kd.pipeline import lease, progress
 from kd.pipeline.execute import disk_fault, failure_message
 from kd.pipeline.plan import Task
-from kd.pipeline.processes import die_with_parent
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
-from kd.pipeline.world import GPUS, PROCESSES
 
 POLL_SECONDS = 0.1
 OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.metrics.corpus import check_aligned
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.significance import Duel, Resampling, Significance

@@ -13,8 +13,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
-from kd.corpora.language import primary
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.models.languages import primary
 
 References = Sequence[Sequence[str]]
 

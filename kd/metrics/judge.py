@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.metrics import comet
 from kd.metrics.comet import CometScores
 from kd.metrics.corpus import DEFAULTS, Options, References, corpus_scores

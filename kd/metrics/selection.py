@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from kd.config import OnGuard, SelectConfig, Variant
 from kd.metrics.sentence import Candidates, sentence_metric
 from kd.metrics.statistics import Choice, Statistics
+from kd.recipe.schema import OnGuard, SelectConfig, Variant
 
 
 class Guard(Protocol):

@@ -14,8 +14,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.utils import my_log
 
-from kd.config import SelectConfig
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.recipe.schema import SelectConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest, Result
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.metrics.corpus import DEFAULTS, Options, References, check_aligned, sacrebleu_metrics
 
 BOOTSTRAP, RANDOMISATION = "bootstrap", "randomisation"

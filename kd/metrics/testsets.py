@@ -9,7 +9,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from kd.pipeline import progress, usage
-from kd.pipeline.atomic import write_json
-from kd.pipeline.lease import Lease
+from kd.base import progress, usage
+from kd.base.atomic import write_json
+from kd.base.lease import Lease
 from kd.pipeline.store import Place
 
 SUBMISSION = "KD_SUBMISSION"  # variable: the submission whose jobs begin a task again and again

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from kd.base.hashing import sha256
+from kd.base.progress import Progress
+from kd.base.world import World, from_environment
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.hashing import sha256
-from kd.pipeline.progress import Progress
-from kd.pipeline.world import World, from_environment
 
 if TYPE_CHECKING:
     from kd.pipeline.plan import Stage, Task

@@ -23,18 +23,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kd.errors import IncompleteArtifact, StopRequested, TransientError, UserError
-from kd.pipeline import attempts, energy
-from kd.pipeline.atomic import rename_folder, sync_folder, write_json, write_text
+from kd.base import energy
+from kd.base.atomic import rename_folder, sync_folder, write_json, write_text
+from kd.base.errors import IncompleteArtifact, StopRequested, TransientError, UserError
+from kd.base.hashing import sha256
+from kd.base.lease import Held, Lease
+from kd.base.progress import Progress
+from kd.base.usage import peak_memory
+from kd.pipeline import attempts
 from kd.pipeline.attempts import Attempt
 from kd.pipeline.contract import Artifact, Input, Job, Summary
 from kd.pipeline.fingerprint import canonical
-from kd.pipeline.hashing import sha256
-from kd.pipeline.lease import Held, Lease
 from kd.pipeline.plan import Task
-from kd.pipeline.progress import Progress
 from kd.pipeline.store import MANIFEST, Place, Store
-from kd.pipeline.usage import peak_memory
 
 # errno -> what a user can do about it
 DISK_FAULTS = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.contract import Draft, Input, Kind, Role
 from kd.pipeline.fingerprint import canonical, digest
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
-from kd.pipeline.atomic import write_json
+from kd.base.atomic import write_json
+from kd.base.errors import UserError
 from kd.pipeline.fingerprint import digest, is_fingerprint
 from kd.pipeline.plan import Plan, Task, unknown
 from kd.pipeline.store import Store

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
-from kd.pipeline import lease
-from kd.pipeline.atomic import write_text
+from kd.base import lease
+from kd.base.atomic import write_text
+from kd.base.errors import UserError
+from kd.base.hashing import FileHashes
+from kd.base.lease import Held, Lease
 from kd.pipeline.fingerprint import is_fingerprint
-from kd.pipeline.hashing import FileHashes
-from kd.pipeline.lease import Held, Lease
 from kd.pipeline.plan import Task
 
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.plan import unknown
 from kd.planning.figures import ASSUMED, Figure
 

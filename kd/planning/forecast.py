@@ -9,7 +9,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kd.config import ExportConfig, LauncherConfig, MachineConfig, ResourcesConfig
 from kd.pipeline.execute import USING_GPUS
 from kd.pipeline.plan import Plan, Stage, Task
 from kd.planning.assumptions import Assumptions
@@ -20,6 +19,7 @@ from kd.planning.schedule import Rules, Span, critical, lay_out
 from kd.planning.shapes import BYTES_A_CHECKPOINTED_WEIGHT, BYTES_A_WEIGHT
 from kd.planning.trainings import training_of
 from kd.planning.volume import Part, Volume, checkpoints_kept, models_behind, parts_of, size_part, updates_of, weights
+from kd.recipe.schema import ExportConfig, LauncherConfig, MachineConfig, ResourcesConfig
 
 # What a stage holds on disk beside what it leaves, as a share of that: benchmarks/bench_memory.py, disk at 10 M pairs
 # (clean 1.29 times its compressed input at the fullest, of which about 1.0 stays; shard 2.48).

@@ -15,9 +15,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 
-from kd import recipes
-from kd.config import LauncherConfig, MachineConfig
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.plan import Plan, Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store, folder_bytes
@@ -29,14 +27,16 @@ from kd.planning.probe import Probe, cache_folder, kept_probes, probe
 from kd.planning.rates import Observation, Rates, lengths, manifests, observe
 from kd.planning.sample import PAIRS, Sample, look
 from kd.planning.volume import Text, Volume
-from kd.recipes import Request
+from kd.recipe import compose
+from kd.recipe.compose import Request
+from kd.recipe.schema import LauncherConfig, MachineConfig
 
 
 def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecast:
     """What a run with these overrides would take. probing: `all`, `text` (what needs no model), or None."""
     assumptions, overrides = take(arguments)
-    request = recipes.parse_request(overrides)
-    config = recipes.compose(request)
+    request = compose.parse_request(overrides)
+    config = compose.compose(request)
     plan = _plan(config, assumptions)
     assumptions.check_stages([name for stage in plan.stages for name in (stage.name, stage.entry.name)], config.pairs)
     store = Store(Path(config.store.dir))
@@ -59,9 +59,9 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
 def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
     """The chain; where the user assumes the size of a corpus, its files need not be there."""
     try:
-        return recipes.plan(config)
+        return compose.plan(config)
     except UserError as error:
-        without_files = recipes.plan(config, frozen_files={})  # what is wrong but for files is told as it is
+        without_files = compose.plan(config, frozen_files={})  # what is wrong but for files is told as it is
         if not any(key.startswith("pairs.") for key in assumptions.values):
             pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
             raise UserError(error.what, f"{error.mend} To plan before the corpora are there, say {pairs}.") from None
@@ -109,7 +109,7 @@ def _probe(config: DictConfig, sample: Sample, launcher: LauncherConfig, *, mode
         pairs, told = list(generated(PAIRS)), f"{PAIRS:,} made-up sentences, since the corpora are not here"
     console = Console(stderr=True, highlight=False)
     console.print(f"Probing with {told}: a minute or so …", soft_wrap=True)
-    resolved = recipes.resolve(config)
+    resolved = compose.resolve(config)
     found = probe(resolved, pairs, told, threads=max(1, launcher.threads // launcher.processes), models=models)
     console.print(f"Kept in {cache_folder()}: {found.text}", soft_wrap=True)
 
@@ -199,8 +199,8 @@ def _of_run(folder: Path, store: Store) -> list[Observation]:
     with contextlib.suppress(UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
         run_ = Run(folder)
         record: dict[str, Any] = run_.frozen(json.loads((folder / "plan.json").read_text("utf-8"))["config"])
-        config = recipes.thaw(record["config"])
-        plan = recipes.plan(config, record["files"])
+        config = compose.thaw(record["config"])
+        plan = compose.plan(config, record["files"])
         done = manifests(plan, store)
         volume = Volume(Assumptions({}), int(config.vocabulary.size), Figure(1.0), lengths(plan, done))
         volume.manifests = done

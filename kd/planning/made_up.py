@@ -10,12 +10,12 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from kd.config import SelectConfig
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, member_features, write_nbest_index
 from kd.corpora.shards import Corpus
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates
 from kd.pipeline.store import folder_bytes
+from kd.recipe.schema import SelectConfig
 
 
 def generated(limit: int, seed: int = 1) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from kd import __version__
-from kd.pipeline.progress import duration
+from kd.base.progress import duration
 from kd.planning.figures import UNKNOWN, Figure, total
 from kd.planning.forecast import UNKNOWN_PUE, Forecast
 from kd.planning.needs import StageForecast

@@ -17,13 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kd import recipes
-from kd.config import SearchConfig, TrainConfig
+from kd.base.atomic import write_json
+from kd.base.processes import die_with_parent
 from kd.corpora.shards import Corpus
-from kd.pipeline.atomic import write_json
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Plan, Stage, Task
-from kd.pipeline.processes import die_with_parent
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
@@ -34,6 +32,8 @@ from kd.planning.shortening import DECODED_OPERATIONS, SENTENCES, Size, affordab
 from kd.planning.timing import IMPORTS, Clock, import_times, timed
 from kd.planning.trainings import training_of
 from kd.planning.volume import STEPS_A_PIECE, Text, Volume, models_behind, parts_of, weights
+from kd.recipe import compose
+from kd.recipe.schema import SearchConfig, TrainConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Miniature:
 
     def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
         self._folder = folder
-        self._config = recipes.thaw(request["config"])
+        self._config = compose.thaw(request["config"])
         self._threads = int(request["threads"])
         self.device = str(self._config.machine.device)
         self._config.store.dir = str(folder / "store")
@@ -88,7 +88,7 @@ class Miniature:
         self.startup: dict[str, Clock] = {}
         self._done: set[str] = set()
         self._clocks: dict[Task, Clock] = {}
-        sentences = affordable(recipes.plan(self._config, frozen_files={}), self.vocabulary)
+        sentences = affordable(compose.plan(self._config, frozen_files={}), self.vocabulary)
         held = max(2, min(HELD_OUT, sentences, self._pairs // 10))
         longest = int(self._config.encode.max_pieces)
         self._size = Size(folder, float(request["seconds"]), self.vocabulary, longest, sentences, held)
@@ -191,13 +191,13 @@ class Miniature:
         return second
 
     def _plan(self) -> Plan:
-        return recipes.plan(self._config, change=self._size.of)
+        return compose.plan(self._config, change=self._size.of)
 
     # --- tricks --------------------------------------------------------------------------------------------------
 
     def _pad(self, stage: Stage) -> None:
         """Gives the vocabulary the recipe's size, by pieces that never occur: the output layer has to be that wide."""
-        from kd.engines.vocabulary import DICTIONARY
+        from kd.models.vocabulary import DICTIONARY
 
         folder = self._store.place(stage.tasks[0]).final
         here = int(self._config.vocabulary.size)
@@ -294,7 +294,7 @@ class Miniature:
     def _validations(self, plan: Plan) -> None:
         """Greedy translation as trainings do it, by fairseq's own search, of each shape of model."""
         from kd.engines.fairseq.translate import EnsembleTranslator
-        from kd.engines.vocabulary import Vocabulary
+        from kd.models.vocabulary import Vocabulary
 
         sources = (self._folder / "sample.source").read_text("utf-8").split("\n")[:SENTENCES]
         for task in [task for task in self._clocks if task.stage.kind.name in TRAININGS]:

@@ -20,9 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
+from kd.base.atomic import write_json
+from kd.base.errors import UserError
 from kd.launch.environment import environment
-from kd.pipeline.atomic import write_json
 from kd.planning.figures import Figure
 from kd.planning.rates import Observation
 from kd.planning.volume import Text

@@ -16,10 +16,10 @@ from typing import IO, Any
 
 import zstandard
 
+from kd.base.errors import UserError
 from kd.corpora.download import is_url
 from kd.corpora.formats import FORMATS, Reading, with_format
 from kd.corpora.shards import Corpus
-from kd.errors import UserError
 from kd.pipeline.plan import Plan, Task
 from kd.pipeline.store import Store
 from kd.planning.figures import Figure, total

@@ -15,13 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from kd import recipes, runs
+from kd.base.atomic import write_json
+from kd.base.errors import UserError
 from kd.engines.fairseq.training import METRICS, read_metrics
-from kd.errors import UserError
-from kd.pipeline.atomic import write_json
 from kd.pipeline.plan import Task
 from kd.pipeline.store import Store
-from kd.recipes import Request
+from kd.recipe import compose
+from kd.recipe.compose import Request
+from kd.run import commands
 
 SEED = 880_000  # of the trainings here: they share no artifact with those of a run
 _LEARNING_RATE = "1e-5"  # nothing is learnt, and nothing breaks down
@@ -82,7 +83,7 @@ def measure(question: Question, request: Request) -> tuple[list[Point], list[int
 
     Raises UserError where a training failed, or used other devices than it was told to.
     """
-    config = recipes.compose(request)
+    config = compose.compose(request)
     key = _settings(config, question.stage)
     folder = Path(f"{config.run.dir}.scaling")
     points, queued = [], []
@@ -91,7 +92,7 @@ def measure(question: Question, request: Request) -> tuple[list[Point], list[int
         for number in question.numbers
     ]
     for number, each in zip(question.numbers, requests, strict=True):
-        if status := runs.run(each):
+        if status := commands.run(each):
             raise UserError(
                 f"The training on {number} {question.unit} ended with status {status}.", f"Its logs are in {folder}."
             )
@@ -125,7 +126,7 @@ def _settings(config: DictConfig, stage: str) -> str:
     ]
     if stage not in trainings:
         raise UserError(f"There is no training called {stage}.", f"There are: {', '.join(trainings) or 'none'}.")
-    key = recipes.settings_key(config, stage)
+    key = compose.settings_key(config, stage)
     if OmegaConf.select(config, f"{key}.from_search"):
         raise UserError(
             f"{stage} gets its shape from a search, which would have to run before.",
@@ -157,7 +158,7 @@ def _short(
         "checkpoint.keep_best": 0,
         "checkpoint.average": 1,
         "checkpoint.average_of": "last",
-        "run.dir": f"'{recipes.quote(folder / name)}'",
+        "run.dir": f"'{compose.quote(folder / name)}'",
     }
     overrides = [f"{name}={value}" for name, value in settings.items()]
     return {"overrides": (*given, *_where(config, number, question.unit), *overrides), "upto": question.stage}
@@ -175,8 +176,8 @@ def _where(config: DictConfig, number: int, unit: str) -> list[str]:
 
 
 def _task(request: Request, stage: str) -> tuple[Store, Task]:
-    config = recipes.compose(request)
-    plan = recipes.plan(config)
+    config = compose.compose(request)
+    plan = compose.plan(config)
     return Store(Path(config.store.dir)), plan.find(stage)[0].tasks[0]
 
 

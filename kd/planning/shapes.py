@@ -6,7 +6,7 @@ and token forward, 4 more backward; to these comes attention, which grows with t
 
 from __future__ import annotations
 
-from kd.config import ModelConfig
+from kd.recipe.schema import ModelConfig
 
 BYTES_A_WEIGHT = 4  # float32
 BYTES_A_CHECKPOINTED_WEIGHT = 12  # the weight and Adam's two moments, in float32

@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kd.config import (
+from kd.engines.grid import SHAPE, budget
+from kd.pipeline.plan import Entry, Plan
+from kd.planning.assumptions import Assumptions
+from kd.planning.figures import Figure
+from kd.planning.shapes import training_operations
+from kd.planning.volume import Text, Volume, models_behind, weights
+from kd.recipe.schema import (
     CheckpointConfig,
     CorpusConfig,
     DecodeConfig,
@@ -18,12 +24,6 @@ from kd.config import (
     StopConfig,
     TrainConfig,
 )
-from kd.engines.grid import SHAPE, budget
-from kd.pipeline.plan import Entry, Plan
-from kd.planning.assumptions import Assumptions
-from kd.planning.figures import Figure
-from kd.planning.shapes import training_operations
-from kd.planning.volume import Text, Volume, models_behind, weights
 
 SAMPLE = "sample"  # name of the corpus
 SENTENCES = 1024  # decoded at most: of fewer, batches are of sentences less alike in length than those of a shard

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kd.pipeline.usage import cpu_seconds
+from kd.base.usage import cpu_seconds
 
 # What a task of a kind imports when it begins: in its own process that is time, in this one it is done before.
 IMPORTS = {

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kd.config import DecodeConfig, EncodeConfig, HeldOut, ModelConfig, SearchConfig, TrainConfig
 from kd.pipeline.plan import Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import NOTHING, Figure
 from kd.planning.shapes import training_operations, translation_operations
 from kd.planning.trainings import LARGEST, budget_of, chosen_later, training_of
+from kd.recipe.schema import DecodeConfig, EncodeConfig, HeldOut, ModelConfig, SearchConfig, TrainConfig
 
 # Steps of a search to the length of a target, its end counted: a search goes on until it has as many hypotheses as its
 # beam is wide. What is done leaves the batch, so that others in it do not count.
@@ -257,7 +257,7 @@ def _held(task: Task, volume: Volume) -> int:
 
 
 def _speed(task: Task, volume: Volume) -> Iterator[Part]:
-    from kd.engines.systems import group
+    from kd.models.systems import group
 
     config = task.stage.config
     models = [(item.label, item.task.name, item.task.stage.kind.name, item) for item in task.inputs["systems"]]

@@ -9,16 +9,16 @@ import shutil
 from collections.abc import Iterator
 from typing import ClassVar
 
-from kd.config import AverageConfig, Metric, Which
+from kd.base.errors import UserError
 from kd.corpora.index import read_json, write_json
-from kd.engines.description import copy_languages
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.checkpoints import Checkpoint
-from kd.engines.vocabulary import DICTIONARY, MODEL
-from kd.errors import UserError
+from kd.models.description import copy_languages
+from kd.models.vocabulary import DICTIONARY, MODEL
 from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
+from kd.recipe.schema import AverageConfig, Metric, Which
 
 WEIGHTS = "model.pt"
 SUMMARY = "summary.json"

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from kd.config import ChooseConfig, SpeedMeasure
+from kd.base.atomic import write_text
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.index import read_json, write_json
-from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.tradeoff import Candidate, Choice, choose, front
-from kd.pipeline.atomic import write_text
 from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage, unknown
+from kd.recipe.schema import ChooseConfig, SpeedMeasure
 from kd.report.model import CellForm, CellScore, Chosen, Search, SearchCell
 from kd.report.records import plain, record
 from kd.report.search import search_markdown

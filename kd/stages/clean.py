@@ -14,7 +14,8 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, ClassVar
 
-from kd.config import CleanConfig
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.processes import Tick, Workers
 from kd.corpora.cleaning import Piece, Repeats, Rules, Tally, drop_repeats, filter_piece
 from kd.corpora.duplicates import DuplicateFinder, Verdicts
 from kd.corpora.filters import DUPLICATES, Setting, parse
@@ -25,11 +26,10 @@ from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.rejects import Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.plan import Stage
-from kd.pipeline.processes import Tick, Workers
+from kd.recipe.schema import CleanConfig
 
 COUNTS = "counts.json"
 WORK = ".work"  # folder of what stands between the two looks

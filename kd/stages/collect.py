@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from kd.config import CorpusConfig, OnError, SourceConfig
+from kd.base.errors import UserError
 from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
 from kd.corpora.ids import Origin
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import UserError
 from kd.pipeline.contract import Draft, Job, Kind, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage, unknown
+from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
 
 LINES_PER_SHARD = 500_000
 NOTES = "notes.json"

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kd.config import DecodeConfig, DecodeEngine, LongSources
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.processes import Tick, Workers
+from kd.base.world import take_gpu
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.nbest import (
@@ -32,13 +34,11 @@ from kd.corpora.nbest import (
 from kd.corpora.shards import Corpus
 from kd.corpora.shards import Shard as CorpusShard
 from kd.engines.ctranslate2 import COMPUTE_TYPES
-from kd.engines.description import read_languages, tag_for
-from kd.errors import IncompleteArtifact, UserError
+from kd.models.description import read_languages, tag_for
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
-from kd.pipeline.processes import Tick, Workers
-from kd.pipeline.world import take_gpu
+from kd.recipe.schema import DecodeConfig, DecodeEngine, LongSources
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -257,7 +257,7 @@ def _decode_shard(shard: CorpusShard, tick: Tick) -> None:
 
 
 def _load(order: _Order) -> EnsembleTranslator | MembersTranslator:
-    from kd.engines.vocabulary import Vocabulary
+    from kd.models.vocabulary import Vocabulary
 
     config = order.config
     folders = order.teachers

@@ -13,20 +13,20 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kd.config import BalanceMethod, CorpusConfig, EncodeConfig, Use
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.balance import check_weights
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.index import write_json
 from kd.corpora.joined import read_joined
 from kd.corpora.shards import Corpus
-from kd.engines.description import LANGUAGES, Languages
-from kd.engines.segmentation import Sampling
-from kd.engines.vocabulary import DICTIONARY, MODEL
-from kd.errors import IncompleteArtifact, UserError
+from kd.models.description import LANGUAGES, Languages
+from kd.models.segmentation import Sampling
+from kd.models.vocabulary import DICTIONARY, MODEL
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage, unknown
+from kd.recipe.schema import BalanceMethod, CorpusConfig, EncodeConfig, Use
 
 if TYPE_CHECKING:
     from kd.engines.fairseq.encoding import Encoded, Encoding

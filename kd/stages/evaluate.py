@@ -13,14 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
-from kd.corpora.language import primary
 from kd.corpora.lines import open_lines
-from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
 from kd.metrics.corpus import Options, corpus_scores
 from kd.metrics.judge import judge
@@ -28,9 +26,11 @@ from kd.metrics.pairing import Match, compare, matches, members
 from kd.metrics.score_cache import ScoreCache, default_folder
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
+from kd.models.languages import primary
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage, unknown
+from kd.recipe.schema import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
 
 COMET = "comet"

@@ -12,15 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import ExportConfig
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
-from kd.engines.description import DESCRIPTION, copy_languages, known_languages, read_languages
-from kd.engines.systems import CTRANSLATE2, Decoding, check_translates, form, load, member_name
-from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.corpus import corpus_scores
+from kd.models.description import DESCRIPTION, copy_languages, known_languages, read_languages
+from kd.models.systems import CTRANSLATE2, Decoding, check_translates, form, load, member_name
 from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage, unknown
+from kd.recipe.schema import ExportConfig
 
 AVERAGED, LAST = "averaged", "last"
 FEWEST = 20  # sentences that have to be compared for the agreement to be a condition
@@ -108,7 +108,7 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
     from kd.engines.fairseq.average import average
     from kd.engines.fairseq.checkpoints import numbered
     from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
-    from kd.engines.vocabulary import MODEL as VOCABULARY
+    from kd.models.vocabulary import MODEL as VOCABULARY
 
     kept = numbered(model.path / "checkpoints")
     found = [each for each in kept if checkpoint in (LAST, str(each.updates))]
@@ -163,7 +163,7 @@ def _agreement(
 
     There CTranslate2 goes on where fairseq ends a translation.
     """
-    from kd.engines.vocabulary import Vocabulary
+    from kd.models.vocabulary import Vocabulary
 
     config = job.config
     # Longer output than a model was trained on fairseq does not write, and CTranslate2 does.

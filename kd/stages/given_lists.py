@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from kd.config import GivenListsConfig, GivenListsFileConfig
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.hashing import sha256
 from kd.corpora.given_lists import (
     READERS,
     Fit,
@@ -27,11 +28,10 @@ from kd.corpora.ids import prefix_of
 from kd.corpora.index import read_json, write_json
 from kd.corpora.nbest import NBestCorpus, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, Shard
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.hashing import sha256
 from kd.pipeline.plan import Stage, unknown
+from kd.recipe.schema import GivenListsConfig, GivenListsFileConfig
 
 COUNTS = "given.json"
 SCORES = "as in the given files"

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from kd.config import GivenModelConfig, GivenModelsConfig
+from kd.base.errors import UserError
+from kd.base.hashing import sha256
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.given import GivenModel, import_model, model_in
-from kd.engines.systems import check_translates
-from kd.errors import UserError
+from kd.models.systems import check_translates
 from kd.pipeline.contract import Draft, Job, Kind, Summary
-from kd.pipeline.hashing import sha256
 from kd.pipeline.plan import Stage
+from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
 
 SUMMARY = "summary.json"
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from kd.config import DuplicatesConfig, JoinConfig
+from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json, write_json
 from kd.corpora.joined import read_joined, write_joined
 from kd.corpora.shards import Corpus
-from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.recipe.schema import DuplicatesConfig, JoinConfig
 
 COUNTS = "counts.json"
 

@@ -10,18 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-from kd.config import ReleaseConfig
+from kd.base.atomic import write_text
+from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json
-from kd.engines.bundle import bundle
-from kd.engines.description import DESCRIPTION, Languages, known_languages
 from kd.engines.fairseq.checkpoints import link
-from kd.engines.systems import check_translates, group, member_name
-from kd.errors import IncompleteArtifact
-from kd.pipeline.atomic import write_text
+from kd.models.bundle import bundle
+from kd.models.description import DESCRIPTION, Languages, known_languages
+from kd.models.systems import check_translates, group, member_name
 from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
 from kd.pipeline.store import MANIFEST
+from kd.recipe.schema import ReleaseConfig
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
 from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
-from kd.config import ReportConfig
+from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json
-from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
+from kd.recipe.schema import ReportConfig
 from kd.report.gather.costs import costs, flow, in_chain_order
 from kd.report.gather.curves import curves
 from kd.report.gather.guards import guard_counts

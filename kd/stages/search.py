@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from kd.config import SearchConfig
+from kd.base.errors import UserError
+from kd.base.world import World
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.task import Training, check_settings, check_training, run_training, training_identity
 from kd.engines.fairseq.training import accompany
 from kd.engines.grid import Cell, budget, cells, shape, shapes
-from kd.errors import UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage, unknown
-from kd.pipeline.world import World
+from kd.recipe.schema import SearchConfig
 
 
 class Search(Kind[SearchConfig]):

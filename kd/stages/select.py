@@ -16,7 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import SelectConfig, Variant
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.hashing import sha256
+from kd.base.processes import Tick, Workers
 from kd.corpora.finished import adopt_finished, finish_shard, finished, place_aside
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
@@ -27,15 +29,13 @@ from kd.corpora.nbest import Hypothesis, NBestCorpus, NBestShard
 from kd.corpora.scores import ScoreFile
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shards import Shard as CorpusShard
-from kd.errors import IncompleteArtifact, UserError
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
 from kd.metrics.statistics import Choice, merged
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.hashing import sha256
 from kd.pipeline.plan import Stage
-from kd.pipeline.processes import Tick, Workers
+from kd.recipe.schema import SelectConfig, Variant
 from kd.stages.outputs import SELECTION
 
 # Of what is learnt: its rank from 0, or `gold`; its score, none of gold; the score of the teacher's best.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from kd.config import ShardConfig
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.hashing import HASH_BITS, sentence_hash
 from kd.corpora.heldout import HeldOutSet, read_sets, side_of
 from kd.corpora.ids import Pair
@@ -19,8 +19,8 @@ from kd.corpora.leakage import Guard, Leaks, keep_out, mode
 from kd.corpora.lines import LineWriter
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shuffle import shuffle
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.recipe.schema import ShardConfig
 from kd.stages.outputs import LEAKAGE, LEAKED
 
 

@@ -10,15 +10,15 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from kd.config import SpeedConfig
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.measuring import Measurement, measure
-from kd.engines.systems import Decoding, group
-from kd.errors import IncompleteArtifact, UserError
+from kd.models.systems import Decoding, group
 from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
+from kd.recipe.schema import SpeedConfig
 from kd.stages.outputs import SPEED
 
 

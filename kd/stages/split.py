@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from kd.config import SplitConfig
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import HeldOutSet, read_heldout, side_of, verify_heldout, write_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import ONE_SIDED_WORDS, Guard
 from kd.corpora.shards import Corpus
 from kd.corpora.split import Drawn, choose, held_side
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage
+from kd.recipe.schema import SplitConfig
 
 SETS = ("dev", "test")
 

@@ -12,20 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.config import TrainConfig
+from kd.base.atomic import write_json
+from kd.base.errors import UserError
+from kd.base.world import World
 from kd.corpora.index import read_json
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.start import prepare_start, start_files
 from kd.engines.fairseq.task import START, Training, check_settings, check_training, run_training, training_identity
 from kd.engines.fairseq.training import accompany
 from kd.engines.grid import SHAPE
-from kd.engines.vocabulary import DICTIONARY
-from kd.errors import UserError
-from kd.pipeline.atomic import write_json
+from kd.models.vocabulary import DICTIONARY
 from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.plan import Stage
-from kd.pipeline.world import World
+from kd.recipe.schema import TrainConfig
 from kd.stages.outputs import CHOSEN, TAKEN
 
 

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from kd.config import HeldOut, TranslateConfig
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import LineWriter, check_file, open_lines
-from kd.engines.systems import Decoding, group, load
-from kd.errors import IncompleteArtifact, UserError
+from kd.models.systems import Decoding, group, load
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.plan import Stage
+from kd.recipe.schema import HeldOut, TranslateConfig
 from kd.stages.outputs import HYPOTHESES
 
 GIVEN = "given"

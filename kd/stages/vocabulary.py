@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from kd.config import VocabularyConfig
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.sampling import by_language, sample_sentences, shares
 from kd.corpora.shards import Corpus
-from kd.engines.description import tag_of
-from kd.engines.vocabulary import Vocabulary, find_placeholders, train
-from kd.errors import IncompleteArtifact, UserError
+from kd.models.description import tag_of
+from kd.models.vocabulary import Vocabulary, find_placeholders, train
 from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.recipe.schema import VocabularyConfig
 
 PLACEHOLDER_SENTENCES = 10_000_000  # looked through for placeholders, where there are more
 

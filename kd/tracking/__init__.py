@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.fingerprint import digest
 from kd.tracking.follower import Follower, Subject, Tracker
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from kd.errors import TransientError
+from kd.base.errors import TransientError
 
 # Keys of a line that say where on an axis it is, or belong to no curve.
 _AXES = ("split", "update", "epoch", "target_tokens", "seconds", "devices")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.container import definitions, needs, pip
-from kd.errors import UserError
 
 CPU = definitions.find("cpu")
 

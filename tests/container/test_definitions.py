@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.container import checking, definitions, selftest
-from kd.errors import UserError
 
 NAMES = ("cpu", "cuda", "rocm")
 LOCKS = Path(__file__).parents[2] / "containers" / "locks"

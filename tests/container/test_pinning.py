@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.container import definitions, pinning
 from kd.container.pinning import Pin
-from kd.errors import UserError
 
 DIGEST = "sha256:" + "ab" * 32
 PIN = Pin("debian:bookworm-slim", DIGEST, "crane digest debian:bookworm-slim", "2026-11-21")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from kd.base.hashing import FileHashes
 from kd.container import images
 from kd.container.images import Record
 from kd.container.remarks import remarks
-from kd.pipeline.hashing import FileHashes
 
 OTHER = {"path": "/images/old.sif", "sha256": "0123456789abcdef"}
 

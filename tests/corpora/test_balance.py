@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd.config import BalanceConfig, BalanceMethod
+from kd.base.errors import UserError
 from kd.corpora.balance import LONGEST_ROUND, Size, in_words, plan_round, shares, temperature, unimax
-from kd.errors import UserError
+from kd.recipe.schema import BalanceConfig, BalanceMethod
 
 
 def test_temperature_by_hand() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import polib
 import pytest
 
+from kd.base.errors import UserError
 from kd.corpora.catalogue import read_catalogues
-from kd.errors import UserError
 
 Pack = Callable[[dict[str, str | bytes]], Path]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd.config import DuplicatesConfig, SameBy
 from kd.corpora.cleaning import Cleaner, Piece, Repeats, Rules, drop_repeats, filter_piece
 from kd.corpora.duplicates import DuplicateFinder
 from kd.corpora.filters import KINDS, parse
 from kd.corpora.ids import Origin, Pair
 from kd.corpora.shards import Corpus, CorpusWriter
+from kd.recipe.schema import DuplicatesConfig, SameBy
 
 FILTERS = {kind: {} for kind in KINDS if kind != "score"} | {
     "length": {"max_words": 4, "max_characters": 30},

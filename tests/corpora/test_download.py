@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import TransientError, UserError
+from kd.base.lease import Lease
 from kd.corpora import download
 from kd.corpora.download import CHUNK_BYTES, fetch, place_of
-from kd.errors import TransientError, UserError
-from kd.pipeline.lease import Lease
 from tests.corpora.server import Server, serve
 
 CONTENT = random.Random(1).randbytes(300_000)

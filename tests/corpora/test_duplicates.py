@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd.config import DuplicatesConfig, SameBy
 from kd.corpora.duplicates import DuplicateFinder, key_function
+from kd.recipe.schema import DuplicatesConfig, SameBy
 
 
 def naive(keys: list[bytes]) -> list[bool]:

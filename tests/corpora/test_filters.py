@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kd.base.errors import UserError
 from kd.corpora.filters import KINDS, parse
 from kd.corpora.filters.characters import scripts_of
 from kd.corpora.filters.contract import Filter, Rewriter
-from kd.errors import UserError
 from tests.corpora.samples import TORTURE
 
 

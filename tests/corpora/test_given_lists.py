@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.corpora import given_lists
 from kd.corpora.given_lists import Fit, Joined, ListsFile, human_list, join, read_fairseq, read_moses
 from kd.corpora.ids import Origin, Pair, place_of
 from kd.corpora.nbest import Hypothesis, NBestCorpus, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shuffle import shuffle
-from kd.errors import UserError
 
 ORIGIN = Origin("en-de", "news")
 

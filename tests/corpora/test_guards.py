@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from kd import recipes
-from kd.config import GuardsConfig
+from kd.base.errors import UserError
 from kd.corpora.guards import NAMES, Guards, loops, most_repeated
-from kd.errors import UserError
+from kd.recipe import compose
+from kd.recipe.schema import GuardsConfig
 
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 LONG_SOURCE = "The Commission shall inform the Member States of every measure that it takes under this Article."
@@ -94,7 +94,7 @@ def test_all_of_them_can_be_switched_off() -> None:
 
 
 def test_what_a_recipe_starts_with_is_what_is_tested_here() -> None:
-    assert OmegaConf.to_object(recipes.compose(recipes.parse_request(["recipe=demo"])).guards) == CONFIG
+    assert OmegaConf.to_object(compose.compose(compose.parse_request(["recipe=demo"])).guards) == CONFIG
 
 
 def test_near_languages_share_sentences_and_are_taken_for_one_another() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import heldout_path, read_heldout, read_sets, side_of, verify_heldout, write_heldout
 from kd.corpora.ids import Origin, Pair
-from kd.errors import IncompleteArtifact, UserError
 from tests.corpora.samples import TORTURE
 
 

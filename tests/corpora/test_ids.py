@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.corpora import ids
 from kd.corpora.ids import Origin, Pair, check_origins, origin_prefix, place_of, prefix_of
-from kd.errors import UserError
 
 
 def test_prefix_is_the_hash_that_the_format_names() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd.base.errors import UserError
 from kd.corpora import leakage
 from kd.corpora.heldout import HeldOutSet, write_heldout
 from kd.corpora.ids import Origin, Pair
@@ -25,7 +26,6 @@ from kd.corpora.leakage import (
 )
 from kd.corpora.lines import LineWriter, open_lines
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import UserError
 from tests.corpora.samples import TORTURE
 
 SOURCE = "The committee shall adopt its rules of procedure by a simple majority."

@@ -13,9 +13,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd.base.errors import UserError
 from kd.corpora import lines as lines_module
 from kd.corpora.lines import LineWriter, count_lines, open_aligned, open_lines
-from kd.errors import UserError
 from tests.corpora.samples import TORTURE
 
 COMPRESS = {

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import CorpusConfig, SourceConfig
+from kd.base.errors import UserError
 from kd.corpora import download
 from kd.corpora.formats import FORMATS, Reading
 from kd.corpora.mtdata import look_up, read_mtdata
-from kd.errors import UserError
+from kd.recipe.schema import CorpusConfig, SourceConfig
 from tests.corpora.server import Server, serve
 from tests.corpora.test_places import tarred, zipped
 

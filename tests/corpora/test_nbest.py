@@ -10,6 +10,7 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.ids import Pair
 from kd.corpora.nbest import (
     Hypothesis,
@@ -25,7 +26,6 @@ from kd.corpora.nbest import (
     write_nbest_index,
 )
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import IncompleteArtifact, UserError
 from tests.corpora.samples import TORTURE, rewrite
 
 nasty = st.lists(st.sampled_from(["|", "&", "#124;", "amp;", " ", "a", "\u2028", "\r"])).map("".join) | st.text(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.corpora import package
 from kd.corpora.package import fetch_package
-from kd.errors import UserError
 
 WHEEL = "Some_Package-1.2-py3-none-any.whl"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.corpora.archives import Member
 from kd.corpora.lines import BrokenText, open_lines
 from kd.corpora.places import find, find_aligned, on_disk, within
-from kd.errors import UserError
 
 
 def touch(folder: Path, *names: str) -> None:

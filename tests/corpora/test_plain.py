@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from kd.base.errors import UserError
 from kd.corpora.plain import read_plain
-from kd.errors import UserError
 from tests.corpora.samples import TORTURE
 
 

@@ -11,9 +11,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.ids import Origin, Pair
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import IncompleteArtifact, UserError
 from tests.corpora.samples import TORTURE, rewrite
 
 texts = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=20)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd.base.errors import UserError
 from kd.corpora.heldout import HeldOutSet
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import Guard
 from kd.corpora.split import Drawn, choose, held_side
-from kd.errors import UserError
 
 
 def corpus(sources: list[str], language: str) -> list[Pair]:

@@ -11,9 +11,9 @@ from sacrebleu.dataset import DATASETS
 from sacrebleu.dataset.fake_sgml import FakeSGMLDataset
 from sacrebleu.dataset.wmt_xml import WMTXMLDataset
 
+from kd.base.errors import UserError
 from kd.corpora import download
 from kd.corpora.testsets import read_test_set
-from kd.errors import UserError
 from tests.corpora.server import Server, serve
 from tests.corpora.test_places import tarred
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from kd.base.errors import UserError
 from kd.corpora.archives import members
 from kd.corpora.lines import BrokenText
 from kd.corpora.tmx import matches, read_tmx
-from kd.errors import UserError
 from tests.corpora.samples import write_tmx
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd.base.errors import UserError
 from kd.corpora.lines import BrokenText
 from kd.corpora.tsv import read_tsv
-from kd.errors import UserError
 from tests.corpora.samples import TORTURE
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from kd.config import MachineConfig, ResourcesConfig
+from kd.base.errors import TransientError
 from kd.doctor import command, disk, job, reduce, software
 from kd.doctor.findings import Finding, error, exit_status, ok, show, warning
-from kd.errors import TransientError
 from kd.launch.slurm.client import Row
+from kd.recipe.schema import MachineConfig, ResourcesConfig
 
 
 def machine(**facts: object) -> MachineConfig:
@@ -137,7 +137,7 @@ def test_locks_that_do_not_hold_are_an_error(tmp_path: Path, monkeypatch: pytest
     def overwrite(source: Path, target: Path) -> None:  # a file system whose link() does not mind an existing name
         Path(target).write_bytes(Path(source).read_bytes())
 
-    monkeypatch.setattr("kd.pipeline.lease.os.link", overwrite)
+    monkeypatch.setattr("kd.base.lease.os.link", overwrite)
     assert [item.level for item in disk.locks(tmp_path)] == ["error"]
 
 

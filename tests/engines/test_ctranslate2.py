@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.engines.ctranslate2 import COMPUTE_TYPES, Languages, Translator, export
 from kd.engines.fairseq.translate import EnsembleTranslator
-from kd.errors import UserError
-from tests.engines.conftest import MAX_PIECES
+from tests.tiny_model import MAX_PIECES
 
 LANGUAGES = Languages(("de",), ("en",))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kd.base.errors import UserError
 from kd.engines.fairseq import batching, compat
-from kd.errors import UserError
 
 
 def lengths(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.config import ModelConfig
+from kd.base.errors import UserError
 from kd.engines.fairseq import compat, model
 from kd.engines.fairseq.average import average, load
 from kd.engines.fairseq.training import read_metrics
 from kd.engines.fairseq.translate import EnsembleTranslator
-from kd.errors import UserError
+from kd.recipe.schema import ModelConfig
 
 
 def shape(**changes: object) -> ModelConfig:

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from sentencepiece import SentencePieceProcessor
 
-from kd.config import VocabularyConfig
 from kd.corpora.ids import Origin
 from kd.corpora.index import Damaged
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.engines import vocabulary
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.encoding import SIDES, Encoded, Encoding, encode_corpora, encode_pairs
-from kd.engines.segmentation import Sampling
+from kd.models import vocabulary
+from kd.models.segmentation import Sampling
+from kd.recipe.schema import VocabularyConfig
 
 Texts = list[tuple[str, str]]
 
@@ -238,7 +238,7 @@ import sys
 from pathlib import Path
 from kd.corpora.shards import Corpus
 from kd.engines.fairseq.encoding import Encoding, encode_corpora
-from kd.errors import TransientError
+from kd.base.errors import TransientError
 if __name__ == "__main__":
     corpus, out = Corpus(sys.argv[1]), Path(sys.argv[2])
     out.mkdir()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import CheckpointConfig, Metric, StopConfig, TrainConfig, Which
+from kd.base.errors import UserError
 from kd.engines.fairseq import checkpoints, training
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.training import read_metrics, to_average
 from kd.engines.fairseq.watch import Watch
-from kd.errors import UserError
+from kd.recipe.schema import CheckpointConfig, Metric, StopConfig, TrainConfig, Which
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from engines.test_fairseq_encoding import corpus, texts, trained
 
-from kd.config import BalanceConfig, BalanceMethod
+from kd.base.errors import UserError
 from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix
 from kd.engines.fairseq.encoding import Encoding
 from kd.engines.fairseq.epochs import encode_balanced
-from kd.errors import UserError
+from kd.recipe.schema import BalanceConfig, BalanceMethod
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import CheckpointConfig, Metric, Precision
+from kd.base.errors import TransientError, UserError
 from kd.engines.fairseq import checkpoints, training
 from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_prefix
@@ -26,7 +26,7 @@ from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.watch import Watch, _broken
-from kd.errors import TransientError, UserError
+from kd.recipe.schema import CheckpointConfig, Metric, Precision
 
 PATIENCE = 240.0  # seconds, of a machine that is busy with other things
 TRAIN = (

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import CheckpointConfig, ModelConfig, Precision, TrainConfig, Which
 from kd.engines.fairseq import checkpoints, forecast, training
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.model import build
-from kd.recipes import compose, parse_request, resolve
+from kd.recipe.compose import compose, parse_request, resolve
+from kd.recipe.schema import CheckpointConfig, ModelConfig, Precision, TrainConfig, Which
 
 VOCABULARY = 500
 

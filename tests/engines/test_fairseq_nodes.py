@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import TransientError
+from kd.base.world import World
 from kd.engines.fairseq import launching, nodes
 from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.nodes import Meeting
-from kd.errors import TransientError
-from kd.pipeline.world import World
 
 FACTS = {"workers": 2, "max_tokens": 600}
 

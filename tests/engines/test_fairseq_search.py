@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from kd.base.errors import UserError
 from kd.engines.fairseq import compat
 from kd.engines.fairseq.search import StackedSearch, _largest
 from kd.engines.fairseq.stacked import Stack, unsupported
 from kd.engines.fairseq.stock import ForcedScorer, StockSearch, padded
 from kd.engines.fairseq.translate import Counts, _search, halving
-from kd.errors import UserError
 
 PIECES = 60
 SETTINGS: dict[str, Any] = {"beam": 4, "max_pieces": 14, "length_penalty": 1.0}

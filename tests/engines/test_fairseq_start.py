@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import CheckpointConfig, Metric
+from kd.base.errors import UserError
 from kd.engines.fairseq import training
 from kd.engines.fairseq.average import load
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.start import prepare_start, start_files
-from kd.errors import UserError
-from tests.engines.conftest import write_split
+from kd.recipe.schema import CheckpointConfig, Metric
+from tests.tiny_model import write_split
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from kd.base.errors import TransientError, UserError
+from kd.base.progress import Progress, read
 from kd.engines.fairseq import checkpoints, training
 from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
@@ -24,9 +26,7 @@ from kd.engines.fairseq.flags import TrainSpec, arguments, readable
 from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.task import _tell
 from kd.engines.fairseq.training import TrainingProgress, read_metrics
-from kd.errors import TransientError, UserError
-from kd.pipeline.progress import Progress, read
-from tests.engines.conftest import write_split
+from tests.tiny_model import write_split
 
 END = 40  # updates of the short trainings below
 

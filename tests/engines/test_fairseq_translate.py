@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.engines.fairseq.translate import EnsembleTranslator
-from kd.errors import UserError
 
 BEAM = 4
 MAX_PIECES = 30

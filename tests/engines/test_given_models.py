@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from kd.base.errors import UserError
 from kd.engines.ctranslate2 import Languages, Translator, export
 from kd.engines.fairseq.average import load
 from kd.engines.fairseq.given import GivenModel, import_model, model_in
 from kd.engines.members import MembersTranslator
-from kd.engines.systems import Decoding
-from kd.engines.systems import load as load_system
-from kd.engines.vocabulary import SPECIAL, Vocabulary, read_dictionary
-from kd.errors import UserError
+from kd.models.systems import Decoding
+from kd.models.systems import load as load_system
+from kd.models.vocabulary import SPECIAL, Vocabulary, read_dictionary
 
 if TYPE_CHECKING:
-    from conftest import Task, Trained
+    from tests.tiny_model import Task, Trained
 
 DECODING = Decoding(beam=2, max_pieces=30, batch_tokens=500)
 

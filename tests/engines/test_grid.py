@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from kd import recipes
-from kd.config import Schedule, SearchConfig
+from kd.base.errors import UserError
 from kd.engines.grid import budget, cells, shapes
-from kd.errors import UserError
+from kd.recipe import compose
+from kd.recipe.schema import Schedule, SearchConfig
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,8 @@ def config() -> SearchConfig:
     """The demo's students (4-2-128, 4 heads, a linear schedule over 2,600 updates) in two depths of each side."""
     overrides = ["recipe=demo", "chain=search", "student=tiny_from_search", "search.encoder_layers=[2,4]",
                  "search.changes.max_update=500", "store.dir=/nonexistent"]  # fmt: skip
-    composed = recipes.compose(recipes.parse_request(overrides))
-    found: SearchConfig = recipes._entry(composed, "search").config
+    composed = compose.compose(compose.parse_request(overrides))
+    found: SearchConfig = compose._entry(composed, "search").config
     return found
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from kd.base.errors import UserError
 from kd.engines.ctranslate2 import PieceScorer, convert
 from kd.engines.fairseq.model import load_models
 from kd.engines.fairseq.stock import ForcedScorer, padded
 from kd.engines.fairseq.translate import Ensemble, EnsembleTranslator, Hypothesis
 from kd.engines.members import MembersTranslator, _require_alike
-from kd.errors import UserError
 
 BEAM, MAX_PIECES = 4, 30
 

@@ -15,14 +15,12 @@ from pathlib import Path
 import pytest
 
 import kd
-from kd.config import EncodeConfig, SamplingConfig, VocabularyConfig
+from kd.base.errors import UserError
+from kd.base.progress import Progress
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Origin
 from kd.corpora.shards import CorpusWriter
-from kd.engines import vocabulary
-from kd.engines.bundle import bundle
 from kd.engines.ctranslate2 import export
-from kd.engines.description import Languages, copy_languages, read_languages, tag_for
 from kd.engines.fairseq import batching, training
 from kd.engines.fairseq.average import average
 from kd.engines.fairseq.binary import IndexedReader
@@ -30,11 +28,13 @@ from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.given import import_model, model_in
 from kd.engines.fairseq.translate import EnsembleTranslator
 from kd.engines.members import MembersTranslator
-from kd.engines.systems import Decoding, load
-from kd.engines.vocabulary import Vocabulary
-from kd.errors import UserError
+from kd.models import vocabulary
+from kd.models.bundle import bundle
+from kd.models.description import Languages, copy_languages, read_languages, tag_for
+from kd.models.systems import Decoding, load
+from kd.models.vocabulary import Vocabulary
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import EncodeConfig, SamplingConfig, VocabularyConfig
 from kd.stages.encode import Encode
 
 WORDS = ["null", "eins", "zwei", "drei", "vier", "acht", "neun", "zehn"]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import kd
+from kd.base.errors import UserError
 from kd.engines.ctranslate2 import Languages, export
 from kd.engines.reading import reader
-from kd.errors import UserError
 
 CORES = os.environ | {"OMP_NUM_THREADS": "1"}
 

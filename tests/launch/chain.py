@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kd.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
+from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, TransientError, UserError
 from kd.launch.environment import THREADS
 from kd.launch.launcher import Failure, Interrupted, exit_status
 from kd.launch.local import LocalLauncher

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import MachineConfig, ResourcesConfig
 from kd.launch.slurm import launcher, queue
 from kd.launch.slurm.script import Settings
+from kd.recipe.schema import MachineConfig, ResourcesConfig
 from tests.launch.chain import Chain
 
 # A queue in a folder: sbatch adds a job, squeue lists them all as the format that kd asks for has them.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.launch import container
 from kd.pipeline.store import Store
 

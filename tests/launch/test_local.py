@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import EXIT_TRANSIENT, EXIT_USER
+from kd.base.errors import EXIT_TRANSIENT, EXIT_USER
+from kd.base.lease import Lease
 from kd.launch.environment import OFFLINE
 from kd.launch.launcher import Failure, exit_status
-from kd.pipeline.lease import Lease
 from tests.launch.chain import Chain
 from tests.pipeline.dummies import KINDS
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import TransientError, UserError
+from kd.base.errors import TransientError, UserError
 from kd.launch.launcher import Failure
 from kd.launch.slurm import client, launcher, queue
 from kd.launch.slurm.launcher import SlurmLauncher

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import ResourcesConfig
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.launch.slurm.arrays import parts
 from kd.launch.slurm.records import Records
 from kd.launch.slurm.script import Script, output, quoted, render
 from kd.pipeline.run import Run
+from kd.recipe.schema import ResourcesConfig
 from tests.launch.chain import Chain
 from tests.launch.slurm_stub import Stub, settings
 

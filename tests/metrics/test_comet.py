@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from metrics.tiny_comet import make_checkpoint
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.metrics.comet import Comet, bootstrap_duel, compare, find_checkpoint, t_test
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.significance import Resampling

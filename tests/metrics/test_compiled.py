@@ -18,7 +18,7 @@ except RuntimeError:
     pass
 else:
     raise SystemExit("numba found a folder all the same")
-from kd.config import SelectConfig
+from kd.recipe.schema import SelectConfig
 from kd.metrics.sentence import Candidates, sentence_metric
 metric = sentence_metric(SelectConfig("bleu", "exp", "13a"))
 print(metric.scores([Candidates(["test"], "a test")])[0][0])

@@ -6,7 +6,7 @@ Those of WMT21's organisers are in tests/commands/test_evaluate_command.py.
 import pytest
 import sacrebleu
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.metrics.corpus import Score, check_aligned, corpus_scores
 
 # The example of sacreBLEU's README ("Using SacreBLEU from Python"), which states 48.53 BLEU and 59.73 chrF2 for it;

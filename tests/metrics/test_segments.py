@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sacrebleu
 
-from kd.commands.evaluate_files import default_guards
+from kd.cli.evaluate_files import default_guards
 from kd.corpora.guards import NAMES
 from kd.metrics.corpus import Options
 from kd.metrics.segments import Kept, Weaknesses, segment_scores, weaknesses, words, worst

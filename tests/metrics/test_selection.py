@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pytest
 import sacrebleu
 
-from kd.config import OnGuard, SelectConfig, Variant
 from kd.metrics.selection import Chooser, preferences, select
 from kd.metrics.sentence import Candidates, sentence_metric
 from kd.metrics.statistics import Choice, merged
+from kd.recipe.schema import OnGuard, SelectConfig, Variant
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf"])

@@ -13,10 +13,10 @@ import sacrebleu
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kd.config import SelectConfig
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.metrics.compiled import MTEVAL13A, _cut
 from kd.metrics.sentence import Candidates, SentenceMetric, _decoded, sentence_metric, uses_external_scores
+from kd.recipe.schema import SelectConfig
 
 TOKENIZE = sacrebleu.BLEU(tokenize="13a").tokenizer
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))

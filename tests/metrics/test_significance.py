@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.metrics.significance import BOOTSTRAP, RANDOMISATION, Resampling, Significance, intervals, paired_test
 
 SEGMENTS = 60

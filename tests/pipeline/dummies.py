@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kd.errors import IncompleteArtifact, UserError
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Entry, Plan, Stage, Task, build

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kd.errors import StopRequested, TransientError, UserError
+from kd.base.errors import StopRequested, TransientError, UserError
+from kd.base.progress import Progress
 from kd.pipeline import attempts
 from kd.pipeline.execute import failure_message
-from kd.pipeline.progress import Progress
 from kd.pipeline.store import Store
 from tests.pipeline import dummies
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kd import recipes, runs
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
-from kd.recipes import Request
+from kd.recipe import compose
+from kd.recipe.compose import Request
+from kd.run import commands
 from tests.pipeline.dummies import entry, plan, run
 
 
@@ -28,8 +29,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             run(task, store)
     config = OmegaConf.create({"store": {"dir": str(tmp_path / "elsewhere" / ".." / "store")}})
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr(recipes, "compose", lambda _: config)
-    monkeypatch.setattr(recipes, "plan", lambda _: mine)
+    monkeypatch.setattr(compose, "compose", lambda _: config)
+    monkeypatch.setattr(compose, "plan", lambda _: mine)
     return tmp_path
 
 
@@ -38,14 +39,14 @@ def texts(store: Path) -> set[str]:
 
 
 def test_it_lists_and_removes_nothing_unless_asked(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert runs.clean(Request("mine", ()), remove=False) == 0
+    assert commands.clean(Request("mine", ()), remove=False) == 0
     told = capsys.readouterr().out
     assert told.count("worker-0") == 1 and "could be removed" in told
     assert texts(workplace / "store") == {"text", "other", "old"}
 
 
 def test_it_removes_what_no_run_reaches_and_only_that(workplace: Path) -> None:
-    assert runs.clean(Request("mine", ()), remove=True) == 0
+    assert commands.clean(Request("mine", ()), remove=True) == 0
     assert texts(workplace / "store") == {"text", "other"}
 
 
@@ -55,17 +56,17 @@ def test_a_store_that_cannot_be_written_to_is_told(workplace: Path, monkeypatch:
 
     monkeypatch.setattr(Store, "remove", read_only)
     with pytest.raises(UserError, match="Read-only file system"):
-        runs.clean(Request("mine", ()), remove=True)
+        commands.clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text", "other", "old"}
 
 
 def test_a_run_that_was_deleted_reaches_nothing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workplace / "other" / "plan.json").unlink()
     (workplace / "other").rmdir()
-    runs.clean(Request("mine", ()), remove=True)
+    commands.clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text"}
     assert f"The run {workplace / 'other'} is not there" in capsys.readouterr().out
-    runs.clean(Request("mine", ()), remove=True)
+    commands.clean(Request("mine", ()), remove=True)
     assert "Nothing in" in capsys.readouterr().out
 
 
@@ -75,13 +76,13 @@ def test_a_finished_run_stays_in_reach_while_another_setting_is_tried(workplace:
     mine.show(finished, store, "hash")
     mine.show(plan(entry("a", text="tried")), store, "hash")  # planned, and not run
     (workplace / "other" / "plan.json").unlink()
-    runs.clean(Request("mine", ()), remove=True)
+    commands.clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text"}
 
 
 def test_what_a_run_makes_that_begins_meanwhile_stays(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, meanwhile = Store(workplace / "store"), plan(entry("a", text="meanwhile"))
-    asked = runs.queue.reached
+    asked = commands.queue.reached
 
     def reached(other: Run, where: Store) -> set[str]:
         found = asked(other, where)
@@ -90,8 +91,8 @@ def test_what_a_run_makes_that_begins_meanwhile_stays(workplace: Path, monkeypat
             run(task, store)
         return found
 
-    monkeypatch.setattr(runs.queue, "reached", reached)
-    runs.clean(Request("mine", ()), remove=True)
+    monkeypatch.setattr(commands.queue, "reached", reached)
+    commands.clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text", "other", "meanwhile"}
 
 
@@ -101,5 +102,5 @@ def test_where_a_run_may_not_be_looked_at_nothing_is_removed(workplace: Path, mo
 
     monkeypatch.setattr(Run, "planned", refuse)
     with pytest.raises(UserError, match=r"What the run .* reaches cannot be told: .*plan\.json: Permission denied"):
-        runs.clean(Request("mine", ()), remove=True)
+        commands.clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text", "other", "old"}

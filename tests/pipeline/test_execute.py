@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import IncompleteArtifact, TransientError, UserError
+from kd.base.errors import IncompleteArtifact, TransientError, UserError
+from kd.base.lease import Lease
 from kd.pipeline import execute as execute_module
 from kd.pipeline.execute import failure_message
-from kd.pipeline.lease import Lease
 from kd.pipeline.plan import Task
 from kd.pipeline.store import Store
 from tests.pipeline.dummies import entry, only, plan, run
@@ -221,7 +221,7 @@ def test_a_kind_that_does_not_resume_is_shown_no_kin(store: Store) -> None:
 CODE = """
 import sys
 from pathlib import Path
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.store import Store
 from tests.pipeline.dummies import only, run
 try:
@@ -266,7 +266,7 @@ def test_the_manifest_says_how_much_memory_it_took(store: Store) -> None:
 def test_memory_of_processes_that_were_waited_for_counts() -> None:
     program = """
 import subprocess, sys
-from kd.pipeline.usage import peak_memory
+from kd.base.usage import peak_memory
 before = peak_memory()
 subprocess.run([sys.executable, "-c", "x = bytearray(range(200)) * 1_000_000"], check=True)
 assert before < 200_000_000 < peak_memory(), (before, peak_memory())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.contract import Draft
 from kd.pipeline.plan import Entry, Plan, Stage, build
 from tests.pipeline.dummies import KINDS, PAIRS, Write, entry, plan

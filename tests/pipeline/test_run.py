@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
 from tests.pipeline.dummies import entry, plan, run

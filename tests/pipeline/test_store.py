@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import UserError
-from kd.pipeline import hashing
-from kd.pipeline.hashing import FileHashes
-from kd.pipeline.lease import Lease
+from kd.base import hashing
+from kd.base.errors import UserError
+from kd.base.hashing import FileHashes
+from kd.base.lease import Lease
 from kd.pipeline.store import Place, Store, folder_bytes
 from tests.pipeline.dummies import only, run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.planning.assumptions import take
 
 

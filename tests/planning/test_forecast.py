@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.planning import page
 from kd.planning.figures import Figure
 from kd.planning.forecast import Forecast, StageForecast

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from kd import recipes
 from kd.pipeline.store import Store
 from kd.planning.sample import look
+from kd.recipe import compose
 
 LINES = [f"line {number} with some words" for number in range(1234)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
@@ -27,7 +27,7 @@ def corpus(folder: Path, suffix: str) -> list[str]:
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 def test_pairs_are_counted_in_the_files(tmp_path: Path, suffix: str) -> None:
     files = corpus(tmp_path, suffix)
-    plan = recipes.plan(recipes.compose(recipes.parse_request(["recipe=files", *files, f"store.dir={tmp_path}/store"])))
+    plan = compose.plan(compose.compose(compose.parse_request(["recipe=files", *files, f"store.dir={tmp_path}/store"])))
     found = look(plan, Store(tmp_path / "store"), 100)
     (pairs,) = found.collected.values()
     assert (pairs.value, pairs.source) == (1234, "counted in the files")
@@ -39,6 +39,6 @@ def test_what_takes_too_long_to_count_is_estimated_by_its_size(tmp_path: Path, m
     monkeypatch.setattr("kd.planning.sample._COUNT_SECONDS", -1.0)
     monkeypatch.setattr("kd.planning.sample._CHUNK", 4096)
     files = corpus(tmp_path, "")
-    plan = recipes.plan(recipes.compose(recipes.parse_request(["recipe=files", *files, f"store.dir={tmp_path}/store"])))
+    plan = compose.plan(compose.compose(compose.parse_request(["recipe=files", *files, f"store.dir={tmp_path}/store"])))
     (pairs,) = look(plan, Store(tmp_path / "store"), 10).collected.values()
     assert pairs.value == pytest.approx(1234, rel=0.1) and "estimated" in pairs.source

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kd import recipes, runs
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.planning.scaling import Point, Question, compared, measure, plot, take
+from kd.recipe import compose
+from kd.run import commands
 
 
 def test_numbers_are_told_from_overrides() -> None:
@@ -45,8 +46,8 @@ def test_the_runs_stand_beside_the_recipe_s_whatever_the_folder_is_called(
     begun: list[str] = []
     (tmp_path / "it's, here").mkdir()
     monkeypatch.chdir(tmp_path / "it's, here")
-    monkeypatch.setattr(runs, "run", lambda request: begun.append(recipes.compose(request).run.dir) or 0)
-    _, queued, folder = measure(Question("devices", (1, 2)), recipes.parse_request(["recipe=demo"]))
+    monkeypatch.setattr(commands, "run", lambda request: begun.append(compose.compose(request).run.dir) or 0)
+    _, queued, folder = measure(Question("devices", (1, 2)), compose.parse_request(["recipe=demo"]))
     assert queued == [1, 2] and folder == tmp_path / "it's, here" / "runs" / "demo.scaling"
     assert begun == [str(folder / "devices-1"), str(folder / "devices-2")]
 

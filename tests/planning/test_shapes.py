@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kd.config import ModelConfig
 from kd.planning.shapes import decoder_weights, encoder_weights, training_operations, translation_operations
+from kd.recipe.schema import ModelConfig
 
 
 def shape(encoder: int, decoder: int, width: int, ffn: int) -> ModelConfig:

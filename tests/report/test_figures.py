@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.report.figures import charts
 from kd.report.figures.curves import MEASURES, axes, learning_curve
 from kd.report.figures.drawing import Figure, pictures

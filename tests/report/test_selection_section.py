@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kd.config import SelectConfig
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates
+from kd.recipe.schema import SelectConfig
 from kd.report.gather.selection import selection
 from kd.report.model import Histogram, ReportData
 from kd.report.page import render

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from kd.config import ChooseConfig, ModelConfig, SpeedMeasure, TrainConfig
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.progress import Progress
 from kd.corpora.index import read_json
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import ChooseConfig, ModelConfig, SpeedMeasure, TrainConfig
 from kd.report.model import Search
 from kd.report.records import record
 from kd.stages.choose import Choose

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from kd.config import CleanConfig, DuplicatesConfig, SameBy
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE, read_rejects
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import CleanConfig, DuplicatesConfig, SameBy
 from kd.stages.clean import COUNTS, Clean
 
 FILTERS: dict[str, Any] = {"normalise": {}, "empty": {}, "length": {"max_words": 5}, "ratio": {}, "copies": {}}

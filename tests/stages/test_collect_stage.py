@@ -20,15 +20,15 @@ import pytest
 import zstandard
 from omegaconf import OmegaConf
 
-from kd import recipes
-from kd.config import CorpusConfig
+from kd.base.errors import UserError
 from kd.corpora import download, stdin
 from kd.corpora.lines import open_lines
 from kd.corpora.shards import Corpus
-from kd.errors import UserError
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Entry, Plan, build
 from kd.pipeline.store import Store
+from kd.recipe import compose
+from kd.recipe.schema import CorpusConfig
 from kd.stages.collect import Collect
 from tests.corpora.samples import TORTURE, write_tmx
 from tests.corpora.server import Server, serve
@@ -76,7 +76,7 @@ class Place:
         (self.folder / "own" / "recipe.yaml").write_text(json.dumps(recipe), "utf-8")
         folders = [f"store.dir={self.folder}/store", f"corpus.cache={self.folder}/cache"]
         settings = [*folders, f"corpus.root={self.folder}", "split.min_words=1", "split.dev=0", *overrides]
-        return recipes.plan(recipes.compose(recipes.parse_request([f"recipe={self.folder}/own", *settings])))
+        return compose.plan(compose.compose(compose.parse_request([f"recipe={self.folder}/own", *settings])))
 
     def run(self, plan: Plan, upto: str = "collect") -> dict[str, Path]:
         """Run tasks here; returns their folders by the names of stage and task."""
@@ -375,7 +375,7 @@ def test_raw_files_are_hashed_once_and_changes_are_seen(place: Place, monkeypatc
     plan = place.plan({"it": {"format": "tsv", "source": "x.tsv"}})
     task, store = plan.task("collect.en-de", "it"), place.store
     with monkeypatch.context() as patch:
-        patch.setattr("kd.pipeline.hashing.sha256", None)
+        patch.setattr("kd.base.hashing.sha256", None)
         execute(task, store, threads=1, device="cpu", machine={})
     plan = place.plan({"it": {"format": "tsv", "source": "x.tsv", "weight": 3.0}})
     place.write("x.tsv", "a\tc and more\n")

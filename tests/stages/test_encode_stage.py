@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from kd.config import BalanceConfig, BalanceMethod, EncodeConfig, SamplingConfig, VocabularyConfig
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.progress import Progress
 from kd.corpora.balance import in_words
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Origin
 from kd.corpora.shards import CorpusWriter
-from kd.engines import vocabulary
-from kd.engines.description import Languages, read_languages
 from kd.engines.fairseq.binary import data_folder
-from kd.errors import IncompleteArtifact, UserError
+from kd.models import vocabulary
+from kd.models.description import Languages, read_languages
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import BalanceConfig, BalanceMethod, EncodeConfig, SamplingConfig, VocabularyConfig
 from kd.stages.encode import Encode
 
 CONFIG = EncodeConfig(max_pieces=24, folder_pairs=1000, sampling=SamplingConfig(seed=1))

@@ -14,15 +14,15 @@ import yaml
 from metrics.tiny_comet import make_checkpoint
 from sacrebleu import corpus_bleu
 
-from kd import recipes
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.progress import Progress
+from kd.base.resources import folder
 from kd.cli import main
-from kd.config import CometConfig, EvaluateConfig, GuardsConfig, HeldOut
 from kd.corpora.heldout import heldout_path, write_heldout
 from kd.corpora.ids import Origin, Pair
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job, Summary
-from kd.pipeline.progress import Progress
-from kd.resources import folder
+from kd.recipe import compose
+from kd.recipe.schema import CometConfig, EvaluateConfig, GuardsConfig, HeldOut
 from kd.stages.evaluate import Evaluate
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
 
@@ -199,8 +199,8 @@ def test_a_lost_score_is_noticed(tmp_path: Path) -> None:
 # --- what is told before anything runs -------------------------------------------------------------------------------
 
 
-def planned(*overrides: str) -> recipes.Plan:
-    return recipes.plan(recipes.compose(recipes.parse_request(["recipe=files", "source=a", "target=b", *overrides])))
+def planned(*overrides: str) -> compose.Plan:
+    return compose.plan(compose.compose(compose.parse_request(["recipe=files", "source=a", "target=b", *overrides])))
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import JoinConfig, SameBy
+from kd.base.errors import IncompleteArtifact
+from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.joined import read_joined
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import IncompleteArtifact
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import JoinConfig, SameBy
 from kd.stages.join import Join
 
 LANGUAGES = ("da", "nl", "sv")

@@ -12,16 +12,17 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from kd import recipes, resources
+from kd.base import resources
+from kd.base.errors import UserError
 from kd.corpora.heldout import read_sets
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import normalised, words
 from kd.corpora.lines import open_lines
 from kd.corpora.shards import Corpus
-from kd.errors import UserError
 from kd.pipeline.execute import execute
 from kd.pipeline.store import Place, Store
-from kd.recipes import Request
+from kd.recipe import compose
+from kd.recipe.compose import Request
 from kd.stages.outputs import LEAKED
 
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -53,8 +54,8 @@ class Recipe:
 
     def run(self, *overrides: str) -> dict[str, Place]:
         """The places of what was made, by stage."""
-        config = recipes.compose(Request(str(self.folder), overrides))
-        plan, store = recipes.plan(config), Store(Path(config.store.dir))
+        config = compose.compose(Request(str(self.folder), overrides))
+        plan, store = compose.plan(config), Store(Path(config.store.dir))
         places = {}
         for stage in plan.needed_for(plan.find("shard")):
             for task in stage.tasks:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kd import recipes
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.plan import Plan
+from kd.recipe import compose
 
 SEARCH = ("recipe=demo", "chain=search", "student=tiny_from_search", "search.encoder_layers=[2,4]", "search.seeds=2")
 
@@ -16,7 +16,7 @@ SEARCH = ("recipe=demo", "chain=search", "student=tiny_from_search", "search.enc
 def plan(place: Path, *overrides: str) -> Plan:
     """Of the demo's search, with the store in this folder."""
     arguments = [*SEARCH, f"store.dir={place}/store", f"run.dir={place}/run", *overrides]
-    return recipes.plan(recipes.compose(recipes.parse_request(arguments)))
+    return compose.plan(compose.compose(compose.parse_request(arguments)))
 
 
 @pytest.fixture(scope="module")

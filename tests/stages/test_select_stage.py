@@ -11,14 +11,14 @@ import pytest
 import sacrebleu
 import yaml
 
-from kd.config import GuardsConfig, OnGuard, SelectConfig, Variant
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.progress import Progress
 from kd.corpora.ids import Origin, Pair
 from kd.corpora.index import read_json
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.errors import IncompleteArtifact, UserError
 from kd.pipeline.contract import Artifact, Job, Summary
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import GuardsConfig, OnGuard, SelectConfig, Variant
 from kd.stages import select as stage
 from kd.stages.select import Select
 from tests.corpora.samples import rewrite

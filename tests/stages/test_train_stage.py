@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from kd import recipes, runs
-from kd.config import AverageConfig, Metric, Precision, TrainConfig, Which
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.pipeline.contract import Artifact
 from kd.pipeline.plan import Plan
+from kd.recipe import compose
+from kd.recipe.schema import AverageConfig, Metric, Precision, TrainConfig, Which
+from kd.run import commands
 from kd.stages import average
 from kd.stages.train import Train
 
@@ -31,7 +32,7 @@ def plan(place: Path, *overrides: str, chain: str = "") -> Plan:
     recipe.parent.mkdir(exist_ok=True)
     recipe.write_text("defaults: [/demo/recipe@_global_, _self_]\n" + (f"chain:{chain}" if chain else ""), "utf-8")
     arguments = [f"recipe={recipe}", f"store.dir={place}/store", f"run.dir={place}/run", *overrides]
-    return recipes.plan(recipes.compose(recipes.parse_request(arguments)))
+    return compose.plan(compose.compose(compose.parse_request(arguments)))
 
 
 def test_members_differ_by_their_seed_alone(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_fp16_on_a_cpu_is_refused_before_anything_runs() -> None:
 def test_kd_run_asks_whether_the_machine_can(tmp_path: Path) -> None:
     arguments = ["recipe=demo", f"store.dir={tmp_path}/store", f"run.dir={tmp_path}/run", "student.precision=fp16"]
     with pytest.raises(UserError, match=r"fp16.*machine\.device is cpu"):
-        runs.run(recipes.parse_request(arguments))
+        commands.run(compose.parse_request(arguments))
     assert not list((tmp_path / "store").glob("*"))
 
 

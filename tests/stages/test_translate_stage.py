@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kd.config import TranslateConfig
+from kd.base.errors import UserError
+from kd.base.hashing import sha256
+from kd.base.progress import Progress
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Pair
-from kd.errors import UserError
 from kd.pipeline.contract import Artifact, Job
-from kd.pipeline.hashing import sha256
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import TranslateConfig
 from kd.stages.outputs import HYPOTHESES
 from kd.stages.translate import Translate
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from kd.config import VocabularyConfig
+from kd.base.errors import UserError
+from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.shards import CorpusWriter
-from kd.engines.vocabulary import PIECES
-from kd.errors import UserError
+from kd.models.vocabulary import PIECES
 from kd.pipeline.contract import Artifact, Job, Summary
-from kd.pipeline.progress import Progress
+from kd.recipe.schema import VocabularyConfig
 from kd.stages import vocabulary as stage
 from kd.stages.vocabulary import TrainVocabulary
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace
 
+from kd.base.hashing import sha256
 from kd.corpora.ids import place_of
 from kd.corpora.lines import LineWriter, open_lines
 from kd.corpora.nbest import NBestCorpus
 from kd.corpora.shards import Corpus
-from kd.pipeline.hashing import sha256
 
 # One worker for all that look at the finished run, so that it is made once.
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]

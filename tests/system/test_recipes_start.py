@@ -18,12 +18,12 @@ import pytest
 from omegaconf import DictConfig, open_dict
 from test_recipes import commands
 
-from kd import recipes
-from kd.config import SourceConfig
 from kd.engines.fairseq.average import load
 from kd.pipeline.execute import execute
 from kd.pipeline.plan import Plan, Stage
 from kd.pipeline.store import Store
+from kd.recipe import compose
+from kd.recipe.schema import SourceConfig
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("multi30k")]
 SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -128,7 +128,7 @@ def small(config: DictConfig, folder: Path) -> Plan:
                 for side in SIDES:
                     text = "".join(" ".join(random_.choices(words, k=7)) + "\n" for _ in range(200))
                     (folder / f"{name}.{codes}.{side}").write_text(text, "utf-8")
-    return recipes.plan(config)
+    return compose.plan(config)
 
 
 def run(plan: Plan, stages: Sequence[Stage], folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
@@ -143,12 +143,12 @@ def run(plan: Plan, stages: Sequence[Stage], folder: Path) -> dict[str, tuple[Pa
     return found
 
 
-@pytest.mark.parametrize("name", sorted(set(recipes.recipes()) - set(WITH_RUNS_OF_THEIR_OWN)))
+@pytest.mark.parametrize("name", sorted(set(compose.recipes()) - set(WITH_RUNS_OF_THEIR_OWN)))
 def test_every_other_recipe_starts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for side in ("en", "de"):
         (tmp_path / f"a.{side}").touch()  # of recipe=files
-    config = recipes.compose(recipes.parse_request(commands(name, tmp_path)[0]))
+    config = compose.compose(compose.parse_request(commands(name, tmp_path)[0]))
     plan = small(config, tmp_path)
     teacher = plan.find("teacher")[0]
     _, manifest = run(plan, [teacher], tmp_path)[teacher.name]
@@ -163,7 +163,7 @@ def test_fine_tuning_goes_on_from_the_students_weights_on_gold_or_in_domain(
     # What is distilled is not the question here: the student learns gold as well.
     switches += ["chain.student.inputs.data=encode", "finetune.max_update=2", "finetune.optimizer.warmup_updates=1"]
     switches += ["finetune.checkpoint.every=2", "finetune.optimizer.learning_rate=1e-7"]
-    config = recipes.compose(recipes.parse_request(["recipe=demo", *switches]))
+    config = compose.compose(compose.parse_request(["recipe=demo", *switches]))
     with open_dict(config):
         config.corpus.sources = {name: SourceConfig("plain") for name in ("news", "law")}
         config.merge_with({"student": {**TINY["teacher"], "max_update": 4}})

@@ -13,7 +13,7 @@ from runs_of_tiny import Workplace
 from slurm_cluster import Cluster
 from slurm_place import SlurmPlace, slurm_place
 
-from kd.pipeline.hashing import sha256
+from kd.base.hashing import sha256
 
 # With those that look at the finished run, which is made once for them all.
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]

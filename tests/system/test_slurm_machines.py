@@ -14,13 +14,13 @@ from omegaconf import OmegaConf
 from slurm_cluster import Cluster
 from slurm_settings import Nodes, Partition, Settings
 
-from kd import recipes
-from kd.config import MachineConfig
 from kd.launch.environment import command
 from kd.launch.slurm.arrays import parts
 from kd.launch.slurm.script import Settings as Scripts
 from kd.launch.slurm.script import render
 from kd.pipeline.run import Run
+from kd.recipe import compose
+from kd.recipe.schema import MachineConfig
 
 pytestmark = pytest.mark.system
 
@@ -116,8 +116,8 @@ def write_scripts(machine: str, recipe: str, folder: Path, *more: str) -> int:
     """Writes the job scripts of a whole recipe; returns how many."""
     overrides = [f"machine={machine}", f"machine.account={ACCOUNT}", "launcher=slurm", *more]
     places = [f"run.dir={folder / 'run'}", f"store.dir={folder / 'store'}"]
-    config = recipes.compose(recipes.parse_request([f"recipe={recipe}", *overrides, *places]))
-    plan = recipes.plan(config, defaultdict(dict))  # no raw file is looked at: the corpora are not here
+    config = compose.compose(compose.parse_request([f"recipe={recipe}", *overrides, *places]))
+    plan = compose.plan(config, defaultdict(dict))  # no raw file is looked at: the corpora are not here
     found = OmegaConf.to_object(config.machine)
     assert isinstance(found, MachineConfig)
     settings = Scripts(recipe, "0123456789abcdef", found, config.launcher.requeues, Run(folder / "run"), command)
@@ -138,7 +138,7 @@ def test_the_sites_slurm_accepts_the_jobs_of_every_recipe(machine: str, tmp_path
     with Cluster(tmp_path / "slurm", SITES[machine]) as cluster:
         if cluster.settings.accounting:
             cluster.allow(ACCOUNT, ["acc_ehpc", "gp_ehpc"])
-        wanted = [(recipe, NEEDED.get(recipe, ())) for recipe in recipes.recipes()]
+        wanted = [(recipe, NEEDED.get(recipe, ())) for recipe in compose.recipes()]
         for recipe, more in [*wanted, ("demo", ("machine.resources.train.nodes=2",))]:
             folder = tmp_path / f"{recipe}-{len(more)}"
             assert write_scripts(machine, recipe, folder, *more) > 5

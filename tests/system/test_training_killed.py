@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace, new_workplace
 
-from kd.pipeline.hashing import sha256
+from kd.base.hashing import sha256
 
 # One worker for all, so that the data are made once.
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("teachers")]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kd import cli, tracking
-from kd.errors import StopRequested, UserError
+from kd.base.errors import StopRequested, UserError
 from kd.tracking.follower import Follower, point
 
 ROOT = Path(__file__).parents[2]

@@ -32,7 +32,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from kd.config.values import kind_of_value
+from kd.base.errors import UserError
 from kd.corpora.filters.characters import Markup, Scripts
 from kd.corpora.filters.contract import Filter, FilterConfig
 from kd.corpora.filters.language import Language
@@ -41,7 +41,7 @@ from kd.corpora.filters.normalise import Normalise
 from kd.corpora.filters.numbers import Numbers
 from kd.corpora.filters.score import Score
 from kd.corpora.filters.words import Copies, Repetition
-from kd.errors import UserError
+from kd.recipe.schema.values import kind_of_value
 
 KINDS: dict[str, type[Filter[Any]]] = {
     each.kind: each

@@ -1,6 +1,6 @@
 """Language identification: a side that is surely written in another language than the corpus says.
 
-Asked of long enough text alone, and only about languages that the model knows (kd/corpora/language.py).
+Asked of long enough text alone, and only about languages that the model knows (kd/models/languages.py).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kd.corpora.filters.contract import FilterConfig, PairFilter
-from kd.corpora.language import LanguageIdentifier, primary
+from kd.models.languages import LanguageIdentifier, primary
 
 
 @dataclass

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+from kd.base.errors import UserError
 from kd.corpora.filters.contract import FilterConfig, ScoreFilter
-from kd.errors import UserError
 
 
 class Unscored(Enum):

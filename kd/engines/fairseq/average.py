@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 
 
 def average(checkpoints: Sequence[Path], out: Path) -> None:

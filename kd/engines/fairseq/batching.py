@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 
 SAMPLE = 500_000  # pairs whose lengths are looked at: of longer corpora the mean is known to about 1 %
 _MULTIPLE = 8  # fairseq's --required-batch-size-multiple

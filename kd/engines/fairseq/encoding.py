@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kd.base.processes import Tick, Workers
 from kd.corpora.ids import prefix_of
 from kd.corpora.shards import Corpus, Shard
-from kd.engines.description import tag_of
 from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
-from kd.engines.segmentation import Sampling
-from kd.engines.vocabulary import Vocabulary
-from kd.pipeline.processes import Tick, Workers
+from kd.models.description import tag_of
+from kd.models.segmentation import Sampling
+from kd.models.vocabulary import Vocabulary
 
 SIDES = ("source", "target")
 BATCH_PAIRS = 5_000  # in memory at a time, in each worker

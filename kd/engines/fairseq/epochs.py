@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from kd.config import BalanceConfig
+from kd.base.errors import UserError
+from kd.base.processes import Tick
 from kd.corpora.balance import Size, plan_round, shares
 from kd.corpora.shards import Corpus
 from kd.engines.fairseq.binary import data_folder, data_prefix, write_view
 from kd.engines.fairseq.encoding import SIDES, Encoded, Encoding, encode_groups
-from kd.errors import UserError
-from kd.pipeline.processes import Tick
+from kd.recipe.schema import BalanceConfig
 
 POOL = "pool"  # folder
 

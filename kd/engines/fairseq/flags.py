@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd.config import Metric, ModelConfig, OptimizerConfig, Precision, Schedule, TrainConfig
 from kd.engines.fairseq.binary import data_prefix
+from kd.recipe.schema import Metric, ModelConfig, OptimizerConfig, Precision, Schedule, TrainConfig
 
 _NEVER = str(10**9)  # updates or epochs: longer than any training
 

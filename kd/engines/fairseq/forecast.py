@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kd.config import Precision, TrainConfig, Which
 from kd.engines.fairseq.model import parameter_count
+from kd.recipe.schema import Precision, TrainConfig, Which
 
 # Bytes a parameter: weights, gradients, optimiser. Adam keeps two averages in fp32; in lower precision fairseq's
 # optimiser has fp32 copies of weights and gradients as well.

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.engines.description import LANGUAGES
+from kd.base.errors import UserError
 from kd.engines.fairseq.average import average, load
 from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
-from kd.engines.vocabulary import MODEL as VOCABULARY
-from kd.engines.vocabulary import SPECIAL, read_dictionary
-from kd.errors import UserError
+from kd.models.description import LANGUAGES
+from kd.models.vocabulary import MODEL as VOCABULARY
+from kd.models.vocabulary import SPECIAL, read_dictionary
 
 
 @dataclass(frozen=True)

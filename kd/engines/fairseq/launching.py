@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from kd.base.errors import EXIT_TRANSIENT, StopRequested, TransientError, UserError
+from kd.base.processes import die_with_parent
+from kd.base.world import World
 from kd.engines.fairseq.train import DISK_ERROR, RANK_LOG, STOPPED, USER_ERROR
-from kd.errors import EXIT_TRANSIENT, StopRequested, TransientError, UserError
-from kd.pipeline.processes import die_with_parent
-from kd.pipeline.world import World
 
 GRACE = 45.0  # seconds that a training gets to save and leave when it is asked to
 GRACE_WARNED = 600.0  # the same after SIGUSR1, a warning that comes minutes before a time limit

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kd.config import ModelConfig
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.recipe.schema import ModelConfig
 
 MODEL = "model.pt"
 DICTIONARY = "dict.txt"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kd.config import Precision
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.recipe.schema import Precision
 
 
 def check_precision(precision: Precision, device: str) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.config import ModelConfig
-from kd.engines.vocabulary import DICTIONARY, SOURCE_DICTIONARY, read_dictionary
-from kd.errors import UserError
+from kd.base.errors import UserError
+from kd.models.vocabulary import DICTIONARY, SOURCE_DICTIONARY, read_dictionary
+from kd.recipe.schema import ModelConfig
 
 WEIGHTS = "model.pt"  # of a model folder
 MEMBER = "{member}"  # in a path: the number of the ensemble's member, from 1
@@ -98,7 +98,7 @@ def _check_shape(checkpoint: Path, state: Mapping[str, Any], model: ModelConfig)
 
 
 def _check_rows(checkpoint: Path, weights: Mapping[str, Any], symbols: int) -> None:
-    from kd.engines.vocabulary import SPECIAL
+    from kd.models.vocabulary import SPECIAL
 
     for side in ("encoder", "decoder"):
         embedding = weights.get(f"{side}.embed_tokens.weight")

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kd import tracking
-from kd.config import BatchConfig, Metric, Schedule, TrainConfig, Which
+from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.balance import in_words
 from kd.corpora.index import read_json, write_json
-from kd.engines.description import copy_languages
 from kd.engines.fairseq.batching import BatchPlan
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.forecast import Forecast, forecast
@@ -30,10 +29,11 @@ from kd.engines.fairseq.training import (
     to_average,
     train,
 )
-from kd.engines.vocabulary import DICTIONARY, MODEL, SPECIAL, read_dictionary
-from kd.errors import IncompleteArtifact, UserError
+from kd.models.description import copy_languages
+from kd.models.vocabulary import DICTIONARY, MODEL, SPECIAL, read_dictionary
 from kd.pipeline.contract import Artifact, Job, Summary
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.recipe.schema import BatchConfig, Metric, Schedule, TrainConfig, Which
 
 WEIGHTS = "model.pt"
 SUMMARY = "summary.json"

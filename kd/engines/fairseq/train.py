@@ -17,13 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.base.processes import die_with_parent
 from kd.engines.fairseq import measures
 from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights
 from kd.engines.fairseq.saving import SaveCheckpoint
 from kd.engines.fairseq.watch import ENDED, Watch, install
-from kd.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 from kd.pipeline.execute import DISK_FAULTS
-from kd.pipeline.processes import die_with_parent
 
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
 DISK_ERROR = "kd-disk-error "  # the same of an OSError: its number and path

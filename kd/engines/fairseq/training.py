@@ -17,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kd.config import Metric, TrainConfig, Which
+from kd.base.atomic import write_json, write_text
+from kd.base.errors import EXIT_TRANSIENT, StopRequested, TransientError
+from kd.base.world import World
 from kd.engines.fairseq import checkpoints, launching
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
 from kd.engines.fairseq.launching import Launch, TrainingFailed
@@ -25,9 +27,7 @@ from kd.engines.fairseq.measures import GPU_MEMORY, SECONDS, TOKENS
 from kd.engines.fairseq.nodes import Meeting
 from kd.engines.fairseq.saving import TOLD
 from kd.engines.fairseq.watch import ENDED
-from kd.errors import EXIT_TRANSIENT, StopRequested, TransientError
-from kd.pipeline.atomic import write_json, write_text
-from kd.pipeline.world import World
+from kd.recipe.schema import Metric, TrainConfig, Which
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"

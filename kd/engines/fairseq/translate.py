@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from kd.base.errors import UserError
 from kd.engines.fairseq.model import load_models
-from kd.engines.vocabulary import SPECIAL, Vocabulary
-from kd.errors import UserError
+from kd.models.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor

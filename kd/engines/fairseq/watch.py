@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kd.base.errors import UserError
 from kd.engines.fairseq import checkpoints
-from kd.errors import UserError
 
 ENDED = "training ends early: "  # what the log says, followed by the reason
 STATE = "kd"  # key of a checkpoint's `extra_state`

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kd.errors import TransientError, UserError
-from kd.pipeline.processes import die_with_parent
+from kd.base.errors import TransientError, UserError
+from kd.base.processes import die_with_parent
 
 SECONDS = 300.0  # for an answer: a busy controller takes its time, and its own commands give up after about 100
 # What a job's state is called once it is over; every other name is one of a job that waits, runs or is being ended.

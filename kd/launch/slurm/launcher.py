@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd.errors import TransientError, UserError
+from kd.base.atomic import write_text
+from kd.base.errors import TransientError, UserError
 from kd.launch.launcher import Failure, Launcher, blocked
 from kd.launch.slurm import client, queue
 from kd.launch.slurm.arrays import Address, Array, arrays, dependency, parts, ranges
 from kd.launch.slurm.queue import Queue
 from kd.launch.slurm.records import Element, Records, Submission
 from kd.launch.slurm.script import Script, Settings, render, resources, throttle
-from kd.pipeline.atomic import write_text
 from kd.pipeline.attempts import SUBMISSION
 from kd.pipeline.plan import Task
 from kd.pipeline.store import Store

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kd.errors import TransientError, UserError
+from kd.base.errors import TransientError, UserError
 from kd.launch.slurm import client
 from kd.launch.slurm.client import Row
 from kd.launch.slurm.records import Element, Records, Submission

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from kd.base.atomic import write_json
+from kd.base.lease import Held, Lease
 from kd.launch.slurm.client import Row
-from kd.pipeline.atomic import write_json
-from kd.pipeline.lease import Held, Lease
 from kd.pipeline.run import SLURM, Run
 
 COMMENT = "kd:"  # begins the comment of a job of ours

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import jinja2
 
-from kd.config import MachineConfig, ResourcesConfig
-from kd.errors import UserError
+from kd.base.errors import UserError
 from kd.launch import environment
 from kd.launch.launcher import LOG_HEAD
 from kd.launch.slurm.arrays import Part, ranges
@@ -24,6 +23,7 @@ from kd.launch.slurm.records import Records
 from kd.pipeline.fingerprint import digest
 from kd.pipeline.plan import Stage, Task
 from kd.pipeline.run import Run
+from kd.recipe.schema import MachineConfig, ResourcesConfig
 
 TRAIN = "train"  # the class of stages whose tasks may run on several nodes
 # Why a machine sets a variable: what stands above it in a script.

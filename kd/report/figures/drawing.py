@@ -16,7 +16,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from kd.errors import UserError
+from kd.base.errors import UserError
 
 SCALE = 3  # pixels of a PNG to one of the page: 300 dots an inch at the width of a column
 _SNIPPET = """

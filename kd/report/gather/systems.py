@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kd.engines.systems import member_name
+from kd.models.systems import member_name
 from kd.pipeline.contract import Artifact
 from kd.report.model import Comparison, MetricScore, PairedScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
 

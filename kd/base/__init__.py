@@ -1,0 +1,1 @@
+"""Files, processes, devices and formatting; imports nothing else of kd."""

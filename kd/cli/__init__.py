@@ -1,0 +1,203 @@
+"""`kd` and its commands. Only what parses the command line is imported here; everything heavy waits until it is used.
+
+Commands about a run take Hydra overrides (`key=value`); commands about files take ordinary options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType, ModuleType
+
+from kd import __version__
+from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError
+from kd.cli import container, evaluate, plan, scaling, select, translate
+
+EXIT_INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if given[:1] == ["container"] and "--" in given else len(given)
+    options, rest = _parser().parse_known_args(given[:end])
+    options.behind = given[end + 1 :]  # another program's words: `kd container exec cpu -- ls -l`
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        if rest:
+            # Hydra overrides may stand after options and start with ~ or +; argparse takes the rest for options.
+            if not hasattr(options, "overrides") or any(argument.startswith("-") for argument in rest):
+                raise UserError(f"There is no option {rest[0]}.", f"See `kd {options.name} --help`.")
+            options.overrides += rest
+        return command(options)
+    except UserError as error:
+        print(f"kd: {error}", file=sys.stderr)
+        return EXIT_USER
+    except TransientError as error:
+        print(f"kd: {error}", file=sys.stderr)
+        return EXIT_TRANSIENT
+    except KeyboardInterrupt:
+        print("kd: stopped; what is done is kept, the same command goes on from there.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kd",
+        description="Small, fast machine translation models from parallel text, by knowledge distillation.",
+        epilog="Try: kd run recipe=demo",
+    )
+    parser.add_argument("--version", action="version", version=f"kd {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _about_a_run(
+        commands, "run", _run, "run what is missing of a recipe", "kd run recipe=demo select.metric=chrf"
+    )
+    run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
+    run.add_argument("--cfg", choices=["job"], help="print the composed config and do nothing")
+    status = _about_a_run(
+        commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo"
+    )
+    status.add_argument("--all", action="store_true", help="a line for each task, of large stages too")
+    _about_a_run(commands, "cancel", _cancel, "take a run's jobs out of Slurm's queue", "kd cancel recipe=demo")
+    clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
+    clean.add_argument("--remove", action="store_true", help="remove it as well")
+    _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
+    _about_a_run(
+        commands, "doctor", _doctor, "look whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
+    )
+
+    _about_files(commands, "plan", plan, "show what a run would take; submit nothing")
+    _about_files(commands, "scaling", scaling, "measure what more devices or nodes bring to a training")
+
+    _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
+    _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
+    _about_files(commands, "translate", translate, "translate standard input, line by line")
+
+    _about_files(commands, "container", container, "images with kd and all it runs with: list, build, check, exec, pin")
+
+    task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
+                    "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip
+    task.add_argument("--config", required=True, metavar="HASH", help="the frozen config, by its hash")
+    task.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="the run's folder (default: the one in runs/ that has it)"
+    )
+    task.add_argument("stage")
+    task.add_argument("task")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    help_: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help_,
+        description=f"{help_[0].upper()}{help_[1:]}.",
+        epilog=f"Example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=function, name=name)
+    return parser
+
+
+def _about_a_run(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    help_: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = _command(commands, name, function, help_, example)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="recipe=NAME or a path; stages=[a,b] these alone; upto=a what a needs, and a; any setting",
+    )
+    return parser
+
+
+def _about_files(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: ModuleType, help_: str
+) -> None:
+    """A command that a module of its own describes and runs."""
+    module.add_arguments(_command(commands, name, module.run, help_, module.EXAMPLE))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from kd.recipe import compose
+    from kd.run import commands
+
+    request = compose.parse_request(options.overrides)
+    if options.cfg:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(compose.compose(request)), end="")
+        return 0
+    return commands.run_all(compose.sweep(request)) if options.multirun else commands.run(request)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from kd.recipe import compose
+    from kd.run import status as standing
+
+    return standing.status(compose.parse_request(options.overrides), every=options.all)
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from kd.recipe import compose
+    from kd.run import commands
+
+    return commands.cancel(compose.parse_request(options.overrides))
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from kd.recipe import compose
+    from kd.run import commands
+
+    return commands.clean(compose.parse_request(options.overrides), remove=options.remove)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from kd.recipe import compose
+    from kd.run import commands
+
+    return commands.report(compose.parse_request(options.overrides))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from kd.doctor import command
+    from kd.recipe import compose
+
+    named = any(override.startswith("recipe=") for override in options.overrides)
+    # Folders, launcher and machine are what it looks at, and are the same in any recipe that does not set them.
+    return command.run(compose.parse_request([*([] if named else ["recipe=demo"]), *options.overrides]))
+
+
+def _task(options: argparse.Namespace) -> int:
+    from kd.run import commands
+
+    # A launcher that wants the task to end sends SIGTERM, or SIGUSR1 as a warning: end as something to be tried again.
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end_as_transient)
+    return commands.task(options.config, options.run, options.stage, options.task)
+
+
+def _end_as_transient(number: int, _frame: FrameType | None) -> None:
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # once is enough: another would break off the saving that this one began
+    raise StopRequested(number)

@@ -1,0 +1,58 @@
+"""`kd select`: the options. What they ask for is done in `select_files.py`, which is imported when it is called.
+
+Selection from anybody's n-best lists, without a recipe, by the code of the select stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+EXAMPLE = """kd select --nbest train.nbest.gz --reference train.de.gz --output selected.de.gz
+
+  The list of line N of the reference (from 0) has the id N, all its hypotheses one after the other, best first:
+    0 ||| ein Hund bellt ||| F0= -1.2 F1= -1.3 ||| -1.25       (Moses, Marian; features and score may be missing)
+  Files are plain UTF-8 text or compressed (.gz .zst .xz .bz2). With scores made elsewhere, one a hypothesis:
+    kd select --nbest train.nbest --reference train.de --output selected.de --metric external --scores comet-qe.txt
+  Weighted, written with the rank and score of each choice:
+    kd select --nbest n.zst --reference r.de --output s.de --metric mix --mix bleu=0.5 chrf=0.5 --ranks ranks.tsv"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--nbest", type=Path, required=True, metavar="FILE", help="n-best lists; - for standard input, plain text"
+    )
+    files.add_argument("--format", choices=["moses", "fairseq"], default="moses", help="of --nbest: moses, which is "
+                       "Marian's too, or what fairseq-generate printed, held in memory (default: moses)")  # fmt: skip
+    files.add_argument("--reference", type=Path, required=True, metavar="FILE", help="human translations, one a line")
+    files.add_argument("--output", type=Path, required=True, metavar="FILE", help="what was chosen, one line a line of "
+                       "the reference; .gz and .zst are compressed; - for standard output")  # fmt: skip
+    files.add_argument("--ranks", type=Path, metavar="FILE", help="write rank (from 0) and score of each choice")
+    files.add_argument("--missing", choices=["refuse", "gold", "empty"], default="refuse",
+                       help="a line of the reference without a list: an error, or the output has the reference or an "
+                       "empty line (default: refuse)")  # fmt: skip
+    metric = parser.add_argument_group("metric")
+    metric.add_argument("--metric", choices=["bleu", "chrf", "model", "external", "mix"], default="bleu",
+                        help="default: bleu, sacreBLEU's sentence BLEU with effective order")  # fmt: skip
+    metric.add_argument("--smoothing", default="exp", metavar="NAME", help="of bleu: exp, floor, add-k, none")
+    metric.add_argument("--smooth-value", type=float, metavar="X", help="of floor and add-k (default: sacreBLEU's)")
+    metric.add_argument("--tokenizer", default="13a", metavar="NAME", help="of bleu, by sacreBLEU's name: 13a, intl, "
+                        "char, zh, ja-mecab, flores200 … (default: 13a)")  # fmt: skip
+    metric.add_argument("--lowercase", action="store_true", help="of bleu and chrf")
+    metric.add_argument(
+        "--word-order", type=int, default=0, metavar="N", help="of chrf: 2 makes it chrF++ (default: 0)"
+    )
+    metric.add_argument("--mix", nargs="+", default=[], metavar="NAME=WEIGHT", help="of mix: bleu=0.5 chrf=0.5 …")
+    metric.add_argument("--scores", type=Path, metavar="FILE", help="of external: a number for each line of --nbest")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+                        else os.cpu_count() or 1, metavar="N", help="processes (default: all cores)")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Selects; returns the exit status."""
+    from kd.cli.select_files import select
+
+    return select(options)

@@ -1,0 +1,357 @@
+"""`kd select`: reads lists and references in step, has them judged by several processes, writes in order.
+
+Memory does not grow with the files; the output has its name once all of it is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kd.base.errors import UserError
+from kd.base.processes import Tick, Workers
+from kd.base.progress import duration
+from kd.corpora.lines import STANDARD_INPUT, LineWriter, count_lines, open_lines
+from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
+from kd.corpora.scores import ScoreFile
+from kd.metrics.selection import Chooser
+from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
+from kd.recipe.schema import SelectConfig
+from kd.report.formatting import sentence_metric as sentence_metric_name
+
+STREAM = "-"
+CHUNK = 400  # lists judged at once
+FEWEST = 20_000  # lists for which another process is worth its start
+TELL_EVERY = 30.0  # seconds, where the output is no terminal
+
+FORMATS = {"moses": (group_given, parse_given), "fairseq": (group_fairseq, parse_fairseq)}
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Lists on their way to a process, their lines as they stand in the file."""
+
+    references: list[str]
+    lists: list[UnreadList | None]  # None: there is none for this reference
+    scores: list[list[float]]  # external ones, one a hypothesis
+
+
+class _Chosen(NamedTuple):
+    """What comes back for one line of the reference."""
+
+    text: str
+    rank: int | None = None  # from 0; None: there was no list
+    score: float = 0.0
+    first_score: float = 0.0
+
+
+def select(options: argparse.Namespace) -> int:
+    """Select, write, and print what came of it; returns the exit status."""
+    config = _config(options)
+    _check_paths(options)
+    signature = _signature(config)
+    summary = _Summary(config.metric, signature)
+    with ExitStack() as stack:
+        output: LineWriter | _Printer = _Printer() if str(options.output) == STREAM else LineWriter(options.output)
+        stack.enter_context(output)
+        ranks = stack.enter_context(LineWriter(options.ranks)) if options.ranks else None
+        total = count_lines(options.reference)
+        told = stack.enter_context(_Told(total))
+        processes = max(1, min(options.threads, total // FEWEST))
+        shared = config, options.format, options.nbest, options.missing
+        workers = stack.enter_context(Workers(processes, _begin, *shared))
+        for chosen in workers.map(_judge, _chunks(options, config)):
+            for line in chosen:
+                output.write(line.text)
+                if ranks is not None:
+                    ranks.write("-" if line.rank is None else f"{line.rank}\t{line.score!r}")
+                summary.add(line)
+            told.update(summary.lines)
+    summary.show(sys.stderr if str(options.output) == STREAM else sys.stdout)
+    return 0
+
+
+class _Printer:
+    """Standard output with what is used of a `LineWriter`."""
+
+    def write(self, line: str) -> None:
+        """Print a line."""
+        sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
+
+    def __enter__(self) -> _Printer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+
+
+def _config(options: argparse.Namespace) -> SelectConfig:
+    """The options as the stage's settings. Raises UserError for scores without a metric that reads them, or without."""
+    mix: dict[str, float] = {}
+    for item in options.mix:
+        name, _, weight = item.partition("=")
+        try:
+            mix[name] = float(weight)
+        except ValueError:
+            raise UserError(f"--mix {item} has no weight.", "Write it like this: --mix bleu=0.5 chrf=0.5") from None
+    _check_metric(options, mix)
+    config = SelectConfig(
+        metric=options.metric,
+        smoothing=options.smoothing,
+        tokenizer=options.tokenizer,
+        smooth_value=options.smooth_value,
+        lowercase=options.lowercase,
+        word_order=options.word_order,
+        mix=mix,
+    )
+    if uses_external_scores(config) != (options.scores is not None):
+        raise UserError("The metric external and a file of scores go together.", "Give --scores FILE with it.")
+    return config
+
+
+# Options that some metrics alone listen to, with the default that is as good as silence.
+_LISTENERS: dict[str, tuple[object, tuple[str, ...]]] = {
+    "smoothing": ("exp", ("bleu",)),
+    "smooth_value": (None, ("bleu",)),
+    "tokenizer": ("13a", ("bleu",)),
+    "lowercase": (False, ("bleu", "chrf")),
+    "word_order": (0, ("chrf",)),
+}
+
+
+def _check_metric(options: argparse.Namespace, mix: Mapping[str, float]) -> None:
+    """Raises UserError for an option that the metric would not listen to: nothing is ignored in silence."""
+    if mix and options.metric != "mix":
+        raise UserError(f"--mix says nothing to --metric {options.metric}.", "Add --metric mix.")
+    if options.metric == "mix" and not mix:
+        raise UserError("--metric mix has nothing to mix.", "Name metrics and weights: --mix bleu=0.5 chrf=0.5")
+    for name, (silent, listeners) in _LISTENERS.items():
+        if getattr(options, name) != silent and not {options.metric, *mix} & set(listeners):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{option} says nothing to --metric {options.metric}.",
+                f"It is an option of {' and '.join(listeners)}: add --metric {listeners[-1]}, or leave it out.",
+            )
+    if options.smooth_value is not None and options.smoothing not in ("floor", "add-k"):
+        raise UserError(
+            f"--smooth-value says nothing to --smoothing {options.smoothing}.", "Add --smoothing floor or add-k."
+        )
+
+
+def _signature(config: SelectConfig) -> str:
+    """Of the metric, made once before any work. Raises UserError in the words of the command line."""
+    try:
+        return sentence_metric(config).signature
+    except UserError as error:  # it names the keys of a recipe
+        raise UserError(_as_options(error.what), _as_options(error.mend)) from None
+
+
+def _as_options(text: str) -> str:
+    text = re.sub(r"select\.mix\.(\w+)", r"--mix \1", text)
+    return (
+        re.sub(r"select\.(\w+)=?", lambda key: f"--{key[1].replace('_', '-')} ", text)
+        .replace(" )", ")")
+        .replace("  ", " ")
+    )
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Nothing that is read is written over, and what is written has a place."""
+    if str(options.nbest) == STREAM:
+        options.nbest = STANDARD_INPUT
+    read = {path.resolve() for path in (options.nbest, options.reference, options.scores) if path is not None}
+    written = [path for path in (options.output, options.ranks) if path is not None and str(path) != STREAM]
+    for path in written:
+        if path.resolve() in read:
+            raise UserError(f"{path} is read and would be written over.", "Give another file.")
+        if not path.absolute().parent.is_dir():
+            raise UserError(f"The folder {path.absolute().parent} does not exist.", "Make it, or give another path.")
+        if path.suffix in (".xz", ".bz2"):
+            raise UserError(f"{path} cannot be written.", "Give it the suffix .gz or .zst, or none.")
+    if len({path.resolve() for path in written}) < len(written):
+        raise UserError("--output and --ranks are one file.", "Give two.")
+
+
+# --- reading in step ----------------------------------------------------------------------------------------------
+
+
+def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chunk]:
+    """Lists and references, some hundred at a time."""
+    group, _ = FORMATS[options.format]
+    scores = ScoreFile(options.scores) if uses_external_scores(config) else None
+    rows = _beside(open_lines(options.reference), group(options.nbest), options)
+    while rows_of_chunk := list(islice(rows, CHUNK)):
+        references, lists = [reference for reference, _ in rows_of_chunk], [given for _, given in rows_of_chunk]
+        taken = [] if scores is None else [scores.take(len(given.lines)) if given else [] for given in lists]
+        yield _Chunk(references, lists, taken)
+    if scores is not None:
+        scores.finish()
+
+
+def _beside(
+    references: Iterator[str], lists: Iterator[UnreadList], options: argparse.Namespace
+) -> Iterator[tuple[str, UnreadList | None]]:
+    """Yield every reference with its list. Raises UserError, naming the line, where one has no partner."""
+    path, lines = options.nbest, 0
+    given = next(lists, None)
+    for place, reference in enumerate(references):
+        lines = place + 1
+        if given is not None and given.id == place:
+            yield reference, given
+            last, given = given, next(lists, None)
+            if given is not None and given.id <= place:
+                what = "stands there twice" if given.id == last.id else f"comes after {last.id}"
+                raise UserError(f"{path}, line {given.line}: the id {given.id} {what}.", "Sort the file by id.")
+        elif options.missing != "refuse":
+            yield reference, None
+        elif given is None:
+            raise UserError(
+                f"{path} ends before the list of {place}, and {options.reference} goes on with line {lines}.",
+                "Ids are line numbers of the reference, from 0. Give every list, or --missing gold.",
+            )
+        else:
+            raise UserError(
+                f"{path}, line {given.line}: the list of {given.id} stands where {place} belongs.",
+                "Ids are line numbers of the reference, from 0. Give every list, or --missing gold.",
+            )
+    if given is not None:
+        raise UserError(
+            f"{path}, line {given.line}: the list of {given.id} has no line in {options.reference}, "
+            f"which ends after line {lines}.",
+            "Ids are line numbers of the reference, from 0.",
+        )
+
+
+# --- judging, in processes of their own ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What all lists of a process share."""
+
+    chooser: Chooser
+    parse: Callable[[str], tuple[str, float]]
+    path: Path
+    missing: str
+
+
+_judges: list[_Judge] = []  # this process's
+
+
+def _begin(config: SelectConfig, format_: str, path: Path, missing: str) -> None:
+    """In each process: the metric is made once, and remembers scores."""
+    _judges[:] = [_Judge(Chooser(config), FORMATS[format_][1], path, missing)]
+
+
+def _judge(chunk: _Chunk, _: Tick) -> list[_Chosen]:
+    (judge,) = _judges
+    places = [place for place, given in enumerate(chunk.lists) if given is not None]
+    candidates = []
+    for place in places:
+        given = chunk.lists[place]
+        assert given is not None
+        texts, model_scores = _parsed(given, judge)
+        external = chunk.scores[place] if chunk.scores else []
+        candidates.append(Candidates(texts, chunk.references[place], model_scores, external))
+    chosen = [_Chosen(reference if judge.missing == "gold" else "") for reference in chunk.references]
+    for place, item, choice in zip(places, candidates, judge.chooser.choose(candidates), strict=True):
+        assert choice.rank is not None  # there are no guards here, and no variants
+        chosen[place] = _Chosen(item.hypotheses[choice.rank], choice.rank, choice.score, choice.first_score)
+    return chosen
+
+
+def _parsed(given: UnreadList, judge: _Judge) -> tuple[list[str], list[float]]:
+    """Texts and scores of a list. Raises UserError, naming the line, for one of another form."""
+    texts, scores = [], []
+    for number, line in enumerate(given.lines, given.line):
+        try:
+            text, score = judge.parse(line)
+        except ValueError as error:
+            raise UserError(
+                f"{judge.path}, line {number}: {error}.", "Give n-best lists: see `kd select --help`."
+            ) from None
+        texts.append(text)
+        scores.append(score)
+    return texts, scores
+
+
+# --- telling ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Summary:
+    """What came of it."""
+
+    metric: str
+    signature: str
+    lines: int = 0
+    lists: int = 0
+    changed: int = 0
+    sum_first: float = 0.0
+    sum_chosen: float = 0.0
+
+    def add(self, line: _Chosen) -> None:
+        """Count a line of the output."""
+        self.lines += 1
+        if line.rank is not None:
+            self.lists += 1
+            self.changed += line.rank > 0
+            self.sum_first += line.first_score
+            self.sum_chosen += line.score
+
+    def show(self, out: TextIO) -> None:
+        """Print it."""
+        first, chosen = (total / max(1, self.lists) for total in (self.sum_first, self.sum_chosen))
+        digits = 3 if self.metric in ("model", "external") else 2
+        metric = sentence_metric_name(self.metric)
+        rows = {
+            "lists": f"{self.lists:,}",
+            "lines without a list": f"{self.lines - self.lists:,}" if self.lines > self.lists else "",
+            "another than the first chosen": f"{self.changed:,} ({self.changed / max(1, self.lists):.1%})",
+            f"mean {metric} of the first": f"{first:.{digits}f}",
+            f"mean {metric} of the chosen": f"{chosen:.{digits}f}",
+            "signature": self.signature,
+        }
+        for label, value in rows.items():
+            if value:
+                print(f"{label:<29}  {value}", file=out)
+
+
+class _Told:
+    """How far it is and how long it takes still, on standard error: a bar, or a line now and then."""
+
+    def __init__(self, total: int) -> None:
+        console = Console(stderr=True, highlight=False)
+        columns = (TextColumn("selecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=total)
+        self._total, self._began, self._told = total, time.monotonic(), time.monotonic()
+        self._terminal = console.is_terminal
+
+    def update(self, done: int) -> None:
+        """Say it, if it is time to."""
+        self._bar.update(self._task, completed=done)
+        now = time.monotonic()
+        if not self._terminal and now - self._told > TELL_EVERY:
+            self._told = now
+            rate = done / (now - self._began)
+            left = duration((self._total - done) / rate)
+            print(f"kd: {done:,}/{self._total:,} lists, {rate:,.0f} lists/s, {left} left", file=sys.stderr)
+
+    def __enter__(self) -> _Told:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

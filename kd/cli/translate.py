@@ -1,0 +1,155 @@
+"""`kd translate`: standard input to standard output, a line for each line, with any model folder.
+
+Lines are translated as they come, some thousand together when they come fast, so that a pipe of any length runs in flat
+memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd.base.errors import UserError
+
+READ_BYTES = 1 << 16
+WAITING = 4096  # lines read ahead
+EXIT_INTERRUPTED = 130
+EXAMPLE = "kd translate --model runs/demo/release.en-de/student-int8 < source.en > target.de"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add = parser.add_argument
+    add("--model", type=Path, nargs="+", required=True, metavar="DIR", help="an exported folder, or those of trainings")
+    add("--to", metavar="LANGUAGE", help="language to write, for a model of several: de")
+    add("--beam", type=_positive, default=4, metavar="N", help="width of the search (default 4)")
+    add(
+        "--nbest",
+        type=_positive,
+        metavar="N",
+        help="print the N best of each line in the Moses format, with their scores; the search is at least as wide",
+    )
+    add("--score", action="store_true", help="print each translation's score before it, and a tab")
+    add("--max-pieces", type=_positive, default=256, metavar="N", help="longest output of a sentence (default 256)")
+    add("--length-penalty", type=float, default=1.0, metavar="X", help="exponent of the length (default 1.0)")
+    add("--batch-tokens", type=_positive, default=2000, metavar="N", help="source pieces a batch (default 2000)")
+    add("--threads", type=_positive, metavar="N", help="CPU threads (default: all cores)")
+    add("--as-is", action="store_true", help="read text as it is, without the normalisation of training text")
+    add("--device", choices=["cpu", "cuda"], default="cpu")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def run(options: argparse.Namespace) -> int:
+    """Translates standard input; returns the exit status."""
+    from kd.engines.translator import Translation, Translator
+
+    nbest = options.nbest or 1
+    translator = Translator(
+        options.model,
+        beam=max(options.beam, nbest),
+        nbest=nbest,
+        max_pieces=options.max_pieces,
+        length_penalty=options.length_penalty,
+        batch_tokens=options.batch_tokens,
+        threads=options.threads,
+        device=options.device,
+        to=options.to,
+        as_is=options.as_is,
+    )
+    number = 0
+    out = sys.stdout.buffer
+
+    def lines_of(found: list[Translation]) -> Iterator[str]:
+        if options.nbest:
+            from kd.corpora.moses import SEPARATOR, escape
+
+            for each in found:
+                features = f"F0= {each.score!r}"
+                yield SEPARATOR.join((str(number), escape(each.text), features, repr(each.score)))
+        elif options.score:
+            yield f"{found[0].score!r}\t{found[0].text}"
+        else:
+            yield found[0].text
+
+    try:
+        for window in windows(sys.stdin.fileno()):
+            for found in translator.window(window.lines):
+                for line in lines_of(found):
+                    out.write(line.encode("utf-8", "replace") + b"\n")
+                number += 1
+            out.flush()  # whoever waits for an answer gets it before more is read
+            if window.error:
+                raise window.error
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+@dataclass
+class Window:
+    """Lines that were there together, and what came after them if that was no line."""
+
+    lines: list[str]
+    error: UserError | None = None
+
+
+def windows(source: int) -> Iterator[Window]:
+    """Lines of a file descriptor: all that are there, up to some thousand; waits for the first of each window.
+
+    Invalid UTF-8 ends them with a UserError in the last window.
+    """
+    from kd.engines.translator import WINDOW
+
+    waiting: queue.Queue[bytes | None] = queue.Queue(WAITING)
+    threading.Thread(target=_feed, args=(source, waiting), daemon=True).start()
+    number = 0
+    ended = False
+    while not ended:
+        raw = [waiting.get()]
+        while raw[-1] is not None and len(raw) < WINDOW:
+            try:
+                raw.append(waiting.get_nowait())
+            except queue.Empty:
+                break
+        ended = raw[-1] is None
+        window = Window([])
+        for line in raw[:-1] if ended else raw:
+            number += 1
+            try:
+                assert line is not None
+                window.lines.append(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                what = f"Standard input, line {number}: byte {error.start + 1} of the line is not valid UTF-8."
+                window.error = UserError(what, "Convert it to UTF-8 (iconv does); the lines before it are translated.")
+                ended = True
+                break
+        yield window
+
+
+def _feed(source: int, waiting: queue.Queue[bytes | None]) -> None:
+    """Puts lines into a queue. Reads the descriptor itself: a thread that waits in sys.stdin bars the way out."""
+    rest = b""
+    while data := os.read(source, READ_BYTES):
+        *lines, last = data.split(b"\n")
+        if lines:
+            waiting.put(rest + lines[0])
+            for line in lines[1:]:
+                waiting.put(line)
+            rest = last
+        else:
+            rest += last
+    if rest:
+        waiting.put(rest)
+    waiting.put(None)

@@ -1,0 +1,1 @@
+"""Models on disk, the systems made of them, vocabularies and languages."""

@@ -1,0 +1,108 @@
+"""Sub-word regularisation (Kudo, 2018): text cut into pieces at random, each segmentation as likely as the model says.
+
+Sentencepiece's own sampling cannot be repeated: in 0.2.3 every process draws otherwise from the same seed. Here the
+segmentations of single words are drawn with Python's generator, which gives the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from kd.base.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+REMEMBERED = 50_000  # words whose segmentations are kept; about 1 kB each
+LONGEST = 200  # characters; what is longer, such as a table without a space, gets its best segmentation
+_SPACE = "\u2581"  # what sentencepiece writes for a space
+_BOUNDARY = re.compile(f"[ {_SPACE}]")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How segmentations are drawn."""
+
+    alpha: float  # exponent of a segmentation's probability: 1 as the model says, towards 0 all alike
+    nbest: int  # segmentations of each word that are drawn from, the most probable ones
+    seed: int = 0
+
+
+class Sampler:
+    """Draws segmentations with a sentencepiece model of the kind unigram.
+
+    No piece of such a model crosses a space, so the probability of a sentence's segmentation is the product of its
+    words', and drawing each word's is drawing the sentence's (Kudo's l-best sampling, with l for each word). Sentences
+    with a symbol that holds a space, such as the placeholder `{count, plural}`, get their best segmentation.
+
+    Raises: UserError where the model is not of that kind.
+    """
+
+    def __init__(self, processor: Any, alpha: float, nbest: int) -> None:
+        self._processor = processor
+        self._alpha = alpha
+        self._nbest = nbest
+        pieces = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
+        self._scores = [processor.get_score(number) for number in range(len(pieces))]
+        try:
+            processor.nbest_encode("a", nbest_size=2, out_type=int)
+        except RuntimeError:
+            raise UserError(
+                "Text cannot be cut at random with this vocabulary: its model is not of the kind unigram.",
+                "Set vocabulary.model to unigram, or encode.sampling.alpha to 0.",
+            ) from None
+        spaced = [re.escape(piece) for piece in pieces if _SPACE in piece[1:]]
+        self._spaced = re.compile("|".join(spaced)) if spaced else None
+        self._empty = self._bytes(processor.encode(" ")[:1])  # a space before another; nothing in models that drop them
+        self._known: dict[str, tuple[list[float], list[bytes]]] = {}
+
+    def sample(self, sentences: Sequence[str], seed: int) -> list[NDArray[np.int32]]:
+        """The sentencepiece ids of a segmentation of each sentence; a function of the seed and these sentences."""
+        import numpy as np
+
+        draw = random.Random(seed).random
+        found = []
+        for sentence in sentences:
+            if self._spaced is not None and self._spaced.search(sentence.replace(" ", _SPACE)):
+                found.append(self._bytes(self._processor.encode(sentence)))
+            else:  # an empty sentence has no pieces, an empty word that of its space
+                found.append(
+                    b"".join([self._draw(word, draw()) for word in _BOUNDARY.split(sentence)] if sentence else ())
+                )
+        return [np.frombuffer(each, dtype=np.int32) for each in found]
+
+    def _draw(self, word: str, place: float) -> bytes:
+        """The segmentation at a place between 0 and 1 of all of a word, laid end to end by probability."""
+        known = self._known.get(word)
+        if known is None:
+            known = self._segmentations(word)
+            if len(self._known) < REMEMBERED:
+                self._known[word] = known
+        ends, segmentations = known
+        return segmentations[bisect(ends, place)]
+
+    def _segmentations(self, word: str) -> tuple[list[float], list[bytes]]:
+        """Where each segmentation but the last ends between 0 and 1, and all of them."""
+        if not word:
+            return [], [self._empty]
+        if len(word) > LONGEST:  # sentencepiece searches the n best for up to half a minute, then gives up
+            return [], [self._bytes(self._processor.encode(word))]
+        best = self._processor.nbest_encode(word, nbest_size=self._nbest, out_type=int)
+        scores = [self._alpha * sum(self._scores[number] for number in each) for each in best]
+        weights = [math.exp(score - max(scores)) for score in scores]
+        total = sum(weights)
+        return [end / total for end in accumulate(weights)][:-1], [self._bytes(each) for each in best]
+
+    @staticmethod
+    def _bytes(numbers: Sequence[int]) -> bytes:
+        import numpy as np
+
+        return np.asarray(numbers, dtype=np.int32).tobytes()

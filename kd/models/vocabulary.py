@@ -1,0 +1,298 @@
+"""Sentencepiece vocabularies in the form that fairseq wants: training one, turning text into pieces and back.
+
+A vocabulary folder holds `vocabulary.model` (sentencepiece), `vocabulary.vocab` (pieces and scores, for people) and
+`dict.txt` (fairseq's dictionary).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd.base.atomic import write_text
+from kd.base.errors import UserError
+from kd.models.segmentation import Sampler, Sampling
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kd.recipe.schema import VocabularyConfig
+
+MODEL = "vocabulary.model"
+PIECES = "vocabulary.vocab"
+DICTIONARY = "dict.txt"
+SOURCE_DICTIONARY = "dict.source.txt"  # beside it in models made elsewhere whose source has a dictionary of its own
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3 of every fairseq dictionary, and of the models trained here
+_UNKNOWN = 3
+
+MOST_DISTINCT = 1_000_000  # placeholders counted at a time
+
+# Unigram training adds up its threads' sums, so their number decides the last bits: one number on every machine.
+_THREADS = 4
+
+# Ends of lines to somebody, or controls: as pieces they would cut dict.txt and the piece files of other tools in two.
+# They are kept out of training and are written as bytes (`<0x0D>`), without loss as long as `byte_fallback` is on.
+_NO_PIECES = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # a byte's piece, where there is byte_fallback
+
+
+def train(
+    sentences: Iterable[str],
+    out: Path,
+    config: VocabularyConfig,
+    placeholders: Sequence[str] = (),
+    tags: Sequence[str] = (),
+) -> None:
+    """Trains one joint vocabulary on the first `config.sample` sentences and writes its folder.
+
+    Equal sentences and settings give equal files. `config.size` counts everything: the four special symbols of
+    `SPECIAL`, which have fairseq's ids, placeholders, bytes and pieces, so that it is the number of rows of the
+    embedding. Each placeholder is one piece wherever it occurs. `tags` are pieces that no text becomes, whatever it
+    holds (sentencepiece's control symbols). U+2581 (`▁`) in text reads back as a space, as always with sentencepiece.
+
+    Raises: UserError where the text is too small for that size, or the size too small for the text, and for a
+    placeholder that is a symbol with a meaning of its own.
+    """
+    import sentencepiece
+
+    _check_placeholders(placeholders)
+    out.mkdir(parents=True, exist_ok=True)
+    count = _Count(islice(sentences, config.sample))
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(_NO_PIECES.sub(" ", sentence) for sentence in count),
+            model_writer=model,
+            vocab_size=config.size,
+            model_type=config.model,
+            character_coverage=config.character_coverage,
+            normalization_rule_name=config.normalization,
+            remove_extra_whitespaces=False,
+            byte_fallback=config.byte_fallback,
+            split_digits=config.split_digits,
+            # sentencepiece writes a space inside of a piece as ▁, and so it has to be told here.
+            user_defined_symbols=[
+                placeholder.replace(" ", "▁") for placeholder in dict.fromkeys(placeholders) if placeholder not in tags
+            ],
+            control_symbols=list(tags),
+            bos_id=0,
+            pad_id=1,
+            eos_id=2,
+            unk_id=_UNKNOWN,
+            num_threads=_THREADS,
+            minloglevel=2,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise _explained(str(error), config, count.sentences) from error
+    (out / MODEL).write_bytes(model.getvalue())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
+    scores = (f"{piece}\t{processor.get_score(number):.6g}\n" for number, piece in enumerate(pieces))
+    write_text(out / PIECES, "".join(scores))
+    # fairseq's counts only matter where a dictionary is sorted or cut, and this one never is.
+    write_text(out / DICTIONARY, "".join(f"{piece} 1\n" for piece in pieces if piece not in SPECIAL))
+
+
+def _check_placeholders(placeholders: Sequence[str]) -> None:
+    """Text such as `</s>`, struck out in HTML, would become the end of the sentence wherever it stands."""
+    taken = [placeholder for placeholder in placeholders if placeholder in SPECIAL or _BYTE.fullmatch(placeholder)]
+    if taken:
+        raise UserError(
+            f"vocabulary.placeholders finds {', '.join(taken)} in the text, which every vocabulary has with a meaning "
+            "of its own.",
+            "Write an expression that leaves them alone, such as '(?!</?s>)</?\\w+>'.",
+        )
+
+
+class _Count:
+    """Counts what passes through."""
+
+    def __init__(self, sentences: Iterator[str]) -> None:
+        self._rest = sentences
+        self.sentences = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for sentence in self._rest:
+            self.sentences += 1
+            yield sentence
+
+
+def _explained(message: str, config: VocabularyConfig, sentences: int) -> UserError:
+    """What sentencepiece's error means, in terms of our settings."""
+    if sentences == 0 or "sentences_.empty()" in message or "Input corpus is empty" in message:
+        return UserError("There is no text to train a vocabulary on.", "Check the corpus and what clean dropped.")
+    if highest := re.search(r"value <= (\d+)", message):
+        return UserError(
+            f"{sentences} sentences are too few for a vocabulary of {config.size} pieces.",
+            f"Set vocabulary.size to {highest[1]} or less, or give more text.",
+        )
+    if lowest := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"A vocabulary of {config.size} pieces cannot hold the text's {lowest[1]} characters, bytes and symbols.",
+            f"Set vocabulary.size to more than {lowest[1]}, or vocabulary.character_coverage lower.",
+        )
+    return UserError(f"sentencepiece refused to train a vocabulary: {message}", "Check the settings of `vocabulary`.")
+
+
+class Vocabulary:
+    """A vocabulary folder, loaded. Ids are fairseq's: positions in its dictionary, whatever sentencepiece's are.
+
+    Folders made elsewhere work too, as long as they hold `vocabulary.model` and its `dict.txt`; pieces that the
+    dictionary lacks become `<unk>`. With a `dict.source.txt` beside it, sentences are encoded by that one, as sources.
+
+    Raises: UserError where a file is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        for name in (MODEL, DICTIONARY):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder} has no {name}.", "Name a folder that the vocabulary stage made.")
+        self.folder = folder
+        self.model_file = folder / MODEL
+        self._processor = SentencePieceProcessor(model_file=str(self.model_file))
+        self._symbols = [*SPECIAL, *read_dictionary(folder / DICTIONARY)]
+        self._number = {symbol: number for number, symbol in enumerate(self._symbols)}
+        source = folder / SOURCE_DICTIONARY
+        encoding, self._source_symbols = self._number, self._symbols
+        if source.is_file():
+            self._source_symbols = [*SPECIAL, *read_dictionary(source)]
+            encoding = {symbol: number for number, symbol in enumerate(self._source_symbols)}
+        numbers = [
+            encoding.get(self._processor.id_to_piece(number), _UNKNOWN)
+            for number in range(self._processor.get_piece_size())
+        ]
+        self._samplers: dict[tuple[float, int], Sampler] = {}
+        self._from_processor = None if numbers == list(range(len(numbers))) else numbers
+
+    @property
+    def size(self) -> int:
+        """Rows of the embedding: all pieces and the four special symbols."""
+        return len(self._symbols)
+
+    def knows(self, character: str) -> bool:
+        """Whether it has a character, rather than its bytes."""
+        return bool(self._processor.piece_to_id(character) != self._processor.unk_id())
+
+    def encode_ids(self, sentences: Sequence[str], tag: str | None = None) -> list[list[int]]:
+        """The fairseq ids of each sentence, without an end of sentence; with a tag, it comes first.
+
+        A sentence without pieces, of which there is nothing to translate, gets no tag either.
+        """
+        encoded: list[list[int]] = self._processor.encode(list(sentences), out_type=int, num_threads=1)
+        if self._from_processor is not None:
+            numbers = self._from_processor
+            encoded = [[numbers[number] for number in sentence] for sentence in encoded]
+        if tag is None:
+            return encoded
+        first = self._tag_number(tag)
+        return [[first, *sentence] if sentence else [] for sentence in encoded]
+
+    def encode_array(
+        self, sentences: Sequence[str], tag: str | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The fairseq ids of all sentences one after the other, ends of sentence included, and each one's length.
+
+        With a tag, each begins with it, and it counts. Faster than `encode_ids` where ids are written on as they are,
+        for none becomes a Python object.
+        """
+        encoded = self._processor.encode(list(sentences), out_type="numpy", num_threads=1)
+        return self._ended(encoded, tag)
+
+    def sample_array(
+        self, sentences: Sequence[str], sampling: Sampling, tag: str | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """As `encode_array`, with segmentations drawn at random: a function of the settings and these sentences.
+
+        Raises: UserError where the model is not of the kind unigram.
+        """
+        kind = (sampling.alpha, sampling.nbest)
+        if kind not in self._samplers:
+            self._samplers[kind] = Sampler(self._processor, *kind)
+        return self._ended(self._samplers[kind].sample(sentences, sampling.seed), tag)
+
+    def _tag_number(self, tag: str) -> int:
+        number = self._source_symbols.index(tag) if tag in self._source_symbols else None
+        if number is None:
+            raise UserError(f"{self.folder} has no symbol {tag}.", "Train the vocabulary with vocabulary.tags=true.")
+        return number
+
+    def _ended(
+        self, encoded: Sequence[NDArray[np.int32]], tag: str | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Sentencepiece's numbers of each sentence as fairseq's, tags and ends of sentence added."""
+        import numpy as np
+
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+        numbers = np.concatenate(encoded) if len(encoded) else np.zeros(0, dtype=np.int32)
+        if self._from_processor is not None:
+            numbers = np.asarray(self._from_processor)[numbers]
+        ids = np.full(len(numbers) + len(encoded), SPECIAL.index("</s>"), dtype=np.int64)
+        is_piece = np.ones(len(ids), dtype=bool)
+        is_piece[np.cumsum(lengths + 1) - 1] = False
+        ids[is_piece] = numbers
+        if tag is None:
+            return ids, (lengths + 1).astype(np.int32)
+        starts = np.cumsum(lengths + 1) - (lengths + 1)
+        return np.insert(ids, starts, self._tag_number(tag)), (lengths + 2).astype(np.int32)
+
+    def encode_pieces(self, sentences: Sequence[str]) -> list[list[str]]:
+        """The pieces of each sentence, as strings."""
+        return self._processor.encode(list(sentences), out_type=str, num_threads=1)
+
+    def decode_pieces(self, pieces: Sequence[str]) -> str:
+        """The text that pieces stand for; bytes that are no valid UTF-8 become U+FFFD."""
+        return self._processor.decode(list(pieces)) if pieces else ""
+
+    def ids_of(self, pieces: Sequence[str]) -> list[int]:
+        """The fairseq ids of pieces."""
+        return [self._number.get(piece, _UNKNOWN) for piece in pieces]
+
+    def pieces_of(self, ids: Sequence[int]) -> list[str]:
+        """The pieces that fairseq ids of targets stand for."""
+        return [self._symbols[number] for number in ids]
+
+    def source_pieces_of(self, ids: Sequence[int]) -> list[str]:
+        """The pieces that fairseq ids of sources, as `encode_ids` gives them, stand for."""
+        return [self._source_symbols[number] for number in ids]
+
+
+def read_dictionary(path: Path) -> list[str]:
+    """The symbols of a fairseq dictionary file, in order, without the four special ones."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [line.rstrip("\n").rsplit(" ", 1)[0] for line in lines]
+
+
+def find_placeholders(sentences: Iterable[str], pattern: str, most: int) -> list[str]:
+    """The most frequent distinct matches of a regular expression, at most `most`; by frequency, then by text.
+
+    Of more than a million distinct ones, those seen least so far are forgotten on the way: memory stays bounded.
+
+    Raises: UserError where the expression is none.
+    """
+    try:
+        find: Callable[[str], Iterator[re.Match[str]]] = re.compile(pattern).finditer
+    except re.error as error:
+        raise UserError(
+            f"vocabulary.placeholders is no regular expression: {error}.", "Write one such as '\\{\\w+\\}'."
+        ) from error
+    counts: dict[str, int] = {}
+    for sentence in sentences:
+        for match in find(sentence):
+            if match[0] and not _NO_PIECES.search(match[0]):
+                counts[match[0]] = counts.get(match[0], 0) + 1
+        if len(counts) > MOST_DISTINCT:
+            counts = {text: counts[text] for text in _by_frequency(counts)[: MOST_DISTINCT // 2]}
+    return _by_frequency(counts)[:most]
+
+
+def _by_frequency(counts: dict[str, int]) -> list[str]:
+    return sorted(counts, key=lambda text: (-counts[text], text))

@@ -1,0 +1,1 @@
+"""Find, compose and validate recipes."""

@@ -1,0 +1,1 @@
+"""Start, inspect, cancel and clean runs."""

@@ -1,0 +1,359 @@
+"""What the commands about a run do: run it, cancel it, sweep up after it. How it stands is told by kd/run/status.py.
+
+This is where recipes, the pipeline and the launchers meet.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kd import __version__, tracking
+from kd.base import lease, progress
+from kd.base.errors import TransientError, UserError
+from kd.base.world import from_environment
+from kd.launch.container import Commands
+from kd.launch.environment import THREADS, WAIT
+from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status, of_several
+from kd.launch.local import LocalLauncher
+from kd.launch.slurm import queue
+from kd.launch.slurm.launcher import SlurmLauncher
+from kd.launch.slurm.script import Settings
+from kd.pipeline.execute import container, disk_fault, ensure_ready, execute, failed_since
+from kd.pipeline.plan import Plan, Stage, Task, unknown
+from kd.pipeline.run import Run, ensure_writable
+from kd.pipeline.store import Place, Store, folder_bytes
+from kd.recipe import compose
+from kd.recipe.compose import Request
+from kd.recipe.schema import MachineConfig
+from kd.stages.outputs import PAGE, REPORT
+
+LAUNCHERS = ("local", "slurm")
+
+
+def run(request: Request) -> int:
+    """Runs what is missing of a recipe; returns the exit status."""
+    config = compose.compose(request)
+    store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
+    _check_launcher(config)
+    tracking.wanted(config.tracking.trackers)
+    ensure_writable(store.root, "store.dir")
+    ensure_writable(folder.folder, "run.dir")
+    plan = compose.plan(config)
+    for planned in plan.stages:
+        planned.kind.suits(planned.config, config.machine.device)
+    tasks = _chosen(plan, request, store, folder)
+    raw = [path for item in tasks for path in item.files]
+    commands = Commands(compose.resolve(config), folder.folder, store, raw)
+    try:
+        frozen = folder.freeze(compose.resolve(config), plan)
+        folder.show(plan, store, frozen)
+    except OSError as error:
+        raise disk_fault(error, folder.folder) or error from None
+    console = Console(stderr=True, highlight=False)
+    _warn(config, console)
+    if request.variant:
+        console.print(f"{config.recipe} with {request.variant} in {folder.folder}", soft_wrap=True)
+    todo = [task for task in tasks if not store.place(task).is_published()]
+    if not todo:
+        console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
+        return _show_results(tasks, store, folder)
+    console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
+    tracking.prepare(config.tracking.trackers, folder.folder, config.recipe)
+    try:
+        failures = _launcher(config, folder, store, frozen, commands).launch(todo)
+    except Interrupted:
+        raise KeyboardInterrupt from None
+    _tell(failures, console)
+    folder.drop_outdated(plan, store)
+    return exit_status(failures) if failures else _show_results(tasks, store, folder)
+
+
+def run_all(requests: Sequence[Request]) -> int:
+    """Runs the variants of a sweep one after the other, once each is seen to make sense; returns the exit status."""
+    for request in requests:
+        compose.plan(compose.compose(request))
+    return of_several([run(request) for request in requests])
+
+
+def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
+    """Runs one task from a frozen config; returns the exit status."""
+    folder = Run(run_folder if run_folder is not None else _run_with(frozen))
+    config, found = _as_planned(folder.frozen(frozen), stage, name)
+    store = Store(Path(config.store.dir))
+    threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
+    if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
+        place = store.place(found)
+        begun = world.begun or time.time()
+
+        def part() -> None:
+            ensure_ready(found, store)
+            over = partial(_is_over, place, begun)
+            found.stage.kind.accompany(place.partial, world, threads, over)
+
+        return _accompany(part)
+    machine = OmegaConf.to_container(config.machine)
+    assert isinstance(machine, dict)
+    facts = {str(key): value for key, value in machine.items()}
+    device = "cpu" if world.gpus == 0 else config.machine.device  # of a machine with GPUs, not each job has one
+    shown = tracking.facts(config.tracking.trackers, folder.folder, config.recipe, found.lineage)
+    waits = bool(os.environ.get(WAIT))
+    execute(found, store, threads=threads, device=device, machine=facts, tracking=shown, wait=waits)
+    folder.link(found, store)
+    return 0
+
+
+def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> tuple[DictConfig, Task]:
+    """A frozen config and one of its tasks; raises UserError where this kd makes another task of it."""
+    try:
+        config = compose.thaw(record["config"])
+        found = compose.plan(config, record["files"]).task(stage, name)
+        if found.fingerprint == record["fingerprints"][found.full_name]:
+            return config, found
+        error = UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
+    except UserError as problem:
+        error = problem
+    image = container()
+    if image is None:
+        raise error
+    raise UserError(
+        f"The kd {__version__} in the image {image['path']} does not make of this run what the kd outside did, which "
+        f"planned it: {error.what}",
+        "Build the image anew from that kd (kd container build), or type `kd run` with the kd of the image.",
+    ) from None
+
+
+def _is_over(place: Place, begun: float) -> bool:
+    return place.is_published() or failed_since(place, begun)
+
+
+def _accompany(part: Callable[[], None]) -> int:
+    """Does another node's part of a task; returns 0 however it ends: what that means is for the first node to say.
+
+    A launcher takes the highest status of all nodes: a second one that says "try again", since the first is gone,
+    would have a mistake of the user's tried again and again.
+    """
+    try:
+        part()
+    except Exception as error:
+        known = isinstance(error, UserError | TransientError)
+        print(f"kd: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
+    return 0
+
+
+def cancel(request: Request) -> int:
+    """Takes a run's jobs, and only those, out of a scheduler's queue; returns the exit status."""
+    folder = Run(Path(compose.compose(request).run.dir))
+    cancelled = queue.cancel(folder, lambda text: print(text, file=sys.stderr))
+    if not cancelled:
+        print(f"Nothing of {folder.folder} is queued. (What `kd run` runs on this computer ends with Ctrl-C.)")
+        return 0
+    tasks = sum(len(names) for names in cancelled.values())
+    print(f"Cancelled {tasks} tasks in {len(cancelled)} jobs ({', '.join(cancelled)}); what they have done is kept.")
+    return 0
+
+
+def clean(request: Request, *, remove: bool) -> int:
+    """Lists, and on request removes, what no run that uses the store reaches; returns the exit status."""
+    config = compose.compose(request)
+    store = Store(Path(config.store.dir))
+    wanted = {str(store.place(item).final) for item in compose.plan(config).tasks()}
+    places = list(store.places())  # before the runs are asked: what one that begins now makes is not among them
+    runs = [Run(other) for other in store.runs()]
+    reached = wanted.union(*(_reached(other, store) for other in runs))
+    unreached = [place for place in places if str(place.final) not in reached]
+    console = Console(highlight=False)
+    for gone in store.runs_gone() if unreached else []:
+        console.print(Text(f"The run {gone} is not there (any more): what it alone reaches is listed."), soft_wrap=True)
+    if not unreached:
+        console.print(f"Nothing in {store.root} is out of reach of its {len(runs)} runs.")
+        return 0
+    table = Table(box=None, header_style="bold")
+    for name in ("in the store", "MB", "took", "finished"):
+        table.add_column(name, justify="right" if name in ("MB", "took") else "left")
+    total = 0
+    for place in unreached:
+        manifest = place.manifest() if place.is_published() else {}
+        size = folder_bytes(place.final) if place.final.is_dir() else folder_bytes(place.partial)
+        state = manifest.get("finished", "not finished")
+        if lease.is_held(place.lease):
+            state = "being worked on: left alone"
+        else:
+            total += size
+            if remove:
+                _remove(place, store)
+        took = progress.duration(manifest["seconds"]) if manifest else ""
+        table.add_row(str(place.final.relative_to(store.root)), f"{size / 1e6:,.1f}", took, state)
+    console.print(table)
+    console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
+    return 0
+
+
+def _remove(place: Place, store: Store) -> None:
+    try:
+        store.remove(place)
+    except OSError as error:
+        raise disk_fault(error, store.root) or error from None
+
+
+def _reached(run: Run, store: Store) -> set[str]:
+    """Places in a store that a run shows, means to make, or has queued; raises UserError where one may not know."""
+    try:
+        return {*run.planned().values(), *run.shown().values(), *queue.reached(run, store)}
+    except PermissionError as error:
+        raise UserError(
+            f"What the run {run.folder} reaches cannot be told: {error.filename}: {os.strerror(error.errno or 0)}.",
+            "Let its owner clean up.",
+        ) from None
+
+
+def report(request: Request) -> int:
+    """Prints a run's results and the path of its page, made anew where it is not there; returns the exit status.
+
+    The page is a stage like others: what was made from other inputs, or by another version, is never shown for it.
+    """
+    config = compose.compose(request)
+    store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
+    plan = compose.plan(config)
+    if not folder.folder.is_dir() and not any(store.place(item).is_published() for item in plan.tasks()):
+        raise UserError(
+            f"Nothing of {config.recipe} has been run in {folder.folder}.",
+            "Stand where the run's folder is, or give its run.dir= and store.dir=.",
+        )
+    pages = [stage for stage in plan.stages if stage.kind.name == "report"]
+    if not pages:
+        raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
+    if any(not store.place(item).is_published() for stage in pages for item in stage.tasks):
+        # Here and not on a cluster: it takes seconds, and whoever asks is waiting.
+        others = [override for override in request.overrides if not override.startswith("launcher")]
+        overrides = (*others, "launcher=local")
+        return run(replace(request, stages=tuple(stage.name for stage in pages), overrides=overrides))
+    return _show_results(list(plan.tasks()), store, folder)
+
+
+# --- choosing --------------------------------------------------------------------------------------------------------
+
+
+def _chosen(plan: Plan, request: Request, store: Store, folder: Run) -> list[Task]:
+    stages = plan.asked_for(request.stages, request.upto)
+    if not request.stages:
+        return [item for stage in stages for item in stage.tasks]
+    return _with_inputs_there(stages, store, folder.shown(), request.recipe)
+
+
+def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str], recipe: str) -> list[Task]:
+    tasks = [item for stage in stages for item in stage.tasks]
+    for item in tasks:
+        for upstream in item.upstream():
+            if upstream in tasks or store.place(upstream).is_published() or store.place(item).is_published():
+                continue
+            earlier = before.get(upstream.full_name)
+            stale = earlier is not None and (Path(earlier) / "manifest.json").is_file()
+            upto = "" if item.stage.kind.name == "report" else f" upto={item.stage.name}"  # a report is of all there is
+            raise UserError(
+                f"{item.full_name} reads from {upstream.full_name}, which is {'stale' if stale else 'missing'}.",
+                f"`kd run recipe={recipe}{upto}` makes it, with the same settings.",
+            )
+    return tasks
+
+
+def _run_with(frozen: str) -> Path:
+    found = sorted({path.parent.parent for path in Path("runs").glob(f"**/configs/{frozen}*.json")})
+    if len(found) != 1:
+        raise unknown("frozen config below runs/", frozen, [])
+    return found[0]
+
+
+def _check_launcher(config: DictConfig) -> None:
+    if config.launcher.kind not in LAUNCHERS:
+        raise unknown("launcher (named by launcher.kind)", str(config.launcher.kind), LAUNCHERS)
+    for key in ("processes", "threads"):
+        if config.launcher[key] < 1:
+            raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
+
+
+def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> Launcher:
+    here = LocalLauncher(
+        folder,
+        store,
+        frozen,
+        processes=config.launcher.processes,
+        threads=config.launcher.threads,
+        gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
+        refresh=config.tracking.refresh,
+        resources=config.machine.resources,
+        command=commands,
+    )
+    if config.launcher.kind == "local":
+        return here
+    try:
+        machine = OmegaConf.to_object(config.machine)
+    except MissingMandatoryValue as error:
+        key = f"machine.{error.key}" if error.key else "a key of machine"
+        raise UserError(
+            f"{config.machine.name} is not told {key}.",
+            f"Say {key}=…; the machine's file in conf/machine/ says where it stands.",
+        ) from None
+    assert isinstance(machine, MachineConfig)
+    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, commands)
+    return SlurmLauncher(settings, store, here.launch)
+
+
+# --- showing ---------------------------------------------------------------------------------------------------------
+
+
+def _warn(config: DictConfig, console: Console) -> None:
+    """Says which training corpora are test sets by their names, and that the leakage guard is off."""
+    from kd.corpora.known_testsets import known_test_sets, training_names
+
+    sources = OmegaConf.to_container(config.corpus.sources, resolve=True, enum_to_str=True)
+    assert isinstance(sources, dict)
+    for name, what in known_test_sets(training_names(sources)).items():
+        line = f"Warning: the training corpus {name} is, by its name, {what}. Give it use: test, or leave it out."
+        console.print(Text(line, style="yellow"), soft_wrap=True)
+    if str(config.corpus.leakage).lower() in ("off", "false"):
+        line = "Warning: LEAKAGE GUARD OFF: train is not compared with the dev and test sets."
+        console.print(Text(line, style="bold red"), soft_wrap=True)
+
+
+def _tell(failures: Iterable[Failure], console: Console) -> None:
+    blocked = Counter[str]()
+    for failure in failures:
+        if failure.exit_status == 0:
+            blocked[failure.task.stage.name] += 1
+            continue
+        console.print(Text(f"{failure.task.full_name}: {failure.message}", style="bold"), soft_wrap=True)
+        console.print(Text(f"    log: {failure.log}"), soft_wrap=True)
+    if blocked:
+        told = ", ".join(f"{stage} ({tasks} task{'s' if tasks > 1 else ''})" for stage, tasks in blocked.items())
+        console.print(Text(f"Not begun, since they need these: {told}"), soft_wrap=True)
+
+
+def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:
+    pages = [item for item in tasks if item.stage.kind.name == "report"]
+    shown = [item for item in pages if store.place(item).is_published()]
+    for item in shown:
+        from kd.corpora.index import read_json
+        from kd.report.model import ReportData
+        from kd.report.table import results_table
+
+        console = Console(highlight=False)
+        console.print(results_table(ReportData.from_dict(read_json(store.place(item).final / REPORT))))
+        final, link = store.place(item).final, folder.link_path(item)
+        here = link if link.resolve() == final.resolve() else final
+        console.print(Text(f"Page: {here / PAGE}"), soft_wrap=True)
+    return 0

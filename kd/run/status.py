@@ -1,0 +1,231 @@
+"""`kd status`: how every stage and task of a run stands, by its artifacts and, where it was submitted, by its jobs.
+
+What failed is told with the last lines of its log; what could not begin, with the task that it waited for in vain.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kd.base import lease, progress
+from kd.base.errors import TransientError, UserError
+from kd.container.remarks import remarks
+from kd.launch.slurm import queue
+from kd.launch.slurm.queue import Queue
+from kd.pipeline.execute import failure_message
+from kd.pipeline.plan import Stage, Task
+from kd.pipeline.run import Run
+from kd.pipeline.store import Store
+from kd.recipe import compose
+from kd.recipe.compose import Request
+
+LAST_LINES = 5  # of the log of a task that failed
+FOLDED = 6  # tasks: a larger stage whose tasks stand alike is one line
+
+
+@dataclass(frozen=True)
+class State:
+    """How a task stands."""
+
+    word: str
+    took: str = ""
+    about: str = ""
+
+
+class Standing:
+    """The tasks of a run, joined with what Slurm says of its jobs."""
+
+    def __init__(
+        self, folder: Run, store: Store, jobs: Queue, remark: Callable[[Mapping[str, Any]], str] = lambda _: ""
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._remark = remark  # on what another image made
+        self._before = folder.shown()
+        self._active, self._latest, self._submitted = jobs.active(), jobs.latest(), jobs.submitted()
+
+    def of(self, task: Task) -> State:
+        """How one task stands."""
+        place = self._store.place(task)
+        if place.is_published():
+            manifest = place.manifest()
+            finished = manifest["finished"].replace("T", " ")[:16] + " UTC"
+            about = "; ".join(filter(None, [finished, manifest["facts"].get("note", ""), self._remark(manifest)]))
+            return State("done", progress.duration(manifest["seconds"]), about)
+        job = self._active.get(str(task.relative))
+        about = queue.describe(job.row) if job else ""
+        if lease.is_held(place.lease):
+            snapshot = progress.read(place.progress)
+            parts = [_silent(place.lease), snapshot.line() if snapshot else "", about]
+            return State("running", about="; ".join(filter(None, parts)))
+        if job:
+            return State("queued" if job.row.state == "PENDING" else "running", about=about)
+        return self._idle(task)
+
+    def _idle(self, task: Task) -> State:
+        """How a task stands that nobody works on and that waits in no queue."""
+        place = self._store.place(task)
+        message = failure_message(place)
+        if message is not None:
+            return State("failed", about=f"{message} (log: {self._folder.log(task)})")
+        ended = self._ended(task)
+        if ended is not None:
+            return ended
+        if place.partial.is_dir():
+            return State("left off", about="goes on where it stopped" if task.stage.kind.resumable else "begins anew")
+        earlier = self._before.get(task.full_name)
+        if earlier not in (None, str(place.final)) and (Path(str(earlier)) / "manifest.json").is_file():
+            return State("stale", about="its settings or inputs have changed")
+        return State("missing")
+
+    def _ended(self, task: Task) -> State | None:
+        """How a task stands whose job ended without a result."""
+        name = str(task.relative)
+        if name not in self._submitted:
+            return None
+        culprit = self._culprit(task)
+        if culprit is not None:
+            return State("cancelled", about=f"not begun, since {culprit.full_name} did not finish")
+        job = self._latest.get(name)
+        if job is None:  # Slurm forgets, and this cluster keeps no accounts
+            return None
+        log = self._folder.log(task)
+        begun = f" (log: {log})" if log.is_file() else ""
+        if job.row.state in ("CANCELLED", "PREEMPTED", "COMPLETED"):
+            kept = "; what it has done is kept" if self._store.place(task).partial.is_dir() else ""
+            return State("cancelled", about=queue.describe(job.row) + kept)
+        return State("failed", about=queue.describe(job.row) + begun)
+
+    def _culprit(self, task: Task) -> Task | None:
+        """The first of what a task stands on that is not there, and that nobody is about to make."""
+        for other in task.upstream():
+            place = self._store.place(other)
+            if place.is_published() or lease.is_held(place.lease) or str(other.relative) in self._active:
+                continue
+            return self._culprit(other) or other
+        return None
+
+
+def _silent(held: Path) -> str:
+    """That whoever works on a task seems to be gone, as after the failure of its node: another then waits to go on."""
+    silent, holder = lease.silence(held), lease.read(held)
+    if silent < 4 * lease.HEARTBEAT_SECONDS or holder is None:
+        return ""
+    return f"no sign of life from {holder.host} for {silent:.0f} s, after {lease.STALE_SECONDS:.0f} s another goes on"
+
+
+def status(request: Request, *, every: bool = False) -> int:
+    """Prints a table of stages and tasks with their states, each task if `every`; returns the exit status."""
+    config = compose.compose(request)
+    store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
+    plan = compose.plan(config)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 2000  # whoever reads it through a pipe wants a line a task
+    remark = remarks(config.machine.container, store.file_hashes())
+    standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
+    asked = [item for stage in plan.asked_for(request.stages, request.upto) for item in stage.tasks]
+    states = {item: standing.of(item) for item in asked}
+    nothing = "" if folder.folder.is_dir() else " (there is no such folder: nothing of it has been run here)"
+    console.print(Text(f"{config.recipe}: {folder.folder}{nothing}", style="italic"), soft_wrap=True)
+    console.print(Text(summary(states.values())), soft_wrap=True)
+    lines = rows(states, len(states) if every else FOLDED)
+    _print(lines, console)
+    for item in [line.tasks[0] for line in lines if line.state.word == "failed"]:
+        _show_log(item, folder.log(item), console)
+    return 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table: a task, or all tasks of a stage."""
+
+    tasks: Sequence[Task]
+    state: State
+
+    def cells(self) -> tuple[str, ...]:
+        """Stage, task, state, took, about."""
+        first, number = self.tasks[0], len(self.tasks)
+        name = first.name if number == 1 else f"{number} tasks"
+        return first.stage.name, name, self.state.word, self.state.took, self.state.about
+
+
+def summary(states: Iterable[State]) -> str:
+    """How many tasks are done, and how many of the others stand how."""
+    counts = Counter(state.word for state in states)
+    others = (f"{number} {word}" for word, number in counts.items() if word != "done")
+    return ", ".join([f"{counts['done']} of {counts.total()} tasks done", *others])
+
+
+def rows(states: Mapping[Task, State], most: int) -> list[Line]:
+    """A line for each task; one for a stage of more than `most` tasks that all stand alike."""
+    stages: dict[Stage, list[Task]] = {}
+    for task in states:
+        stages.setdefault(task.stage, []).append(task)
+    found = []
+    for tasks in stages.values():
+        if len(tasks) <= most or len({states[task].word for task in tasks}) > 1:
+            found += [Line([task], states[task]) for task in tasks]
+        else:
+            found.append(Line(tasks, _alike([states[task] for task in tasks], tasks[0].name)))
+    return found
+
+
+def _alike(states: Sequence[State], first: str) -> State:
+    """One state for all: what is said of each of them; where there is no such thing, what is said of the first."""
+    said = [state.about.split("; ") for state in states]
+    common = [part for part in said[0] if all(part in other for other in said)]
+    example = f"{first}: {states[0].about}" if states[0].about and states[0].word != "done" else ""
+    return State(states[0].word, about="; ".join(common) or example)
+
+
+def _print(lines: Iterable[Line], console: Console) -> None:
+    table = Table(box=None, header_style="bold")
+    for name in ("stage", "task", "state", "took", "about"):
+        table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
+    for line in lines:
+        table.add_row(*map(Text, line.cells()))
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for text in captured.get().rstrip("\n").split("\n"):
+        console.print(Text(text.rstrip(" ")), soft_wrap=True)  # cells are filled up with blanks
+
+
+def _jobs(folder: Run, store: Store, tasks: list[Task], console: Console) -> Queue:
+    try:
+        known = queue.read(folder)
+        return queue.with_accounts(known, [task for task in tasks if not store.place(task).is_published()])
+    except (TransientError, UserError) as error:
+        console.print(Text(f"What is queued cannot be told: {error}", style="yellow"), soft_wrap=True)
+        return Queue([], [])
+
+
+def _show_log(task: Task, log: Path, console: Console) -> None:
+    lines = last_lines(log, LAST_LINES)
+    if lines:
+        console.print(Text(f"\n{task.full_name}, the last lines of {log}:", style="bold"), soft_wrap=True)
+        console.print(Text("\n".join(f"    {line}" for line in lines)), soft_wrap=True)
+
+
+def last_lines(log: Path, number: int) -> list[str]:
+    """What stands at the end of a log; empty if there is none."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(max(0, log.stat().st_size - 16384))
+            lines = handle.read().decode("utf-8", "replace").rstrip("\n").split("\n")
+    except OSError:
+        return []
+    # A bar of progress writes its states one over the other.
+    return [line.rstrip("\r").rpartition("\r")[2] for line in lines[-number:]]
