@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kd.engines.grid import SHAPE, budget
 from kd.pipeline.plan import Entry, Plan
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
@@ -24,6 +23,7 @@ from kd.recipe.schema import (
     StopConfig,
     TrainConfig,
 )
+from kd.stages.grid import SHAPE, budget
 
 SAMPLE = "sample"  # name of the corpus
 SENTENCES = 1024  # decoded at most: of fewer, batches are of sentences less alike in length than those of a shard

@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-from kd.engines.grid import cells
 from kd.pipeline.plan import Stage, Task
 from kd.planning.shapes import decoder_weights, encoder_weights
 from kd.recipe.schema import SearchConfig, TrainConfig
+from kd.stages.grid import cells
 
 LARGEST = "the largest cell of the search stands in for what it will choose"
 

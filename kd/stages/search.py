@@ -12,12 +12,12 @@ from typing import ClassVar
 from kd.base.errors import UserError
 from kd.base.world import World
 from kd.engines.fairseq.precision import check_precision
-from kd.engines.fairseq.task import Training, check_settings, check_training, run_training, training_identity
 from kd.engines.fairseq.training import accompany
-from kd.engines.grid import Cell, budget, cells, shape, shapes
 from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.plan import Stage, unknown
 from kd.recipe.schema import SearchConfig
+from kd.stages.grid import Cell, budget, cells, shape, shapes
+from kd.stages.training import Training, check_settings, check_training, run_training, training_identity
 
 
 class Search(Kind[SearchConfig]):

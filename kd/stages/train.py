@@ -18,15 +18,15 @@ from kd.base.world import World
 from kd.corpora.index import read_json
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.start import prepare_start, start_files
-from kd.engines.fairseq.task import START, Training, check_settings, check_training, run_training, training_identity
 from kd.engines.fairseq.training import accompany
-from kd.engines.grid import SHAPE
 from kd.models.vocabulary import DICTIONARY
 from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.plan import Stage
 from kd.recipe.schema import TrainConfig
+from kd.stages.grid import SHAPE
 from kd.stages.outputs import CHOSEN, TAKEN
+from kd.stages.training import START, Training, check_settings, check_training, run_training, training_identity
 
 
 class Train(Kind[TrainConfig]):

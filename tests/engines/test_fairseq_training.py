@@ -24,8 +24,8 @@ from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
 from kd.engines.fairseq.launching import Launch, TrainingFailed
-from kd.engines.fairseq.task import _tell
 from kd.engines.fairseq.training import TrainingProgress, read_metrics
+from kd.stages.training import _tell
 from tests.tiny_model import write_split
 
 END = 40  # updates of the short trainings below

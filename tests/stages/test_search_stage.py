@@ -97,7 +97,7 @@ def test_student_and_control_read_the_choice_and_their_own_shape_says_nothing(fo
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["search.width=[100]", "search.heads=[8]"], "search: A model of the grid.*width of 100 among 8 heads"),
+        (["search.width=[100]", "search.heads=[8]"], "search: The grid has a model of width 100 with 8 heads"),
         (["+search.data.gould=true"], "no data to learn from .search.data. called gould. Did you mean gold"),
         (["search.changes.max_update=200"], r"search.changes.: optimizer.warmup_updates is 300"),
         (["+search.changes.init_from=x"], "has one. Set search.changes.init_from=null"),

@@ -122,7 +122,7 @@ def test_a_longer_training_goes_on_from_a_shorter_one(finished: Workplace) -> No
     for updates in (100, 200):
         finished.kd("run", *settings, f"teacher.max_update={updates}", f"run.dir={run}")
     log = (run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
-    assert "goes on from update 100 of" in log
+    assert "continues from update 100 of" in log
     metrics = (run / "teacher.en-xx" / "member-1" / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]
     updates_seen = [json.loads(line)["update"] for line in metrics if '"train"' in line]
     assert updates_seen == sorted(set(updates_seen))

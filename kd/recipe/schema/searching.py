@@ -1,6 +1,6 @@
 """Settings of a search for the student's architecture and data, and of the rule that chooses among what it trained.
 
-Values are in conf/search/; `kd/engines/grid.py` makes trainings of them.
+Values are in conf/search/; `kd/stages/grid.py` makes trainings of them.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kd.base.errors import UserError
-from kd.engines.grid import budget, cells, shapes
 from kd.recipe import compose
 from kd.recipe.schema import Schedule, SearchConfig
+from kd.stages.grid import budget, cells, shapes
 
 
 @pytest.fixture(scope="module")

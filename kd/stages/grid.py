@@ -1,6 +1,6 @@
-"""The cells of a search: which shapes it tries, on which data and from which seeds, each as a training with a name.
+"""Expands a search into its cells: one named training per combination of shape, data and seed.
 
-A name is made of the cell alone, so that a grid that grows keeps the names, and with them the trainings, that it has.
+A name depends on its cell alone, so extending the grid keeps existing names and trainings.
 """
 
 from __future__ import annotations
@@ -22,22 +22,33 @@ SHAPE = ("encoder_layers", "decoder_layers", "width", "ffn", "heads")
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of a search."""
+    """One training of a search.
 
-    shape: str  # encoder layers, decoder layers and width, such as 12-1-512; ffn and heads where they are unusual
-    data: str  # label of what it learns from
-    training: TrainConfig  # its seed included
+    Attributes:
+        shape: Encoder layers, decoder layers and width, such as `12-1-512`; also `-f` and `-h` if unusual.
+        data: Label of the training data.
+        training: Its settings, the seed included.
+    """
+
+    shape: str
+    data: str
+    training: TrainConfig
 
     @property
     def name(self) -> str:
-        """Such as `12-1-512-best-seed1`."""
+        """Return the task's name, such as `12-1-512-best-seed1`."""
         return f"{self.shape}-{self.data}-seed{self.training.seed}"
 
 
 def cells(config: SearchConfig, data: Iterable[str]) -> list[Cell]:
-    """Every combination of shape, data and seed; data: the labels that there are, in order.
+    """Return a cell for every combination of shape, data and seed.
 
-    Raises UserError for a budget with unknown settings, and for a combination that is no model.
+    Args:
+        config: The search.
+        data: All available labels, in order.
+
+    Raises:
+        UserError: The budget has unknown settings, or a combination is not a valid model.
     """
     training = budget(config)
     wanted = [label for label in data if config.data.get(label, True)]
@@ -50,7 +61,7 @@ def cells(config: SearchConfig, data: Iterable[str]) -> list[Cell]:
 
 
 def budget(config: SearchConfig) -> TrainConfig:
-    """The training that all cells share: `training` with `changes` laid over it."""
+    """Return the settings that all cells share: `training` overridden by `changes`."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(config.training), config.changes)
         training = OmegaConf.to_object(merged)
@@ -65,7 +76,7 @@ def budget(config: SearchConfig) -> TrainConfig:
 
 
 def shapes(config: SearchConfig) -> dict[str, ModelConfig]:
-    """Every shape of the grid by its name; raises UserError for one that is no model."""
+    """Return every model of the grid by its name. Raise UserError if one is not a valid model."""
     base = budget(config).model
     found: dict[str, ModelConfig] = {}
     ffns: list[int | None] = [*config.ffn] or [None]
@@ -88,7 +99,7 @@ def shapes(config: SearchConfig) -> dict[str, ModelConfig]:
 
 
 def shape(model: ModelConfig) -> dict[str, Any]:
-    """What a search varies of a model."""
+    """Return the settings of a model that a search varies."""
     return {name: getattr(model, name) for name in SHAPE}
 
 
@@ -98,7 +109,7 @@ def _check(model: ModelConfig) -> None:
             raise UserError(f"search.{name} has {value} among its values.", "Each must be at least 1.")
     if model.width % model.heads:
         raise UserError(
-            f"A model of the grid would share a width of {model.width} among {model.heads} heads.",
-            "Let every value of search.width be a multiple of every value of search.heads; where a list is empty, "
-            "the student's own counts.",
+            f"The grid has a model of width {model.width} with {model.heads} heads, and heads must divide the width.",
+            "Make every value of search.width a multiple of every value of search.heads. An empty list stands for "
+            "the student's own value.",
         )

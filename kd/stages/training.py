@@ -1,7 +1,7 @@
-"""A training as a task: what the kinds that train do with a job, from the first forecast to the averaged model.
+"""Runs one training as a task, for the kinds `train` and `search`: forecast, batch size, training, averaging, checks.
 
-Which model, on which data and with which seed is theirs to say (`Training`); killed and begun again, it goes on from
-its last checkpoint, and asked for more updates, it goes on.
+The kind chooses the model, the data and the seed (`Training`). An interrupted task resumes from its last checkpoint;
+with more updates than before, it continues.
 """
 
 from __future__ import annotations
@@ -37,43 +37,51 @@ from kd.recipe.schema import BatchConfig, Metric, Schedule, TrainConfig, Which
 
 WEIGHTS = "model.pt"
 SUMMARY = "summary.json"
-START = "start.pt"  # the weights that a training starts from, while it runs
+START = "start.pt"  # initial weights, kept only while the training runs
 
 
 @dataclass(frozen=True)
 class Training:
-    """What one task trains."""
+    """One training.
+
+    Attributes:
+        config: Its settings.
+        data: The encoded corpus.
+        seed: Seed of the initial weights and the data order.
+        start: Checkpoint with the initial weights; None for random ones.
+    """
 
     config: TrainConfig
-    data: Artifact  # an encoded corpus
+    data: Artifact
     seed: int
-    start: Path | None = None  # weights to start from
+    start: Path | None = None
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Raises UserError for a shape that cannot be, or where there would be too few checkpoints to average."""
+    """Raise UserError for settings that contradict each other or are out of bounds."""
     model, checkpoint = config.model, config.checkpoint
     if model.width % model.heads:
         raise UserError(
-            f"A model's width of {model.width} cannot be shared by {model.heads} heads.", "Make it a multiple."
+            f"model.width is {model.width}, which is not a multiple of model.heads={model.heads}.",
+            f"Set model.width to a multiple of {model.heads}.",
         )
     if checkpoint.average > checkpoint.keep and checkpoint.average_of is Which.last:
         raise UserError(
-            f"{checkpoint.average} checkpoints shall be averaged and {checkpoint.keep} kept.",
+            f"checkpoint.average is {checkpoint.average} but checkpoint.keep is {checkpoint.keep}.",
             "Raise checkpoint.keep or lower checkpoint.average.",
         )
     by_bleu = checkpoint.keep_best or checkpoint.average_of is Which.best or config.stop.patience
     if by_bleu and checkpoint.metric is Metric.bleu and not config.validate_bleu:
         raise UserError(
-            "The best checkpoint shall be found by BLEU, and validate_bleu is off.",
-            "Set checkpoint.metric=loss, or validate_bleu to true.",
+            "checkpoint.metric is bleu but validate_bleu is false, so the best checkpoint cannot be found.",
+            "Set checkpoint.metric=loss or validate_bleu=true.",
         )
     optimizer = config.optimizer
     if optimizer.schedule is Schedule.linear and optimizer.decay_updates <= optimizer.warmup_updates:
         raise UserError(
-            f"optimizer.warmup_updates is {optimizer.warmup_updates}, which is not below the "
-            f"{optimizer.decay_updates} updates at which a linear schedule reaches 0.",
-            "Lower it, or train longer.",
+            f"optimizer.warmup_updates is {optimizer.warmup_updates}, but the linear schedule reaches 0 after "
+            f"{optimizer.decay_updates} updates.",
+            "Lower optimizer.warmup_updates or raise max_update.",
         )
     for name, value in {
         "members": config.members,
@@ -87,24 +95,26 @@ def check_settings(config: TrainConfig) -> None:
 
 
 def training_identity(config: TrainConfig, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What makes a training another one, and how far it goes: the identity and extent of its task."""
+    """Return the identity and the extent of a training's task."""
     identity, extent = identity_and_extent(config)
     if config.optimizer.schedule is not Schedule.linear:
-        identity["optimizer"].pop("decay_updates", None)  # which then says nothing
+        identity["optimizer"].pop("decay_updates", None)  # has no effect then
     return {**identity, "seed": seed}, extent
 
 
 def run_training(job: Job[Any], training: Training) -> None:
-    """Measures the batch, trains on from what is in `job.out`, averages.
+    """Derive the batch size, train or resume in `job.out`, and average the checkpoints.
 
-    Raises what `kd.engines.fairseq.training.train` raises, and UserError for a precision that the device has not.
+    Raises:
+        UserError: The device does not support the precision.
+        Exception: Whatever `kd.engines.fairseq.training.train` raises.
     """
     from kd.engines.fairseq.binary import data_folders
 
     config, data = training.config, training.data
     check_precision(config.precision, job.device)
     folders = data_folders(data.path)
-    device = "cpu" if job.device == "cpu" else "cuda"  # as torch calls AMD's too
+    device = "cpu" if job.device == "cpu" else "cuda"  # torch's name for AMD GPUs as well
     plan = _batch_plan(config.batch, folders, data.settings["max_pieces"], job.world.size(device))
     spec = TrainSpec(
         config=config,
@@ -142,7 +152,7 @@ def run_training(job: Job[Any], training: Training) -> None:
 
 
 def check_training(job: Job[Any], config: TrainConfig) -> Summary:
-    """Loads the final model. Raises IncompleteArtifact where updates are missing."""
+    """Load the final model and summarise the training. Raise IncompleteArtifact if updates are missing."""
     from kd.engines.fairseq.model import count_parameters, load_models
 
     summary = read_json(job.out / SUMMARY)
@@ -157,13 +167,13 @@ def check_training(job: Job[Any], config: TrainConfig) -> Summary:
 
 
 def _target_tokens(config: TrainConfig) -> int:
-    """That the training will see, if nothing ends it before."""
+    """Return the number of target tokens that the training processes unless it stops early."""
     whole = config.max_update * config.batch.target_tokens
     return min(whole, config.stop.target_tokens or whole)
 
 
 def _say(job: Job[Any], expected: Forecast, plan: BatchPlan) -> None:
-    """What a person should know before the training starts."""
+    """Print the forecast and the batch size, and warn if the disk is too small."""
     for line in [*expected.lines(job.device), plan.note, plan.derivation]:
         print(f"{job.stage}/{job.name}: {line}", flush=True)
     free = shutil.disk_usage(job.out).free
@@ -195,11 +205,11 @@ def _batch_plan(batch: BatchConfig, folders: Sequence[Path], max_pieces: int, wo
 
 
 def _continue_from_kin(job: Job[Any], max_update: int) -> None:
-    """Takes over the checkpoints of the same training with fewer updates, if there is one."""
+    """Link the checkpoints of the same training with fewer updates, if there is one."""
     for folder in job.kin:
         done = continue_from(folder, job.out, max_update)
         if done:
-            print(f"{job.stage}/{job.name}: goes on from update {done} of {folder}", flush=True)
+            print(f"{job.stage}/{job.name}: continues from update {done} of {folder}", flush=True)
             return
 
 
@@ -212,7 +222,7 @@ def _tell(job: Job[Any], now: TrainingProgress) -> None:
         notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
     if now.gpu_memory:
         notes["GPU memory"] = f"{now.gpu_memory:.1f} GB"
-    # What is left of updates is no time in which a validation ends: after the last one it would be 0 s for minutes.
+    # The time left is derived from updates; during a validation it would stand still (at 0 s during the last one).
     what, left = ("validating", None) if now.validating else ("training", now.seconds_left)
     job.progress.update(what, now.update, now.max_update, "updates", seconds_left=left, notes=notes)
 
@@ -233,7 +243,7 @@ def _finish(job: Job[Any], training: Training, result: TrainingResult, plan: Bat
         "devices": plan.world_size,
         "batch": plan.note,
         "forecast": expected.facts(),
-        "gpu_memory": result.gpu_memory,  # measured, beside the forecast's
+        "gpu_memory": result.gpu_memory,  # measured; the forecast's figure is in `forecast`
         "notes": list(result.notes),
     }
     write_json(job.out / SUMMARY, summary)
