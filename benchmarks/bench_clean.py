@@ -26,7 +26,7 @@ from kd.corpora.ids import Origin
 from kd.corpora.plain import read_plain
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shuffle import shuffle
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import CleanConfig, DuplicatesConfig, SameBy
 from kd.stages.clean import Clean
 

@@ -33,14 +33,14 @@ from pathlib import Path
 
 def main(place, out, workers):
     from kd.recipe.schema import EncodeConfig
-    from kd.pipeline.contract import Artifact, Job
+    from kd.pipeline.model import Artifact, Job
     from kd.base.progress import Progress
     from kd.stages.encode import Encode
 
     inputs = {role: [Artifact(place / role, "", role, "all", "", None, {}, {})] for role in Encode.roles}
     job = Job(
         name="all", stage="encode", config=EncodeConfig(max_pieces=10**6, folder_pairs=10**9), identity={},
-        axis="xx-yy", axis_value={}, inputs=inputs, files={}, out=out, kin=[], attempts=1, threads=workers,
+        axis="xx-yy", axis_value={}, inputs=inputs, files={}, out=out, resumable_from=[], attempts=1, threads=workers,
         device="cpu", machine={}, progress=Progress(None),
     )
     out.mkdir()

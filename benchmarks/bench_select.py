@@ -32,7 +32,7 @@ from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbes
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.metrics.selection import select
 from kd.metrics.sentence import Candidates, SentenceMetric, sentence_metric
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import GuardsConfig, SelectConfig
 from kd.stages.select import Select
 

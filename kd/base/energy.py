@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kd.base.atomic import write_text
+from kd.base.devices import Gpu, given
 from kd.base.errors import TransientError
-from kd.base.gpus import Gpu, given
+from kd.base.files import write_text
 
 SAMPLE_SECONDS = 1.0
 SAVE_SECONDS = 10.0  # what an attempt that is killed outright loses of its record

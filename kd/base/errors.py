@@ -12,16 +12,16 @@ EXIT_TRANSIENT = 75  # EX_TEMPFAIL of sysexits.h: "try me again"
 
 
 class UserError(Exception):
-    """Something the user can mend: one sentence says what is wrong, one how to mend it. Exit status 2, no traceback."""
+    """A mistake that the user can correct: one sentence for the problem, one for what to type. Exit status 2."""
 
-    def __init__(self, what: str, mend: str = "") -> None:
-        super().__init__(f"{what} {mend}".strip())
-        self.what = what
-        self.mend = mend
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(f"{problem} {hint}".strip())
+        self.problem = problem
+        self.hint = hint
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
-        """So that it passes from one process to another as it is."""
-        return type(self), (self.what, self.mend)
+        """Make the error picklable, so that it passes between processes unchanged."""
+        return type(self), (self.problem, self.hint)
 
 
 class TransientError(Exception):

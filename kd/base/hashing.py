@@ -11,8 +11,8 @@ import json
 import os
 from pathlib import Path
 
-from kd.base.atomic import write_text
 from kd.base.errors import UserError
+from kd.base.files import write_text
 
 
 def sha256(path: Path) -> str:

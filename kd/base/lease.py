@@ -48,7 +48,7 @@ class Holder:
         return now == self.process_start
 
 
-class Held(Exception):
+class LeaseHeld(Exception):
     """The lease is held by a living other."""
 
     def __init__(self, holder: Holder | None) -> None:
@@ -89,7 +89,7 @@ class Lease:
         if is_free(path):
             abandoned = _take_over(path, holder)
             return cls(path, holder, abandoned, on_lost)
-        raise Held(read(path))
+        raise LeaseHeld(read(path))
 
     def still_ours(self) -> bool:
         """False when another took over, for instance because this machine slept for long."""
@@ -173,14 +173,14 @@ def _take_over(path: Path, holder: Holder) -> Abandoned | None:
     if not _create(gate, holder):
         if is_free(gate):  # a taker died in these few microseconds
             gate.unlink(missing_ok=True)
-        raise Held(read(path))
+        raise LeaseHeld(read(path))
     try:
         if not is_free(path):
-            raise Held(read(path))
+            raise LeaseHeld(read(path))
         gone = read(path)
         if gone is None and not path.exists():  # let go of meanwhile; a newcomer may be creating it now
             if not _create(path, holder):
-                raise Held(read(path))
+                raise LeaseHeld(read(path))
             return None
         abandoned = Abandoned(gone.started, path.stat().st_mtime) if gone is not None else None
         aside = _write_aside(path, holder)

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from kd.base.atomic import write_text
+from kd.base.files import write_text
 
 MIN_SECONDS = 0.5  # between two writes
 LOG_SECONDS = 60.0  # between two lines of the task's log

@@ -19,8 +19,8 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from kd.base.atomic import write_text
 from kd.base.errors import UserError
+from kd.base.files import write_text
 from kd.base.resources import folder
 from kd.cli.labels import labelled, short
 from kd.corpora.guards import Guards

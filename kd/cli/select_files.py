@@ -154,7 +154,7 @@ def _signature(config: SelectConfig) -> str:
     try:
         return sentence_metric(config).signature
     except UserError as error:  # it names the keys of a recipe
-        raise UserError(_as_options(error.what), _as_options(error.mend)) from None
+        raise UserError(_as_options(error.problem), _as_options(error.hint)) from None
 
 
 def _as_options(text: str) -> str:

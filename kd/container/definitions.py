@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kd.base import resources
 from kd.base.errors import UserError
-from kd.pipeline.plan import unknown
+from kd.base.text import unknown_name
 
 SHELL_SECTIONS = ("pre", "setup", "post", "environment", "runscript", "startscript", "test", "apprun", "appenv",
                   "appinstall", "apptest")  # fmt: skip
@@ -103,7 +103,7 @@ def find(name: str) -> Definition:
         return read(given)
     short = name.removeprefix("kd-")
     if short not in names():
-        raise unknown("container", name, names())
+        raise unknown_name("container", name, names())
     return read(folder() / f"kd-{short}.def")
 
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.base.atomic import write_text
 from kd.base.errors import UserError
+from kd.base.files import write_text
 from kd.container import definitions
 
 

@@ -81,13 +81,13 @@ def _delegated(file: Path, user: str) -> bool:
     return file.is_file() and any(line.split(":")[0] in names for line in file.read_text().split("\n"))
 
 
-def _room(folder: Path, wanted: int, what: str, mend: str) -> list[str]:
+def _room(folder: Path, wanted: int, what: str, hint: str) -> list[str]:
     if not folder.is_dir():
         return [f"the folder of {what}, {folder}, does not exist"]
     if not os.access(folder, os.W_OK | os.X_OK):
-        return [f"{folder} cannot be written to: {mend}"]
+        return [f"{folder} cannot be written to: {hint}"]
     free = shutil.disk_usage(folder).free
-    return [] if free >= wanted * _GB else [f"{folder} has {free / _GB:.1f} GB free and {what} takes {wanted}: {mend}"]
+    return [] if free >= wanted * _GB else [f"{folder} has {free / _GB:.1f} GB free and {what} takes {wanted}: {hint}"]
 
 
 def _mount(folder: Path) -> tuple[str, set[str]]:

@@ -13,8 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from kd.base.atomic import write_text
 from kd.base.errors import UserError
+from kd.base.files import write_text
 from kd.container.definitions import Definition
 
 # program -> its command line before the reference, and what stands before that

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kd.base.errors import TransientError, UserError
-from kd.base.lease import Held, Lease
+from kd.base.lease import Lease, LeaseHeld
 from kd.corpora.lines import PathLike
 
 CHUNK_BYTES = 1 << 14  # what is lost at most when a connection breaks
@@ -64,7 +64,7 @@ def fetch(
     """
     place = place_of(url, cache, name)
     hashes = {kind: value.lower() for kind, value in (hashes or {}).items()}
-    mend = f"Fetch it on a machine that reaches the network and put it there as {place.absolute()}."
+    hint = f"Fetch it on a machine that reaches the network and put it there as {place.absolute()}."
     if place.is_file():
         if wrong := _wrong_hash(place, hashes):
             raise UserError(f"{place} has another {wrong}.", f"Remove it, or correct the hash in the recipe; {url}.")
@@ -75,8 +75,8 @@ def fetch(
             try:
                 with Lease.acquire(place.with_name(place.name + ".lease")):
                     if not place.is_file():  # another may have fetched it meanwhile
-                        _download(url, place, hashes, mend, say)
-            except Held:
+                        _download(url, place, hashes, hint, say)
+            except LeaseHeld:
                 say(f"waiting for another process that fetches {place.name}", 0, None, "")
                 time.sleep(PAUSE)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
@@ -94,26 +94,26 @@ def _wrong_hash(path: Path, hashes: Mapping[str, str]) -> str:
     return ""
 
 
-def _download(url: str, place: Path, hashes: Mapping[str, str], mend: str, say: Say) -> None:
+def _download(url: str, place: Path, hashes: Mapping[str, str], hint: str, say: Say) -> None:
     partial = _Partial(place)
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
-            if _one_attempt(url, partial, mend, say):
+            if _one_attempt(url, partial, hint, say):
                 break
         except _Passing as error:
             reason = str(error)
     else:
         if not partial.size():
-            raise UserError(f"{url} cannot be reached: {reason}.", mend)
+            raise UserError(f"{url} cannot be reached: {reason}.", hint)
         raise TransientError(
             f"The download of {url} was interrupted after {partial.size():,} bytes: {reason}. "
-            f"`kd run` goes on from there. {mend}"
+            f"`kd run` goes on from there. {hint}"
         )
     if wrong := _wrong_hash(partial.path, hashes):
         partial.remove()
-        raise UserError(f"{url} has another {wrong}.", f"Correct the hash in the recipe, or get the right file. {mend}")
+        raise UserError(f"{url} has another {wrong}.", f"Correct the hash in the recipe, or get the right file. {hint}")
     partial.publish()
 
 
@@ -156,7 +156,7 @@ class _Partial:
         self._mark.unlink(missing_ok=True)
 
 
-def _one_attempt(url: str, partial: _Partial, mend: str, say: Say) -> bool:
+def _one_attempt(url: str, partial: _Partial, hint: str, say: Say) -> bool:
     """Fetch what is missing. Returns whether it is whole, raises _Passing or UserError."""
     import requests
 
@@ -170,7 +170,7 @@ def _one_attempt(url: str, partial: _Partial, mend: str, say: Say) -> bool:
             if answer.status_code in PASSING:
                 raise _Passing(f"the server answers {answer.status_code} {answer.reason}")
             if answer.status_code not in (200, 206):
-                raise UserError(f"{url} cannot be had: the server answers {answer.status_code} {answer.reason}.", mend)
+                raise UserError(f"{url} cannot be had: the server answers {answer.status_code} {answer.reason}.", hint)
             total = _receive(answer, partial, say)
     except requests.RequestException as error:
         raise _Passing(_innermost(error)) from None

@@ -94,9 +94,9 @@ class Reading:
             yield from rows
         except BrokenText as error:
             if self.config.on_error is not OnError.keep:
-                mend = f"{error.mend} Or set corpus.on_error=keep to go on with what comes before that place."
-                raise BrokenText(error.what, mend) from None
-            self.broken.append(error.what)
+                hint = f"{error.hint} Or set corpus.on_error=keep to go on with what comes before that place."
+                raise BrokenText(error.problem, hint) from None
+            self.broken.append(error.problem)
 
 
 class Format(ABC):
@@ -268,8 +268,8 @@ class Mtdata(Format):
         """The id has the form of one; whether it exists is seen in collect, since looking takes seconds."""
         parts = (source.id or "").removeprefix(MTDATA).split("-")
         if len(parts) != 5 or not all(parts):
-            mend = "Ids look like Statmt-news_commentary-16-deu-eng; `mtdata list -id -l eng-deu` prints them."
-            raise UserError(f"{where}.id is {source.id!r}, which is no id of mtdata.", mend)
+            hint = "Ids look like Statmt-news_commentary-16-deu-eng; `mtdata list -id -l eng-deu` prints them."
+            raise UserError(f"{where}.id is {source.id!r}, which is no id of mtdata.", hint)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """As mtdata's index says."""

@@ -84,7 +84,7 @@ def read_heldout(folder: PathLike, pair: str, name: str) -> list[Pair]:
     try:
         rows = list(open_aligned(paths))
     except UserError as error:
-        raise Damaged(error.what) from None
+        raise Damaged(error.problem) from None
     if len(rows) != sets[name]["lines"]:
         raise Damaged(f"{paths[0]} ends after line {len(rows)}, and its index says {sets[name]['lines']}.")
     return [Pair(_id(text, paths[0], line), source, target) for line, (text, source, target) in enumerate(rows, 1)]

@@ -20,8 +20,8 @@ INDEX = "index.json"
 class Damaged(UserError, IncompleteArtifact):
     """Files are not what their index says: `check` runs the task again, who merely reads them is told what to do."""
 
-    def __init__(self, what: str, mend: str = "Remove the folder and run the stage again.") -> None:
-        super().__init__(what, mend)
+    def __init__(self, what: str, hint: str = "Remove the folder and run the stage again.") -> None:
+        super().__init__(what, hint)
 
 
 def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
@@ -79,6 +79,6 @@ def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
     try:
         lines = count_lines(path)
     except UserError as error:
-        raise Damaged(error.what) from None
+        raise Damaged(error.problem) from None
     size = path.stat().st_size
     raise Damaged(f"{path} was changed: it has {size} bytes in {lines} lines and another hash than its index says.")

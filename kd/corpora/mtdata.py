@@ -75,7 +75,7 @@ def look_up(name: str, source: str, target: str, cache: PathLike) -> Entry:
             found = _ask(name, source, target, Path(aside))
             Path(aside, index.name).replace(index)
     if "error" in found:
-        raise UserError(str(found["error"]), str(found["mend"]))
+        raise UserError(str(found["error"]), str(found["hint"]))
     return Entry(**found)  # type: ignore[arg-type]
 
 

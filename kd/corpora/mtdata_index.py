@@ -12,7 +12,7 @@ from typing import Any
 
 
 def look_up(name: str, source: str, target: str) -> dict[str, Any]:
-    """What mtdata knows of an id, as JSON types, or `{"error": …, "mend": …}`. MTDATA names the index's folder."""
+    """What mtdata knows of an id, as JSON types, or `{"error": …, "hint": …}`. MTDATA names the index's folder."""
     from mtdata.entry import DatasetId
     from mtdata.index import INDEX
     from mtdata.iso.bcp47 import BCP47Tag, bcp47
@@ -21,7 +21,7 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
     try:
         wanted = DatasetId.parse(name)
     except Exception as error:  # mtdata raises assertions, ValueError and bare exceptions here
-        return {"error": f"{name} is no id of mtdata: {_flat(error)}.", "mend": form}
+        return {"error": f"{name} is no id of mtdata: {_flat(error)}.", "hint": form}
     if wanted not in INDEX and len(wanted.langs) == 2:  # ids name the languages in an order of their own
         group_name_version, one, other = name.rsplit("-", 2)
         swapped = DatasetId.parse(f"{group_name_version}-{other}-{one}")
@@ -31,17 +31,17 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, alike, n=3)
         return {
             "error": f"mtdata knows no corpus {name}.",
-            "mend": f"Did you mean {' or '.join(near)}?" if near else form,
+            "hint": f"Did you mean {' or '.join(near)}?" if near else form,
         }
     entry = INDEX[wanted]
     try:
         fits, swaps = BCP47Tag.check_compat_swap((bcp47(source), bcp47(target)), wanted.langs)
     except Exception as error:
-        return {"error": f"{name} cannot be matched with {source}-{target}: {_flat(error)}.", "mend": ""}
+        return {"error": f"{name} cannot be matched with {source}-{target}: {_flat(error)}.", "hint": ""}
     if len(wanted.langs) != 2 or not fits:
         return {
             "error": f"{name} is no corpus of {source}-{target}.",
-            "mend": "Name another, or say by corpus.sources.….pairs for which pairs it is read.",
+            "hint": "Name another, or say by corpus.sources.….pairs for which pairs it is read.",
         }
     return {
         "urls": [entry.url] if isinstance(entry.url, str) else list(entry.url),

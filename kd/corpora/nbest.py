@@ -88,7 +88,7 @@ def salvage_shards(folder: PathLike, shards: Mapping[str, Shard]) -> dict[str, s
     try:
         records = _records(place)
     except UserError as error:  # the index itself is damaged, or a record
-        records, removed = {}, {INDEX: error.what}
+        records, removed = {}, {INDEX: error.problem}
     else:
         removed = {}
     (place / INDEX).unlink(missing_ok=True)
@@ -99,7 +99,7 @@ def salvage_shards(folder: PathLike, shards: Mapping[str, Shard]) -> dict[str, s
                 raise Damaged(f"{_path(place, name, 'nbest')} belongs to no shard of the decoded corpus.")
             _shard(place, record).verify(shards[name])
         except Damaged as error:
-            removed[name] = error.what
+            removed[name] = error.problem
     for path in place.glob(f"*{RECORD}"):
         if (name := path.name.removesuffix(RECORD)) not in records or name in removed:
             path.unlink()
@@ -161,7 +161,7 @@ class NBestShard:
                 lines += len(nbest.hypotheses)
                 yield nbest
         except UserError as error:
-            raise Damaged(error.what) from None
+            raise Damaged(error.problem) from None
         if (lists, lines) != (self.lists, self.lines):
             raise Damaged(
                 f"{self.path('nbest')} ends after line {lines}, with {lists} lists; "

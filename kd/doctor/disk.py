@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from kd.base.lease import Held, Lease
+from kd.base.lease import Lease, LeaseHeld
 from kd.doctor.findings import Finding, error, ok, warning
 
 ENOUGH = 20e9  # bytes that a small run may need; n-best lists of large corpora take hundreds of GB (kd plan)
@@ -30,10 +30,10 @@ def room(folder: Path) -> list[Finding]:
     there = os.statvfs(folder)
     free, files = there.f_bavail * there.f_frsize, there.f_favail
     said = f"{free / 1e9:,.0f} GB free in {folder}"
-    mend = "Set store.dir and run.dir to a folder elsewhere, or make room; `kd plan` says how much a run needs."
-    found = [(error if free < TOO_LITTLE else warning)("disk", said, mend) if free < ENOUGH else ok("disk", said)]
+    hint = "Set store.dir and run.dir to a folder elsewhere, or make room; `kd plan` says how much a run needs."
+    found = [(error if free < TOO_LITTLE else warning)("disk", said, hint) if free < ENOUGH else ok("disk", said)]
     if there.f_files and files < FILES:
-        found.append(warning("files", f"{files:,} more files can be made in {folder}", mend))
+        found.append(warning("files", f"{files:,} more files can be made in {folder}", hint))
     return [*found, *_quota(folder)]
 
 
@@ -84,16 +84,16 @@ def speed(folder: Path) -> list[Finding]:
 def locks(folder: Path) -> list[Finding]:
     """Whether a file that is there cannot be created again."""
     path = folder / f".kd-doctor-{os.getpid()}.lease"
-    mend = "Set run.dir and store.dir to another file system; this one cannot keep two processes apart."
+    hint = "Set run.dir and store.dir to another file system; this one cannot keep two processes apart."
     try:
         with Lease.acquire(path):
             try:
                 Lease.acquire(path).release()
-            except Held:
+            except LeaseHeld:
                 return [ok("locks", f"exclusive creation works in {folder}")]
-        return [error("locks", f"a lock was given twice in {folder}", mend)]
+        return [error("locks", f"a lock was given twice in {folder}", hint)]
     except OSError as problem:
-        return [error("locks", f"none can be made in {folder}: {problem.strerror}", mend)]
+        return [error("locks", f"none can be made in {folder}: {problem.strerror}", hint)]
 
 
 def race(folder: Path) -> list[int]:
@@ -112,6 +112,6 @@ def judge(won: Iterable[Iterable[int]]) -> Finding:
     every = [number for one in won for number in one]
     if sorted(every) == list(range(LOCKS)):
         return ok("locks between nodes", f"each of {LOCKS} was given once")
-    mend = "Set run.dir and store.dir to a file system that all nodes share and that keeps exclusive creation."
+    hint = "Set run.dir and store.dir to a file system that all nodes share and that keeps exclusive creation."
     what = "one was given twice" if len(every) > len(set(every)) else "one was given to nobody"
-    return error("locks between nodes", what, mend)
+    return error("locks between nodes", what, hint)

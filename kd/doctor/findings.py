@@ -23,7 +23,7 @@ class Finding:
     level: Level
     subject: str
     said: str
-    mend: str = ""
+    hint: str = ""
 
 
 def ok(subject: str, said: str) -> Finding:
@@ -31,14 +31,14 @@ def ok(subject: str, said: str) -> Finding:
     return Finding("ok", subject, said)
 
 
-def warning(subject: str, said: str, mend: str) -> Finding:
+def warning(subject: str, said: str, hint: str) -> Finding:
     """Runs will do, but badly."""
-    return Finding("warning", subject, said, mend)
+    return Finding("warning", subject, said, hint)
 
 
-def error(subject: str, said: str, mend: str) -> Finding:
+def error(subject: str, said: str, hint: str) -> Finding:
     """Runs will fail."""
-    return Finding("error", subject, said, mend)
+    return Finding("error", subject, said, hint)
 
 
 def show(findings: Iterable[Finding], console: Console, where: str = "") -> None:
@@ -46,8 +46,8 @@ def show(findings: Iterable[Finding], console: Console, where: str = "") -> None
     for finding in findings:
         head = Text(f"{finding.level:8}", style=_STYLES[finding.level])
         console.print(head + Text(f"{where}{finding.subject}: {finding.said}"), soft_wrap=True)
-        if finding.mend:
-            console.print(Text(f"{'':8}→ {finding.mend}"), soft_wrap=True)
+        if finding.hint:
+            console.print(Text(f"{'':8}→ {finding.hint}"), soft_wrap=True)
 
 
 def exit_status(findings: Iterable[Finding]) -> int:

@@ -76,10 +76,10 @@ def _collect(folder: Path) -> dict[str, list[Finding]]:
     found = {record["host"]: [Finding(**finding) for finding in record["findings"]] for record in records}
     if len(records) < NODES:
         said = f"{len(records)} of {NODES} nodes answered{_last_words(folder)}"
-        mend = (
+        hint = (
             f"Look into {folder / 'job.out'}; machine.modules, environment and container are what the job begins with."
         )
-        return {**found, "": [error("job", said, mend)]}
+        return {**found, "": [error("job", said, hint)]}
     together = [ok("job", f"ran on {' and '.join(found)}"), disk.judge(record["won"] for record in records)]
     return {**found, "": together}
 

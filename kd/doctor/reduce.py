@@ -55,11 +55,11 @@ def over(nodes: int, rank: int, workers: int, address: str, device: str) -> list
 def _said(backend: str, nodes: int, workers: int, failures: list[str], told: str) -> list[Finding]:
     subject = f"all-reduce by {backend} over {nodes} node{'s' if nodes > 1 else ''} with {workers} each"
     if failures:
-        mend = (
+        hint = (
             "The workers do not reach each other: name the network between the nodes in machine.environment."
             f"{'NCCL' if backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME (conf/machine/README.md)."
         )
-        return [error(subject, failures[0], mend)]
+        return [error(subject, failures[0], hint)]
     if not told.strip():
         return []
     return [ok(subject, f"{json.loads(told)['gigabytes_per_second']:.2f} GB/s")]

@@ -31,15 +31,15 @@ def torch(machine: MachineConfig, gpus: int) -> list[Finding]:
     if machine.device == "cpu" or not gpus:
         return [ok("torch", f"{name}; no GPU is wanted here")]
     if built != machine.device:
-        mend = f"Install torch for {machine.device}, or use a container of that variant (kd container list)."
-        return [error("torch", f"{name}; the machine's device is {machine.device}", mend)]
+        hint = f"Install torch for {machine.device}, or use a container of that variant (kd container list)."
+        return [error("torch", f"{name}; the machine's device is {machine.device}", hint)]
     driver = _driver(machine.device)
     if not torch.cuda.is_available():
         if driver is None:
-            mend = "Look from a node with GPUs (launcher=slurm); a container wants --nv or --rocm (container_flags)."
-            return [error("driver", "no GPU driver answers here", mend)]
-        mend = "Use a torch built for an older release, or a container with its compatibility libraries."
-        return [error("driver", f"{driver} does not serve torch {name}", mend)]
+            hint = "Look from a node with GPUs (launcher=slurm); a container wants --nv or --rocm (container_flags)."
+            return [error("driver", "no GPU driver answers here", hint)]
+        hint = "Use a torch built for an older release, or a container with its compatibility libraries."
+        return [error("driver", f"{driver} does not serve torch {name}", hint)]
     return [ok("torch", f"{name}; driver: {driver or 'answers'}"), *_gpus(machine, gpus)]
 
 
@@ -50,13 +50,13 @@ def _gpus(machine: MachineConfig, wanted: int) -> list[Finding]:
     facts = [torch.cuda.get_device_properties(number) for number in range(seen)]
     names = ", ".join(sorted({f"{fact.name} ({fact.total_memory / 1e9:.0f} GB)" for fact in facts}))
     if seen < wanted:
-        mend = "Set machine.gpus_per_node and machine.resources.train.gpus to it; CUDA_VISIBLE_DEVICES may hide some."
-        return [error("GPUs", f"{seen} of {wanted} are seen: {names}", mend)]
+        hint = "Set machine.gpus_per_node and machine.resources.train.gpus to it; CUDA_VISIBLE_DEVICES may hide some."
+        return [error("GPUs", f"{seen} of {wanted} are seen: {names}", hint)]
     found = [ok("GPUs", f"{seen}: {names}")]
     smallest = min(fact.total_memory for fact in facts) / 1e9
     if machine.gpu_memory is not None and smallest < 0.9 * machine.gpu_memory:
-        mend = f"Set machine.gpu_memory={smallest:.0f}: batches are measured by it."
-        found.append(warning("GPU memory", f"{smallest:.0f} GB, not the machine's {machine.gpu_memory:g} GB", mend))
+        hint = f"Set machine.gpu_memory={smallest:.0f}: batches are measured by it."
+        found.append(warning("GPU memory", f"{smallest:.0f} GB, not the machine's {machine.gpu_memory:g} GB", hint))
     return found
 
 
@@ -80,8 +80,8 @@ def fairseq() -> list[Finding]:
 
         compat.install()
     except Exception as problem:
-        mend = "It is installed without its own dependencies: containers/install.sh does that."
-        return [error("fairseq", f"cannot be imported: {problem}", mend)]
+        hint = "It is installed without its own dependencies: containers/install.sh does that."
+        return [error("fairseq", f"cannot be imported: {problem}", hint)]
     return [ok("fairseq", f"{metadata.version('fairseq')}")]
 
 
@@ -106,11 +106,11 @@ def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
     try:
         done = _run(wrap(facts, ["true"], binds=binds({}, *folders), runtime=runtime))
     except UserError as problem:  # a folder that cannot be bound
-        return [error("container", problem.what, problem.mend)]
+        return [error("container", problem.problem, problem.hint)]
     if done is None or done.returncode != 0:
         said = done.stderr.strip().split("\n")[-1] if done else f"no answer within {SECONDS:.0f} s"
-        mend = "Try `kd container exec IMAGE`; machine.container_flags and machine.binds are what it is given."
-        return [error("container", f"{version} does not start {machine.container}: {said}", mend)]
+        hint = "Try `kd container exec IMAGE`; machine.container_flags and machine.binds are what it is given."
+        return [error("container", f"{version} does not start {machine.container}: {said}", hint)]
     return [ok("container", f"{version} starts {machine.container}")]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.base.hashing import FileHashes
 from kd.launch.environment import command
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 
 RUNTIMES = ("apptainer", "singularity")  # the same program under its new and its old name; the new one first

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 
 THREADS = "KD_THREADS"
 WAIT = "KD_WAIT"  # set: a task that another process works on waits for it, instead of ending as something that may pass

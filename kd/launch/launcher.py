@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 
 LOG_HEAD = "---"  # begins a line of a task's log that the launcher wrote
 

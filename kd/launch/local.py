@@ -32,7 +32,7 @@ from kd.base.world import GPUS, PROCESSES
 from kd.launch.environment import command, environment
 from kd.launch.launcher import LOG_HEAD, Failure, Interrupted, Launcher, blocked
 from kd.pipeline.execute import disk_fault, failure_message
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
 
@@ -89,7 +89,7 @@ class LocalLauncher(Launcher):
 
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
         """Runs tasks whose outputs are missing, upstream first; returns what failed. Raises Interrupted."""
-        waiting = {task: None for task in tasks if not self._store.place(task).is_published()}
+        waiting = {task: None for task in tasks if not self._store.paths(task).is_published()}
         total, done = len(waiting), 0
         running: list[_Running] = []
         failures: list[Failure] = []
@@ -168,18 +168,18 @@ class LocalLauncher(Launcher):
             preexec_fn=partial(_in_child, os.getpid()),  # noqa: PLW1509 - no threads here
         )
         self._say(f"started {task.full_name}")
-        return _Running(task, process, log, slot, gpus, time.monotonic(), _written(self._store.place(task).failure))
+        return _Running(task, process, log, slot, gpus, time.monotonic(), _written(self._store.paths(task).failure))
 
     def _finish(self, item: _Running, waiting: dict[Task, None], elsewhere: set[Task], failures: list[Failure]) -> int:
         task, status = item.task, item.process.returncode
-        place = self._store.place(task)
-        if place.is_published():  # whatever it stumbled over after that
+        paths = self._store.paths(task)
+        if paths.is_published():  # whatever it stumbled over after that
             self._link(task)
-            note = place.manifest().get("facts", {}).get("note", "")
+            note = paths.manifest().get("facts", {}).get("note", "")
             took = progress.duration(time.monotonic() - item.began)
             self._say(f"done    {task.full_name} in {took}" + (f": {note}" if note else ""))
             return 1
-        if status == EXIT_TRANSIENT and lease.is_held(place.lease):
+        if status == EXIT_TRANSIENT and lease.is_held(paths.lease):
             self._say(f"waiting for {task.full_name}: another process works on it")
             elsewhere.add(task)
             return 0
@@ -199,8 +199,8 @@ class LocalLauncher(Launcher):
         if status < 0:
             cause = f"it was ended by signal {-status} ({signal.strsignal(-status)})"
             return f"{cause}; was there too little memory?" if -status == signal.SIGKILL else cause
-        place = self._store.place(item.task)
-        told = failure_message(place) if _written(place.failure) != item.earlier_failure else None
+        paths = self._store.paths(item.task)
+        told = failure_message(paths) if _written(paths.failure) != item.earlier_failure else None
         return told or _last_line(self._run.log(item.task)) or self._no_room() or f"it ended with status {status}"
 
     def _no_room(self) -> str:
@@ -218,7 +218,7 @@ class LocalLauncher(Launcher):
             return
         self._listened = time.monotonic()
         for item in running:
-            snapshot = progress.read(self._store.place(item.task).progress)
+            snapshot = progress.read(self._store.paths(item.task).progress)
             for line in snapshot.said[item.told :] if snapshot else []:
                 self._say(line)
                 item.told += 1
@@ -228,10 +228,10 @@ class LocalLauncher(Launcher):
         if time.monotonic() - self._looked < OTHERS_SECONDS:
             return 0
         self._looked = time.monotonic()
-        for task in [task for task in elsewhere if not lease.is_held(self._store.place(task).lease)]:
+        for task in [task for task in elsewhere if not lease.is_held(self._store.paths(task).lease)]:
             elsewhere.remove(task)
             waiting[task] = None
-        found = [task for task in waiting if self._store.place(task).is_published()]
+        found = [task for task in waiting if self._store.paths(task).is_published()]
         for task in found:
             del waiting[task]
             self._link(task)
@@ -254,7 +254,7 @@ class LocalLauncher(Launcher):
     def _lines(self, running: list[_Running], elsewhere: set[Task], done: int, total: int, began: float) -> list[str]:
         lines = []
         for task in [*(item.task for item in running), *elsewhere]:
-            snapshot = progress.read(self._store.place(task).progress)
+            snapshot = progress.read(self._store.paths(task).progress)
             lines.append(f"{task.full_name}: {snapshot.line() if snapshot else 'starting'}")
         return [*lines, f"{done} of {total} tasks done after {progress.duration(time.monotonic() - began)}"]
 

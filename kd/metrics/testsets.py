@@ -29,8 +29,8 @@ def named_test_set(name: str, language_pair: str) -> TestSet:
 
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1)
-        mend = f"Did you mean {near[0]}?" if near else "`sacrebleu --list` lists them."
-        raise UserError(f"sacreBLEU has no test set {name}.", mend)
+        hint = f"Did you mean {near[0]}?" if near else "`sacrebleu --list` lists them."
+        raise UserError(f"sacreBLEU has no test set {name}.", hint)
     pairs = DATASETS[name].langpairs
     if language_pair not in pairs:
         raise UserError(f"sacreBLEU's test set {name} has no {language_pair}.", f"It has: {', '.join(sorted(pairs))}.")

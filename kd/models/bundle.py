@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd.base.atomic import write_json
 from kd.base.errors import UserError
+from kd.base.files import write_json
 from kd.engines.fairseq.checkpoints import link
 from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
 from kd.models.description import DESCRIPTION, VOCABULARY, Languages, copy_languages, describe, read_description

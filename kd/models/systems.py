@@ -52,8 +52,8 @@ def group(models: Iterable[tuple[str, str, str, T]], ensembles: Iterable[str]) -
         else:
             members, name = by_label.setdefault(label, {}), member_name(label, task)
             if name in members:
-                mend = "Give each a name of its own in the inputs of the stage, or set what it runs over."
-                raise UserError(f"Two systems would be called {name}.", mend)
+                hint = "Give each a name of its own in the inputs of the stage, or set what it runs over."
+                raise UserError(f"Two systems would be called {name}.", hint)
             members[name] = model
     trained: dict[str, list[T]] = {}
     for label, members in by_label.items():

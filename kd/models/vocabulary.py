@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd.base.atomic import write_text
 from kd.base.errors import UserError
+from kd.base.files import write_text
 from kd.models.segmentation import Sampler, Sampling
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd.base import progress, usage
-from kd.base.atomic import write_json
+from kd.base.files import write_json
 from kd.base.lease import Lease
-from kd.pipeline.store import Place
+from kd.pipeline.store import ArtifactPaths
 
 SUBMISSION = "KD_SUBMISSION"  # variable: the submission whose jobs begin a task again and again
 IN_VAIN = 2  # attempts in a row that came no further, after which another is of no use
@@ -23,27 +23,27 @@ IN_VAIN = 2  # attempts in a row that came no further, after which another is of
 Attempt = dict[str, Any]
 
 
-def note(place: Place, held: Lease, started: float) -> list[Attempt]:
+def note(paths: ArtifactPaths, held: Lease, started: float) -> list[Attempt]:
     """All attempts so far, this one last; one that was killed lived until its lease's last sign of life."""
-    attempts = _read(place)
+    attempts = _read(paths)
     if held.abandoned and attempts and "seconds" not in attempts[-1]:
         attempts[-1]["seconds"] = max(0.0, held.abandoned.last_seen - attempts[-1]["started"])
     attempts.append({"started": started, "cpu_before": usage.cpu_seconds()})
     if os.environ.get(SUBMISSION):
         attempts[-1]["submission"] = os.environ[SUBMISSION]
-    write_json(place.attempts, attempts)
+    write_json(paths.attempts, attempts)
     return attempts
 
 
-def end(place: Place, *, telling: bool) -> None:
+def end(paths: ArtifactPaths, *, telling: bool) -> None:
     """Takes down that the last attempt ended without a result, when and, if that tells something, how far it came."""
     with contextlib.suppress(OSError, ValueError, LookupError):
-        attempts = _read(place)
+        attempts = _read(paths)
         take_down(attempts[-1])
-        snapshot = progress.read(place.progress)
+        snapshot = progress.read(paths.progress)
         if telling and snapshot is not None:
             attempts[-1]["reached"] = [snapshot.what, snapshot.done]
-        write_json(place.attempts, attempts)
+        write_json(paths.attempts, attempts)
 
 
 def take_down(attempt: Attempt) -> None:
@@ -59,7 +59,7 @@ def cpu_seconds(attempts: Sequence[Attempt]) -> float | None:
     return round(sum(attempt["cpu_seconds"] for attempt in attempts), 3)
 
 
-def in_vain(place: Place, *, resumable: bool) -> bool:
+def in_vain(paths: ArtifactPaths, *, resumable: bool) -> bool:
     """Whether the last attempts of this submission each ended no further than one before them.
 
     Those that were killed, by a node that failed, or had to give way to more urgent work tell nothing of it. What is
@@ -70,7 +70,7 @@ def in_vain(place: Place, *, resumable: bool) -> bool:
         return False
     best: dict[str, float] = {}
     fruitless = 0
-    for attempt in _read(place):
+    for attempt in _read(paths):
         if attempt.get("submission") != mine or "reached" not in attempt:
             continue
         what, done = attempt["reached"]
@@ -80,9 +80,9 @@ def in_vain(place: Place, *, resumable: bool) -> bool:
     return fruitless >= IN_VAIN
 
 
-def _read(place: Place) -> list[Attempt]:
+def _read(paths: ArtifactPaths) -> list[Attempt]:
     try:
-        found = json.loads(place.attempts.read_text("utf-8"))
+        found = json.loads(paths.attempts.read_text("utf-8"))
     except (FileNotFoundError, ValueError):  # what a disk has spoilt may be no text at all
         return []
     return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []

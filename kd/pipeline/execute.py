@@ -24,18 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from kd.base import energy
-from kd.base.atomic import rename_folder, sync_folder, write_json, write_text
 from kd.base.errors import IncompleteArtifact, StopRequested, TransientError, UserError
+from kd.base.files import rename_folder, sync_folder, write_json, write_text
 from kd.base.hashing import sha256
-from kd.base.lease import Held, Lease
+from kd.base.lease import Lease, LeaseHeld
 from kd.base.progress import Progress
 from kd.base.usage import peak_memory
 from kd.pipeline import attempts
 from kd.pipeline.attempts import Attempt
-from kd.pipeline.contract import Artifact, Input, Job, Summary
 from kd.pipeline.fingerprint import canonical
-from kd.pipeline.plan import Task
-from kd.pipeline.store import MANIFEST, Place, Store
+from kd.pipeline.model import Artifact, Input, Job, Summary, Task
+from kd.pipeline.store import MANIFEST, ArtifactPaths, Store
 
 # errno -> what a user can do about it
 DISK_FAULTS = {
@@ -65,47 +64,47 @@ def execute(
     Raises UserError, TransientError (another process works on it) or whatever bug the stage has; the failure is
     recorded beside the task's place first.
     """
-    place = store.place(task)
-    if place.is_published():
+    paths = store.paths(task)
+    if paths.is_published():
         return False
     ensure_ready(task, store)
-    with _lease(task, place, wait) as held:
-        if place.is_published():
+    with _lease(task, paths, wait) as held:
+        if paths.is_published():
             return False
         try:
-            _attempt(task, store, place, held, threads, device, machine, tracking or {})
+            _attempt(task, store, paths, held, threads, device, machine, tracking or {})
         except BaseException as error:
-            failure = disk_fault(error, place.final.parent)
+            failure = disk_fault(error, paths.final.parent)
             if held.still_ours():
                 if failure is not None and not task.stage.kind.resumable:
-                    shutil.rmtree(place.partial, ignore_errors=True)  # of no use, and in the way on a full disk
-                attempts.end(place, telling=_telling(error))
-                failure = failure or _in_vain(error, task, place)
-                _record_failure(place, failure or error)
+                    shutil.rmtree(paths.partial, ignore_errors=True)  # of no use, and in the way on a full disk
+                attempts.end(paths, telling=_telling(error))
+                failure = failure or _in_vain(error, task, paths)
+                _record_failure(paths, failure or error)
             if failure is not None:
                 raise failure from None
             raise
         finally:
             if held.still_ours():
-                place.progress.unlink(missing_ok=True)
+                paths.progress.unlink(missing_ok=True)
     return True
 
 
 def ensure_ready(task: Task, store: Store) -> None:
     """Raises UserError where something that a task reads from is not there."""
     for upstream in task.upstream():
-        if not store.place(upstream).is_published():
+        if not store.paths(upstream).is_published():
             raise UserError(f"{task.full_name} reads from {upstream.full_name}, which is not there.", "Run that first.")
 
 
-def _lease(task: Task, place: Place, wait: bool) -> Lease:
+def _lease(task: Task, paths: ArtifactPaths, wait: bool) -> Lease:
     told = False
     while True:
         try:
-            return Lease.acquire(place.lease, on_lost=_end_this_process)
+            return Lease.acquire(paths.lease, on_lost=_end_this_process)
         except OSError as error:
-            raise disk_fault(error, place.final.parent) or error from None
-        except Held as error:
+            raise disk_fault(error, paths.final.parent) or error from None
+        except LeaseHeld as error:
             who = f"process {error.holder.pid} on {error.holder.host}" if error.holder else "another process"
             if not wait:
                 raise TransientError(f"{task.full_name} is being worked on by {who}.") from None
@@ -120,9 +119,9 @@ def _telling(error: BaseException) -> bool:
     return not (isinstance(error, StopRequested) and error.number == signal.SIGTERM)
 
 
-def _in_vain(error: BaseException, task: Task, place: Place) -> UserError | None:
+def _in_vain(error: BaseException, task: Task, paths: ArtifactPaths) -> UserError | None:
     """The sentence for a task that ended as something to be tried again, when it has been often enough."""
-    if not isinstance(error, TransientError) or not attempts.in_vain(place, resumable=task.stage.kind.resumable):
+    if not isinstance(error, TransientError) or not attempts.in_vain(paths, resumable=task.stage.kind.resumable):
         return None
     what = f"{task.full_name} came no further in {attempts.IN_VAIN} attempts in a row; at the end of the last: {error}"
     if task.stage.kind.resumable:
@@ -138,7 +137,7 @@ def _end_this_process() -> None:
 def _attempt(
     task: Task,
     store: Store,
-    place: Place,
+    paths: ArtifactPaths,
     held: Lease,
     threads: int,
     device: str,
@@ -146,13 +145,13 @@ def _attempt(
     tracking: Mapping[str, Any],
 ) -> None:
     started = time.time()
-    so_far = attempts.note(place, held, started)
-    place.failure.unlink(missing_ok=True)
-    write_text(place.lineage, f"{task.lineage}\n")
-    if place.partial.exists() and not task.stage.kind.resumable:
-        shutil.rmtree(place.partial)
-    place.partial.mkdir(exist_ok=True)
-    progress = Progress(place.progress)
+    so_far = attempts.note(paths, held, started)
+    paths.failure.unlink(missing_ok=True)
+    write_text(paths.lineage, f"{task.lineage}\n")
+    if paths.partial.exists() and not task.stage.kind.resumable:
+        shutil.rmtree(paths.partial)
+    paths.partial.mkdir(exist_ok=True)
+    progress = Progress(paths.progress)
     job = Job(
         name=task.name,
         stage=task.stage.name,
@@ -162,8 +161,8 @@ def _attempt(
         axis_value=task.stage.axis_value,
         inputs={role: [_artifact(item, store) for item in task.inputs.get(role, [])] for role in task.stage.kind.roles},
         files=task.files,
-        out=place.partial,
-        kin=store.kin(task) if task.stage.kind.resumable else [],
+        out=paths.partial,
+        resumable_from=store.resumable_from(task) if task.stage.kind.resumable else [],
         attempts=len(so_far),
         threads=threads,
         device=device,
@@ -174,30 +173,30 @@ def _attempt(
     )
     progress.update("starting")
     uses_gpus = task.stage.kind.resources in USING_GPUS
-    with energy.measuring(place.energy, uses_gpus=uses_gpus, machine={**machine, "device": device}) as meter:
+    with energy.measuring(paths.energy, uses_gpus=uses_gpus, machine={**machine, "device": device}) as meter:
         task.stage.kind.run(job)
     progress.update("checking")
     summary = task.stage.kind.check(job)
-    write_json(place.partial / MANIFEST, _manifest(task, job, summary, so_far, meter.spent))
-    sync_folder(place.partial)
+    write_json(paths.partial / MANIFEST, _manifest(task, job, summary, so_far, meter.spent))
+    sync_folder(paths.partial)
     if not held.still_ours():
         raise TransientError(f"{task.full_name} was taken over by another process; its output is used.")
-    rename_folder(place.partial, place.final)
-    place.attempts.unlink(missing_ok=True)
-    place.energy.unlink(missing_ok=True)
+    rename_folder(paths.partial, paths.final)
+    paths.attempts.unlink(missing_ok=True)
+    paths.energy.unlink(missing_ok=True)
 
 
 def _artifact(item: Input, store: Store) -> Artifact:
-    task, place = item.task, store.place(item.task)
+    task, paths = item.task, store.paths(item.task)
     return Artifact(
-        path=place.final,
+        path=paths.final,
         label=item.label,
         stage=task.stage.name,
         task=task.name,
         fingerprint=task.fingerprint,
         axis=task.stage.axis,
         settings=canonical(task.stage.config),
-        manifest=place.manifest(),
+        manifest=paths.manifest(),
     )
 
 
@@ -275,7 +274,7 @@ def disk_fault(error: BaseException, folder: Path) -> UserError | None:
     return UserError(f"Writing to {folder} failed: {os.strerror(error.errno)}.", DISK_FAULTS[error.errno])
 
 
-def _record_failure(place: Place, error: BaseException) -> None:
+def _record_failure(paths: ArtifactPaths, error: BaseException) -> None:
     if isinstance(error, TransientError | KeyboardInterrupt):
         return  # no failure: the work is left off, and goes on
     record = {
@@ -286,21 +285,21 @@ def _record_failure(place: Place, error: BaseException) -> None:
     if not isinstance(error, UserError | IncompleteArtifact):
         record["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # on a full disk the sentence on standard error has to do
-        write_json(place.failure, record)
+        write_json(paths.failure, record)
 
 
-def failed_since(place: Place, begun: float) -> bool:
+def failed_since(paths: ArtifactPaths, begun: float) -> bool:
     """Whether an attempt has failed for good since a moment, in seconds since the epoch."""
     try:
-        failed = json.loads(place.failure.read_text("utf-8"))["time"]
+        failed = json.loads(paths.failure.read_text("utf-8"))["time"]
         return datetime.fromisoformat(failed).timestamp() >= begun
     except (OSError, ValueError, KeyError):
         return False
 
 
-def failure_message(place: Place) -> str | None:
+def failure_message(paths: ArtifactPaths) -> str | None:
     """What the last attempt died of, if it failed and was not begun again."""
     try:
-        return str(json.loads(place.failure.read_text("utf-8"))["message"])
+        return str(json.loads(paths.failure.read_text("utf-8"))["message"])
     except (OSError, ValueError, KeyError):
         return None

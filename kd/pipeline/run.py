@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.base.atomic import write_json
 from kd.base.errors import UserError
+from kd.base.files import write_json
+from kd.base.text import unknown_name
 from kd.pipeline.fingerprint import digest, is_fingerprint
-from kd.pipeline.plan import Plan, Task, unknown
+from kd.pipeline.model import Task
+from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 
 SLURM = "slurm"  # folder of the scripts and records of what was submitted to a Slurm
@@ -51,7 +53,9 @@ class Run:
         """A frozen config by its hash, or the beginning of it."""
         found = sorted((self.folder / "configs").glob(f"{name}*.json"))
         if len(found) != 1:
-            raise unknown(f"frozen config in {self.folder}", name, [p.stem for p in self.folder.glob("configs/*.json")])
+            raise unknown_name(
+                f"frozen config in {self.folder}", name, [p.stem for p in self.folder.glob("configs/*.json")]
+            )
         return dict(json.loads(found[0].read_text("utf-8")))
 
     # --- what the run reaches -----------------------------------------------------------------------------------
@@ -62,17 +66,17 @@ class Run:
         What the recipe meant before stays linked, and so in reach, until all that it means now is there: trying a
         setting as far as some stage costs nobody a finished run.
         """
-        tasks = {task.full_name: str(store.place(task).final) for task in plan.tasks()}
+        tasks = {task.full_name: str(store.paths(task).final) for task in plan.tasks()}
         write_json(self.folder / "plan.json", {"config": frozen, "store": str(store.root), "tasks": tasks})
         store.register(self.folder)
         for task in plan.tasks():
-            if store.place(task).is_published():
+            if store.paths(task).is_published():
                 self.link(task, store)
         self.drop_outdated(plan, store)
 
     def drop_outdated(self, plan: Plan, store: Store) -> None:
         """Removes the links to what the recipe no longer means, once all that it means is there."""
-        if not all(store.place(task).is_published() for task in plan.tasks()):
+        if not all(store.paths(task).is_published() for task in plan.tasks()):
             return
         meant = {self.link_path(task) for task in plan.tasks()}
         for path in self.folder.glob("*/*"):
@@ -102,7 +106,7 @@ class Run:
         path = self.link_path(task)
         path.parent.mkdir(parents=True, exist_ok=True)
         # From where the link really stands: the run's folder may itself be reached through a link.
-        target = os.path.relpath(store.place(task).final, path.parent.resolve())
+        target = os.path.relpath(store.paths(task).final, path.parent.resolve())
         with contextlib.suppress(OSError):
             if str(path.readlink()) == target:
                 return

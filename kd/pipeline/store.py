@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from kd.base import lease
-from kd.base.atomic import write_text
 from kd.base.errors import UserError
+from kd.base.files import write_text
 from kd.base.hashing import FileHashes
-from kd.base.lease import Held, Lease
+from kd.base.lease import Lease, LeaseHeld
 from kd.pipeline.fingerprint import is_fingerprint
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Place:
+class ArtifactPaths:
     """Where a task's output stands, and what stands beside it."""
 
     final: Path
@@ -82,8 +82,8 @@ class Place:
         try:
             return dict(json.loads(path.read_text("utf-8")))
         except ValueError:
-            mend = f"Remove the folder {self.final}: the next `kd run` makes it anew."
-            raise UserError(f"The record {path} is damaged.", mend) from None
+            hint = f"Remove the folder {self.final}: the next `kd run` makes it anew."
+            raise UserError(f"The record {path} is damaged.", hint) from None
 
 
 class Store:
@@ -93,26 +93,26 @@ class Store:
         # One spelling of each place, whatever link or `..` led here: `clean` compares what runs have written down.
         self.root = root.resolve()
 
-    def place(self, task: Task) -> Place:
+    def paths(self, task: Task) -> ArtifactPaths:
         """Where a task's output stands."""
-        return Place(self.root / task.relative)
+        return ArtifactPaths(self.root / task.relative)
 
     def file_hashes(self) -> FileHashes:
         """Content hashes of raw files, remembered in the store."""
         return FileHashes(self.root / ".files.json")
 
-    def kin(self, task: Task) -> list[Path]:
+    def resumable_from(self, task: Task) -> list[Path]:
         """Folders, published or left off, that hold the same work gone less far or further, newest first."""
         found = []
         for mark in self.root.glob(f"{glob_escape(task.stage.name)}/*/{glob_escape(task.name)}.lineage"):
-            place = Place(mark.with_suffix(""))
+            paths = ArtifactPaths(mark.with_suffix(""))
             with contextlib.suppress(FileNotFoundError):  # published or removed by another process this moment
-                if mark.read_text("utf-8").strip() != task.lineage or place.final == self.place(task).final:
+                if mark.read_text("utf-8").strip() != task.lineage or paths.final == self.paths(task).final:
                     continue
-                if place.is_published():
-                    found.append((place.final.stat().st_mtime, place.final))
-                elif place.partial.is_dir() and not lease.is_held(place.lease):
-                    found.append((place.partial.stat().st_mtime, place.partial))
+                if paths.is_published():
+                    found.append((paths.final.stat().st_mtime, paths.final))
+                elif paths.partial.is_dir() and not lease.is_held(paths.lease):
+                    found.append((paths.partial.stat().st_mtime, paths.partial))
         return [folder for _, folder in sorted(found, reverse=True)]
 
     # --- which runs use it -------------------------------------------------------------------------------------
@@ -137,32 +137,32 @@ class Store:
 
     # --- what lies in it ---------------------------------------------------------------------------------------
 
-    def places(self) -> Iterator[Place]:
+    def all_paths(self) -> Iterator[ArtifactPaths]:
         """Every task's place that holds anything; what else somebody keeps in this folder is none."""
         found = (path for path in self.root.glob("[!.]*/*") if is_fingerprint(path.name) and path.is_dir())
         for fingerprint in sorted(found):
             names = {path.name.removesuffix(".partial") for path in fingerprint.iterdir() if path.is_dir()}
             names |= {path.name.removesuffix(".lineage") for path in fingerprint.glob("[!.]*.lineage")}
-            yield from (Place(fingerprint / name) for name in sorted(names))
+            yield from (ArtifactPaths(fingerprint / name) for name in sorted(names))
 
-    def remove(self, place: Place) -> None:
+    def remove(self, paths: ArtifactPaths) -> None:
         """Removes a task's output and all beside it; raises UserError when it is being worked on."""
         try:
-            held = Lease.acquire(place.lease)
-        except Held:
-            raise UserError(f"{place.final} is being worked on.", "Wait for it, or cancel its run.") from None
+            held = Lease.acquire(paths.lease)
+        except LeaseHeld:
+            raise UserError(f"{paths.final} is being worked on.", "Wait for it, or cancel its run.") from None
         with held:
-            for folder in (place.final, place.partial):
+            for folder in (paths.final, paths.partial):
                 if folder.is_dir():
                     # Renamed first, so that nothing half-removed has a name that means something.
-                    doomed = place.final.with_name(f".{place.final.name}.removed-{secrets.token_hex(4)}")
+                    doomed = paths.final.with_name(f".{paths.final.name}.removed-{secrets.token_hex(4)}")
                     folder.rename(doomed)
                     shutil.rmtree(doomed)
-            for path in (place.progress, place.failure, place.attempts, place.energy, place.lineage):
+            for path in (paths.progress, paths.failure, paths.attempts, paths.energy, paths.lineage):
                 path.unlink(missing_ok=True)
                 for left in path.parent.glob(f".{glob_escape(path.name)}.*"):  # by a process that was killed
                     left.unlink(missing_ok=True)
-        for folder in (place.final.parent, place.final.parent.parent):
+        for folder in (paths.final.parent, paths.final.parent.parent):
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
 

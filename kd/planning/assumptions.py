@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kd.base.errors import UserError
-from kd.pipeline.plan import unknown
+from kd.base.text import unknown_name
 from kd.planning.figures import ASSUMED, Figure
 
 PREFIX = "assume."
@@ -58,7 +58,7 @@ class Assumptions:
             head, dot, tail = key.partition(".")
             known = {"pairs": list(pairs), "tflops": ["train", "decode"]}.get(head, list(stages))
             if dot and tail not in known:
-                raise unknown(f"name to assume something of ({PREFIX}{key})", tail, known)
+                raise unknown_name(f"name to assume something of ({PREFIX}{key})", tail, known)
 
 
 def take(overrides: Sequence[str]) -> tuple[Assumptions, list[str]]:
@@ -71,7 +71,7 @@ def take(overrides: Sequence[str]) -> tuple[Assumptions, list[str]]:
         key, _, value = text.lstrip("+").removeprefix(PREFIX).partition("=")
         head, dot, _ = key.partition(".")
         if key not in KEYS and not (dot and f"{head}.*" in KEYS):
-            raise unknown("assumption", PREFIX + key, [PREFIX + known for known in KEYS])
+            raise unknown_name("assumption", PREFIX + key, [PREFIX + known for known in KEYS])
         values[key] = _number(key, value)
     return Assumptions(values), rest
 

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kd.pipeline.execute import USING_GPUS
-from kd.pipeline.plan import Plan, Stage, Task
+from kd.pipeline.model import Stage, Task
+from kd.pipeline.plan import Plan
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure, joined, total
 from kd.planning.needs import Request, StageForecast, TaskForecast
@@ -238,7 +239,7 @@ class Forecaster:
         parts = parts_of(task, self._volume)
         kept = self._kept(task, parts)
         temporary = self._temporary(task)
-        stages = task.stage.name, task.stage.entry.name
+        stages = task.stage.name, task.stage.spec.name
         if assumed := self._volume.assumptions.get(*(f"seconds.{stage}" for stage in stages)):
             return TaskForecast(task, assumed, None, kept, temporary)
         otherwise = self._volume.assumptions.get("seconds")
@@ -305,7 +306,7 @@ class Forecaster:
 
     def _kept(self, task: Task, parts: list[Part] | None) -> Figure:
         kind, config = task.stage.kind.name, task.stage.config
-        if assumed := self._volume.assumptions.get(f"bytes.{task.stage.name}", f"bytes.{task.stage.entry.name}"):
+        if assumed := self._volume.assumptions.get(f"bytes.{task.stage.name}", f"bytes.{task.stage.spec.name}"):
             pairs = parts[0].amount if parts else Figure(None)
             if parts and parts[0].unit == "hypotheses":  # of which a pair has several
                 pairs = self._volume.texts[task.stage].pairs.times(1 / len(task.stage.tasks))

@@ -16,7 +16,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 
 from kd.base.errors import UserError
-from kd.pipeline.plan import Plan, Task
+from kd.pipeline.model import Task
+from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store, folder_bytes
 from kd.planning.assumptions import PREFIX, Assumptions, take
@@ -38,7 +39,7 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     request = compose.parse_request(overrides)
     config = compose.compose(request)
     plan = _plan(config, assumptions)
-    assumptions.check_stages([name for stage in plan.stages for name in (stage.name, stage.entry.name)], config.pairs)
+    assumptions.check_stages([name for stage in plan.stages for name in (stage.name, stage.spec.name)], config.pairs)
     store = Store(Path(config.store.dir))
     machine, launcher = _machine(config), _launcher(config)
     sample = look(plan, store, PAIRS)
@@ -47,7 +48,7 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     known = _Known.gather(config, plan, store, sample, assumptions)
     rates = Rates(known.observations, assumptions)
     chosen = _wanted(plan, request)
-    sizes = {task: float(folder_bytes(store.place(task).final)) for task in known.volume.manifests}
+    sizes = {task: float(folder_bytes(store.paths(task).final)) for task in known.volume.manifests}
     found = Forecaster(plan, known.volume, rates, machine, launcher, sizes).forecast(
         str(config.recipe), chosen, sample.data_in
     )
@@ -64,7 +65,7 @@ def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
         without_files = compose.plan(config, frozen_files={})  # what is wrong but for files is told as it is
         if not any(key.startswith("pairs.") for key in assumptions.values):
             pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
-            raise UserError(error.what, f"{error.mend} To plan before the corpora are there, say {pairs}.") from None
+            raise UserError(error.problem, f"{error.hint} To plan before the corpora are there, say {pairs}.") from None
         return without_files
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from kd.pipeline.plan import Stage, Task
+from kd.pipeline.model import Stage, Task
 from kd.planning.figures import Figure, joined, total
 from kd.planning.volume import Part
 

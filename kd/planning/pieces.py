@@ -17,11 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kd.base.atomic import write_json
+from kd.base.files import write_json
 from kd.base.processes import die_with_parent
 from kd.corpora.shards import Corpus
 from kd.pipeline.execute import execute
-from kd.pipeline.plan import Plan, Stage, Task
+from kd.pipeline.model import Stage, Task
+from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
@@ -116,13 +117,13 @@ class Miniature:
             if stage.kind.name == "vocabulary":
                 self._pad(stage)
         tasks = [task for stage in plan.stages if stage.kind.name == "vocabulary" for task in stage.tasks]
-        return all(self._store.place(task).is_published() for task in tasks)
+        return all(self._store.paths(task).is_published() for task in tasks)
 
     def _selection(self, plan: Plan) -> None:
         """Selection from made-up lists: those that can be decoded in a minute are too few to see its speed."""
         for stage in plan.stages:
             if stage.kind.name == "decode" and (corpus := self._corpus_of(stage)) is not None:
-                place = self._store.place(stage.tasks[0]).final
+                place = self._store.paths(stage.tasks[0]).final
                 members = max(1, len(stage.input_tasks("teachers")))
                 hypotheses, left = made_up_lists(corpus, place, stage.config.nbest, members)
                 write_json(place / "manifest.json", {"counts": {"hypotheses": hypotheses}, "facts": {}, "bytes": left})
@@ -142,7 +143,7 @@ class Miniature:
         return sum(sides) / max(1, self._pairs)
 
     def _corpus_of(self, stage: Stage) -> Corpus | None:
-        places = [self._store.place(item.task) for item in stage.input_tasks("corpus")]
+        places = [self._store.paths(item.task) for item in stage.input_tasks("corpus")]
         if not places or not all(place.is_published() for place in places):
             return None
         return Corpus.join(place.final for place in places)
@@ -163,11 +164,11 @@ class Miniature:
     def _can_run(self, stage: Stage) -> bool:
         """Whether all that it reads from is there."""
         upstream = [other for task in stage.tasks for other in task.upstream()]
-        return all(self._store.place(other).is_published() for other in upstream)
+        return all(self._store.paths(other).is_published() for other in upstream)
 
     def _run(self, stage: Stage) -> None:
         for task in stage.tasks:
-            if self._store.place(task).is_published() or self._took_over(task):
+            if self._store.paths(task).is_published() or self._took_over(task):
                 continue
             try:
                 with timed() as clock:
@@ -183,7 +184,7 @@ class Miniature:
 
     def _again(self, task: Task, first: Clock) -> Clock:
         """Runs a task a second time: what only the first took, whatever there is to do, is the start of its kind."""
-        shutil.rmtree(self._store.place(task).final)
+        shutil.rmtree(self._store.paths(task).final)
         with timed() as second:
             execute(task, self._store, threads=self._threads, device=self.device, machine={})
         begun = Clock(max(0.0, first.seconds - second.seconds), max(0.0, first.cpu - second.cpu))
@@ -199,7 +200,7 @@ class Miniature:
         """Gives the vocabulary the recipe's size, by pieces that never occur: the output layer has to be that wide."""
         from kd.models.vocabulary import DICTIONARY
 
-        folder = self._store.place(stage.tasks[0]).final
+        folder = self._store.paths(stage.tasks[0]).final
         here = int(self._config.vocabulary.size)
         if here >= self.vocabulary or not folder.is_dir():
             return
@@ -213,9 +214,9 @@ class Miniature:
             return False
         for other in self._clocks:
             if other.stage.kind.name == "train" and _alike(other.stage.config, task.stage.config):
-                place = self._store.place(task).final
+                place = self._store.paths(task).final
                 place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copytree(self._store.place(other).final, place, copy_function=_link)
+                shutil.copytree(self._store.paths(other).final, place, copy_function=_link)
                 return True
         return False
 
@@ -225,7 +226,7 @@ class Miniature:
 
         from kd.engines.fairseq.average import load
 
-        path = self._store.place(task).final / "model.pt"
+        path = self._store.paths(task).final / "model.pt"
         state = load(path)
         for name, tensor in state["model"].items():
             if name.endswith(("embed_tokens.weight", "output_projection.weight")):
@@ -276,13 +277,13 @@ class Miniature:
         if not parts or not parts[0].amount.value:
             return
         if kind == "speed":
-            for each in of_speed(self._store.place(task).final, parts, where):
+            for each in of_speed(self._store.paths(task).final, parts, where):
                 yield replace(each, cpu_seconds=each.seconds * clock.cpu / max(1e-9, clock.seconds))
         if kind in TRAININGS:
             busy = clock.cpu / max(1e-9, clock.seconds)
-            for each in of_training(self._store.place(task).final, parts, manifest, where):
+            for each in of_training(self._store.paths(task).final, parts, manifest, where):
                 yield replace(each, cpu_seconds=each.seconds * busy)
-            rest = max(0.0, clock.seconds - _trained(self._store.place(task).final))
+            rest = max(0.0, clock.seconds - _trained(self._store.paths(task).final))
             self.startup[kind] = Clock(rest, rest * busy)
             return
         amount = float(manifest["counts"].get("sources", parts[0].amount.value))
@@ -298,7 +299,7 @@ class Miniature:
 
         sources = (self._folder / "sample.source").read_text("utf-8").split("\n")[:SENTENCES]
         for task in [task for task in self._clocks if task.stage.kind.name in TRAININGS]:
-            folder = self._store.place(task).final
+            folder = self._store.paths(task).final
             config = training_of(task)
             assert config is not None
             translator = EnsembleTranslator(
@@ -326,7 +327,7 @@ def _train_parts(task: Task, volume: Volume) -> list[Any]:
         config = replace(config, changes={"validate_bleu": True})
     else:
         config = replace(config, validate_bleu=True)
-    entry = replace(task.stage.entry, config=config)
+    entry = replace(task.stage.spec, config=config)
     stage = Stage(task.stage.name, entry, task.stage.axis, task.stage.axis_value, {}, tasks=[task])
     short = Task(stage, task.name, task.fingerprint, task.lineage, task.identity, task.inputs, task.files)
     parts = parts_of(short, volume)

@@ -20,8 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kd.base.atomic import write_json
 from kd.base.errors import UserError
+from kd.base.files import write_json
 from kd.launch.environment import environment
 from kd.planning.figures import Figure
 from kd.planning.rates import Observation

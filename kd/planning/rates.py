@@ -16,7 +16,8 @@ from typing import Any
 
 from kd.corpora.index import read_json
 from kd.engines.fairseq.training import METRICS, read_metrics
-from kd.pipeline.plan import Plan, Task
+from kd.pipeline.model import Task
+from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
@@ -107,7 +108,7 @@ class Rates:
 
     def _assumed(self, task: Task, part: Part) -> Figure | None:
         assert part.amount.value is not None
-        stages = task.stage.name, task.stage.entry.name
+        stages = task.stage.name, task.stage.spec.name
         unit = {"target tokens": "tokens_per_second", "sentences": "sentences_per_second"}.get(
             part.unit, "pairs_per_second"
         )
@@ -154,7 +155,7 @@ def _told(part: Part, found: Observation) -> str:
 
 def manifests(plan: Plan, store: Store) -> dict[Task, Mapping[str, Any]]:
     """The manifests of what is done."""
-    return {task: store.place(task).manifest() for task in plan.tasks() if store.place(task).is_published()}
+    return {task: store.paths(task).manifest() for task in plan.tasks() if store.paths(task).is_published()}
 
 
 def lengths(plan: Plan, found: Mapping[Task, Mapping[str, Any]]) -> Text:
@@ -182,10 +183,10 @@ def observe(plan: Plan, store: Store, volume: Volume, label: str) -> Iterator[Ob
         }
         kind = task.stage.kind.name
         if kind in TRAININGS:
-            yield from of_training(store.place(task).final, parts, manifest, where)
+            yield from of_training(store.paths(task).final, parts, manifest, where)
             continue
         if kind == "speed":
-            yield from of_speed(store.place(task).final, parts, where)
+            yield from of_speed(store.paths(task).final, parts, where)
         amount, effort = float(parts[0].amount.value or 0), parts[0].effort
         left = float(manifest["bytes"])
         yield Observation(BYTES + kind, amount, size_part(task, volume, parts).effort, left, None, **where)

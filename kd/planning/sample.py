@@ -20,7 +20,8 @@ from kd.base.errors import UserError
 from kd.corpora.download import is_url
 from kd.corpora.formats import FORMATS, Reading, with_format
 from kd.corpora.shards import Corpus
-from kd.pipeline.plan import Plan, Task
+from kd.pipeline.model import Task
+from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.planning.figures import Figure, total
 from kd.planning.volume import is_training
@@ -77,7 +78,7 @@ class _Unread:
         axis = task.stage.axis_value
         self._reading = Reading(task.name, self._source, config, axis["source"], axis["target"])
         self._format = FORMATS[self._source.format]
-        self._done = store.place(task).is_published()
+        self._done = store.paths(task).is_published()
         remote = any(is_url(text) for text in self._reading.patterns().values())
         fetched = self._source.format in _FETCHED or self._source.package is not None or remote
         self.files: list[Path] = []
@@ -91,13 +92,13 @@ class _Unread:
 
     def first(self, limit: int) -> Pairs:
         if self._done:
-            pairs = Corpus(self._store.place(self._task).final).read()
+            pairs = Corpus(self._store.paths(self._task).final).read()
             return [(pair.source, pair.target) for pair in islice(pairs, limit)]
         return [(row[0], row[1]) for row in islice(self._format.rows(self._reading), limit)]
 
     def count(self, deadline: float) -> Figure:
         if self._done:
-            counts = self._store.place(self._task).manifest()["counts"]
+            counts = self._store.paths(self._task).manifest()["counts"]
             return Figure(counts["pairs out"], "counted in what is done")
         if not self.is_here:
             return Figure(None, f"{self._task.name} is not here yet: say assume.pairs.{self._task.stage.axis}=NUMBER")

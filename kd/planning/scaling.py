@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from kd.base.atomic import write_json
 from kd.base.errors import UserError
+from kd.base.files import write_json
 from kd.engines.fairseq.training import METRICS, read_metrics
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 from kd.recipe import compose
 from kd.recipe.compose import Request
@@ -97,7 +97,7 @@ def measure(question: Question, request: Request) -> tuple[list[Point], list[int
                 f"The training on {number} {question.unit} ended with status {status}.", f"Its logs are in {folder}."
             )
         store, task = _task(each, question.stage)
-        if store.place(task).is_published():
+        if store.paths(task).is_published():
             points.append(_point(store, task, number, question.unit))
         else:
             queued.append(number)
@@ -182,7 +182,7 @@ def _task(request: Request, stage: str) -> tuple[Store, Task]:
 
 
 def _point(store: Store, task: Task, number: int, unit: str) -> Point:
-    manifest, folder = store.place(task).manifest(), store.place(task).final
+    manifest, folder = store.paths(task).manifest(), store.paths(task).final
     entries = [entry for entry in read_metrics(folder / METRICS) if entry["split"] == "train"]
     told = str(manifest["facts"].get("batch", ""))
     if unit == "devices" and number > 1 and f"{number} devices" not in told:

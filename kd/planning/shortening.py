@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kd.pipeline.plan import Entry, Plan
+from kd.pipeline.model import StageSpec
+from kd.pipeline.plan import Plan
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
 from kd.planning.shapes import training_operations
@@ -51,7 +52,7 @@ class Size:
     steps: int = 0
     lists_made_up: bool = False
 
-    def of(self, entry: Entry) -> Entry:
+    def of(self, entry: StageSpec) -> StageSpec:
         """A stage of the recipe with less to do."""
         config, name = entry.config, entry.kind.name
         if isinstance(config, CorpusConfig):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-from kd.pipeline.plan import Stage, Task
+from kd.pipeline.model import Stage, Task
 from kd.planning.shapes import decoder_weights, encoder_weights
 from kd.recipe.schema import SearchConfig, TrainConfig
 from kd.stages.grid import cells

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kd.pipeline.plan import Stage, Task
+from kd.pipeline.model import Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import NOTHING, Figure
 from kd.planning.shapes import training_operations, translation_operations
@@ -188,7 +188,7 @@ def _corpus_of(task: Task, volume: Volume) -> Text:
 def updates_of(stage: Stage, assumptions: Assumptions) -> Figure:
     """Updates of a training: at most those of the config."""
     config = budget_of(stage)
-    if assumed := assumptions.get(f"updates.{stage.name}", f"updates.{stage.entry.name}"):
+    if assumed := assumptions.get(f"updates.{stage.name}", f"updates.{stage.spec.name}"):
         return assumed
     updates, source = float(config.max_update), "config"
     if config.stop.target_tokens:

@@ -25,9 +25,11 @@ from yaml import YAMLError
 
 from kd.base import resources
 from kd.base.errors import UserError
+from kd.base.text import unknown_name
 from kd.corpora.stdin import STDIN, keep_stdin
 from kd.pipeline.fingerprint import digest
-from kd.pipeline.plan import Entry, Plan, build, unknown
+from kd.pipeline.model import StageSpec
+from kd.pipeline.plan import Plan, build
 from kd.pipeline.store import Store
 from kd.recipe.errors import as_user_error
 from kd.recipe.schema import RecipeConfig
@@ -133,7 +135,7 @@ def find(name: str) -> Path:
     if name not in known and (as_path / RECIPE_FILE).is_file():  # a folder where the user stands
         return (as_path / RECIPE_FILE).resolve()
     if name not in known:
-        raise unknown("recipe", name, known)
+        raise unknown_name("recipe", name, known)
     return known[name]
 
 
@@ -253,7 +255,7 @@ def thaw(plain: Mapping[str, Any]) -> DictConfig:
 def plan(
     config: DictConfig,
     frozen_files: Mapping[str, Mapping[str, str]] | None = None,
-    change: Callable[[Entry], Entry] = lambda entry: entry,
+    change: Callable[[StageSpec], StageSpec] = lambda entry: entry,
 ) -> Plan:
     """Plans a recipe's chain. `frozen_files`: each task's raw files as of planning; none is looked at again.
 
@@ -265,11 +267,11 @@ def plan(
         try:
             return hashes(path)
         except UserError as error:
-            mend = (
+            hint = (
                 "Correct its path in corpus.sources (given_models, given_lists), "
                 "or corpus.root, the folder that relative paths start from."
             )
-            raise UserError(error.what, mend) from None
+            raise UserError(error.problem, hint) from None
 
     try:
         entries = {str(name): change(_entry(config, str(name))) for name in config.chain}
@@ -297,12 +299,12 @@ def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
     return languages
 
 
-def _entry(config: DictConfig, name: str) -> Entry:
+def _entry(config: DictConfig, name: str) -> StageSpec:
     node = config.chain[name]
     if node is None:
         raise UserError(f"chain.{name} is null.", f"Switch a stage off by chain.{name}.enabled=false.")
     if node.kind not in KINDS:
-        raise unknown(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
+        raise unknown_name(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
     kind = load_kind(node.kind)
     where = settings_key(config, name)
     settings = node.settings
@@ -328,7 +330,7 @@ def _entry(config: DictConfig, name: str) -> Entry:
         try:
             kind.validate(typed)
         except UserError as error:  # a kind does not know what its settings are called in the recipe
-            raise UserError(f"{where}: {error.what}", error.mend) from None
+            raise UserError(f"{where}: {error.problem}", error.hint) from None
     inputs = {
         str(role): {
             label: _instead(config, stage)
@@ -337,7 +339,7 @@ def _entry(config: DictConfig, name: str) -> Entry:
         for role, ref in node.inputs.items()
         if ref is not None  # how another kind put in a stage's place takes an input away
     }
-    return Entry(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
+    return StageSpec(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
 
 
 def settings_key(config: DictConfig, name: str) -> str:

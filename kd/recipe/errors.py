@@ -21,7 +21,7 @@ from omegaconf.errors import (
 )
 
 from kd.base.errors import UserError
-from kd.pipeline.plan import unknown
+from kd.base.text import unknown_name
 from kd.recipe.schema.recipe import FILES_PAIR
 from kd.recipe.schema.values import given_value, kind_of_value
 
@@ -40,11 +40,11 @@ def _of_an_argument(error: Exception) -> UserError | None:
         return _unreadable(str(error.override))
     if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", str(error)):
         name, values = several.groups()
-        mend = f"For a sweep add -m; a list is {name}=[{values}]; a text stands in quotes: \"{name}='{values}'\"."
-        return UserError(f"{name}={values} is several values.", mend)
+        hint = f"For a sweep add -m; a list is {name}=[{values}]; a text stands in quotes: \"{name}='{values}'\"."
+        return UserError(f"{name}={values} is several values.", hint)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return unknown(f"choice of {group}", choice, error.options)
+        return unknown_name(f"choice of {group}", choice, error.options)
     if choice_of := re.search(r"You must specify '([\w/]+)'.*?Available options:\s*(.*)", str(error), re.DOTALL):
         options = ", ".join(choice_of[2].split())
         return UserError(f"No {choice_of[1]} was chosen.", f"Say {choice_of[1]}= with one of: {options}.")
@@ -84,8 +84,8 @@ def _of_a_setting(error: Exception, prefix: str) -> UserError:
 
 def _misfit(where: str, value: str | None, told: str) -> UserError:
     """For a value of another kind than its key takes."""
-    if mend := kind_of_value(told, where, value):
-        return UserError(f"The value of {where} does not fit: {value or 'it is empty'}.", mend)
+    if hint := kind_of_value(told, where, value):
+        return UserError(f"The value of {where} does not fit: {value or 'it is empty'}.", hint)
     return UserError(f"The value of {where} does not fit: {told}.", "`--cfg job` prints what it is without that.")
 
 
@@ -94,12 +94,12 @@ def _unreadable(override: str) -> UserError:
     key, equals, value = override.partition("=")
     quotes = value.count("'") % 2 or value.count('"') % 2
     if quotes or value.count("{") != value.count("}") or value.count("[") != value.count("]"):
-        mend = "Close them, and quote the argument for the shell, such as '+pairs={de-en: {}}'."
-        return UserError(f"The braces, brackets or quotes of {override} are not closed.", mend)
+        hint = "Close them, and quote the argument for the shell, such as '+pairs={de-en: {}}'."
+        return UserError(f"The braces, brackets or quotes of {override} are not closed.", hint)
     if not equals or not re.fullmatch(r"[~+]{0,2}[\w./@:$-]+", key):
         return UserError(f"{override} is no setting.", "Write KEY=VALUE, without spaces around the =.")
-    mend = f"A text with spaces or signs in it stands in two kinds of quotes: '{key}=\"{value}\"'."
-    return UserError(f"The value of {key} cannot be read: {value}.", mend)
+    hint = f"A text with spaces or signs in it stands in two kinds of quotes: '{key}=\"{value}\"'."
+    return UserError(f"The value of {key} cannot be read: {value}.", hint)
 
 
 def _nearest(cause: BaseException, where: str) -> str:

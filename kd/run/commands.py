@@ -25,6 +25,7 @@ from rich.text import Text
 from kd import __version__, tracking
 from kd.base import lease, progress
 from kd.base.errors import TransientError, UserError
+from kd.base.text import unknown_name
 from kd.base.world import from_environment
 from kd.launch.container import Commands
 from kd.launch.environment import THREADS, WAIT
@@ -34,9 +35,10 @@ from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.launch.slurm.script import Settings
 from kd.pipeline.execute import container, disk_fault, ensure_ready, execute, failed_since
-from kd.pipeline.plan import Plan, Stage, Task, unknown
+from kd.pipeline.model import Stage, Task
+from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run, ensure_writable
-from kd.pipeline.store import Place, Store, folder_bytes
+from kd.pipeline.store import ArtifactPaths, Store, folder_bytes
 from kd.recipe import compose
 from kd.recipe.compose import Request
 from kd.recipe.schema import MachineConfig
@@ -68,7 +70,7 @@ def run(request: Request) -> int:
     _warn(config, console)
     if request.variant:
         console.print(f"{config.recipe} with {request.variant} in {folder.folder}", soft_wrap=True)
-    todo = [task for task in tasks if not store.place(task).is_published()]
+    todo = [task for task in tasks if not store.paths(task).is_published()]
     if not todo:
         console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
         return _show_results(tasks, store, folder)
@@ -97,15 +99,15 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
     store = Store(Path(config.store.dir))
     threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
     if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
-        place = store.place(found)
+        paths = store.paths(found)
         begun = world.begun or time.time()
 
         def part() -> None:
             ensure_ready(found, store)
-            over = partial(_is_over, place, begun)
-            found.stage.kind.accompany(place.partial, world, threads, over)
+            over = partial(_is_over, paths, begun)
+            found.stage.kind.run_worker_node(paths.partial, world, threads, over)
 
-        return _accompany(part)
+        return _run_worker_node(part)
     machine = OmegaConf.to_container(config.machine)
     assert isinstance(machine, dict)
     facts = {str(key): value for key, value in machine.items()}
@@ -132,16 +134,16 @@ def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> tuple[DictC
         raise error
     raise UserError(
         f"The kd {__version__} in the image {image['path']} does not make of this run what the kd outside did, which "
-        f"planned it: {error.what}",
+        f"planned it: {error.problem}",
         "Build the image anew from that kd (kd container build), or type `kd run` with the kd of the image.",
     ) from None
 
 
-def _is_over(place: Place, begun: float) -> bool:
-    return place.is_published() or failed_since(place, begun)
+def _is_over(paths: ArtifactPaths, begun: float) -> bool:
+    return paths.is_published() or failed_since(paths, begun)
 
 
-def _accompany(part: Callable[[], None]) -> int:
+def _run_worker_node(part: Callable[[], None]) -> int:
     """Does another node's part of a task; returns 0 however it ends: what that means is for the first node to say.
 
     A launcher takes the highest status of all nodes: a second one that says "try again", since the first is gone,
@@ -171,11 +173,11 @@ def clean(request: Request, *, remove: bool) -> int:
     """Lists, and on request removes, what no run that uses the store reaches; returns the exit status."""
     config = compose.compose(request)
     store = Store(Path(config.store.dir))
-    wanted = {str(store.place(item).final) for item in compose.plan(config).tasks()}
-    places = list(store.places())  # before the runs are asked: what one that begins now makes is not among them
+    wanted = {str(store.paths(item).final) for item in compose.plan(config).tasks()}
+    places = list(store.all_paths())  # before the runs are asked: what one that begins now makes is not among them
     runs = [Run(other) for other in store.runs()]
     reached = wanted.union(*(_reached(other, store) for other in runs))
-    unreached = [place for place in places if str(place.final) not in reached]
+    unreached = [paths for paths in places if str(paths.final) not in reached]
     console = Console(highlight=False)
     for gone in store.runs_gone() if unreached else []:
         console.print(Text(f"The run {gone} is not there (any more): what it alone reaches is listed."), soft_wrap=True)
@@ -186,26 +188,26 @@ def clean(request: Request, *, remove: bool) -> int:
     for name in ("in the store", "MB", "took", "finished"):
         table.add_column(name, justify="right" if name in ("MB", "took") else "left")
     total = 0
-    for place in unreached:
-        manifest = place.manifest() if place.is_published() else {}
-        size = folder_bytes(place.final) if place.final.is_dir() else folder_bytes(place.partial)
+    for paths in unreached:
+        manifest = paths.manifest() if paths.is_published() else {}
+        size = folder_bytes(paths.final) if paths.final.is_dir() else folder_bytes(paths.partial)
         state = manifest.get("finished", "not finished")
-        if lease.is_held(place.lease):
+        if lease.is_held(paths.lease):
             state = "being worked on: left alone"
         else:
             total += size
             if remove:
-                _remove(place, store)
+                _remove(paths, store)
         took = progress.duration(manifest["seconds"]) if manifest else ""
-        table.add_row(str(place.final.relative_to(store.root)), f"{size / 1e6:,.1f}", took, state)
+        table.add_row(str(paths.final.relative_to(store.root)), f"{size / 1e6:,.1f}", took, state)
     console.print(table)
     console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
     return 0
 
 
-def _remove(place: Place, store: Store) -> None:
+def _remove(paths: ArtifactPaths, store: Store) -> None:
     try:
-        store.remove(place)
+        store.remove(paths)
     except OSError as error:
         raise disk_fault(error, store.root) or error from None
 
@@ -229,7 +231,7 @@ def report(request: Request) -> int:
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     plan = compose.plan(config)
-    if not folder.folder.is_dir() and not any(store.place(item).is_published() for item in plan.tasks()):
+    if not folder.folder.is_dir() and not any(store.paths(item).is_published() for item in plan.tasks()):
         raise UserError(
             f"Nothing of {config.recipe} has been run in {folder.folder}.",
             "Stand where the run's folder is, or give its run.dir= and store.dir=.",
@@ -237,7 +239,7 @@ def report(request: Request) -> int:
     pages = [stage for stage in plan.stages if stage.kind.name == "report"]
     if not pages:
         raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
-    if any(not store.place(item).is_published() for stage in pages for item in stage.tasks):
+    if any(not store.paths(item).is_published() for stage in pages for item in stage.tasks):
         # Here and not on a cluster: it takes seconds, and whoever asks is waiting.
         others = [override for override in request.overrides if not override.startswith("launcher")]
         overrides = (*others, "launcher=local")
@@ -259,7 +261,7 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
     tasks = [item for stage in stages for item in stage.tasks]
     for item in tasks:
         for upstream in item.upstream():
-            if upstream in tasks or store.place(upstream).is_published() or store.place(item).is_published():
+            if upstream in tasks or store.paths(upstream).is_published() or store.paths(item).is_published():
                 continue
             earlier = before.get(upstream.full_name)
             stale = earlier is not None and (Path(earlier) / "manifest.json").is_file()
@@ -274,13 +276,13 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
 def _run_with(frozen: str) -> Path:
     found = sorted({path.parent.parent for path in Path("runs").glob(f"**/configs/{frozen}*.json")})
     if len(found) != 1:
-        raise unknown("frozen config below runs/", frozen, [])
+        raise unknown_name("frozen config below runs/", frozen, [])
     return found[0]
 
 
 def _check_launcher(config: DictConfig) -> None:
     if config.launcher.kind not in LAUNCHERS:
-        raise unknown("launcher (named by launcher.kind)", str(config.launcher.kind), LAUNCHERS)
+        raise unknown_name("launcher (named by launcher.kind)", str(config.launcher.kind), LAUNCHERS)
     for key in ("processes", "threads"):
         if config.launcher[key] < 1:
             raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
@@ -345,15 +347,15 @@ def _tell(failures: Iterable[Failure], console: Console) -> None:
 
 def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:
     pages = [item for item in tasks if item.stage.kind.name == "report"]
-    shown = [item for item in pages if store.place(item).is_published()]
+    shown = [item for item in pages if store.paths(item).is_published()]
     for item in shown:
         from kd.corpora.index import read_json
         from kd.report.model import ReportData
         from kd.report.table import results_table
 
         console = Console(highlight=False)
-        console.print(results_table(ReportData.from_dict(read_json(store.place(item).final / REPORT))))
-        final, link = store.place(item).final, folder.link_path(item)
+        console.print(results_table(ReportData.from_dict(read_json(store.paths(item).final / REPORT))))
+        final, link = store.paths(item).final, folder.link_path(item)
         here = link if link.resolve() == final.resolve() else final
         console.print(Text(f"Page: {here / PAGE}"), soft_wrap=True)
     return 0

@@ -22,7 +22,7 @@ from kd.container.remarks import remarks
 from kd.launch.slurm import queue
 from kd.launch.slurm.queue import Queue
 from kd.pipeline.execute import failure_message
-from kd.pipeline.plan import Stage, Task
+from kd.pipeline.model import Stage, Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
 from kd.recipe import compose
@@ -55,17 +55,17 @@ class Standing:
 
     def of(self, task: Task) -> State:
         """How one task stands."""
-        place = self._store.place(task)
-        if place.is_published():
-            manifest = place.manifest()
+        paths = self._store.paths(task)
+        if paths.is_published():
+            manifest = paths.manifest()
             finished = manifest["finished"].replace("T", " ")[:16] + " UTC"
             about = "; ".join(filter(None, [finished, manifest["facts"].get("note", ""), self._remark(manifest)]))
             return State("done", progress.duration(manifest["seconds"]), about)
         job = self._active.get(str(task.relative))
         about = queue.describe(job.row) if job else ""
-        if lease.is_held(place.lease):
-            snapshot = progress.read(place.progress)
-            parts = [_silent(place.lease), snapshot.line() if snapshot else "", about]
+        if lease.is_held(paths.lease):
+            snapshot = progress.read(paths.progress)
+            parts = [_silent(paths.lease), snapshot.line() if snapshot else "", about]
             return State("running", about="; ".join(filter(None, parts)))
         if job:
             return State("queued" if job.row.state == "PENDING" else "running", about=about)
@@ -73,17 +73,17 @@ class Standing:
 
     def _idle(self, task: Task) -> State:
         """How a task stands that nobody works on and that waits in no queue."""
-        place = self._store.place(task)
-        message = failure_message(place)
+        paths = self._store.paths(task)
+        message = failure_message(paths)
         if message is not None:
             return State("failed", about=f"{message} (log: {self._folder.log(task)})")
         ended = self._ended(task)
         if ended is not None:
             return ended
-        if place.partial.is_dir():
+        if paths.partial.is_dir():
             return State("left off", about="goes on where it stopped" if task.stage.kind.resumable else "begins anew")
         earlier = self._before.get(task.full_name)
-        if earlier not in (None, str(place.final)) and (Path(str(earlier)) / "manifest.json").is_file():
+        if earlier not in (None, str(paths.final)) and (Path(str(earlier)) / "manifest.json").is_file():
             return State("stale", about="its settings or inputs have changed")
         return State("missing")
 
@@ -101,15 +101,15 @@ class Standing:
         log = self._folder.log(task)
         begun = f" (log: {log})" if log.is_file() else ""
         if job.row.state in ("CANCELLED", "PREEMPTED", "COMPLETED"):
-            kept = "; what it has done is kept" if self._store.place(task).partial.is_dir() else ""
+            kept = "; what it has done is kept" if self._store.paths(task).partial.is_dir() else ""
             return State("cancelled", about=queue.describe(job.row) + kept)
         return State("failed", about=queue.describe(job.row) + begun)
 
     def _culprit(self, task: Task) -> Task | None:
         """The first of what a task stands on that is not there, and that nobody is about to make."""
         for other in task.upstream():
-            place = self._store.place(other)
-            if place.is_published() or lease.is_held(place.lease) or str(other.relative) in self._active:
+            paths = self._store.paths(other)
+            if paths.is_published() or lease.is_held(paths.lease) or str(other.relative) in self._active:
                 continue
             return self._culprit(other) or other
         return None
@@ -206,7 +206,7 @@ def _print(lines: Iterable[Line], console: Console) -> None:
 def _jobs(folder: Run, store: Store, tasks: list[Task], console: Console) -> Queue:
     try:
         known = queue.read(folder)
-        return queue.with_accounts(known, [task for task in tasks if not store.place(task).is_published()])
+        return queue.with_accounts(known, [task for task in tasks if not store.paths(task).is_published()])
     except (TransientError, UserError) as error:
         console.print(Text(f"What is queued cannot be told: {error}", style="yellow"), soft_wrap=True)
         return Queue([], [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from kd.pipeline.contract import Kind
+from kd.pipeline.model import Kind
 
 # kind -> module and class; in the order of the chain
 KINDS = {

@@ -15,9 +15,8 @@ from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.checkpoints import Checkpoint
 from kd.models.description import copy_languages
 from kd.models.vocabulary import DICTIONARY, MODEL
-from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import AverageConfig, Metric, Which
 
 WEIGHTS = "model.pt"
@@ -38,11 +37,11 @@ class Average(Kind[AverageConfig]):
         if config.count < 1:
             raise UserError(f"count is {config.count}.", "It must be at least 1.")
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a model, called as the training's."""
         identity, extent = identity_and_extent(stage.config)
         for item in stage.input_tasks("models"):
-            yield Draft(item.task.name, identity, extent, inputs={"models": [item]})
+            yield TaskSpec(item.task.name, identity, extent, inputs={"models": [item]})
 
     def run(self, job: Job[AverageConfig]) -> None:
         """Chooses the checkpoints and writes the model, beside it what a training leaves for those that read it."""

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from kd.base.atomic import write_text
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.files import write_text
+from kd.base.text import unknown_name
 from kd.corpora.index import read_json, write_json
 from kd.metrics.tradeoff import Candidate, Choice, choose, front
-from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage, unknown
+from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ChooseConfig, SpeedMeasure
 from kd.report.model import CellForm, CellScore, Chosen, Search, SearchCell
 from kd.report.records import plain, record
@@ -45,16 +45,16 @@ class Choose(Kind[ChooseConfig]):
     def validate(self, config: ChooseConfig) -> None:
         """There is such a metric, and a loss is no gain."""
         if config.metric not in METRICS:
-            raise unknown("metric to choose by (search.choose.metric)", config.metric, METRICS)
+            raise unknown_name("metric to choose by (search.choose.metric)", config.metric, METRICS)
         if config.loss_allowed < 0:
             raise UserError(f"search.choose.loss_allowed is {config.loss_allowed}.", "It must be 0 or more.")
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One; quality and speed that it goes by are measured."""
         config: ChooseConfig = stage.config
         formats = {item.task.name.rpartition("-")[2] for item in stage.input_tasks("exports")}
         if config.format not in formats:
-            raise unknown("format that is exported (search.choose.format)", config.format, formats)
+            raise unknown_name("format that is exported (search.choose.format)", config.format, formats)
         for _, other in stage.inputs["scores"]:
             if not other.config.metrics.get(config.metric):
                 raise UserError(
@@ -68,7 +68,7 @@ class Choose(Kind[ChooseConfig]):
                     "Set evaluate.speed.all_cores=true, or search.choose.speed=one_core.",
                 )
         identity, extent = identity_and_extent(config)
-        yield Draft("all", identity, extent)
+        yield TaskSpec("all", identity, extent)
 
     def run(self, job: Job[ChooseConfig]) -> None:
         """Joins scores and speeds, and applies the rule."""

@@ -26,9 +26,8 @@ from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.rejects import Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import canonical
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CleanConfig
 
 COUNTS = "counts.json"
@@ -51,12 +50,12 @@ class Clean(Kind[CleanConfig]):
         if config.rejects < 0:
             raise UserError(f"clean.rejects is {config.rejects}.", "Give a number of pairs, or 0 for no sample.")
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One. Which filters are asked in which order counts, not how that was said nor what is switched off."""
         config: CleanConfig = stage.config
         filters = [[setting.label, setting.kind, _identity(setting)] for setting in parse(config.filters)]
         duplicates = canonical(config.duplicates) if config.duplicates.enabled else None
-        yield Draft("all", {"filters": filters, "duplicates": duplicates, "rejects": config.rejects})
+        yield TaskSpec("all", {"filters": filters, "duplicates": duplicates, "rejects": config.rejects})
 
     def run(self, job: Job[CleanConfig]) -> None:
         """Two looks at each shard: filters, then repetitions."""

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from kd.base.errors import UserError
+from kd.base.text import unknown_name
 from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
 from kd.corpora.ids import Origin
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.pipeline.contract import Draft, Job, Kind, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage, unknown
+from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
 from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
 
 LINES_PER_SHARD = 500_000
@@ -38,10 +38,10 @@ class Collect(Kind[CorpusConfig]):
         for name, source in config.sources.items():
             where = f"corpus.sources.{name}"
             if source.format not in (*FORMATS, AUTO):
-                raise unknown(f"format (named by {where}.format)", source.format, [*FORMATS, AUTO])
+                raise unknown_name(f"format (named by {where}.format)", source.format, [*FORMATS, AUTO])
             check_settings(where, with_format(source))
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a corpus. Raw files count by content, so that moving them recomputes nothing; nothing is fetched yet."""
         config: CorpusConfig = stage.config
         if not any(_is_read(given, str(stage.axis)) for given in config.sources.values()):
@@ -56,7 +56,7 @@ class Collect(Kind[CorpusConfig]):
             identity |= chosen.identity(reading)
             if config.on_error is OnError.keep:  # another corpus where a file is broken
                 identity["on_error"] = config.on_error.value
-            yield Draft(name, identity, extent, files=partial(chosen.files, reading))
+            yield TaskSpec(name, identity, extent, files=partial(chosen.files, reading))
 
     def run(self, job: Job[CorpusConfig]) -> None:
         """Reads one corpus and numbers its pairs."""

@@ -35,9 +35,8 @@ from kd.corpora.shards import Corpus
 from kd.corpora.shards import Shard as CorpusShard
 from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.models.description import read_languages, tag_for
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import DecodeConfig, DecodeEngine, LongSources
 
 if TYPE_CHECKING:
@@ -83,16 +82,16 @@ class Decode(Kind[DecodeConfig]):
             )
         validate_guards(config.guards)
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a worker; a fixed number, so that they follow from config alone."""
         identity, extent = identity_and_extent(stage.config)
         for worker in range(stage.config.workers):
-            yield Draft(f"worker-{worker}", {**identity, "worker": worker}, extent)
+            yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent)
 
     def run(self, job: Job[DecodeConfig]) -> None:
         """Decodes the worker's shards that are not there yet, or not whole."""
         shards = _shares(job)
-        for folder in job.kin:
+        for folder in job.resumable_from:
             adopt_shards(folder, job.out, {shard.name for shard in shards})
         job.progress.update("looking at what is there")
         for what in salvage_shards(job.out, {shard.name: shard for shard in shards}).values():

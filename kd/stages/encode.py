@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.text import unknown_name
 from kd.corpora.balance import check_weights
 from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
@@ -23,9 +24,8 @@ from kd.corpora.shards import Corpus
 from kd.models.description import LANGUAGES, Languages
 from kd.models.segmentation import Sampling
 from kd.models.vocabulary import DICTIONARY, MODEL
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage, unknown
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import BalanceMethod, CorpusConfig, EncodeConfig, Use
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Encode(Kind[EncodeConfig]):
                 "Set encode.sampling.alpha above 0, or encode.passes to 1.",
             )
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """A single one; the settings of sampling count only where it is on."""
         identity, extent = identity_and_extent(stage.config)
         if not stage.config.sampling.alpha:
@@ -85,7 +85,7 @@ class Encode(Kind[EncodeConfig]):
             _check_targets(stage)
             _check_weights(stage)
         _check_vocabulary(stage)
-        yield Draft("all", identity, extent)
+        yield TaskSpec("all", identity, extent)
 
     def run(self, job: Job[EncodeConfig]) -> None:
         """Writes the binary files, the dictionaries and a copy of the vocabulary."""
@@ -158,7 +158,7 @@ def _check_corpora(stage: Stage) -> list[str]:
     wanted = _wanted(stage.config.corpora)
     for name in wanted:
         if name not in known:
-            raise unknown(f"training corpus (named by chain.{stage.entry.name}.changes.corpora)", name, known)
+            raise unknown_name(f"training corpus (named by chain.{stage.spec.name}.changes.corpora)", name, known)
     return wanted
 
 
@@ -221,7 +221,7 @@ def _check_targets(stage: Stage) -> None:
     if len(targets) > 1 and not config.tags:
         raise UserError(
             f"{stage.name} has several target languages ({', '.join(targets)}) and no tags to choose one by.",
-            f"Set chain.{stage.entry.name}.changes.tags and vocabulary.tags to true.",
+            f"Set chain.{stage.spec.name}.changes.tags and vocabulary.tags to true.",
         )
 
 
@@ -242,7 +242,7 @@ def _check_vocabulary(stage: Stage) -> None:
         if missing := [target for target in wanted if target not in there]:
             raise UserError(
                 f"{vocabulary.name} has no tag for {', '.join(missing)}, which {stage.name} wants.",
-                f"Let it read the corpora of all pairs: chain.{vocabulary.entry.name}.over=null.",
+                f"Let it read the corpora of all pairs: chain.{vocabulary.spec.name}.over=null.",
             )
 
 

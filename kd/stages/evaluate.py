@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.text import unknown_name
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
@@ -27,9 +28,8 @@ from kd.metrics.score_cache import ScoreCache, default_folder
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
 from kd.models.languages import primary
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage, unknown
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
 
@@ -70,18 +70,18 @@ class Evaluate(Kind[EvaluateConfig]):
                     f"Choose one of: {', '.join(REFERENCES)}.",
                 )
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One, which depends on the content of COMET's checkpoint where that is a file here."""
         config: EvaluateConfig = stage.config
         _check_main_set(config, stage)
         _check_sets(config, stage)
         systems = [item.task.name for item in stage.input_tasks("translations")]
         if config.baseline is not None and not members(config.baseline, systems):
-            error = unknown("system (evaluate.baseline)", config.baseline, systems)
-            raise UserError(error.what, f"{error.mend} evaluate.baseline=null compares with none.")
+            error = unknown_name("system (evaluate.baseline)", config.baseline, systems)
+            raise UserError(error.problem, f"{error.hint} evaluate.baseline=null compares with none.")
         for name in _absent(config, systems):
             if not _could_be(name, stage):
-                raise unknown("system (evaluate.further_baselines)", name, systems)
+                raise unknown_name("system (evaluate.further_baselines)", name, systems)
         identity, extent = identity_and_extent(config)
         identity.pop("pairs", None)  # of which only those that there are say anything
         if pairs := _matches(config, systems):
@@ -91,7 +91,7 @@ class Evaluate(Kind[EvaluateConfig]):
             identity["language"] = primary(target)
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
-        yield Draft("all", identity, extent, files=lambda: _comet_files(config))
+        yield TaskSpec("all", identity, extent, files=lambda: _comet_files(config))
 
     def run(self, job: Job[EvaluateConfig]) -> None:
         """Scores, then resamples, then counts."""
@@ -153,7 +153,7 @@ def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
     if not names:
         raise _nothing_to_score(config, str(stage.axis), stage.name)
     if config.main_set is not None and config.main_set not in names:
-        raise unknown("test set (evaluate.main_set)", config.main_set, names)
+        raise unknown_name("test set (evaluate.main_set)", config.main_set, names)
 
 
 def _nothing_to_score(config: EvaluateConfig, axis: str, stage: str) -> UserError:
@@ -170,7 +170,7 @@ def _check_sets(config: EvaluateConfig, stage: Stage) -> None:
         if isinstance(other.config, TranslateConfig) and other.config.set is not config.set:
             raise UserError(
                 f"{stage.name} scores {config.set.value}, and {other.name} translates {other.config.set.value}.",
-                f"Set `set` to the same in chain.{stage.entry.name} and chain.{other.entry.name}.",
+                f"Set `set` to the same in chain.{stage.spec.name} and chain.{other.spec.name}.",
             )
 
 
@@ -209,7 +209,7 @@ def _absent(config: EvaluateConfig, systems: Iterable[str]) -> list[str]:
 
 def _could_be(name: str, stage: Stage) -> bool:
     """Whether another recipe of the chain would have this system: an ensemble, where this one has a single teacher."""
-    entries = [other.entry for _, other in stage.inputs.get("translations", [])]
+    entries = [other.spec for _, other in stage.inputs.get("translations", [])]
     labels = {label for entry in entries for refs in entry.inputs.values() for label in refs}
     members = r"(-(ensemble|\d+))?"
     return any(re.fullmatch(re.escape(label) + members, name) for label in labels)
@@ -235,7 +235,7 @@ def _sets(job: Job[EvaluateConfig], ids: Sequence[int]) -> dict[str, _Set]:
     if not found:
         raise _nothing_to_score(job.config, str(job.axis), job.stage)
     if main is not None and main not in found:
-        raise unknown("test set (evaluate.main_set)", main, found)
+        raise unknown_name("test set (evaluate.main_set)", main, found)
     return dict(sorted(found.items(), key=lambda item: item[0] != main)) if main else found
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.text import unknown_name
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.metrics.corpus import corpus_scores
 from kd.models.description import DESCRIPTION, copy_languages, known_languages, read_languages
 from kd.models.systems import CTRANSLATE2, Decoding, check_translates, form, load, member_name
-from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
-from kd.pipeline.plan import Stage, unknown
+from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ExportConfig
 
 AVERAGED, LAST = "averaged", "last"
@@ -42,14 +42,14 @@ class Export(Kind[ExportConfig]):
 
         for name in config.formats:
             if name not in COMPUTE_TYPES:
-                raise unknown("format (named by export.formats)", name, COMPUTE_TYPES)
+                raise unknown_name("format (named by export.formats)", name, COMPUTE_TYPES)
         if config.checkpoint not in (AVERAGED, LAST) and not config.checkpoint.isdecimal():
             raise UserError(
                 f"There is no export.checkpoint={config.checkpoint}.",
                 "Use averaged, last, or the number of updates of a checkpoint that was kept.",
             )
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for each model and format."""
         config: ExportConfig = stage.config
         models, held_out = stage.input_tasks("models"), stage.input_tasks("held_out")
@@ -62,7 +62,7 @@ class Export(Kind[ExportConfig]):
                 name = member_name(item.label, item.task.name) if several else item.label
                 name = "-".join((name, *chosen.values(), format_))
                 inputs = {"models": [item], **({"held_out": held_out} if compared else {})}
-                yield Draft(name, {"format": format_, **chosen, **compared}, inputs=inputs)
+                yield TaskSpec(name, {"format": format_, **chosen, **compared}, inputs=inputs)
 
     def run(self, job: Job[ExportConfig]) -> None:
         """Converts one model to one format, and compares."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.hashing import sha256
+from kd.base.text import unknown_name
 from kd.corpora.given_lists import (
     READERS,
     Fit,
@@ -28,9 +29,8 @@ from kd.corpora.ids import prefix_of
 from kd.corpora.index import read_json, write_json
 from kd.corpora.nbest import NBestCorpus, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, Shard
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage, unknown
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import GivenListsConfig, GivenListsFileConfig
 
 COUNTS = "given.json"
@@ -54,20 +54,20 @@ class GivenLists(Kind[GivenListsConfig]):
             where = f"given_lists.files.{name}"
             for key, known in {"format": tuple(READERS), "ids": ("lines", "pairs")}.items():
                 if getattr(entry, key) not in known:
-                    raise unknown(f"value of {where}.{key}", getattr(entry, key), known)
+                    raise unknown_name(f"value of {where}.{key}", getattr(entry, key), known)
             if entry.first < 0:
                 raise UserError(f"{where}.first is {entry.first}.", "It is a line number, counted from 0.")
         if config.on_missing not in ("fail", "gold"):
-            raise unknown("value of given_lists.on_missing", config.on_missing, ("fail", "gold"))
+            raise unknown_name("value of given_lists.on_missing", config.on_missing, ("fail", "gold"))
         if config.nbest < 0 or config.workers < 1:
             raise UserError("given_lists.nbest is below 0, or given_lists.workers below 1.", "Raise it.")
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a worker."""
         identity, extent = identity_and_extent(stage.config)
         files = partial(_paths, stage.config, stage.axis_value)
         for worker in range(stage.config.workers):
-            yield Draft(f"worker-{worker}", {**identity, "worker": worker}, extent, files=files)
+            yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent, files=files)
 
     def run(self, job: Job[GivenListsConfig]) -> None:
         """Joins lists and sources, shard by shard."""
@@ -148,7 +148,7 @@ def _files(job: Job[GivenListsConfig], corpus: Corpus) -> list[ListsFile]:
                 f"Set its corpus to one of {', '.join(origins)}.",
             )
         if decoded not in origins:
-            raise unknown(f"corpus (named by given_lists.files.{name}.corpus)", decoded, origins)
+            raise unknown_name(f"corpus (named by given_lists.files.{name}.corpus)", decoded, origins)
         # Without the stage that collected, only ids that no pair has are unknown, and they do no harm.
         pairs = max(0, collected.get(decoded, 1 << 39) - entry.first)
         files.append(

@@ -15,8 +15,7 @@ from kd.base.hashing import sha256
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.given import GivenModel, import_model, model_in
 from kd.models.systems import check_translates
-from kd.pipeline.contract import Draft, Job, Kind, Summary
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
 from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
 
 SUMMARY = "summary.json"
@@ -43,11 +42,11 @@ class GivenModels(Kind[GivenModelsConfig]):
         if any(member.checkpoint for member in config.members.values()):
             _check_vocabulary(config)
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a member, which is what its files hold."""
         config: GivenModelsConfig = stage.config
         for name, member in config.members.items():
-            yield Draft(f"member-{name}", {}, files=partial(_files, config, member, stage.axis_value))
+            yield TaskSpec(f"member-{name}", {}, files=partial(_files, config, member, stage.axis_value))
 
     def run(self, job: Job[GivenModelsConfig]) -> None:
         """Writes the model folder."""

@@ -13,7 +13,7 @@ from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json, write_json
 from kd.corpora.joined import read_joined, write_joined
 from kd.corpora.shards import Corpus
-from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.pipeline.model import Job, Kind, Role, Summary
 from kd.recipe.schema import DuplicatesConfig, JoinConfig
 
 COUNTS = "counts.json"

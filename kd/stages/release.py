@@ -10,16 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-from kd.base.atomic import write_text
 from kd.base.errors import IncompleteArtifact
+from kd.base.files import write_text
 from kd.corpora.index import read_json
 from kd.engines.fairseq.checkpoints import link
 from kd.models.bundle import bundle
 from kd.models.description import DESCRIPTION, Languages, known_languages
 from kd.models.systems import check_translates, group, member_name
-from kd.pipeline.contract import Artifact, Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.pipeline.store import MANIFEST
 from kd.recipe.schema import ReleaseConfig
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
@@ -44,7 +43,7 @@ class Release(Kind[ReleaseConfig]):
     }
     resources = "cpu"
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for each export, and for each of the systems that are asked for and exist."""
         config: ReleaseConfig = stage.config
         models = [
@@ -54,7 +53,7 @@ class Release(Kind[ReleaseConfig]):
         licences = {name: source.licence for name, source in config.sources.items()}
         for name, items in group(models, _wanted(config.ensembles)).items():
             if items[0].task.stage.kind.name == EXPORT or config.systems.get(name):
-                yield Draft(name, {**identity, "sources": licences})
+                yield TaskSpec(name, {**identity, "sources": licences})
 
     def run(self, job: Job[ReleaseConfig]) -> None:
         """Puts the folder together."""

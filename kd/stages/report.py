@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json
-from kd.pipeline.contract import Artifact, Job, Kind, Role, Summary
+from kd.pipeline.model import Artifact, Job, Kind, Role, Summary
 from kd.recipe.schema import ReportConfig
 from kd.report.gather.costs import costs, flow, in_chain_order
 from kd.report.gather.curves import curves

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.base.errors import UserError
+from kd.base.text import unknown_name
 from kd.base.world import World
 from kd.engines.fairseq.precision import check_precision
-from kd.engines.fairseq.training import accompany
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
-from kd.pipeline.plan import Stage, unknown
+from kd.engines.fairseq.training import run_worker_node
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SearchConfig
 from kd.stages.grid import Cell, budget, cells, shape, shapes
 from kd.stages.training import Training, check_settings, check_training, run_training, training_identity
@@ -43,35 +43,35 @@ class Search(Kind[SearchConfig]):
         try:
             check_settings(training)
         except UserError as error:
-            raise UserError(f"In the search's budget (search.changes): {error.what}", error.mend) from None
+            raise UserError(f"In the search's budget (search.changes): {error.problem}", error.hint) from None
 
     def suits(self, config: SearchConfig, device: str) -> None:
         """The device can train in this precision."""
         check_precision(budget(config).precision, device)
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for each cell and seed."""
         config: SearchConfig = stage.config
         by_label = {item.label: [item] for item in stage.input_tasks("data")}
-        known = stage.entry.inputs["data"]
+        known = stage.spec.inputs["data"]
         for label in config.data:
             if label not in known:
-                raise unknown("data to learn from (search.data)", label, known)
+                raise unknown_name("data to learn from (search.data)", label, known)
         found = cells(config, by_label)
         if not found:
             raise UserError("search.data switches off all there is to learn from.", "Leave one of them on.")
         for cell in found:
             identity, extent = training_identity(cell.training, cell.training.seed)
-            yield Draft(cell.name, identity, extent, inputs={"data": by_label[cell.data]})
+            yield TaskSpec(cell.name, identity, extent, inputs={"data": by_label[cell.data]})
 
     def run(self, job: Job[SearchConfig]) -> None:
         """Measures the batch, trains on, averages."""
         cell = _cell(job)
         run_training(job, Training(cell.training, job.one("data"), cell.training.seed))
 
-    def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+    def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
         """Runs this node's processes of the training."""
-        accompany(out, world, threads, over)
+        run_worker_node(out, world, threads, over)
 
     def check(self, job: Job[SearchConfig]) -> Summary:
         """Loads the final model."""

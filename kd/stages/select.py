@@ -32,9 +32,8 @@ from kd.corpora.shards import Shard as CorpusShard
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
 from kd.metrics.statistics import Choice, merged
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SelectConfig, Variant
 from kd.stages.outputs import SELECTION
 
@@ -70,14 +69,14 @@ class Select(Kind[SelectConfig]):
         if not math.isfinite(config.threshold):
             raise UserError(f"select.threshold is {config.threshold}.", "It is a score of the metric.")
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for each task that decoded."""
         identity, extent = identity_and_extent(stage.config)
         corpus, held_out = stage.input_tasks("corpus"), stage.input_tasks("held_out")
         files = partial(_score_files, stage.config, stage.axis_value)
         for lists in stage.input_tasks("lists"):
             inputs = {"corpus": corpus, "lists": [lists], "held_out": held_out}
-            yield Draft(lists.task.name, identity, extent, inputs, files)
+            yield TaskSpec(lists.task.name, identity, extent, inputs, files)
 
     def run(self, job: Job[SelectConfig]) -> None:
         """Goes through the shards of one decoding worker that are not there yet, several at a time."""
@@ -86,7 +85,7 @@ class Select(Kind[SelectConfig]):
         for left in job.out.glob(".*"):
             if left.is_dir():  # a shard that was not finished
                 shutil.rmtree(left)
-        for folder in job.kin:
+        for folder in job.resumable_from:
             adopt_finished(folder, job.out, wanted)
         done = finished(job.out)
         missing = [item for item in work if done.get(item.lists.name, {}).get("made_from") != item.made_from]

@@ -19,7 +19,7 @@ from kd.corpora.leakage import Guard, Leaks, keep_out, mode
 from kd.corpora.lines import LineWriter
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.shuffle import shuffle
-from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.pipeline.model import Job, Kind, Role, Summary
 from kd.recipe.schema import ShardConfig
 from kd.stages.outputs import LEAKAGE, LEAKED
 

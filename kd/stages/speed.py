@@ -15,9 +15,8 @@ from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.measuring import Measurement, measure
 from kd.models.systems import Decoding, group
-from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SpeedConfig
 from kd.stages.outputs import SPEED
 
@@ -38,14 +37,14 @@ class Speed(Kind[SpeedConfig]):
             if getattr(config, name) < 1:
                 raise UserError(f"evaluate.speed.{name} is {getattr(config, name)}.", "It must be at least 1.")
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for all: they are measured in a row."""
         identity, extent = identity_and_extent(stage.config)
         if not stage.config.once_a_shape:
-            yield Draft("all", identity, extent)
+            yield TaskSpec("all", identity, extent)
             return
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
-        yield Draft("all", identity, extent, {**inputs, "systems": _first_of_each_shape(inputs["systems"])})
+        yield TaskSpec("all", identity, extent, {**inputs, "systems": _first_of_each_shape(inputs["systems"])})
 
     def run(self, job: Job[SpeedConfig]) -> None:
         """Measures one system after the other."""

@@ -15,8 +15,7 @@ from kd.corpora.ids import Pair
 from kd.corpora.leakage import ONE_SIDED_WORDS, Guard
 from kd.corpora.shards import Corpus
 from kd.corpora.split import Drawn, choose, held_side
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SplitConfig
 
 SETS = ("dev", "test")
@@ -37,7 +36,7 @@ class SplitSets(Kind[SplitConfig]):
             if getattr(config, name) < 0:
                 raise UserError(f"split.{name} is {getattr(config, name)}.", "It must be 0 or more.")
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One over all language pairs, each of which has the side that is held out."""
         for _, corpora in stage.inputs["corpora"]:
             if corpora.axis:

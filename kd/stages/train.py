@@ -12,17 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.base.atomic import write_json
 from kd.base.errors import UserError
+from kd.base.files import write_json
 from kd.base.world import World
 from kd.corpora.index import read_json
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.start import prepare_start, start_files
-from kd.engines.fairseq.training import accompany
+from kd.engines.fairseq.training import run_worker_node
 from kd.models.vocabulary import DICTIONARY
-from kd.pipeline.contract import Artifact, Draft, Input, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import canonical
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import TrainConfig
 from kd.stages.grid import SHAPE
 from kd.stages.outputs import CHOSEN, TAKEN
@@ -55,7 +54,7 @@ class Train(Kind[TrainConfig]):
         """The device can train in this precision."""
         check_precision(config.precision, device)
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a member, with a seed of its own."""
         config: TrainConfig = stage.config
         _check_inputs(stage)
@@ -63,7 +62,7 @@ class Train(Kind[TrainConfig]):
             identity, extent = training_identity(config, config.seed + member)
             if config.from_search:  # then these say nothing
                 identity["model"] = {key: value for key, value in identity["model"].items() if key not in SHAPE}
-            yield Draft(
+            yield TaskSpec(
                 f"member-{member + 1}",
                 identity,
                 extent,
@@ -80,9 +79,9 @@ class Train(Kind[TrainConfig]):
             config, data = job.config, job.one("data")
         run_training(job, Training(config, data, job.identity["seed"], _start(job, config, data)))
 
-    def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+    def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
         """Runs this node's processes of the training."""
-        accompany(out, world, threads, over)
+        run_worker_node(out, world, threads, over)
 
     def check(self, job: Job[TrainConfig]) -> Summary:
         """Loads the final model."""
@@ -95,17 +94,17 @@ def _check_inputs(stage: Stage) -> None:
     if stage.config.from_search and not stage.inputs.get("choice"):
         raise UserError(
             f"{stage.name} shall have what a search chose (from_search), and reads from no search.",
-            f"Take chain=search, or set chain.{stage.entry.name}.inputs.choice to a stage of kind choose.",
+            f"Take chain=search, or set chain.{stage.spec.name}.inputs.choice to a stage of kind choose.",
         )
     if len(data) > 1 and not stage.config.from_search:
         names = ", ".join(other.name for _, other in stage.inputs["data"])
         raise UserError(
-            f"chain.{stage.entry.name}.inputs.data means several stages: {names}.",
-            f"Name one of them, set chain.{stage.entry.name}.over, or let a search choose (student=from_search).",
+            f"chain.{stage.spec.name}.inputs.data means several stages: {names}.",
+            f"Name one of them, set chain.{stage.spec.name}.over, or let a search choose (student=from_search).",
         )
     if twice := next((label for label in data if data.count(label) > 1), None):
         raise UserError(
-            f"{stage.name} has two corpora called {twice}.", f"Set chain.{stage.entry.name}.over, so that it has one."
+            f"{stage.name} has two corpora called {twice}.", f"Set chain.{stage.spec.name}.over, so that it has one."
         )
 
 
@@ -128,7 +127,7 @@ def _chosen(job: Job[TrainConfig]) -> tuple[TrainConfig, Artifact]:
 def _begun_with(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Job[TrainConfig]:
     """Sees to it that a training goes on with what it began with; a search that is made again may choose otherwise.
 
-    Returns the job with those of its kin alone that had the same choice.
+    Returns the job with only those earlier outputs that had the same choice.
     """
     taken = {"model": canonical(config.model), "data": data.label}
     if _taken(job.out) not in (None, taken):
@@ -138,7 +137,7 @@ def _begun_with(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> J
             f"Remove {job.out} to begin anew with what is chosen now.",
         )
     write_json(job.out / TAKEN, taken)
-    return replace(job, kin=[folder for folder in job.kin if _taken(folder) == taken])
+    return replace(job, resumable_from=[folder for folder in job.resumable_from if _taken(folder) == taken])
 
 
 def _taken(folder: Path) -> dict[str, Any] | None:

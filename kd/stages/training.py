@@ -31,8 +31,8 @@ from kd.engines.fairseq.training import (
 )
 from kd.models.description import copy_languages
 from kd.models.vocabulary import DICTIONARY, MODEL, SPECIAL, read_dictionary
-from kd.pipeline.contract import Artifact, Job, Summary
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import BatchConfig, Metric, Schedule, TrainConfig, Which
 
 WEIGHTS = "model.pt"
@@ -206,7 +206,7 @@ def _batch_plan(batch: BatchConfig, folders: Sequence[Path], max_pieces: int, wo
 
 def _continue_from_kin(job: Job[Any], max_update: int) -> None:
     """Link the checkpoints of the same training with fewer updates, if there is one."""
-    for folder in job.kin:
+    for folder in job.resumable_from:
         done = continue_from(folder, job.out, max_update)
         if done:
             print(f"{job.stage}/{job.name}: continues from update {done} of {folder}", flush=True)

@@ -15,9 +15,8 @@ from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import LineWriter, check_file, open_lines
 from kd.models.systems import Decoding, group, load
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.plan import Stage
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import HeldOut, TranslateConfig
 from kd.stages.outputs import HYPOTHESES
 
@@ -33,7 +32,7 @@ class Translate(Kind[TranslateConfig]):
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a system; what is given counts by its content."""
         config: TranslateConfig = stage.config
         identity, extent = identity_and_extent(config)
@@ -43,14 +42,14 @@ class Translate(Kind[TranslateConfig]):
         ensembles = [label for label, wanted in config.ensembles.items() if wanted]
         systems = group(models, ensembles)
         for name, items in systems.items():
-            yield Draft(name, identity, extent, {"held_out": stage.input_tasks("held_out"), "systems": items})
+            yield TaskSpec(name, identity, extent, {"held_out": stage.input_tasks("held_out"), "systems": items})
         for name in config.given if config.set is HeldOut.test else ():
             if name in systems:
                 raise UserError(
                     f"evaluate.given.{name} has the name of a system of the run.", "Give it a name of its own."
                 )
             inputs = {"held_out": stage.input_tasks("held_out")}
-            yield Draft(name, {GIVEN: True}, inputs=inputs, files=partial(_files, config, name, stage.axis_value))
+            yield TaskSpec(name, {GIVEN: True}, inputs=inputs, files=partial(_files, config, name, stage.axis_value))
 
     def run(self, job: Job[TranslateConfig]) -> None:
         """Loads the system and translates; or takes over what is given."""
@@ -88,7 +87,7 @@ def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> 
     try:
         check_file(place)
     except UserError as error:
-        raise UserError(error.what, f"Correct evaluate.given.{name}.") from None
+        raise UserError(error.problem, f"Correct evaluate.given.{name}.") from None
     return [place]
 
 

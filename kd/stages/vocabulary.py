@@ -13,7 +13,7 @@ from kd.corpora.sampling import by_language, sample_sentences, shares
 from kd.corpora.shards import Corpus
 from kd.models.description import tag_of
 from kd.models.vocabulary import Vocabulary, find_placeholders, train
-from kd.pipeline.contract import Job, Kind, Role, Summary
+from kd.pipeline.model import Job, Kind, Role, Summary
 from kd.recipe.schema import VocabularyConfig
 
 PLACEHOLDER_SENTENCES = 10_000_000  # looked through for placeholders, where there are more

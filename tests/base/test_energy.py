@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kd.base import energy, gpus
+from kd.base import devices, energy
 from kd.pipeline.execute import execute
 from kd.pipeline.store import Store
 from tests.pipeline.dummies import KINDS, Resume, only, run
@@ -60,7 +60,9 @@ def sampled(nvml: FakeNvml, path: Path, at: list[float]) -> energy.Spent:
     """What a meter adds up that samples all GPUs at these seconds."""
     times = iter(at)
     count = nvml.nvmlDeviceGetCount()
-    meter = energy.Meter(path, [gpus.NvidiaGpu(nvml, handle) for handle in range(count)], "nvml", lambda: next(times))
+    meter = energy.Meter(
+        path, [devices.NvidiaGpu(nvml, handle) for handle in range(count)], "nvml", lambda: next(times)
+    )
     for _ in at:
         meter.sample()
     meter._save()
@@ -136,7 +138,7 @@ def test_only_the_gpus_that_were_given(
     visible: str | None, expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml([[]] * 3, [[]] * 3, [[]] * 3))  # type: ignore[arg-type]
-    found, source = gpus.given("cuda", {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    found, source = devices.given("cuda", {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
     assert [gpu.name for gpu in found] == [f"GPU number {number}" for number in expected]
     assert source == "nvml"
 
@@ -179,7 +181,7 @@ def rocm_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_amd_gpus_are_read_from_rocm_smi(
     rocm_smi: None, environment: Mapping[str, str], expected: list[tuple[str, float, float]]
 ) -> None:
-    found, source = gpus.given("rocm", environment)
+    found, source = devices.given("rocm", environment)
     assert [(gpu.name, gpu.watts(), gpu.utilisation()) for gpu in found] == expected
     assert source == "rocm-smi"
 
@@ -202,7 +204,7 @@ def kind(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_on_cpu_says_not_measured(tmp_path: Path) -> None:
     store, task = Store(tmp_path), only("train-dummy", steps=1)
     run(task, store)
-    told = store.place(task).manifest()["energy"]
+    told = store.paths(task).manifest()["energy"]
     assert told == {
         "kwh": None,
         "source": "not measured",
@@ -240,20 +242,20 @@ def test_what_a_killed_attempt_took_counts(tmp_path: Path, monkeypatch: pytest.M
     store, task = Store(tmp_path), only("train-dummy", steps=8, seconds=0.1)
     process = FORK.Process(target=on_gpu, args=(task, store))
     process.start()
-    lines, deadline = store.place(task).partial / "lines", time.monotonic() + 30
+    lines, deadline = store.paths(task).partial / "lines", time.monotonic() + 30
     while not (lines.exists() and lines.read_text().count("\n") >= 4):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
     process.join()
-    before = json.loads(store.place(task).energy.read_text())["joules"]
+    before = json.loads(store.paths(task).energy.read_text())["joules"]
     assert before > 200  # four steps of 0.1 s at 1 kW, less what a busy computer delays
     on_gpu(task, store)
-    told = store.place(task).manifest()["energy"]
+    told = store.paths(task).manifest()["energy"]
     assert told["kwh"] * 3.6e6 > before + 200
     assert told["kg_co2e"] == pytest.approx(told["kwh"] * 2.0 * 0.5)
     assert (told["gpus"], told["gpu_utilisation"]) == (["heater"], pytest.approx(1.0))
-    assert not store.place(task).energy.exists()
+    assert not store.paths(task).energy.exists()
     assert on_gpu(task, store) is False
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kd.base import lease
-from kd.base.lease import Held, Lease
+from kd.base.lease import Lease, LeaseHeld
 
 FORK = multiprocessing.get_context("fork")
 
@@ -61,7 +61,7 @@ def enter(path: Path, meet: Barrier, inside: Path, slow: bool) -> None:
         meet.wait(20)
     try:
         held = Lease.acquire(path)
-    except Held:
+    except LeaseHeld:
         return
     (inside / str(os.getpid())).touch()
     time.sleep(0.2)
@@ -117,7 +117,7 @@ def test_it_is_taken_over_from_another_host_only_after_silence(tmp_path: Path) -
     path = tmp_path / "lease"
     killed_holder(path)
     disguise(path, age=lease.STALE_SECONDS - 20, host="elsewhere")
-    with pytest.raises(Held) as error:
+    with pytest.raises(LeaseHeld) as error:
         Lease.acquire(path)
     assert error.value.holder is not None and error.value.holder.host == "elsewhere"
     disguise(path, age=lease.STALE_SECONDS + 20, host="elsewhere")
@@ -134,7 +134,7 @@ def test_a_living_holder_keeps_it_however_silent(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     disguise(path, age=10 * lease.STALE_SECONDS)
     assert lease.is_held(path)
-    with pytest.raises(Held):
+    with pytest.raises(LeaseHeld):
         Lease.acquire(path)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -166,7 +166,7 @@ def test_what_a_taker_that_was_killed_left_does_not_block_for_ever(tmp_path: Pat
     path = tmp_path / "lease"
     killed_holder(path)
     (tmp_path / "lease.taking").write_text(path.read_text())
-    with pytest.raises(Held):
+    with pytest.raises(LeaseHeld):
         Lease.acquire(path)
     Lease.acquire(path).release()
 
@@ -174,7 +174,7 @@ def test_what_a_taker_that_was_killed_left_does_not_block_for_ever(tmp_path: Pat
 def test_an_unreadable_lease_is_respected_while_it_is_young(tmp_path: Path) -> None:
     path = tmp_path / "lease"
     path.write_text('{"token": "cut o')
-    with pytest.raises(Held):
+    with pytest.raises(LeaseHeld):
         Lease.acquire(path)
     os.utime(path, (1, 1))
     Lease.acquire(path).release()

@@ -38,8 +38,8 @@ def test_a_full_disk_and_a_missing_folder_are_told_together(tmp_path: Path, monk
     monkeypatch.delenv("APPTAINER_TMPDIR", raising=False)
     with pytest.raises(UserError) as error:
         needs.check(CPU, tmp_path / "none" / "kd.sif", "apptainer", fakeroot=False, local_base=True)
-    assert f"{tmp_path} has " in error.value.what
-    assert f"the folder of the image, {tmp_path}/none, does not exist" in error.value.what
+    assert f"{tmp_path} has " in error.value.problem
+    assert f"the folder of the image, {tmp_path}/none, does not exist" in error.value.problem
 
 
 def test_who_is_not_root_needs_ids_or_fakeroot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(tmp_path: Path, server:
 def test_not_found_says_where_the_file_is_looked_for(tmp_path: Path, server: Server) -> None:
     with pytest.raises(UserError, match="the server answers 404 Not Found") as caught:
         fetch(server.url + "/gone/en-de.zip", tmp_path)
-    assert re.search(rf"put it there as {tmp_path}/127\.0\.0\.1_\d+/gone/en-de\.zip\.$", caught.value.mend)
+    assert re.search(rf"put it there as {tmp_path}/127\.0\.0\.1_\d+/gone/en-de\.zip\.$", caught.value.hint)
     assert len(server.asked) == 1  # asking again would not help
 
 
@@ -121,7 +121,7 @@ def test_without_a_network_a_file_put_there_by_hand_is_taken(tmp_path: Path, ser
     nowhere = "http://127.0.0.1:9/data/en-de.zip"  # the port of "discard", where nobody listens
     with pytest.raises(UserError, match=r"cannot be reached: .*refused") as caught:
         fetch(nowhere, tmp_path)
-    by_hand = Path(caught.value.mend.split(" there as ")[1].rstrip("."))
+    by_hand = Path(caught.value.hint.split(" there as ")[1].rstrip("."))
     by_hand.write_bytes(CONTENT)
     assert fetch(nowhere, tmp_path, SHA256) == by_hand
     with pytest.raises(UserError, match="another sha256"):

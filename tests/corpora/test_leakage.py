@@ -130,7 +130,7 @@ def test_what_blocks_is_refused_with_counts_and_examples() -> None:
     with pytest.raises(UserError) as caught:
         leaks.refuse("en-de")
     first, second = (f"{SOURCE[:59]}…", f"{SOURCE[:59].upper()}…")
-    assert caught.value.what == (
+    assert caught.value.problem == (
         "2 training pairs of en-de match held-out sets (en-de test: 1 by both sides, 1 by its source alone), "
         f"for instance {planted[0].id} (law, pair 2: {first!r}), {planted[1].id} (law, pair 3: {second!r})."
     )

@@ -103,7 +103,7 @@ def test_invalid_utf8_is_named_by_line_after_the_good_lines(
         for text in open_lines(path):
             good.append(text)
     assert len(good) == line - 1
-    assert "iconv" in caught.value.mend
+    assert "iconv" in caught.value.hint
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])

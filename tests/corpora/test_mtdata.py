@@ -161,7 +161,7 @@ def test_interrupted_and_missing(place: Place) -> None:
     del place.server.files["/big.tsv.gz"]
     with pytest.raises(UserError, match="answers 404") as caught:
         place.read("big")
-    assert caught.value.mend.endswith(f"put it there as {path}.")
+    assert caught.value.hint.endswith(f"put it there as {path}.")
     path.write_bytes(BIG)  # by hand
     assert len(place.read("big")) == 60_000
 

@@ -116,7 +116,7 @@ def test_another_form_is_refused_with_its_line(tmp_path: Path, content: str, sen
     (tmp_path / "lists").write_text(content)
     with pytest.raises(UserError) as caught:
         list(read_nbest(tmp_path / "lists"))
-    assert f"{tmp_path / 'lists'}, {sentence}" in caught.value.what
+    assert f"{tmp_path / 'lists'}, {sentence}" in caught.value.problem
 
 
 def test_pieces_of_others_are_refused(tmp_path: Path) -> None:

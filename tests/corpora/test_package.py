@@ -56,7 +56,7 @@ def test_a_file_put_there_by_hand_is_taken_and_a_wrong_one_is_not(tmp_path: Path
 def test_a_wheel_with_another_hash_is_refused_and_not_kept(tmp_path: Path, sha256: str) -> None:
     with pytest.raises(UserError, match=f"{WHEEL} that pip downloaded has another SHA-256, {sha256}") as caught:
         fetch_package("some-package", "1.2", "0" * 64, tmp_path / "cache")
-    assert "0" * 64 in caught.value.mend
+    assert "0" * 64 in caught.value.hint
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -64,7 +64,7 @@ def test_what_cannot_be_had_says_which_file_to_put_where(tmp_path: Path, sha256:
     cache = tmp_path / "cache"
     with pytest.raises(UserError, match=r"pip could not download some-package 9\.9 \(ERROR: No matching") as caught:
         fetch_package("some-package", "9.9", sha256, cache)
-    assert f"Put some_package-9.9-….whl with the SHA-256 {sha256} into {cache}" in caught.value.mend
+    assert f"Put some_package-9.9-….whl with the SHA-256 {sha256} into {cache}" in caught.value.hint
     assert [each.name for each in cache.iterdir()] == ["some_package-9.9.pip.log"]
     assert "No matching distribution" in (cache / "some_package-9.9.pip.log").read_text()
 

@@ -74,5 +74,5 @@ def test_what_cannot_be_had_says_which_file_to_put_where(server: Server, tmp_pat
     content = server.files.pop("/wmt99.tar.gz")
     with pytest.raises(UserError, match="answers 404") as caught:
         list(read_test_set("wmt99", "en", "de", tmp_path))
-    Path(caught.value.mend.split(" there as ")[1].rstrip(".")).write_bytes(content)
+    Path(caught.value.hint.split(" there as ")[1].rstrip(".")).write_bytes(content)
     assert len(list(read_test_set("wmt99", "en", "de", tmp_path))) == 2

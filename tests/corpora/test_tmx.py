@@ -193,7 +193,7 @@ def test_bad_xml_is_refused_with_line_and_byte_after_what_was_good(write, last: 
     assert [next(rows), next(rows)] == [("one", "eins"), ("two", "zwei und mehr")]
     with pytest.raises(BrokenText) as caught:
         list(rows)
-    told = caught.value.what
+    told = caught.value.problem
     assert reason in told
     content = path.read_bytes()
     place, byte = (int(told.split(f"{word} ")[1].rstrip(":,").split(",")[0].split(":")[0]) for word in ("line", "byte"))
@@ -205,7 +205,7 @@ def test_a_place_in_utf_16_is_counted_in_its_bytes(write) -> None:
     path = write(START + unit("one", "eins") + "<tu>\n  <<", "utf-16")
     with pytest.raises(BrokenText, match="line 4, byte ") as caught:
         read(path)
-    byte = int(caught.value.what.split("byte ")[1].split(":")[0])
+    byte = int(caught.value.problem.split("byte ")[1].split(":")[0])
     assert path.read_bytes()[: byte - 1].decode("utf-16").count("\n") == 3
 
 
@@ -236,7 +236,7 @@ def test_entities_are_not_resolved(write, tmp_path: Path) -> None:
         try:
             assert read(write(head + START + laughing + END), keep=["tuid"]) == []
         except BrokenText as error:
-            assert "entity" in error.what
+            assert "entity" in error.problem
 
 
 def test_a_text_beyond_the_limits_of_libxml2_is_refused(write) -> None:

@@ -153,7 +153,7 @@ def test_workers_that_cannot_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
     (finding,) = reduce.over(1, 0, 2, "127.0.0.1:29431", "cpu")
     assert finding.level == "error"
-    assert "machine.environment.GLOO_SOCKET_IFNAME" in finding.mend
+    assert "machine.environment.GLOO_SOCKET_IFNAME" in finding.hint
 
 
 def test_the_command_says_that_this_computer_is_fit(tmp_path: Path) -> None:

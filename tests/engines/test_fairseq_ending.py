@@ -43,7 +43,7 @@ def test_a_rate_that_is_far_too_high_breaks_down_with_update_and_sentences(short
     wild = replace(short.config.optimizer, learning_rate=1e30, warmup_updates=1)
     with pytest.raises(UserError, match=r"broke down at update 1\d: .*(nan|inf).*sentences \d+, \d+") as caught:
         training.train(with_config(short, optimizer=wild), tmp_path)
-    assert "optimizer.learning_rate" in caught.value.mend
+    assert "optimizer.learning_rate" in caught.value.hint
     assert kept(tmp_path) == [10]  # the last good one; fairseq itself would have left a crash.pt
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "checkpoint_1_10.pt",

@@ -148,7 +148,7 @@ def test_a_loss_scale_at_its_bottom_ends_the_training(task, spec: TrainSpec) -> 
                 Trainer().clip_grad_norm(0.0)
             except OverflowError:
                 continue
-    assert "another precision" in caught.value.mend
+    assert "another precision" in caught.value.hint
 
 
 def test_only_passes_without_a_number_are_named() -> None:

@@ -185,7 +185,7 @@ def test_a_sentence_that_does_not_fit_is_explained() -> None:
 
     with pytest.raises(UserError, match="single sentence") as caught:
         halving(work, [1, 2], Counts())
-    assert "decode.max_pieces" in caught.value.mend
+    assert "decode.max_pieces" in caught.value.hint
 
 
 def test_half_precision_finds_nearly_the_same(dictionary: Any) -> None:

@@ -33,7 +33,7 @@ from kd.models.bundle import bundle
 from kd.models.description import Languages, copy_languages, read_languages, tag_for
 from kd.models.systems import Decoding, load
 from kd.models.vocabulary import Vocabulary
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import EncodeConfig, SamplingConfig, VocabularyConfig
 from kd.stages.encode import Encode
 

@@ -15,7 +15,8 @@ from kd.launch.environment import THREADS
 from kd.launch.launcher import Failure, Interrupted, exit_status
 from kd.launch.local import LocalLauncher
 from kd.pipeline.execute import execute
-from kd.pipeline.plan import Plan, Task
+from kd.pipeline.model import Task
+from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
 from tests.pipeline.dummies import entry, plan

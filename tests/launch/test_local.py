@@ -47,7 +47,7 @@ def test_tasks_run_side_by_side_up_to_the_number_and_share_the_threads(tmp_path:
     spans = chain.spans()
     assert len(spans) == 5 and most_at_once(list(spans.values())) == 2
     assert {threads for _, _, threads in spans.values()} == {2}  # 5 // 2
-    assert all(chain.run.link_path(task).resolve() == chain.store.place(task).final for task in chain.plan.tasks())
+    assert all(chain.run.link_path(task).resolve() == chain.store.paths(task).final for task in chain.plan.tasks())
     before = chain.journal.read_text()
     assert chain.launch() == [] and chain.journal.read_text() == before
 
@@ -138,7 +138,7 @@ def test_what_may_pass_is_tried_again_a_few_times(tmp_path: Path) -> None:
     assert chain.launch(command=stumbling(2), processes=1) == []
     (tmp_path / "tried").unlink()
     for task in chain.plan.tasks():
-        chain.store.remove(chain.store.place(task))
+        chain.store.remove(chain.store.paths(task))
     failures = chain.launch(command=stumbling(99), processes=1)
     assert {failure.exit_status for failure in failures} == {EXIT_TRANSIENT} and len(failures) == 2
     assert exit_status(failures) == EXIT_TRANSIENT
@@ -180,7 +180,7 @@ def test_it_waits_for_what_another_process_works_on(tmp_path: Path) -> None:
 def test_it_takes_up_what_another_gave_up(tmp_path: Path) -> None:
     chain = Chain(tmp_path, {"name": "a", "steps": 1})
     (task,) = chain.plan.tasks()
-    held = Lease.acquire(chain.store.place(task).lease)
+    held = Lease.acquire(chain.store.paths(task).lease)
     threading.Timer(1.0, held.release).start()
     assert chain.launch() == []
     assert chain.told("end") == ["a/worker-0"]
@@ -200,7 +200,7 @@ def test_asked_to_stop_it_ends_its_tasks_and_keeps_what_is_done(tmp_path: Path, 
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     wait_for(lambda: len(chain.told("begin")) == 2)
-    wait_for(lambda: all((chain.store.place(task).partial / "lines").exists() for task in chain.plan.tasks()))
+    wait_for(lambda: all((chain.store.paths(task).partial / "lines").exists() for task in chain.plan.tasks()))
     # Ctrl-C and a closing terminal reach every process of the group, a scheduler's SIGTERM perhaps ours alone.
     if number == signal.SIGTERM:
         process.send_signal(number)
@@ -210,7 +210,7 @@ def test_asked_to_stop_it_ends_its_tasks_and_keeps_what_is_done(tmp_path: Path, 
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert chain.told("end") == []
-    assert all((chain.store.place(task).partial / "lines").exists() for task in chain.plan.tasks())
+    assert all((chain.store.paths(task).partial / "lines").exists() for task in chain.plan.tasks())
 
 
 def test_asked_twice_it_does_not_wait(tmp_path: Path) -> None:
@@ -239,9 +239,9 @@ def test_killed_outright_its_tasks_end_with_it(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     # They leave no lease behind: they end as if they had been asked to, and are gone on with.
-    wait_for(lambda: not any(chain.store.place(task).lease.exists() for task in chain.plan.tasks()))
+    wait_for(lambda: not any(chain.store.paths(task).lease.exists() for task in chain.plan.tasks()))
     assert chain.told("end") == []
-    assert all((chain.store.place(task).partial / "lines").exists() for task in chain.plan.tasks())
+    assert all((chain.store.paths(task).partial / "lines").exists() for task in chain.plan.tasks())
 
 
 def test_a_failure_is_told_when_it_happens_and_explained_once(
@@ -280,13 +280,13 @@ def test_killed_at_any_moment_the_next_completes_and_repeats_nothing_published(t
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert not published & set(chain.told("begin")[began:])
-        published = {task.full_name for task in chain.plan.tasks() if chain.store.place(task).is_published()}
+        published = {task.full_name for task in chain.plan.tasks() if chain.store.paths(task).is_published()}
     began = len(chain.told("begin"))
     assert chain.launch() == []
     assert not published & set(chain.told("begin")[began:])
     for task in chain.plan.tasks():
         steps, text = task.stage.config.steps, task.stage.config.text
-        lines = (chain.store.place(task).final / "lines").read_text()
+        lines = (chain.store.paths(task).final / "lines").read_text()
         assert lines == "".join(f"{step} {text} {task.name}\n" for step in range(steps))
     assert {path.name for path in chain.store.root.glob("*/*/*.partial")} == set()
 

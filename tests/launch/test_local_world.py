@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from tests.launch.chain import Chain
 
 NAMES = ("CUDA_VISIBLE_DEVICES", "KD_GPUS", "KD_PROCESSES")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kd.launch.slurm.arrays import Address, Array, arrays, dependency, parts, ranges
-from kd.pipeline.plan import Plan, Task
+from kd.pipeline.model import Task
+from kd.pipeline.plan import Plan
 from tests.pipeline.dummies import entry, plan
 
 

@@ -17,7 +17,7 @@ from kd.launch.launcher import Failure
 from kd.launch.slurm import client, launcher, queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.launch.slurm.records import Records
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 from tests.launch.chain import ROOT, Chain
 from tests.launch.slurm_stub import Stub, settings
@@ -185,7 +185,7 @@ def test_where_the_controller_is_down_nothing_is_lost(tmp_path: Path, stub: Stub
 def test_what_needs_a_network_runs_here_where_the_nodes_have_none(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
     launch(chain, online=False)
-    assert chain.store.place(chain.plan.task("fetch", "worker-0")).is_published()
+    assert chain.store.paths(chain.plan.task("fetch", "worker-0")).is_published()
     assert [Path(item["script"]).name.split(".")[0] for item in stub.submissions()] == ["second"]
     assert "dependency" not in stub.submissions()[0]
 
@@ -209,7 +209,7 @@ def test_slurm_is_asked_before_anything_is_downloaded(
     (stub.folder / "bin" / "squeue").write_text(f"#!/bin/bash\necho '{words}' >&2\nexit 1\n")
     with pytest.raises(raised, match=told):
         launch(chain, online=False)
-    assert not chain.store.place(chain.plan.task("fetch", "worker-0")).is_published()
+    assert not chain.store.paths(chain.plan.task("fetch", "worker-0")).is_published()
 
 
 def test_what_stands_on_a_download_that_failed_is_not_submitted(tmp_path: Path, stub: Stub) -> None:
@@ -255,7 +255,7 @@ def test_queued_configs_are_in_reach(tmp_path: Path, stub: Stub) -> None:
     frozen = chain.run.freeze({}, chain.plan)
     for item in known.read():
         known.write(replace(item, frozen=frozen))
-    places = {str(chain.store.place(task).final) for task in chain.plan.tasks()}
+    places = {str(chain.store.paths(task).final) for task in chain.plan.tasks()}
     assert queue.reached(chain.run, chain.store) == places
     stub.change_states("PENDING", "CANCELLED")
     assert queue.reached(chain.run, chain.store) == set()

@@ -238,7 +238,7 @@ def test_a_model_that_is_not_there_says_what_to_put_where(monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match="COMET model Unbabel/wmt22-none is not here") as error:
         Comet("wmt22-none")
-    assert "hf download Unbabel/wmt22-none --local-dir" in error.value.mend
+    assert "hf download Unbabel/wmt22-none --local-dir" in error.value.hint
     for path in ("/nowhere/model", "./model", "model.ckpt"):
         with pytest.raises(UserError, match="There is no COMET model at"):
             Comet(path)

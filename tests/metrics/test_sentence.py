@@ -249,8 +249,8 @@ def test_signature_is_sacrebleus() -> None:
 def test_unknown_names_list_what_there_is(config: SelectConfig, what: str, choices: str) -> None:
     with pytest.raises(UserError) as error:
         sentence_metric(config)
-    assert what in error.value.what
-    assert choices in error.value.mend
+    assert what in error.value.problem
+    assert choices in error.value.hint
 
 
 def test_tokenizer_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

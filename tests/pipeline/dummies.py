@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.pipeline.contract import Draft, Job, Kind, Role, Summary
 from kd.pipeline.execute import execute
-from kd.pipeline.plan import Entry, Plan, Stage, Task, build
+from kd.pipeline.model import Job, Kind, Role, Stage, StageSpec, Summary, Task, TaskSpec
+from kd.pipeline.plan import Plan, build
 from kd.pipeline.store import Store
 
 BUSY = "import time\nwhile time.process_time() < 0.5: pass"
@@ -40,9 +40,9 @@ class Write(Kind[WriteConfig]):
     config = WriteConfig
     roles: Mapping[str, Role] = {"many": Role(many=True, optional=True), "one": Role(optional=True)}  # type: ignore[misc]
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         for worker in range(stage.config.workers):
-            yield Draft(
+            yield TaskSpec(
                 f"worker-{worker}", {"text": stage.config.text, "worker": worker}, {"steps": stage.config.steps}
             )
 
@@ -70,7 +70,7 @@ class Write(Kind[WriteConfig]):
         lines = (job.out / "lines").read_text().split("\n")[:-1]
         if job.config.mishap == "check" or len(lines) != job.config.steps:
             raise IncompleteArtifact(f"{len(lines)} of {job.config.steps} lines")
-        return Summary(counts={"lines": len(lines)}, dropped={"empty": 0}, facts={"saw": len(job.kin)})
+        return Summary(counts={"lines": len(lines)}, dropped={"empty": 0}, facts={"saw": len(job.resumable_from)})
 
     def _tell(self, job: Job[WriteConfig], what: str) -> None:
         if job.config.journal:
@@ -135,12 +135,12 @@ def entry(
     enabled: bool = True,
     after: tuple[str, ...] = (),
     **config: Any,
-) -> Entry:
+) -> StageSpec:
     """A stage of a chain."""
-    return Entry(name, KINDS[kind], WriteConfig(**config), inputs or {}, over, enabled, after)
+    return StageSpec(name, KINDS[kind], WriteConfig(**config), inputs or {}, over, enabled, after)
 
 
-def plan(*entries: Entry, axes: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
+def plan(*entries: StageSpec, axes: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
     """The plan of a chain that reads no raw files."""
     return build({item.name: item for item in entries}, PAIRS if axes is None else axes, str)
 

@@ -63,7 +63,7 @@ def test_one_that_does_not_fails_after_two_in_a_row(tmp_path: Path, cut: Cut) ->
     assert attempt(store) == "TransientError"
     cut.lines = 0
     assert [attempt(store) for _ in range(2)] == ["TransientError", "UserError"]
-    told = failure_message(store.place(dummies.only("resume", steps=100)))
+    told = failure_message(store.paths(dummies.only("resume", steps=100)))
     assert told is not None and "machine.resources.light.hours" in told
 
 
@@ -94,8 +94,8 @@ def test_giving_way_to_others_does_not_count(tmp_path: Path, cut: Cut) -> None:
 @pytest.mark.parametrize("spoilt", [b"\xff\xfe\x00", b"[{", b'{"started": 1}', b"[1, 2]"])
 def test_a_record_that_the_disk_has_spoilt_is_begun_anew(tmp_path: Path, spoilt: bytes) -> None:
     store, task = Store(tmp_path), dummies.only()
-    place = store.place(task)
-    place.attempts.parent.mkdir(parents=True)
-    place.attempts.write_bytes(spoilt)
+    paths = store.paths(task)
+    paths.attempts.parent.mkdir(parents=True)
+    paths.attempts.write_bytes(spoilt)
     dummies.run(task, store)
-    assert place.manifest()["attempts"] == 1
+    assert paths.manifest()["attempts"] == 1

@@ -18,7 +18,7 @@ from kd.base.errors import IncompleteArtifact, TransientError, UserError
 from kd.base.lease import Lease
 from kd.pipeline import execute as execute_module
 from kd.pipeline.execute import failure_message
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 from tests.pipeline.dummies import entry, only, plan, run
 from tests.pipeline.small_disk import SmallDisk
@@ -39,7 +39,7 @@ def kill_after_a_line(task: Task, store: Store) -> None:
     """Starts a slow task in a process of its own, and kills it once it has written something."""
     process = FORK.Process(target=run, args=(task, store))
     process.start()
-    lines = store.place(task).partial / "lines"
+    lines = store.paths(task).partial / "lines"
     for _ in range(1000):
         if lines.exists() and lines.read_text():
             break
@@ -53,10 +53,10 @@ def kill_after_a_line(task: Task, store: Store) -> None:
 def test_what_is_published_is_whole_and_nothing_else_is_left(store: Store) -> None:
     task = only(steps=2)
     assert run(task, store) is True
-    place = store.place(task)
-    assert names(place.final.parent) == {"worker-0", "worker-0.lineage"}
-    assert names(place.final) == {"lines", "manifest.json"}
-    assert (place.final / "lines").read_text() == "0 text worker-0\n1 text worker-0\n"
+    paths = store.paths(task)
+    assert names(paths.final.parent) == {"worker-0", "worker-0.lineage"}
+    assert names(paths.final) == {"lines", "manifest.json"}
+    assert (paths.final / "lines").read_text() == "0 text worker-0\n1 text worker-0\n"
     assert run(task, store) is False
 
 
@@ -65,7 +65,7 @@ def test_the_manifest(store: Store) -> None:
     for task in chain.tasks():
         run(task, store)
     a, b = chain.tasks()
-    manifest = store.place(b).manifest()
+    manifest = store.paths(b).manifest()
     content = b"0 t worker-0\n"
     assert manifest["files"] == {"lines": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
     assert manifest["bytes"] == len(content)
@@ -83,74 +83,74 @@ def test_what_is_not_whole_is_not_published(store: Store) -> None:
     task = only(mishap="check")
     with pytest.raises(IncompleteArtifact):
         run(task, store)
-    place = store.place(task)
-    assert not place.final.exists() and not place.lease.exists() and not place.progress.exists()
-    assert failure_message(place) == "3 of 3 lines"
+    paths = store.paths(task)
+    assert not paths.final.exists() and not paths.lease.exists() and not paths.progress.exists()
+    assert failure_message(paths) == "3 of 3 lines"
     (healed,) = plan(entry("stage")).tasks()  # the mishap is no part of the fingerprint
     assert run(healed, store) is True
-    assert failure_message(place) is None
+    assert failure_message(paths) is None
 
 
 def test_a_bugs_traceback_is_recorded_and_a_users_mistake_has_none(store: Store) -> None:
     with pytest.raises(RuntimeError):
         run(only(mishap="bug"), store)
-    place = store.place(only())
-    record = json.loads(place.failure.read_text())
+    paths = store.paths(only())
+    record = json.loads(paths.failure.read_text())
     assert (record["message"], record["kind"]) == ("a bug", "RuntimeError")
     assert 'raise RuntimeError("a bug")' in record["traceback"]
     with pytest.raises(UserError):
         run(only(mishap="user"), store)
-    record = json.loads(place.failure.read_text())
+    record = json.loads(paths.failure.read_text())
     assert record["message"] == "The user erred. Mend it." and "traceback" not in record
 
 
 def test_a_resumable_kind_goes_on_with_what_is_there(store: Store) -> None:
     slow = only("resume", steps=20, seconds=0.05)
     kill_after_a_line(slow, store)
-    place = store.place(slow)
-    before = (place.partial / "lines").read_text()
-    inode = (place.partial / "lines").stat().st_ino
+    paths = store.paths(slow)
+    before = (paths.partial / "lines").read_text()
+    inode = (paths.partial / "lines").stat().st_ino
     assert run(only("resume", steps=20), store) is True
-    after = (place.final / "lines").read_text()
-    assert (place.final / "lines").stat().st_ino == inode and after.startswith(before)
+    after = (paths.final / "lines").read_text()
+    assert (paths.final / "lines").stat().st_ino == inode and after.startswith(before)
     assert [line.split()[0] for line in after.split("\n")[:-1]] == [str(step) for step in range(20)]
 
 
 def test_another_begins_anew(store: Store) -> None:
     slow = only(steps=20, seconds=0.05)
     kill_after_a_line(slow, store)
-    (store.place(slow).partial / "rubbish").touch()
+    (store.paths(slow).partial / "rubbish").touch()
     assert run(only(steps=20), store) is True
-    assert names(store.place(slow).final) == {"lines", "manifest.json"}
+    assert names(store.paths(slow).final) == {"lines", "manifest.json"}
 
 
 def test_attempts_and_their_seconds_are_counted(store: Store) -> None:
     slow = only("resume", steps=20, seconds=0.05)
-    place = store.place(slow)
+    paths = store.paths(slow)
     kill_after_a_line(slow, store)
     # The killed attempt lived until its lease's last sign of life: say it was 100 s.
-    attempts = json.loads(place.attempts.read_text())
+    attempts = json.loads(paths.attempts.read_text())
     attempts[0]["started"] -= 100
-    place.attempts.write_text(json.dumps(attempts))
+    paths.attempts.write_text(json.dumps(attempts))
     with pytest.raises(UserError):
         run(only("resume", steps=20, mishap="user"), store)
     run(only("resume", steps=20), store)
-    manifest = place.manifest()
+    manifest = paths.manifest()
     assert manifest["attempts"] == 3
     assert 100 <= manifest["seconds"] < 110
     assert manifest["cpu_seconds"] is None  # what was killed cannot say
-    assert not place.attempts.exists()
+    assert not paths.attempts.exists()
 
 
 def test_cpu_seconds_are_those_of_all_attempts_and_of_processes_that_they_start(store: Store) -> None:
     with pytest.raises(IncompleteArtifact):
         run(only(mishap="check"), store)
-    place = store.place(only())
-    attempts = json.loads(place.attempts.read_text())
+    paths = store.paths(only())
+    attempts = json.loads(paths.attempts.read_text())
     attempts[0]["cpu_seconds"] += 100
-    place.attempts.write_text(json.dumps(attempts))
+    paths.attempts.write_text(json.dumps(attempts))
     run(only(mishap="busy", seconds=0.2), store)
-    manifest = place.manifest()
+    manifest = paths.manifest()
     assert 100.5 <= manifest["cpu_seconds"] < 110
 
 
@@ -162,31 +162,31 @@ def test_one_whose_input_is_missing_says_which(store: Store) -> None:
 
 def test_one_that_another_works_on_is_for_later(store: Store) -> None:
     task = only()
-    with Lease.acquire(store.place(task).lease), pytest.raises(TransientError, match=f"process {os.getpid()} on "):
+    with Lease.acquire(store.paths(task).lease), pytest.raises(TransientError, match=f"process {os.getpid()} on "):
         run(task, store)
-    assert failure_message(store.place(task)) is None
+    assert failure_message(store.paths(task)) is None
 
 
 def test_one_that_was_replaced_publishes_nothing_and_leaves_the_other_alone(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = only()
-    place = store.place(task)
+    paths = store.paths(task)
 
     def replaced(*_: object, **__: object) -> dict[str, str]:
-        holder = json.loads(place.lease.read_text())
-        place.lease.write_text(json.dumps({**holder, "token": "other"}))
-        place.progress.write_text("the other's")
+        holder = json.loads(paths.lease.read_text())
+        paths.lease.write_text(json.dumps({**holder, "token": "other"}))
+        paths.progress.write_text("the other's")
         return {}
 
     monkeypatch.setattr(execute_module, "_manifest", replaced)
     with pytest.raises(TransientError, match="taken over"):
         run(task, store)
-    assert not place.final.exists() and not place.failure.exists()
-    assert place.progress.read_text() == "the other's" and place.lease.exists() and place.partial.exists()
+    assert not paths.final.exists() and not paths.failure.exists()
+    assert paths.progress.read_text() == "the other's" and paths.lease.exists() and paths.partial.exists()
 
 
-# --- kin -----------------------------------------------------------------------------------------------------------
+# --- earlier outputs to resume from -----------------------------------------------------------------------------------
 
 
 def test_kin_is_the_same_work_gone_less_or_further(store: Store) -> None:
@@ -198,21 +198,21 @@ def test_kin_is_the_same_work_gone_less_or_further(store: Store) -> None:
     )
     run(published, store)
     run(other, store)
-    os.utime(store.place(published).final, (1, 1))
+    os.utime(store.paths(published).final, (1, 1))
     kill_after_a_line(left_off, store)
     kill_after_a_line(held, store)
     task = only("resume", steps=9)
-    with Lease.acquire(store.place(held).lease):
-        assert store.kin(task) == [store.place(left_off).partial, store.place(published).final]
-    assert store.kin(task)[0] == store.place(held).partial, "newest first"
+    with Lease.acquire(store.paths(held).lease):
+        assert store.resumable_from(task) == [store.paths(left_off).partial, store.paths(published).final]
+    assert store.resumable_from(task)[0] == store.paths(held).partial, "newest first"
     run(task, store)
-    assert store.place(task).manifest()["facts"] == {"saw": 3}
+    assert store.paths(task).manifest()["facts"] == {"saw": 3}
 
 
 def test_a_kind_that_does_not_resume_is_shown_no_kin(store: Store) -> None:
     run(only(steps=2), store)
     run(only(steps=3), store)
-    assert store.place(only(steps=3)).manifest()["facts"] == {"saw": 0}
+    assert store.paths(only(steps=3)).manifest()["facts"] == {"saw": 0}
 
 
 # --- disks ---------------------------------------------------------------------------------------------------------
@@ -235,9 +235,9 @@ def test_a_full_disk_is_told_in_a_sentence_and_recorded(tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path / "disk")
     told = disk.run(CODE, str(disk.folder / "store"), "write")
     task = only(text="x" * 1000, steps=1000)
-    folder = Store(disk.folder / "store").place(task).final.parent
+    folder = Store(disk.folder / "store").paths(task).final.parent
     assert told.stdout.startswith(f"Writing to {folder} failed: {disk.reason}.") and told.stderr == ""
-    saved = Store(tmp_path / "saved" / "store").place(task)
+    saved = Store(tmp_path / "saved" / "store").paths(task)
     assert failure_message(saved) == told.stdout.rstrip("\n")
     assert not saved.final.exists() and not saved.partial.exists() and not saved.lease.exists()
 
@@ -246,7 +246,7 @@ def test_on_a_full_disk_what_can_be_gone_on_with_is_kept(tmp_path: Path) -> None
     disk = SmallDisk(tmp_path / "disk")
     told = disk.run(CODE, str(disk.folder / "store"), "resume")
     assert disk.reason in told.stdout and told.stderr == ""
-    saved = Store(tmp_path / "saved" / "store").place(only("resume", text="x" * 1000, steps=1000))
+    saved = Store(tmp_path / "saved" / "store").paths(only("resume", text="x" * 1000, steps=1000))
     assert (saved.partial / "lines").stat().st_size > 100_000
 
 
@@ -259,7 +259,7 @@ def test_a_disk_full_before_the_lease_is_told_too(tmp_path: Path) -> None:
 def test_the_manifest_says_how_much_memory_it_took(store: Store) -> None:
     task = only(steps=1)
     run(task, store)
-    peak = store.place(task).manifest()["peak_memory"]
+    peak = store.paths(task).manifest()["peak_memory"]
     assert 1 << 20 < peak < 1 << 36  # bytes
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import UserError
-from kd.pipeline.contract import Draft
-from kd.pipeline.plan import Entry, Plan, Stage, build
+from kd.pipeline.model import Stage, StageSpec, TaskSpec
+from kd.pipeline.plan import Plan, build
 from tests.pipeline.dummies import KINDS, PAIRS, Write, entry, plan
 
 
@@ -118,7 +118,7 @@ def test_waiting_for_a_stage_that_is_switched_off_is_no_error() -> None:
         ([entry("")], "cannot be called ''"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(entries: list[Entry], sentence: str) -> None:
+def test_mistakes_are_told_in_a_sentence(entries: list[StageSpec], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         plan(*entries)
 
@@ -205,8 +205,8 @@ def test_labels_and_the_axis_value_are_part_of_it() -> None:
 class ReadFiles(Write):
     name = "read"
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
-        yield Draft("all", {}, files=[Path(stage.config.text)])
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
+        yield TaskSpec("all", {}, files=[Path(stage.config.text)])
 
 
 def test_raw_files_count_by_content() -> None:
@@ -222,8 +222,8 @@ def test_raw_files_count_by_content() -> None:
 class Twins(Write):
     name = "twins"
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
-        yield from (Draft("same", {"n": n}) for n in range(2))
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
+        yield from (TaskSpec("same", {"n": n}) for n in range(2))
 
 
 def test_two_tasks_of_one_name_are_refused() -> None:

@@ -44,7 +44,7 @@ def test_links_show_what_is_published_and_keep_a_finished_run_until_another_is_w
     for task in before.tasks():
         run(task, store)
     folder.show(before, store, "hash")
-    finished = {task.full_name: store.place(task).final for task in before.tasks()}
+    finished = {task.full_name: store.paths(task).final for task in before.tasks()}
     assert links(folder.folder) == finished
     # Another setting, planned and not run to its end: all that was finished stays in reach.
     after = plan(entry("a", workers=1), entry("b", text="other"))
@@ -57,10 +57,10 @@ def test_links_show_what_is_published_and_keep_a_finished_run_until_another_is_w
     folder.show(after, store, "hash")
     assert links(folder.folder) == {
         "a/worker-0": finished["a/worker-0"],
-        "b/worker-0": store.place(new).final,
+        "b/worker-0": store.paths(new).final,
     }
     assert {path.name for path in folder.folder.iterdir()} == {"a", "b", "plan.json"}
-    assert all(store.place(task).is_published() for task in before.tasks()), "links go, artifacts stay"
+    assert all(store.paths(task).is_published() for task in before.tasks()), "links go, artifacts stay"
 
 
 def test_a_link_of_the_users_in_the_runs_folder_stays(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_plan_is_written_down_and_the_store_knows_the_run(tmp_path: Path) ->
     assert folder.planned() == {}
     (task,) = plan(entry("a")).tasks()
     folder.show(plan(entry("a")), store, "hash")
-    assert folder.planned() == {"a/worker-0": str(store.place(task).final)}
+    assert folder.planned() == {"a/worker-0": str(store.paths(task).final)}
     assert json.loads((folder.folder / "plan.json").read_text())["config"] == "hash"
     assert store.runs() == [folder.folder]
 

@@ -13,7 +13,7 @@ from kd.base import hashing
 from kd.base.errors import UserError
 from kd.base.hashing import FileHashes
 from kd.base.lease import Lease
-from kd.pipeline.store import Place, Store, folder_bytes
+from kd.pipeline.store import ArtifactPaths, Store, folder_bytes
 from tests.pipeline.dummies import only, run
 
 
@@ -44,36 +44,36 @@ def test_places_are_all_that_hold_anything(store: Store) -> None:
     (store.root / "stray").touch()
     (store.root / "stage" / "stray").touch()
     (store.root / "corpora" / "en-de" / "raw").mkdir(parents=True)  # a store.dir that holds other things as well
-    assert {place.final for place in store.places()} == {store.place(task).final for task in (done, failed)}
+    assert {paths.final for paths in store.all_paths()} == {store.paths(task).final for task in (done, failed)}
 
 
 def test_one_is_removed_with_all_beside_it(store: Store) -> None:
     task = only(steps=1)
     run(task, store)
-    place = store.place(task)
-    (place.final.parent / f".{place.progress.name}.0123abcd").touch()  # by a process that was killed
-    store.remove(place)
+    paths = store.paths(task)
+    (paths.final.parent / f".{paths.progress.name}.0123abcd").touch()  # by a process that was killed
+    store.remove(paths)
     assert list(store.root.iterdir()) == []
 
 
 def test_a_name_that_begins_another_name_is_not_taken_for_it(store: Store) -> None:
-    place, other = Place(store.root / "s" / "f" / "6"), Place(store.root / "s" / "f" / "6.1")
-    for each in (place, other):
+    paths, other = ArtifactPaths(store.root / "s" / "f" / "6"), ArtifactPaths(store.root / "s" / "f" / "6.1")
+    for each in (paths, other):
         each.final.mkdir(parents=True)
         each.lineage.touch()
-    store.remove(place)
-    assert other.final.is_dir() and other.lineage.exists() and not place.final.exists()
+    store.remove(paths)
+    assert other.final.is_dir() and other.lineage.exists() and not paths.final.exists()
 
 
 def test_what_an_interrupted_removal_left_is_no_obstacle(store: Store) -> None:
     task = only(steps=1)
     run(task, store)
-    place = store.place(task)
-    left = place.final.with_name(f".{place.final.name}.removed-0123")
+    paths = store.paths(task)
+    left = paths.final.with_name(f".{paths.final.name}.removed-0123")
     left.mkdir()
     (left / "lines").touch()
-    store.remove(place)
-    (rest,) = store.places()  # it is offered for removal like anything else
+    store.remove(paths)
+    (rest,) = store.all_paths()  # it is offered for removal like anything else
     store.remove(rest)
     assert not (store.root / "stage").exists()
 
@@ -82,26 +82,26 @@ def test_what_an_interrupted_removal_left_is_no_obstacle(store: Store) -> None:
 def test_a_record_that_is_damaged_is_told_with_its_path(store: Store, content: bytes) -> None:
     task = only(steps=1)
     run(task, store)
-    place = store.place(task)
-    (place.final / "manifest.json").write_bytes(content)
-    with pytest.raises(UserError, match=rf"{place.final}/manifest\.json is damaged. Remove the folder {place.final}:"):
-        place.manifest()
+    paths = store.paths(task)
+    (paths.final / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"{paths.final}/manifest\.json is damaged. Remove the folder {paths.final}:"):
+        paths.manifest()
 
 
 def test_one_that_is_being_worked_on_is_not_removed(store: Store) -> None:
     task = only(steps=1)
     run(task, store)
-    place = store.place(task)
-    with Lease.acquire(place.lease), pytest.raises(UserError, match="is being worked on"):
-        store.remove(place)
-    assert place.is_published()
+    paths = store.paths(task)
+    with Lease.acquire(paths.lease), pytest.raises(UserError, match="is being worked on"):
+        store.remove(paths)
+    assert paths.is_published()
 
 
 def test_one_store_has_one_spelling(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     spellings = [tmp_path / "real", tmp_path / "link", tmp_path / "real" / ".." / "link"]
-    assert len({Store(path).place(only()).final for path in spellings}) == 1
+    assert len({Store(path).paths(only()).final for path in spellings}) == 1
 
 
 def test_runs_are_remembered_while_they_exist(store: Store, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forecast]:
 
 
 def stage(found: Forecast, name: str) -> StageForecast:
-    return next(each for each in found.stages if each.stage.entry.name == name)
+    return next(each for each in found.stages if each.stage.spec.name == name)
 
 
 def keep(*observations: Observation) -> None:
@@ -111,7 +111,7 @@ def test_a_forecast_is_work_by_speed(big: Forecast) -> None:
 
 def test_the_wall_time_follows_the_chain_and_the_throttle_of_arrays(big: Forecast) -> None:
     found = big
-    names = [task.stage.entry.name for task in found.critical]
+    names = [task.stage.spec.name for task in found.critical]
     assert names[-1] in ("report", "release") and "decode" in names and "select" in names
     assert names.count("decode") == 4  # 64 workers, 16 at once
     decode = PAIRS / 64 / 50

@@ -45,7 +45,7 @@ def test_what_downloads_is_no_job_on_a_machine_without_a_network(found: Forecast
 
 
 def test_decoding_uses_all_gpus_that_it_holds(found: Forecast) -> None:
-    decode = next(stage for stage in found.stages if stage.stage.entry.name == "decode")
+    decode = next(stage for stage in found.stages if stage.stage.spec.name == "decode")
     # By hand: 4 members of width 1024, FFN 4096, 6 + 6 layers, 32,000 pieces; beam 5; 1.1 x 31 steps; 29 pieces.
     encoder = 6 * (4 * 1024**2 + 2 * 1024 * 4096)
     decoder = 6 * (8 * 1024**2 + 2 * 1024 * 4096) + 32_000 * 1024
@@ -55,7 +55,7 @@ def test_decoding_uses_all_gpus_that_it_holds(found: Forecast) -> None:
 
 
 def test_lists_and_what_is_selected_are_counted_by_the_pair(found: Forecast) -> None:
-    kept = {stage.stage.entry.name: stage.kept.value for stage in found.stages}
+    kept = {stage.stage.spec.name: stage.kept.value for stage in found.stages}
     assert kept["decode"] == pytest.approx(PAIRS * 400)
     assert kept["select"] == pytest.approx(PAIRS * 120)
     assert 0.5e12 < (found.kept.value or 0.0) < (found.peak.value or 0.0) < 1e12

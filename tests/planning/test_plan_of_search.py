@@ -23,7 +23,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Forecast:
 
 
 def seconds(planned: Forecast, stage: str) -> dict[str, float]:
-    [found] = [each for each in planned.stages if each.stage.entry.name == stage]
+    [found] = [each for each in planned.stages if each.stage.spec.name == stage]
     return {each.task.name: each.seconds.value or 0.0 for each in found.tasks}
 
 
@@ -37,18 +37,18 @@ def test_each_cell_is_reckoned_by_its_own_shape(planned: Forecast) -> None:
 
 
 def test_the_student_is_reckoned_as_the_largest_cell_and_the_plan_says_so(planned: Forecast) -> None:
-    [student] = [each for each in planned.stages if each.stage.entry.name == "student"]
+    [student] = [each for each in planned.stages if each.stage.spec.name == "student"]
     [train] = [part for part in student.parts if part.name == "train"]
     assert LARGEST in train.amount.source
     # Ten times the updates of a cell of that shape, and as many validations more.
     assert student.tasks[0].seconds.value == pytest.approx(10 * seconds(planned, "search")["12-2-512-gold-seed1"])
     assert student.tasks[0].kept.value == max(
-        each.kept.value or 0.0 for stage in planned.stages if stage.stage.entry.name == "search" for each in stage.tasks
+        each.kept.value or 0.0 for stage in planned.stages if stage.stage.spec.name == "search" for each in stage.tasks
     )
 
 
 def test_every_stage_of_a_search_is_known_of(planned: Forecast) -> None:
-    stages = {each.stage.entry.name: each for each in planned.stages}
+    stages = {each.stage.spec.name: each for each in planned.stages}
     for name in ("search", "search_export", "search_translate", "search_speed", "search_evaluate", "choose"):
         assert not any("nothing is known of the kind" in each.seconds.source for each in stages[name].tasks), name
 
@@ -56,7 +56,7 @@ def test_every_stage_of_a_search_is_known_of(planned: Forecast) -> None:
 def test_a_search_translates_dev_and_what_it_chose_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work_in(tmp_path, monkeypatch)
     found = forecast([*SEARCH, *ASSUMED, "split.dev=300", "split.test=900"])
-    amounts = {each.stage.entry.name: each.parts[0].amount.value for each in found.stages if each.parts}
+    amounts = {each.stage.spec.name: each.parts[0].amount.value for each in found.stages if each.parts}
     assert (amounts["search_translate"], amounts["translate"]) == (300, 900)
-    cells = next(len(each.tasks) for each in found.stages if each.stage.entry.name == "search_translate")
+    cells = next(len(each.tasks) for each in found.stages if each.stage.spec.name == "search_translate")
     assert amounts["search_evaluate"] == 300 * cells

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.figures import Figure
 from kd.planning.rates import BYTES, START, Observation, Place, Rates

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kd.pipeline.plan import Plan, Stage
+from kd.pipeline.model import Stage
+from kd.pipeline.plan import Plan
 from kd.planning.schedule import Rules, critical, lay_out
 from tests.pipeline.dummies import entry, plan
 

@@ -57,7 +57,7 @@ def test_one_student_for_all_pairs_beside_one_for_each(recipe: str, corpus: Path
     model = {stage.config.model.width for stage in made.find("bilingual")} | {student.config.model.width}
     assert len(model) == 1
     # The multilingual student is judged on the test set of each pair.
-    translated = {task.full_name for task in made.tasks() if task.stage.entry.name == "translate"}
+    translated = {task.full_name for task in made.tasks() if task.stage.spec.name == "translate"}
     if recipe == "da_de_nl_sv_en_small":
         (encode,) = made.find("encode_multi")
         assert encode.config.balance.budget == student.config.max_update * student.config.batch.target_tokens

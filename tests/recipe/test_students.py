@@ -65,10 +65,10 @@ def test_each_learns_what_it_is_called_for() -> None:
     for name, data in {"student_first": "encode_first", "student_both": "encode_both", "finetuned": "encode",
                        "in_domain": "encode_in_domain", "control": "encode"}.items():  # fmt: skip
         (stage,) = found.find(name)
-        assert [other.entry.name for _, other in stage.inputs["data"]] == [data]
+        assert [other.spec.name for _, other in stage.inputs["data"]] == [data]
     (student,), (first,), (tuned,) = found.find("student"), found.find("student_first"), found.find("finetuned")
     assert first.config == student.config
-    assert [other.entry.name for _, other in tuned.inputs["start"]] == ["student"]
+    assert [other.spec.name for _, other in tuned.inputs["start"]] == ["student"]
     assert (tuned.config.model, tuned.config.batch) == (student.config.model, student.config.batch)
     assert tuned.config.max_update == tuned.config.optimizer.decay_updates == 2000
 

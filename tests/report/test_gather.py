@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kd.pipeline.contract import Artifact
+from kd.pipeline.model import Artifact
 from kd.report.gather.costs import costs, flow, in_chain_order
 from kd.report.gather.curves import curves, merged, thinned
 from kd.report.gather.provenance import provenance

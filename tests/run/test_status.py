@@ -73,7 +73,7 @@ def test_what_failed_and_what_is_cancelled_for_it(tmp_path: Path, stub: Stub) ->
 def test_a_worker_that_has_fallen_silent_is_told(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, *CHAIN)
     task = chain.plan.task("first", "worker-1")
-    held = chain.store.place(task).lease
+    held = chain.store.paths(task).lease
     with lease.Lease.acquire(held):
         assert told(chain)["first/worker-1"] == ("running", "")
         plain = {**json.loads(held.read_text("utf-8")), "host": "node7"}  # whose processes cannot be seen from here

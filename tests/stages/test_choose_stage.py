@@ -12,7 +12,7 @@ import pytest
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.progress import Progress
 from kd.corpora.index import read_json
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ChooseConfig, ModelConfig, SpeedMeasure, TrainConfig
 from kd.report.model import Search
 from kd.report.records import record
@@ -160,7 +160,7 @@ def test_a_choice_of_nothing_is_noticed(job: Job[ChooseConfig]) -> None:
 def training_job(config: TrainConfig, inputs: dict[str, list[Artifact]], out: Path) -> Job[TrainConfig]:
     return Job(
         name="member-1", stage="student.en-fi", config=config, identity={}, axis=None, axis_value={}, inputs=inputs,
-        files={}, out=out, kin=[], attempts=1, threads=1, device="cpu", machine={}, progress=Progress(None),
+        files={}, out=out, resumable_from=[], attempts=1, threads=1, device="cpu", machine={}, progress=Progress(None),
     )  # fmt: skip
 
 
@@ -192,4 +192,6 @@ def test_a_training_goes_on_with_the_choice_that_it_began_with(tmp_path: Path) -
         with pytest.raises(UserError, match=r"chose otherwise .* Remove .*earlier to begin anew"):
             _begun_with(training, config, replace(data, label=label))
     later.mkdir()
-    assert _begun_with(replace(training, out=later, kin=[other, earlier]), deep, data).kin == [earlier]
+    assert _begun_with(replace(training, out=later, resumable_from=[other, earlier]), deep, data).resumable_from == [
+        earlier
+    ]

@@ -14,7 +14,7 @@ from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE, read_rejects
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import CleanConfig, DuplicatesConfig, SameBy
 from kd.stages.clean import COUNTS, Clean
 

@@ -25,7 +25,8 @@ from kd.corpora import download, stdin
 from kd.corpora.lines import open_lines
 from kd.corpora.shards import Corpus
 from kd.pipeline.execute import execute
-from kd.pipeline.plan import Entry, Plan, build
+from kd.pipeline.model import StageSpec
+from kd.pipeline.plan import Plan, build
 from kd.pipeline.store import Store
 from kd.recipe import compose
 from kd.recipe.schema import CorpusConfig
@@ -58,7 +59,7 @@ class Place:
         folders = {"root": str(self.folder), "cache": str(self.folder / "cache")}
         config = OmegaConf.to_object(OmegaConf.merge(schema, {**folders, "sources": dict(sources), **settings}))
         Collect().validate(config)  # type: ignore[arg-type]
-        entry = Entry("collect", Collect(), config, {}, over="pairs")
+        entry = StageSpec("collect", Collect(), config, {}, over="pairs")
         return build(
             {"collect": entry}, {"pairs": {"en-de": {"source": "en", "target": "de"}}}, self.store.file_hashes()
         )
@@ -84,7 +85,7 @@ class Place:
         for stage in plan.needed_for(plan.find(upto)):
             for task in stage.tasks:
                 execute(task, self.store, threads=1, device="cpu", machine={})
-                done[f"{stage.entry.name}/{task.name}"] = self.store.place(task).final
+                done[f"{stage.spec.name}/{task.name}"] = self.store.paths(task).final
         return done
 
     def collect(self, sources: Mapping[str, Any], **settings: Any) -> dict[str, Path]:

@@ -18,7 +18,7 @@ from kd.base.world import World
 from kd.corpora.ids import Pair
 from kd.corpora.nbest import NBestCorpus, read_nbest
 from kd.corpora.shards import CorpusWriter
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import DecodeConfig, DecodeEngine, GuardsConfig, LongSources
 from kd.stages import decode
 from kd.stages.decode import Decode
@@ -62,7 +62,7 @@ def new_job(config: DecodeConfig, corpus: Path, teachers: list[Path], out: Path)
     return Job(
         name="worker-0", stage="decode", config=config, identity={"worker": 0}, axis=None, axis_value={},
         inputs={"corpus": [artifact(corpus)], "teachers": [artifact(teacher) for teacher in teachers]},
-        files={}, out=out, kin=[], attempts=1, threads=1, device="cpu", machine={}, progress=Progress(None),
+        files={}, out=out, resumable_from=[], attempts=1, threads=1, device="cpu", machine={}, progress=Progress(None),
     )  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def test_more_of_the_corpus_repeats_nothing(
     part.out.mkdir()
     Decode().run(part)
     assert Decode().check(part).counts["shards"] == 2
-    whole = replace(job, out=job.out / "whole", kin=[part.out])
+    whole = replace(job, out=job.out / "whole", resumable_from=[part.out])
     whole.out.mkdir()
     Decode().run(whole)
     assert len(calls) == 3

@@ -20,7 +20,7 @@ from kd.corpora.shards import CorpusWriter
 from kd.engines.fairseq.binary import data_folder
 from kd.models import vocabulary
 from kd.models.description import Languages, read_languages
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import BalanceConfig, BalanceMethod, EncodeConfig, SamplingConfig, VocabularyConfig
 from kd.stages.encode import Encode
 
@@ -49,7 +49,7 @@ def job(inputs: Mapping[str, Path], out: Path, config: EncodeConfig = CONFIG, th
     artifacts = {role: [Artifact(path, "", role, "all", "", None, {}, {})] for role, path in inputs.items()}
     return Job(
         name="all", stage="encode", config=config, identity={}, axis="de-en", axis_value={}, inputs=artifacts, files={},
-        out=out, kin=[], attempts=1, threads=threads, device="cpu", machine={}, progress=Progress(None),
+        out=out, resumable_from=[], attempts=1, threads=threads, device="cpu", machine={}, progress=Progress(None),
     )  # fmt: skip
 
 

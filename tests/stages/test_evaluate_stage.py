@@ -20,7 +20,7 @@ from kd.base.resources import folder
 from kd.cli import main
 from kd.corpora.heldout import heldout_path, write_heldout
 from kd.corpora.ids import Origin, Pair
-from kd.pipeline.contract import Artifact, Job, Summary
+from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe import compose
 from kd.recipe.schema import CometConfig, EvaluateConfig, GuardsConfig, HeldOut
 from kd.stages.evaluate import Evaluate

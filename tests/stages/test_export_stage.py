@@ -15,7 +15,7 @@ from kd.base.progress import Progress
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Pair
 from kd.engines.fairseq.checkpoints import numbered
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ExportConfig
 from kd.stages.export import Export
 

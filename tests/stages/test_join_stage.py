@@ -14,7 +14,7 @@ from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.joined import read_joined
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import JoinConfig, SameBy
 from kd.stages.join import Join
 
@@ -36,7 +36,7 @@ def job(
     out.mkdir()
     return Job(
         name="all", stage="join", config=config, identity={}, axis=None, axis_value={}, inputs={"corpora": artifacts},
-        files={}, out=out, kin=[], attempts=1, threads=1, device="cpu", machine={}, progress=Progress(None),
+        files={}, out=out, resumable_from=[], attempts=1, threads=1, device="cpu", machine={}, progress=Progress(None),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from kd.corpora.leakage import normalised, words
 from kd.corpora.lines import open_lines
 from kd.corpora.shards import Corpus
 from kd.pipeline.execute import execute
-from kd.pipeline.store import Place, Store
+from kd.pipeline.store import ArtifactPaths, Store
 from kd.recipe import compose
 from kd.recipe.compose import Request
 from kd.stages.outputs import LEAKED
@@ -52,7 +52,7 @@ class Recipe:
         }
         (folder / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
 
-    def run(self, *overrides: str) -> dict[str, Place]:
+    def run(self, *overrides: str) -> dict[str, ArtifactPaths]:
         """The places of what was made, by stage."""
         config = compose.compose(Request(str(self.folder), overrides))
         plan, store = compose.plan(config), Store(Path(config.store.dir))
@@ -60,7 +60,7 @@ class Recipe:
         for stage in plan.needed_for(plan.find("shard")):
             for task in stage.tasks:
                 execute(task, store, threads=1, device="cpu", machine={})
-                places[stage.name] = store.place(task)
+                places[stage.name] = store.paths(task)
         return places
 
 
@@ -71,7 +71,7 @@ def write(folder: Path, name: str, texts: Texts) -> dict[str, str]:
     return {"format": "plain", "source": f"{name}.source", "target": f"{name}.target"}
 
 
-def trained_on(place: Place) -> list[Pair]:
+def trained_on(place: ArtifactPaths) -> list[Pair]:
     return list(Corpus(place.final).read())
 
 
@@ -165,12 +165,12 @@ def test_a_test_set_is_drawn_beside_given_ones_where_asked_for(planted: Recipe) 
 def test_fail_names_counts_and_examples(planted: Recipe) -> None:
     with pytest.raises(UserError) as caught:
         planted.run("corpus.leakage=fail")
-    assert caught.value.what.startswith(
+    assert caught.value.problem.startswith(
         "6 training pairs of en-de match held-out sets "
         "(en-de test (exam): 2 by both sides, 2 by its source alone, 2 by its target alone), for instance "
     )
-    assert "(law, pair 61: 'The council may" in caught.value.what
-    assert "corpus.leakage=remove" in caught.value.mend
+    assert "(law, pair 61: 'The council may" in caught.value.problem
+    assert "corpus.leakage=remove" in caught.value.hint
     assert not [path for path in planted.folder.glob("store/shard.*/*/all") if path.is_dir()]
 
 

@@ -54,13 +54,13 @@ def test_a_grid_that_grows_trains_and_translates_nothing_again(found: Plan, tmp_
 
 def test_what_is_switched_off_costs_nothing(tmp_path: Path) -> None:
     only_gold = [f"search.data.{name}=false" for name in ("first", "best", "best_and_gold")]
-    names = {stage.entry.name for stage in plan(tmp_path, *only_gold).stages}
+    names = {stage.spec.name for stage in plan(tmp_path, *only_gold).stages}
     assert not {name for name in names if name.startswith(("select", "encode_"))}
 
 
 def test_a_search_is_judged_on_dev_and_the_run_on_test(found: Plan) -> None:
     sets = {
-        stage.entry.name: stage.config.set.value
+        stage.spec.name: stage.config.set.value
         for stage in found.stages
         if stage.kind.name in ("translate", "speed", "evaluate")
     }

@@ -17,7 +17,7 @@ from kd.corpora.ids import Origin, Pair
 from kd.corpora.index import read_json
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.pipeline.contract import Artifact, Job, Summary
+from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import GuardsConfig, OnGuard, SelectConfig, Variant
 from kd.stages import select as stage
 from kd.stages.select import Select
@@ -77,7 +77,7 @@ def job(
     }
     values: dict[str, Any] = {
         "name": "worker-0", "stage": "select", "config": config or settings(), "identity": {}, "axis": "en-de",
-        "axis_value": {"source": "en", "target": "de"}, "inputs": inputs, "files": {}, "out": out, "kin": [],
+        "axis_value": {"source": "en", "target": "de"}, "inputs": inputs, "files": {}, "out": out, "resumable_from": [],
         "attempts": 1, "threads": 1, "device": "cpu", "machine": {}, "progress": Progress(None), **changes,
     }  # fmt: skip
     return Job(**values)
@@ -159,7 +159,7 @@ def test_a_larger_share_repeats_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         real(item, *rest)
 
     monkeypatch.setattr(stage, "_select_shard", counted)
-    grown, _ = selected(job(tmp_path, corpus, all_lists, kin=[small / "out"]))
+    grown, _ = selected(job(tmp_path, corpus, all_lists, resumable_from=[small / "out"]))
     assert done == ["00002"]
     assert grown.pairs == 3 * SHARD
     assert read_json(tmp_path / "out" / "selection.json")["lists"] == 3 * SHARD
@@ -171,7 +171,7 @@ def test_shards_of_other_lists_are_not_taken_over(tmp_path: Path, monkeypatch: p
     selected(job(tmp_path / "small", corpus, lists))
     shutil.rmtree(lists)
     make(tmp_path, 2, lambda place: ["anderes", "ganz anderes"])
-    again, _ = selected(job(tmp_path, corpus, lists, kin=[tmp_path / "small" / "out"]))
+    again, _ = selected(job(tmp_path, corpus, lists, resumable_from=[tmp_path / "small" / "out"]))
     assert {pair.target for pair in again.read()} <= {"anderes", "ganz anderes"}
 
 

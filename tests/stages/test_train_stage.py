@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import UserError
-from kd.pipeline.contract import Artifact
+from kd.pipeline.model import Artifact
 from kd.pipeline.plan import Plan
 from kd.recipe import compose
 from kd.recipe.schema import AverageConfig, Metric, Precision, TrainConfig, Which

@@ -13,7 +13,7 @@ from kd.base.hashing import sha256
 from kd.base.progress import Progress
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Pair
-from kd.pipeline.contract import Artifact, Job
+from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import TranslateConfig
 from kd.stages.outputs import HYPOTHESES
 from kd.stages.translate import Translate

@@ -14,7 +14,7 @@ from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.shards import CorpusWriter
 from kd.models.vocabulary import PIECES
-from kd.pipeline.contract import Artifact, Job, Summary
+from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import VocabularyConfig
 from kd.stages import vocabulary as stage
 from kd.stages.vocabulary import TrainVocabulary

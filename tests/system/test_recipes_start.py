@@ -20,7 +20,8 @@ from test_recipes import commands
 
 from kd.engines.fairseq.average import load
 from kd.pipeline.execute import execute
-from kd.pipeline.plan import Plan, Stage
+from kd.pipeline.model import Stage
+from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.recipe import compose
 from kd.recipe.schema import SourceConfig
@@ -138,7 +139,7 @@ def run(plan: Plan, stages: Sequence[Stage], folder: Path) -> dict[str, tuple[Pa
     for stage in plan.needed_for(stages):
         for task in stage.tasks:
             execute(task, store, threads=1, device="cpu", machine={})
-        place = store.place(stage.tasks[0]).final
+        place = store.paths(stage.tasks[0]).final
         found[stage.name] = place, json.loads((place / "manifest.json").read_text("utf-8"))
     return found
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.base.atomic import write_json
 from kd.base.errors import TransientError
+from kd.base.files import write_json
 
 ARRIVAL_SECONDS = 600.0  # for all nodes to be there, once the first one has measured its batches
 VERDICT_SECONDS = 60.0  # for a node that failed to hear from the others why

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     try:
         _train(spec)
     except UserError as error:
-        print(USER_ERROR + json.dumps([error.what, error.mend]), flush=True)
+        print(USER_ERROR + json.dumps([error.problem, error.hint]), flush=True)
         sys.exit(EXIT_USER)
     except OSError as error:
         if error.errno not in DISK_FAULTS:

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kd.base.atomic import write_json, write_text
 from kd.base.errors import EXIT_TRANSIENT, StopRequested, TransientError
+from kd.base.files import write_json, write_text
 from kd.base.world import World
 from kd.engines.fairseq import checkpoints, launching
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
@@ -119,7 +119,7 @@ def train(
     )
 
 
-def accompany(out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+def run_worker_node(out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
     """What the other nodes of a training do: wait for the first one's word, run the same torchrun, end as it does.
 
     out: the task's folder, which all nodes see; over: whether the task has been finished.

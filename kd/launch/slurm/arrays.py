@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from kd.pipeline.plan import Stage, Task
+from kd.pipeline.model import Stage, Task
 
 
 @dataclass(frozen=True)

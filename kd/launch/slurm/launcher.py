@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd.base.atomic import write_text
 from kd.base.errors import TransientError, UserError
+from kd.base.files import write_text
 from kd.launch.launcher import Failure, Launcher, blocked
 from kd.launch.slurm import client, queue
 from kd.launch.slurm.arrays import Address, Array, arrays, dependency, parts, ranges
@@ -26,7 +26,7 @@ from kd.launch.slurm.queue import Queue
 from kd.launch.slurm.records import Element, Records, Submission
 from kd.launch.slurm.script import Script, Settings, render, resources, throttle
 from kd.pipeline.attempts import SUBMISSION
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 
 IN_FLIGHT_SECONDS = 10.0  # within which a job shows up in the queue that sbatch had sent off when it was killed
@@ -60,7 +60,7 @@ class SlurmLauncher(Launcher):
             known = self._settled()
             active = known.active()
             failed = {failure.task for failure in failures}
-            todo = [task for task in tasks if task not in failed and not self._store.place(task).is_published()]
+            todo = [task for task in tasks if task not in failed and not self._store.paths(task).is_published()]
             missing = [task for task in todo if str(task.relative) not in active]
             submitted = self._submit_all(missing, known)
         self._tell(submitted, len(todo) - len(missing), known, todo)
@@ -70,7 +70,7 @@ class SlurmLauncher(Launcher):
 
     def _first(self, tasks: Sequence[Task]) -> list[Failure]:
         """Runs here, and to their end, the tasks that need a network which nodes do not have."""
-        ours = [task for task in tasks if task.stage.kind.network and not self._store.place(task).is_published()]
+        ours = [task for task in tasks if task.stage.kind.network and not self._store.paths(task).is_published()]
         if self._settings.machine.online or not ours:
             return []
         failures = self._here(ours)

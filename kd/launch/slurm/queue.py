@@ -14,7 +14,7 @@ from kd.base.errors import TransientError, UserError
 from kd.launch.slurm import client
 from kd.launch.slurm.client import Row
 from kd.launch.slurm.records import Element, Records, Submission
-from kd.pipeline.plan import Task
+from kd.pipeline.model import Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
 
@@ -30,7 +30,7 @@ REASONS = {  # Slurm's word -> ours, where its own says little
 
 
 @dataclass(frozen=True)
-class Entry:
+class QueuedJob:
     """One element of a submission, with what Slurm says of it."""
 
     submission: Submission
@@ -46,16 +46,16 @@ class Queue:
         self.submissions = submissions
         self.entries = list(_joined(submissions, rows))
 
-    def active(self) -> dict[str, Entry]:
+    def active(self) -> dict[str, QueuedJob]:
         """Place of a task's output -> its job, of those that wait and run; of two, one hands over: to the newest."""
         # Slurm gives ids in ascending order, and lists what runs behind what waits.
         ordered = sorted(self.entries, key=lambda entry: int(entry.row.array))
         return {entry.element.place: entry for entry in ordered if entry.row.active}
 
-    def latest(self) -> dict[str, Entry]:
+    def latest(self) -> dict[str, QueuedJob]:
         """Place -> its job; the last one, where there were several."""
         # Slurm gives ids in ascending order; a job that waits or runs is more telling than one that is over.
-        found: dict[str, Entry] = {}
+        found: dict[str, QueuedJob] = {}
         for entry in sorted(self.entries, key=lambda entry: (entry.row.active, int(entry.row.array))):
             found[entry.element.place] = entry
         return found
@@ -135,7 +135,7 @@ def describe(row: Row) -> str:
     return f"{about}: {row.state.lower().replace('_', ' ')}"
 
 
-def _joined(submissions: Sequence[Submission], rows: Sequence[Row]) -> Iterator[Entry]:
+def _joined(submissions: Sequence[Submission], rows: Sequence[Row]) -> Iterator[QueuedJob]:
     by_comment: Mapping[str, Submission] = {item.comment: item for item in submissions}
     by_job = {item.job: item for item in submissions if item.job is not None}
     for row in rows:
@@ -146,4 +146,4 @@ def _joined(submissions: Sequence[Submission], rows: Sequence[Row]) -> Iterator[
         if number < 0 and len(submission.elements) == 1:  # cancelled alone before it began, it is no array any more
             (number,) = submission.elements
         if number in submission.elements:
-            yield Entry(submission, number, submission.elements[number], row)
+            yield QueuedJob(submission, number, submission.elements[number], row)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from kd.base.atomic import write_json
-from kd.base.lease import Held, Lease
+from kd.base.files import write_json
+from kd.base.lease import Lease, LeaseHeld
 from kd.launch.slurm.client import Row
 from kd.pipeline.run import SLURM, Run
 
@@ -71,7 +71,7 @@ class Records:
         while True:
             try:
                 return Lease.acquire(self.lease)
-            except Held as error:
+            except LeaseHeld as error:
                 if not told:
                     who = f"process {error.holder.pid} on {error.holder.host}" if error.holder else "another process"
                     say(f"Waiting for {who}, which is submitting this run.")

@@ -21,7 +21,7 @@ from kd.launch.launcher import LOG_HEAD
 from kd.launch.slurm.arrays import Part, ranges
 from kd.launch.slurm.records import Records
 from kd.pipeline.fingerprint import digest
-from kd.pipeline.plan import Stage, Task
+from kd.pipeline.model import Stage, Task
 from kd.pipeline.run import Run
 from kd.recipe.schema import MachineConfig, ResourcesConfig
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kd.pipeline.contract import Artifact
+from kd.pipeline.model import Artifact
 from kd.report.model import FlowStep, StageCost
 
 

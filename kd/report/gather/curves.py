@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd.engines.fairseq.training import METRICS, read_metrics
-from kd.pipeline.contract import Artifact
+from kd.pipeline.model import Artifact
 from kd.report.model import Curve, CurvePoint, SystemKind
 
 MOST_POINTS = 240  # of a curve

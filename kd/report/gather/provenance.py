@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from kd.pipeline.contract import Artifact
+from kd.pipeline.model import Artifact
 from kd.report.model import Provenance
 
 

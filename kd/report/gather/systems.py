@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd.models.systems import member_name
-from kd.pipeline.contract import Artifact
+from kd.pipeline.model import Artifact
 from kd.report.model import Comparison, MetricScore, PairedScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
 
 

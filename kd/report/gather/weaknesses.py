@@ -12,7 +12,7 @@ from typing import Any
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import open_lines
 from kd.metrics.segments import Behind, Weaknesses
-from kd.pipeline.contract import Artifact
+from kd.pipeline.model import Artifact
 from kd.report.gather.systems import shown_name
 from kd.report.model import Example, WeaknessesOfPair
 from kd.report.records import record

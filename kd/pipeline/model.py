@@ -9,15 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from kd.base.hashing import sha256
 from kd.base.progress import Progress
 from kd.base.world import World, from_environment
 from kd.pipeline.fingerprint import identity_and_extent
-
-if TYPE_CHECKING:
-    from kd.pipeline.plan import Stage, Task
 
 C = TypeVar("C")
 
@@ -31,7 +28,7 @@ class Role:
 
 
 @dataclass(frozen=True)
-class Draft:
+class TaskSpec:
     """What a kind says of one of its tasks; the planner makes a `Task` with a fingerprint of it."""
 
     name: str
@@ -77,7 +74,7 @@ class Job(Generic[C]):
     inputs: Mapping[str, list[Artifact]]
     files: Mapping[Path, str]  # content hashes of the raw files, as of planning
     out: Path  # the folder to write to
-    kin: Sequence[Path]  # outputs, published or left off, of the same work gone less or further: to continue from
+    resumable_from: Sequence[Path]  # earlier outputs of the same work, complete or partial, shorter or longer
     attempts: int  # how often the task was begun, this time included
     threads: int
     device: str
@@ -123,16 +120,16 @@ class Kind(ABC, Generic[C]):
     def suits(self, config: C, device: str) -> None:
         """Raises UserError for what a machine with such a device (cpu, cuda, rocm) cannot do, before anything runs."""
 
-    def tasks(self, stage: Stage) -> Iterator[Draft]:
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """The tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
         identity, extent = identity_and_extent(stage.config)
-        yield Draft("all", identity, extent)
+        yield TaskSpec("all", identity, extent)
 
     @abstractmethod
     def run(self, job: Job[C]) -> None:
         """Does the work, writing to `job.out` alone."""
 
-    def accompany(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
+    def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
         """What every node but the first does for a task of several, which the first one runs and publishes.
 
         out: the folder that the first node's `run` writes to, for them to talk by; over: whether the task is finished.
@@ -141,3 +138,97 @@ class Kind(ABC, Generic[C]):
     @abstractmethod
     def check(self, job: Job[C]) -> Summary:
         """Reads back what was written; raises IncompleteArtifact when it is not whole."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage as the recipe declares it. `inputs`: role -> label -> name of a stage."""
+
+    name: str
+    kind: Kind[Any]
+    config: Any
+    inputs: Mapping[str, Mapping[str, str]]
+    over: str | None = None
+    enabled: bool = True
+    after: tuple[str, ...] = ()  # stages to wait for without reading from them
+
+
+@dataclass(eq=False, repr=False)  # each knows all it stands on: shown whole, a plan fills memory
+class Stage:
+    """A stage instance: an entry, for one value of its axis."""
+
+    name: str
+    spec: StageSpec
+    axis: str | None  # the value's name, such as `en-de`
+    axis_value: Mapping[str, Any]
+    inputs: Mapping[str, list[tuple[str, Stage]]]  # role -> (label, stage)
+    after: list[Stage] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Stage({self.name})"
+
+    @property
+    def config(self) -> Any:
+        """The typed config of the kind."""
+        return self.spec.config
+
+    @property
+    def kind(self) -> Kind[Any]:
+        """What it does."""
+        return self.spec.kind
+
+    def upstream(self) -> Iterator[Stage]:
+        """Every stage that it stands on, each once."""
+        seen: set[Stage] = set()
+        todo: list[Stage] = [self]
+        while todo:
+            for others in todo.pop().inputs.values():
+                for _, other in others:
+                    if other not in seen:
+                        seen.add(other)
+                        todo.append(other)
+                        yield other
+
+    def axis_values(self) -> dict[str, Mapping[str, Any]]:
+        """Its own axis value by name; where it has none, those of all that it reads from, directly or not."""
+        if self.axis is not None:
+            return {self.axis: self.axis_value}
+        upstream = [stage for inputs in self.inputs.values() for _, stage in inputs]
+        return {name: value for stage in upstream for name, value in stage.axis_values().items()}
+
+    def input_tasks(self, role: str) -> list[Input]:
+        """Every task of every stage of a role."""
+        return [Input(label, task) for label, stage in self.inputs.get(role, []) for task in stage.tasks]
+
+
+@dataclass(eq=False, repr=False)
+class Task:
+    """One independently restartable piece of a stage."""
+
+    stage: Stage
+    name: str
+    fingerprint: str
+    lineage: str  # the fingerprint without how far the work goes
+    identity: Mapping[str, Any]
+    inputs: Mapping[str, list[Input]]
+    files: Mapping[Path, str]
+
+    def __repr__(self) -> str:
+        return f"Task({self.full_name}@{self.fingerprint})"
+
+    @property
+    def full_name(self) -> str:
+        """`stage/task`."""
+        return f"{self.stage.name}/{self.name}"
+
+    @property
+    def relative(self) -> Path:
+        """Where its output stands in a store."""
+        return Path(self.stage.name, self.fingerprint, self.name)
+
+    def upstream(self) -> Iterator[Task]:
+        """The tasks it reads from."""
+        for inputs in self.inputs.values():
+            for item in inputs:
+                yield item.task

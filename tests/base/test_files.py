@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.base.atomic import rename_folder, sync_folder, write_json, write_text
+from kd.base.files import rename_folder, sync_folder, write_json, write_text
 from tests.pipeline.small_disk import SmallDisk
 
 
@@ -48,7 +48,7 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> 
     code = """
 import sys
 from pathlib import Path
-from kd.base.atomic import write_text
+from kd.base.files import write_text
 path = Path(sys.argv[1], "file")
 write_text(path, "old")
 try:
