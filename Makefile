@@ -11,7 +11,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$((
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean install tools
+.PHONY: help demo test lint docs bench lock clean install tools
 .NOTPARALLEL:
 
 help: ## list what can be made
@@ -42,6 +42,9 @@ lint: tools ## ruff, formatting, types, shell scripts
 	@"$(VENV)/bin/mypy"
 	@"$(VENV)/bin/shellcheck" .ci/run $$(find containers tests -name '*.sh')
 
+docs: tools ## build the documentation site into site/
+	@NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/mkdocs" build --strict --quiet
+
 bench: install ## run the benchmarks: speed and memory as ratios to the stock tools
 	@found=; \
 	for file in benchmarks/bench_*.py; do \
@@ -58,5 +61,5 @@ lock: ## resolve pyproject.toml's ranges anew and write containers/locks/
 	@containers/lock.sh rocm
 
 clean: ## remove .venv and caches; never store/ or runs/
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find kd tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

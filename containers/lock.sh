@@ -114,10 +114,10 @@ cpu_only
 { header "What kd runs with, $variant variant: exact versions."; cat "$work/run"; } > "$work/run.txt"
 
 if [ "$variant" = cpu ]; then
-    echo "lock.sh: resolving the tools for tests and lint …" >&2
-    stated test lint > "$work/tools.in"
+    echo "lock.sh: resolving the tools for tests, lint and documentation …" >&2
+    stated test lint docs > "$work/tools.in"
     install -c "$work/run" -r "$work/tools.in"
-    { header "Tools for tests and lint, on top of cpu.txt."; frozen | grep -vxFf "$work/run"; } > "$work/tools.txt"
+    { header "Tools for tests, lint and documentation, on top of cpu.txt."; frozen | grep -vxFf "$work/run"; } > "$work/tools.txt"
     mv "$work/tools.txt" "$locks/tools.txt"
 fi
 mv "$work/run.txt" "$locks/$variant.txt"
