@@ -184,7 +184,7 @@ def test_another_pid_namespace_is_another_world(tmp_path: Path) -> None:
     # As inside a container with its own process ids: our pid means nothing there.
     path = tmp_path / "lease"
     held = Lease.acquire(path)
-    code = f"from pathlib import Path; from kd.pipeline import lease; print(lease.is_held(Path({str(path)!r})))"
+    code = f"from pathlib import Path; from kd.base import lease; print(lease.is_held(Path({str(path)!r})))"
     told = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code],
         capture_output=True,

@@ -115,7 +115,7 @@ def test_no_piece_breaks_a_line(pieces: vocabulary.Vocabulary) -> None:
 
 def test_equal_text_gives_equal_files_in_another_process(pieces: vocabulary.Vocabulary, tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; sys.path.insert(0, sys.argv[2]); import test_vocabulary_engine as t\n"
+        "import sys, pathlib; sys.path.insert(0, sys.argv[2]); import test_vocabulary as t\n"
         "t.vocabulary.train([*t.SENTENCES, 'odd\\u2028\\r\\u0085ones'], pathlib.Path(sys.argv[1]), t.config(),"
         " ['{name}', '{count, plural}'])"
     )
