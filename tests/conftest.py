@@ -1,16 +1,63 @@
-"""Guards what all tests stand on: that those of one group share a worker, and with it what is made once for them."""
+"""Order and grouping of all tests, and the check that no test changes a fixture that it shares with others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests.shared_fixtures import SharedFixtures
 
 pytest_plugins = ["tests.tiny_model"]
 
+SHARED = pytest.StashKey[SharedFixtures]()
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """pytest 9.2 ignores the groups of pytest-xdist 3.8 in silence: whole recipes then run once for each worker."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the check of shared fixtures."""
+    config.stash[SHARED] = SharedFixtures()
+    config.pluginmanager.register(config.stash[SHARED])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each file run in one worker, which makes its fixtures once, and start those that take longest.
+
+    pytest-randomly has shuffled the tests before. The sort keeps its order among whole recipes, among the tests of
+    trained models, and among all others: a long group that started last would run alone at the end.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0].removesuffix(".py")))
+    items.sort(key=_urgency)
+
+
+def _urgency(item: pytest.Item) -> int:
+    if item.get_closest_marker("system"):
+        return 0
+    return 1 if "spec" in getattr(item, "fixturenames", ()) else 2
+
+
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def require_groups(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse pytest 9.2, which ignores the groups of pytest-xdist 3.8: whole recipes would run once for each worker."""
     if getattr(config.option, "loadgroup", False):
-        lost = [item.nodeid for item in items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+        lost = [item.nodeid for item in items if "@" not in item.nodeid]
         if lost:
             raise pytest.UsageError(f"pytest-xdist does not group tests with pytest {pytest.__version__}: {lost[0]}")
+
+
+@pytest.fixture(autouse=True)
+def shared_fixtures_are_read_only(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that changed a file of a session's or module's fixture. It is set up first and torn down last."""
+    yield
+    changes = request.config.stash[SHARED].changes(list(request.fixturenames))
+    if changes:
+        pytest.fail("The test changed shared fixtures; it needs a copy of its own:\n" + "\n".join(changes[:20]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed of the order, which `make test ARGS="-p randomly --randomly-seed=…"` repeats."""
+    if config.pluginmanager.hasplugin("randomly") and config.getoption("randomly_reorganize"):
+        seed = config.getoption("randomly_seed")
+        terminalreporter.write_line(f'Random order; the same again: make test ARGS="--randomly-seed={seed}"')

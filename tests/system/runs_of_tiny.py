@@ -1,14 +1,17 @@
-"""Whole runs of the tiny recipe, through the command line, in processes of their own."""
+"""Whole runs of the tiny recipe, by the command line, in processes of their own."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiny import corpus as tiny_corpus
+
+from kd.pipeline.store import Store
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -21,12 +24,12 @@ class Workplace:
     recipe: Path = TINY
 
     def arguments(self, command: str, *overrides: str) -> list[str]:
-        """The command line of a `kd` command on the tiny recipe here."""
+        """Return the command line of a `kd` command on the tiny recipe here."""
         places = [f"corpus.root={self.folder}/corpus", f"run.dir={self.run}", f"store.dir={self.store}"]
         return [sys.executable, "-m", "kd", command, f"recipe={self.recipe}", *places, *overrides]
 
     def kd(self, command: str, *overrides: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs it to its end."""
+        """Run a `kd` command to its end."""
         done = subprocess.run(
             self.arguments(command, *overrides), capture_output=True, text=True, env=self.environment, check=False
         )
@@ -45,18 +48,27 @@ class Workplace:
 
     @property
     def store(self) -> Path:
-        """Where the artifacts are."""
+        """The folder of the artifacts."""
         return self.folder / "store"
 
     def published(self) -> dict[str, float]:
-        """Manifest -> when it was written, for every artifact in the store."""
+        """Return the time of the last change of each manifest in the store, by task."""
         return {
             str(path.parent.relative_to(self.store)): path.stat().st_mtime_ns
             for path in self.store.glob("[!.]*/*/*/manifest.json")
         }
 
+    def copy(self, folder: Path) -> Workplace:
+        """Return a copy below `folder` that a test may change; its artifacts are hard links."""
+        hidden = shutil.ignore_patterns(".*")  # the list of runs that use the store, and hashes of raw files by path
+        shutil.copytree(self.store, folder / "store", copy_function=os.link, ignore=hidden)
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("store"))
+        copied = Workplace(folder, self.recipe)
+        Store(copied.store).register(copied.run)
+        return copied
+
 
 def new_workplace(folder: Path, recipe: Path = TINY) -> Workplace:
-    """A fresh one."""
+    """Return a workplace with a corpus and nothing else."""
     tiny_corpus.write(folder / "corpus")
     return Workplace(folder, recipe)

@@ -15,8 +15,7 @@ from kd.corpora.lines import LineWriter, open_lines
 from kd.corpora.nbest import NBestCorpus
 from kd.corpora.shards import Corpus
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = pytest.mark.system
 
 
 def selected(run: Path) -> dict[str, str]:
@@ -27,12 +26,12 @@ def selected(run: Path) -> dict[str, str]:
     }
 
 
-def test_models_of_another_run_decode_what_they_decoded_there(finished: Workplace) -> None:
-    run = finished.folder / "runs" / "given"
-    teacher = f"{finished.run}/teacher.{{source}}-{{target}}"
+def test_models_of_another_run_decode_what_they_decoded_there(workplace: Workplace) -> None:
+    run = workplace.folder / "runs" / "given"
+    teacher = f"{workplace.run}/teacher.{{source}}-{{target}}"
     members = f"one: {{folder: '{teacher}/member-1'}}, two: {{folder: '{teacher}/member-2'}}"
-    finished.kd("run", "chain=given_teachers", f"+given_models.members={{{members}}}", f"run.dir={run}", "upto=decode")
-    own = sorted((finished.run / "decode.en-xx").glob("*/*.zst"))
+    workplace.kd("run", "chain=given_teachers", f"+given_models.members={{{members}}}", f"run.dir={run}", "upto=decode")
+    own = sorted((workplace.run / "decode.en-xx").glob("*/*.zst"))
     ours = sorted((run / "decode.en-xx").glob("*/*.zst"))
     assert own
     assert [sha256(path) for path in ours] == [sha256(path) for path in own]
@@ -41,26 +40,26 @@ def test_models_of_another_run_decode_what_they_decoded_there(finished: Workplac
     assert manifest["facts"]["parameters"] > 10_000
 
 
-def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(finished: Workplace, tmp_path: Path) -> None:
+def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(workplace: Workplace, tmp_path: Path) -> None:
     for number in (1, 2):
-        checkpoints = finished.run / "teacher.en-xx" / f"member-{number}" / "checkpoints"
+        checkpoints = workplace.run / "teacher.en-xx" / f"member-{number}" / "checkpoints"
         shutil.copy(next(checkpoints.glob("checkpoint_*_400.pt")), tmp_path / f"checkpoint{number}.pt")
     for name in ("dict.txt", "vocabulary.model"):
-        shutil.copy(finished.run / "teacher.en-xx" / "member-1" / name, tmp_path / name)
+        shutil.copy(workplace.run / "teacher.en-xx" / "member-1" / name, tmp_path / name)
     given = [
         "chain=given_teachers",
         f"given_models.root={tmp_path}",
         "+given_models.members={a: {checkpoint: checkpoint1.pt}, b: {checkpoint: checkpoint2.pt}}",
         "given_models.vocabulary=vocabulary.model",
         "given_models.dictionary=dict.txt",
-        f"run.dir={finished.folder}/runs/checkpoints",
+        f"run.dir={workplace.folder}/runs/checkpoints",
         "vocabulary.size=290",  # the student's own, not the teachers'
         "student.max_update=100",  # it learns as any other
         "decode.share=0.3",
     ]
-    finished.kd("run", *given)
+    workplace.kd("run", *given)
     report = json.loads(
-        (finished.folder / "runs" / "checkpoints" / "report" / "all" / "report.json").read_text("utf-8")
+        (workplace.folder / "runs" / "checkpoints" / "report" / "all" / "report.json").read_text("utf-8")
     )
     bleu = {row["name"]: next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
     assert {"teacher a", "teacher b", "teacher ensemble", "student"} <= set(bleu)
@@ -68,7 +67,7 @@ def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(finishe
     rows = {row["name"]: row for row in report["systems"]}
     assert rows["teacher a"]["training_seconds"] is None  # nobody here knows
     assert not [curve for curve in report["curves"] if curve["name"].startswith("teacher")]
-    done = finished.kd("run", *given)
+    done = workplace.kd("run", *given)
     assert "Nothing to do" in done.stderr
 
 
@@ -89,26 +88,26 @@ def write_lists(finished: Workplace, path: Path, leave_out: int = 0) -> None:
                 writer.write(f"{place} {line}")
 
 
-def test_lists_made_elsewhere_are_selected_from_alike(finished: Workplace, tmp_path: Path) -> None:
-    write_lists(finished, tmp_path / "lists.gz")
-    run = finished.folder / "runs" / "lists"
+def test_lists_made_elsewhere_are_selected_from_alike(workplace: Workplace, tmp_path: Path) -> None:
+    write_lists(workplace, tmp_path / "lists.gz")
+    run = workplace.folder / "runs" / "lists"
     lists = f"+given_lists.files={{marian: {{file: '{tmp_path}/lists.gz'}}}}"
-    finished.kd("run", "chain=given_lists", lists, "given_lists.workers=2", f"run.dir={run}", "upto=select")
-    assert selected(run) == selected(finished.run)
+    workplace.kd("run", "chain=given_lists", lists, "given_lists.workers=2", f"run.dir={run}", "upto=select")
+    assert selected(run) == selected(workplace.run)
     manifest = json.loads((run / "decode.en-xx" / "worker-0" / "manifest.json").read_text("utf-8"))
     assert manifest["counts"]["sources without a list"] == 0
     assert "guards" in manifest["facts"]
 
 
-def test_lists_that_are_missing_or_of_other_sources_are_refused(finished: Workplace, tmp_path: Path) -> None:
-    write_lists(finished, tmp_path / "lists.zst", leave_out=5)
+def test_lists_that_are_missing_or_of_other_sources_are_refused(workplace: Workplace, tmp_path: Path) -> None:
+    write_lists(workplace, tmp_path / "lists.zst", leave_out=5)
     lists = f"+given_lists.files={{x: {{file: '{tmp_path}/lists.zst'}}}}"
-    places = ["chain=given_lists", f"run.dir={finished.folder}/runs/missing", "upto=decode"]
-    done = finished.kd("run", lists, *places, check=False)
+    places = ["chain=given_lists", f"run.dir={workplace.folder}/runs/missing", "upto=decode"]
+    done = workplace.kd("run", lists, *places, check=False)
     assert done.returncode == 2
     assert "5 of" in done.stderr
     assert "sources have no list, the first of them line" in done.stderr
-    finished.kd("run", lists, *places, "given_lists.on_missing=gold")
+    workplace.kd("run", lists, *places, "given_lists.on_missing=gold")
     # Shifted by one line, as happens where a tool lost one.
     shifted = tmp_path / "shifted.gz"
     with LineWriter(shifted) as writer:
@@ -116,7 +115,7 @@ def test_lists_that_are_missing_or_of_other_sources_are_refused(finished: Workpl
             number, _, rest = line.partition(" ")
             writer.write(f"{int(number) + 1} {rest}")
     lists = f"+given_lists.files={{x: {{file: '{shifted}'}}}}"
-    done = finished.kd("run", lists, *places, "given_lists.on_missing=gold", check=False)
+    done = workplace.kd("run", lists, *places, "given_lists.on_missing=gold", check=False)
     assert done.returncode == 2
     assert "no more like the human translations of their sources" in done.stderr
     assert "Traceback" not in done.stderr

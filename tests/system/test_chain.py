@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = pytest.mark.system
 
 
 def scores(place: Workplace) -> dict[str, float]:
@@ -61,28 +60,28 @@ def test_the_leakage_guard_is_on_and_stands_in_report_and_status(finished: Workp
     assert manifest["counts"]["pairs in"] == manifest["counts"]["pairs out"] + sum(manifest["dropped"].values())
 
 
-def test_a_second_run_does_nothing(finished: Workplace) -> None:
-    before = finished.published()
-    done = finished.kd("run")
+def test_a_second_run_does_nothing(workplace: Workplace) -> None:
+    before = workplace.published()
+    done = workplace.kd("run")
     assert "Nothing to do" in done.stderr
-    assert finished.published() == before
+    assert workplace.published() == before
 
 
-def test_another_selection_recomputes_itself_and_what_follows(finished: Workplace) -> None:
-    before = finished.published()
-    finished.kd("run", "select.metric=chrf", f"run.dir={finished.folder}/runs/chrf")
-    new = set(finished.published()) - set(before)
+def test_another_selection_recomputes_itself_and_what_follows(workplace: Workplace) -> None:
+    before = workplace.published()
+    workplace.kd("run", "select.metric=chrf", f"run.dir={workplace.folder}/runs/chrf")
+    new = set(workplace.published()) - set(before)
     stages = {name.split("/")[0].partition(".")[0] for name in new}
     judging = {"translate", "speed", "evaluate", "release", "report"}
     assert stages == {"select", "encode_selected", "student", "export", *judging}
     # Of the systems translated, only those that come from the student are translated again.
     translated = {name.split("/")[2] for name in new if name.startswith("translate")}
     assert all(name.startswith("student") for name in translated)
-    assert finished.published().items() >= before.items()
+    assert workplace.published().items() >= before.items()
 
 
-def test_stages_alone_need_their_inputs(finished: Workplace) -> None:
-    done = finished.kd("run", "stages=[select]", "split.dev=50", check=False)
+def test_stages_alone_need_their_inputs(workplace: Workplace) -> None:
+    done = workplace.kd("run", "stages=[select]", "split.dev=50", check=False)
     assert done.returncode == 2
     assert "decode.en-xx/" in done.stderr or "shard.en-xx/" in done.stderr
     assert "Traceback" not in done.stderr
@@ -99,28 +98,28 @@ def test_status_shows_every_stage(finished: Workplace) -> None:
     assert " stale " in stale
 
 
-def test_clean_keeps_what_a_run_reaches(finished: Workplace, tmp_path: Path) -> None:
-    before = finished.published()
-    done = finished.kd("clean")
+def test_clean_keeps_what_a_run_reaches(workplace: Workplace, tmp_path: Path) -> None:
+    before = workplace.published()
+    done = workplace.kd("clean")
     assert "out of reach" in done.stdout or "could be removed" in done.stdout
-    assert finished.published() == before
+    assert workplace.published() == before
 
 
-def test_another_share_of_the_corpus_takes_over_what_is_decoded(finished: Workplace) -> None:
-    finished.kd("run", "decode.share=0.4", "upto=decode", f"run.dir={finished.folder}/runs/share")
-    less = finished.folder / "runs" / "share" / "decode.en-xx"
+def test_another_share_of_the_corpus_takes_over_what_is_decoded(workplace: Workplace) -> None:
+    workplace.kd("run", "decode.share=0.4", "upto=decode", f"run.dir={workplace.folder}/runs/share")
+    less = workplace.folder / "runs" / "share" / "decode.en-xx"
     shards = sorted(less.glob("*/*.nbest.zst"))
-    whole = sorted((finished.run / "decode.en-xx").glob("*/*.nbest.zst"))
+    whole = sorted((workplace.run / "decode.en-xx").glob("*/*.nbest.zst"))
     assert 0 < len(shards) < len(whole)
     # Not decoded again: the same files on disk, under a second name.
     assert {path.stat().st_ino for path in shards} < {path.stat().st_ino for path in whole}
 
 
-def test_a_longer_training_goes_on_from_a_shorter_one(finished: Workplace) -> None:
+def test_a_longer_training_goes_on_from_a_shorter_one(workplace: Workplace) -> None:
     settings = ["teacher.optimizer.schedule=inverse_sqrt", "teacher.members=1", "upto=teacher"]
-    run = finished.folder / "runs" / "longer"
+    run = workplace.folder / "runs" / "longer"
     for updates in (100, 200):
-        finished.kd("run", *settings, f"teacher.max_update={updates}", f"run.dir={run}")
+        workplace.kd("run", *settings, f"teacher.max_update={updates}", f"run.dir={run}")
     log = (run / "logs" / "teacher.en-xx" / "member-1.log").read_text("utf-8")
     assert "continues from update 100 of" in log
     metrics = (run / "teacher.en-xx" / "member-1" / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]

@@ -19,8 +19,7 @@ from runs_of_tiny import Workplace, new_workplace
 
 from kd.base.hashing import sha256
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = pytest.mark.system
 KILLS = 3
 
 

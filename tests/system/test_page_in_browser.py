@@ -16,8 +16,7 @@ from kd.report.figures import draw
 from kd.report.model import Example, ReportData
 from kd.report.page import render
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("looks")]
+pytestmark = pytest.mark.system
 
 SCRIPTS = ["<script>window.ran = 1</script>", "<img src=x onerror='window.ran = 2'>", "</script><svg onload=ran()>"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("looks")]
+pytestmark = pytest.mark.system
 
 
 def everything(folder: Path) -> dict[str, float]:
@@ -30,12 +30,12 @@ def plan(place: Workplace, cache: Path, *overrides: str) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
-def test_a_finished_run_has_nothing_left_and_tells_what_another_would_take(finished: Workplace, tmp_path: Path) -> None:
-    before = everything(finished.folder)
-    done = plan(finished, tmp_path)
+def test_a_finished_run_lacks_nothing_and_gives_the_rates_of_a_longer_one(workplace: Workplace, tmp_path: Path) -> None:
+    before = everything(workplace.folder)
+    done = plan(workplace, tmp_path)
     assert all(not stage["missing"] for stage in done["stages"])  # type: ignore[attr-defined]
-    more = plan(finished, tmp_path, "teacher.max_update=800", "upto=teacher")
-    assert everything(finished.folder) == before
+    more = plan(workplace, tmp_path, "teacher.max_update=800", "upto=teacher")
+    assert everything(workplace.folder) == before
     teacher = next(stage for stage in more["stages"] if stage["stage"] == "teacher.en-xx")  # type: ignore[attr-defined]
     assert teacher["missing"] == ["member-1", "member-2"]
     assert "run tiny (teacher.en-xx/member-" in teacher["seconds_of_a_task"]["source"]
@@ -63,8 +63,8 @@ def test_a_probe_measures_every_stage_and_writes_nothing_into_the_run(finished: 
     assert again["totals"]["wall_time"]["value"] == found["totals"]["wall_time"]["value"]  # type: ignore[index]
 
 
-def test_two_processes_share_a_training(finished: Workplace, tmp_path: Path) -> None:
-    done = finished.kd("scaling", "devices=1,2", "updates=8", f"run.dir={tmp_path}/tiny")
+def test_two_processes_share_a_training(workplace: Workplace, tmp_path: Path) -> None:
+    done = workplace.kd("scaling", "devices=1,2", "updates=8", f"run.dir={tmp_path}/tiny")
     record = json.loads((tmp_path / "tiny.scaling" / "scaling.json").read_text("utf-8"))
     one, two = record["points"]
     assert (one["number"], two["number"], one["speedup"]) == (1, 2, 1.0)

@@ -12,8 +12,7 @@ import pytest
 import yaml
 from runs_of_tiny import Workplace
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("looks")]
+pytestmark = pytest.mark.system
 
 RELEASED = ["student-float32", "student-int8", "teacher-ensemble"]
 

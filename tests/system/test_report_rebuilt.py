@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from runs_of_tiny import Workplace
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("looks")]
+pytestmark = pytest.mark.system
 
 
 def pages(place: Workplace) -> dict[Path, str]:
@@ -19,11 +18,11 @@ def pages(place: Workplace) -> dict[Path, str]:
     return {path.parent: json.loads(path.read_text("utf-8"))["title"] for path in found}
 
 
-def test_other_settings_of_the_page_are_another_page(finished: Workplace, tmp_path: Path) -> None:
-    before = pages(finished)
-    done = finished.kd("report", "report.title=Another", f"run.dir={tmp_path}")
-    (page,) = pages(finished).keys() - before.keys()
-    assert pages(finished)[page] == "Another" and len(before) == 1
+def test_other_settings_of_the_page_are_another_page(workplace: Workplace, tmp_path: Path) -> None:
+    before = pages(workplace)
+    done = workplace.kd("report", "report.title=Another", f"run.dir={tmp_path}")
+    (page,) = pages(workplace).keys() - before.keys()
+    assert pages(workplace)[page] == "Another" and len(before) == 1
     shown = tmp_path / "report" / "all" / "index.html"
     assert f"Page: {shown}" in done.stdout and "<title>Another</title>" in shown.read_text("utf-8")
     names = {path.name for path in page.iterdir()}
@@ -34,13 +33,13 @@ def test_other_settings_of_the_page_are_another_page(finished: Workplace, tmp_pa
     # What was lost is made again, and comes out the same to the last byte.
     was = (page / "index.html").read_bytes()
     shutil.rmtree(page)
-    finished.kd("report", "report.title=Another", f"run.dir={tmp_path}")
+    workplace.kd("report", "report.title=Another", f"run.dir={tmp_path}")
     assert (page / "index.html").read_bytes() == was
     shutil.rmtree(page)  # the other tests of this run find it as they left it
 
 
-def test_a_page_of_other_scores_is_not_shown_for_these(finished: Workplace, tmp_path: Path) -> None:
-    done = finished.kd("report", "evaluate.bootstrap=7", f"run.dir={tmp_path}", check=False)
+def test_a_page_of_other_scores_is_not_shown_for_these(workplace: Workplace, tmp_path: Path) -> None:
+    done = workplace.kd("report", "evaluate.bootstrap=7", f"run.dir={tmp_path}", check=False)
     assert done.returncode == 2 and "Page:" not in done.stdout
     told = " ".join(done.stderr.split())
     assert "report/all reads from evaluate.en-xx/all, which is missing" in told and "`kd run recipe=" in told

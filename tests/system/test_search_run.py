@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from runs_of_tiny import Workplace
 
-# One worker for all that look at the finished run, so that it is made once.
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("tiny")]
+pytestmark = pytest.mark.system
 CELLS = ["1-1-64-best-seed1", "1-2-64-best-seed1", "1-3-64-best-seed1"]
 
 
@@ -35,11 +34,10 @@ def artifacts(place: Workplace) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def searched(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    """It stands on what the tiny recipe made up to its selection."""
-    folder = tmp_path_factory.mktemp("searched")
+    """Start from the artifacts of the tiny recipe, up to its selection."""
+    folder = finished.copy(tmp_path_factory.mktemp("searched") / "workplace").folder
+    shutil.rmtree(folder / "runs")
     place = Workplace(folder, Path(__file__).parent / "tiny_search")
-    shutil.copytree(finished.folder / "corpus", folder / "corpus")
-    shutil.copytree(finished.store, place.store, copy_function=os.link, ignore=shutil.ignore_patterns(".*"))
     process = subprocess.Popen(
         place.arguments("run", "upto=search"), env=place.environment, start_new_session=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -111,5 +109,5 @@ def test_the_report_has_table_and_picture(searched: Searched) -> None:
     assert (folder / "figures" / "search-1.svg").stat().st_size > 1000
 
 
-def test_a_second_run_does_nothing(searched: Searched) -> None:
-    assert "Nothing to do" in searched.place.kd("run").stderr
+def test_a_second_run_does_nothing(searched: Searched, tmp_path: Path) -> None:
+    assert "Nothing to do" in searched.place.copy(tmp_path / "workplace").kd("run").stderr

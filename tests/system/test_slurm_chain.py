@@ -15,7 +15,6 @@ from slurm_place import SlurmPlace, slurm_place
 
 from kd.base.hashing import sha256
 
-# With those that look at the finished run, which is made once for them all.
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
 
 
@@ -63,11 +62,10 @@ def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
 
 
 def with_data(here: SlurmPlace, finished: Workplace, *stores: str) -> None:
-    """Stores with all that a training reads from, and no training."""
+    """Make stores with all inputs of a training and without any training."""
     for name in stores:
-        shutil.copytree(
-            finished.store, here.place.folder / name, ignore=shutil.ignore_patterns("teacher.*", "decode.*")
-        )
+        left_out = shutil.ignore_patterns(".*", "teacher.*", "decode.*")
+        shutil.copytree(finished.store, here.place.folder / name, copy_function=os.link, ignore=left_out)
 
 
 def test_where_nothing_is_requeued_a_successor_goes_on_and_is_waited_for(

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import signal
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -169,17 +167,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 
 @pytest.fixture
-def trainings(prepared: Workplace, slurm: Cluster, request: pytest.FixtureRequest) -> Callable[..., Trainings]:
-    """Makes a run of so many members and updates, with a seed of its own: no test finds what another has made."""
+def trainings(prepared: Workplace, slurm: Cluster, tmp_path: Path) -> Callable[..., Trainings]:
+    """Return a function that makes a run of so many members and updates, in a copy of the prepared workplace."""
 
     def made(members: int, updates: int) -> Trainings:
-        seed = zlib.crc32(request.node.name.encode()) % 1_000_000
         size = (f"upto={TEACHER}", f"teacher.members={members}", f"teacher.max_update={updates}")
-        folder = prepared.folder / "runs" / str(seed)
         cluster = ("launcher=slurm", "machine=two_nodes")
-        settings = (*size, f"teacher.seed={seed}", *TRAINING, *cluster)
-        shutil.rmtree(prepared.store / TEACHER, ignore_errors=True)
-        return Trainings(slurm, prepared, folder, settings)
+        place = prepared.copy(tmp_path / "place")
+        return Trainings(slurm, place, place.folder / "runs" / "trainings", (*size, *TRAINING, *cluster))
 
     return made
 
