@@ -30,7 +30,7 @@ tools: ## the same, with the tools for tests and lint
 test: tools ## run the tests
 	@tests/system/install.sh >"$(VENV)/not-run"
 	@set +e; \
-	OMP_NUM_THREADS=1 "$(VENV)/bin/python" -m pytest -q -n $(WORKERS) --dist loadgroup \
+	OMP_NUM_THREADS=1 "$(VENV)/bin/python" -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
 	    $$(cut -f 1 "$(VENV)/not-run" | sed 's/^/--deselect=/') $(ARGS); \
 	code=$$?; \
 	while IFS=$$'\t' read -r file why; do echo "Not run: $$file wants $$why"; done <"$(VENV)/not-run"; \

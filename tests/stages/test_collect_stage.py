@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import lzma
-import os
 import random
 import string
 import sys
@@ -22,7 +21,6 @@ from omegaconf import OmegaConf
 
 from kd.base.errors import UserError
 from kd.corpora import download, stdin
-from kd.corpora.lines import open_lines
 from kd.corpora.shards import Corpus
 from kd.pipeline.execute import execute
 from kd.pipeline.model import StageSpec
@@ -34,8 +32,8 @@ from kd.stages.collect import Collect
 from tests.corpora.samples import TORTURE, write_tmx
 from tests.corpora.server import Server, serve
 from tests.corpora.test_places import tarred, zipped
+from tests.messages import messages
 
-SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 MIRRORED = list(zip(TORTURE, TORTURE[::-1], strict=True))
 COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
 
@@ -201,14 +199,12 @@ def test_invalid_utf_8_at_a_shards_edge(place: Place, suffix: str, monkeypatch: 
 
 
 def sentences() -> list[tuple[str, str]]:
-    """LibreOffice's messages where they are at hand, else made-up ones with repetitions."""
-    if (SHARED / "libreoffice").is_dir():
-        files = [SHARED / "libreoffice" / f"en-de.{language}.gz" for language in ("en", "de")]
-        return list(zip(*map(open_lines, files), strict=True))[:8000]
-    random_ = random.Random(3)
-    words = ["".join(random_.choices(string.ascii_lowercase + "äöü&<~", k=5)) for _ in range(900)]
-    return [(" ".join(random_.choices(words, k=random_.randint(1, 9))), " ".join(random_.choices(words, k=5)))
+    """Made-up sentences with characters that XML escapes, and real messages in several scripts."""
+    draw = random.Random(3)
+    words = ["".join(draw.choices(string.ascii_lowercase + "äöü&<~", k=5)) for _ in range(900)]
+    made = [(" ".join(draw.choices(words, k=draw.randint(1, 9))), " ".join(draw.choices(words, k=5)))
             for _ in range(3000)]  # fmt: skip
+    return [*made, *(pair for language in ("de", "el", "ja", "ar") for pair in messages(language))]
 
 
 def test_tmx_tsv_and_compressed_pair_make_identical_shards(place: Place) -> None:

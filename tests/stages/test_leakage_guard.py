@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,8 @@ from kd.pipeline.store import ArtifactPaths, Store
 from kd.recipe import compose
 from kd.recipe.compose import Request
 from kd.stages.outputs import LEAKED
+from tests.messages import messages
 
-SHARED = Path(os.environ.get("KD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-LIBREOFFICE = SHARED / "libreoffice"
 LANGUAGES = ("da", "de", "fi", "hu", "nl", "sv")
 Texts = list[tuple[str, str]]
 
@@ -209,35 +207,22 @@ def test_a_clean_corpus_is_called_clean(tmp_path: Path) -> None:
 # --- six languages ---------------------------------------------------------------------------------------------------
 
 
-def generated(folder: Path) -> dict[str, Texts]:
-    """English that repeats from language to language; into English, and out of it for one."""
-    random_ = random.Random(3)
+def generated(language: str) -> Texts:
+    """English that repeats from language to language, twice in each."""
+    draw = random.Random(language)
     english = [f"Click button {i} to open the dialogue of the document." for i in range(400)]
     english += [f"Save {i}" for i in range(40)]
-    return {
-        language: [(f"{language} {text[:-1]}", text) for text in random_.sample(english, 380)] * 2
-        for language in LANGUAGES
-    }
+    return [(f"{language} {text[:-1]}", text) for text in draw.sample(english, 380)] * 2
 
 
-def libreoffice(_folder: Path) -> dict[str, Texts]:
-    """Help texts and messages in six languages."""
-    return {
-        language: [
-            (foreign, english)
-            for english, foreign in zip(
-                open_lines(LIBREOFFICE / f"en-{language}.en.gz"),
-                open_lines(LIBREOFFICE / f"en-{language}.{language}.gz"),
-                strict=True,
-            )
-        ]
-        for language in LANGUAGES
-    }
+def real(language: str) -> Texts:
+    """Messages of a program, whose English is the same in all languages but for those that lack a translation."""
+    return [(translation, english) for english, translation in messages(language)]
 
 
-@pytest.mark.parametrize("data", [generated, *([libreoffice] if LIBREOFFICE.is_dir() else [])])
-def test_six_languages_hold_out_by_english(tmp_path: Path, data: Any) -> None:
-    corpora: dict[str, Texts] = data(tmp_path)
+@pytest.mark.parametrize("texts_of", [generated, real])
+def test_six_languages_hold_out_by_english(tmp_path: Path, texts_of: Callable[[str], Texts]) -> None:
+    corpora = {language: texts_of(language) for language in LANGUAGES}
     out_of = "de"  # one of them out of English
     pairs = {lang: f"en-{lang}" if lang == out_of else f"{lang}-en" for lang in LANGUAGES}
     corpora[out_of] = [(english, foreign) for foreign, english in corpora[out_of]]
