@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from runs_of_tiny import Workplace, new_workplace
 
 from kd.base.hashing import sha256
+from tests.moments import random_moments
 
 pytestmark = pytest.mark.system
 KILLS = 3
@@ -36,7 +36,7 @@ def test_killed_runs_end_the_same(finished: Workplace, tmp_path: Path) -> None:
     place = new_workplace(tmp_path)
     for teachers in finished.store.glob("teacher.*"):  # trained already: all around them is to be killed
         shutil.copytree(teachers, place.store / teachers.name)
-    moments = random.Random(time.time_ns())
+    moments = random_moments()
     waits = []
     for _ in range(KILLS):
         waits.append(moments.uniform(1.5, 8))

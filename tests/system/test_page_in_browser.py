@@ -74,7 +74,19 @@ def test_verdict_comes_first_and_answers_three_questions(page: Tab) -> None:
     assert page.ask("document.querySelector('.answers').getBoundingClientRect().bottom") < 900  # without scrolling
 
 
-def test_table_sorts_by_keyboard(page: Tab) -> None:
+def test_table_sorts_by_keyboard(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
+    report = read(finished)
+    rows = [
+        dataclasses.replace(
+            row,
+            scores=[
+                dataclasses.replace(score, value=float(place)) if score.metric == "BLEU" else score
+                for score in row.scores
+            ],
+        )
+        for place, row in enumerate(report.systems)
+    ]
+    page = show(dataclasses.replace(report, systems=rows), browser, tmp_path)
     bleu = "[...document.querySelectorAll('.results thead button')].find((b) => b.textContent === 'BLEU')"
     values = "[...document.querySelectorAll('.results tbody tr')].map((row) => Number(row.cells[2].dataset.sort))"
     before = page.ask(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import sys
 import time
@@ -15,6 +14,8 @@ from runs_of_tiny import TINY
 from slurm_cluster import Cluster
 from slurm_place import SlurmPlace, slurm_place
 from slurm_settings import Nodes, Settings
+
+from tests.moments import random_moments
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
 
@@ -52,7 +53,7 @@ def test_two_at_once_submit_once(closed: Cluster, tmp_path: Path) -> None:
 def test_killed_while_submitting_the_next_run_sorts_it_out(closed: Cluster, tmp_path: Path) -> None:
     here = slurm_place(tmp_path, closed)
     tasks = len(here.states())
-    moments = random.Random(time.time_ns())
+    moments = random_moments()
     told = []
     for _ in range(4):
         process = here.start("run")

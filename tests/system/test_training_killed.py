@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -19,6 +18,7 @@ import pytest
 from runs_of_tiny import Workplace, new_workplace
 
 from kd.base.hashing import sha256
+from tests.moments import random_moments
 
 # One worker for all, so that the data are made once.
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("teachers")]
@@ -125,7 +125,7 @@ def test_killed_members_end_as_uninterrupted_ones(encoded: Workplace, tmp_path: 
     world = {"KD_PROCESSES": str(processes), "KD_THREADS": str(processes)}
     whole = Teachers.on_data_of(encoded, tmp_path / "whole", **world)
     killed = Teachers.on_data_of(encoded, tmp_path / "killed", **world)
-    chance = random.SystemRandom()
+    chance = random_moments()
     for member, signals in {1: (signal.SIGUSR1, signal.SIGKILL), 2: (signal.SIGTERM,)}.items():
         moments = sorted(chance.sample(range(1, UPDATES - 5), len(signals)))
         for number, update in zip(signals, moments, strict=True):
