@@ -124,5 +124,5 @@ def test_best_by_bleu_needs_bleu() -> None:
     config = TrainConfig()
     config.checkpoint = CheckpointConfig(every=10, keep=2, average=2, keep_best=1)
     config.model.width, config.model.heads, config.validate_bleu = 64, 4, False
-    with pytest.raises(UserError, match="validate_bleu is off"):
+    with pytest.raises(UserError, match="validate_bleu is false"):
         Train().validate(config)

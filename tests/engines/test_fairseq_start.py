@@ -57,7 +57,7 @@ def from_start(standing, start, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder, losses(replace(standing, init_from=start), folder)
 
 
-def test_a_training_really_starts_from_the_weights_given(standing, start, from_start, trained) -> None:
+def test_a_training_really_starts_from_the_weights_given(standing, start, from_start, trained, tmp_path: Path) -> None:
     folder, lost = from_start
     expected, found = load(trained.folder / "model.pt")["model"], weights(folder)
     assert found.keys() == expected.keys()
@@ -69,7 +69,8 @@ def test_a_training_really_starts_from_the_weights_given(standing, start, from_s
     assert state["optimizer_history"][-1]["num_updates"] == 2  # a training of its own
     # Once there is a checkpoint of its own, it goes on from that.
     longer = replace(standing, init_from=start, config=replace(standing.config, max_update=3))
-    assert training.train(longer, folder).resumed_from == 2
+    copied = shutil.copytree(folder, tmp_path / "longer")
+    assert training.train(longer, copied).resumed_from == 2
 
 
 def test_members_see_the_data_in_another_order(standing, start, from_start, tmp_path: Path) -> None:
