@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +30,7 @@ from kd.base.processes import die_with_parent
 from kd.base.world import GPUS, PROCESSES
 from kd.launch.environment import command, environment
 from kd.launch.launcher import LOG_HEAD, Failure, Interrupted, Launcher, blocked
+from kd.launch.order import Rules
 from kd.pipeline.execute import disk_fault, failure_message
 from kd.pipeline.model import Task
 from kd.pipeline.run import Run, ensure_writable
@@ -78,7 +78,7 @@ class LocalLauncher(Launcher):
         self._frozen = frozen
         self._processes = processes
         self._threads = max(1, threads // processes)
-        self._gpus = gpus
+        self._rules = Rules(slots=processes, gpus=gpus, gpus_of=lambda task: self._takes(task, "gpus"))
         self._refresh = refresh
         self._resources = resources or {}
         self._command = command
@@ -123,39 +123,28 @@ class LocalLauncher(Launcher):
         self, waiting: dict[Task, None], running: list[_Running], elsewhere: set[Task], failures: list[Failure]
     ) -> None:
         unfinished = {*waiting, *elsewhere, *(item.task for item in running)}
-        for task in list(waiting):
-            if len(running) >= self._processes or any(item.task.stage.kind.exclusive for item in running):
-                return
-            if task.stage.kind.exclusive and running:
-                continue
-            upstream = [*task.upstream(), *(other for stage in task.stage.after for other in stage.tasks)]
-            if not any(other in unfinished for other in upstream) and self._free(task, running) is not None:
-                del waiting[task]
-                try:
-                    running.append(self._start(task, running))
-                except OSError as error:  # no room for its log, for instance
-                    fault = disk_fault(error, self._run.folder)
-                    status = EXIT_USER if fault else 1
-                    failures.append(Failure(task, str(fault or error), self._run.log(task), status))
-
-    def _free(self, task: Task, running: list[_Running]) -> list[int] | None:
-        """The GPUs for a task, those that fewest others use; None where it takes several and must wait for them."""
-        uses = Counter(gpu for item in running for gpu in item.gpus)
-        chosen = sorted(range(self._gpus), key=lambda gpu: (uses[gpu], gpu))[: max(1, self._takes(task, "gpus"))]
-        return None if len(chosen) > 1 and any(uses[gpu] for gpu in chosen) else chosen
+        for task, gpus in self._rules.startable(
+            list(waiting), lambda: {item.task: item.gpus for item in running}, unfinished
+        ):
+            del waiting[task]
+            try:
+                running.append(self._start(task, gpus, running))
+            except OSError as error:  # no room for its log, for instance
+                fault = disk_fault(error, self._run.folder)
+                status = EXIT_USER if fault else 1
+                failures.append(Failure(task, str(fault or error), self._run.log(task), status))
 
     def _takes(self, task: Task, what: str) -> int:
         found = self._resources.get(task.stage.kind.resources)
         return int(found[what]) if found else 0
 
-    def _start(self, task: Task, running: list[_Running]) -> _Running:
+    def _start(self, task: Task, gpus: list[int], running: list[_Running]) -> _Running:
         slot = min(set(range(self._processes)) - {item.slot for item in running})
         path = self._run.log(task)
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("ab", buffering=0)
         arguments = self._command(task, self._frozen, self._run.folder)
         log.write(f"{LOG_HEAD} {datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(arguments)}\n".encode())
-        gpus = self._free(task, running) or []
         world = {GPUS: str(len(gpus)), PROCESSES: str(max(1, self._takes(task, "processes")))}
         threads = self._threads * (self._processes if task.stage.kind.exclusive else 1)
         process = subprocess.Popen(

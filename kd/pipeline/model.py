@@ -15,6 +15,7 @@ from kd.base.hashing import sha256
 from kd.base.progress import Progress
 from kd.base.world import World, from_environment
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 
 C = TypeVar("C")
 
@@ -113,6 +114,12 @@ class Kind(ABC, Generic[C]):
     resumable: ClassVar[bool] = False  # run() goes on with what an attempt that died left in `out`
     exclusive: ClassVar[bool] = False  # wants the machine to itself, for measuring
     network: ClassVar[bool] = False  # may need one; every other kind is started with its libraries told to stay offline
+    imports: ClassVar[tuple[str, ...]] = ()  # large packages that a task imports when it starts
+    trains: ClassVar[bool] = False  # each task trains one model
+    needs_models: ClassVar[bool] = False  # makes or reads models, or their output: no part of a probe of text alone
+    loads_once: ClassVar[bool] = False  # most of a short task is loading, whatever its work
+    delivers: ClassVar[bool] = False  # the output leaves the machine: a model or a report
+    reports: ClassVar[bool] = False  # the output is a page of everything in the run, made anew by `kd report`
 
     def validate(self, config: C) -> None:
         """Raises UserError for a combination of values that cannot work, before anything runs."""
@@ -138,6 +145,32 @@ class Kind(ABC, Generic[C]):
     @abstractmethod
     def check(self, job: Job[C]) -> Summary:
         """Reads back what was written; raises IncompleteArtifact when it is not whole."""
+
+    def forecast(self, stage: Stage, known: Any) -> StageForecast | None:
+        """Forecast the work and the bytes of each task, from what is known of the recipe's texts and models.
+
+        Args:
+            stage: with its tasks.
+            known: `kd.models.known.Known`, which has the forecasts of all earlier stages.
+
+        Returns:
+            None for a kind that cannot tell: its cost is then unknown, and all else is forecast.
+        """
+
+    def spent(self, folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
+        """Divide the seconds of a finished task among the parts of its work.
+
+        By default all of them go to a task's only part; those of several parts cannot be told apart.
+
+        Args:
+            folder: the output.
+            manifest: with seconds, or only those of the output's own records, where a probe has timed the task.
+            work: its forecast.
+        """
+        if len(work.work) == 1:
+            devices = max(1, int(manifest["facts"].get("devices") or 1))
+            seconds = max(1e-3, float(manifest["seconds"])) * devices
+            yield Spent(work.work[0], float(work.work[0].amount.value or 0), seconds, manifest.get("cpu_seconds"))
 
 
 @dataclass(frozen=True)

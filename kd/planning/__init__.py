@@ -1,4 +1,5 @@
-"""What a run would take before it is begun: `kd plan`, its probe, and `kd scaling`.
+"""Forecasts a run before it starts: `kd plan`, its probe, and `kd scaling`.
 
-Work (`volume.py`) times measured rates (`rates.py`), laid out along the chain (`schedule.py`): `forecast.py`.
+The kinds of stages forecast their work (`Kind.forecast`). Here it is multiplied by measured rates (`rates.py`), laid
+out along the chain (`schedule.py`), added up (`forecaster.py`, `forecast.py`) and printed (`page.py`).
 """

@@ -1,6 +1,6 @@
 """What the user assumes where nothing was measured: `assume.KEY=NUMBER` on the command line of `kd plan`.
 
-These are no keys of the recipe, so that nothing assumed ever enters a run; in the forecast each is labelled as assumed.
+These are not settings of the recipe, so nothing assumed enters a run; the forecast labels each as assumed.
 """
 
 from __future__ import annotations
@@ -9,51 +9,55 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kd.base.errors import UserError
+from kd.base.estimate import ASSUMED, Estimate
 from kd.base.text import unknown_name
-from kd.planning.figures import ASSUMED, Figure
 
 PREFIX = "assume."
-# Key -> what it means. `*`: followed by the name of what stands in capitals.
+# Key -> meaning. `*` stands for the name that the meaning has in capitals.
 KEYS = {
     "pairs.*": "sentence pairs of the language pair PAIR, as they are collected",
     "kept": "share of the collected pairs that cleaning keeps, 0 to 1",
-    "source_pieces": "pieces a source sentence has on average",
-    "target_pieces": "pieces a target sentence has on average",
-    "bytes_per_pair": "bytes of text a pair has, both sides together, not compressed",
+    "source_pieces": "mean tokens of a source sentence",
+    "target_pieces": "mean tokens of a target sentence",
+    "bytes_per_pair": "mean bytes of text of a pair, both sides together, not compressed",
     "data_in": "bytes of the raw corpora, as they are brought to the machine",
     "updates.*": "updates after which the trainings of the stage STAGE end (early stopping)",
-    "tokens_per_second.*": "target tokens a second that one device trains in the stage STAGE",
-    "sentences_per_second.*": "sentences a second that one device translates in the stage STAGE",
-    "pairs_per_second.*": "pairs a second that one task of the stage STAGE goes through",
-    "seconds.*": "seconds that a task of the stage STAGE takes",
-    "seconds": "seconds that a task takes of which nothing else is known",
-    "tflops.*": "10^12 operations a second that one device sustains: for the class train or decode",
+    "tokens_per_second.*": "target tokens per second that one device trains in the stage STAGE",
+    "sentences_per_second.*": "sentences per second that one device translates in the stage STAGE",
+    "pairs_per_second.*": "pairs per second that one task of the stage STAGE processes",
+    "seconds.*": "seconds of a task of the stage STAGE",
+    "seconds": "seconds of a task for which no other estimate exists",
+    "tflops.*": "10^12 operations per second that one device sustains: for the class train or decode",
     "bytes.*": "bytes that the stage STAGE keeps, for each pair",
-    "efficiency": "share of a device's speed that is left where several train one model, 0 to 1",
-    "gpu_watts": "mean draw of a GPU at work",
-    "core_watts": "mean draw of a CPU core at work",
+    "efficiency": "parallel efficiency where several devices train one model, 0 to 1",
+    "gpu_watts": "mean power of a GPU at work",
+    "core_watts": "mean power of a CPU core at work",
 }
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Values by key; `get` gives a figure that says it is assumed, or None."""
+    """The assumed values by key."""
 
     values: Mapping[str, float]
 
-    def get(self, *keys: str) -> Figure | None:
-        """The first of these that was given."""
+    def get(self, *keys: str) -> Estimate | None:
+        """Return the first of these that was given, labelled as assumed."""
         for key in keys:
             if key in self.values:
-                return Figure(self.values[key], f"{ASSUMED} ({self.told(key)})")
+                return Estimate(self.values[key], f"{ASSUMED} ({self.typed(key)})")
         return None
 
-    def told(self, key: str) -> str:
-        """One of them as it is typed."""
+    def typed(self, key: str) -> str:
+        """Return an assumption as it is typed."""
         return f"{PREFIX}{key}={self.values[key]:,.12g}"
 
     def check_stages(self, stages: Sequence[str], pairs: Sequence[str]) -> None:
-        """Raises UserError for a key that ends in the name of no stage and of no language pair."""
+        """Check the names of stages and language pairs in the keys.
+
+        Raises:
+            UserError: A key ends in an unknown name.
+        """
         for key in self.values:
             head, dot, tail = key.partition(".")
             known = {"pairs": list(pairs), "tflops": ["train", "decode"]}.get(head, list(stages))
@@ -61,8 +65,12 @@ class Assumptions:
                 raise unknown_name(f"name to assume something of ({PREFIX}{key})", tail, known)
 
 
-def take(overrides: Sequence[str]) -> tuple[Assumptions, list[str]]:
-    """Tells `assume.…` from other overrides; raises UserError for a key that there is not, or for no number."""
+def parse_assumptions(overrides: Sequence[str]) -> tuple[Assumptions, list[str]]:
+    """Separate `assume.…` from other overrides.
+
+    Raises:
+        UserError: An unknown key, or a value that is not a number.
+    """
     values, rest = {}, []
     for text in overrides:
         if not text.lstrip("+").startswith(PREFIX):
@@ -82,5 +90,5 @@ def _number(key: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise UserError(f"{PREFIX}{key}={text} is no number that can be reckoned with.", f"Say {PREFIX}{key}=NUMBER.")
+        raise UserError(f"{PREFIX}{key}={text} is not a number of 0 or more.", f"Type {PREFIX}{key}=NUMBER.")
     return value

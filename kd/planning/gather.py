@@ -1,6 +1,6 @@
-"""Gathers what is known of a recipe and its machine, and forecasts from it. Nothing is submitted, no run is written to.
+"""Gathers what is known of a recipe and its machine, and forecasts from it. Nothing is submitted or written to a run.
 
-What is known: manifests of this and earlier runs in the store, probes in the user's cache, and what the user assumes.
+Sources are the manifests of this and earlier runs in the store, probes in the user's cache, and the user's assumptions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,30 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 
 from kd.base.errors import UserError
-from kd.pipeline.model import Task
+from kd.base.estimate import ASSUMED, Estimate
+from kd.models.known import Known, Text
 from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store, folder_bytes
-from kd.planning.assumptions import PREFIX, Assumptions, take
-from kd.planning.figures import ASSUMED, Figure
-from kd.planning.forecast import Forecast, Forecaster
-from kd.planning.made_up import generated
+from kd.planning.assumptions import PREFIX, Assumptions, parse_assumptions
+from kd.planning.forecast import Forecast
+from kd.planning.forecaster import Forecaster
 from kd.planning.probe import Probe, cache_folder, kept_probes, probe
 from kd.planning.rates import Observation, Rates, lengths, manifests, observe
 from kd.planning.sample import PAIRS, Sample, look
-from kd.planning.volume import Text, Volume
+from kd.planning.synthetic import generated
 from kd.recipe import compose
-from kd.recipe.compose import Request
-from kd.recipe.schema import LauncherConfig, MachineConfig
+from kd.recipe.schema import LauncherConfig, MachineConfig, SplitConfig
+
+_ALL_KEPT = Estimate(1.0, "nobody measured what cleaning drops: all pairs are counted")
+_UNKNOWN_LENGTH = Estimate(
+    None, "how long sentences are: probe, or say assume.source_pieces= and assume.target_pieces="
+)
 
 
 def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecast:
-    """What a run with these overrides would take. probing: `all`, `text` (what needs no model), or None."""
-    assumptions, overrides = take(arguments)
+    """Forecast a run with these overrides. probing: `all`, `text` (what needs no model), or None."""
+    assumptions, overrides = parse_assumptions(arguments)
     request = compose.parse_request(overrides)
     config = compose.compose(request)
     plan = _plan(config, assumptions)
@@ -45,37 +49,35 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     sample = look(plan, store, PAIRS)
     if probing:
         _probe(config, sample, launcher, models=probing == "all")
-    known = _Known.gather(config, plan, store, sample, assumptions)
-    rates = Rates(known.observations, assumptions)
-    chosen = _wanted(plan, request)
-    sizes = {task: float(folder_bytes(store.paths(task).final)) for task in known.volume.manifests}
-    found = Forecaster(plan, known.volume, rates, machine, launcher, sizes).forecast(
-        str(config.recipe), chosen, sample.data_in
-    )
-    found.notes = known.notes
-    found.measured = found.stands_on({each.source for each in known.observations})
+    probes = kept_probes(cache_folder())
+    own = next((item for item in probes if item.recipe == config.recipe), None)
+    known = _known(config, plan, store, sample, assumptions, own)
+    observations = [each for item in probes for each in item.observations]
+    observations += [each for folder in store.runs() for each in _of_run(folder, store)]
+    forecaster = Forecaster(plan, known, Rates(observations, assumptions), assumptions, machine, launcher)
+    # The tasks that `kd run` would look at: all, those of stages=, or what upto= needs.
+    chosen = [task for stage in plan.asked_for(request.stages, request.upto) for task in stage.tasks]
+    sizes = {task: float(folder_bytes(store.paths(task).final)) for task in known.done}
+    found = forecaster.forecast(str(config.recipe), chosen, sizes, sample.data_in)
+    found.notes = list(_notes(known, own))
+    found.measured = found.uses({each.source for each in observations})
     return found
 
 
 def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
-    """The chain; where the user assumes the size of a corpus, its files need not be there."""
+    """Plan the chain; where the user assumes the size of a corpus, its files need not exist."""
     try:
         return compose.plan(config)
     except UserError as error:
-        without_files = compose.plan(config, frozen_files={})  # what is wrong but for files is told as it is
+        without_files = compose.plan(config, frozen_files={})  # raises every error that is not about files
         if not any(key.startswith("pairs.") for key in assumptions.values):
             pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
             raise UserError(error.problem, f"{error.hint} To plan before the corpora are there, say {pairs}.") from None
         return without_files
 
 
-def _wanted(plan: Plan, request: Request) -> list[Task]:
-    """The tasks that `kd run` would look at: all, those of stages=, or what upto= needs."""
-    return [task for stage in plan.asked_for(request.stages, request.upto) for task in stage.tasks]
-
-
 def _machine(config: DictConfig) -> MachineConfig:
-    """The machine's facts; what its file leaves open (`???`) is unknown, and no number may be."""
+    """Return the machine's facts; what its file leaves open (`???`) is unknown, and no number may be."""
     plain = OmegaConf.to_container(config.machine, resolve=True)
     assert isinstance(plain, dict)
     groups = {"machine": plain}
@@ -105,108 +107,91 @@ def _launcher(config: DictConfig) -> LauncherConfig:
 
 
 def _probe(config: DictConfig, sample: Sample, launcher: LauncherConfig, *, models: bool) -> None:
-    pairs, told = sample.pairs, sample.told
+    pairs, source = sample.pairs, sample.source
     if not pairs:
-        pairs, told = list(generated(PAIRS)), f"{PAIRS:,} made-up sentences, since the corpora are not here"
+        pairs, source = list(generated(PAIRS)), f"{PAIRS:,} made-up sentences, since the corpora are not here"
     console = Console(stderr=True, highlight=False)
-    console.print(f"Probing with {told}: a minute or so …", soft_wrap=True)
-    resolved = compose.resolve(config)
-    found = probe(resolved, pairs, told, threads=max(1, launcher.threads // launcher.processes), models=models)
+    console.print(f"Probing with {source}: a minute or so …", soft_wrap=True)
+    threads = max(1, launcher.threads // launcher.processes)
+    found = probe(compose.resolve(config), pairs, source, threads=threads, models=models)
     console.print(f"Kept in {cache_folder()}: {found.text}", soft_wrap=True)
 
 
-@dataclass
-class _Known:
-    """All that was measured, and the sizes of this recipe."""
-
-    volume: Volume
-    observations: list[Observation]
-    notes: list[str]
-
-    @staticmethod
-    def gather(config: DictConfig, plan: Plan, store: Store, sample: Sample, assumptions: Assumptions) -> _Known:
-        probes = kept_probes(cache_folder())
-        observations = [each for item in probes for each in item.observations]
-        observations += [each for folder in store.runs() for each in _of_run(folder, store)]
-        own = next((item for item in probes if item.recipe == config.recipe), None)
-        done = manifests(plan, store)
-        volume = _volume(config, plan, assumptions, own)
-        volume.manifests = done
-        volume.sample = _lengths(assumptions, lengths(plan, done), own)
-        volume.collected = sample.collected
-        _set_held_out(volume, config)
-        for stage in plan.stages:
-            volume.follow(stage)
-        return _Known(volume, observations, list(_notes(volume, own)))
+def _known(
+    config: DictConfig, plan: Plan, store: Store, sample: Sample, assumptions: Assumptions, own: Probe | None
+) -> Known:
+    """Return what is known of this recipe's sizes. own: its probe."""
+    done = manifests(plan, store)
+    probed = Estimate(own.kept, own.label) if own is not None and own.kept is not None else None
+    known = Known(
+        vocabulary=int(config.vocabulary.size),
+        kept=assumptions.get("kept") or probed or _ALL_KEPT,
+        sample=_lengths(assumptions, lengths(done), own.sample() if own is not None else Text()),
+        collected=sample.collected,
+        done=done,
+        assumed=assumptions.get,
+    )
+    return _follow(known, plan, config)
 
 
-def _notes(volume: Volume, own: Probe | None) -> Iterator[str]:
-    if own is not None and volume.kept.source == own.label:
-        yield f"Of the collected pairs cleaning keeps {volume.kept.value or 1:.0%} ({volume.kept.source})."
-    text = volume.sample
-    if text.source_pieces and text.target_pieces:
-        for side, figure in (("source", text.source_pieces), ("target", text.target_pieces)):
-            if not figure.source.startswith(ASSUMED):
-                yield f"{figure.value:.1f} pieces a {side} sentence: {figure.source}."
+def _follow(known: Known, plan: Plan, config: DictConfig) -> Known:
+    """Add the sizes of the held-out sets and the forecasts of all stages."""
+    known.dev, known.test = _held_out(known, config, "dev"), _held_out(known, config, "test")
+    for stage in plan.stages:
+        known.add(stage)
+    return known
 
 
-def _volume(config: DictConfig, plan: Plan, assumptions: Assumptions, own: Probe | None) -> Volume:
-    if assumed := assumptions.get("kept"):
-        kept = assumed
-    elif own is not None and own.kept is not None:
-        kept = Figure(own.kept, own.label)
-    else:
-        kept = Figure(1.0, "nobody measured what cleaning drops: all pairs are counted")
-    return Volume(assumptions, int(config.vocabulary.size), kept, Text())
+def _held_out(known: Known, config: DictConfig, use: str) -> int:
+    """Return the sentences of a language pair's dev or test set: of the finished split, or of the config."""
+    number = int(OmegaConf.select(config, f"split.{use}") or 1000)
+    for task, manifest in known.done.items():
+        if isinstance(task.stage.config, SplitConfig):
+            found = [value for key, value in manifest["counts"].items() if key.startswith(f"{use} pairs")]
+            number = max(found, default=number)
+    for name, pairs in known.collected.items():
+        given = config.corpus.sources.get(name.partition("/")[2])
+        if given is not None and getattr(given.use, "value", given.use) == use and pairs.value is not None:
+            number = int(pairs.value)
+    return number
 
 
-def _lengths(assumptions: Assumptions, counted: Text, own: Probe | None) -> Text:
-    """Lengths of sentences: assumed, else counted in what is done, else as the probe found them."""
-    probed = own.sample() if own is not None else Text()
-    chosen: dict[str, Figure] = {}
-    for name in ("source_pieces", "target_pieces", "pair_bytes", "steps"):
-        assumed = assumptions.get({"pair_bytes": "bytes_per_pair"}.get(name, name)) if name != "steps" else None
-        chosen[name] = assumed or getattr(counted, name) or getattr(probed, name) or Figure(None, UNKNOWN_LENGTH)
-    text = Text(**chosen)
-    if probed.steps and probed.target_pieces and text.target_pieces:
-        stretch = (probed.steps.value or 1.0) / (probed.target_pieces.value or 1.0)
-        text = replace(text, steps=text.target_pieces.times(Figure(stretch, probed.steps.source)))
+def _lengths(assumptions: Assumptions, counted: Text, probed: Text) -> Text:
+    """Return the lengths of sentences: as assumed, else as counted in finished tasks, else as the probe found them."""
+
+    def length(name: str, key: str = "") -> Estimate:
+        assumed = assumptions.get(key) if key else None
+        return assumed or getattr(counted, name) or getattr(probed, name) or _UNKNOWN_LENGTH
+
+    text = Text(
+        source_tokens=length("source_tokens", "source_pieces"),
+        target_tokens=length("target_tokens", "target_pieces"),
+        pair_bytes=length("pair_bytes", "bytes_per_pair"),
+        steps=length("steps"),
+    )
+    if probed.steps and probed.target_tokens and text.target_tokens:
+        stretch = (probed.steps.value or 1.0) / (probed.target_tokens.value or 1.0)
+        text = replace(text, steps=text.target_tokens.times(Estimate(stretch, probed.steps.source)))
     return text
 
 
-UNKNOWN_LENGTH = "how long sentences are: probe, or say assume.source_pieces= and assume.target_pieces="
-
-
-def _set_held_out(volume: Volume, config: DictConfig) -> None:
-    """Sentences of the test and dev sets of a language pair: those of the split that is done, or of the config."""
-    for use in ("dev", "test"):
-        number = int(OmegaConf.select(config, f"split.{use}") or 1000)
-        for task, manifest in volume.manifests.items():
-            if task.stage.kind.name == "split":
-                found = [value for key, value in manifest["counts"].items() if key.startswith(f"{use} pairs")]
-                number = max(found, default=number)
-        for name, pairs in volume.collected.items():
-            given = config.corpus.sources.get(name.partition("/")[2])
-            if given is not None and getattr(given.use, "value", given.use) == use and pairs.value is not None:
-                number = int(pairs.value)
-        if use == "dev":
-            volume.dev = number
-        else:
-            volume.held_out = number
+def _notes(known: Known, own: Probe | None) -> Iterator[str]:
+    if own is not None and known.kept.source == own.label:
+        yield f"Of the collected pairs cleaning keeps {known.kept.value or 1:.0%} ({known.kept.source})."
+    text = known.sample
+    if text.source_tokens and text.target_tokens:
+        for side, estimate in (("source", text.source_tokens), ("target", text.target_tokens)):
+            if not estimate.source.startswith(ASSUMED):
+                yield f"{estimate.value:.1f} tokens per {side} sentence: {estimate.source}."
 
 
 def _of_run(folder: Path, store: Store) -> list[Observation]:
-    """What an earlier run's manifests tell; nothing where another version of kd wrote it."""
+    """Return the observations of an earlier run's manifests; none where another version of kd wrote it."""
     with contextlib.suppress(UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        run_ = Run(folder)
-        record: dict[str, Any] = run_.frozen(json.loads((folder / "plan.json").read_text("utf-8"))["config"])
+        record: dict[str, Any] = Run(folder).frozen(json.loads((folder / "plan.json").read_text("utf-8"))["config"])
         config = compose.thaw(record["config"])
         plan = compose.plan(config, record["files"])
         done = manifests(plan, store)
-        volume = Volume(Assumptions({}), int(config.vocabulary.size), Figure(1.0), lengths(plan, done))
-        volume.manifests = done
-        _set_held_out(volume, config)
-        for stage in plan.stages:
-            volume.follow(stage)
-        return list(observe(plan, store, volume, f"run {folder.name}"))
+        known = _follow(Known(int(config.vocabulary.size), sample=lengths(done), done=done), plan, config)
+        return list(observe(store, known, f"run {folder.name}"))
     return []

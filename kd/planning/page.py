@@ -1,6 +1,6 @@
-"""A forecast for people: a table in the terminal, a Markdown page for an application for computing time, JSON.
+"""Prints a forecast: a table in the terminal, a Markdown page for an application for computing time, or JSON.
 
-What is unknown is written so, with what would tell it; the sources of all figures are listed under numbers.
+The sources of all estimates are listed under numbers; an unknown estimate has a hint how to find it out.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from kd import __version__
+from kd.base.estimate import UNKNOWN, Estimate, total
 from kd.base.progress import duration
-from kd.planning.figures import UNKNOWN, Figure, total
-from kd.planning.forecast import UNKNOWN_PUE, Forecast
-from kd.planning.needs import StageForecast
-from kd.planning.volume import Part
+from kd.pipeline.forecast import Work
+from kd.planning.forecast import UNKNOWN_PUE, Forecast, StageForecast, sum_known
+from kd.recipe.schema import DecodeConfig
 
 COLUMNS = ("stage", "tasks", "work of a task", "time of a task", "GPU hours", "core hours", "kept", "aside", "sources")
 
 
 def size(value: float | None) -> str:
-    """Bytes in a unit that fits."""
+    """Format bytes in a suitable unit."""
     if value is None:
         return UNKNOWN
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
@@ -34,7 +34,7 @@ def size(value: float | None) -> str:
 
 
 def hours(value: float | None) -> str:
-    """A number of hours with as many digits as it is worth."""
+    """Format hours with the digits that are significant."""
     if value is None:
         return UNKNOWN
     if value == 0:
@@ -45,23 +45,23 @@ def hours(value: float | None) -> str:
 
 
 def time(value: float | None) -> str:
-    """Seconds as people say them."""
+    """Format seconds as a duration."""
     return UNKNOWN if value is None else duration(value)
 
 
-def _shown(figure: Figure, show: Callable[[float | None], str]) -> str:
-    """A sum; where it is unknown, what its known parts come to."""
-    more = figure.value is None and figure.least > 0
-    return f"{UNKNOWN}, what is known comes to {show(figure.least)}" if more else show(figure.value)
+def _shown(estimate: Estimate, show: Callable[[float | None], str]) -> str:
+    """Format a sum; where it is unknown, the sum of its known parts."""
+    more = estimate.value is None and estimate.at_least > 0
+    return f"{UNKNOWN}, what is known comes to {show(estimate.at_least)}" if more else show(estimate.value)
 
 
 def number(value: float | None) -> str:
-    """A count."""
+    """Format a count."""
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
 def count(value: float | None, unit: str) -> str:
-    """A count with what is counted: 1 model, 2 models."""
+    """Format a count with its unit: 1 model, 2 models."""
     return f"{number(value)} {_ONE.get(unit, unit.removesuffix('s')) if value == 1 else unit}"
 
 
@@ -69,25 +69,25 @@ _ONE = {"hypotheses": "hypothesis"}
 
 
 class Sources:
-    """The sources of figures, numbered in the order in which they come up."""
+    """Numbers the sources of estimates in the order in which they are cited."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.cited: list[str] = []
 
-    def cite(self, *figures: Figure, only: Container[str] | None = None) -> str:
-        """The numbers of these figures' sources, or of those among `only`."""
+    def cite(self, *estimates: Estimate, only: Container[str] | None = None) -> str:
+        """Return the numbers of these estimates' sources, or only of those in `only`."""
         found = []
-        for part in dict.fromkeys(part for figure in figures for part in figure.source.split("; ") if part):
+        for part in dict.fromkeys(part for estimate in estimates for part in estimate.source.split("; ") if part):
             if only is not None and part not in only:
                 continue
-            if part not in self.told:
-                self.told.append(part)
-            found.append(str(self.told.index(part) + 1))
+            if part not in self.cited:
+                self.cited.append(part)
+            found.append(str(self.cited.index(part) + 1))
         return " ".join(f"[{each}]" for each in sorted(found, key=int))
 
 
 def rows(forecast: Forecast, sources: Sources) -> list[tuple[str, ...]]:
-    """A row for each stage, by COLUMNS."""
+    """Return a row for each stage, by COLUMNS."""
     return [_row(stage, sources) for stage in forecast.stages]
 
 
@@ -96,44 +96,45 @@ def _row(stage: StageForecast, sources: Sources) -> tuple[str, ...]:
     tasks = f"{missing}, {stage.done} done" if missing and stage.done else str(missing) if missing else "done"
     if not missing:
         return (stage.stage.name, tasks, "", "", "", "", size(stage.kept_already), "", "")
-    aside = [item.temporary.value for item in stage.tasks]
-    most = None if None in aside else max(each for each in aside if each is not None)
-    work = _work(stage.parts)
-    cited = sources.cite(*work.values(), stage.seconds, stage.kept)
-    told = ", ".join(count(figure.value, what) for what, figure in work.items())
+    amounts = _amounts(stage.work)
     return (
-        *(stage.stage.name, tasks, told, time(stage.seconds.value)),
-        *(hours(stage.gpu_hours.value), hours(stage.core_hours.value)),
-        *(size(stage.kept.value), size(most), cited),
+        stage.stage.name,
+        tasks,
+        ", ".join(count(estimate.value, unit) for unit, estimate in amounts.items()),
+        time(stage.seconds.value),
+        hours(stage.gpu_hours.value),
+        hours(stage.core_hours.value),
+        size(stage.kept.value),
+        size(stage.temporary),
+        sources.cite(*amounts.values(), stage.seconds, stage.kept),
     )
 
 
-def _work(parts: Iterable[Part]) -> dict[str, Figure]:
-    """What is to be done, by what is counted: all systems of a speed test together, each metric alone."""
-    found: dict[str, list[Figure]] = {}
-    for part in parts:
-        apart = {"validate": "validation sentences", "comet": "segments by COMET"}
-        found.setdefault(apart.get(part.name, part.unit), []).append(part.amount)
-    return {what: total(figures) for what, figures in found.items()}
+def _amounts(work: Iterable[Work]) -> dict[str, Estimate]:
+    """Add up the amounts of work in equal units, such as the sentences of all systems of a speed test."""
+    found: dict[str, list[Estimate]] = {}
+    for part in work:
+        found.setdefault(part.unit, []).append(part.amount)
+    return {unit: total(amounts) for unit, amounts in found.items()}
 
 
-def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
-    """What it comes to: name, value in words, figure."""
-    found: list[tuple[str, str, Figure]] = [("jobs", *_arrays(forecast))]
+def totals(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
+    """Return the totals: name, value in words, estimate."""
+    found: list[tuple[str, str, Estimate]] = [("jobs", *_arrays(forecast))]
     if forecast.machine.gpus_per_node:
-        most = forecast.most_gpus
-        found.append(("GPUs at once", number(most), Figure(most, "")))
+        most = forecast.peak_gpus
+        found.append(("GPUs at once", number(most), Estimate(most, "")))
         found.append(("GPU hours", _shown(forecast.gpu_hours, hours), forecast.gpu_hours))
     if forecast.cluster:
-        found.append(("nodes at once", number(forecast.most_nodes), Figure(forecast.most_nodes, "")))
+        found.append(("nodes at once", number(forecast.peak_nodes), Estimate(forecast.peak_nodes, "")))
         found.append(("node hours", _shown(forecast.node_hours, hours), forecast.node_hours))
         partitions = forecast.node_hours_by_partition
-        for name, figure in partitions.items() if len(partitions) > 1 else []:
-            found.append((f"of them in {name}", _shown(figure, hours), figure))
+        for name, estimate in partitions.items() if len(partitions) > 1 else []:
+            found.append((f"of them in {name}", _shown(estimate, hours), estimate))
     found.append(("CPU core hours", _shown(forecast.core_hours, hours), forecast.core_hours))
     if forecast.cpu_seconds is not None and not forecast.unknown:
         used = forecast.cpu_seconds / 3600
-        found.append(("of them at work", hours(used), Figure(used, "CPU seconds as measured")))
+        found.append(("of them at work", hours(used), Estimate(used, "CPU seconds as measured")))
     found.append(("wall time", time(forecast.wall.value), forecast.wall))
     found.append(("disk at the fullest", size(forecast.peak.value), forecast.peak))
     found.append(("disk kept", _shown(forecast.kept, size), forecast.kept))
@@ -145,19 +146,18 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Figure]]:
     return found
 
 
-def _arrays(forecast: Forecast) -> tuple[str, Figure]:
-    """Jobs: arrays, their tasks, how often one of them is begun anew, and what is no job."""
+def _arrays(forecast: Forecast) -> tuple[str, Estimate]:
+    """Count job arrays, their tasks, their restarts, and the tasks without a job."""
     missing = [stage for stage in forecast.stages if stage.tasks and stage.request.nodes]
     tasks = sum(len(stage.tasks) for stage in missing)
     if not forecast.cluster:
-        return count(tasks, "tasks"), Figure(float(tasks))
-    runs = [stage.runs_of_jobs.value for stage in missing]
-    again = 0 if None in runs else sum(each or 0 for each in runs) - tasks
+        return count(tasks, "tasks"), Estimate(float(tasks))
+    again = (sum_known(stage.runs_of_jobs for stage in missing) or tasks) - tasks
     words = f"{count(len(missing), 'job arrays')} with {count(tasks, 'tasks')}"
     words += f", whose jobs are begun anew {count(again, 'times')} after a time limit" if again else ""
     here = sum(len(stage.tasks) for stage in forecast.stages if not stage.request.nodes)
     words += f"; {count(here, 'tasks')} more without a job, on the login node" if here else ""
-    return words, Figure(float(tasks))
+    return words, Estimate(float(tasks))
 
 
 def _kwh(forecast: Forecast) -> str:
@@ -173,17 +173,17 @@ def _three_digits(value: float) -> str:
 
 
 def open_questions(forecast: Forecast) -> list[str]:
-    """What would tell what is unknown."""
-    figures = [stage.seconds for stage in forecast.stages] + [stage.kept for stage in forecast.stages]
-    figures += [forecast.kwh, forecast.co2, forecast.data_in, *forecast.text.values()]
-    told = [part for figure in figures if figure.value is None for part in figure.source.split("; ")]
-    told += [UNKNOWN_PUE] if forecast.machine.pue is None else []
+    """Return a hint for each unknown estimate."""
+    estimates = [stage.seconds for stage in forecast.stages] + [stage.kept for stage in forecast.stages]
+    estimates += [forecast.kwh, forecast.co2, forecast.data_in, *forecast.text.values()]
+    hints = [part for estimate in estimates if estimate.value is None for part in estimate.source.split("; ")]
+    hints += [UNKNOWN_PUE] if forecast.machine.pue is None else []
     wanted = ("say assume.", "was not measured", "nothing is known", "is not known", "not here", "how long sentences")
-    return list(dict.fromkeys(part for part in told if any(each in part for each in wanted)))
+    return list(dict.fromkeys(part for part in hints if any(each in part for each in wanted)))
 
 
 def show(forecast: Forecast, console: Console) -> None:
-    """The table in a terminal."""
+    """Print the table in a terminal."""
     if not console.is_terminal:
         console.width = 240
     sources = Sources()
@@ -197,8 +197,8 @@ def show(forecast: Forecast, console: Console) -> None:
     console.print(table)
     console.print()
     questions = open_questions(forecast)
-    for name, words, figure in totals(forecast):
-        cited = sources.cite(figure, only=questions) if figure.value is None else ""
+    for name, words, estimate in totals(forecast):
+        cited = sources.cite(estimate, only=questions) if estimate.value is None else ""
         console.print(Styled(f"{name:>20}: {words} {cited}".rstrip()))
     if forecast.critical:
         chain = " -> ".join(task.full_name for task in forecast.critical)
@@ -212,13 +212,13 @@ def show(forecast: Forecast, console: Console) -> None:
 
 
 def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]]:
-    """Where the figures come from, and what would tell what is unknown; each said once."""
+    """Return the sources of the known estimates and the hints for the unknown ones, each once."""
     questions = open_questions(forecast)
-    numbered = {told: f"[{place}] {told}" for place, told in enumerate(sources.told, 1)}
+    numbered = {source: f"[{number}] {source}" for number, source in enumerate(sources.cited, 1)}
     known = [] if forecast.measured else ["Nothing here was measured: times and sizes are assumed or reckoned."]
-    known += [*forecast.notes, *(line for told, line in numbered.items() if told not in questions)]
-    assumed = (forecast.assumptions.told(key) for key in forecast.assumptions.values)
-    rest = [each for each in assumed if not any(each in told for told in sources.told)]
+    known += [*forecast.notes, *(line for source, line in numbered.items() if source not in questions)]
+    assumed = (forecast.assumptions.typed(key) for key in forecast.assumptions.values)
+    rest = [each for each in assumed if not any(each in source for source in sources.cited)]
     known += [f"Assumed as well: {', '.join(rest)}."] if rest else []
     unknown = [numbered.get(question, question) for question in questions]
     if any("was not measured" in question for question in questions):
@@ -230,7 +230,7 @@ def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]
 
 
 def markdown(forecast: Forecast) -> str:
-    """A page that can be pasted into an application for computing time."""
+    """Return a page that can be pasted into an application for computing time."""
     machine = forecast.machine
     sources = Sources()
     lines = [f"# Computing resources: {forecast.recipe} on {machine.name}", ""]
@@ -253,7 +253,7 @@ def markdown(forecast: Forecast) -> str:
 
 
 def _nodes(forecast: Forecast) -> Iterable[str]:
-    """What the machine's nodes have, as far as its file says, and what jobs ask of them in each partition."""
+    """Describe the machine's nodes, and the requests of the jobs in each partition."""
     machine = forecast.machine
     parts = [f"{machine.gpus_per_node} GPUs" + (f" ({machine.gpu})" if machine.gpu else "")]
     parts = parts if machine.gpus_per_node else []
@@ -268,31 +268,31 @@ def _nodes(forecast: Forecast) -> Iterable[str]:
         which = "A GPU node" if machine.gpus_per_node and len(asked) > 1 else "A node"
         yield f"{which} of {machine.name} has {', '.join(parts)}."
     if len(asked) > 1:
-        told = (
+        requests = (
             f"in {name} " + (f"{count(gpus, 'GPUs')} and " if gpus else "") + count(cores, "cores")
             for name, (gpus, cores) in asked.items()
         )
-        yield f"At most a job asks of each node: {'; '.join(told)}."
+        yield f"At most a job asks of each node: {'; '.join(requests)}."
 
 
 def _longest(forecast: Forecast) -> str:
-    """What the wall time is made of, and what makes it shorter without more GPU hours."""
+    """Describe the critical path, and how to shorten it without more GPU hours."""
     stages = {stage.stage: stage for stage in forecast.stages}
     spent: dict[str, float] = {}
     for task in forecast.critical:
         span = forecast.spans[task]
         spent[task.stage.name] = spent.get(task.stage.name, 0.0) + span.end - span.begin
     most = sorted(spent.items(), key=lambda item: -item[1])[:3]
-    told = f"Most of the wall time goes to {', '.join(f'{name} ({time(seconds)})' for name, seconds in most)}."
-    decoding = [task.stage for task in forecast.critical if task.stage.kind.name == "decode"]
+    text = f"Most of the wall time goes to {', '.join(f'{name} ({time(seconds)})' for name, seconds in most)}."
+    decoding = [task.stage for task in forecast.critical if isinstance(task.stage.config, DecodeConfig)]
     if decoding:
         workers = max(len(stages[stage].tasks) for stage in decoding)
-        told += f" More tasks that decode, by `decode.workers=` ({workers} here), shorten it at the same GPU hours."
-    return told
+        text += f" More tasks that decode, by `decode.workers=` ({workers} here), shorten it at the same GPU hours."
+    return text
 
 
 def _what(forecast: Forecast) -> str:
-    pairs = "; ".join(f"{name}: {number(figure.value)} sentence pairs" for name, figure in forecast.text.items())
+    pairs = "; ".join(f"{name}: {number(estimate.value)} sentence pairs" for name, estimate in forecast.text.items())
     return (
         "Teachers are trained, their ensemble translates the training corpus, what is closest to the human "
         f"translations is selected, and a small, fast student is trained on it ({pairs})."
@@ -327,18 +327,18 @@ def _software(forecast: Forecast) -> str:
 
 
 def to_json(forecast: Forecast) -> dict[str, Any]:
-    """Everything, in plain values: seconds, bytes, hours."""
+    """Return everything as plain values: seconds, bytes, hours."""
 
-    def plain(figure: Figure) -> dict[str, Any]:
-        value = figure.value
-        return {"value": None if value is None or math.isnan(value) else value, "source": figure.source}
+    def plain(estimate: Estimate) -> dict[str, Any]:
+        value = estimate.value
+        return {"value": None if value is None or math.isnan(value) else value, "source": estimate.source}
 
     return {
         "recipe": forecast.recipe,
         "machine": forecast.machine.name,
-        "pairs": {name: plain(figure) for name, figure in forecast.text.items()},
+        "pairs": {name: plain(estimate) for name, estimate in forecast.text.items()},
         "totals": {
-            name.replace(" ", "_"): {**plain(figure), "shown": words} for name, words, figure in totals(forecast)
+            name.replace(" ", "_"): {**plain(estimate), "shown": words} for name, words, estimate in totals(forecast)
         },
         "critical_path": [task.full_name for task in forecast.critical],
         "stages": [
@@ -347,13 +347,13 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
                 "kind": stage.stage.kind.name,
                 "done": stage.done,
                 "missing": [item.task.name for item in stage.tasks],
-                "work": [{"what": part.name, "unit": part.unit, "amount": plain(part.amount)} for part in stage.parts],
+                "work": [{"what": part.name, "unit": part.unit, "amount": plain(part.amount)} for part in stage.work],
                 "nodes": stage.request.nodes,
                 "gpus": stage.request.gpus,
                 "cores": stage.request.cores,
                 "hours_limit": stage.request.hours,
                 "seconds_of_a_task": plain(stage.seconds),
-                "cpu_seconds": _sum([item.cpu_seconds for item in stage.tasks]),
+                "cpu_seconds": sum_known(item.cpu_seconds for item in stage.tasks),
                 "gpu_hours": plain(stage.gpu_hours),
                 "core_hours": plain(stage.core_hours),
                 "bytes_kept": plain(stage.kept),
@@ -365,7 +365,3 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         "measured": forecast.measured,
         "unknown": open_questions(forecast),
     }
-
-
-def _sum(values: list[float | None]) -> float | None:
-    return None if None in values else sum(value for value in values if value is not None)

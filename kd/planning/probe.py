@@ -1,7 +1,7 @@
-"""A minute of a recipe's own work, measured: its stages on some thousand pairs, in a folder that is thrown away.
+"""Measures a recipe's stages on some thousand pairs for a minute, in a temporary folder.
 
-Every kind runs as it would in the run, with the models' very shapes, on text of the recipe's corpora (or made-up text
-where there is none). Weights are as good as random: translations get the length that the corpus has, by a limit.
+Every kind runs as it would in the run, with models of the same shapes, on text of the recipe's corpora (or made-up text
+where there is none). Weights are close to random, so a limit gives translations the length of the corpus' targets.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.base.estimate import Estimate
 from kd.base.files import write_json
 from kd.launch.environment import environment
-from kd.planning.figures import Figure
+from kd.models.known import Text
 from kd.planning.rates import Observation
-from kd.planning.volume import Text
 
-VERSION = 3
+VERSION = 4
 FAILED = "could not be measured"  # in a line that the probe's process says
 _ENVIRONMENT = "KD_PROBE"  # so that whoever looks at processes knows what it is
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe measured, where and when."""
+    """The measurements of a probe, with place and date."""
 
     recipe: str
     machine: str
@@ -42,38 +42,38 @@ class Probe:
     date: str
     text: str  # what was read, in words
     kept: float | None  # share of pairs that cleaning kept
-    lengths: Mapping[str, float]  # source_pieces, target_pieces, pair_bytes, steps: of Text
+    lengths: Mapping[str, float]  # source_tokens, target_tokens, pair_bytes, steps: of `Text`
     observations: tuple[Observation, ...]
 
     @property
     def label(self) -> str:
-        """For the source of a figure."""
+        """The source of an estimate."""
         return f"probe on {self.host}, {self.date}"
 
     def sample(self) -> Text:
-        """The lengths as figures."""
-        told = f"{self.label}: {self.text}"
-        return Text(**{name: Figure(value, told) for name, value in self.lengths.items()})
+        """Return the lengths as estimates."""
+        source = f"{self.label}: {self.text}"
+        return Text(**{name: Estimate(value, source) for name, value in self.lengths.items()})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {"version": VERSION, **asdict(self)}
 
     @staticmethod
     def from_json(plain: Mapping[str, Any]) -> Probe:
-        """The reverse; raises KeyError or TypeError for what is none."""
+        """Read plain values; raises KeyError or TypeError for those of another format."""
         fields = {name: value for name, value in plain.items() if name != "version"}
         fields["observations"] = tuple(Observation(**each) for each in fields["observations"])
         return Probe(**fields)
 
 
 def cache_folder() -> Path:
-    """Where probes are kept: none of them belongs to a run."""
+    """Return the folder of all probes of this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd" / "probes"
 
 
 def kept_probes(folder: Path) -> list[Probe]:
-    """All probes of this user, the newest first; a file that is none is passed over."""
+    """Return all probes of this user, the newest first; other files are ignored."""
     found = []
     for path in folder.glob("*.json"):
         try:
@@ -94,9 +94,16 @@ def probe(
     models: bool = True,
     seconds: float = 12.0,
 ) -> Probe:
-    """Measures a recipe's stages on these pairs, each training and decoding for about `seconds`, and keeps the result.
+    """Measure a recipe's stages on these pairs, and keep the result.
 
-    `config` is resolved. models: also what needs a model. Raises UserError with what went wrong on the way.
+    Args:
+        config: The resolved recipe.
+        text: What the pairs are, in words.
+        models: Whether to measure stages that need a model.
+        seconds: About how long each training and decoding takes.
+
+    Raises:
+        UserError: The probe failed.
     """
     with tempfile.TemporaryDirectory(prefix="kd-probe-") as name:
         folder = Path(name)
@@ -107,7 +114,7 @@ def probe(
         began = _children()
         wall = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "kd.planning.pieces", str(folder), str(os.getpid())],
+            [sys.executable, "-P", "-m", "kd.planning.probe_worker", str(folder), str(os.getpid())],
             env={**environment(threads), _ENVIRONMENT: str(folder)},
             stdin=subprocess.DEVNULL,
             capture_output=True,

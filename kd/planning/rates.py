@@ -1,42 +1,37 @@
-"""How fast work went where it was measured: by a probe, or in runs whose manifests are in the store.
+"""Rates of work that were measured: by a probe, or in runs whose manifests are in the store.
 
-An observation is a part of work with the seconds that it took. Other work of the same name is scaled from the one
-nearest to it, by amount x effort (operations of a model, bytes of text): the model of `volume.py`, on both sides alike.
+An observation is a part of work with the seconds that it took. Other work of the same name is scaled from the
+observation with the nearest cost, by amount x cost.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from kd.corpora.index import read_json
-from kd.engines.fairseq.training import METRICS, read_metrics
+from kd.base.estimate import NOTHING, Estimate
+from kd.models.known import VALIDATED, Known, Text
+from kd.pipeline.forecast import Spent, TaskWork, Work
 from kd.pipeline.model import Task
 from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
-from kd.planning.figures import Figure
-from kd.planning.volume import Part, Text, Volume, parts_of, size_part
-from kd.stages.outputs import SPEED
 
 START = "start "  # followed by a kind: what a task of it spends before its work begins
 BYTES = "bytes "  # followed by a kind: what a task of it leaves
-TRAININGS = ("train", "search")  # kinds whose tasks train a model each
-_FEW = 3  # lines of metrics.jsonl at the beginning that say nothing: everything is done for the first time
+# Unit of work -> the assumption that has its rate; pairs_per_second for all others.
+_RATES = {"target tokens": "tokens_per_second", "sentences": "sentences_per_second", VALIDATED: ""}
 
 
 @dataclass(frozen=True)
 class Observation:
     """Work that was done, and what it took."""
 
-    name: str  # of a Part, or START + kind, or BYTES + kind (seconds are bytes then)
+    name: str  # of a `Work`, or START + kind, or BYTES + kind (seconds are bytes then)
     amount: float
-    effort: float | None
+    cost: float | None
     seconds: float
     cpu_seconds: float | None  # of all processes and threads; None where it was not measured
     machine: str
@@ -45,33 +40,34 @@ class Observation:
     source: str  # in words: what was measured, when, where
     probed: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+    @staticmethod
+    def of_work(spent: Spent, where: Mapping[str, Any]) -> Observation:
+        """Return the observation of a part of work."""
+        return Observation(spent.work.name, spent.amount, spent.work.cost, spent.seconds, spent.cpu_seconds, **where)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where tasks shall run, as far as speed goes."""
+class Hardware:
+    """What the speed of a task depends on."""
 
     machine: str
     device: str
     threads: int
-    # What is as good: work that leaves a GPU alone is written down under `cpu` by a job without one, and under the
-    # machine's device by a probe and by a launcher that gives every task one.
-    as_good: str | None = None
+    # A device with the same speed: work that does not use a GPU is recorded under `cpu` by a job without one, and under
+    # the machine's device by a probe and by a launcher that gives each task a GPU.
+    equivalent: str | None = None
 
 
 @dataclass(frozen=True)
 class Time:
-    """What a part of work takes on one device (or process)."""
+    """The time of a part of work on one device or process."""
 
-    seconds: Figure
+    seconds: Estimate
     cpu_seconds: float | None = None
 
 
 class Rates:
-    """All that was observed."""
+    """All observations, and what the user assumes instead."""
 
     def __init__(self, observations: Iterable[Observation], assumptions: Assumptions) -> None:
         self._by_name: dict[str, list[Observation]] = {}
@@ -79,161 +75,115 @@ class Rates:
             self._by_name.setdefault(each.name, []).append(each)
         self._assumptions = assumptions
 
-    def time(self, task: Task, part: Part, place: Place) -> Time:
-        """What a part of a task takes: by assumption, else by the observation that is nearest to it."""
-        if part.amount.value is None:
-            return Time(Figure(None, part.amount.source))
-        if assumed := self._assumed(task, part):
+    def time(self, task: Task, work: Work, hardware: Hardware) -> Time:
+        """Return the time of a part of a task: as assumed, else scaled from the nearest observation."""
+        if work.amount.value is None:
+            return Time(Estimate(None, work.amount.source))
+        if assumed := self._assumed(task, work):
             return Time(assumed)
-        found = self._nearest(part.name, part.effort, place)
+        found = self._nearest(work.name, work.cost, hardware)
         if found is None:
-            return Time(Figure(None, f"{part.name} was not measured on {place.machine}"))
-        factor = _factor(part, found)
+            return Time(Estimate(None, f"{work.name} was not measured on {hardware.machine}"))
+        factor = _factor(work, found)
         cpu = None if found.cpu_seconds is None else found.cpu_seconds * factor
-        return Time(Figure(found.seconds * factor, _told(part, found)), cpu)
+        return Time(Estimate(found.seconds * factor, _source(work, found)), cpu)
 
-    def start(self, kind: str, place: Place) -> Time:
-        """What passes before a task's work begins; 0 where nobody measured it."""
-        found = self._nearest(START + kind, None, place)
-        return Time(Figure(0.0, "")) if found is None else Time(Figure(found.seconds, ""), found.cpu_seconds)
+    def start(self, kind: str, hardware: Hardware) -> Time:
+        """Return what passes before a task's work begins; 0 where it was not measured."""
+        found = self._nearest(START + kind, None, hardware)
+        return Time(NOTHING) if found is None else Time(Estimate(found.seconds, ""), found.cpu_seconds)
 
-    def bytes_left(self, kind: str, part: Part) -> Figure:
-        """What a task whose work is this part leaves on disk; where it was measured does not matter."""
-        if part.amount.value is None:
-            return part.amount
-        found = self._nearest(BYTES + kind, part.effort, None)
+    def bytes_left(self, kind: str, work: Work) -> Estimate:
+        """Return the bytes that a task with this work leaves, as measured on any machine."""
+        if work.amount.value is None:
+            return work.amount
+        found = self._nearest(BYTES + kind, work.cost, None)
         if found is None:
-            return Figure(None, f"the size of what {kind} leaves was not measured")
-        return Figure(found.seconds * _factor(part, found), found.source)
+            return Estimate(None, f"the size of what {kind} leaves was not measured")
+        return Estimate(found.seconds * _factor(work, found), found.source)
 
-    def _assumed(self, task: Task, part: Part) -> Figure | None:
-        assert part.amount.value is not None
-        stages = task.stage.name, task.stage.spec.name
-        unit = {"target tokens": "tokens_per_second", "sentences": "sentences_per_second"}.get(
-            part.unit, "pairs_per_second"
-        )
-        rate = self._assumptions.get(*(f"{unit}.{stage}" for stage in stages))
-        if rate is not None and part.name != "validate":
-            return Figure(part.amount.value / rate.value if rate.value else None, rate.source)
-        model = part.effort is not None and (part.resource or part.name.startswith(("validate", "translate")))
-        speed = self._assumptions.get(f"tflops.{'train' if part.name == 'train' else 'decode'}") if model else None
-        if speed is None or not speed.value or part.effort is None:
+    def _assumed(self, task: Task, work: Work) -> Estimate | None:
+        assert work.amount.value is not None
+        unit = _RATES.get(work.unit, "pairs_per_second")
+        rate = self._assumptions.get(f"{unit}.{task.stage.name}", f"{unit}.{task.stage.spec.name}")
+        if rate is not None:
+            return Estimate(work.amount.value / rate.value if rate.value else None, rate.source)
+        speed = self._assumptions.get(f"tflops.{work.flops}") if work.flops and work.cost is not None else None
+        if speed is None or not speed.value or work.cost is None:
             return None
-        return Figure(part.amount.value * part.effort / (speed.value * 1e12), speed.source)
+        return Estimate(work.amount.value * work.cost / (speed.value * 1e12), speed.source)
 
-    def _nearest(self, name: str, effort: float | None, place: Place | None) -> Observation | None:
-        found = [each for each in self._by_name.get(name, []) if place is None or _same(each, place)]
-        if place is not None and place.device == "cpu":  # results depend on the number, and so does speed
-            found = [each for each in found if each.threads == place.threads] or found
+    def _nearest(self, name: str, cost: float | None, hardware: Hardware | None) -> Observation | None:
+        found = [each for each in self._by_name.get(name, []) if hardware is None or _same(each, hardware)]
+        if hardware is not None and hardware.device == "cpu":  # the number of threads changes speed and results
+            found = [each for each in found if each.threads == hardware.threads] or found
 
         def distance(each: Observation) -> tuple[float, float]:
-            far = 0.0 if not (effort and each.effort) else abs(math.log(each.effort / effort))
-            # Of those equally near (within a tenth), the longest says most.
+            far = 0.0 if not (cost and each.cost) else abs(math.log(each.cost / cost))
+            # Of those equally near (within a tenth), prefer the longest.
             return round(far, 1), -each.seconds
 
         return min(found, key=distance, default=None)
 
 
-def _same(each: Observation, place: Place) -> bool:
-    return each.machine == place.machine and each.device in (place.device, place.as_good)
+def _same(each: Observation, hardware: Hardware) -> bool:
+    return each.machine == hardware.machine and each.device in (hardware.device, hardware.equivalent)
 
 
-def _factor(part: Part, found: Observation) -> float:
-    assert part.amount.value is not None
-    effort = part.effort / found.effort if part.effort and found.effort else 1.0
-    return part.amount.value / found.amount * effort
+def _factor(work: Work, found: Observation) -> float:
+    assert work.amount.value is not None
+    cost = work.cost / found.cost if work.cost and found.cost else 1.0
+    return work.amount.value / found.amount * cost
 
 
-def _told(part: Part, found: Observation) -> str:
-    if part.effort and found.effort and not 0.8 < part.effort / found.effort < 1.25:
-        return f"{found.source}, scaled by {part.effort / found.effort:.2g} in the cost of one of the {part.unit}"
+def _source(work: Work, found: Observation) -> str:
+    if work.cost and found.cost and not 0.8 < work.cost / found.cost < 1.25:
+        return f"{found.source}, scaled by {work.cost / found.cost:.2g} in the cost of one of the {work.unit}"
     return found.source
 
 
-# --- what runs have left ---------------------------------------------------------------------------------------------
+# --- finished tasks --------------------------------------------------------------------------------------------------
 
 
 def manifests(plan: Plan, store: Store) -> dict[Task, Mapping[str, Any]]:
-    """The manifests of what is done."""
+    """Return the manifests of the finished tasks."""
     return {task: store.paths(task).manifest() for task in plan.tasks() if store.paths(task).is_published()}
 
 
-def lengths(plan: Plan, found: Mapping[Task, Mapping[str, Any]]) -> Text:
-    """Mean lengths of the sentences in pieces, from the data folders that are done."""
-    counts = [each["counts"] for task, each in found.items() if task.stage.kind.name == "encode"]
+def lengths(found: Mapping[Task, Mapping[str, Any]]) -> Text:
+    """Return the mean lengths of sentences, as counted in the finished data folders."""
+    counts = [each["counts"] for each in found.values() if "source pieces" in each["counts"]]
     pairs = sum(each["pairs out"] for each in counts)
     if not pairs:
         return Text()
+    # The counts include the ends of sentences.
     source, target = (sum(each[f"{side} pieces"] for each in counts) / pairs - 1 for side in ("source", "target"))
-    told = "counted in what is done"
-    return Text(source_pieces=Figure(source, told), target_pieces=Figure(target, told))
+    label = "counted in what is done"
+    return Text(source_tokens=Estimate(source, label), target_tokens=Estimate(target, label))
 
 
-def observe(plan: Plan, store: Store, volume: Volume, label: str) -> Iterator[Observation]:
-    """What the finished tasks of a plan took, by their manifests. `volume` has followed all of its stages."""
-    for task, manifest in volume.manifests.items():
-        parts = parts_of(task, volume)
-        if not parts or parts[0].amount.value in (None, 0):
+def observe(store: Store, known: Known, label: str) -> Iterator[Observation]:
+    """Yield what the finished tasks of a plan took, by their manifests. `known` has the forecasts of all stages."""
+    for task, manifest in known.done.items():
+        work = known.work(task)
+        if work is None or not work.has_amount:
             continue
-        where: dict[str, Any] = {
+        where = {
             "machine": str(manifest.get("machine")),
             "device": str(manifest["device"]),
             "threads": int(manifest["threads"]),
             "source": f"{label} ({task.full_name}, {str(manifest['finished'])[:10]})",
         }
-        kind = task.stage.kind.name
-        if kind in TRAININGS:
-            yield from of_training(store.paths(task).final, parts, manifest, where)
-            continue
-        if kind == "speed":
-            yield from of_speed(store.paths(task).final, parts, where)
-        amount, effort = float(parts[0].amount.value or 0), parts[0].effort
-        left = float(manifest["bytes"])
-        yield Observation(BYTES + kind, amount, size_part(task, volume, parts).effort, left, None, **where)
-        if len(parts) == 1:
-            cpu = manifest.get("cpu_seconds")
-            seconds = max(1e-3, float(manifest["seconds"])) * _devices(manifest)
-            yield Observation(parts[0].name, amount, effort, seconds, cpu, **where)
+        yield from (Observation.of_work(each, where) for each in _spent(store, task, manifest, work))
+        if not work.kept:
+            yield bytes_observation(task, work, float(manifest["bytes"]), where)
 
 
-def _devices(manifest: Mapping[str, Any]) -> int:
-    """Devices, or processes on the CPU, that shared the work."""
-    return max(1, int(manifest["facts"].get("devices") or 1))
+def bytes_observation(task: Task, work: TaskWork, left: float, where: Mapping[str, Any]) -> Observation:
+    """Return the observation of the bytes that a task left."""
+    amount = float(work.work[0].amount.value or 0)
+    return Observation(BYTES + task.stage.kind.name, amount, work.size_work.cost, left, None, **where)
 
 
-def of_training(
-    folder: Path, parts: Sequence[Part], manifest: Mapping[str, Any], where: Mapping[str, Any]
-) -> Iterator[Observation]:
-    """Updates and validations told apart by `metrics.jsonl`; its seconds run on over both."""
-    efforts = {part.name: part for part in parts}
-    tokens_an_update = float(manifest["counts"]["target tokens an update"])
-    entries = list(read_metrics(folder / METRICS))
-    updates = validations = 0
-    trained = validated = 0.0
-    for number, (before, now) in enumerate(itertools.pairwise(entries)):
-        spent = float(now["seconds"]) - float(before["seconds"])
-        if now["split"] == "dev":
-            validations += 1
-            validated += spent
-        elif before["split"] == "train" and number >= min(_FEW, len(entries) // 2):
-            updates += int(now["update"]) - int(before["update"])
-            trained += spent
-    if updates and trained > 0:
-        amount, spent = updates * tokens_an_update, trained * _devices(manifest)
-        yield Observation("train", amount, efforts["train"].effort, spent, None, **where)
-    if validations and "validate" in efforts:
-        part = efforts["validate"]
-        settings = manifest["settings"].get("training", manifest["settings"])  # of a search, or of a training
-        made = max(1, int(manifest["counts"]["updates"]) // int(settings["checkpoint"]["every"]))
-        amount = float(part.amount.value or 0) / made * validations
-        if amount:
-            yield Observation("validate", amount, part.effort, validated, None, **where)
-
-
-def of_speed(folder: Path, parts: Sequence[Part], where: Mapping[str, Any]) -> Iterator[Observation]:
-    """What the rounds of each system took, by its own record."""
-    systems = read_json(folder / SPEED)["systems"].values()
-    for part, system in zip(parts, systems, strict=False):
-        rounds, rate = sum(system["seconds"]), float(system["sentences_per_second"])
-        sentences = len(system["seconds"]) * rate * statistics.median(system["seconds"])
-        yield Observation(part.name, sentences, part.effort, rounds, None, **where)
+def _spent(store: Store, task: Task, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
+    return task.stage.kind.spent(store.paths(task).final, manifest, work)

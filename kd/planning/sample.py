@@ -1,6 +1,6 @@
-"""A look at a recipe's corpora before they are collected: how many pairs, how many bytes, and the first of them.
+"""Samples a recipe's corpora before they are collected: their pairs, their bytes, and their first sentences.
 
-Nothing is fetched for it: what is not on this disk is unknown, and the user may assume a number.
+Nothing is downloaded: the size of a corpus that is not on this disk is unknown, and the user may assume it.
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ from typing import IO, Any
 import zstandard
 
 from kd.base.errors import UserError
+from kd.base.estimate import Estimate, total
 from kd.corpora.download import is_url
 from kd.corpora.formats import FORMATS, Reading, with_format
 from kd.corpora.shards import Corpus
 from kd.pipeline.model import Task
 from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
-from kd.planning.figures import Figure, total
-from kd.planning.volume import is_training
+from kd.recipe.schema import CorpusConfig
+from kd.stages.collect import is_training
 
-PAIRS = 10_000  # looked at
-_COUNT_SECONDS = 10.0  # for all corpora together; what is longer is estimated from what was read by then
+PAIRS = 10_000  # read at most
+_COUNT_SECONDS = 10.0  # for all corpora together; the rest is estimated from the part read by then
 _CHUNK = 1 << 20
 _FETCHED = frozenset(("mtdata", "sacrebleu"))
 
-NOT_HERE = Figure(None, "corpora are not here yet: say assume.data_in=BYTES")
+NOT_HERE = Estimate(None, "corpora are not here yet: say assume.data_in=BYTES")
 
 Pairs = list[tuple[str, str]]
 
 
 @dataclass
 class Sample:
-    """What was found."""
+    """The sample."""
 
-    pairs: Pairs = field(default_factory=list)  # of training corpora, the first ones of each
-    told: str = ""  # where they come from
-    collected: dict[str, Figure] = field(default_factory=dict)  # task of collect -> its pairs
-    data_in: Figure = NOT_HERE
+    pairs: Pairs = field(default_factory=list)  # the first ones of each training corpus
+    source: str = ""  # the corpora in words
+    collected: dict[str, Estimate] = field(default_factory=dict)  # full name of a task -> its pairs
+    data_in: Estimate = NOT_HERE
 
 
 def look(plan: Plan, store: Store, limit: int = PAIRS) -> Sample:
-    """Reads the first pairs of the training corpora, and counts them where they can be counted."""
+    """Read the first pairs of the training corpora, and count all pairs where the files are here."""
     found = Sample()
     sizes: dict[Path, int] = {}
-    tasks = [task for stage in plan.stages if stage.kind.name == "collect" for task in stage.tasks]
+    tasks = [task for stage in plan.stages if isinstance(stage.config, CorpusConfig) for task in stage.tasks]
     deadline = time.monotonic() + _COUNT_SECONDS
     names, unread = [], False
     wanted = max(1, limit // max(1, sum(map(is_training, tasks))))
@@ -63,13 +64,13 @@ def look(plan: Plan, store: Store, limit: int = PAIRS) -> Sample:
             found.pairs += corpus.first(wanted)
             names.append(task.name)
     if tasks and not unread:
-        found.data_in = Figure(sum(sizes.values()), "counted in the files")
-    found.told = f"the first {len(found.pairs):,} pairs of {', '.join(dict.fromkeys(names))}"
+        found.data_in = Estimate(sum(sizes.values()), "counted in the files")
+    found.source = f"the first {len(found.pairs):,} pairs of {', '.join(dict.fromkeys(names))}"
     return found
 
 
 class _Unread:
-    """One corpus of a language pair, as the stage collect would read it."""
+    """A corpus of a language pair, as the stage `collect` would read it."""
 
     def __init__(self, task: Task, store: Store) -> None:
         config = task.stage.config
@@ -87,7 +88,7 @@ class _Unread:
             if all(path.is_file() for path in files):
                 self.files = files
             self.is_here = self._done or bool(self.files)
-        except UserError:  # a plan may be made before the corpora are there
+        except UserError:  # a plan may be made before the corpora exist
             self.is_here = self._done
 
     def first(self, limit: int) -> Pairs:
@@ -96,12 +97,12 @@ class _Unread:
             return [(pair.source, pair.target) for pair in islice(pairs, limit)]
         return [(row[0], row[1]) for row in islice(self._format.rows(self._reading), limit)]
 
-    def count(self, deadline: float) -> Figure:
+    def count(self, deadline: float) -> Estimate:
         if self._done:
             counts = self._store.paths(self._task).manifest()["counts"]
-            return Figure(counts["pairs out"], "counted in what is done")
+            return Estimate(counts["pairs out"], "counted in what is done")
         if not self.is_here:
-            return Figure(None, f"{self._task.name} is not here yet: say assume.pairs.{self._task.stage.axis}=NUMBER")
+            return Estimate(None, f"{self._task.name} is not here yet: say assume.pairs.{self._task.stage.axis}=NUMBER")
         if self._source.format in ("plain", "tsv"):
             sides = [files["source"] for files in self._reading.local()]
             paths = [side for side in sides if isinstance(side, Path)]
@@ -110,24 +111,24 @@ class _Unread:
         rows = 0
         for rows, _ in enumerate(self._format.rows(self._reading), 1):
             if rows % 1000 == 0 and time.monotonic() > deadline:
-                return Figure(
+                return Estimate(
                     None, f"more than {rows:,}, too many to count: say assume.pairs.{self._task.stage.axis}=…"
                 )
-        return Figure(rows, "counted in the files")
+        return Estimate(rows, "counted in the files")
 
 
-def _lines(path: Path, deadline: float) -> Figure:
-    """Lines of a file, compressed or not; estimated by its size where counting takes too long."""
+def _lines(path: Path, deadline: float) -> Estimate:
+    """Count the lines of a file, compressed or not; estimate them by its size where counting takes too long."""
     size, lines = path.stat().st_size, 0
     try:
         with path.open("rb") as raw, _decompressed(raw, path.suffix) as stream:
             while chunk := stream.read(_CHUNK):
                 lines += chunk.count(b"\n")
                 if time.monotonic() > deadline:
-                    return Figure(round(lines * size / max(1, raw.tell())), "estimated from the size of the files")
+                    return Estimate(round(lines * size / max(1, raw.tell())), "estimated from the size of the files")
     except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError):
         raise UserError(f"{path} cannot be read to its end.", "Get it again; `kd run` says where it breaks.") from None
-    return Figure(lines, "counted in the files")
+    return Estimate(lines, "counted in the files")
 
 
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:

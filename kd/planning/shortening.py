@@ -1,46 +1,52 @@
-"""What a probe leaves of a recipe: few sentences, few updates, and models of the recipe's own shapes.
-
-One way for every kind of stage: what is shortened is what costs time, never what says how fast the rest is.
-"""
+"""Shortens the stages of a recipe for a probe: few sentences, few updates, and models of the recipe's own shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
+from kd.models.transformer import training_flops
 from kd.pipeline.model import StageSpec
-from kd.pipeline.plan import Plan
-from kd.planning.assumptions import Assumptions
-from kd.planning.figures import Figure
-from kd.planning.shapes import training_operations
-from kd.planning.volume import Text, Volume, models_behind, weights
 from kd.recipe.schema import (
     CheckpointConfig,
     CorpusConfig,
     DecodeConfig,
+    EvaluateConfig,
     SearchConfig,
+    ShardConfig,
     SourceConfig,
+    SpeedConfig,
+    SplitConfig,
     StopConfig,
     TrainConfig,
+    TranslateConfig,
 )
 from kd.stages.grid import SHAPE, budget
 
 SAMPLE = "sample"  # name of the corpus
-SENTENCES = 1024  # decoded at most: of fewer, batches are of sentences less alike in length than those of a shard
+SENTENCES = 1024  # decoded at most; batches of fewer would have less equal lengths than those of a shard
 TEXT_LINES = 2500  # of a shard, where nothing is decoded
-PASS_OPERATIONS = 3e11  # of a training's passes at most: some seconds of a CPU core
-DECODED_OPERATIONS = 4e11  # of a decoding at most
-_MOST_UPDATES = 400
+BATCH_FLOPS = 3e11  # of a micro-batch at most: some seconds of a CPU core
+DECODED_FLOPS = 4e11  # of a decoding at most
+UPDATES = 400  # of a training at most
 
 
 @dataclass
 class Size:
-    """How small a recipe becomes.
+    """The size of a miniature.
 
-    folder: has the sample of its text; seconds: of a training; vocabulary: pieces of the models; longest: pieces of a
-    sentence; sentences: to decode; held: dev and test sentences each. steps: of a search, 0 while the lengths of the
-    text are not known; lists_made_up: whether nothing is decoded, and selection reads lists that were made up.
+    Attributes:
+        folder: Holds the sample of the recipe's text.
+        seconds: Of a training.
+        vocabulary: Tokens of the models.
+        longest: Tokens of a sentence.
+        sentences: To decode.
+        held: Dev and test sentences each.
+        steps: Of a search; 0 while the lengths of the text are unknown.
+        lists_made_up: Whether nothing is decoded, and selection reads synthetic lists.
     """
 
     folder: Path
@@ -52,64 +58,91 @@ class Size:
     steps: int = 0
     lists_made_up: bool = False
 
-    def of(self, entry: StageSpec) -> StageSpec:
-        """A stage of the recipe with less to do."""
-        config, name = entry.config, entry.kind.name
-        if isinstance(config, CorpusConfig):
-            source, target = (str(self.folder / f"sample.{side}") for side in ("source", "target"))
-            sample = SourceConfig(format="plain", source=source, target=target)
-            config = replace(config, sources={SAMPLE: sample}, leakage="remove")
-        elif name == "split":
-            held = self.held
-            config = replace(config, dev=held, test=held, by="source")
-        elif name == "shard":
-            # A small shard is what can be decoded in some seconds; text alone goes by larger ones.
-            config = replace(config, lines=self.sentences if self.steps else min(config.lines, TEXT_LINES))
-        elif isinstance(config, TrainConfig):
-            config = self._short_training(config)
-        elif isinstance(config, SearchConfig):
-            config = self._short_search(config)
-        elif isinstance(config, DecodeConfig):
-            share = 1.0 if self.lists_made_up else 1e-9
-            config = replace(config, workers=1, share=share, max_pieces=self.steps or config.max_pieces)
-        elif name in ("translate", "speed"):
-            config = replace(config, max_pieces=self.steps or config.max_pieces)
-            config = replace(config, repeats=1, sentences=32) if name == "speed" else config
-        elif name == "evaluate":
-            config = replace(config, metrics={key: on and key != "comet" for key, on in config.metrics.items()})
-        return replace(entry, config=config)
-
-    def _short_training(self, config: TrainConfig) -> TrainConfig:
-        operations = training_operations(config.model, self.vocabulary, 25, 25)
-        longest = self.longest + 1
-        tokens = min(config.batch.target_tokens, max(64, int(PASS_OPERATIONS / operations)))
-        most = max(longest, min(config.batch.max_tokens, 2 * tokens + longest))
-        updates = _MOST_UPDATES
-        return replace(
-            config,
-            max_update=updates,
-            members=config.members,
-            validate_bleu=False,
-            log_every=1,
-            batch=replace(config.batch, target_tokens=tokens, max_tokens=most),
-            stop=StopConfig(hours=self.seconds / 3600),
-            checkpoint=CheckpointConfig(every=updates, keep=1, average=1, metric=config.checkpoint.metric),
-            optimizer=replace(config.optimizer, decay_updates=10**6),
-        )
-
-    def _short_search(self, config: SearchConfig) -> SearchConfig:
-        """The largest cell alone, which says how fast the others and the student are."""
-        largest: dict[str, Any] = {name: [max(values)] for name in SHAPE if (values := getattr(config, name))}
-        training = self._short_training(budget(config))
-        return replace(config, **largest, seeds=1, training=training, changes={})
+    def of(self, spec: StageSpec) -> StageSpec:
+        """Return a stage of the recipe with less to do."""
+        return replace(spec, config=shortened(spec.config, self))
 
 
-def affordable(plan: Plan, vocabulary: int) -> int:
-    """How many sentences to decode: as many as some seconds have room for."""
-    tasks = [stage.tasks[0] for stage in plan.stages if stage.kind.name == "decode"]
-    volume = Volume(Assumptions({}), vocabulary, Figure(1.0), Text())
-    costs = [1.0]
-    for task in tasks:
-        models = models_behind([item.task for item in task.inputs["teachers"]])
-        costs.append(sum(2 * weights(each, volume) for each in models) * 25 * task.stage.config.beam)
-    return int(max(32, min(SENTENCES, DECODED_OPERATIONS / max(costs))))
+def decoded_sentences(parameters: float, steps: float) -> int:
+    """Return how many sentences models of so many parameters decode within some seconds."""
+    return int(DECODED_FLOPS / max(1.0, 2 * parameters * steps))
+
+
+@singledispatch
+def shortened(config: Any, size: Size) -> Any:
+    """Return the settings of a stage with less to do: shorter, but as fast per item."""
+    return config
+
+
+@shortened.register
+def _(config: CorpusConfig, size: Size) -> CorpusConfig:
+    source, target = (str(size.folder / f"sample.{side}") for side in ("source", "target"))
+    sample = SourceConfig(format="plain", source=source, target=target)
+    return replace(config, sources={SAMPLE: sample}, leakage="remove")
+
+
+@shortened.register
+def _(config: SplitConfig, size: Size) -> SplitConfig:
+    return replace(config, dev=size.held, test=size.held, by="source")
+
+
+@shortened.register
+def _(config: ShardConfig, size: Size) -> ShardConfig:
+    # A small shard can be decoded in some seconds; text alone is read in larger ones.
+    return replace(config, lines=size.sentences if size.steps else min(config.lines, TEXT_LINES))
+
+
+@shortened.register
+def _(config: TrainConfig, size: Size) -> TrainConfig:
+    flops = training_flops(config.model, size.vocabulary, 25, 25)
+    longest = size.longest + 1
+    tokens = min(config.batch.target_tokens, max(64, int(BATCH_FLOPS / flops)))
+    return replace(
+        config,
+        max_update=UPDATES,
+        validate_bleu=False,
+        log_every=1,
+        batch=replace(
+            config.batch,
+            target_tokens=tokens,
+            max_tokens=max(longest, min(config.batch.max_tokens, 2 * tokens + longest)),
+        ),
+        stop=StopConfig(hours=size.seconds / 3600),
+        checkpoint=CheckpointConfig(every=UPDATES, keep=1, average=1, metric=config.checkpoint.metric),
+        optimizer=replace(config.optimizer, decay_updates=10**6),
+    )
+
+
+@shortened.register
+def _(config: SearchConfig, size: Size) -> SearchConfig:
+    # The largest cell alone; the others and the student are scaled from it.
+    largest: dict[str, Any] = {name: [max(values)] for name in SHAPE if (values := getattr(config, name))}
+    return replace(config, **largest, seeds=1, training=shortened(budget(config), size), changes={})
+
+
+@shortened.register
+def _(config: DecodeConfig, size: Size) -> DecodeConfig:
+    share = 1.0 if size.lists_made_up else 1e-9
+    return replace(config, workers=1, share=share, max_pieces=size.steps or config.max_pieces)
+
+
+@shortened.register
+def _(config: TranslateConfig, size: Size) -> TranslateConfig:
+    return replace(config, max_pieces=size.steps or config.max_pieces)
+
+
+@shortened.register
+def _(config: SpeedConfig, size: Size) -> SpeedConfig:
+    return replace(config, max_pieces=size.steps or config.max_pieces, repeats=1, sentences=32)
+
+
+@shortened.register
+def _(config: EvaluateConfig, size: Size) -> EvaluateConfig:
+    return replace(config, metrics={key: on and key != "comet" for key, on in config.metrics.items()})
+
+
+def affordable(decodings: Iterable[tuple[int, int]]) -> int:
+    """Return how many sentences to decode, for decodings by so many parameters with such a beam."""
+    costs = [float(parameters * beam) for parameters, beam in decodings]
+    fewest = min((decoded_sentences(cost, steps=25) for cost in costs), default=SENTENCES)
+    return max(32, min(SENTENCES, fewest))

@@ -1,6 +1,6 @@
-"""Clocks for a probe: seconds and CPU seconds of a piece of work, and what importing heavy packages takes.
+"""Measures seconds and CPU seconds for a probe, and the time to import large packages.
 
-CPU seconds hold where other work shares the machine; seconds do not.
+CPU seconds are comparable on a busy machine; seconds are not.
 """
 
 from __future__ import annotations
@@ -13,22 +13,9 @@ from dataclasses import dataclass
 
 from kd.base.usage import cpu_seconds
 
-# What a task of a kind imports when it begins: in its own process that is time, in this one it is done before.
-IMPORTS = {
-    "train": ("torch", "fairseq"),
-    "search": ("torch", "fairseq"),
-    "decode": ("torch", "fairseq"),
-    "translate": ("torch", "fairseq"),
-    "speed": ("torch", "fairseq", "ctranslate2"),
-    "export": ("torch", "fairseq", "ctranslate2"),
-    "given_models": ("torch", "fairseq"),
-    "select": ("numba",),
-    "report": ("vl_convert",),
-}
-
 
 def import_times() -> dict[str, Clock]:
-    """Seconds that each heavy package takes to import, in an order in which none brings another along unseen."""
+    """Measure the import of each large package, in an order in which no package imports a later one."""
     taken = {}
     for name in ("numba", "vl_convert", "torch", "ctranslate2", "fairseq"):
         with timed() as taken[name]:
@@ -43,7 +30,7 @@ def import_times() -> dict[str, Clock]:
 
 @dataclass
 class Clock:
-    """What something took."""
+    """The time of a piece of work."""
 
     seconds: float = 0.0
     cpu: float = 0.0
@@ -51,7 +38,7 @@ class Clock:
 
 @contextlib.contextmanager
 def timed() -> Iterator[Clock]:
-    """Seconds and CPU seconds of what runs inside, its processes included."""
+    """Measure the block, its processes included."""
     clock, wall, cpu = Clock(), time.perf_counter(), cpu_seconds()
     yield clock
     clock.seconds, clock.cpu = time.perf_counter() - wall, cpu_seconds() - cpu

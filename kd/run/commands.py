@@ -236,7 +236,7 @@ def report(request: Request) -> int:
             f"Nothing of {config.recipe} has been run in {folder.folder}.",
             "Stand where the run's folder is, or give its run.dir= and store.dir=.",
         )
-    pages = [stage for stage in plan.stages if stage.kind.name == "report"]
+    pages = [stage for stage in plan.stages if stage.kind.reports]
     if not pages:
         raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
     if any(not store.paths(item).is_published() for stage in pages for item in stage.tasks):
@@ -265,7 +265,7 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
                 continue
             earlier = before.get(upstream.full_name)
             stale = earlier is not None and (Path(earlier) / "manifest.json").is_file()
-            upto = "" if item.stage.kind.name == "report" else f" upto={item.stage.name}"  # a report is of all there is
+            upto = "" if item.stage.kind.reports else f" upto={item.stage.name}"  # a report is of all there is
             raise UserError(
                 f"{item.full_name} reads from {upstream.full_name}, which is {'stale' if stale else 'missing'}.",
                 f"`kd run recipe={recipe}{upto}` makes it, with the same settings.",
@@ -346,7 +346,7 @@ def _tell(failures: Iterable[Failure], console: Console) -> None:
 
 
 def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:
-    pages = [item for item in tasks if item.stage.kind.name == "report"]
+    pages = [item for item in tasks if item.stage.kind.reports]
     shown = [item for item in pages if store.paths(item).is_published()]
     for item in shown:
         from kd.corpora.index import read_json

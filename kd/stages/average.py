@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from kd.base.errors import UserError
+from kd.base.estimate import Estimate
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.checkpoints import Checkpoint
 from kd.models.description import copy_languages
+from kd.models.known import Known
 from kd.models.vocabulary import DICTIONARY, MODEL
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import AverageConfig, Metric, Which
 
@@ -65,6 +68,17 @@ class Average(Kind[AverageConfig]):
         validations = job.one("models").manifest["facts"].get("validations", [])
         facts = {**summary, "parameters": count_parameters(model), "validations": validations}
         return Summary({"checkpoints": len(summary["averaged"])}, facts=facts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the weights that are read."""
+        tasks = {}
+        for task in stage.tasks:
+            models = known.models(item.task for item in task.inputs["models"])
+            cost = float(sum(map(known.parameters, models))) or None
+            work = Work(self.name, "checkpoints", Estimate(stage.config.count, "config"), cost)
+            kept = known.largest_model(item.task for item in task.inputs["models"])
+            tasks[task.name] = TaskWork((work,), kept=kept, models=tuple(models))
+        return StageForecast(tasks)
 
 
 def _chosen(model: Artifact, config: AverageConfig) -> list[Checkpoint]:

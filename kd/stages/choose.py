@@ -16,7 +16,9 @@ from kd.base.files import write_text
 from kd.base.text import unknown_name
 from kd.corpora.index import read_json, write_json
 from kd.metrics.tradeoff import Candidate, Choice, choose, front
+from kd.models.known import Known, single_task
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ChooseConfig, SpeedMeasure
 from kd.report.model import CellForm, CellScore, Chosen, Search, SearchCell
@@ -85,6 +87,10 @@ class Choose(Kind[ChooseConfig]):
             raise IncompleteArtifact(f"{job.out / CHOSEN} chose none of its cells.")
         facts = {"note": f"{search.chosen.name} of {len(search.cells)}", "chosen": plain(search.chosen)}
         return Summary({"cells": len(search.cells)}, facts=facts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the tasks by their number."""
+        return single_task(stage, allowance=1e6)
 
 
 def _search(job: Job[ChooseConfig]) -> Search:

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -26,7 +27,9 @@ from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.rejects import Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
+from kd.models.known import Known, by_pairs
 from kd.pipeline.fingerprint import canonical
+from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CleanConfig
 
@@ -99,6 +102,12 @@ class Clean(Kind[CleanConfig]):
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
         facts["note"] = _note(entered, corpus.pairs, counts)
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the pairs that are read; duplicates are found in temporary files."""
+        text = known.input(stage, "corpus")
+        # benchmarks/bench_memory.py, 10 million pairs: 1.29 times the compressed input at the peak, 1.0 of it is kept.
+        return by_pairs(stage, text, output=replace(text, pairs=text.pairs.times(known.kept)), temporary_share=0.3)
 
 
 def _nothing_left(pair: str, dropped: Counter[str], filters: Sequence[Setting]) -> UserError:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from kd.base.errors import UserError
+from kd.base.estimate import NOT_KNOWN, Estimate, joined
 from kd.base.text import unknown_name
 from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
 from kd.corpora.ids import Origin
 from kd.corpora.shards import Corpus, CorpusWriter
+from kd.models.known import Known
 from kd.pipeline.fingerprint import identity_and_extent
-from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
-from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
+from kd.pipeline.model import Job, Kind, Stage, Summary, Task, TaskSpec
+from kd.recipe.schema import CorpusConfig, OnError, SourceConfig, Use
 
 LINES_PER_SHARD = 500_000
 NOTES = "notes.json"
@@ -90,6 +94,20 @@ class Collect(Kind[CorpusConfig]):
         dropped = {reason: count for reason, count in notes["counts"].items() if reason not in NOTED and count}
         return Summary({"pairs out": corpus.pairs}, dropped, facts)
 
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the pairs of each corpus, as counted in its files; assumed pairs are shared evenly."""
+        text = replace(known.sample, pairs=_pairs(stage, known))
+        shares = max(1, sum(map(is_training, stage.tasks)))
+        tasks = {}
+        for task in stage.tasks:
+            pairs = known.collected.get(task.full_name, NOT_KNOWN)
+            if is_training(task) and (task.full_name not in known.collected or known.assumed(f"pairs.{stage.axis}")):
+                pairs = text.pairs.times(1 / shares)
+            elif not pairs and not is_training(task):  # a test set that is still to be downloaded
+                pairs = Estimate(known.test, "config")
+            tasks[task.name] = TaskWork((Work(self.name, "pairs", pairs, text.pair_bytes.value),))
+        return StageForecast(tasks, text)
+
 
 def _is_read(source: SourceConfig, pair: str) -> bool:
     return not source.pairs or source.pairs.get(pair, False)
@@ -99,3 +117,20 @@ def _check_unchanged(job: Job[CorpusConfig], files: list[Path]) -> None:
     for path in dict.fromkeys([*files, *job.files]):
         if not path.is_file() or job.hash_file(path) != job.files.get(path):
             raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+
+
+def is_training(task: Task) -> bool:
+    """Return whether a task reads training text, not a dev or test set."""
+    source = task.stage.config.sources.get(task.name)
+    return source is None or source.use is Use.train
+
+
+def _pairs(stage: Stage, known: Known) -> Estimate:
+    """Return the pairs of a language pair's training corpora: as assumed, else as counted."""
+    if assumed := known.assumed(f"pairs.{stage.axis}"):
+        return assumed
+    parts = [known.collected.get(task.full_name, NOT_KNOWN) for task in stage.tasks if is_training(task)]
+    counted = [part.value for part in parts if part.value is not None]
+    if len(counted) < len(parts) or not parts:
+        return Estimate(None, f"say assume.pairs.{stage.axis}=NUMBER")
+    return Estimate(sum(counted), joined(part.source for part in parts))

@@ -11,7 +11,7 @@ import math
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,7 +35,9 @@ from kd.corpora.shards import Corpus
 from kd.corpora.shards import Shard as CorpusShard
 from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.models.description import read_languages, tag_for
+from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import DecodeConfig, DecodeEngine, LongSources
 
@@ -60,6 +62,8 @@ class Decode(Kind[DecodeConfig]):
     name = "decode"
     version = 3
     config = DecodeConfig
+    imports = ("torch", "fairseq")
+    needs_models = True
     roles: ClassVar = {"corpus": Role(), "teachers": Role(many=True)}
     resources = "decode"
     resumable = True
@@ -129,6 +133,17 @@ class Decode(Kind[DecodeConfig]):
             "shards": len(shards),
         }
         return Summary(counts, facts={**_facts(lists), "devices": job.world.workers(job.device)})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the sentences of each worker; lists grow with the text and the hypotheses of each."""
+        config, text = stage.config, known.input(stage, "corpus")
+        models = known.models(item.task for item in stage.input_tasks("teachers"))
+        sentences = text.pairs.times(config.share / len(stage.tasks))
+        cost = known.translation_flops(models, text, config.beam)
+        work = Work(f"decode {config.engine.value}", "sentences", sentences, cost, Sharing.gpus, "decode")
+        lists = replace(work, cost=None if text.side_bytes is None else text.side_bytes * config.nbest)
+        output = replace(text, pairs=text.pairs.times(config.share))
+        return equal_tasks(stage, TaskWork((work,), size=lists), output)
 
 
 def _require_list(name: str, length: int, beam: int) -> None:

@@ -22,9 +22,11 @@ from kd.corpora.index import write_json
 from kd.corpora.joined import read_joined
 from kd.corpora.shards import Corpus
 from kd.models.description import LANGUAGES, Languages
+from kd.models.known import Known, equal_tasks
 from kd.models.segmentation import Sampling
 from kd.models.vocabulary import DICTIONARY, MODEL
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import BalanceMethod, CorpusConfig, EncodeConfig, Use
 
@@ -145,6 +147,12 @@ class Encode(Kind[EncodeConfig]):
         too_long = sum(each["too_long"] for each in balance.values())
         facts = {"balance": balance, "note": f"a round of {len(train)} virtual epochs: {_shares(balance)}"}
         return Summary({**numbers, "pairs drawn": sums["pairs"]}, {"too many pieces": too_long, **others}, facts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the pairs that are read, once for each pass."""
+        text = known.input(stage, "corpus")
+        work = Work(self.name, "pairs", text.pairs.times(stage.config.passes), text.pair_bytes.value)
+        return equal_tasks(stage, TaskWork((work,)), text)
 
 
 def _wanted(corpora: Mapping[str, bool]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.estimate import Estimate
 from kd.base.text import unknown_name
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
@@ -27,8 +28,10 @@ from kd.metrics.pairing import Match, compare, matches, members
 from kd.metrics.score_cache import ScoreCache, default_folder
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
+from kd.models.known import Known, equal_tasks
 from kd.models.languages import primary
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
@@ -43,6 +46,7 @@ class Evaluate(Kind[EvaluateConfig]):
     name = "evaluate"
     version = 3  # 3: each test set by itself, with what the leakage guard said of it
     config = EvaluateConfig
+    loads_once = True
     roles: ClassVar = {
         "held_out": Role(),
         "translations": Role(many=True),
@@ -132,6 +136,12 @@ class Evaluate(Kind[EvaluateConfig]):
         absent = _absent(job.config, names)
         facts = {"further baselines that no system is": absent} if absent else {}
         return Summary({"segments": content["segments"], "systems": len(content["scores"])}, facts=facts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the segments of all systems, those of COMET apart."""
+        segments = Estimate(len(stage.input_tasks("translations")) * known.held_out(stage.config.set), "config")
+        work = [Work(COMET, "segments by COMET", segments)] if stage.config.metrics.get(COMET) else []
+        return equal_tasks(stage, TaskWork((*work, Work(self.name, "segments", segments)), allowance=5e6))
 
 
 def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:

@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.estimate import Estimate
 from kd.base.text import unknown_name
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.metrics.corpus import corpus_scores
 from kd.models.description import DESCRIPTION, copy_languages, known_languages, read_languages
+from kd.models.known import Known
 from kd.models.systems import CTRANSLATE2, Decoding, check_translates, form, load, member_name
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ExportConfig
 
 AVERAGED, LAST = "averaged", "last"
 FEWEST = 20  # sentences that have to be compared for the agreement to be a condition
 FLOAT32 = "float32"
+
+WEIGHT_BYTES = {"float32": 4, "int8_float32": 1.1, "int8": 1.1}  # of an export, by format; of any other: 2
 
 
 class Export(Kind[ExportConfig]):
@@ -33,6 +38,8 @@ class Export(Kind[ExportConfig]):
     name = "export"
     version = 2  # 2: model.json says more, and what is exported is compared with fairseq
     config = ExportConfig
+    imports = ("torch", "fairseq", "ctranslate2")
+    delivers = True
     roles: ClassVar = {"models": Role(many=True), "held_out": Role(optional=True)}
     resources = "cpu"
 
@@ -98,6 +105,18 @@ class Export(Kind[ExportConfig]):
             counts |= {"compared": agreement["sentences"], "identical": agreement["identical"]}
             facts["note"] = _in_words(agreement)
         return Summary(counts, facts=facts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work and the bytes of each export by the weights of its models."""
+        tasks = {}
+        for task in stage.tasks:
+            models = known.models(item.task for item in task.inputs["models"])
+            weights = sum(map(known.parameters, models))
+            work = Work(self.name, "models", Estimate(1, "config"), float(weights) or None)
+            size = weights * WEIGHT_BYTES.get(str(task.identity.get("format")), 2)
+            kept = Estimate(float(size) or None, "weights x bytes of the format")
+            tasks[task.name] = TaskWork((work,), kept=kept, models=tuple(models))
+        return StageForecast(tasks)
 
 
 def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[Path, str]:

@@ -29,7 +29,9 @@ from kd.corpora.ids import prefix_of
 from kd.corpora.index import read_json, write_json
 from kd.corpora.nbest import NBestCorpus, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, Shard
+from kd.models.known import Known, by_pairs
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import GivenListsConfig, GivenListsFileConfig
 
@@ -43,6 +45,7 @@ class GivenLists(Kind[GivenListsConfig]):
     name = "given_lists"
     version = 1
     config = GivenListsConfig
+    needs_models = True
     roles: ClassVar = {"corpus": Role(), "collected": Role(optional=True)}
     resources = "cpu"
 
@@ -112,6 +115,10 @@ class GivenLists(Kind[GivenListsConfig]):
             "sources without a list": found["joined"]["missing"],
         }
         return Summary(counts, facts={"scores": SCORES, "guards": found["guards"]})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the pairs that are read."""
+        return by_pairs(stage, known.input(stage, "corpus"))
 
 
 def _shares(job: Job[GivenListsConfig], corpus: Corpus) -> Sequence[Shard]:

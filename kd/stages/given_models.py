@@ -14,7 +14,9 @@ from kd.base.errors import UserError
 from kd.base.hashing import sha256
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.given import GivenModel, import_model, model_in
+from kd.models.known import Known, single_task
 from kd.models.systems import check_translates
+from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
 from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
 
@@ -27,6 +29,8 @@ class GivenModels(Kind[GivenModelsConfig]):
     name = "given_models"
     version = 1
     config = GivenModelsConfig
+    imports = ("torch", "fairseq")
+    needs_models = True
     resources = "cpu"
 
     def validate(self, config: GivenModelsConfig) -> None:
@@ -69,6 +73,10 @@ class GivenModels(Kind[GivenModelsConfig]):
         check_translates(job.out)
         facts = {**read_json(job.out / SUMMARY), "parameters": count_parameters(model), "validations": []}
         return Summary({"parameters": facts["parameters"]}, facts=facts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the tasks by their number."""
+        return single_task(stage)
 
 
 def _check_vocabulary(config: GivenModelsConfig) -> None:

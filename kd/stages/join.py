@@ -13,7 +13,9 @@ from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json, write_json
 from kd.corpora.joined import read_joined, write_joined
 from kd.corpora.shards import Corpus
-from kd.pipeline.model import Job, Kind, Role, Summary
+from kd.models.known import Known, by_pairs
+from kd.pipeline.forecast import StageForecast
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import DuplicatesConfig, JoinConfig
 
 COUNTS = "counts.json"
@@ -47,6 +49,10 @@ class Join(Kind[JoinConfig]):
             corpus.verify()
         before, after = (sum(numbers[key] for numbers in counts.values()) for key in ("in", "out"))
         return Summary({"pairs in": before, "pairs out": after}, {"duplicates": before - after}, {"by pair": counts})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the pairs that are read."""
+        return by_pairs(stage, known.input(stage, "corpora"))
 
 
 def _by_pair(job: Job[JoinConfig]) -> dict[str, Corpus]:

@@ -11,13 +11,16 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact
+from kd.base.estimate import Estimate
 from kd.base.files import write_text
 from kd.corpora.index import read_json
 from kd.engines.fairseq.checkpoints import link
 from kd.models.bundle import bundle
 from kd.models.description import DESCRIPTION, Languages, known_languages
+from kd.models.known import Known
 from kd.models.systems import check_translates, group, member_name
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.pipeline.store import MANIFEST
 from kd.recipe.schema import ReleaseConfig
@@ -34,6 +37,7 @@ class Release(Kind[ReleaseConfig]):
     name = "release"
     version = 2  # 2: of several language pairs a card counts all corpora and has all signatures
     config = ReleaseConfig
+    delivers = True
     roles: ClassVar = {
         "systems": Role(many=True),
         "scores": Role(many=True, optional=True),
@@ -78,6 +82,14 @@ class Release(Kind[ReleaseConfig]):
             raise IncompleteArtifact(f"{job.out} has no card.")
         size = sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
         return Summary({"bytes": size}, facts={"note": "a folder to give away, with its card"})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast one of the systems each, the largest at most."""
+        tasks = {}
+        for task in stage.tasks:
+            kept = known.largest_model(item.task for item in task.inputs.get("systems", []))
+            tasks[task.name] = TaskWork((Work(self.name, "tasks", Estimate(1, "config")),), kept=kept)
+        return StageForecast(tasks)
 
 
 def _wanted(names: Mapping[str, bool]) -> list[str]:

@@ -11,7 +11,9 @@ from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json
-from kd.pipeline.model import Artifact, Job, Kind, Role, Summary
+from kd.models.known import Known, single_task
+from kd.pipeline.forecast import StageForecast
+from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import ReportConfig
 from kd.report.gather.costs import costs, flow, in_chain_order
 from kd.report.gather.curves import curves
@@ -49,6 +51,9 @@ class Report(Kind[ReportConfig]):
     name = "report"
     version = 3  # 3: interactive figures with their static twins, weaknesses, energy, the table as LaTeX and Markdown
     config = ReportConfig
+    imports = ("vl_convert",)
+    delivers = True
+    reports = True
     roles: ClassVar = {
         "held_out": Role(),
         "scores": Role(many=True),
@@ -92,6 +97,10 @@ class Report(Kind[ReportConfig]):
             if not (job.out / name).stat().st_size:
                 raise IncompleteArtifact(f"{job.out / name} is empty.")
         return Summary({"systems": len(data.systems)})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the tasks by their number."""
+        return single_task(stage, allowance=5e6)
 
 
 def gather(job: Job[ReportConfig]) -> ReportData:

@@ -5,15 +5,18 @@ Each is a task of its own, known by what it trains: a grid that grows trains wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kd.base.errors import UserError
 from kd.base.text import unknown_name
 from kd.base.world import World
+from kd.engines.fairseq.forecast import training_spent, training_work
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.training import run_worker_node
+from kd.models.known import Known
+from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SearchConfig
 from kd.stages.grid import Cell, budget, cells, shape, shapes
@@ -26,6 +29,9 @@ class Search(Kind[SearchConfig]):
     name = "search"
     version = 1
     config = SearchConfig
+    imports = ("torch", "fairseq")
+    trains = True
+    needs_models = True
     roles: ClassVar = {"data": Role(many=True)}  # encoded corpora, by the names of the data variants
     resources = "train"
     resumable = True
@@ -82,6 +88,21 @@ class Search(Kind[SearchConfig]):
             "shape": cell.shape, "data": cell.data, "seed": cell.training.seed, "model": model,
         }  # fmt: skip
         return summary
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast each cell by its own shape and data."""
+        assumed = known.assumed_of("updates", stage)
+        labels = dict.fromkeys(item.label for task in stage.tasks for item in task.inputs["data"])
+        trainings = {cell.name: cell.training for cell in cells(stage.config, labels)}
+        tasks = {
+            task.name: training_work(trainings[task.name], known.largest_input(task, "data"), known, assumed)
+            for task in stage.tasks
+        }
+        return StageForecast(tasks, known.input_of(stage))
+
+    def spent(self, folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
+        """Divide the seconds between updates and validations."""
+        return training_spent(folder, manifest, work)
 
 
 def _cell(job: Job[SearchConfig]) -> Cell:

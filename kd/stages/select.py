@@ -32,7 +32,9 @@ from kd.corpora.shards import Shard as CorpusShard
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
 from kd.metrics.statistics import Choice, merged
+from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SelectConfig, Variant
 from kd.stages.outputs import SELECTION
@@ -49,6 +51,7 @@ class Select(Kind[SelectConfig]):
     name = "select"
     version = 2
     config = SelectConfig
+    imports = ("numba",)
     roles: ClassVar = {"corpus": Role(), "lists": Role(), "held_out": Role(optional=True)}
     resources = "cpu"
     resumable = True
@@ -108,6 +111,14 @@ class Select(Kind[SelectConfig]):
         summary = _summary(read_json(job.out / SELECTION), selected.pairs)
         summary.facts |= reproduced_facts((a.path for a in job.inputs.get("held_out", [])), selected)
         return summary
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the hypotheses that are scored."""
+        text = known.input(stage, "lists")
+        nbest = next((getattr(other.config, "nbest", 0) for _, other in stage.inputs.get("lists", [])), 0) or 1
+        hypotheses = text.pairs.times(nbest / len(stage.tasks))
+        work = Work(f"select {stage.config.metric}", "hypotheses", hypotheses, text.side_bytes)
+        return equal_tasks(stage, TaskWork((work,), pairs=text.pairs.times(1 / len(stage.tasks))), text)
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,24 @@ time to load and disk stand beside it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.measuring import Measurement, measure
+from kd.models.known import Known, translation
 from kd.models.systems import Decoding, group
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SpeedConfig
 from kd.stages.outputs import SPEED
+
+ALONE = 4  # cost of a sentence translated alone, as a multiple of one in a batch: 3 to 8 for small models
 
 
 class Speed(Kind[SpeedConfig]):
@@ -27,6 +33,7 @@ class Speed(Kind[SpeedConfig]):
     name = "speed"
     version = 3  # 2: tokens, latency, memory, loading and all cores as well; 3: MKL gives CTranslate2 one thread
     config = SpeedConfig
+    imports = ("torch", "fairseq", "ctranslate2")
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"
     exclusive = True
@@ -78,6 +85,27 @@ class Speed(Kind[SpeedConfig]):
         if set(measured) != set(_systems(job)):
             raise IncompleteArtifact(f"{job.out / SPEED} lacks a system.")
         return Summary({"systems": len(measured)})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the rounds of every system."""
+        config = stage.config
+        # All cores together take as long again: each core gets as much as one can do.
+        rounds = config.repeats * (2 if config.all_cores else 1)
+        sentences = min(config.sentences, known.held_out(config.set)) * rounds + ALONE * config.latency_sentences + 20
+        tasks = {}
+        for task in stage.tasks:
+            models = [(item.label, item.task.name, item.task.stage.kind.name, item) for item in task.inputs["systems"]]
+            systems = group(models, [label for label, wanted in config.ensembles.items() if wanted]).values()
+            work = tuple(translation(self.name, items, sentences, known, config.beam) for items in systems)
+            tasks[task.name] = TaskWork(work, allowance=1e6)
+        return StageForecast(tasks)
+
+    def spent(self, folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
+        """Read the seconds of each system from the record of its rounds."""
+        systems = read_json(folder / SPEED)["systems"].values()
+        for part, system in zip(work.work, systems, strict=False):
+            rate, rounds = float(system["sentences_per_second"]), system["seconds"]
+            yield Spent(part, len(rounds) * rate * statistics.median(rounds), sum(rounds))
 
 
 def _first_of_each_shape(systems: Sequence[Input]) -> list[Input]:

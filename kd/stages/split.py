@@ -15,6 +15,8 @@ from kd.corpora.ids import Pair
 from kd.corpora.leakage import ONE_SIDED_WORDS, Guard
 from kd.corpora.shards import Corpus
 from kd.corpora.split import Drawn, choose, held_side
+from kd.models.known import Known, by_pairs
+from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SplitConfig
 
@@ -83,6 +85,10 @@ class SplitSets(Kind[SplitConfig]):
         if both := texts["dev"] & texts["test"]:
             raise IncompleteArtifact(f"A sentence is in dev and in test: {min(both)!r}.")
         return Summary(counts)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the pairs that are read."""
+        return by_pairs(stage, known.input(stage, "corpora"), output=known.input_of(stage), allowance=5e6)
 
 
 def _given(received: Iterable[Corpus], name: str) -> dict[str, list[Pair]]:

@@ -16,16 +16,21 @@ from kd.base.errors import UserError
 from kd.base.files import write_json
 from kd.base.world import World
 from kd.corpora.index import read_json
+from kd.engines.fairseq.forecast import training_spent, training_work
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.start import prepare_start, start_files
 from kd.engines.fairseq.training import run_worker_node
+from kd.models.known import Known
 from kd.models.vocabulary import DICTIONARY
 from kd.pipeline.fingerprint import canonical
-from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import TrainConfig
+from kd.pipeline.forecast import Spent, StageForecast, TaskWork
+from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, Task, TaskSpec
+from kd.recipe.schema import ModelConfig, TrainConfig
 from kd.stages.grid import SHAPE
 from kd.stages.outputs import CHOSEN, TAKEN
 from kd.stages.training import START, Training, check_settings, check_training, run_training, training_identity
+
+LARGEST = "the largest cell of the search stands in for what it will choose"
 
 
 class Train(Kind[TrainConfig]):
@@ -34,6 +39,9 @@ class Train(Kind[TrainConfig]):
     name = "train"
     version = 1
     config = TrainConfig
+    imports = ("torch", "fairseq")
+    trains = True
+    needs_models = True
     roles: ClassVar = {
         "data": Role(many=True),  # one, or several of which a search has chosen one by its label
         "start": Role(optional=True),  # models to go on from, by member
@@ -86,6 +94,22 @@ class Train(Kind[TrainConfig]):
     def check(self, job: Job[TrainConfig]) -> Summary:
         """Loads the final model."""
         return check_training(job, job.config)
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast each member; a student that a search will choose is as large as the largest cell of the search."""
+        assumed = known.assumed_of("updates", stage)
+        tasks = {}
+        for task in stage.tasks:
+            config, text, note = stage.config, known.input(stage, "data"), ""
+            if config.from_search:
+                config = replace(config, model=_largest_cell(task, known))
+                text, note = known.largest_input(task, "data"), LARGEST
+            tasks[task.name] = training_work(config, text, known, assumed, note)
+        return StageForecast(tasks, known.input_of(stage))
+
+    def spent(self, folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
+        """Divide the seconds between updates and validations."""
+        return training_spent(folder, manifest, work)
 
 
 def _check_inputs(stage: Stage) -> None:
@@ -180,3 +204,9 @@ def _start(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Path |
     if not start.is_file():
         prepare_start(files, data.path / DICTIONARY, config.model, start)
     return start
+
+
+def _largest_cell(task: Task, known: Known) -> ModelConfig:
+    """Return the largest shape of the search whose choice a task reads."""
+    (choice,) = [item.task for item in task.inputs["choice"]]
+    return max(known.models(item.task for item in choice.inputs["cells"]), key=known.parameters)

@@ -14,8 +14,10 @@ from typing import ClassVar
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import LineWriter, check_file, open_lines
+from kd.models.known import Known, translation
 from kd.models.systems import Decoding, group, load
 from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import HeldOut, TranslateConfig
 from kd.stages.outputs import HYPOTHESES
@@ -29,6 +31,7 @@ class Translate(Kind[TranslateConfig]):
     name = "translate"
     version = 1
     config = TranslateConfig
+    imports = ("torch", "fairseq")
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"
 
@@ -77,6 +80,15 @@ class Translate(Kind[TranslateConfig]):
         if job.identity.get(GIVEN):
             return Summary({"segments": segments}, facts={"given": True, "note": "made elsewhere"})
         return Summary({"segments": segments})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the sentences of the set."""
+        tasks = {}
+        for task in stage.tasks:
+            sentences = known.held_out(stage.config.set)
+            work = translation(self.name, task.inputs.get("systems", []), sentences, known, stage.config.beam, "decode")
+            tasks[task.name] = TaskWork((work,), allowance=5e6)
+        return StageForecast(tasks)
 
 
 def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> list[Path]:

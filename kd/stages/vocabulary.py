@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.estimate import Estimate
 from kd.corpora.sampling import by_language, sample_sentences, shares
 from kd.corpora.shards import Corpus
 from kd.models.description import tag_of
+from kd.models.known import Known, equal_tasks
 from kd.models.vocabulary import Vocabulary, find_placeholders, train
-from kd.pipeline.model import Job, Kind, Role, Summary
+from kd.pipeline.forecast import StageForecast, TaskWork, Work
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import VocabularyConfig
 
 PLACEHOLDER_SENTENCES = 10_000_000  # looked through for placeholders, where there are more
@@ -61,6 +64,13 @@ class TrainVocabulary(Kind[VocabularyConfig]):
             raise IncompleteArtifact(f"{job.out} does not give back the sentence {sentence!r}.")
         sentences = min(job.config.sample, 2 * sum(corpus.pairs for corpus in corpora))
         return Summary({"sentences": sentences, "pieces": vocabulary.size})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the work by the sentences that are sampled, at most both sides of all pairs."""
+        text = known.input(stage, "corpora")
+        pairs = text.pairs.value
+        sentences = Estimate(None if pairs is None else min(2 * pairs, stage.config.sample), text.pairs.source)
+        return equal_tasks(stage, TaskWork((Work(self.name, "sentences", sentences, text.side_bytes),), allowance=5e6))
 
 
 def _corpora(job: Job[VocabularyConfig]) -> list[Corpus]:

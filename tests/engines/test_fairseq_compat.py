@@ -17,6 +17,7 @@ from kd.engines.fairseq import compat, model
 from kd.engines.fairseq.average import average, load
 from kd.engines.fairseq.training import read_metrics
 from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.models.transformer import parameter_count
 from kd.recipe.schema import ModelConfig
 
 
@@ -55,13 +56,13 @@ DEEP_SHALLOW = 58_418_688
 def test_the_parameters_of_the_student_are_those_counted_by_hand(tmp_path: Path) -> None:
     built = model.build(shape(), dictionary(tmp_path, 32_000))
     assert model.count_parameters(built) == DEEP_SHALLOW
-    assert model.parameter_count(shape(), 32_000) == DEEP_SHALLOW
+    assert parameter_count(shape(), 32_000) == DEEP_SHALLOW
 
 
 @pytest.mark.parametrize("changes", [{"pre_norm": False}, {"tie_embeddings": False}, {"decoder_layers": 3}])
 def test_the_formula_counts_what_is_built(tmp_path: Path, changes: dict[str, object]) -> None:
     small = shape(encoder_layers=2, width=32, ffn=48, heads=4, **changes)
-    assert model.parameter_count(small, 100) == model.count_parameters(model.build(small, dictionary(tmp_path, 100)))
+    assert parameter_count(small, 100) == model.count_parameters(model.build(small, dictionary(tmp_path, 100)))
 
 
 def test_checkpoints_hold_no_second_copy_of_encoder_weights(trained, spec, task) -> None:
@@ -72,7 +73,7 @@ def test_checkpoints_hold_no_second_copy_of_encoder_weights(trained, spec, task)
     total = sum(tensor.numel() for name, tensor in numbers.items() if name not in shared)
     # `encoder.version` and its like are scalars that fairseq keeps beside the weights.
     total -= sum(1 for name in numbers if name.endswith("version"))
-    assert total == model.parameter_count(spec.config.model, task.vocabulary.size)
+    assert total == parameter_count(spec.config.model, task.vocabulary.size)
 
 
 class Evil:

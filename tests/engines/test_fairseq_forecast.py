@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kd.engines.fairseq import checkpoints, forecast, training
-from kd.engines.fairseq.flags import TrainSpec
+from kd.engines.fairseq.flags import TrainSpec, arguments
 from kd.engines.fairseq.model import build
+from kd.engines.fairseq.saving import SaveCheckpoint
+from kd.engines.fairseq.watch import Watch
 from kd.recipe.compose import compose, parse_request, resolve
-from kd.recipe.schema import CheckpointConfig, ModelConfig, Precision, TrainConfig, Which
+from kd.recipe.schema import CheckpointConfig, Metric, ModelConfig, Precision, TrainConfig, Which
 
 VOCABULARY = 500
 
@@ -69,19 +73,72 @@ def test_a_checkpoint_is_as_large_as_said(trained, spec: TrainSpec) -> None:
     assert said.parameters == count_parameters(model)
     newest = checkpoints.numbered(trained.folder / "checkpoints")[0].path
     assert load(newest)["last_optimizer_state"]
-    overhead = newest.stat().st_size - said.checkpoint
+    overhead = newest.stat().st_size - said.files.checkpoint
     assert 0 < overhead < 300_000  # settings, names, alignment: what does not grow with the model
     # No more of them at once than said, the one in the making and the one that a signal asked for not counted here.
-    assert len(checkpoints.numbered(trained.folder / "checkpoints")) == said.checkpoints - 2
+    assert len(checkpoints.numbered(trained.folder / "checkpoints")) == said.files.kept
 
 
 def test_disk_counts_what_is_kept() -> None:
     checkpoint = CheckpointConfig(10_000, keep=5, keep_best=3, keep_every=50_000, average=5, average_of=Which.best)
     config = TrainConfig(checkpoint=checkpoint, max_update=300_000)
-    # 5 last, 5 best (as many as are averaged), 6 of each 50,000, one by a signal, one being written; 12 bytes each.
-    assert forecast.disk(config, 1_000_000) == (12_000_000, 5 + 5 + 6 + 2)
+    # 5 last, 5 best (as many as are averaged), 6 of each 50,000, of which the last counts already; one requested by a
+    # signal, one being written; 12 bytes each.
+    files = forecast.disk(config, 1_000_000)
+    assert (files.checkpoint, files.at_once) == (12_000_000, 5 + 5 + 5 + 2)
     short = replace(config, max_update=20_000)
-    assert forecast.disk(short, 1_000_000)[1] == 3 + 2  # no more than there ever are
+    assert forecast.disk(short, 1_000_000).at_once == 2 + 2  # no more than are ever written
+
+
+SETTINGS = [
+    CheckpointConfig(
+        every=100, keep=keep, keep_best=keep_best, keep_every=keep_every, metric=metric, average=average, average_of=of
+    )
+    for keep, keep_best, keep_every, average in itertools.product((1, 3), (0, 2), (0, 300), (1, 5))
+    for of, metric in itertools.product(Which, Metric)
+]
+
+
+@pytest.mark.parametrize("updates", [100, 1000, 1050])
+def test_forecast_of_kept_checkpoints_is_what_a_training_keeps(spec: TrainSpec, tmp_path: Path, updates: int) -> None:
+    for number, checkpoint in enumerate(SETTINGS):
+        config = replace(spec.config, checkpoint=checkpoint, max_update=updates, validate_bleu=True)
+        worse = checkpoint.metric is Metric.loss
+        # Every validation is worse than those before: the best are the first, none of which stays for another reason.
+        kept = kept_after(replace(spec, config=config), tmp_path / f"{number}-worse", ascending=worse)
+        assert kept == forecast.disk(config, 1).kept == checkpoints.number_kept(checkpoint, updates), checkpoint
+        # Every validation is better: the best are among the last.
+        assert kept_after(replace(spec, config=config), tmp_path / f"{number}-better", ascending=not worse) <= kept
+
+
+def test_the_plan_counts_the_best_checkpoints_that_are_averaged() -> None:
+    checkpoint = CheckpointConfig(every=100, keep=3, average=5, average_of=Which.best)
+    assert checkpoints.number_kept(checkpoint, 1000) == 8  # 3 last and 5 best of 10
+
+
+def kept_after(spec: TrainSpec, folder: Path, *, ascending: bool) -> int:
+    """Count the checkpoints that the saving of a whole training leaves, with made-up validations."""
+    folder.mkdir()
+    flags = arguments(spec, folder)
+    asked = training._description(spec, flags, folder)
+    every, keep = (int(flags[flags.index(f"--{name}-interval-updates") + 1]) for name in ("save", "keep"))
+    maximize = "--maximize-best-checkpoint-metric" in flags
+    cfg = SimpleNamespace(
+        save_dir=str(folder), save_interval_updates=every, keep_interval_updates=keep,
+        maximize_best_checkpoint_metric=maximize,
+    )  # fmt: skip
+    save = SaveCheckpoint(Watch(every=every, higher_is_better=maximize), **asked["keep"])
+    last = spec.config.max_update
+    for update in sorted({*range(every, last + 1, every), last}):
+        trainer = SimpleNamespace(
+            consolidate_optimizer=lambda: None,
+            get_num_updates=lambda update=update: update,
+            should_save_checkpoint_on_current_rank=True,
+            save_checkpoint=lambda path, _state: Path(path).touch(),
+        )
+        epoch = SimpleNamespace(epoch=1, state_dict=dict)
+        save(cfg, trainer, epoch, float(update if ascending else -update))
+    return len(checkpoints.numbered(folder))
 
 
 def test_transformer_big_in_fp32_fits_where_its_parts_do() -> None:

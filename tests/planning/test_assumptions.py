@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from kd.base.errors import UserError
-from kd.planning.assumptions import take
+from kd.planning.assumptions import parse_assumptions
 
 
-def test_they_are_told_from_overrides() -> None:
-    found, rest = take(["recipe=x", "assume.pairs.en-de=499_000_000", "assume.kept=0.9", "decode.beam=4"])
+def test_they_are_separated_from_overrides() -> None:
+    found, rest = parse_assumptions(["recipe=x", "assume.pairs.en-de=499_000_000", "assume.kept=0.9", "decode.beam=4"])
     assert rest == ["recipe=x", "decode.beam=4"]
     pairs = found.get("pairs.en-de")
     assert pairs is not None and pairs.value == 499e6 and "assumed by you" in pairs.source
@@ -17,7 +17,7 @@ def test_they_are_told_from_overrides() -> None:
 
 
 def test_the_more_exact_key_counts() -> None:
-    found, _ = take(["assume.seconds.teacher=5", "assume.seconds.teacher.en-de=7"])
+    found, _ = parse_assumptions(["assume.seconds.teacher=5", "assume.seconds.teacher.en-de=7"])
     chosen = found.get("seconds.teacher.en-de", "seconds.teacher")
     assert chosen is not None and chosen.value == 7
 
@@ -26,21 +26,21 @@ def test_the_more_exact_key_counts() -> None:
     ("text", "told"),
     [
         ("assume.pair.en-de=3", "Did you mean assume.pairs.*"),
-        ("assume.kept=much", "no number"),
-        ("assume.kept=-1", "no number"),
-        ("assume.kept=nan", "no number"),
+        ("assume.kept=much", "not a number"),
+        ("assume.kept=-1", "not a number"),
+        ("assume.kept=nan", "not a number"),
         ("assume.tflops=3", "assume.tflops"),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str, told: str) -> None:
     with pytest.raises(UserError, match=told.replace("*", r"\*")):
-        take([text])
+        parse_assumptions([text])
 
 
 def test_a_stage_that_there_is_not_is_refused() -> None:
-    found, _ = take(["assume.seconds.techer=3"])
+    found, _ = parse_assumptions(["assume.seconds.techer=3"])
     with pytest.raises(UserError, match="Did you mean teacher"):
         found.check_stages(["teacher", "student"], ["en-de"])
-    found, _ = take(["assume.pairs.de-en=3"])
+    found, _ = parse_assumptions(["assume.pairs.de-en=3"])
     with pytest.raises(UserError, match="en-de"):
         found.check_stages(["teacher"], ["en-de"])

@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from kd.base.errors import UserError
+from kd.base.estimate import Estimate
+from kd.pipeline.model import Kind
 from kd.planning import page
-from kd.planning.figures import Figure
 from kd.planning.forecast import Forecast, StageForecast
 from kd.planning.gather import forecast
 from kd.planning.probe import Probe, cache_folder
@@ -79,7 +80,7 @@ def stage(found: Forecast, name: str) -> StageForecast:
 
 def keep(*observations: Observation) -> None:
     """Puts a probe into the cache."""
-    lengths = {"source_pieces": 28.0, "target_pieces": 30.0, "pair_bytes": 260.0, "steps": 45.0}
+    lengths = {"source_tokens": 28.0, "target_tokens": 30.0, "pair_bytes": 260.0, "steps": 45.0}
     probe = Probe("multi30k_en_de", "cluster", "node", "2026-11-21 12:00", "some text", 0.9, lengths, observations)
     cache_folder().mkdir(parents=True, exist_ok=True)
     (cache_folder() / "one.json").write_text(json.dumps(probe.to_json()))
@@ -103,7 +104,7 @@ def test_a_forecast_is_work_by_speed(big: Forecast) -> None:
     assert len(teacher.tasks) == 4 and teacher.request.nodes == 2 and teacher.request.gpus == 4
     assert teacher.gpu_hours.value == pytest.approx(4 * 8 * training / 3600, rel=0.02)
     # A job of 35 hours goes on once after its limit of 24.
-    assert teacher.runs_of_jobs.value == 8
+    assert teacher.runs_of_jobs == 8
     decode = stage(found, "decode")
     assert decode.tasks[0].seconds.value == pytest.approx(PAIRS / 64 / 50)
     assert "assumed by you (assume.sentences_per_second.decode=50)" in decode.seconds.source
@@ -119,8 +120,8 @@ def test_the_wall_time_follows_the_chain_and_the_throttle_of_arrays(big: Forecas
     # All four members at once, and the control while students train, are not added up.
     added = sum(each.seconds.value or 0 for each in found.stages for _ in each.tasks)
     assert found.wall.value < added
-    assert found.most_gpus == 4 * 8
-    assert found.most_nodes == 64  # selecting: each of 64 tasks holds a node
+    assert found.peak_gpus == 4 * 8
+    assert found.peak_nodes == 64  # selecting: each of 64 tasks holds a node
 
 
 def test_node_hours_count_the_share_of_a_node_that_is_held(big: Forecast) -> None:
@@ -224,9 +225,9 @@ def test_programs_get_every_figure_with_its_source(big: Forecast) -> None:
 def test_a_kind_that_is_not_known_takes_nothing_away_from_the_others(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kd.planning import volume
+    from kd.stages.select import Select
 
-    monkeypatch.setattr(volume, "PARTS", {k: v for k, v in volume.PARTS.items() if k != "select"})
+    monkeypatch.setattr(Select, "forecast", Kind.forecast)
     found = forecast([*BIG, *[item for item in ASSUMED if item != "assume.seconds=600"]])
     select = stage(found, "select")
     assert select.seconds.value is None and "nothing is known of the kind select" in select.seconds.source
@@ -254,4 +255,4 @@ def test_sizes_and_times_are_told_in_units_that_fit() -> None:
     assert page.hours(None) == "unknown" and page.hours(12345.6) == "12,346" and page.hours(0.25) == "0.25"
     assert page.hours(3e-5) == "< 0.001" and page.hours(0.003) == "0.003"
     assert [page.count(value, "hypotheses") for value in (1, 2)] == ["1 hypothesis", "2 hypotheses"]
-    assert page._shown(Figure(None, "x", 7.0), page.hours) == "unknown, what is known comes to 7"
+    assert page._shown(Estimate(None, "x", 7.0), page.hours) == "unknown, what is known comes to 7"

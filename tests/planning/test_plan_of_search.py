@@ -9,7 +9,7 @@ from planning.test_forecast import ASSUMED, BIG, work_in
 
 from kd.planning.forecast import Forecast
 from kd.planning.gather import forecast
-from kd.planning.trainings import LARGEST
+from kd.stages.train import LARGEST
 
 SEARCH = [*BIG[:3], "student=from_search", *BIG[4:], "chain=search", "search.changes.max_update=10000"]
 
@@ -38,7 +38,7 @@ def test_each_cell_is_reckoned_by_its_own_shape(planned: Forecast) -> None:
 
 def test_the_student_is_reckoned_as_the_largest_cell_and_the_plan_says_so(planned: Forecast) -> None:
     [student] = [each for each in planned.stages if each.stage.spec.name == "student"]
-    [train] = [part for part in student.parts if part.name == "train"]
+    [train] = [part for part in student.work if part.name == "train"]
     assert LARGEST in train.amount.source
     # Ten times the updates of a cell of that shape, and as many validations more.
     assert student.tasks[0].seconds.value == pytest.approx(10 * seconds(planned, "search")["12-2-512-gold-seed1"])
@@ -56,7 +56,7 @@ def test_every_stage_of_a_search_is_known_of(planned: Forecast) -> None:
 def test_a_search_translates_dev_and_what_it_chose_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work_in(tmp_path, monkeypatch)
     found = forecast([*SEARCH, *ASSUMED, "split.dev=300", "split.test=900"])
-    amounts = {each.stage.spec.name: each.parts[0].amount.value for each in found.stages if each.parts}
+    amounts = {each.stage.spec.name: each.work[0].amount.value for each in found.stages if each.work}
     assert (amounts["search_translate"], amounts["translate"]) == (300, 900)
     cells = next(len(each.tasks) for each in found.stages if each.stage.spec.name == "search_translate")
     assert amounts["search_evaluate"] == 300 * cells

@@ -12,7 +12,7 @@ from pathlib import Path
 
 def test_it_ends_with_the_command_that_is_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "request.json")  # to which nothing is written: it waits, as a long measurement would
-    probe = [sys.executable, "-P", "-m", "kd.planning.pieces", str(tmp_path)]
+    probe = [sys.executable, "-P", "-m", "kd.planning.probe_worker", str(tmp_path)]
     start = f"import os, subprocess; subprocess.run([*{probe!r}, str(os.getpid())])"
     with subprocess.Popen([sys.executable, "-c", start]) as command:
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")

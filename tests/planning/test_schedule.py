@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kd.launch.order import Rules
 from kd.pipeline.model import Stage
 from kd.pipeline.plan import Plan
-from kd.planning.schedule import Rules, critical, lay_out
+from kd.planning.schedule import critical, lay_out
 from tests.pipeline.dummies import entry, plan
 
 
@@ -24,7 +25,7 @@ def spans(slots: int, *, by_stage: bool = False, limit: int = 0) -> dict[str, tu
     def side_by_side(stage: Stage) -> int:
         return limit if stage.name == "a" else 0
 
-    found = lay_out(tasks, seconds, Rules(slots, by_stage, side_by_side))
+    found = lay_out(tasks, seconds, Rules(slots=slots, by_stage=by_stage, side_by_side=side_by_side))
     return {task.full_name: (span.begin, span.end) for task, span in found.items()}
 
 
@@ -45,6 +46,6 @@ def test_a_scheduler_has_room_for_all_but_throttles_an_array() -> None:
 
 def test_the_critical_chain_leads_without_a_pause_to_the_end() -> None:
     tasks = list(chain().tasks())
-    found = lay_out(tasks, dict.fromkeys(tasks, 4.0), Rules(0, True, lambda _: 0))
+    found = lay_out(tasks, dict.fromkeys(tasks, 4.0), Rules(by_stage=True))
     assert [task.stage.name for task in critical(found)] == ["a", "b"]
     assert critical({}) == []

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kd.engines.fairseq.model import build, count_parameters, parameter_count
+from kd.engines.fairseq.model import build, count_parameters
+from kd.models.transformer import parameter_count
 from kd.recipe.compose import compose, parse_request, resolve
 from kd.recipe.schema import ModelConfig
 

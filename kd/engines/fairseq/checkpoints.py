@@ -15,6 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kd.recipe.schema import CheckpointConfig, Which
+
 LAST = "checkpoint_last.pt"
 _NAME = re.compile(r"checkpoint_(\d+)_(\d+)\.pt")
 
@@ -123,17 +125,39 @@ def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> li
 
 
 def prune(folder: Path, every: int, keep: int, *, best: Collection[int] = (), always: int = 0) -> None:
-    """Removes all but the newest checkpoint and the `keep` newest of those made each `every` updates.
-
-    Those of the updates `best` stay as well, and those of each `always` updates (0: none).
-    """
+    """Remove all checkpoints but those of `kept_anyway` and those of the updates `best`."""
     found = numbered(folder)
-    kept = {checkpoint.path for checkpoint in found[:1]}
-    kept |= {checkpoint.path for checkpoint in [each for each in found if each.updates % every == 0][: max(keep, 1)]}
+    kept = kept_anyway(found, every, keep, always)
     for checkpoint in found:
-        wanted = checkpoint.updates in best or (always and checkpoint.updates % always == 0)
-        if checkpoint.path not in kept and not wanted:
+        if checkpoint not in kept and checkpoint.updates not in best:
             checkpoint.path.unlink()
+
+
+def kept_anyway(found: Sequence[Checkpoint], every: int, keep: int, always: int) -> set[Checkpoint]:
+    """Return the checkpoints that stay whatever their validations: the newest and the `keep` newest of each `every`.
+
+    Those of each `always` updates stay as well (0: none). found: the newest first.
+    """
+    regular = [checkpoint for checkpoint in found if checkpoint.updates % every == 0]
+    further = [checkpoint for checkpoint in found if always and checkpoint.updates % always == 0]
+    return {*found[:1], *regular[: max(keep, 1)], *further}
+
+
+def best_kept(config: CheckpointConfig) -> int:
+    """Return how many of the best checkpoints stay: `keep_best`, or all to average where those are the best."""
+    averaged = config.average if config.average_of is Which.best else 0
+    return max(config.keep_best, averaged)
+
+
+def number_kept(config: CheckpointConfig, updates: int) -> int:
+    """Count the checkpoints that an uninterrupted training of so many updates keeps, at most.
+
+    It keeps fewer where the best are among those that stay anyway.
+    """
+    made = sorted({*range(config.every, updates + 1, config.every), updates}, reverse=True)
+    found = [Checkpoint(Path(name(1, update)), 1, update) for update in made]
+    anyway = kept_anyway(found, config.every, config.keep, config.keep_every)
+    return min(len(found), len(anyway) + best_kept(config))
 
 
 def seed(previous: Path, folder: Path, upto: int) -> int:

@@ -1,20 +1,31 @@
-"""What a training will need, said before it starts: parameters, GPU memory by what it is for, and disk for checkpoints.
+"""Forecasts a training: parameters, GPU memory, checkpoints on disk, and the work in FLOPs. Needs no torch.
 
-The formulas are in `memory` and `disk`; docs/training.md explains them. Needs no torch.
+The training prints the forecast before it starts, and `kd plan` adds it up; docs/training.md explains the formulas.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from kd.engines.fairseq.model import parameter_count
-from kd.recipe.schema import Precision, TrainConfig, Which
+from kd.base.estimate import Estimate
+from kd.engines.fairseq.checkpoints import number_kept
+from kd.engines.fairseq.training import METRICS, read_metrics
+from kd.models.known import VALIDATED, Known, Text
+from kd.models.transformer import CHECKPOINT_BYTES, MODEL_BYTES, parameter_count
+from kd.pipeline.forecast import Sharing, Spent, TaskWork, Work
+from kd.recipe.schema import Precision, TrainConfig
 
 # Bytes a parameter: weights, gradients, optimiser. Adam keeps two averages in fp32; in lower precision fairseq's
 # optimiser has fp32 copies of weights and gradients as well.
 _BYTES = {Precision.fp32: (4, 4, 8), Precision.fp16: (2, 2, 16), Precision.bf16: (2, 2, 16)}
-_MASK = 1  # of dropout, a number: torch keeps booleans on GPUs
+_MASK = 1  # byte of a dropout mask, a number: torch keeps booleans on GPUs
+_WRITING = 1  # checkpoints: a new one is whole before an old one goes
+_SIGNALLED = 1  # checkpoints: one that a signal asked for, until the next regular one
+_FIRST_LINES = 3  # of metrics.jsonl: slow, since everything is done for the first time
 
 
 @dataclass(frozen=True)
@@ -40,13 +51,12 @@ class Forecast:
 
     parameters: int
     memory: Memory
-    checkpoint: int  # bytes of one
-    checkpoints: int  # on disk at once, at most
+    files: Disk
 
     @property
     def disk(self) -> int:
-        """Bytes that all checkpoints need at once, at most."""
-        return self.checkpoint * self.checkpoints
+        """Bytes of all checkpoints at the same time, at most."""
+        return self.files.checkpoint * self.files.at_once
 
     def lines(self, device: str) -> list[str]:
         """For people, before the training starts."""
@@ -55,7 +65,7 @@ class Forecast:
         return [
             f"{self.parameters:,} parameters.",
             memory + ("." if device != "cpu" else "; here it is the computer's, and no GPU."),
-            f"Disk: at most {self.checkpoints} checkpoints of {_gigabytes(self.checkpoint)} at once, "
+            f"Disk: at most {self.files.at_once} checkpoints of {_gigabytes(self.files.checkpoint)} at once, "
             f"{_gigabytes(self.disk)}.",
         ]
 
@@ -63,7 +73,7 @@ class Forecast:
         """For the manifest."""
         return {
             "gpu_memory": {**vars(self.memory), "total": self.memory.total},
-            "checkpoint_bytes": self.checkpoint,
+            "checkpoint_bytes": self.files.checkpoint,
             "disk_bytes": self.disk,
         }
 
@@ -78,7 +88,7 @@ def forecast(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: 
     return Forecast(
         parameters,
         memory(config, vocabulary=vocabulary, max_tokens=max_tokens, longest=longest, world_size=world_size),
-        *disk(config, parameters),
+        disk(config, parameters),
     )
 
 
@@ -114,17 +124,112 @@ def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: in
     )
 
 
-def disk(config: TrainConfig, parameters: int) -> tuple[int, int]:
-    """Bytes of a checkpoint, and how many there are at once.
+@dataclass(frozen=True)
+class Disk:
+    """The files that a training keeps.
 
-    Weights and Adam's two averages, in fp32 whatever the precision. On disk are `keep` of the last, the
-    best, those of each `keep_every` updates, one that a signal asked for, and the newest while it is being written.
+    Attributes:
+        kept: checkpoints that stay when it has ended.
+        checkpoint: bytes of one checkpoint.
+        model: bytes of the final model.
     """
-    checkpoint = config.checkpoint
-    best = max(checkpoint.keep_best, checkpoint.average if checkpoint.average_of is Which.best else 0)
-    always = config.max_update // checkpoint.keep_every if checkpoint.keep_every else 0
-    regular = config.max_update // checkpoint.every + 1
-    return parameters * 12, min(checkpoint.keep + best + always, regular) + 2
+
+    kept: int
+    checkpoint: int
+    model: int
+
+    @property
+    def at_once(self) -> int:
+        """Checkpoints on disk at the same time, at most."""
+        return self.kept + _WRITING + _SIGNALLED
+
+    @property
+    def writing(self) -> int:
+        """Bytes of checkpoints that are being written beside those that are kept."""
+        return _WRITING * self.checkpoint
+
+    @property
+    def bytes_kept(self) -> int:
+        """Bytes that stay: checkpoints and model."""
+        return self.kept * self.checkpoint + self.model
+
+
+def disk(config: TrainConfig, parameters: int, updates: float | None = None) -> Disk:
+    """Forecast the files of a training of so many updates; by default of `config.max_update`.
+
+    A checkpoint has weights and Adam's two averages, in fp32 whatever the precision.
+    """
+    kept = number_kept(config.checkpoint, int(config.max_update if updates is None else updates))
+    return Disk(kept, parameters * CHECKPOINT_BYTES, parameters * MODEL_BYTES)
+
+
+# --- work ------------------------------------------------------------------------------------------------------------
+
+
+def training_work(config: TrainConfig, text: Text, known: Known, assumed: Estimate | None, note: str = "") -> TaskWork:
+    """Forecast one training.
+
+    Args:
+        text: what it trains on.
+        assumed: updates after which it ends, as the user assumes.
+        note: added to the source of its target tokens.
+    """
+    updates = assumed or _updates(config)
+    tokens = updates.times(config.batch.target_tokens)
+    if note:
+        tokens = replace(tokens, source=f"{tokens.source}; {note}")
+    cost = known.training_flops(config.model, text)
+    work = [Work("train", "target tokens", tokens, cost, Sharing.all, "train")]
+    validations = None if updates.value is None else updates.value // config.checkpoint.every
+    if validations and config.validate_bleu:
+        work.append(validation(config, Estimate(validations * known.dev, "config"), text, known))
+    files = disk(config, known.parameters(config.model), updates.value or 0.0)
+    return TaskWork(
+        tuple(work),
+        kept=Estimate(float(files.bytes_kept), "weights x (4 bytes + 12 a checkpoint kept)"),
+        temporary=Estimate(float(files.writing), "one checkpoint more"),
+        models=(config.model,),
+    )
+
+
+def validation(config: TrainConfig, sentences: Estimate, text: Text, known: Known) -> Work:
+    """Forecast the greedy translation of so many dev sentences."""
+    cost = known.translation_flops([config.model], text, beam=1)
+    return Work("validate", VALIDATED, sentences, cost, flops="decode")
+
+
+def _updates(config: TrainConfig) -> Estimate:
+    """Return the updates of a training: at most those of the config."""
+    updates = float(config.max_update)
+    if config.stop.target_tokens:
+        updates = min(updates, config.stop.target_tokens / config.batch.target_tokens)
+    return Estimate(updates, "config: at most, it may end earlier" if config.stop.patience else "config")
+
+
+def training_spent(folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
+    """Divide the seconds of a finished training between updates and validations, by its `metrics.jsonl`."""
+    parts = {part.name: part for part in work.work}
+    entries = list(read_metrics(folder / METRICS))
+    updates = validations = 0
+    trained = validated = 0.0
+    for number, (before, now) in enumerate(itertools.pairwise(entries)):
+        seconds = float(now["seconds"]) - float(before["seconds"])
+        if now["split"] == "dev":
+            validations += 1
+            validated += seconds
+        elif before["split"] == "train" and number >= min(_FIRST_LINES, len(entries) // 2):
+            updates += int(now["update"]) - int(before["update"])
+            trained += seconds
+    if updates and trained > 0:
+        devices = max(1, int(manifest["facts"].get("devices") or 1))
+        tokens = updates * float(manifest["counts"]["target tokens an update"])
+        yield Spent(parts["train"], tokens, trained * devices)
+    if validations and "validate" in parts:
+        settings = manifest["settings"].get("training", manifest["settings"])  # of a search, or of a training
+        made = max(1, int(manifest["counts"]["updates"]) // int(settings["checkpoint"]["every"]))
+        sentences = float(parts["validate"].amount.value or 0) / made * validations
+        if sentences:
+            yield Spent(parts["validate"], sentences, validated)
 
 
 def _gigabytes(size: float) -> str:

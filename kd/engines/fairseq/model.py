@@ -84,22 +84,6 @@ def count_parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def parameter_count(config: ModelConfig, vocabulary_size: int) -> int:
-    """Trainable numbers of a Transformer of this shape, by formula: weights and biases as in Vaswani et al. (2017).
-
-    Positions are sinusoidal and the output projection has no bias, as in fairseq; with `pre_norm` each side ends in one
-    more layer normalisation (of 2 x width numbers).
-    """
-    width, ffn = config.width, config.ffn
-    attention = 4 * (width * width + width)  # query, key, value, output
-    feed_forward = width * ffn + ffn + ffn * width + width
-    norm = 2 * width
-    encoder = config.encoder_layers * (attention + feed_forward + 2 * norm)
-    decoder = config.decoder_layers * (2 * attention + feed_forward + 3 * norm)
-    embeddings = vocabulary_size * width * (1 if config.tie_embeddings else 3)
-    return embeddings + encoder + decoder + (2 * norm if config.pre_norm else 0)
-
-
 def build(config: ModelConfig, dictionary: Path) -> Any:
     """An untrained model of this shape, with random weights, over a dictionary file."""
     from kd.engines.fairseq import compat

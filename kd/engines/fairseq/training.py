@@ -212,7 +212,6 @@ def to_average(result: TrainingResult, config: TrainConfig) -> list[Path]:
 def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, Any]:
     """What the training process is told beside fairseq's own flags."""
     stop, checkpoint = spec.config.stop, spec.config.checkpoint
-    best = max(checkpoint.keep_best, checkpoint.average if checkpoint.average_of is Which.best else 0)
     return {
         "flags": flags,
         "precision": spec.config.precision.value,
@@ -220,7 +219,7 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
         "folder": str(folder),
         "stall_minutes": spec.config.stall_minutes,
         "ending": {"every": checkpoint.every, "patience": stop.patience, "most_tokens": stop.target_tokens},
-        "keep": {"keep_best": best, "keep_every": checkpoint.keep_every},
+        "keep": {"keep_best": checkpoints.best_kept(checkpoint), "keep_every": checkpoint.keep_every},
     }
 
 

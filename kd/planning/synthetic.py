@@ -1,7 +1,4 @@
-"""Text and n-best lists for a probe where there is none to look at, or where making it would take hours.
-
-Made-up words, as frequent as words are; lists like those of teachers: gold, with some of its words exchanged.
-"""
+"""Generates text and n-best lists for a probe whose corpora are not here, or whose decoding would take hours."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from kd.recipe.schema import SelectConfig
 
 
 def generated(limit: int, seed: int = 1) -> Iterator[tuple[str, str]]:
-    """Text for a probe where there is none to look at: made-up words, as frequent as words are (Zipf)."""
+    """Yield pairs of made-up words, distributed as words are (Zipf)."""
     chosen = random.Random(seed)
     syllables = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er")]
     words = ["".join(chosen.choices(syllables, k=chosen.randint(1, 4))) for _ in range(20_000)]
@@ -31,7 +28,7 @@ def generated(limit: int, seed: int = 1) -> Iterator[tuple[str, str]]:
 
 
 def made_up_lists(corpus: Corpus, out: Path, nbest: int, members: int) -> tuple[int, int]:
-    """Writes lists like those of teachers, gold with words left out or changed; returns hypotheses and bytes."""
+    """Write lists like those of teachers: gold with words exchanged. Return hypotheses and bytes."""
     chosen = random.Random(1)
     hypotheses = 0
     for shard in corpus.shards:
@@ -52,7 +49,7 @@ def made_up_lists(corpus: Corpus, out: Path, nbest: int, members: int) -> tuple[
 
 
 def warm_up(config: SelectConfig) -> None:
-    """Lets what is compiled be compiled."""
+    """Compile the functions that selection compiles at its first use."""
     lists = [Candidates(["a b c d", "a b c e"], "a b c d", [-0.1, -0.2], [])]
     with contextlib.suppress(Exception):
         Chooser(config).choose(lists, ["a b c d"])

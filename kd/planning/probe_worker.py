@@ -1,7 +1,7 @@
-"""The probe's own process: runs a recipe's stages in miniature, one after the other, and notes what each took.
+"""The process of a probe: runs a recipe's stages in miniature, one after the other, and measures each.
 
-`python -m kd.planning.pieces FOLDER PARENT`, with a `request.json` and a sample of text in it; leaves `measured.json`
-there, and ends with the process of the id PARENT.
+`python -m kd.planning.probe_worker FOLDER PARENT` reads `request.json` and a sample of text in FOLDER, writes
+`measured.json` there, and ends with the process of the id PARENT.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kd.base.estimate import Estimate
 from kd.base.files import write_json
 from kd.base.processes import die_with_parent
 from kd.corpora.shards import Corpus
+from kd.engines.fairseq.forecast import validation
+from kd.models.known import STEPS_A_TOKEN, Known, Text
 from kd.pipeline.execute import execute
+from kd.pipeline.forecast import Spent
 from kd.pipeline.model import Stage, Task
 from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
-from kd.planning.assumptions import Assumptions
-from kd.planning.figures import Figure
-from kd.planning.made_up import made_up_lists, warm_up
 from kd.planning.probe import FAILED
-from kd.planning.rates import BYTES, START, TRAININGS, Observation, lengths, manifests, of_speed, of_training
-from kd.planning.shortening import DECODED_OPERATIONS, SENTENCES, Size, affordable
-from kd.planning.timing import IMPORTS, Clock, import_times, timed
-from kd.planning.trainings import training_of
-from kd.planning.volume import STEPS_A_PIECE, Text, Volume, models_behind, parts_of, weights
+from kd.planning.rates import BYTES, START, Observation, bytes_observation, lengths, manifests
+from kd.planning.shortening import SENTENCES, Size, affordable, decoded_sentences
+from kd.planning.synthetic import made_up_lists, warm_up
+from kd.planning.timing import Clock, import_times, timed
 from kd.recipe import compose
-from kd.recipe.schema import SearchConfig, TrainConfig
+from kd.recipe.schema import CleanConfig, DecodeConfig, SelectConfig, TrainConfig, VocabularyConfig
+from kd.stages import KINDS, load_kind
+from kd.stages.grid import budget
 
 _LOG = logging.getLogger(__name__)
 
 HELD_OUT = 128
 SMALLEST_VOCABULARY = 300
-AGAIN = ("evaluate",)  # kinds that spend more on models of languages, once, than on some hundred segments
 _COMPILED = 1.5  # seconds: a kernel that was compiled before is read from a cache
 
 
 def main(folder: Path) -> None:
-    """Measures all that can be; what fails takes nothing away from the rest."""
+    """Measure all stages that can run; a stage that fails does not stop the others."""
     request = json.loads((folder / "request.json").read_text("utf-8"))
     imports = import_times()
     miniature = Miniature(folder, request)
@@ -53,13 +54,14 @@ def main(folder: Path) -> None:
     if request["models"]:
         miniature.model_stages()
     measured = miniature.observations
-    base = {"machine": "", "device": miniature.device, "threads": request["threads"], "source": ""}
-    for kind in dict.fromkeys([*IMPORTS, *miniature.startup]):
-        clocks = [imports[name] for name in IMPORTS.get(kind, ())] + [miniature.startup.get(kind, Clock())]
-        seconds, cpu = sum(each.seconds for each in clocks), sum(each.cpu for each in clocks)
-        measured.append(Observation(START + kind, 1, None, seconds, cpu, **base))
+    for name in KINDS:
+        packages = load_kind(name).imports
+        if packages or name in miniature.startup:
+            clocks = [*(imports[package] for package in packages), miniature.startup.get(name, Clock())]
+            seconds, cpu = sum(each.seconds for each in clocks), sum(each.cpu for each in clocks)
+            measured.append(Observation(START + name, 1, None, seconds, cpu, **miniature.where))
     result = {
-        "observations": [each.to_json() for each in measured],
+        "observations": [vars(each) for each in measured],
         "kept": miniature.kept,
         "lengths": {name: value for name, value in miniature.lengths.items() if value is not None},
     }
@@ -73,14 +75,14 @@ class Miniature:
         self._folder = folder
         self._config = compose.thaw(request["config"])
         self._threads = int(request["threads"])
-        self.device = str(self._config.machine.device)
+        self._device = str(self._config.machine.device)
+        self.where: dict[str, Any] = {"machine": "", "device": self._device, "threads": self._threads, "source": ""}
         self._config.store.dir = str(folder / "store")
         self._store = Store(folder / "store")
-        names = list(self._config.pairs)
-        for name in names[1:]:  # one language pair says how fast all are
+        for name in list(self._config.pairs)[1:]:  # one language pair shows the speed of all
             del self._config.pairs[name]
         self._pairs = sum(1 for _ in (folder / "sample.source").open("rb"))
-        # As many as the sample has text for; the models get the recipe's own number all the same.
+        # As many tokens as the sample has text for; the models get the recipe's own number all the same.
         self.vocabulary = int(self._config.vocabulary.size)
         self._config.vocabulary.size = min(self.vocabulary, max(400, self._pairs // 4))
         self.kept: float | None = None
@@ -89,15 +91,23 @@ class Miniature:
         self.startup: dict[str, Clock] = {}
         self._done: set[str] = set()
         self._clocks: dict[Task, Clock] = {}
-        sentences = affordable(compose.plan(self._config, frozen_files={}), self.vocabulary)
+        sentences = affordable(self._decodings(compose.plan(self._config, frozen_files={})))
         held = max(2, min(HELD_OUT, sentences, self._pairs // 10))
         longest = int(self._config.encode.max_pieces)
         self._size = Size(folder, float(request["seconds"]), self.vocabulary, longest, sentences, held)
 
+    def _decodings(self, plan: Plan) -> Iterator[tuple[int, int]]:
+        """Yield parameters and beam of each decoding."""
+        known = self._known(plan, Text())
+        for stage in plan.stages:
+            if isinstance(stage.config, DecodeConfig):
+                models = known.models(item.task for item in stage.input_tasks("teachers"))
+                yield sum(map(known.parameters, models)), stage.config.beam
+
     # --- the stages ----------------------------------------------------------------------------------------------
 
     def text_stages(self) -> None:
-        """Collect to encode, selection, and what the lengths of the text are."""
+        """Run `collect` to `encode` and selection, and measure the lengths of the text."""
         while not self._text(plan := self._plan()) and self._config.vocabulary.size > SMALLEST_VOCABULARY:
             self._config.vocabulary.size = max(SMALLEST_VOCABULARY, self._config.vocabulary.size // 2)
         self._size.lists_made_up = True
@@ -109,32 +119,33 @@ class Miniature:
         self._observe_all(made_up)
 
     def _text(self, plan: Plan) -> bool:
-        """Collect to encode; returns whether the vocabulary found enough text for its size."""
+        """Run `collect` to `encode`; return whether there was enough text for a vocabulary of this size."""
         for stage in plan.stages:
-            if stage.kind.name in (*TRAININGS, "given_models", "decode", "given_lists") or not self._can_run(stage):
+            if stage.kind.needs_models or not self._can_run(stage):
                 continue
             self._run(stage)
-            if stage.kind.name == "vocabulary":
+            if isinstance(stage.config, VocabularyConfig):
                 self._pad(stage)
-        tasks = [task for stage in plan.stages if stage.kind.name == "vocabulary" for task in stage.tasks]
+        tasks = [task for stage in plan.stages if isinstance(stage.config, VocabularyConfig) for task in stage.tasks]
         return all(self._store.paths(task).is_published() for task in tasks)
 
     def _selection(self, plan: Plan) -> None:
-        """Selection from made-up lists: those that can be decoded in a minute are too few to see its speed."""
+        """Run selection on synthetic lists: a minute of decoding makes too few to measure its speed."""
         for stage in plan.stages:
-            if stage.kind.name == "decode" and (corpus := self._corpus_of(stage)) is not None:
+            if isinstance(stage.config, DecodeConfig) and (corpus := self._corpus_of(stage)) is not None:
                 place = self._store.paths(stage.tasks[0]).final
                 members = max(1, len(stage.input_tasks("teachers")))
                 hypotheses, left = made_up_lists(corpus, place, stage.config.nbest, members)
                 write_json(place / "manifest.json", {"counts": {"hypotheses": hypotheses}, "facts": {}, "bytes": left})
-                effort = self._pair_bytes / 2 * stage.config.nbest
-                size = Observation(BYTES + "decode", float(corpus.pairs), effort, float(left), None, **self._where)
+                cost = self._pair_bytes / 2 * stage.config.nbest
+                name = BYTES + stage.kind.name
+                size = Observation(name, float(corpus.pairs), cost, float(left), None, **self.where)
                 self.observations.append(size)
         for stage in plan.stages:
-            if stage.kind.name == "select" and self._can_run(stage):
+            if isinstance(stage.config, SelectConfig) and self._can_run(stage):
                 with timed() as clock:
                     warm_up(stage.config)
-                self.startup["select"] = Clock(min(_COMPILED, clock.seconds), min(_COMPILED, clock.cpu))
+                self.startup[stage.kind.name] = Clock(min(_COMPILED, clock.seconds), min(_COMPILED, clock.cpu))
                 self._run(stage)
 
     @property
@@ -148,12 +159,8 @@ class Miniature:
             return None
         return Corpus.join(place.final for place in places)
 
-    @property
-    def _where(self) -> dict[str, Any]:
-        return {"machine": "", "device": self.device, "threads": self._threads, "source": ""}
-
     def model_stages(self) -> None:
-        """Trainings, decoding, and what comes after them."""
+        """Run trainings, decoding, and all later stages."""
         plan = self._plan()
         for stage in plan.stages:
             if self._can_run(stage):
@@ -162,7 +169,7 @@ class Miniature:
         self._validations(plan)
 
     def _can_run(self, stage: Stage) -> bool:
-        """Whether all that it reads from is there."""
+        """Return whether all inputs exist."""
         upstream = [other for task in stage.tasks for other in task.upstream()]
         return all(self._store.paths(other).is_published() for other in upstream)
 
@@ -172,21 +179,21 @@ class Miniature:
                 continue
             try:
                 with timed() as clock:
-                    execute(task, self._store, threads=self._threads, device=self.device, machine={})
-            except Exception as error:  # a probe says what it can
+                    execute(task, self._store, threads=self._threads, device=self._device, machine={})
+            except Exception as error:  # a probe measures what it can
                 print(f"{task.full_name} {FAILED}: {_one_line(error)}", flush=True)
                 return
             self._clocks[task] = clock
-            if stage.kind.name in TRAININGS:
+            if stage.kind.trains:
                 self._silence_end(task)
-            elif stage.kind.name in AGAIN:
+            elif stage.kind.loads_once:
                 self._clocks[task] = self._again(task, clock)
 
     def _again(self, task: Task, first: Clock) -> Clock:
-        """Runs a task a second time: what only the first took, whatever there is to do, is the start of its kind."""
+        """Run a task again: the difference to the first time is the start of its kind, whatever its work."""
         shutil.rmtree(self._store.paths(task).final)
         with timed() as second:
-            execute(task, self._store, threads=self._threads, device=self.device, machine={})
+            execute(task, self._store, threads=self._threads, device=self._device, machine={})
         begun = Clock(max(0.0, first.seconds - second.seconds), max(0.0, first.cpu - second.cpu))
         self.startup.setdefault(task.stage.kind.name, begun)
         return second
@@ -194,10 +201,10 @@ class Miniature:
     def _plan(self) -> Plan:
         return compose.plan(self._config, change=self._size.of)
 
-    # --- tricks --------------------------------------------------------------------------------------------------
+    # --- adjustments --------------------------------------------------------------------------------------------------
 
     def _pad(self, stage: Stage) -> None:
-        """Gives the vocabulary the recipe's size, by pieces that never occur: the output layer has to be that wide."""
+        """Give the vocabulary the recipe's size by tokens that never occur: the output layer must be that wide."""
         from kd.models.vocabulary import DICTIONARY
 
         folder = self._store.paths(stage.tasks[0]).final
@@ -209,11 +216,11 @@ class Miniature:
             file.writelines(f"{piece} 1\n" for piece in more)
 
     def _took_over(self, task: Task) -> bool:
-        """A member whose sister is trained, a control beside its student: their models cost and weigh the same."""
-        if task.stage.kind.name != "train":
+        """Link the output of an equal training, such as another member or a control: speed and size are the same."""
+        if not isinstance(task.stage.config, TrainConfig):
             return False
         for other in self._clocks:
-            if other.stage.kind.name == "train" and _alike(other.stage.config, task.stage.config):
+            if isinstance(other.stage.config, TrainConfig) and _alike(other.stage.config, task.stage.config):
                 place = self._store.paths(task).final
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copytree(self._store.paths(other).final, place, copy_function=_link)
@@ -221,7 +228,7 @@ class Miniature:
         return False
 
     def _silence_end(self, task: Task) -> None:
-        """Hardly trained, a model ends at once or never; without an end, the limit says how long translations get."""
+        """Make a model never end a sentence, so that the limit sets the length of its translations."""
         import torch
 
         from kd.engines.fairseq.average import load
@@ -233,106 +240,83 @@ class Miniature:
                 tensor[2] = 0.0  # </s>: its score is 0, and others are above that
         torch.save(state, path)
 
-    # --- what it tells -------------------------------------------------------------------------------------------
+    # --- results -----------------------------------------------------------------------------------------------------
 
-    def _volume(self, sample: Text) -> Volume:
-        kept = Figure(self.kept or 1.0)
-        return Volume(Assumptions({}), self.vocabulary, kept, sample, held_out=self._size.held, dev=self._size.held)
+    def _known(self, plan: Plan, sample: Text, done: Mapping[Task, Mapping[str, Any]] | None = None) -> Known:
+        held = self._size.held if hasattr(self, "_size") else HELD_OUT
+        kept = Estimate(self.kept or 1.0)
+        known = Known(self.vocabulary, kept, sample, test=held, dev=held, done=done or {})
+        for stage in plan.stages:
+            known.add(stage)
+        return known
+
+    def _sample(self) -> Text:
+        """Return the lengths of the sample, with the steps of a search as they were limited."""
+        sample = Text(**{name: Estimate(value) for name, value in self.lengths.items()})
+        return replace(sample, steps=Estimate(float(self._size.steps))) if self._size.steps else sample
 
     def _measure_text(self, plan: Plan) -> None:
         found = manifests(plan, self._store)
         for task, manifest in found.items():
-            if task.stage.kind.name == "clean":
+            if isinstance(task.stage.config, CleanConfig):
                 self.kept = manifest["counts"]["pairs out"] / max(1, manifest["counts"]["pairs in"])
-        text = lengths(plan, found)
+        text = lengths(found)
         self.lengths = {
             "pair_bytes": self._pair_bytes,
-            "source_pieces": text.source_pieces.value,
-            "target_pieces": text.target_pieces.value,
+            "source_tokens": text.source_tokens.value,
+            "target_tokens": text.target_tokens.value,
         }
-        if text.target_pieces.value is not None:
-            steps = STEPS_A_PIECE * (text.target_pieces.value + 1)
+        if text.target_tokens.value is not None:
+            steps = STEPS_A_TOKEN * (text.target_tokens.value + 1)
             self.lengths["steps"] = steps
             self._size.steps = max(2, math.ceil(steps))
 
     def _observe_all(self, plan: Plan) -> None:
-        """Observations of all tasks that have run, with the seconds of this process."""
+        """Add the observations of all tasks that have run, with the seconds of this process."""
         found = manifests(plan, self._store)
-        sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
-        if self._size.steps:
-            sample = replace(sample, steps=Figure(float(self._size.steps)))
-        volume = self._volume(sample)
-        volume.manifests = found
-        for stage in plan.stages:
-            volume.follow(stage)
+        known = self._known(plan, self._sample(), found)
         for task, clock in self._clocks.items():
-            # Of a stage that ran twice, the first time had more to do: selection, from made-up lists.
+            # Of a stage that ran twice, keep the first time, with more work: selection, from synthetic lists.
             if task in found and task.full_name not in self._done:
                 self._done.add(task.full_name)
-                self.observations += self._observed(task, clock, found[task], volume)
+                self.observations += self._observed(task, clock, found[task], known)
 
-    def _observed(self, task: Task, clock: Clock, manifest: Mapping[str, Any], volume: Volume) -> Iterator[Observation]:
-        parts = parts_of(task, volume)
-        where, kind = self._where, task.stage.kind.name
-        if not parts or not parts[0].amount.value:
+    def _observed(self, task: Task, clock: Clock, manifest: Mapping[str, Any], known: Known) -> Iterator[Observation]:
+        work, folder, kind = known.work(task), self._store.paths(task).final, task.stage.kind
+        if work is None or not work.has_amount:
             return
-        if kind == "speed":
-            for each in of_speed(self._store.paths(task).final, parts, where):
-                yield replace(each, cpu_seconds=each.seconds * clock.cpu / max(1e-9, clock.seconds))
-        if kind in TRAININGS:
-            busy = clock.cpu / max(1e-9, clock.seconds)
-            for each in of_training(self._store.paths(task).final, parts, manifest, where):
-                yield replace(each, cpu_seconds=each.seconds * busy)
-            rest = max(0.0, clock.seconds - _trained(self._store.paths(task).final))
-            self.startup[kind] = Clock(rest, rest * busy)
-            return
-        amount = float(manifest["counts"].get("sources", parts[0].amount.value))
-        if kind != "decode":
-            yield Observation(BYTES + kind, amount, parts[0].effort, float(manifest["bytes"]), None, **where)
-        if len(parts) == 1:
-            yield Observation(parts[0].name, amount, parts[0].effort, clock.seconds, clock.cpu, **where)
+        busy = clock.cpu / max(1e-9, clock.seconds)
+        for spent in kind.spent(folder, {**manifest, "seconds": clock.seconds, "cpu_seconds": clock.cpu}, work):
+            amount = float(manifest["counts"].get("sources", spent.amount))  # fewer are decoded than forecast
+            spent = replace(spent if spent.cpu_seconds else spent.with_cpu(busy), amount=amount)
+            yield Observation.of_work(spent, self.where)
+        if kind.trains:
+            rest = max(0.0, clock.seconds - _trained(folder))
+            self.startup[kind.name] = Clock(rest, rest * busy)
+        elif not isinstance(task.stage.config, DecodeConfig):
+            yield bytes_observation(task, work, float(manifest["bytes"]), self.where)
 
     def _validations(self, plan: Plan) -> None:
-        """Greedy translation as trainings do it, by fairseq's own search, of each shape of model."""
+        """Measure greedy translation with fairseq's own search, as trainings do it, for each shape of model."""
         from kd.engines.fairseq.translate import EnsembleTranslator
         from kd.models.vocabulary import Vocabulary
 
         sources = (self._folder / "sample.source").read_text("utf-8").split("\n")[:SENTENCES]
-        for task in [task for task in self._clocks if task.stage.kind.name in TRAININGS]:
-            folder = self._store.paths(task).final
-            config = training_of(task)
-            assert config is not None
+        known = self._known(plan, self._sample())
+        for task in [task for task in self._clocks if task.stage.kind.trains]:
+            folder, (model,) = self._store.paths(task).final, known.models([task])
+            config = task.stage.config if isinstance(task.stage.config, TrainConfig) else budget(task.stage.config)
             translator = EnsembleTranslator(
                 [folder], Vocabulary(folder), beam=1, max_pieces=self._size.steps, batch_tokens=config.batch.max_tokens,
-                threads=self._threads, device=self.device, score_members=False, engine="stock",
+                threads=self._threads, device=self._device, score_members=False, engine="stock",
             )  # fmt: skip
-            few = sources[: max(8, min(len(sources), self._sentences_of(task)))]
+            affordable = decoded_sentences(known.parameters(model), max(1, self._size.steps))
+            few = sources[: max(8, min(len(sources), affordable))]
             with timed() as clock:
                 translator.translate(few)
-            sample = Text(**{name: Figure(value) for name, value in self.lengths.items()})
-            sample = replace(sample, steps=Figure(float(self._size.steps)))
-            (_, part) = _train_parts(task, self._volume(sample))
-            taken = Observation("validate", len(few), part.effort, clock.seconds, clock.cpu, **self._where)
-            self.observations.append(taken)
-
-    def _sentences_of(self, task: Task) -> int:
-        (model,) = models_behind([task])
-        return int(DECODED_OPERATIONS / (2 * weights(model, self._volume(Text())) * max(1, self._size.steps)))
-
-
-def _train_parts(task: Task, volume: Volume) -> list[Any]:
-    """With a validation, which a short training goes without."""
-    config = task.stage.config
-    if isinstance(config, SearchConfig):
-        config = replace(config, changes={"validate_bleu": True})
-    else:
-        config = replace(config, validate_bleu=True)
-    entry = replace(task.stage.spec, config=config)
-    stage = Stage(task.stage.name, entry, task.stage.axis, task.stage.axis_value, {}, tasks=[task])
-    short = Task(stage, task.name, task.fingerprint, task.lineage, task.identity, task.inputs, task.files)
-    parts = parts_of(short, volume)
-    assert parts is not None
-    return parts
+            work = validation(replace(config, model=model), Estimate(float(len(few))), known.sample, known)
+            spent = Spent(work, float(len(few)), clock.seconds, clock.cpu)
+            self.observations.append(Observation.of_work(spent, self.where))
 
 
 def _alike(one: TrainConfig, other: TrainConfig) -> bool:
@@ -340,7 +324,7 @@ def _alike(one: TrainConfig, other: TrainConfig) -> bool:
 
 
 def _trained(folder: Path) -> float:
-    """Seconds between the first and the last update."""
+    """Return the seconds between the first and the last update."""
     from kd.engines.fairseq.training import METRICS, read_metrics
 
     entries = [float(each["seconds"]) for each in read_metrics(folder / METRICS)]
