@@ -36,14 +36,14 @@ def test_models_of_another_run_decode_what_they_decoded_there(workplace: Workpla
     assert own
     assert [sha256(path) for path in ours] == [sha256(path) for path in own]
     manifest = json.loads((run / "teacher.en-xx" / "member-two" / "manifest.json").read_text("utf-8"))
-    assert manifest["facts"]["updates"] == 400
+    assert manifest["facts"]["updates"] == 300
     assert manifest["facts"]["parameters"] > 10_000
 
 
 def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(workplace: Workplace, tmp_path: Path) -> None:
     for number in (1, 2):
         checkpoints = workplace.run / "teacher.en-xx" / f"member-{number}" / "checkpoints"
-        shutil.copy(next(checkpoints.glob("checkpoint_*_400.pt")), tmp_path / f"checkpoint{number}.pt")
+        shutil.copy(next(checkpoints.glob("checkpoint_*_300.pt")), tmp_path / f"checkpoint{number}.pt")
     for name in ("dict.txt", "vocabulary.model"):
         shutil.copy(workplace.run / "teacher.en-xx" / "member-1" / name, tmp_path / name)
     given = [
