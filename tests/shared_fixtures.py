@@ -77,14 +77,18 @@ class SharedFixtures:
     """Plugin of pytest that compares shared fixtures after each test."""
 
     def __init__(self) -> None:
+        self._temporary: Path | None = None  # the folder of all temporary folders of this run
         self._alive: dict[str, dict[Path, Snapshot]] = {}
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Any:
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Any:
         """Take the snapshot of a shared fixture that was just made."""
         value = yield
-        if fixturedef.scope in ("session", "package", "module"):
-            roots = {path for path in paths_in(value) if path.exists() and path.is_relative_to(_temporary(request))}
+        if isinstance(value, pytest.TempPathFactory):
+            base = value.getbasetemp()
+            self._temporary = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        elif self._temporary and fixturedef.scope in ("session", "package", "module"):
+            roots = {path for path in paths_in(value) if path.exists() and path.is_relative_to(self._temporary)}
             self._alive[fixturedef.argname] = {root: snapshot(root) for root in roots}
         return value
 
@@ -103,9 +107,3 @@ class SharedFixtures:
                 found += [f"{name}: {difference}" for difference in differences(before, after)]
                 self._alive[name][root] = after
         return found
-
-
-def _temporary(request: pytest.FixtureRequest) -> Path:
-    factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
-    base = factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
