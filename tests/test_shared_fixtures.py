@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -55,19 +57,18 @@ def test_a_test_that_changes_a_shared_fixture_fails(tmp_path: Path) -> None:
     assert "ERROR test_made.py::test_writes" in done.stdout
 
 
-def test_a_shared_folder_is_made_once_for_all_workers(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw7")
+def test_a_shared_folder_is_made_once_for_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
+    workers = [cast(pytest.TempPathFactory, SimpleNamespace(getbasetemp=lambda name=name: tmp_path / name))
+               for name in ("gw0", "gw1")]  # fmt: skip
     made: list[Path] = []
-    name = tmp_path_factory.mktemp("shared").name  # a name that no other test has
 
     def fail(folder: Path) -> None:
         (folder / "half").touch()
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="full"):
-        made_once(tmp_path_factory, name, fail)
-    first, second = (made_once(tmp_path_factory, name, made.append) for _ in range(2))
-    assert first == second and made == [first] and list(first.iterdir()) == []
-    assert first.parent == tmp_path_factory.getbasetemp().parent
+        made_once(workers[0], "thing", fail)
+    first, second = (made_once(worker, "thing", made.append) for worker in workers)
+    assert first == second == tmp_path / "thing-of-all-workers"
+    assert made == [first] and list(first.iterdir()) == []
