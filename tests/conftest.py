@@ -10,6 +10,7 @@ from tests.shared_fixtures import SharedFixtures
 
 pytest_plugins = ["tests.tiny_model"]
 
+LONGEST = ("slurm", "image", "slurm-faults")  # groups that share one cluster or one image
 SHARED = pytest.StashKey[SharedFixtures]()
 
 
@@ -23,8 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let each file run in one worker, which makes its fixtures once, and start those that take longest.
 
-    pytest-randomly has shuffled the tests before. The sort keeps its order among whole recipes, among the tests of
-    trained models, and among all others: a long group that started last would run alone at the end.
+    pytest-randomly has shuffled the tests before. The sort keeps its order among tests of about equal length: a long
+    group that started last would run alone at the end.
     """
     for item in items:
         if not item.get_closest_marker("xdist_group"):
@@ -33,9 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _urgency(item: pytest.Item) -> int:
-    if item.get_closest_marker("system"):
+    group = item.get_closest_marker("xdist_group")
+    if group and group.args[0] in LONGEST:
         return 0
-    return 1 if "spec" in getattr(item, "fixturenames", ()) else 2
+    if item.get_closest_marker("system"):
+        return 1
+    return 2 if "spec" in getattr(item, "fixturenames", ()) else 3
 
 
 @pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
