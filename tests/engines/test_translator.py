@@ -80,7 +80,8 @@ def test_what_nobody_sees_changes_no_translation(form: str, exported: Path, trai
     assert list(translator.translate(["\ufeff", "\u200b \u00a0"])) == ["", ""]
     as_is = kd.Translator(exported if form == "exported" else trained.folder, threads=1, as_is=True)
     assert list(as_is.translate(["eins zwei drei."])) == [expected]
-    assert list(as_is.translate(same[:1])) != [expected]
+    with_mark, without = (next(as_is.nbest([text]))[0].score for text in (same[0], "eins zwei drei."))
+    assert with_mark != without
 
 
 def test_a_space_that_the_vocabulary_has_stays() -> None:
@@ -138,7 +139,7 @@ def test_python_gives_what_the_command_gives(exported: Path, task) -> None:
     ).stdout.decode().rstrip("\n").split("\n")
     references = [target for _, target in task.dev]
     right = sum(ours == theirs for ours, theirs in zip(translator.translate(sources), references, strict=True))
-    assert right > 0.4 * len(references)  # it translates, rather than anything
+    assert right > 0.3 * len(references)  # about 0.7; by chance hardly any
 
 
 def test_trainings_translate_as_an_ensemble(trained, second: Path) -> None:

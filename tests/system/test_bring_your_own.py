@@ -63,7 +63,7 @@ def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(workpla
     )
     bleu = {row["name"]: next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
     assert {"teacher a", "teacher b", "teacher ensemble", "student"} <= set(bleu)
-    assert bleu["teacher ensemble"] > 60
+    assert bleu["teacher ensemble"] > 50
     rows = {row["name"]: row for row in report["systems"]}
     assert rows["teacher a"]["training_seconds"] is None  # nobody here knows
     assert not [curve for curve in report["curves"] if curve["name"].startswith("teacher")]

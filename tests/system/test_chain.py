@@ -21,8 +21,8 @@ def scores(place: Workplace) -> dict[str, float]:
 def test_the_student_has_learned(finished: Workplace) -> None:
     bleu = scores(finished)
     # An untrained model, and one that only learned the words but not their order, stay under 20 here.
-    assert bleu["student"] > 60
-    assert bleu["teacher ensemble"] > 60
+    assert bleu["student"] > 50
+    assert bleu["teacher ensemble"] > 50
     assert {"teacher 1", "teacher 2", "teacher ensemble", "student", "control", "student int8"} <= set(bleu)
 
 
