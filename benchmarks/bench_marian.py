@@ -97,7 +97,7 @@ def student(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
     exported = {}
     for compute_type in options.ours:
         exported[compute_type] = folder / compute_type
-        export(model, model, exported[compute_type], compute_type, languages=Languages(("xa",), ("xb",)))
+        export(model, exported[compute_type], compute_type, languages=Languages(("xa",), ("xb",)))
     return exported
 
 

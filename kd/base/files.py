@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,20 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replaces the file's content by readable JSON, in one step."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source` in one step, or a copy if the file system has no hard links."""
+    with contextlib.suppress(FileNotFoundError):
+        if source.samefile(target):
+            return
+    aside = target.with_name(target.name + ".tmp")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(source, aside)
+    except OSError:
+        shutil.copyfile(source, aside)
+    aside.replace(target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ They are top-level folders of the checkout, where people read and edit them. A w
 (`kd/_data/…`, see pyproject.toml), so that `kd` works from any folder once it is installed.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -20,3 +21,8 @@ def folder(name: Literal["conf", "recipes", "containers"]) -> Path:
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
         return checkout / name
     raise FileNotFoundError(f"kd's folder {name}/ is neither at {carried} nor in a checkout: install kd again.")
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for kd: `$XDG_CACHE_HOME/kd`, or `~/.cache/kd` if that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "kd"

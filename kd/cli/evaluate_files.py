@@ -21,7 +21,7 @@ from rich.text import Text
 
 from kd.base.errors import UserError
 from kd.base.files import write_text
-from kd.base.resources import folder
+from kd.base.resources import cache_folder, folder
 from kd.cli.labels import labelled, short
 from kd.corpora.guards import Guards
 from kd.corpora.lines import open_lines
@@ -29,7 +29,7 @@ from kd.metrics import segments as of_segments
 from kd.metrics.comet import Comet, CometScores
 from kd.metrics.corpus import METRICS, Options, check_aligned, sacrebleu_metrics
 from kd.metrics.judge import judge
-from kd.metrics.score_cache import ScoreCache, default_folder
+from kd.metrics.score_cache import ScoreCache
 from kd.metrics.significance import Resampling, Significance
 from kd.metrics.testsets import TestSet, named_test_set
 from kd.recipe.schema import GuardsConfig
@@ -103,7 +103,7 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def _comets(options: argparse.Namespace, models: Sequence[str], references: bool) -> list[Comet]:
-    cache = None if options.no_cache else ScoreCache(options.cache or default_folder())
+    cache = None if options.no_cache else ScoreCache(options.cache or cache_folder())
     comets = [
         Comet(
             model,

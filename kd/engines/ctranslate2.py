@@ -1,40 +1,32 @@
 """Exports trained models to CTranslate2 and translates with them: the form in which a student is deployed.
 
-An exported folder holds `model/` (CTranslate2's files), `vocabulary.model` (sentencepiece) and `model.json` (what it
-is).
+An exported folder holds `model/` (CTranslate2's files), `vocabulary.model` (sentencepiece) and `model.json`.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kd.base.errors import UserError
-from kd.base.files import write_json
-from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
-from kd.models.description import (
-    DESCRIPTION,
-    VOCABULARY,
-    Languages,
-    describe,
-    read_description,
-    read_languages,
-    tag_for,
-)
+from kd.engines.nan import nan_scores
+from kd.models.description import CTRANSLATE2, Languages, describe, tag_for
+from kd.models.files import EXPORTED, EXPORTED_WEIGHTS, VOCABULARY
+from kd.models.folder import ModelFolder, write_description
+from kd.models.integrity import COPY_AGAIN, check_hash
+from kd.models.matching import load_processor
 
-FOLDER = "model"
-LONGEST = 1024  # pieces of a side, fairseq's default, where a model does not say what it was trained on
+LONGEST = 1024  # tokens of a side, fairseq's default, if a model does not state the length of its training
 T = TypeVar("T")
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
 
 
 def export(
     model_folder: Path,
-    vocabulary_folder: Path,
     out: Path,
     compute_type: str,
     *,
@@ -42,62 +34,63 @@ def export(
     fingerprint: str | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> None:
-    """Converts `model_folder/model.pt` and puts all that translating needs into `out`.
+    """Convert a trained model and write everything that translating needs.
 
-    `fingerprint` names the model that it was made from, `run` what it was made of, for `model.json`.
+    Args:
+        model_folder: A trained model folder.
+        out: The folder to write.
+        compute_type: CTranslate2's name of the number format.
+        languages: The translation directions of the model.
+        fingerprint: Of the model that it is made from, for `model.json`.
+        run: Where the model comes from, for `model.json`.
 
-    Raises: UserError for an unknown type, a missing file, or a model that CTranslate2 cannot express.
+    Raises:
+        UserError: The type is unknown, a file is missing or damaged, or CTranslate2 does not support the model.
     """
+    from kd.engines.fairseq.model import longest_pieces
+
     if compute_type not in COMPUTE_TYPES:
-        raise UserError(f"{compute_type!r} is no type of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}.")
-    for path in (model_folder / MODEL, vocabulary_folder / DICTIONARY, vocabulary_folder / VOCABULARY):
-        if not path.is_file():
-            raise UserError(f"There is no {path}.", "Name the folders that training and vocabulary left.")
+        raise UserError(f"{compute_type!r} is not a type of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}.")
+    model = ModelFolder.open(model_folder)
+    model.check()
     out.mkdir(parents=True, exist_ok=True)
-    convert(model_folder / MODEL, vocabulary_folder / DICTIONARY, out / FOLDER, compute_type)
-    shutil.copyfile(vocabulary_folder / VOCABULARY, out / VOCABULARY)
+    convert(model, out / EXPORTED, compute_type)
+    shutil.copyfile(model.vocabulary, out / VOCABULARY)
     content = describe(
-        "ctranslate2",
+        CTRANSLATE2,
         compute_type,
         languages=languages,
-        checkpoint=model_folder / MODEL,
-        vocabulary=vocabulary_folder / VOCABULARY,
+        longest=longest_pieces(model.weights),
+        vocabulary=model.vocabulary,
         fingerprint=fingerprint,
         run=run,
     )
-    write_json(out / DESCRIPTION, content)
+    write_description(out, content)
 
 
-def convert(model: Path, dictionary: Path, out: Path, compute_type: str) -> None:
-    """Runs CTranslate2's converter on a data folder of fairseq's that has the dictionaries alone.
+def convert(model: ModelFolder, out: Path, compute_type: str) -> None:
+    """Write CTranslate2's files of a fairseq model.
 
-    Raises: UserError for a model that CTranslate2 cannot express.
+    Raises:
+        UserError: The model is damaged, or CTranslate2 does not support it.
     """
-    from kd.engines.fairseq import compat
+    from kd.engines.fairseq.conversion import Converter
 
-    compat.install()  # before the converter imports fairseq
-    from ctranslate2.converters import FairseqConverter
-
-    with tempfile.TemporaryDirectory(prefix="kd-export-") as data:
-        own = dictionary.with_name(SOURCE_DICTIONARY)  # of a model made elsewhere
-        shutil.copyfile(own if own.is_file() else dictionary, Path(data) / "dict.source.txt")
-        shutil.copyfile(dictionary, Path(data) / "dict.target.txt")
-        converter = FairseqConverter(str(model), data, source_lang="source", target_lang="target")
-        try:
-            converter.convert(str(out), quantization=compute_type, force=True)
-        except (ValueError, AttributeError) as error:  # a setting that it knows, or a part of the model that it lacks
-            raise UserError(f"CTranslate2 cannot express this model: {error}", "See its documentation.") from error
+    try:
+        Converter(model).convert(str(out), quantization=compute_type, force=True)
+    except (ValueError, AttributeError) as error:  # an unsupported setting, or a part that CTranslate2 lacks
+        raise UserError(f"CTranslate2 does not support this model: {error}", "See its documentation.") from error
 
 
 class Translator:
-    """An exported folder, loaded.
+    """A loaded exported folder.
 
-    `threads` batches are translated side by side, each by one thread: several threads on one batch make small
-    models slower. Neither side gets longer than what the model was trained on, as with fairseq: of a longer source the
-    beginning is translated, and a smaller number holds for `max_pieces`. Blank lines stay blank. `to` is the language
-    to write, for models of several.
+    `threads` batches are translated at once, each by one thread: several threads per batch make small models slower.
+    Neither side gets longer than in training, as with fairseq: a longer source is cut, and `max_pieces` is lowered.
+    Blank lines stay blank. `to` is the language to write, for models of several.
 
-    Raises: UserError where the folder is none that `export` made, or the model has not that language.
+    Raises:
+        UserError: The folder is damaged or not an exported model, or the model does not write that language.
     """
 
     def __init__(
@@ -111,19 +104,18 @@ class Translator:
         device: str = "cpu",
         to: str | None = None,
     ) -> None:
-        from sentencepiece import SentencePieceProcessor
-
-        if not (folder / DESCRIPTION).is_file():
-            raise UserError(
-                f"{folder} is no exported model: it has no {DESCRIPTION}.", "Name a folder that export left."
-            )
-        self.description = read_description(folder)
-        tag = tag_for(read_languages(folder), to, folder)
+        opened = ModelFolder.open(folder)
+        if opened.engine != CTRANSLATE2:
+            raise UserError(f"{folder} is not an exported model.", "Give a folder that `export` made.")
+        check_hash(opened.vocabulary)
+        opened.check()
+        self.description = opened.description
+        tag = tag_for(opened.languages, to, folder)
         self._start = [tag] if tag else []
-        self._pieces = SentencePieceProcessor(model_file=str(folder / VOCABULARY))
-        compute_type = computable(self.description["compute_type"], device)
-        self._model = load(folder / FOLDER, compute_type=compute_type, threads=threads, device=device)
-        # CTranslate2 has no encodings of positions that the model was not trained on, and fails there.
+        self._pieces = load_processor(opened.vocabulary)
+        self._compute_type = compute_type = computable(self.description["compute_type"], device)
+        self._model = load(folder / EXPORTED, compute_type=compute_type, threads=threads, device=device)
+        # CTranslate2 has no encodings of positions beyond those of the training, and fails there.
         self._longest_source = int(self.description.get("max_source_pieces") or LONGEST)
         longest_target = int(self.description.get("max_target_pieces") or self._longest_source)
         self._options = {
@@ -155,6 +147,8 @@ class Translator:
         )
         lists = [[("", 0.0)] for _ in sources]
         for number, result in zip(wanted, results, strict=True):
+            if not result.hypotheses or any(math.isnan(score) for score in result.scores):
+                raise nan_scores([], self._compute_type, one=True)
             texts = map(self._pieces.decode, result.hypotheses)
             lists[number] = list(zip(texts, result.scores, strict=True))
         return lists
@@ -178,15 +172,26 @@ def computable(compute_type: str, device: str) -> str:
 
 
 def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:
-    """A `ctranslate2.Translator` of a folder that `convert` made; `threads` batches at a time, each by one thread."""
-    # MKL goes by it rather than by what CTranslate2 asks for, and gives each small product several threads: a student
-    # on one thread was 2.7 times slower with a 2 here, a sentence alone 9 times.
+    """Load the CTranslate2 files in a folder; `threads` batches are translated at once, each by one thread.
+
+    Raises:
+        UserError: The weights are damaged, or not those that were published.
+    """
+    check_hash(folder / EXPORTED_WEIGHTS)
+    # MKL uses this instead of the number that CTranslate2 asks for, and splits each small product among threads: with 2
+    # here a student was 2.7 times slower, a single sentence 9 times.
     os.environ.pop("MKL_NUM_THREADS", None)
     import ctranslate2
 
-    return ctranslate2.Translator(
-        str(folder), device=device, compute_type=compute_type, inter_threads=threads, intra_threads=1
-    )
+    try:
+        return ctranslate2.Translator(
+            str(folder), device=device, compute_type=compute_type, inter_threads=threads, intra_threads=1
+        )
+    except (RuntimeError, ValueError) as error:
+        if "out of memory" in str(error):
+            raise UserError("The model does not fit into the GPU's memory.", "Use another device.") from error
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(f"The model in {folder} is damaged: {reason}.", COPY_AGAIN) from error
 
 
 class PieceTranslator:

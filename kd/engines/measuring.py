@@ -21,7 +21,9 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.processes import die_with_parent
-from kd.models.systems import Decoding, Translates, count_pieces, form, load, megabytes
+from kd.models.description import FAIRSEQ
+from kd.models.folder import ModelFolder
+from kd.models.systems import Decoding, Translates, count_pieces, load, megabytes
 
 PRELOADED = ["kd.engines.fairseq.libraries"]
 WARM_UP = 20  # sentences: the first call pays for what later ones find ready
@@ -94,11 +96,11 @@ def _measured(wanted: Measurement) -> dict[str, Any]:
         del system
         system = load(wanted.folders, wanted.decoding, threads=wanted.cores, device=wanted.device)
         # CTranslate2 gives each core batches of its own: it gets as many as with one core, times the cores.
-        sources = wanted.sources * (wanted.cores if form(wanted.folders[0]) != "fairseq" else 1)
+        sources = wanted.sources * (wanted.cores if _engine(wanted) != FAIRSEQ else 1)
         system(sources[:WARM_UP])
         everywhere = {"cores": wanted.cores, **_rate(system, wanted, sources)}
     return {
-        "form": form(wanted.folders[0]),
+        "form": _engine(wanted),
         **rate,
         "all_cores": everywhere,
         "latency_ms": latency,
@@ -150,9 +152,13 @@ def resident(what: str) -> int:
     return 0
 
 
+def _engine(wanted: Measurement) -> str:
+    return ModelFolder.open(wanted.folders[0]).engine
+
+
 def _gpu_megabytes(wanted: Measurement) -> float | None:
     """What torch took at its peak; CTranslate2 does not say."""
-    if wanted.device == "cpu" or form(wanted.folders[0]) != "fairseq":
+    if wanted.device == "cpu" or _engine(wanted) != FAIRSEQ:
         return None
     import torch
 

@@ -6,6 +6,7 @@ found is missing; scores are those of the true ensemble (`kd/engines/fairseq/tra
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from itertools import chain
@@ -16,8 +17,9 @@ import numpy as np
 
 from kd.base.errors import UserError
 from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
-from kd.engines.fairseq.model import DICTIONARY, MODEL
 from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source
+from kd.engines.nan import nan_scores
+from kd.models.folder import ModelFolder
 from kd.models.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
@@ -77,13 +79,14 @@ class MembersTranslator:
         self._vocabulary = vocabulary
         self._nbest = nbest
         self._length_penalty = length_penalty
+        self._precision = precision
         self._translators: list[PieceTranslator] = []
         self._scorers: list[PieceScorer] = []
         scoring_tokens = batch_tokens if device != "cpu" else min(batch_tokens, _SCORING_TOKENS)
         with tempfile.TemporaryDirectory(prefix="kd-members-") as folder:
             for number, model_folder in enumerate(model_folders):
                 place = Path(folder) / str(number)
-                convert(model_folder / MODEL, model_folder / DICTIONARY, place, "float32")
+                convert(ModelFolder.open(model_folder), place, "float32")
                 # Loaded once for both where the types are one.
                 models = {
                     kind: load(place, compute_type=kind, threads=threads, device=device)
@@ -152,6 +155,8 @@ class MembersTranslator:
         members = np.empty((self.members, int(lengths.sum())))
         for row, scorer in zip(members, self._scorers, strict=True):
             row[:] = np.fromiter(chain.from_iterable(scorer.log_probabilities(sources, targets)), dtype=np.float64)
+        if nan := np.flatnonzero(np.isnan(members).any(axis=1)).tolist():
+            raise nan_scores(nan, self._precision, one=self.members == 1)
         mean = np.logaddexp.reduce(members, axis=0) - np.log(self.members)
         sums = np.add.reduceat(np.vstack([mean, members]), np.cumsum(lengths) - lengths, axis=1)
         scores: NDArray[np.float64] = sums / lengths**self._length_penalty
@@ -175,6 +180,8 @@ def _require_alike(ensemble: Ensemble, vocabulary: Vocabulary, scorers: Sequence
     [[expected]] = ForcedScorer(ensemble.models, ensemble.dictionary, length_penalty=1.0).score(
         ensemble.matrix([[*ids, end]]), [[[*ids, end]]]
     )
+    if nan := [number for number, score in enumerate(expected.member_scores) if math.isnan(score)]:
+        raise ensemble.nan(nan)
     for number, (scorer, score) in enumerate(zip(scorers, expected.member_scores, strict=True), 1):
         [found] = scorer.log_probabilities([source], [target])
         if not abs(sum(found) / len(found) - score) <= _ALIKE:

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 from kd.base.errors import UserError
 from kd.corpora.segments import Segment, segments
-from kd.engines.fairseq.model import MODEL as WEIGHTS
 from kd.engines.reading import reader
-from kd.models.bundle import model_folders
-from kd.models.description import Languages, read_languages, tag_for
+from kd.models.description import CTRANSLATE2, tag_for
+from kd.models.folder import ModelFolder
 from kd.models.languages import primary
-from kd.models.systems import CTRANSLATE2, form
 
 WINDOW = 2048  # lines that are translated together: enough for batches of equal length, little enough for memory
 MAX_PIECES = 256  # of a source, where a model does not say what it was trained on
@@ -168,37 +166,31 @@ def _load(folders: Sequence[Path], options: Options, to: str | None) -> Engine:
 
         if not ctranslate2.get_cuda_device_count():
             raise UserError("No CUDA device can be used on this machine.", "Look at `nvidia-smi`, or use the CPU.")
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"There is no folder {folder}.", "Name one that export or train left.")
-    forms = {form(folder) for folder in folders}
-    if CTRANSLATE2 not in forms:
-        members = model_folders(folders)
-        for folder in members:
-            if not (folder / WEIGHTS).is_file():
-                raise UserError(f"{folder} holds no model.", "Name a folder that export, release or train left.")
-        languages = _asked(folders[0], to)
-        return _Fairseq(members, options, languages, to)
-    if len(folders) > 1:
+    models = [ModelFolder.open(folder) for folder in folders]
+    for model in models:
+        _check_target(model, to)
+    if all(model.engine != CTRANSLATE2 for model in models):
+        return _Fairseq(models, options, to)
+    if len(models) > 1:
         raise UserError(
-            "Exported models cannot translate as an ensemble: CTranslate2 has none.",
-            "Name the folders that the trainings left.",
+            "Exported models cannot translate as an ensemble: CTranslate2 does not support ensembles.",
+            "Give the folders of trained models.",
         )
-    _asked(folders[0], to)
-    return _CTranslate2(folders[0], options, to)
+    return _CTranslate2(models[0].path, options, to)
 
 
-def _asked(folder: Path, to: str | None) -> Languages:
-    """The languages of a model. Raises UserError where it is not known to write the one that is asked for."""
-    languages = read_languages(folder)
-    tag_for(languages, to, folder)
+def _check_target(model: ModelFolder, to: str | None) -> None:
+    """Raise UserError if a model is not known to write the language that is asked for."""
+    languages = model.languages
+    tag_for(languages, to, model.path)
     if to is not None and not languages.target:
-        raise UserError(f"{folder} does not say what it translates into.", "Leave out --to: it writes one language.")
+        raise UserError(
+            f"{model.path} does not state its target language.", "Leave out --to: it writes a single language."
+        )
     if to is not None and to not in languages.target:
         raise UserError(
-            f"{folder} translates into {', '.join(languages.target)}, not into {to}.", "Take another model."
+            f"{model.path} translates into {', '.join(languages.target)}, not into {to}.", "Use another model."
         )
-    return languages
 
 
 class _CTranslate2:
@@ -234,18 +226,22 @@ class _CTranslate2:
 
 
 class _Fairseq:
-    """Models that trainings left; `languages` is of the folder that holds them, empty where that does not say."""
+    """Trained models, alone or as an ensemble."""
 
-    def __init__(self, folders: Sequence[Path], options: Options, languages: Languages, to: str | None) -> None:
+    def __init__(self, models: Sequence[ModelFolder], options: Options, to: str | None) -> None:
         from kd.engines.fairseq.translate import EnsembleTranslator
         from kd.models.vocabulary import Vocabulary
 
+        languages = models[0].languages
+        members = [member for model in models for member in model.all_members]
+        for model in models:
+            model.check()
         self.source_language = _only(languages.source)
         self.target_language = to or _only(languages.target)
-        self._vocabulary = Vocabulary(folders[0])
-        self._tag = tag_for(languages, to, folders[0])
+        self._vocabulary = Vocabulary(members[0].path)
+        self._tag = tag_for(languages, to, models[0].path)
         self._model = EnsembleTranslator(
-            folders,
+            [member.path for member in members],
             self._vocabulary,
             **asdict(options),
             score_members=False,

@@ -24,11 +24,6 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime INT
 """
 
 
-def default_folder() -> Path:
-    """The user's cache folder: `$XDG_CACHE_HOME/kd`, `~/.cache/kd` where that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd"
-
-
 class ScoreCache:
     """A mapping from keys (hashes of all that a score depends on) to scores, shared by processes."""
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.models.bundle import MEMBERS, model_folders
-from kd.models.description import LANGUAGES, VOCABULARY, read_languages, tag_for
-
-FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
+from kd.models.description import CTRANSLATE2, tag_for
+from kd.models.folder import ModelFolder
+from kd.models.matching import load_processor
 
 T = TypeVar("T")
 
@@ -71,37 +70,30 @@ def member_name(label: str, task: str) -> str:
     return f"{label}-{task.removeprefix('member-')}"
 
 
-def form(folder: Path) -> str:
-    """Which engine a model folder is for."""
-    return CTRANSLATE2 if (folder / "model" / "model.bin").is_file() else FAIRSEQ
-
-
 def megabytes(folders: Sequence[Path]) -> float:
-    """Size on disk of the weights and of what else is needed to translate, 10^6 bytes."""
-    kept = ("model.pt", "dict.txt", "dict.source.txt", "vocabulary.model", "model.json", LANGUAGES, "model", MEMBERS)
-    paths = [path for folder in folders for name in kept for path in (folder / name, *(folder / name).glob("**/*"))]
-    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+    """Return the size on disk of the weights and of the other files that translating needs, in 10^6 bytes."""
+    return sum(ModelFolder.open(folder).bytes for folder in folders) / 1e6
 
 
 def count_pieces(folders: Sequence[Path], texts: Sequence[str]) -> int:
-    """How many pieces a system's own vocabulary cuts texts into."""
-    from sentencepiece import SentencePieceProcessor
-
-    folder = folders[0] if form(folders[0]) == CTRANSLATE2 else model_folders(folders)[0]
-    processor = SentencePieceProcessor(model_file=str(folder / VOCABULARY))
+    """Return the number of tokens that a system's own vocabulary makes of texts."""
+    processor = load_processor(ModelFolder.open(folders[0]).vocabulary)
     return sum(map(len, processor.encode(list(texts), num_threads=1)))
 
 
 def load(folders: Sequence[Path], decoding: Decoding, *, threads: int, device: str) -> Translates:
-    """Loads a system: one model folder, a bundle, or the members of an ensemble."""
-    if form(folders[0]) == CTRANSLATE2:
+    """Load a system: one model folder, an ensemble's folder, or the folders of its members."""
+    models = [ModelFolder.open(folder) for folder in folders]
+    for model in models:
+        model.check()
+    if models[0].engine == CTRANSLATE2:
         return _load_ctranslate2(folders[0], decoding, threads, device)
-    return _load_fairseq(model_folders(folders), decoding, threads, device)
+    return _load_fairseq(models, decoding, threads, device)
 
 
 def check_translates(folder: Path) -> None:
     """Loads a system and translates a word, into its first language where it has several. Raises IncompleteArtifact."""
-    target = next(iter(read_languages(folder).target), None)
+    target = next(iter(ModelFolder.open(folder).languages.target), None)
     decoding = Decoding(beam=1, max_pieces=8, batch_tokens=100, to=target)
     if len(load([folder], decoding, threads=1, device="cpu")(["a"])) != 1:
         raise IncompleteArtifact(f"The model in {folder} does not translate.")
@@ -123,10 +115,11 @@ def _load_ctranslate2(folder: Path, decoding: Decoding, threads: int, device: st
     return translate
 
 
-def _load_fairseq(folders: Sequence[Path], decoding: Decoding, threads: int, device: str) -> Translates:
+def _load_fairseq(models: Sequence[ModelFolder], decoding: Decoding, threads: int, device: str) -> Translates:
     from kd.engines.fairseq.translate import EnsembleTranslator
     from kd.models.vocabulary import Vocabulary
 
+    folders = [member.path for model in models for member in model.all_members]
     translator = EnsembleTranslator(
         folders,
         Vocabulary(folders[0]),
@@ -136,7 +129,7 @@ def _load_fairseq(folders: Sequence[Path], decoding: Decoding, threads: int, dev
         threads=threads,
         device=device,
         score_members=False,
-        tag=tag_for(read_languages(folders[0]), decoding.to, folders[0]),
+        tag=tag_for(models[0].languages, decoding.to, folders[0]),
     )
 
     def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from kd.base.errors import UserError
 from kd.base.files import write_text
+from kd.models.files import DICTIONARY, PIECES, SOURCE_DICTIONARY, VOCABULARY
+from kd.models.matching import load_processor, read_dictionary
 from kd.models.segmentation import Sampler, Sampling
 
 if TYPE_CHECKING:
@@ -22,11 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kd.recipe.schema import VocabularyConfig
-
-MODEL = "vocabulary.model"
-PIECES = "vocabulary.vocab"
-DICTIONARY = "dict.txt"
-SOURCE_DICTIONARY = "dict.source.txt"  # beside it in models made elsewhere whose source has a dictionary of its own
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3 of every fairseq dictionary, and of the models trained here
 _UNKNOWN = 3
@@ -91,7 +88,7 @@ def train(
         )
     except (RuntimeError, ValueError) as error:
         raise _explained(str(error), config, count.sentences) from error
-    (out / MODEL).write_bytes(model.getvalue())
+    (out / VOCABULARY).write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
     scores = (f"{piece}\t{processor.get_score(number):.6g}\n" for number, piece in enumerate(pieces))
@@ -151,14 +148,9 @@ class Vocabulary:
     """
 
     def __init__(self, folder: Path) -> None:
-        from sentencepiece import SentencePieceProcessor
-
-        for name in (MODEL, DICTIONARY):
-            if not (folder / name).is_file():
-                raise UserError(f"{folder} has no {name}.", "Name a folder that the vocabulary stage made.")
         self.folder = folder
-        self.model_file = folder / MODEL
-        self._processor = SentencePieceProcessor(model_file=str(self.model_file))
+        self.model_file = folder / VOCABULARY
+        self._processor = load_processor(self.model_file)
         self._symbols = [*SPECIAL, *read_dictionary(folder / DICTIONARY)]
         self._number = {symbol: number for number, symbol in enumerate(self._symbols)}
         source = folder / SOURCE_DICTIONARY
@@ -263,12 +255,6 @@ class Vocabulary:
     def source_pieces_of(self, ids: Sequence[int]) -> list[str]:
         """The pieces that fairseq ids of sources, as `encode_ids` gives them, stand for."""
         return [self._source_symbols[number] for number in ids]
-
-
-def read_dictionary(path: Path) -> list[str]:
-    """The symbols of a fairseq dictionary file, in order, without the four special ones."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [line.rstrip("\n").rsplit(" ", 1)[0] for line in lines]
 
 
 def find_placeholders(sentences: Iterable[str], pattern: str, most: int) -> list[str]:

@@ -205,7 +205,7 @@ class Miniature:
 
     def _pad(self, stage: Stage) -> None:
         """Give the vocabulary the recipe's size by tokens that never occur: the output layer must be that wide."""
-        from kd.models.vocabulary import DICTIONARY
+        from kd.models.files import DICTIONARY
 
         folder = self._store.paths(stage.tasks[0]).final
         here = int(self._config.vocabulary.size)
@@ -231,7 +231,7 @@ class Miniature:
         """Make a model never end a sentence, so that the limit sets the length of its translations."""
         import torch
 
-        from kd.engines.fairseq.average import load
+        from kd.engines.fairseq.loading import load
 
         path = self._store.paths(task).final / "model.pt"
         state = load(path)

@@ -1,11 +1,10 @@
-"""Average: of each model that another stage trained, the mean of some of its kept checkpoints, as a model of its own.
+"""Average: makes a new model from the kept checkpoints of a training (Vaswani et al., 2017, section 6.1).
 
-What a training averages at its end is a setting of it; this does it anew, otherwise, without training again.
+A training averages checkpoints at its end; this stage averages others without training again.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -14,20 +13,17 @@ from kd.base.estimate import Estimate
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.checkpoints import Checkpoint
-from kd.models.description import copy_languages
+from kd.models.files import SUMMARY, WEIGHTS
+from kd.models.folder import ModelFolder
 from kd.models.known import Known
-from kd.models.vocabulary import DICTIONARY, MODEL
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import AverageConfig, Metric, Which
 
-WEIGHTS = "model.pt"
-SUMMARY = "summary.json"
-
 
 class Average(Kind[AverageConfig]):
-    """Averages kept checkpoints (Vaswani et al., 2017, 6.1)."""
+    """Averages kept checkpoints."""
 
     name = "average"
     version = 1
@@ -36,31 +32,29 @@ class Average(Kind[AverageConfig]):
     resources = "cpu"
 
     def validate(self, config: AverageConfig) -> None:
-        """There is something to average."""
+        """Check that at least one checkpoint is averaged."""
         if config.count < 1:
             raise UserError(f"count is {config.count}.", "It must be at least 1.")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One a model, called as the training's."""
+        """Yield one task per model, with the name of the training's task."""
         identity, extent = identity_and_extent(stage.config)
         for item in stage.input_tasks("models"):
             yield TaskSpec(item.task.name, identity, extent, inputs={"models": [item]})
 
     def run(self, job: Job[AverageConfig]) -> None:
-        """Chooses the checkpoints and writes the model, beside it what a training leaves for those that read it."""
+        """Choose the checkpoints and write a model folder as a training does."""
         from kd.engines.fairseq.average import average
 
         model = job.one("models")
         chosen = _chosen(model, job.config)
         average([each.path for each in chosen], job.out / WEIGHTS)
-        for name in (MODEL, DICTIONARY):
-            shutil.copyfile(model.path / name, job.out / name)
-        copy_languages(model.path, job.out)
+        ModelFolder.open(model.path).copy(job.out, weights=False)
         before = read_json(model.path / SUMMARY)
         write_json(job.out / SUMMARY, {**before, "averaged": [each.path.name for each in chosen]})
 
     def check(self, job: Job[AverageConfig]) -> Summary:
-        """Loads the model."""
+        """Load the model."""
         from kd.engines.fairseq.model import count_parameters, load_models
 
         summary = read_json(job.out / SUMMARY)
@@ -82,10 +76,10 @@ class Average(Kind[AverageConfig]):
 
 
 def _chosen(model: Artifact, config: AverageConfig) -> list[Checkpoint]:
-    """The last or the best of what the training kept, up to an update."""
+    """Return the last or the best checkpoints that the training kept, up to an update."""
     facts, settings = model.manifest["facts"], model.settings
     if "checkpoint" not in settings:
-        raise UserError(f"{model.stage} has no checkpoints to average.", "Average those of a stage of the kind train.")
+        raise UserError(f"{model.stage} has no checkpoints to average.", "Average a stage of the kind train.")
     folder, every = model.path / "checkpoints", int(settings["checkpoint"]["every"])
     kept = checkpoints.regular(folder, every, facts["updates"])
     kept = [each for each in kept if not config.upto or each.updates <= config.upto]
@@ -95,9 +89,9 @@ def _chosen(model: Artifact, config: AverageConfig) -> list[Checkpoint]:
         ranked = checkpoints.best(known, config.metric is Metric.bleu)
         kept = sorted((each for each in kept if each.updates in ranked), key=lambda each: ranked.index(each.updates))
     if len(kept) < config.count:
-        what = f"with a dev {config.metric.value}" if config.of is Which.best else "in question"
+        which = f" with a dev {config.metric.value}" if config.of is Which.best else ""
         raise UserError(
-            f"{config.count} checkpoints of {model.stage}/{model.task} shall be averaged; it has {len(kept)} {what}.",
+            f"count is {config.count}, but {model.stage}/{model.task} kept only {len(kept)} checkpoints{which}.",
             "Lower count, or raise checkpoint.keep of that training.",
         )
     return kept[: config.count]

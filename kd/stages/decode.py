@@ -1,7 +1,7 @@
-"""Decode: n-best lists of the training sources by the ensemble of teachers, each distinct source once.
+"""Decode: writes n-best lists of the training sources with the ensemble of teachers, each distinct source once.
 
-Shards are the unit of restart and workers the tasks: a worker that died goes on with the shard it was at, and decoding
-a larger share of the corpus repeats none of it. Where a job has several GPUs, its worker is a process on each of them.
+Workers are the tasks, and shards the unit of restart: a resumed worker continues with its current shard, and decoding a
+larger share of the corpus repeats no shard. A job with several GPUs runs a process on each.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import logging
 import math
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
@@ -34,12 +35,13 @@ from kd.corpora.nbest import (
 from kd.corpora.shards import Corpus
 from kd.corpora.shards import Shard as CorpusShard
 from kd.engines.ctranslate2 import COMPUTE_TYPES
+from kd.engines.nan import NaNScores
 from kd.models.description import read_languages, tag_for
 from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import DecodeConfig, DecodeEngine, LongSources
+from kd.recipe.schema import DecodeConfig, DecodeEngine, LongSources, Precision
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -51,13 +53,14 @@ if TYPE_CHECKING:
 SCORES = "natural logarithms, summed over the pieces and the end, divided by their number ** length_penalty"
 
 _LOG = logging.getLogger(__name__)
-# Names among a shard's counts.
+# Names of a shard's counts.
 _GUARD = "guard "
 _CAPPED = "sources whose output was limited to the teachers' training length"
+_RETRIED = "shards decoded again in {precision} after NaN"
 
 
 class Decode(Kind[DecodeConfig]):
-    """Translates what is trained on."""
+    """Translates the training sources."""
 
     name = "decode"
     version = 3
@@ -69,12 +72,12 @@ class Decode(Kind[DecodeConfig]):
     resumable = True
 
     def validate(self, config: DecodeConfig) -> None:
-        """Lists fit the beam, the share is one, the engine has what it is asked for."""
+        """Check that lists fit the beam and that the values are in range."""
         _require_list("nbest", config.nbest, config.beam)
         if config.member_nbest is not None:
             _require_list("member_nbest", config.member_nbest, config.beam)
         if not 0 < config.share <= 1:
-            raise UserError(f"decode.share is {config.share}.", "It is a part of the corpus, above 0 and at most 1.")
+            raise UserError(f"decode.share is {config.share}.", "Set it to a number above 0 and at most 1.")
         for name in ("workers", "max_pieces", "batch_tokens"):
             if getattr(config, name) < 1:
                 raise UserError(f"decode.{name} is {getattr(config, name)}.", "It must be at least 1.")
@@ -84,16 +87,24 @@ class Decode(Kind[DecodeConfig]):
             raise UserError(
                 f"decode.compute_type is {config.compute_type!r}.", f"Use one of {', '.join(COMPUTE_TYPES)}."
             )
+        if config.retry_precision in (config.precision, Precision.fp16):
+            raise UserError(
+                f"decode.retry_precision is {config.retry_precision.value}, which does not help against NaN in "
+                f"{config.precision.value}.",
+                "Set decode.retry_precision to bf16 or fp32, other than decode.precision, or to null.",
+            )
         validate_guards(config.guards)
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One a worker; a fixed number, so that they follow from config alone."""
+        """Yield one task per worker. Their number is fixed, so that the tasks follow from the config alone."""
         identity, extent = identity_and_extent(stage.config)
+        if stage.config.retry_precision is None:
+            identity.pop("retry_precision", None)  # without it, lists are the same as before the setting existed
         for worker in range(stage.config.workers):
             yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent)
 
     def run(self, job: Job[DecodeConfig]) -> None:
-        """Decodes the worker's shards that are not there yet, or not whole."""
+        """Decode the worker's shards that are missing or incomplete."""
         shards = _shares(job)
         for folder in job.resumable_from:
             adopt_shards(folder, job.out, {shard.name for shard in shards})
@@ -113,7 +124,7 @@ class Decode(Kind[DecodeConfig]):
         write_nbest_index(job.out, facts)
 
     def check(self, job: Job[DecodeConfig]) -> Summary:
-        """Reads all back: every source has its list, under its id, of at most `nbest` hypotheses of all members."""
+        """Check that every source has a list under its id, of at most `nbest` hypotheses with all members' scores."""
         shards = {shard.name: shard for shard in _shares(job)}
         lists = NBestCorpus(job.out)
         if {shard.name for shard in lists.shards} != set(shards):
@@ -149,8 +160,8 @@ class Decode(Kind[DecodeConfig]):
 def _require_list(name: str, length: int, beam: int) -> None:
     if not 1 <= length <= beam:
         raise UserError(
-            f"decode.{name} is {length} and decode.beam {beam}.",
-            "A list cannot be longer than the beam is wide, nor empty.",
+            f"decode.{name} is {length} and decode.beam is {beam}.",
+            f"Set decode.{name} to a number from 1 to decode.beam.",
         )
 
 
@@ -165,7 +176,7 @@ def _check_list(where: str, nbest: NBestList, most: int, features: list[str]) ->
 
 
 def _facts(lists: NBestCorpus) -> dict[str, Any]:
-    """What the shards' writers counted, added up: guards that the model's best trips, and what befell sources."""
+    """Return the sums of the shards' counts: guards that the 1-best trips, and sources cut or skipped."""
     total: Counter[str] = Counter()
     for shard in lists.shards:
         total.update(shard.facts)
@@ -178,34 +189,34 @@ def _corpus(job: Job[DecodeConfig]) -> Corpus:
 
 
 def _shares(job: Job[DecodeConfig]) -> list[CorpusShard]:
-    """The shards of this worker: of the first ones, as many as `share` says, those of its number modulo the workers."""
+    """Return the worker's shards: of the first `share` of all, those whose number modulo the workers is its own."""
     shards = _corpus(job).shards
     wanted = math.ceil(job.config.share * len(shards))
     return list(shards[:wanted][job.identity["worker"] :: job.config.workers])
 
 
 def _decode(job: Job[DecodeConfig], shards: list[CorpusShard], total: int) -> None:
-    """Each of the shards by one of the job's processes, which take them as they get free; `total` sources in all."""
+    """Decode shards with the job's processes, each taking the next one when it is free. `total`: all sources."""
     done = total - sum(shard.sources for shard in shards)
     processes = job.world.workers(job.device)
     corpus = _corpus(job)
     folders = [artifact.path for artifact in job.inputs["teachers"]]
     tag = tag_for(read_languages(folders[0]), corpus.languages[1], job.inputs["teachers"][0].stage)
     threads = max(1, job.threads // processes)
-    order = _Order(job.config, folders, corpus.languages, job.out, job.device, threads, tag)
-    seats = None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
+    spec = _WorkerSpec(job.config, folders, corpus.languages, job.out, job.device, threads, tag)
+    next_gpu = None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
 
     def tell(more: int) -> None:
         job.progress.update("decoding", done + more, total, "sentences")
 
-    with Workers(min(processes, len(shards)), _sit_down, order, seats) as workers:
+    with Workers(min(processes, len(shards)), _init_worker, spec, next_gpu) as workers:
         for _ in workers.map(_decode_shard, shards, tell):
             pass
 
 
 @dataclass(frozen=True)
-class _Order:
-    """All that a process has to know to decode shards."""
+class _WorkerSpec:
+    """What a process needs in order to decode shards."""
 
     config: DecodeConfig
     teachers: list[Path]
@@ -217,29 +228,53 @@ class _Order:
 
 
 class _Decoder:
-    """The engine, loaded."""
+    """A loaded engine, and a second one in a safer precision once it has been needed."""
 
-    def __init__(self, order: _Order) -> None:
-        self._order = order
-        self._guards = Guards(order.config.guards, *order.languages)
-        self._translator = _load(order)
+    def __init__(self, spec: _WorkerSpec) -> None:
+        self._spec = spec
+        self._guards = Guards(spec.config.guards, *spec.languages)
+        self._translator = _load(spec, spec.config.precision)
+        self._safer: EnsembleTranslator | MembersTranslator | None = None
 
     def decode(self, shard: CorpusShard, tick: Tick) -> None:
-        """Leaves the lists of a shard, each distinct source decoded once; `tick` counts sources."""
+        """Write the lists of a shard. `tick` counts sources.
+
+        Raises:
+            NaNScores: A teacher gave NaN, and `retry_precision` is not set or gave NaN as well.
+        """
+        retry = self._spec.config.retry_precision
+        try:
+            self._decode(shard, tick, self._translator)
+        except NaNScores as error:
+            if retry is None:
+                raise
+            _LOG.warning("%s is decoded again in %s: %s", shard.name, retry.value, error.problem)
+            self._safer = self._safer or _load(self._spec, retry)
+            # Its sources were counted in part, so the second attempt does not count.
+            self._decode(shard, lambda _: None, self._safer, {_RETRIED.format(precision=retry.value): 1})
+
+    def _decode(
+        self,
+        shard: CorpusShard,
+        tick: Tick,
+        translator: EnsembleTranslator | MembersTranslator,
+        facts: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         groups = [(group[0].id, group[0].source) for group in shard.groups()]
-        told = 0
+        reported = 0
 
-        def tell(done: int, _: int) -> None:
-            nonlocal told
-            tick(done - told)
-            told = done
+        def report(done: int, _: int) -> None:
+            nonlocal reported
+            tick(done - reported)
+            reported = done
 
-        before = Counter(asdict(self._translator.counts))
-        lists = self._translator.translate([source for _, source in groups], tell)
-        tell(len(groups), len(groups))
-        counts = Counter(asdict(self._translator.counts))
+        before = Counter(asdict(translator.counts))
+        lists = translator.translate([source for _, source in groups], report)
+        report(len(groups), len(groups))
+        counts = Counter(asdict(translator.counts))
         counts.subtract(before)
-        writer = NBestShardWriter(self._order.out, shard.name)
+        counts.update(facts)
+        writer = NBestShardWriter(self._spec.out, shard.name)
         with writer:
             for (pair_id, source), hypotheses in zip(groups, lists, strict=True):
                 entries = [_entry(hypothesis) for hypothesis in hypotheses]
@@ -247,22 +282,22 @@ class _Decoder:
                 if guard := self._guards.check(source, entries[0].text):
                     counts[_GUARD + guard] += 1
             writer.facts = {name: number for name, number in counts.items() if number}
-            if self._translator.max_pieces < self._order.config.max_pieces:
+            if translator.max_pieces < self._spec.config.max_pieces:
                 writer.facts[_CAPPED] = len(groups)
 
 
 _decoder: _Decoder | None = None  # of this process
 
 
-def _sit_down(order: _Order, seats: Synchronized[int] | None) -> None:
-    """Makes ready to decode: of several processes each has a GPU for itself. `seats`: how many are taken."""
+def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> None:
+    """Load the engine in a process. `next_gpu`: the first GPU that no other process uses; None for one process."""
     global _decoder  # noqa: PLW0603
-    if seats is not None:
-        with seats.get_lock():
-            seat, seats.value = seats.value, seats.value + 1
-        if order.device != "cpu":
-            take_gpu(seat)
-    _decoder = _Decoder(order)
+    if next_gpu is not None:
+        with next_gpu.get_lock():
+            gpu, next_gpu.value = next_gpu.value, next_gpu.value + 1
+        if spec.device != "cpu":
+            take_gpu(gpu)
+    _decoder = _Decoder(spec)
 
 
 def _decode_shard(shard: CorpusShard, tick: Tick) -> None:
@@ -270,11 +305,11 @@ def _decode_shard(shard: CorpusShard, tick: Tick) -> None:
     _decoder.decode(shard, tick)
 
 
-def _load(order: _Order) -> EnsembleTranslator | MembersTranslator:
+def _load(spec: _WorkerSpec, precision: Precision) -> EnsembleTranslator | MembersTranslator:
     from kd.models.vocabulary import Vocabulary
 
-    config = order.config
-    folders = order.teachers
+    config = spec.config
+    folders = spec.teachers
     settings: dict[str, Any] = {
         "beam": config.beam,
         "nbest": config.nbest,
@@ -283,10 +318,10 @@ def _load(order: _Order) -> EnsembleTranslator | MembersTranslator:
         "skip_long": config.long_sources is LongSources.skip,
         "length_penalty": config.length_penalty,
         "batch_tokens": config.batch_tokens,
-        "precision": config.precision.value,
-        "threads": order.threads,
-        "device": order.device,
-        "tag": order.tag,
+        "precision": precision.value,
+        "threads": spec.threads,
+        "device": spec.device,
+        "tag": spec.tag,
     }
     if config.engine is DecodeEngine.ensemble:
         from kd.engines.fairseq.translate import EnsembleTranslator
@@ -299,6 +334,6 @@ def _load(order: _Order) -> EnsembleTranslator | MembersTranslator:
 
 
 def _entry(found: Found) -> Hypothesis:
-    # A line of text holds no line break; the pieces beside it keep what the model wrote.
+    # The text stays on one line; the tokens beside it keep the model's output as it is.
     text = found.text.replace("\n", " ")
     return Hypothesis(text, member_features(found.member_scores), found.score, " ".join(found.pieces))

@@ -21,10 +21,10 @@ from kd.corpora.ids import Pair
 from kd.corpora.index import write_json
 from kd.corpora.joined import read_joined
 from kd.corpora.shards import Corpus
-from kd.models.description import LANGUAGES, Languages
+from kd.models.description import Languages
+from kd.models.files import DICTIONARY, LANGUAGES, SOURCE_DICTIONARY, TARGET_DICTIONARY, VOCABULARY
 from kd.models.known import Known, equal_tasks
 from kd.models.segmentation import Sampling
-from kd.models.vocabulary import DICTIONARY, MODEL
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
@@ -199,9 +199,9 @@ def _check_balance(config: EncodeConfig) -> None:
 def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
     """Puts it beside the numbers that it gives meaning to, under fairseq's names as well; returns its folder."""
     folder = job.one("vocabulary").path
-    for name in ("dict.source.txt", "dict.target.txt"):
+    for name in (SOURCE_DICTIONARY, TARGET_DICTIONARY):
         shutil.copyfile(folder / DICTIONARY, job.out / name)
-    for name in (MODEL, DICTIONARY):
+    for name in (VOCABULARY, DICTIONARY):
         shutil.copyfile(folder / name, job.out / name)
     return folder
 

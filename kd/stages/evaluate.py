@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.estimate import Estimate
+from kd.base.resources import cache_folder
 from kd.base.text import unknown_name
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
@@ -25,7 +26,7 @@ from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hp
 from kd.metrics.corpus import Options, corpus_scores
 from kd.metrics.judge import judge
 from kd.metrics.pairing import Match, compare, matches, members
-from kd.metrics.score_cache import ScoreCache, default_folder
+from kd.metrics.score_cache import ScoreCache
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
 from kd.models.known import Known, equal_tasks
@@ -333,7 +334,7 @@ def _comet(
     config = job.config.comet
     if not job.config.metrics.get(COMET) or config.model is None:
         return []
-    folder = Path(config.cache).expanduser() if config.cache else default_folder()
+    folder = Path(config.cache).expanduser() if config.cache else cache_folder()
     comet = Comet(
         config.model,
         cache=ScoreCache(folder),

@@ -6,7 +6,6 @@ some dev sentences are compared with fairseq's.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,11 @@ from kd.base.text import unknown_name
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.metrics.corpus import corpus_scores
-from kd.models.description import DESCRIPTION, copy_languages, known_languages, read_languages
+from kd.models.description import CTRANSLATE2, known_languages, read_languages
+from kd.models.files import DESCRIPTION, WEIGHTS
+from kd.models.folder import ModelFolder
 from kd.models.known import Known
-from kd.models.systems import CTRANSLATE2, Decoding, check_translates, form, load, member_name
+from kd.models.systems import Decoding, check_translates, load, member_name
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ExportConfig
@@ -36,7 +37,7 @@ class Export(Kind[ExportConfig]):
     """Converts models."""
 
     name = "export"
-    version = 2  # 2: model.json says more, and what is exported is compared with fairseq
+    version = 3  # 3: model.json holds the hashes of the files
     config = ExportConfig
     imports = ("torch", "fairseq", "ctranslate2")
     delivers = True
@@ -80,7 +81,6 @@ class Export(Kind[ExportConfig]):
             folder, checkpoint = _weights(model, job.identity.get("checkpoint"), Path(temporary))
             export(
                 folder,
-                folder,
                 job.out,
                 job.identity["format"],
                 languages=known_languages(folder, job.axis_value),
@@ -93,7 +93,7 @@ class Export(Kind[ExportConfig]):
 
     def check(self, job: Job[ExportConfig]) -> Summary:
         """Loads it and translates a word; what it is to be, it must be: float32 translates as fairseq does."""
-        if form(job.out) != CTRANSLATE2:
+        if ModelFolder.open(job.out).engine != CTRANSLATE2:
             raise IncompleteArtifact(f"{job.out} holds no CTranslate2 model.")
         check_translates(job.out)
         facts = read_json(job.out / DESCRIPTION)
@@ -126,8 +126,6 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
         return model.path, f"average of {', '.join(averaged)}" if len(averaged) > 1 else "".join(averaged)
     from kd.engines.fairseq.average import average
     from kd.engines.fairseq.checkpoints import numbered
-    from kd.engines.fairseq.model import DICTIONARY, MODEL, SOURCE_DICTIONARY
-    from kd.models.vocabulary import MODEL as VOCABULARY
 
     kept = numbered(model.path / "checkpoints")
     found = [each for each in kept if checkpoint in (LAST, str(each.updates))]
@@ -137,11 +135,8 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
             f"{model.stage}/{model.task} kept no checkpoint {checkpoint} (export.checkpoint).",
             f"It kept those of these updates: {there}.",
         )
-    average([found[0].path], temporary / MODEL)
-    for name in (DICTIONARY, SOURCE_DICTIONARY, VOCABULARY):
-        if (model.path / name).is_file():
-            shutil.copyfile(model.path / name, temporary / name)
-    copy_languages(model.path, temporary)
+    average([found[0].path], temporary / WEIGHTS)
+    ModelFolder.open(model.path).copy(temporary, weights=False)
     return temporary, found[0].path.name
 
 

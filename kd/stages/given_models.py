@@ -13,14 +13,14 @@ from pathlib import Path
 from kd.base.errors import UserError
 from kd.base.hashing import sha256
 from kd.corpora.index import read_json, write_json
-from kd.engines.fairseq.given import GivenModel, import_model, model_in
+from kd.engines.fairseq.given import import_model
+from kd.models.files import SUMMARY
+from kd.models.folder import ModelFolder
 from kd.models.known import Known, single_task
 from kd.models.systems import check_translates
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
 from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
-
-SUMMARY = "summary.json"
 
 
 class GivenModels(Kind[GivenModelsConfig]):
@@ -62,7 +62,7 @@ class GivenModels(Kind[GivenModelsConfig]):
         job.progress.update("reading the checkpoint")
         updates = import_model(given, job.out)
         # As a training says it.
-        summary = {"updates": updates or None, "averaged": [given.checkpoint.name], "target_tokens": None}
+        summary = {"updates": updates or None, "averaged": [given.weights.name], "target_tokens": None}
         write_json(job.out / SUMMARY, {**summary, "batch": "", "notes": ["trained elsewhere"]})
 
     def check(self, job: Job[GivenModelsConfig]) -> Summary:
@@ -99,7 +99,7 @@ def _files(config: GivenModelsConfig, member: GivenModelConfig, languages: Mappi
     return _given(config, member, languages).files
 
 
-def _given(config: GivenModelsConfig, member: GivenModelConfig, languages: Mapping[str, str]) -> GivenModel:
+def _given(config: GivenModelsConfig, member: GivenModelConfig, languages: Mapping[str, str]) -> ModelFolder:
     def path(pattern: str | None) -> Path:
         # Not str.format: a path may hold braces of its own.
         text = str(pattern)
@@ -108,8 +108,8 @@ def _given(config: GivenModelsConfig, member: GivenModelConfig, languages: Mappi
         return Path(config.root or ".", Path(text).expanduser())
 
     if member.folder:
-        return model_in(path(member.folder))
-    return GivenModel(
+        return ModelFolder.open(path(member.folder))
+    return ModelFolder.of_files(
         path(member.checkpoint),
         path(config.vocabulary),
         path(config.target_dictionary or config.dictionary),

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact
 from kd.base.estimate import Estimate
-from kd.base.files import write_text
+from kd.base.files import link_file, write_text
 from kd.corpora.index import read_json
-from kd.engines.fairseq.checkpoints import link
-from kd.models.bundle import bundle
-from kd.models.description import DESCRIPTION, Languages, known_languages
+from kd.models.description import Languages, known_languages
+from kd.models.files import DESCRIPTION
+from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.known import Known
 from kd.models.systems import check_translates, group, member_name
 from kd.pipeline.fingerprint import identity_and_extent
@@ -35,7 +35,7 @@ class Release(Kind[ReleaseConfig]):
     """Makes folders with cards."""
 
     name = "release"
-    version = 2  # 2: of several language pairs a card counts all corpora and has all signatures
+    version = 3  # 3: model.json holds the hashes of the files
     config = ReleaseConfig
     delivers = True
     roles: ClassVar = {
@@ -61,6 +61,8 @@ class Release(Kind[ReleaseConfig]):
 
     def run(self, job: Job[ReleaseConfig]) -> None:
         """Puts the folder together."""
+        from kd.engines.fairseq.model import longest_pieces
+
         systems = _systems(job)
         artifacts = systems[job.name]
         if artifacts[0].manifest["kind"] == EXPORT:
@@ -68,11 +70,13 @@ class Release(Kind[ReleaseConfig]):
                 place = job.out / path.relative_to(artifacts[0].path)
                 if path.is_file() and path.name != MANIFEST:
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    link(path, place)
+                    link_file(path, place)
         else:
             languages = known_languages(artifacts[0].path, job.axis_value)
             run = {"models": [f"{each.stage}/{each.task}@{each.fingerprint}" for each in artifacts]}
-            bundle([each.path for each in artifacts], job.out, languages=languages, run=run)
+            models = [ModelFolder.open(each.path) for each in artifacts]
+            longest = longest_pieces(models[0].weights)
+            write_ensemble(models, job.out, languages=languages, longest=longest, run=run)
         write_text(job.out / CARD, render(_card(job, systems)))
 
     def check(self, job: Job[ReleaseConfig]) -> Summary:

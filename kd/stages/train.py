@@ -20,8 +20,8 @@ from kd.engines.fairseq.forecast import training_spent, training_work
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.start import prepare_start, start_files
 from kd.engines.fairseq.training import run_worker_node
+from kd.models.files import DICTIONARY
 from kd.models.known import Known
-from kd.models.vocabulary import DICTIONARY
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, Task, TaskSpec

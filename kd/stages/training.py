@@ -29,14 +29,14 @@ from kd.engines.fairseq.training import (
     to_average,
     train,
 )
-from kd.models.description import copy_languages
-from kd.models.vocabulary import DICTIONARY, MODEL, SPECIAL, read_dictionary
+from kd.models.files import DICTIONARY, SUMMARY, VOCABULARY, WEIGHTS
+from kd.models.folder import copy_vocabulary
+from kd.models.matching import read_dictionary
+from kd.models.vocabulary import SPECIAL
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import BatchConfig, Metric, Schedule, TrainConfig, Which
 
-WEIGHTS = "model.pt"
-SUMMARY = "summary.json"
 START = "start.pt"  # initial weights, kept only while the training runs
 
 
@@ -119,7 +119,7 @@ def run_training(job: Job[Any], training: Training) -> None:
     spec = TrainSpec(
         config=config,
         data=folders,
-        vocabulary=data.path / MODEL,
+        vocabulary=data.path / VOCABULARY,
         max_pieces=data.settings["max_pieces"],
         max_tokens=plan.max_tokens,
         update_freq=plan.update_freq,
@@ -232,9 +232,7 @@ def _finish(job: Job[Any], training: Training, result: TrainingResult, plan: Bat
 
     averaged = to_average(result, training.config)
     average(averaged, job.out / WEIGHTS)
-    for name in (MODEL, DICTIONARY):
-        shutil.copyfile(training.data.path / name, job.out / name)
-    copy_languages(training.data.path, job.out)
+    copy_vocabulary(training.data.path, job.out)
     summary = {
         "updates": result.updates,
         "ended": result.ended,

@@ -19,7 +19,7 @@ LANGUAGES = Languages(("de",), ("en",))
 @pytest.fixture(scope="module")
 def exported(trained, task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    export(trained.folder, task.vocabulary_folder, folder / "made", "float32", languages=LANGUAGES, fingerprint="abc")
+    export(trained.folder, folder / "made", "float32", languages=LANGUAGES, fingerprint="abc")
     shutil.move(folder / "made", folder / "moved")  # it must not know where it was made
     return folder / "moved"
 
@@ -61,7 +61,7 @@ def test_the_folder_says_what_it_is(exported: Path) -> None:
 
 
 def test_int8_is_smaller_and_translates(exported: Path, trained, task, tmp_path: Path) -> None:
-    export(trained.folder, task.vocabulary_folder, tmp_path, "int8", languages=LANGUAGES)
+    export(trained.folder, tmp_path, "int8", languages=LANGUAGES)
     assert (tmp_path / "model" / "model.bin").stat().st_size < (exported / "model" / "model.bin").stat().st_size / 2
     output = Translator(tmp_path, max_pieces=60).translate([source for source, _ in task.dev])
     assert sum(text == target for text, (_, target) in zip(output, task.dev, strict=True)) > 25  # about 70 in float32
@@ -71,7 +71,7 @@ def test_every_type_translates_on_a_cpu(trained, task, tmp_path: Path) -> None:
     sources = [source for source, _ in task.dev[:20]]
     outputs = {}
     for compute_type in COMPUTE_TYPES:  # of which a CPU computes with some alone
-        export(trained.folder, task.vocabulary_folder, tmp_path / compute_type, compute_type, languages=LANGUAGES)
+        export(trained.folder, tmp_path / compute_type, compute_type, languages=LANGUAGES)
         outputs[compute_type] = Translator(tmp_path / compute_type, max_pieces=60).translate(sources)
     for compute_type, output in outputs.items():
         same = sum(one == other for one, other in zip(output, outputs["float32"], strict=True))
@@ -79,9 +79,9 @@ def test_every_type_translates_on_a_cpu(trained, task, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_explained(trained, task, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'int7' is no type"):
-        export(trained.folder, task.vocabulary_folder, tmp_path / "x", "int7", languages=LANGUAGES)
-    with pytest.raises(UserError, match="There is no"):
-        export(tmp_path, task.vocabulary_folder, tmp_path / "x", "int8", languages=LANGUAGES)
-    with pytest.raises(UserError, match="is no exported model"):
+    with pytest.raises(UserError, match="'int7' is not a type"):
+        export(trained.folder, tmp_path / "x", "int7", languages=LANGUAGES)
+    with pytest.raises(UserError, match="has no model"):
+        export(tmp_path, tmp_path / "x", "int8", languages=LANGUAGES)
+    with pytest.raises(UserError, match="is not an exported model"):
         Translator(tmp_path)

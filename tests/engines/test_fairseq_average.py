@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import UserError
-from kd.engines.fairseq.average import average, load
+from kd.engines.fairseq.average import average
+from kd.engines.fairseq.loading import load
 
 
 def checkpoint(path: Path, weight: list[float], count: int = 7, **changes: object) -> Path:

@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import TransientError, UserError
+from kd.base.files import link_file
 from kd.engines.fairseq import checkpoints, training
-from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_prefix
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.launching import Launch, TrainingFailed
+from kd.engines.fairseq.loading import load
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.watch import Watch, _broken
 from kd.recipe.schema import CheckpointConfig, Metric, Precision
@@ -90,7 +91,7 @@ def test_nan_is_told_with_the_sentences_that_had_it(short: TrainSpec, task, tmp_
     state["model"]["encoder.embed_tokens.weight"][piece] = float("nan")
     torch.save(state, last)
     (tmp_path / "checkpoints" / "checkpoint_last.pt").unlink()
-    checkpoints.link(last, tmp_path / "checkpoints" / "checkpoint_last.pt")
+    link_file(last, tmp_path / "checkpoints" / "checkpoint_last.pt")
     with pytest.raises(UserError, match=r"broke down at update \d+: .*nan.*loss that is no number had") as caught:
         training.train(with_config(spec, max_update=200), tmp_path)
     named = re.search(r"the sentences ([\d, ]+)", str(caught.value))
@@ -272,21 +273,43 @@ def test_what_a_rank_died_of_is_found_in_its_own_log(
 # --- signals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_validation_is_broken_off_and_made_when_the_training_goes_on(short: TrainSpec, tmp_path: Path) -> None:
-    spec = with_config(short, validate_bleu=True)
-    (tmp_path / "spec").write_bytes(pickle.dumps(spec))
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    killed.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(killed), str(tmp_path / "spec")], stderr=subprocess.PIPE
-    )
-    deadline, log = time.monotonic() + PATIENCE, killed / "train.log"
+def stopped_in_a_validation(spec: TrainSpec, folder: Path, number: int) -> bytes:
+    """Trains in another process, sends it a signal when its first validation begins, and returns its last words."""
+    folder.mkdir()
+    (folder / "spec").write_bytes(pickle.dumps(spec))
+    command = [sys.executable, "-c", TRAIN, str(folder), str(folder / "spec")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline, log = time.monotonic() + PATIENCE, folder / "train.log"
     while not (log.is_file() and "begin validation" in log.read_text("utf-8")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
-    assert b"StopRequested" in process.communicate(timeout=PATIENCE)[1]
+    process.send_signal(number)
+    return process.communicate(timeout=PATIENCE)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stop_in_the_last_validation_loses_no_update(short: TrainSpec, tmp_path: Path, number: int) -> None:
+    spec = with_config(short, validate_bleu=True, max_update=10)
+    killed = tmp_path / "killed"
+    stopped_in_a_validation(spec, killed, number)
+    [saved] = checkpoints.numbered(killed / "checkpoints")
+    assert saved.updates == 10 and load(saved.path)["extra_state"]["kd"]["undone"]
+    assert not [entry for entry in training.read_metrics(killed / "metrics.jsonl") if entry["split"] == "dev"]
+    resumed = training.train(spec, killed)
+    assert (resumed.resumed_from, resumed.updates) == (10, 10)
+    entries = list(training.read_metrics(killed / "metrics.jsonl"))
+    assert [entry["update"] for entry in entries if entry["split"] == "dev"] == [10]
+    assert max(entry["update"] for entry in entries) == 10
+    log = (killed / "train.log").read_text("utf-8")
+    training.train(spec, killed)  # complete: no process is started
+    assert (killed / "train.log").read_text("utf-8") == log
+
+
+def test_an_interrupted_validation_is_made_when_the_training_resumes(short: TrainSpec, tmp_path: Path) -> None:
+    spec = with_config(short, validate_bleu=True)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert b"StopRequested" in stopped_in_a_validation(spec, killed, signal.SIGTERM)
     [saved] = checkpoints.numbered(killed / "checkpoints")
     state = load(saved.path)["extra_state"]["kd"]
     assert saved.updates == 10

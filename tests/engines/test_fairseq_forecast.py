@@ -65,7 +65,7 @@ def test_activations_are_what_torch_keeps(tmp_path: Path, pre_norm: bool, precis
 
 
 def test_a_checkpoint_is_as_large_as_said(trained, spec: TrainSpec) -> None:
-    from kd.engines.fairseq.average import load
+    from kd.engines.fairseq.loading import load
     from kd.engines.fairseq.model import count_parameters, load_models
 
     (model,), dictionary = load_models([trained.folder])

@@ -10,8 +10,8 @@ import pytest
 
 from kd.base.errors import UserError
 from kd.engines.fairseq import training
-from kd.engines.fairseq.average import load
 from kd.engines.fairseq.flags import TrainSpec
+from kd.engines.fairseq.loading import load
 from kd.engines.fairseq.start import prepare_start, start_files
 from kd.recipe.schema import CheckpointConfig, Metric
 from tests.tiny_model import write_split

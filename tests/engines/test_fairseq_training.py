@@ -19,10 +19,10 @@ import pytest
 from kd.base.errors import TransientError, UserError
 from kd.base.progress import Progress, read
 from kd.engines.fairseq import checkpoints, training
-from kd.engines.fairseq.average import load
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
 from kd.engines.fairseq.launching import Launch, TrainingFailed
+from kd.engines.fairseq.loading import load
 from kd.engines.fairseq.training import TrainingProgress, read_metrics
 from kd.stages.training import _tell
 from tests.moments import random_moments

@@ -12,12 +12,14 @@ import torch
 
 from kd.base.errors import UserError
 from kd.engines.ctranslate2 import Languages, Translator, export
-from kd.engines.fairseq.average import load
-from kd.engines.fairseq.given import GivenModel, import_model, model_in
+from kd.engines.fairseq.given import import_model
+from kd.engines.fairseq.loading import load
 from kd.engines.members import MembersTranslator
+from kd.models.folder import ModelFolder
+from kd.models.matching import read_dictionary
 from kd.models.systems import Decoding
 from kd.models.systems import load as load_system
-from kd.models.vocabulary import SPECIAL, Vocabulary, read_dictionary
+from kd.models.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
     from tests.tiny_model import Task, Trained
@@ -29,14 +31,14 @@ def translations(folder: Path, task: Task) -> list[str]:
     return load_system([folder], DECODING, threads=1, device="cpu")([source for source, _ in task.dev])
 
 
-def given(trained: Trained, task: Task) -> GivenModel:
+def given(trained: Trained, task: Task) -> ModelFolder:
     dictionary = task.data / "dict.source.txt"
-    return GivenModel(
+    return ModelFolder.of_files(
         trained.result.checkpoints[0], task.vocabulary_folder / "vocabulary.model", dictionary, dictionary
     )
 
 
-def with_own_source_dictionary(trained: Trained, task: Task, folder: Path) -> GivenModel:
+def with_own_source_dictionary(trained: Trained, task: Task, folder: Path) -> ModelFolder:
     """The same model as fairseq trains it without a joined dictionary: the source's symbols in another order."""
     state = load(trained.result.checkpoints[0])
     symbols = read_dictionary(task.data / "dict.source.txt")
@@ -54,11 +56,11 @@ def with_own_source_dictionary(trained: Trained, task: Task, folder: Path) -> Gi
     torch.save(state, folder / "checkpoint_best.pt")
     (folder / "dict.de.txt").write_text("".join(f"{symbols[number]} 1\n" for number in order), "utf-8")
     return replace(
-        given(trained, task), checkpoint=folder / "checkpoint_best.pt", source_dictionary=folder / "dict.de.txt"
+        given(trained, task), weights=folder / "checkpoint_best.pt", source_dictionary=folder / "dict.de.txt"
     )
 
 
-def imported(model: GivenModel, out: Path) -> Path:
+def imported(model: ModelFolder, out: Path) -> Path:
     out.mkdir()
     import_model(model, out)
     return out
@@ -69,7 +71,7 @@ def test_a_checkpoint_translates_as_before_and_says_its_updates(trained: Trained
     out.mkdir()
     assert import_model(given(trained, task), out) == trained.result.updates
     assert {path.name for path in out.iterdir()} == {"model.pt", "dict.txt", "vocabulary.model"}
-    again = imported(model_in(out), tmp_path / "again")
+    again = imported(ModelFolder.open(out), tmp_path / "again")
     assert (again / "model.pt").read_bytes() == (out / "model.pt").read_bytes()
     outputs = translations(out, task)
     assert sum(output == target for output, (_, target) in zip(outputs, task.dev, strict=True)) > 30  # about 70
@@ -83,7 +85,7 @@ def test_a_source_dictionary_of_its_own_changes_nothing(trained: Trained, task: 
     assert (separate / "dict.source.txt").read_bytes() != (separate / "dict.txt").read_bytes()
     assert translations(separate, task) == translations(joint, task)
     # All the way to the form in which it is deployed.
-    export(separate, separate, tmp_path / "export", "float32", languages=Languages(("de",), ("en",)))
+    export(separate, tmp_path / "export", "float32", languages=Languages(("de",), ("en",)))
     sources = [source for source, _ in task.dev]
     outputs = Translator(tmp_path / "export", beam=2, max_pieces=30).translate(sources)
     assert sum(map(str.__eq__, outputs, translations(joint, task))) > 90  # of 100
@@ -112,14 +114,14 @@ def test_what_does_not_belong_together_is_told(trained: Trained, task: Task, tmp
     strange = tmp_path / "strange.txt"
     strange.write_text("".join(f"x{number} 1\n" for number in range(296)), "utf-8")
     with pytest.raises(UserError, match=r"0 of the 296 symbols of .*strange\.txt are pieces"):
-        import_model(replace(model, source_dictionary=strange, target_dictionary=strange), tmp_path)
-    with pytest.raises(UserError, match="no sentencepiece model"):
+        import_model(replace(model, source_dictionary=strange, dictionary=strange), tmp_path)
+    with pytest.raises(UserError, match="not a sentencepiece model"):
         import_model(replace(model, vocabulary=strange), tmp_path)
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        import_model(replace(model, checkpoint=strange), tmp_path)
+        import_model(replace(model, weights=strange), tmp_path)
     torch.save({"model": {"lstm.weight": torch.zeros(2)}, "cfg": {"model": {}}}, tmp_path / "lstm.pt")
-    with pytest.raises(UserError, match="no encoder of a Transformer"):
-        import_model(replace(model, checkpoint=tmp_path / "lstm.pt"), tmp_path)
+    with pytest.raises(UserError, match="its architecture is None"):
+        import_model(replace(model, weights=tmp_path / "lstm.pt"), tmp_path)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(trained: Trained, task: Task, tmp_path: Path) -> None:
@@ -128,5 +130,5 @@ def test_a_checkpoint_that_would_run_code_is_refused(trained: Trained, task: Tas
             return print, ("run",)
 
     torch.save({"model": {"x": Evil()}, "cfg": {"model": {}}}, tmp_path / "evil.pt")
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        import_model(replace(given(trained, task), checkpoint=tmp_path / "evil.pt"), tmp_path)
+    with pytest.raises(UserError, match=r"holds an object of type \w+\.print, which may run code"):
+        import_model(replace(given(trained, task), weights=tmp_path / "evil.pt"), tmp_path)

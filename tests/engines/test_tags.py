@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +24,13 @@ from kd.engines.fairseq import batching, training
 from kd.engines.fairseq.average import average
 from kd.engines.fairseq.binary import IndexedReader
 from kd.engines.fairseq.flags import TrainSpec
-from kd.engines.fairseq.given import import_model, model_in
+from kd.engines.fairseq.given import import_model
+from kd.engines.fairseq.model import longest_pieces
 from kd.engines.fairseq.translate import EnsembleTranslator
 from kd.engines.members import MembersTranslator
 from kd.models import vocabulary
-from kd.models.bundle import bundle
-from kd.models.description import Languages, copy_languages, read_languages, tag_for
+from kd.models.description import Languages, read_languages, tag_for
+from kd.models.folder import ModelFolder, copy_vocabulary, write_ensemble
 from kd.models.systems import Decoding, load
 from kd.models.vocabulary import Vocabulary
 from kd.pipeline.model import Artifact, Job
@@ -113,16 +113,14 @@ def toy(pieces: Path, spec: TrainSpec, tmp_path_factory: pytest.TempPathFactory)
     model.mkdir()
     result = training.train(wanted, model, lambda _: None, threads=1)
     average(list(result.checkpoints[:1]), model / "model.pt")
-    for name in ("dict.txt", "vocabulary.model"):
-        shutil.copy(data / name, model / name)
-    copy_languages(data, model)
+    copy_vocabulary(data, model)
     return Toy(pieces, data, model)
 
 
 @pytest.fixture(scope="module")
 def exported(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    export(toy.model, toy.model, folder, "float32", languages=read_languages(toy.model))
+    export(toy.model, folder, "float32", languages=read_languages(toy.model))
     return folder
 
 
@@ -182,8 +180,10 @@ def test_the_longest_source_counts_its_tag(pieces: Path, tmp_path: Path) -> None
 
 def test_the_tag_decides_what_is_written(toy: Toy, exported: Path, tmp_path: Path) -> None:
     texts = sentences(40, 9)
-    bundle([toy.model], tmp_path / "bundle", languages=read_languages(toy.model))
-    import_model(model_in(toy.model), _folder(tmp_path / "given"))
+    longest = longest_pieces(toy.model / "model.pt")
+    folder = ModelFolder.open(toy.model)
+    write_ensemble([folder], tmp_path / "bundle", languages=folder.languages, longest=longest)
+    import_model(folder, _folder(tmp_path / "given"))
     for folder in (toy.model, exported, tmp_path / "bundle", tmp_path / "given"):
         for language in TARGETS.values():
             found = list(kd.Translator(folder, to=language, beam=2, threads=1).translate(texts))
@@ -224,7 +224,7 @@ def test_the_target_has_to_be_named_and_one_of_the_models(toy: Toy, exported: Pa
 
 
 def test_models_of_one_target_need_no_name(trained, task, tmp_path: Path) -> None:
-    export(trained.folder, task.vocabulary_folder, tmp_path, "float32", languages=Languages(("de",), ("en",)))
+    export(trained.folder, tmp_path, "float32", languages=Languages(("de",), ("en",)))
     [plain], [named] = (
         list(kd.Translator(tmp_path, to=to, threads=1).translate(["eins zwei."])) for to in (None, "en")
     )

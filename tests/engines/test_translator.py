@@ -23,7 +23,7 @@ CORES = os.environ | {"OMP_NUM_THREADS": "1"}
 @pytest.fixture(scope="module")
 def exported(trained, task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "int8"
-    export(trained.folder, task.vocabulary_folder, folder, "int8", languages=Languages(("de",), ("en",)))
+    export(trained.folder, folder, "int8", languages=Languages(("de",), ("en",)))
     return folder
 
 

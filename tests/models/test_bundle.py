@@ -9,9 +9,10 @@ import pytest
 
 import kd
 from kd.base.errors import UserError
+from kd.engines.fairseq.model import longest_pieces
 from kd.engines.measuring import Measurement, measure
-from kd.models.bundle import bundle, model_folders
 from kd.models.description import Languages, read_description
+from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.systems import Decoding, megabytes
 
 LINES = ["eins zwei drei.", "", "neun acht."]
@@ -20,7 +21,13 @@ LINES = ["eins zwei drei.", "", "neun acht."]
 @pytest.fixture(scope="module")
 def bundled(trained, second: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
-    bundle([trained.folder, second], folder / "made", languages=Languages(("de",), ("en",)), run={"models": ["a", "b"]})
+    write_ensemble(
+        [ModelFolder.open(trained.folder), ModelFolder.open(second)],
+        folder / "made",
+        languages=Languages(("de",), ("en",)),
+        longest=longest_pieces(trained.folder / "model.pt"),
+        run={"models": ["a", "b"]},
+    )
     shutil.move(folder / "made", folder / "moved")
     return folder / "moved"
 
@@ -57,10 +64,10 @@ def test_it_says_what_it_is_and_takes_no_room(bundled: Path, trained) -> None:
 def test_a_member_that_was_left_behind_is_missed(bundled: Path, tmp_path: Path) -> None:
     shutil.copytree(bundled, tmp_path / "part")
     shutil.rmtree(tmp_path / "part" / "members" / "2")
-    with pytest.raises(UserError, match="members/2 holds no model"):
+    with pytest.raises(UserError, match="members/2 has no model"):
         kd.Translator(tmp_path / "part")
-    with pytest.raises(UserError, match="holds no model"):
-        model_folders([tmp_path / "part"])
+    with pytest.raises(UserError, match="members/2 has no model"):
+        ModelFolder.open(tmp_path / "part")
 
 
 def test_a_system_is_measured_in_a_process_of_its_own(bundled: Path, task) -> None:
@@ -74,5 +81,5 @@ def test_a_system_is_measured_in_a_process_of_its_own(bundled: Path, task) -> No
     assert 0 < found["latency_ms"]["median"] <= found["latency_ms"]["p99"]
     assert 0 < found["memory_megabytes"] < found["process_megabytes"]
     assert found["megabytes"] == megabytes([bundled]) > 0
-    with pytest.raises(UserError, match=r"members has no vocabulary\.model"):
+    with pytest.raises(UserError, match="members has no model"):
         measure(Measurement((bundled / "members",), decoding, sources, 1, 1, 1, "cpu"))

@@ -147,7 +147,7 @@ def test_the_sample_is_the_beginning(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_vocabulary_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no vocabulary\.model"):
+    with pytest.raises(UserError, match=r"There is no .*vocabulary\.model"):
         vocabulary.Vocabulary(tmp_path)
 
 

@@ -18,8 +18,10 @@ from kd.base.world import World
 from kd.corpora.ids import Pair
 from kd.corpora.nbest import NBestCorpus, read_nbest
 from kd.corpora.shards import CorpusWriter
+from kd.engines.nan import NaNScores
+from kd.models.folder import ModelFolder
 from kd.pipeline.model import Artifact, Job
-from kd.recipe.schema import DecodeConfig, DecodeEngine, GuardsConfig, LongSources
+from kd.recipe.schema import DecodeConfig, DecodeEngine, GuardsConfig, LongSources, Precision
 from kd.stages import decode
 from kd.stages.decode import Decode
 from tests.corpora.samples import rewrite
@@ -106,6 +108,37 @@ def test_every_source_has_its_list(finished: Path, corpus: Path, trained, second
     assert [each.text for each in by_id[100 + 7 * 11].hypotheses] == [""]
     assert all(1 <= len(nbest.hypotheses) <= 2 for nbest in by_id.values())
     assert all(list(each.features) == ["F0", "F1"] for nbest in by_id.values() for each in nbest.hypotheses)
+
+
+def test_shards_that_overflow_are_decoded_again_in_another_precision(
+    corpus: Path, trained, second, tmp_path: Path
+) -> None:
+    import torch
+
+    teachers = [tmp_path / "overflowing", second]
+    ModelFolder.open(trained.folder).copy(teachers[0])
+    state = torch.load(teachers[0] / "model.pt", weights_only=False)
+    state["model"]["decoder.layers.0.fc2.weight"] *= 1e5  # beyond fp16's largest number, 65,504
+    torch.save(state, teachers[0] / "model.pt")
+    jobs = {}
+    for precision, retry in ((Precision.fp32, None), (Precision.fp16, Precision.fp32), (Precision.fp16, None)):
+        config = replace(CONFIG, precision=precision, retry_precision=retry)
+        jobs[precision, retry] = new_job(config, corpus, teachers, tmp_path / f"{precision}-{retry}")
+    with pytest.raises(NaNScores, match=r"Member 1 gave NaN .* in fp16.*decode\.retry_precision"):
+        Decode().run(jobs[Precision.fp16, None])
+    plain, retried = jobs[Precision.fp32, None], jobs[Precision.fp16, Precision.fp32]
+    for each in (plain, retried):
+        Decode().run(each)
+    assert Decode().check(retried).facts["shards decoded again in fp32 after NaN"] == 3
+    assert not any("again" in name for name in Decode().check(plain).facts)
+    lists = [[n for s in NBestCorpus(each.out).shards for n in s.read()] for each in (plain, retried)]
+    assert lists[0] == lists[1]
+
+
+@pytest.mark.parametrize("retry", [Precision.fp32, Precision.fp16])
+def test_a_retry_in_a_precision_that_does_not_help_is_refused(retry: Precision) -> None:
+    with pytest.raises(UserError, match=f"decode.retry_precision is {retry.value}, which does not help"):
+        Decode().validate(replace(CONFIG, retry_precision=retry))
 
 
 def test_long_sources_may_be_skipped_in_their_place(job: Job[DecodeConfig]) -> None:

@@ -154,5 +154,5 @@ def test_last_and_best_are_chosen(trained: Artifact, config: AverageConfig, upda
 
 
 def test_too_few_are_refused(trained: Artifact) -> None:
-    with pytest.raises(UserError, match=r"5 checkpoints of teacher\.en-de/member-1 shall be averaged; it has 4"):
+    with pytest.raises(UserError, match=r"count is 5, but teacher\.en-de/member-1 kept only 4 checkpoints"):
         average._chosen(trained, AverageConfig(count=5))

@@ -13,7 +13,7 @@ from kd.base.errors import UserError
 from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.shards import CorpusWriter
-from kd.models.vocabulary import PIECES
+from kd.models.files import PIECES
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import VocabularyConfig
 from kd.stages import vocabulary as stage

@@ -16,7 +16,7 @@ import pytest
 from omegaconf import DictConfig, open_dict
 from test_recipes import commands
 
-from kd.engines.fairseq.average import load
+from kd.engines.fairseq.loading import load
 from kd.pipeline.execute import execute
 from kd.pipeline.model import Stage
 from kd.pipeline.plan import Plan

@@ -96,7 +96,7 @@ def weights(folder: Path) -> dict[str, str]:
     """Content hashes of the final model and of the last checkpoint's tensors."""
     import torch
 
-    from kd.engines.fairseq.average import load
+    from kd.engines.fairseq.loading import load
 
     state = load(folder / "checkpoints" / "checkpoint_last.pt")
     optimizer = state["last_optimizer_state"]["state"]

@@ -29,9 +29,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
 from kd.base.errors import UserError
 from kd.corpora.filters.characters import Markup, Scripts
 from kd.corpora.filters.contract import Filter, FilterConfig
@@ -41,7 +38,6 @@ from kd.corpora.filters.normalise import Normalise
 from kd.corpora.filters.numbers import Numbers
 from kd.corpora.filters.score import Score
 from kd.corpora.filters.words import Copies, Repetition
-from kd.recipe.schema.values import kind_of_value
 
 KINDS: dict[str, type[Filter[Any]]] = {
     each.kind: each
@@ -109,6 +105,12 @@ def _setting(label: str, value: Any, where: str) -> Setting:
 
 
 def _typed(kind: str, given: Mapping[str, Any], where: str) -> FilterConfig:
+    # Imported here: translating needs a filter of this package, and is installed without omegaconf.
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+    from kd.recipe.schema.values import kind_of_value
+
     schema = KINDS[kind].config
     names = [field.name for field in fields(schema)]
     for key in given:

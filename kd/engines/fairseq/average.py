@@ -1,6 +1,6 @@
 """Averages checkpoints of one training into a model for inference (Vaswani et al., 2017, section 6.1).
 
-The result holds the weights and what is needed to build the model; no optimiser state, no paths of the machine.
+The result holds the weights and the settings needed to build the model; no optimiser state, no paths of the machine.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.engines.fairseq.loading import load
 
 
 def average(checkpoints: Sequence[Path], out: Path) -> None:
-    """Writes the mean of the weights to `out`, added up in float64 and stored in the type of the first checkpoint.
+    """Write the mean of the weights to `out`, added up in float64 and stored in the type of the first checkpoint.
 
-    Equal checkpoints give equal bytes, in whatever folder. Files are read as weights alone: they cannot run code.
+    Equal checkpoints give equal bytes, whatever the folder.
 
-    Raises: UserError where there is none, where they are of different shapes, or where a file is none of fairseq's.
+    Raises:
+        UserError: There is no checkpoint, they have different shapes, or one cannot be loaded.
     """
     if not checkpoints:
         raise UserError("There is no checkpoint to average.", "Train for at least `checkpoint.every` updates.")
@@ -38,32 +40,6 @@ def average(checkpoints: Sequence[Path], out: Path) -> None:
     save(without_training(state, means), out)
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A fairseq checkpoint on the CPU, read without running anything in it.
-
-    Raises: UserError where it is none.
-    """
-    import pickle
-
-    import torch
-
-    from kd.engines.fairseq import compat
-
-    compat.install()
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"There is no checkpoint {path}.", "Check the path.") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path} cannot be read as a checkpoint: {reason}", "Use one that fairseq or kd wrote."
-        ) from error
-    if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
-        raise UserError(f"{path} is no checkpoint of fairseq.", "It needs `model` and `cfg` or `args`.")
-    return state
-
-
 def _summand(weight: Any) -> Any:
     return weight.double() if weight.is_floating_point() else weight.long()
 
@@ -79,37 +55,32 @@ def _check_same(sums: dict[str, Any], weights: dict[str, Any], path: Path, first
 
 
 def without_training(state: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint that fairseq's tools load: no optimiser, no iterator, no paths, no BLEU during validation."""
-    history = state.get("optimizer_history") or [{}]
+    """Return a checkpoint that fairseq's tools load, without optimiser, data iterator and paths.
+
+    Args:
+        state: A checkpoint as `loading.load` returns it.
+        weights: The weights to put into it.
+    """
     return {
-        "args": _without_paths(state["args"]) if state.get("args") else None,
-        "cfg": _without_paths(state["cfg"]) if state.get("cfg") else None,
+        "args": None,
+        "cfg": state["cfg"],
         "model": weights,
-        # fairseq's loader wants these keys.
-        "optimizer_history": [
-            {"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": history[-1].get("num_updates", 0)}
-        ],
+        # fairseq's loader requires these keys.
+        "optimizer_history": [{"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": updates_of(state)}],
         "extra_state": {},
     }
 
 
-_PATHS = ("data", "save_dir", "restore_file", "finetune_from_model", "tensorboard_logdir")
-
-
-def _without_paths(settings: Any) -> Any:
-    """The settings with which a model is built, without what belongs to the training or its machine."""
-    if isinstance(settings, dict):
-        parts = {name: dict(settings[name]) if name == "task" else settings[name] for name in ("task", "model")}
-        parts["task"] |= {"data": "", "eval_bleu": False, "eval_bleu_detok_args": "{}"}
-        return {"_name": None, "task": parts["task"], "model": _without_paths(parts["model"])}
-    values = vars(settings)
-    values |= {name: "" for name in _PATHS if name in values}
-    values |= {name: new for name, new in (("eval_bleu", False), ("eval_bleu_detok_args", "{}")) if name in values}
-    return settings
+def updates_of(state: dict[str, Any]) -> int:
+    """Return the number of updates that a checkpoint states; 0 if it states none."""
+    history = state.get("optimizer_history") or [{}]
+    last = history[-1] if isinstance(history, list) else {}
+    updates = last.get("num_updates", 0) if isinstance(last, dict) else 0
+    return updates if isinstance(updates, int) else 0
 
 
 def save(state: dict[str, Any], out: Path) -> None:
-    """Through a file object, for torch names the archive inside after the path otherwise."""
+    """Write a checkpoint in one step. The bytes do not depend on the path, which torch would put into the archive."""
     import torch
 
     aside = out.with_name(out.name + ".tmp")

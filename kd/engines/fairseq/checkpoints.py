@@ -5,16 +5,14 @@ Names are fairseq's: `checkpoint_<epoch>_<updates>.pt`, and `checkpoint_last.pt`
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import re
-import shutil
 import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kd.base.files import link_file
 from kd.recipe.schema import CheckpointConfig, Which
 
 LAST = "checkpoint_last.pt"
@@ -84,7 +82,7 @@ def resume_point(folder: Path) -> ResumePoint:
         leftover.unlink()
     for checkpoint in numbered(folder):
         if is_whole(checkpoint.path):
-            link(checkpoint.path, folder / LAST)
+            link_file(checkpoint.path, folder / LAST)
             return ResumePoint(checkpoint, tuple(set_aside))
         set_aside.append(_set_aside(checkpoint.path))
     # Nothing left to go on from; fairseq must not find what is no checkpoint of ours.
@@ -97,20 +95,6 @@ def _set_aside(path: Path) -> Path:
     target = path.with_name(path.name + ".unreadable")
     path.replace(target)
     return target
-
-
-def link(source: Path, target: Path) -> None:
-    """Makes `target` another name of the file `source` in one step; a copy where the file system has no hard links."""
-    with contextlib.suppress(FileNotFoundError):
-        if source.samefile(target):
-            return
-    aside = target.with_name(target.name + ".tmp")
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(source, aside)
-    except OSError:
-        shutil.copyfile(source, aside)
-    aside.replace(target)
 
 
 def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> list[int]:
@@ -168,5 +152,5 @@ def seed(previous: Path, folder: Path, upto: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     found = [checkpoint for checkpoint in numbered(previous) if checkpoint.updates <= upto]
     for checkpoint in found:
-        link(checkpoint.path, folder / checkpoint.path.name)
+        link_file(checkpoint.path, folder / checkpoint.path.name)
     return found[0].updates if found else 0

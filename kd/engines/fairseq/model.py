@@ -1,91 +1,138 @@
-"""fairseq models for inference: loading them from model folders, and counting their parameters.
-
-A model folder holds `model.pt` (a checkpoint of fairseq's) and `dict.txt` (its dictionary, of both sides); a model made
-elsewhere may have a dictionary of its own for the source, `dict.source.txt`.
-"""
+"""Builds fairseq models for inference from model folders, and counts their parameters."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.engines.fairseq.loading import load
+from kd.models.folder import ModelFolder
 from kd.recipe.schema import ModelConfig
-
-MODEL = "model.pt"
-DICTIONARY = "dict.txt"
-SOURCE_DICTIONARY = "dict.source.txt"
 
 
 def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any], Any]:
-    """The models of these folders, ready to translate, and the dictionary that they share: that of their targets.
+    """Load the models of these folders for inference.
 
-    Files are read as weights alone: they cannot run code.
+    Returns:
+        The models, and the target dictionary that they share.
 
-    Raises: UserError where a file is missing or no checkpoint, or where dictionaries differ.
+    Raises:
+        UserError: A file is missing or damaged, a checkpoint is refused, or the dictionaries differ.
     """
+    if not folders:
+        raise UserError("No model was named.", "Name at least one model folder.")
+    opened = [ModelFolder.open(folder) for folder in folders]
+    for model in opened[1:]:
+        if model.symbols() != opened[0].symbols():
+            raise UserError(
+                f"{model.path} and {opened[0].path} have different vocabularies.",
+                "An ensemble needs models of one vocabulary.",
+            )
+    source, target = load_dictionaries(opened[0])
+    return [restore(load(model.weights), model, source, target).to(device) for model in opened], target
+
+
+def load_dictionaries(model: ModelFolder) -> tuple[Any, Any]:
+    """Load the dictionaries of source and target with fairseq, after reading them with checks."""
     from kd.engines.fairseq import compat
 
     compat.install()
-    from fairseq import checkpoint_utils
     from fairseq.data import Dictionary
+
+    model.symbols()
+    source = Dictionary.load(str(model.source_dictionary))
+    if model.source_dictionary == model.dictionary:
+        return source, source
+    return source, Dictionary.load(str(model.dictionary))
+
+
+def restore(state: dict[str, Any], model: ModelFolder, source: Any, target: Any) -> Any:
+    """Build the model of a checkpoint that `loading.load` returned, ready to translate.
+
+    Args:
+        state: The checkpoint; its settings are checked already.
+        model: Its files, for messages.
+        source: fairseq's dictionary of the source.
+        target: fairseq's dictionary of the target.
+
+    Raises:
+        UserError: The weights do not fit the settings or the dictionaries.
+    """
+    from fairseq.models.transformer import TransformerModel
     from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-    from kd.engines.fairseq.average import load
+    settings = complete(state["cfg"]["model"])
+    _check_sizes(state["model"], settings, model, source, target)
+    try:
+        built = TransformerModel.build_model(settings, TranslationTask(TranslationConfig(), source, target))
+        built.load_state_dict(dict(state["model"]), strict=True)
+    except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(
+            f"{model.weights} does not hold the model that its settings describe: {reason}.",
+            "Copy the model again, or give another one.",
+        ) from None
+    return built.eval()
 
-    if not folders:
-        raise UserError("No model was named.", "Name at least one model folder.")
-    dictionaries = [_existing(folder / DICTIONARY) for folder in folders]
-    sources = [_source_dictionary(folder) for folder in folders]
-    for folder, path, source in zip(folders, dictionaries, sources, strict=True):
-        same = path.read_bytes() == dictionaries[0].read_bytes() and source.read_bytes() == sources[0].read_bytes()
-        if not same:
+
+def complete(settings: Namespace) -> Namespace:
+    """Return checked settings of a model with fairseq's defaults for those that are missing."""
+    from fairseq.models import ARCH_CONFIG_REGISTRY
+
+    whole = Namespace(encoder_layers_to_keep=None, decoder_layers_to_keep=None, encoder_embed_path=None)
+    vars(whole).update(vars(settings))
+    ARCH_CONFIG_REGISTRY[settings.arch](whole)
+    return whole
+
+
+def _check_sizes(weights: dict[str, Any], settings: Namespace, model: ModelFolder, source: Any, target: Any) -> None:
+    """Compare sizes with the weights before anything is allocated."""
+    path = model.weights
+    sides = (("encoder", source, model.source_dictionary), ("decoder", target, model.dictionary))
+    for side, dictionary, file in sides:
+        embedding = weights.get(f"{side}.embed_tokens.weight")
+        if embedding is None:
+            raise UserError(f"{path} holds no {side} of a Transformer.", "Give a translation model of fairseq's.")
+        if len(embedding) != len(dictionary):
             raise UserError(
-                f"{folder} and {folders[0]} have different vocabularies.", "An ensemble needs models of one vocabulary."
+                f"{path} has {len(embedding)} symbols in its {side}, and {file} has {len(dictionary)}.",
+                "Give the dictionaries of its training: dict.txt of each side.",
             )
-    dictionary = Dictionary.load(str(dictionaries[0]))
-    task = TranslationTask(TranslationConfig(), Dictionary.load(str(sources[0])), dictionary)
-    models = []
-    for folder in folders:
-        path = _existing(folder / MODEL)
-        load(path)  # says in plain words what is wrong with a file that fairseq would fail on
-        [model], _ = checkpoint_utils.load_model_ensemble([str(path)], task=task)
-        models.append(model.eval().to(device))
-    return models, dictionary
-
-
-def _source_dictionary(folder: Path) -> Path:
-    own = folder / SOURCE_DICTIONARY
-    return own if own.is_file() else folder / DICTIONARY
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"There is no {path}.", "Name a model folder that a training left.")
-    return path
+        layers = {name.split(".")[2] for name in weights if name.startswith(f"{side}.layers.")}
+        stated = getattr(settings, f"{side}_layers")
+        if len(layers) < stated or embedding.shape[-1] != getattr(settings, f"{side}_embed_dim"):
+            raise UserError(f"{path} does not hold the model that its settings describe: its {side} has another size.")
 
 
 def longest_pieces(checkpoint: Path) -> dict[str, int | None]:
-    """The longest `source` and `target` that a model was trained on, in pieces, their ends not counted.
+    """Return the longest `source` and `target` of a model's training, in tokens without the end of sentence.
 
-    None where it does not say.
+    None if the checkpoint does not state it.
     """
-    from kd.engines.fairseq.average import load
+    settings = load(checkpoint)["cfg"]
+    found = {}
+    for side in ("source", "target"):
+        name = f"max_{side}_positions"
+        positions = settings["task"].get(name, getattr(settings["model"], name, None))
+        found[side] = None if positions is None else int(positions) - 1
+    return found
 
-    state = load(checkpoint)
-    settings = state["cfg"]["task"] if state.get("cfg") else vars(state["args"])
-    found = {side: settings.get(f"max_{side}_positions") for side in ("source", "target")}
-    return {side: None if positions is None else int(positions) - 1 for side, positions in found.items()}
+
+def holds_nan(model: Any) -> bool:
+    """Return whether a weight of a model is NaN."""
+    return any(bool(weight.isnan().any()) for weight in model.parameters())
 
 
 def count_parameters(model: Any) -> int:
-    """Trainable numbers of a model; what is shared counts once."""
+    """Return the number of trainable parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def build(config: ModelConfig, dictionary: Path) -> Any:
-    """An untrained model of this shape, with random weights, over a dictionary file."""
+    """Build an untrained model of this shape, with random weights, over a dictionary file."""
     from kd.engines.fairseq import compat
 
     compat.install()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kd.base.files import link_file
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.watch import STATE, Watch
 
@@ -79,7 +80,7 @@ class SaveCheckpoint:
         }
         path = folder / checkpoints.name(self.epoch(epoch_itr), updates)
         trainer.save_checkpoint(str(path), state)
-        checkpoints.link(path, folder / checkpoints.LAST)
+        link_file(path, folder / checkpoints.LAST)
         best = checkpoints.best(self._watch.validations, self._watch.higher_is_better)[: self._keep_best]
         checkpoints.prune(
             folder, cfg.save_interval_updates, cfg.keep_interval_updates, best=best, always=self._keep_every

@@ -1,9 +1,9 @@
-"""Beam search over an ensemble: at each step the mean of the members' probabilities decides.
+"""Beam search over an ensemble: each step ranks candidates by the mean of the members' probabilities.
 
-The same search as fairseq's `SequenceGenerator`, which the tests compare it with: of twice the beam's width of
-candidates those that end are set aside, the best of the others go on, until a sentence has as many ends as the beam is
-wide. What differs is the work that is left out: see `stacked.py` for attention; here, probabilities are averaged
-instead of their logarithms, and logarithms are taken of the few candidates alone.
+The same search as fairseq's `SequenceGenerator`, which the tests compare it with. Each step looks at twice as many
+candidates as the beam is wide: finished ones are set aside, the best of the others continue, until a sentence has as
+many finished hypotheses as the beam is wide. It does less work than fairseq: `stacked.py` describes attention; here,
+probabilities are averaged instead of their logarithms, and logarithms are computed for the candidates only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from kd.engines.fairseq.stacked import Outputs, State, stacks_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK = 64  # pieces whose largest probability is looked at first
-_WASTE = 0.1  # part of a batch's sentences that may be done before they are taken out of it
+_CHUNK = 64  # tokens whose maximum is compared first
+_WASTE = 0.1  # share of a batch's sentences that may be done before they are removed from it
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,19 @@ class Found:
     member_scores: list[float]
 
 
-class StackedSearch:
-    """Beam search with models that `stacked.unsupported` has nothing against, of one dictionary.
+class NaNFound(Exception):
+    """Members gave NaN. `members`: their numbers, from 0; empty if unknown."""
 
-    `max_pieces` bounds the output, the end not counted; `length_penalty` is the exponent of the length, the end
-    counted, that scores are divided by.
+    def __init__(self, members: list[int]) -> None:
+        super().__init__(f"NaN from members {members}")
+        self.members = members
+
+
+class StackedSearch:
+    """Beam search with models of one dictionary for which `stacked.unsupported` returns None.
+
+    `max_pieces` bounds the output without its end; scores are divided by the length, the end included, to the power of
+    `length_penalty`.
     """
 
     def __init__(
@@ -51,7 +59,14 @@ class StackedSearch:
         self._outputs = Outputs(self._stacks, self._size)
 
     def search(self, tokens: Tensor) -> list[list[Found]]:
-        """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
+        """Return the hypotheses of each source, the best first.
+
+        Args:
+            tokens: Sources padded on the left, ends included, [sentences, length].
+
+        Raises:
+            NaNFound: A member gave NaN.
+        """
         import torch
 
         with torch.inference_mode():
@@ -62,9 +77,9 @@ class StackedSearch:
             return batch.finished()
 
     def _candidates(self, hidden: list[Tensor], *, first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each row the most probable pieces: ids [rows, k], the ensemble's log-probabilities, and the members'.
+        """Return the most probable tokens of each row: ids [rows, k], log-probabilities of the ensemble and of members.
 
-        The first piece is never the end, the last always.
+        The first token is never the end, the last always is.
         """
         import torch
 
@@ -92,7 +107,7 @@ class StackedSearch:
             pieces = torch.cat([pieces, torch.full_like(pieces, self._eos)], dim=1)
         index = pieces.expand(self._members, -1, -1)
         chosen, shares = logits.gather(2, index).float(), probabilities.gather(2, index)
-        # The normaliser of each row, from its candidate that is largest, whose logarithm is exact.
+        # The normaliser of each row, from its largest candidate, whose logarithm is exact.
         share, place = shares.max(2, keepdim=True)
         members = chosen - (chosen.gather(2, place) - share.log())
         logs = members[0] if self._members == 1 else torch.logsumexp(members, 0) - math.log(self._members)
@@ -100,7 +115,7 @@ class StackedSearch:
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """The places of the `count` largest of each row: they lie in those chunks whose largest are the largest."""
+    """Return the places of the `count` largest values of each row: they are in the chunks with the largest maxima."""
     import torch
 
     rows, size = values.shape
@@ -117,7 +132,7 @@ def _largest(values: Tensor, count: int) -> Tensor:
 
 
 class _Batch:
-    """The search of one batch; `alive` says which of its sentences the rows belong to."""
+    """The search of one batch. `alive`: the sentence that each row belongs to."""
 
     def __init__(self, search: StackedSearch, tokens: Tensor) -> None:
         import torch
@@ -135,9 +150,10 @@ class _Batch:
         kind = self.states[0].cross[0][0].dtype
         self.past = torch.zeros((sentences, 1, 1), device=self.device, dtype=kind)
         self.own_slots = torch.full((beam, beam), -math.inf, device=self.device, dtype=kind).fill_diagonal_(0)
-        # Of each step, by sentence: the piece of each hypothesis and the place of what it goes on from.
+        self.nan = torch.zeros(search._members, dtype=torch.bool, device=self.device)  # members that gave NaN
+        # For each step, by sentence: the token of each hypothesis and the place of the hypothesis it extends.
         self.history: list[tuple[Tensor, Tensor, Tensor]] = []
-        # Of each sentence: its ends in the order found; the last place takes what is one too many.
+        # For each sentence: its finished hypotheses in the order found; the last place takes any that is one too many.
         self.ends = torch.zeros(sentences, dtype=torch.long, device=self.device)
         self.end_scores = torch.full((sentences, beam + 1), -math.inf, device=self.device)
         self.end_members = torch.zeros((search._members, sentences, beam + 1), device=self.device)
@@ -146,7 +162,7 @@ class _Batch:
         )  # step, hypothesis
 
     def advance(self, step: int, *, last: bool) -> bool:
-        """One step; says whether all sentences are done."""
+        """Make one step. Return whether all sentences are done."""
         import torch
 
         search, beam = self.search, self.search._beam
@@ -167,7 +183,10 @@ class _Batch:
         ends = chosen.eq(search._eos) & scores.gt(-math.inf)
         self._set_aside(step, ends[:, :beam], scores[:, :beam], members[:, :, :beam], parents[:, :beam])
         done = self.ends[self.alive].ge(beam)
-        number_done = int(done.sum())
+        self.nan |= member_logs.isnan().flatten(1).any(1)
+        number_done, any_nan = torch.stack([done.sum(), self.nan.any()]).tolist()  # one synchronisation with the GPU
+        if any_nan:
+            raise NaNFound(self.nan[search._place].nonzero().flatten().tolist())
         if last or number_done == len(done):
             return True
         onward = torch.sort(ends.byte(), dim=1, stable=True)[1][:, :beam]
@@ -204,7 +223,7 @@ class _Batch:
             state.keep(index)
 
     def finished(self) -> list[list[Found]]:
-        """What was found, followed back through the history."""
+        """Return the hypotheses, traced back through the history."""
         import numpy as np
 
         sentences, beam = len(self.ends), self.search._beam

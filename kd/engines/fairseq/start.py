@@ -1,23 +1,23 @@
-"""Where a training starts when not from random weights: at another model, whose vocabulary and shape must be its own.
+"""Starts a training from the weights of another model of the same vocabulary and shape.
 
-Weights alone are taken over, not the optimiser's state: it is a new training, with a schedule of its own.
+The optimiser's state is not used: it is a new training with its own schedule.
 """
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
-from kd.models.vocabulary import DICTIONARY, SOURCE_DICTIONARY, read_dictionary
+from kd.models.files import DICTIONARY, WEIGHTS
+from kd.models.folder import ModelFolder
+from kd.models.matching import read_dictionary
 from kd.recipe.schema import ModelConfig
 
-WEIGHTS = "model.pt"  # of a model folder
-MEMBER = "{member}"  # in a path: the number of the ensemble's member, from 1
+MEMBER = "{member}"  # in a path, stands for the number of the ensemble's member, from 1
 
-# fairseq's name -> ours
+# fairseq's name -> kd's
 _SHAPE = {
     "encoder_layers": "encoder_layers",
     "decoder_layers": "decoder_layers",
@@ -35,37 +35,46 @@ _SHAPE = {
 
 
 def start_files(init_from: str, member: int) -> tuple[Path, Path, Path]:
-    """Checkpoint and dictionaries, of source and target, that `init_from` means: a model folder, or a checkpoint.
+    """Return the checkpoint and the dictionaries of source and target that `init_from` names.
 
-    The dictionaries stand beside it: dict.txt of both sides, or dict.source.txt and dict.target.txt.
+    Args:
+        init_from: A model folder, or a checkpoint with its dictionaries beside it: dict.txt of both sides, or
+            dict.source.txt and dict.target.txt.
+        member: Replaces `{member}` in the path.
 
-    Raises: UserError where one is missing.
+    Raises:
+        UserError: A file is missing.
     """
     path = Path(init_from.replace(MEMBER, str(member))).expanduser()
     checkpoint = path / WEIGHTS if path.is_dir() else path
     if not checkpoint.is_file():
         raise UserError(f"init_from: there is no {checkpoint}.", "Name a checkpoint, or a folder with a model.pt.")
-    found = []
-    for side, own in (("source", SOURCE_DICTIONARY), ("target", "dict.target.txt")):
-        choices = [checkpoint.with_name(own), checkpoint.with_name(DICTIONARY)]
-        there = [choice for choice in choices if choice.is_file()]
-        if not there:
+    model = ModelFolder.beside(checkpoint)
+    assert model.source_dictionary and model.dictionary
+    for side, path in (("source", model.source_dictionary), ("target", model.dictionary)):
+        if not path.is_file():
             raise UserError(
                 f"init_from: beside {checkpoint} there is no dictionary of its {side}.",
-                f"Put the {DICTIONARY} of its training there: without it nobody can tell what its numbers mean.",
+                f"Put the {DICTIONARY} of its training there; without it the rows of its embedding have no meaning.",
             )
-        found.append(there[0])
-    return checkpoint, found[0], found[1]
+    return checkpoint, model.source_dictionary, model.dictionary
 
 
 def prepare_start(files: tuple[Path, Path, Path], dictionary: Path, model: ModelConfig, out: Path) -> None:
-    """Writes a checkpoint that fairseq starts from (`--finetune-from-model`) once all is seen to fit.
+    """Write a checkpoint that fairseq starts from (`--finetune-from-model`), if it fits the new training.
 
-    dictionary: that of the new training's data, of both sides.
+    Args:
+        files: What `start_files` returned.
+        dictionary: The dictionary of the new training's data, of both sides.
+        model: The shape of the new model.
+        out: The checkpoint to write.
 
-    Raises: UserError naming what does not fit.
+    Raises:
+        UserError: The vocabulary or the shape differs; the message names the setting.
     """
-    from kd.engines.fairseq.average import load, save, without_training
+    from kd.engines.fairseq.average import save, without_training
+    from kd.engines.fairseq.loading import load
+    from kd.engines.fairseq.model import complete
 
     checkpoint, *dictionaries = files
     wanted = read_dictionary(dictionary)
@@ -76,18 +85,16 @@ def prepare_start(files: tuple[Path, Path, Path], dictionary: Path, model: Model
                 "Encode the data with that model's vocabulary, or start from a model of this one.",
             )
     state = load(checkpoint)
-    _check_shape(checkpoint, state, model)
+    _check_shape(checkpoint, vars(complete(state["cfg"]["model"])), model)
     _check_rows(checkpoint, state["model"], len(wanted))
     start = without_training(state, state["model"])
     start["optimizer_history"][0]["num_updates"] = 0
-    # Its place in the data is not gone on from, but fairseq looks for one.
+    # The new training starts at the beginning of its data, but fairseq requires a position.
     start["extra_state"] = {"train_iterator": {"version": 2, "epoch": 1, "iterations_in_epoch": 0, "shuffle": True}}
     save(start, out)
 
 
-def _check_shape(checkpoint: Path, state: Mapping[str, Any], model: ModelConfig) -> None:
-    settings = state["cfg"]["model"] if state.get("cfg") else state["args"]
-    values = vars(settings) if isinstance(settings, Namespace) else settings
+def _check_shape(checkpoint: Path, values: Mapping[str, Any], model: ModelConfig) -> None:
     for theirs, ours in _SHAPE.items():
         there, here = values.get(theirs), getattr(model, ours)
         if there is not None and there != here:

@@ -1,7 +1,4 @@
-"""fairseq's own decoder, for models that `stacked.py` cannot compute: its beam search, and given translations' scores.
-
-Slower, and right for whatever model fairseq can translate with.
-"""
+"""fairseq's own beam search and scorer, for models that `stacked.py` does not support. Slower, for any Transformer."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kd.engines.fairseq.search import Found
+from kd.engines.fairseq.search import Found, NaNFound
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +31,7 @@ class StockSearch:
         from fairseq.sequence_generator import SequenceGenerator
 
         self._models = list(models)
-        self._pad = dictionary.pad()
+        self._pad, self._eos = dictionary.pad(), dictionary.eos()
         self._scorer = ForcedScorer(models, dictionary, length_penalty=length_penalty) if score_members else None
         self._generator = SequenceGenerator(
             self._models,
@@ -46,9 +43,23 @@ class StockSearch:
         )
 
     def search(self, tokens: Tensor) -> list[list[Found]]:
-        """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
+        """Return the hypotheses of each source, the best first.
+
+        Args:
+            tokens: Sources padded on the left, ends included, [sentences, length].
+
+        Raises:
+            NaNFound: A member gave NaN, of which fairseq's search leaves no hypothesis.
+        """
         source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._pad).sum(1)}
-        lists = self._generator.generate(self._models, {"net_input": source})
+        try:
+            lists = self._generator.generate(self._models, {"net_input": source})
+        except AssertionError:  # of a search that found no end, which NaN never is
+            if nan := self._nan_members(source):
+                raise NaNFound(nan) from None
+            raise
+        if not all(found and all(math.isfinite(float(each["score"])) for each in found) for found in lists):
+            raise NaNFound(self._nan_members(source))
         ids = [[each["tokens"].tolist() for each in found] for found in lists]
         scores = [[float(each["score"]) for each in found] for found in lists]
         members: list[list[list[float]]] = [[[] for _ in found] for found in lists]
@@ -57,6 +68,16 @@ class StockSearch:
         return [
             [Found(*each) for each in zip(*columns, strict=True)] for columns in zip(ids, scores, members, strict=True)
         ]
+
+    def _nan_members(self, source: dict[str, Tensor]) -> list[int]:
+        """Return the members that give NaN for the first token."""
+        import torch
+
+        tokens = source["src_tokens"]
+        start = tokens.new_full((len(tokens), 1), self._eos)
+        with torch.no_grad():
+            found = [model(prev_output_tokens=start, **source)[0] for model in self._models]
+        return [number for number, logits in enumerate(found) if not torch.isfinite(logits).all()]
 
 
 @dataclass(frozen=True)

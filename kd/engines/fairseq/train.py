@@ -11,6 +11,7 @@ import faulthandler
 import importlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -92,6 +93,7 @@ def _train(spec: dict[str, Any]) -> None:
     keep_fp32_weights(Trainer)
     stopping = Stopping(fairseq_train.validate_and_save, watch, save)
     fairseq_train.validate_and_save = stopping.after_update
+    fairseq_train.validate = stopping.saved_first(fairseq_train.validate)
     Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
     checkpoint_utils.save_checkpoint = save
     checkpoint_utils.load_checkpoint = _going_on(checkpoint_utils.load_checkpoint, watch, stopping)
@@ -121,13 +123,14 @@ class _Heartbeat:
 
 
 def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
-    """Wraps fairseq's function: does first what was left undone, and lets a training that is over not go on."""
+    """Wrap fairseq's function: make a validation that was interrupted, and exit if the training is complete."""
 
     def load(cfg: Any, trainer: Any, **options: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **options)
         should_stop = trainer.get_num_updates() and watch.undone and stopping.validate_now(trainer, *loaded)
         reason = trainer.get_num_updates() and watch.reason_to_end()
-        if reason or should_stop:
+        complete = trainer.get_num_updates() >= (trainer.cfg.optimization.max_update or math.inf)
+        if reason or should_stop or complete:
             if reason:
                 logger.info(ENDED + reason)
             logging.shutdown()
@@ -138,37 +141,40 @@ def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
 
 
 class _Asked(Exception):
-    """A signal has reached one of the processes while a validation was going on."""
+    """A signal reached one of the processes, before or during a validation."""
 
 
 class Stopping:
-    """What is done after each update: fairseq's validating and saving, ending early, and leaving on a signal.
+    """The work after each update: saving and validating by fairseq, early stopping, and leaving on a signal.
 
-    On SIGTERM or SIGUSR1 a checkpoint is saved after the update at hand, and the process exits with 75. A validation is
-    not waited for: it is broken off, and made when the training goes on.
+    On SIGTERM or SIGUSR1 a checkpoint is saved after the current update, and the process exits with 75. A checkpoint is
+    also saved before each validation, so that a process that is killed in a validation loses no update. An interrupted
+    validation is made when the training resumes.
     """
 
     def __init__(self, validate_and_save: Any, watch: Watch, save: SaveCheckpoint) -> None:
         self._inner = validate_and_save
         self._watch = watch
         self._save = save
+        self._end_of_epoch = False
+        self._saved = -1  # the update of the last checkpoint that awaits its validation
 
     def after_update(
         self, cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, end_of_epoch: bool
     ) -> tuple[list[Any], bool]:
-        """Takes the place of fairseq's function `validate_and_save`."""
+        """Replace fairseq's function `validate_and_save`."""
         self._watch.beat()
+        self._end_of_epoch = end_of_epoch
         reason = self._watch.reason_to_end()
-        if reason:  # so that fairseq validates and saves as it does at the last update
+        if reason:  # so that fairseq validates and saves as at the last update
             cfg.optimization.max_update = trainer.get_num_updates()
-        at_the_end = trainer.get_num_updates() >= cfg.optimization.max_update
         try:
-            if not at_the_end and _any_rank(bool(_asked), trainer):
+            if _any_rank(bool(_asked), trainer):
                 raise _Asked
             values, should_stop = self._inner(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
         except _Asked:
-            self._watch.undone = {"epoch": self._save.epoch(epoch_itr), "end_of_epoch": end_of_epoch}
-            self._leave(cfg, trainer, epoch_itr)
+            self._save_unvalidated(cfg, trainer, epoch_itr)
+            self._leave(trainer)
         self._watch.beat()
         self._watch.validated(trainer.get_num_updates(), values[0])
         reason = reason or self._watch.reason_to_end()
@@ -176,30 +182,50 @@ class Stopping:
             logger.info(ENDED + reason)
         should_stop = should_stop or reason is not None
         if not should_stop and _any_rank(bool(_asked), trainer):
-            self._leave(cfg, trainer, epoch_itr)
+            self._save(cfg.checkpoint, trainer, epoch_itr, None)
+            self._leave(trainer)
         return values, should_stop
 
+    def saved_first(self, validate: Any) -> Any:
+        """Wrap fairseq's function `validate`: save a checkpoint first."""
+
+        def saved_validate(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any) -> Any:
+            self._save_unvalidated(cfg, trainer, epoch_itr)
+            return validate(cfg, trainer, task, epoch_itr, subsets)
+
+        return saved_validate
+
+    def _save_unvalidated(self, cfg: Any, trainer: Any, epoch_itr: Any) -> None:
+        """Save a checkpoint that records that its validation is still to be made, unless that is saved already."""
+        if self._saved == trainer.get_num_updates():
+            return
+        self._watch.undone = {"epoch": self._save.epoch(epoch_itr), "end_of_epoch": self._end_of_epoch}
+        self._save(cfg.checkpoint, trainer, epoch_itr, None)
+        self._watch.undone = {}
+        self._saved = trainer.get_num_updates()
+
     def validate_now(self, trainer: Any, extra_state: Any, epoch_itr: Any) -> bool:
-        """Does what was left undone after the last update; returns whether that ends the training."""
+        """Make the validation that was interrupted after the last update. Return whether that ends the training."""
         undone, subsets = self._watch.undone, trainer.cfg.dataset.valid_subset.split(",")
         with self._save.as_read(undone["epoch"], extra_state["train_iterator"]):
             end = undone["end_of_epoch"]
             self._watch.undone = {}
+            self._saved = trainer.get_num_updates()  # this checkpoint, which records the interruption
             return bool(self.after_update(trainer.cfg, trainer, trainer.task, epoch_itr, subsets, end)[1])
 
     def interruptible(self, valid_step: Any) -> Any:
-        """Wraps the trainer's method: between two batches of a validation it is seen whether to leave."""
+        """Wrap the trainer's method: between two batches of a validation, react to signals."""
 
         def step(trainer: Any, *arguments: Any, **options: Any) -> Any:
             self._watch.beat()
-            if trainer.get_num_updates() < trainer.cfg.optimization.max_update and _any_rank(bool(_asked), trainer):
+            if _any_rank(bool(_asked), trainer):
                 raise _Asked
             return valid_step(trainer, *arguments, **options)
 
         return step
 
-    def _leave(self, cfg: Any, trainer: Any, epoch_itr: Any) -> None:
-        self._save(cfg.checkpoint, trainer, epoch_itr, None)
+    def _leave(self, trainer: Any) -> None:
+        """Exit after all processes have saved."""
         _wait_for_ranks(trainer)  # torchrun ends the others as soon as the first one leaves
         logger.info(STOPPED, trainer.get_num_updates())
         logging.shutdown()
@@ -207,7 +233,7 @@ class Stopping:
 
 
 def _any_rank(asked: bool, trainer: Any) -> bool:
-    """Whether a signal has reached any of the processes: all have to stop after the same update."""
+    """Return whether a signal reached any of the processes; all have to stop after the same update."""
     if trainer.data_parallel_world_size == 1:
         return asked
     import torch

@@ -100,7 +100,7 @@ def train(
     metrics = Metrics(out / METRICS, point.updates, spec.config.max_update, progress, devices=spec.world_size)
     told = Told(spec.config.checkpoint.every)
     began = time.monotonic()
-    if point.updates < spec.config.max_update:
+    if not metrics.complete(validated=spec.has_dev):
         write_json(out / SPEC, _description(spec, flags, folder))
         _run(_launch(spec, out, threads, world), [metrics.read, told.read])
     done = checkpoints.numbered(folder)
@@ -249,6 +249,7 @@ class Metrics:
         self._path = path
         self._progress = progress
         self._devices = devices
+        self._validated = {entry["update"] for entry in kept if entry["split"] == "dev"}
         self._tokens = [entry["tokens_per_update"] for entry in kept if entry["split"] == "train"]
         self._now = TrainingProgress(update=resumed_from, max_update=max_update)
         self._rate: float | None = None  # updates a second
@@ -270,6 +271,10 @@ class Metrics:
         with self._path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(entry) + "\n")
         self._tell(entry)
+
+    def complete(self, *, validated: bool) -> bool:
+        """Return whether all updates were made before this call, and the last one was validated if it should be."""
+        return self._now.update >= self._now.max_update and (not validated or self._now.update in self._validated)
 
     def target_tokens(self) -> float | None:
         """Mean target tokens an update, over all lines so far."""

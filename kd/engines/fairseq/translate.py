@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.base.errors import UserError
-from kd.engines.fairseq.model import load_models
+from kd.engines.fairseq.model import holds_nan, load_models
+from kd.engines.fairseq.search import NaNFound
+from kd.engines.nan import NaNScores, nan_scores
 from kd.models.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
@@ -85,6 +87,12 @@ class Ensemble:
             kind = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
             self.models = [model.to(kind) for model in self.models]
         self.device = device
+        self.precision = precision
+
+    def nan(self, members: Sequence[int]) -> NaNScores:
+        """Return the error for members that gave NaN."""
+        weights = [member for member in members if holds_nan(self.models[member])]
+        return nan_scores(members, self.precision, weights=weights, one=len(self.models) == 1)
 
     def limit_output(self, pieces: int) -> int:
         """The longest output: `pieces`, or what the models were trained on, which the log then says."""
@@ -261,7 +269,10 @@ class EnsembleTranslator:
         return [lists[number] for number in range(len(sources))]
 
     def _decode(self, batch: list[Source]) -> list[list[Hypothesis]]:
-        lists = self._search.search(self._ensemble.matrix([source.ids for source in batch]))
+        try:
+            lists = self._search.search(self._ensemble.matrix([source.ids for source in batch]))
+        except NaNFound as error:
+            raise self._ensemble.nan(error.members) from None
         return [[self._hypothesis(each) for each in found[: self._nbest]] for found in lists]
 
     def _hypothesis(self, found: Found) -> Hypothesis:

@@ -55,6 +55,7 @@ class DecodeConfig:
     member_nbest: int | None = None  # of engine members: hypotheses that each member gives; null: nbest
     compute_type: str = "float32"  # of engine members: CTranslate2's type in the search; scores keep `precision`
     precision: Precision = Precision.fp32  # fp16 and bf16 are for GPUs
+    retry_precision: Precision | None = None  # bf16 or fp32: after NaN a shard is decoded again in it; null: error
     max_pieces: int = MISSING  # longest hypothesis; fixed, so that it does not depend on a batch's neighbours
     max_source_pieces: int | None = None  # longest source; null: what the teachers were trained on, which always holds
     long_sources: LongSources = LongSources.cut

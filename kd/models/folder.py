@@ -1,0 +1,286 @@
+"""`ModelFolder`: the files of a model on disk, whichever engine it is for.
+
+A folder has one of three forms, and kd names their files in `files.py`:
+
+- trained: `model.pt` (a fairseq checkpoint), `dict.txt`, `vocabulary.model`;
+- exported: `model/` (CTranslate2's files), `vocabulary.model`, `model.json`;
+- an ensemble to give away: `members/1/`, `members/2/` … (trained folders), `model.json`.
+
+A model that was trained elsewhere may have its files in different places: `ModelFolder.of_files`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kd.base.errors import UserError
+from kd.base.files import link_file, write_json
+from kd.base.hashing import sha256
+from kd.models.description import CTRANSLATE2, FAIRSEQ, Languages, describe, read_description, read_languages
+from kd.models.files import (
+    DESCRIPTION,
+    DICTIONARY,
+    EXPORTED,
+    EXPORTED_WEIGHTS,
+    LANGUAGES,
+    MEMBERS,
+    SOURCE_DICTIONARY,
+    TARGET_DICTIONARY,
+    VOCABULARY,
+    WEIGHTS,
+)
+from kd.models.integrity import COPY_AGAIN, check_file
+from kd.models.matching import check_exported, check_pieces, read_dictionary
+
+CONFIGURATION = "config.json"  # of CTranslate2
+SHARED_VOCABULARY, SIDE_VOCABULARIES = "shared_vocabulary", ("source_vocabulary", "target_vocabulary")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """The files of one model, or of the members of an ensemble.
+
+    Attributes:
+        path: The folder.
+        engine: FAIRSEQ or CTRANSLATE2.
+        weights: `model.pt`, or CTranslate2's `model.bin`.
+        vocabulary: The sentencepiece model of both sides.
+        dictionary: fairseq's dictionary of the target; None in an exported folder.
+        source_dictionary: The same of the source; equal to `dictionary` if both sides share it.
+        languages_file: Its language pairs, of a multilingual model.
+        members: The folders of an ensemble; for a single model its own folder.
+    """
+
+    path: Path
+    engine: str
+    weights: Path
+    vocabulary: Path
+    dictionary: Path | None = None
+    source_dictionary: Path | None = None
+    languages_file: Path | None = None
+    members: Sequence[ModelFolder] = field(default=(), repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> ModelFolder:
+        """Find the files of a folder. All that belong to its form are present and not empty.
+
+        Raises:
+            UserError: The folder or a file is missing, or a file is a Git LFS pointer, empty, or of a newer format.
+        """
+        if not path.is_dir():
+            raise UserError(f"There is no folder {path}.", "Give the folder of an exported or trained model.")
+        found = cls._members(path) or cls._exported(path) or cls._trained(path)
+        for member in found.members or (found,):
+            for file in member.files:
+                check_file(file)
+        _ = found.languages  # reads model.json or languages.json
+        return found
+
+    @classmethod
+    def of_files(cls, weights: Path, vocabulary: Path, dictionary: Path, source_dictionary: Path) -> ModelFolder:
+        """Make a model of a fairseq checkpoint whose files are in different places."""
+        return cls(weights.parent, FAIRSEQ, weights, vocabulary, dictionary, source_dictionary)
+
+    @classmethod
+    def beside(cls, weights: Path) -> ModelFolder:
+        """Make a model of a fairseq checkpoint whose other files are in its folder, if they exist.
+
+        As in fairseq's data folders, the dictionary of the target may be called `dict.target.txt`.
+        """
+        folder = weights.parent
+        shared = folder / DICTIONARY
+        own = [folder / name for name in (SOURCE_DICTIONARY, TARGET_DICTIONARY)]
+        source, target = (path if path.is_file() else shared for path in own)
+        return cls(folder, FAIRSEQ, weights, folder / VOCABULARY, target, source)
+
+    @classmethod
+    def _members(cls, path: Path) -> ModelFolder | None:
+        if not (path / MEMBERS).is_dir():
+            return None
+        count = int(read_description(path).get("members") or 0)
+        folders = [path / MEMBERS / str(number) for number in range(1, count + 1)]
+        missing = next((folder for folder in folders if not (folder / WEIGHTS).is_file()), None)
+        if missing is not None or not folders:
+            raise UserError(f"{missing or path} has no model.", "Copy the whole folder, members included.")
+        members = [cls._trained(folder) for folder in folders]
+        first = members[0]
+        return cls(path, FAIRSEQ, first.weights, first.vocabulary, first.dictionary, first.source_dictionary,
+                   members=members)  # fmt: skip
+
+    @classmethod
+    def _exported(cls, path: Path) -> ModelFolder | None:
+        described = (path / DESCRIPTION).is_file()
+        if not described and not (path / EXPORTED / EXPORTED_WEIGHTS).is_file():
+            return None
+        if not described:
+            raise UserError(f"{path} has no {DESCRIPTION}.", COPY_AGAIN)
+        description = read_description(path)
+        if description.get("engine", CTRANSLATE2) != CTRANSLATE2:
+            raise UserError(f"{path} has no folder {MEMBERS}.", "Copy the whole folder, members included.")
+        return cls(path, CTRANSLATE2, path / EXPORTED / EXPORTED_WEIGHTS, path / VOCABULARY)
+
+    @classmethod
+    def _trained(cls, path: Path) -> ModelFolder:
+        if not (path / WEIGHTS).is_file():
+            raise UserError(f"{path} has no model.", "Give the folder of an exported, released or trained model.")
+        dictionary, own, languages = path / DICTIONARY, path / SOURCE_DICTIONARY, path / LANGUAGES
+        return cls(
+            path,
+            FAIRSEQ,
+            path / WEIGHTS,
+            path / VOCABULARY,
+            dictionary,
+            own if own.is_file() else dictionary,
+            languages if languages.is_file() else None,
+        )
+
+    # --- its content -------------------------------------------------------------------------------------------------
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that translating needs, each once, in a fixed order; of an ensemble those of the first member."""
+        always = [self.weights, self.vocabulary]
+        if self.engine == CTRANSLATE2:
+            return (*always, self.path / EXPORTED / CONFIGURATION, *self._exported_vocabularies())
+        optional = (self.dictionary, self.source_dictionary, self.languages_file)
+        return tuple(dict.fromkeys((*always, *(path for path in optional if path))))
+
+    @property
+    def all_members(self) -> Sequence[ModelFolder]:
+        """The single models: of an ensemble its members, of any other folder itself."""
+        return self.members or (self,)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """The content of `model.json`; empty in a trained folder."""
+        return read_description(self.path)
+
+    @cached_property
+    def languages(self) -> Languages:
+        """The translation directions; empty if the folder does not state them."""
+        return read_languages(self.path)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the files that translating needs."""
+        files = {path for member in self.all_members for path in member.files}
+        files |= {path for path in (self.path / DESCRIPTION, self.path / LANGUAGES) if path.is_file()}
+        return sum(path.stat().st_size for path in files)
+
+    def _exported_vocabularies(self) -> list[Path]:
+        """CTranslate2's lists of tokens: one for both sides, or one for each. Their suffix depends on its version."""
+        folder = self.path / EXPORTED
+        shared = sorted(folder.glob(f"{SHARED_VOCABULARY}.*"))
+        if shared:
+            return shared[:1]
+        sides = [sorted(folder.glob(f"{name}.*")) for name in SIDE_VOCABULARIES]
+        if not all(sides):
+            raise UserError(f"{folder} has no {SHARED_VOCABULARY}.json.", COPY_AGAIN)
+        return [found[0] for found in sides]
+
+    def check(self) -> None:
+        """Read the small files and compare them with one another.
+
+        Raises:
+            UserError: A file is damaged, or the vocabulary belongs to another model.
+        """
+        for member in self.all_members:
+            if member.dictionary and member.source_dictionary:
+                check_pieces(member.vocabulary, [member.dictionary, member.source_dictionary])
+        if self.engine == CTRANSLATE2:
+            check_exported(self.vocabulary, self._exported_vocabularies(), self.description)
+
+    def symbols(self) -> tuple[list[str], list[str]]:
+        """Return the symbols of the source's and of the target's dictionary of a fairseq model."""
+        assert self.dictionary and self.source_dictionary
+        return read_dictionary(self.source_dictionary), read_dictionary(self.dictionary)
+
+    # --- copies ------------------------------------------------------------------------------------------------------
+
+    def copy(self, out: Path, *, weights: bool = True, link: bool = False) -> None:
+        """Put the files of a fairseq model into `out` under their usual names.
+
+        Args:
+            out: The folder, which is made if necessary.
+            weights: Whether to include the weights; False if the caller writes others.
+            link: Whether to make hard links if the file system allows it.
+        """
+        assert self.dictionary and self.source_dictionary
+        out.mkdir(parents=True, exist_ok=True)
+        places = {self.vocabulary: VOCABULARY, self.dictionary: DICTIONARY}
+        if weights:
+            places[self.weights] = WEIGHTS
+        if self.source_dictionary.read_bytes() != self.dictionary.read_bytes():
+            places[self.source_dictionary] = SOURCE_DICTIONARY
+        if self.languages_file:
+            places[self.languages_file] = LANGUAGES
+        for file, name in places.items():
+            if not file.is_file():
+                raise UserError(f"There is no {file}.", "Give the folder of a trained model.")
+            if link:
+                link_file(file, out / name)
+            else:
+                shutil.copyfile(file, out / name)
+
+
+def copy_vocabulary(folder: Path, out: Path) -> None:
+    """Copy the vocabulary, the dictionary and the language pairs of a data folder to the model trained on it."""
+    for name in (VOCABULARY, DICTIONARY, LANGUAGES):
+        if name != LANGUAGES or (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
+
+
+def write_ensemble(
+    models: Sequence[ModelFolder],
+    out: Path,
+    *,
+    languages: Languages,
+    longest: Mapping[str, int | None],
+    fingerprint: str | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a folder to give away that holds one or several fairseq models of one vocabulary.
+
+    CTranslate2 has no ensembles, so fairseq's own weights are given away. Files are hard links if possible.
+
+    Args:
+        models: The members.
+        out: The folder to write.
+        languages: Their translation directions.
+        longest: Longest `source` and `target` of their training, in tokens.
+        fingerprint: Of the model that it was made from.
+        run: Where the models come from.
+
+    Raises:
+        UserError: A model lacks a file.
+    """
+    for number, model in enumerate(models, 1):
+        model.copy(out / MEMBERS / str(number), link=True)
+    content = describe(
+        FAIRSEQ,
+        "float32",
+        languages=languages,
+        longest=longest,
+        vocabulary=models[0].vocabulary,
+        fingerprint=fingerprint,
+        run=run,
+    )
+    write_description(out, {**content, "members": len(models)})
+
+
+def write_description(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `model.json`, with the hashes of the weights and vocabularies in the folder.
+
+    With the hashes, `kd translate` notices a copy that is incomplete or damaged.
+    """
+    names = [f"{EXPORTED}/{EXPORTED_WEIGHTS}", VOCABULARY]
+    names += [f"{MEMBERS}/{number}/{name}" for number in range(1, content.get("members", 0) + 1)
+              for name in (WEIGHTS, VOCABULARY, DICTIONARY)]  # fmt: skip
+    files = {name: folder / name for name in names if (folder / name).is_file()}
+    entries = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()}
+    write_json(folder / DESCRIPTION, {**content, "files": entries})
