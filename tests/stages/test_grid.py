@@ -77,8 +77,8 @@ def test_what_is_switched_off_is_left_out(config: SearchConfig) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"width": [100, 128], "heads": [4, 8]}, "width of 100 among 8 heads.*search.width.*search.heads"),
-        ({"heads": [3]}, "width of 128 among 3 heads"),
+        ({"width": [100, 128], "heads": [4, 8]}, "width 100 with 8 heads.*search.width.*search.heads"),
+        ({"heads": [3]}, "width 128 with 3 heads"),
         ({"decoder_layers": [0]}, "search.decoder_layers has 0"),
         ({"changes": {"max_updates": 3}}, "search.changes.max_updates.*not in 'TrainConfig'"),
         ({"changes": {"optimizer": {"warm": 3}}}, r"search\.changes\.optimizer\.warm does not fit"),
