@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import signal
 
+from kd.base.escapes import visible_lines
+
 EXIT_USER = 2
 EXIT_TRANSIENT = 75  # EX_TEMPFAIL of sysexits.h: "try me again"
 
@@ -15,6 +17,8 @@ class UserError(Exception):
     """A mistake that the user can correct: one sentence for the problem, one for what to type. Exit status 2."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
+        # Names of files, replies of servers and texts of corpora stand in messages, and messages on terminals.
+        problem, hint = visible_lines(problem), visible_lines(hint)
         super().__init__(f"{problem} {hint}".strip())
         self.problem = problem
         self.hint = hint
@@ -26,6 +30,9 @@ class UserError(Exception):
 
 class TransientError(Exception):
     """A fault that may pass (a signal before a time limit, a node that went away): exit status 75, try again."""
+
+    def __init__(self, problem: str = "") -> None:
+        super().__init__(visible_lines(problem))
 
 
 class StopRequested(TransientError):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 EXAMPLE = """kd evaluate --source test.en --reference test.de --hypothesis teacher.de student.de --baseline teacher.de
 
-  Files are plain UTF-8 text, one segment a line, or compressed (.gz .zst .xz .bz2). More than one reference:
+  Files are plain UTF-8 text, one segment a line, or compressed (.gz .zst .xz .bz2). Carriage returns of Windows' line
+  ends and a byte order mark at the start are not scored. More than one reference:
     kd evaluate --reference a.de b.de --hypothesis system.de
   With COMET, from a folder that holds checkpoints/model.ckpt and hparams.yaml, or by name where there is a network:
     kd evaluate --source s.en --reference r.de --hypothesis a.de --metrics bleu chrf comet --comet-model FOLDER"""

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.text import Text
 
 from kd.base.errors import UserError
+from kd.base.escapes import visible
 from kd.base.files import write_text
 from kd.base.resources import cache_folder, folder
 from kd.cli.labels import labelled, short
 from kd.corpora.guards import Guards
-from kd.corpora.lines import open_lines
+from kd.corpora.lines import open_text
 from kd.metrics import segments as of_segments
 from kd.metrics.comet import Comet, CometScores
 from kd.metrics.corpus import METRICS, Options, check_aligned, sacrebleu_metrics
@@ -34,7 +35,6 @@ from kd.metrics.significance import Resampling, Significance
 from kd.metrics.testsets import TestSet, named_test_set
 from kd.recipe.schema import GuardsConfig
 from kd.report import weaknesses as shown_weaknesses
-from kd.report.formatting import visible
 from kd.report.scores import ScoreTable, latex, markdown, terminal
 
 COMET = "comet"
@@ -121,14 +121,11 @@ def _comets(options: argparse.Namespace, models: Sequence[str], references: bool
 
 
 def read_lines(path: Path) -> list[str]:
-    """A file's lines, or those of a pipe: `<(command)` is how shells hand one over. Raises UserError."""
-    if not path.is_fifo():
-        return list(open_lines(path))
-    try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise UserError(f"What comes through {path} is not valid UTF-8.", "Convert it (iconv does).") from None
-    return lines if lines[-1] else lines[:-1]
+    r"""Return the lines of a file, or of a pipe such as the shell's `<(command)`.
+
+    A `\r` before `\n`, a byte order mark at the start and a `^Z` at the end are no content, as in training text.
+    """
+    return list(open_text(path))
 
 
 def _baseline(given: str | None, files: Mapping[str, Path]) -> str | None:

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kd.base.errors import UserError
 from kd.base.processes import Tick, Workers
 from kd.base.progress import duration
-from kd.corpora.lines import STANDARD_INPUT, LineWriter, count_lines, open_lines
+from kd.corpora.lines import STANDARD_INPUT, LineWriter, open_text
 from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
 from kd.metrics.selection import Chooser
@@ -66,7 +66,7 @@ def select(options: argparse.Namespace) -> int:
         output: LineWriter | _Printer = _Printer() if str(options.output) == STREAM else LineWriter(options.output)
         stack.enter_context(output)
         ranks = stack.enter_context(LineWriter(options.ranks)) if options.ranks else None
-        total = count_lines(options.reference)
+        total = sum(1 for _ in open_text(options.reference))
         told = stack.enter_context(_Told(total))
         processes = max(1, min(options.threads, total // FEWEST))
         shared = config, options.format, options.nbest, options.missing
@@ -190,7 +190,7 @@ def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chun
     """Lists and references, some hundred at a time."""
     group, _ = FORMATS[options.format]
     scores = ScoreFile(options.scores) if uses_external_scores(config) else None
-    rows = _beside(open_lines(options.reference), group(options.nbest), options)
+    rows = _beside(open_text(options.reference), group(options.nbest), options)
     while rows_of_chunk := list(islice(rows, CHUNK)):
         references, lists = [reference for reference, _ in rows_of_chunk], [given for _, given in rows_of_chunk]
         taken = [] if scores is None else [scores.take(len(given.lines)) if given else [] for given in lists]

@@ -1,4 +1,4 @@
-"""Message catalogues of software, JSON or gettext, in a folder or inside a zip or wheel, as parallel text.
+"""Reads message catalogues of software, JSON or gettext, in a folder, zip or wheel, as parallel text.
 
 Strings that stand at the same place (key path, or context and message id) of the same catalogue in two languages are a
 pair.
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-import tempfile
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.corpora.catalogue_files import Files, matching, open_files
+from kd.corpora.gettext_messages import gettext_messages
 from kd.corpora.lines import PathLike, without_breaks
 from kd.models.languages import primary
 
@@ -33,52 +31,60 @@ def read_catalogues(
     target: str,
     counts: Counter[str] | None = None,
     gettext_language: str = "en",
+    accelerators: str = "",
 ) -> Iterator[tuple[str, str]]:
     """Yield the texts that two languages have in the same places, by sorted file name and in the order of the document.
 
-    root: folder, zip or wheel. files: glob of one language's catalogues below it, `{language}` standing for the code
-    (`pt-BR` finds `pt_BR` too); `*` and `?` stay within a folder, `**` does not. The files of two languages belong
-    together where their wildcards match the same. In gettext's catalogues the message id is text in `gettext_language`
-    (English, as gettext's manual advises): a language of that kind needs no catalogue of its own, and what one leaves
-    empty, as Django's templates do, is the id. Of plural forms the singular goes with the first and the plural with the
-    last, which is right for two forms and mostly right for more.
+    In gettext's catalogues the message id is text in `gettext_language`: a language of that kind needs no catalogue of
+    its own, and what its catalogue leaves empty, as Django's templates do, is the id. Of plural forms, those for n = 1
+    and for most n from 2 to 100 are paired with singular and plural. A run of line breaks becomes one space.
 
-    A run of line breaks inside a message becomes one space. `counts`, if given, takes how often that was done and what
-    was left out, by reason. Raises UserError for an unreadable root or catalogue, with its line, and for a glob that
-    finds nothing.
+    Args:
+        root: Folder, zip or wheel.
+        files: Glob of one language's catalogues below root, `{language}` standing for the code (`pt-BR` finds `pt_BR`,
+            `sr-Latn` gettext's `sr@latin`). `*` and `?` stay within a folder, `**` does not. The files of two languages
+            belong together where their wildcards match the same.
+        source: BCP-47 code.
+        target: BCP-47 code.
+        counts: Takes how often line breaks were replaced and what was left out, by reason.
+        gettext_language: Language of gettext's message ids; English, as gettext's manual advises.
+        accelerators: Mark of the letters of menus, to be removed: `_` (GTK), `&` (Qt, Windows, KDE), `~` (LibreOffice).
+
+    Raises:
+        UserError: For an unreadable root or catalogue, with its line, and for a language without catalogues.
     """
     counts = Counter() if counts is None else counts
-    archive = _open_archive(Path(root))
+    archive = open_files(Path(root))
     if "{language}" not in files:
         raise UserError(
             f"The glob {files} names no language.", "Write {language} in it where the language's code stands."
         )
-    left, right = (_matching(archive.names, files, language) for language in (source, target))
+    left, right = (matching(archive.names, files, language) for language in (source, target))
     kind = Path(files).suffix
     if kind not in (".json", *GETTEXT):
         raise UserError(f"Catalogues end in .json, .po or .mo, and {files} does not.", "Change corpus.sources.….files.")
-    for language, found, other in ((source, left, right), (target, right, left)):
-        by_id = kind in GETTEXT and other and primary(language) == primary(gettext_language)
-        if not found and not by_id:
+    ids_of = [kind in GETTEXT and primary(language) == primary(gettext_language) for language in (source, target)]
+    for language, found, by_id in zip((source, target), (left, right), ids_of, strict=True):
+        if not found and not (by_id and not all(ids_of)):
             raise UserError(
                 f"No catalogue of the language {language} matches {files} in {root}.",
                 "Check the glob and the language's code.",
             )
-    ids_of = [kind in GETTEXT and primary(language) == primary(gettext_language) for language in (source, target)]
-    yield from _pairs(archive, left, right, counts, ids_of)
+    for pair in _pairs(archive, left, right, counts, ids_of):
+        yield without_accelerators(pair, accelerators) if accelerators else pair
 
 
 def catalogue_files(root: Path, files: str, source: str, target: str) -> list[Path]:
     """The files on disk that `read_catalogues` reads: catalogues of both languages, or the archive with them."""
     if not root.is_dir():
         return [root]
-    names = _open_archive(root).names
-    found = {name for language in (source, target) for name in _matching(names, files, language).values()}
+    names = open_files(root).names
+    found = {name for language in (source, target) for name in matching(names, files, language).values()}
     return [root / name for name in sorted(found)]
 
 
 def _pairs(
-    archive: _Archive,
+    archive: Files,
     left: dict[tuple[str, ...], str],
     right: dict[tuple[str, ...], str],
     counts: Counter[str],
@@ -124,63 +130,30 @@ def _one_line(source: str, target: str, counts: Counter[str]) -> tuple[str, str]
     return without_breaks(source), without_breaks(target)
 
 
-# --- where catalogues lie ----------------------------------------------------------------------------------------
+def without_accelerators(pair: tuple[str, str], mark: str) -> tuple[str, str]:
+    """Remove the mark of a menu's letter from both sides, if each has exactly one: `_Edit`, `Sa_ve`, `編集(_E)`."""
+    found = re.compile(rf"\s*\({re.escape(mark)}\w\)|(?<!{re.escape(mark)}){re.escape(mark)}(?=[^\W_])(?!\w+;)")
+    source, target = (found.findall(text) for text in pair)
+    if len(source) != 1 or len(target) != 1:
+        return pair
+    return found.sub("", pair[0]), found.sub("", pair[1])
 
 
-class _Archive:
-    """Files by their path with slashes."""
-
-    def __init__(self, label: str, names: list[str], read: Callable[[str], bytes]) -> None:
-        self.label = label
-        self.names = names
-        self.read = read
+# --- content -----------------------------------------------------------------------------------------------------
 
 
-def _open_archive(root: Path) -> _Archive:
-    if root.is_dir():
-        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-        return _Archive(str(root), names, lambda name: (root / name).read_bytes())
-    if not root.exists():
-        raise UserError(f"{root} does not exist.", "Give a folder, zip or wheel that holds message catalogues.")
-    try:
-        archive = zipfile.ZipFile(root)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{root} is no readable zip or wheel: {error}.", "Fetch it again.") from None
-    return _Archive(str(root), sorted(archive.namelist()), archive.read)
-
-
-def _matching(names: list[str], files: str, language: str) -> dict[tuple[str, ...], str]:
-    """The files of a language by what their wildcards matched."""
-    codes = sorted({language, language.replace("-", "_"), language.replace("_", "-")})
-    translated = []
-    for part in re.split(r"(\{language\}|\*\*/|\*\*|\*|\?)", files):
-        wildcards = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
-        if part == "{language}":
-            translated.append(f"(?:{'|'.join(map(re.escape, codes))})")
-        else:
-            translated.append(wildcards.get(part) or re.escape(part))
-    pattern = re.compile("".join(translated), re.DOTALL)
-    return {match.groups(): name for name in names if (match := pattern.fullmatch(name))}
-
-
-# --- what stands in one ------------------------------------------------------------------------------------------
-
-
-def _messages(archive: _Archive, name: str, counts: Counter[str]) -> Messages:
-    try:
-        content = archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"{name} in {archive.label} cannot be read: {error}.", "Fetch the archive again.") from None
+def _messages(archive: Files, name: str, counts: Counter[str]) -> Messages:
+    content = archive.read(name)
     label = f"{name} in {archive.label}"
     if name.endswith(".json"):
         return _json_messages(content, label, counts)
-    return _gettext_messages(content, label, Path(name).suffix, counts)
+    return gettext_messages(content, label, Path(name).suffix, counts)
 
 
 def _json_messages(content: bytes, label: str, counts: Counter[str]) -> Messages:
     try:
         text = content.decode("utf-8-sig")
-        tree = json.loads(text)
+        tree = json.loads(text, parse_int=len, parse_float=len)  # numbers are no text, and may have a million digits
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{label}, line {line}: not valid UTF-8.", "Convert the file to UTF-8.") from None
@@ -201,41 +174,3 @@ def _json_messages(content: bytes, label: str, counts: Counter[str]) -> Messages
         else:
             counts["not a string"] += 1
     return messages
-
-
-def _gettext_messages(content: bytes, label: str, suffix: str, counts: Counter[str]) -> Messages:
-    """Translated messages by (context, message id, plural form)."""
-    messages: Messages = {}
-    for entry in _gettext_entries(content, label, suffix):
-        if entry.obsolete:
-            counts["obsolete"] += 1
-        elif "fuzzy" in getattr(entry, "flags", ()):
-            counts["fuzzy"] += 1
-        elif entry.msgid_plural:
-            forms = [entry.msgstr_plural[number] for number in sorted(entry.msgstr_plural, key=int)]
-            if not forms or not all(forms):
-                counts["not translated"] += 1
-                continue
-            # One form alone is the general one: it is a translation of the plural.
-            if len(forms) > 1:
-                messages[entry.msgctxt or "", entry.msgid, "singular"] = forms[0]
-            messages[entry.msgctxt or "", entry.msgid_plural, "plural"] = forms[-1]
-        elif entry.msgstr:
-            messages[entry.msgctxt or "", entry.msgid, ""] = entry.msgstr
-        else:
-            counts["not translated"] += 1
-    return messages
-
-
-def _gettext_entries(content: bytes, label: str, suffix: str) -> list[Any]:
-    import polib
-
-    # Through a file: polib splits a string, but not a file, at U+0085, U+2028 and their like.
-    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-        file.write(content)
-        file.flush()
-        try:
-            return list(polib.pofile(file.name) if suffix == ".po" else polib.mofile(file.name))
-        except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
-            reason = str(error).replace(file.name, Path(label.split(" in ", maxsplit=1)[0]).name).rstrip(".")
-            raise UserError(f"{label} is no gettext catalogue: {reason}.", "Mend the file or leave it out.") from None

@@ -1,4 +1,4 @@
-"""Files fetched over HTTP into a cache folder: resumed where they were interrupted, checked, never fetched twice.
+"""Fetches files over HTTP into a cache folder: resumes interrupted downloads, checks hashes, fetches nothing twice.
 
 mtdata's and sacreBLEU's own downloaders begin anew after an interruption, do not compare sizes, and one of them goes on
 without checking certificates; so requests does it here, for all sources alike.
@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from kd.base.errors import TransientError, UserError
 from kd.base.lease import Lease, LeaseHeld
+from kd.base.urls import environment_hint, lacks_secrets, mask, mask_for_children, scrub, with_secrets
 from kd.corpora.lines import PathLike
 
 CHUNK_BYTES = 1 << 14  # what is lost at most when a connection breaks
@@ -38,13 +39,13 @@ def place_of(url: str, cache: PathLike, name: str = "") -> Path:
 
     name: of the file, where the URL does not end in it.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(mask(url))
     steps = [step for step in unquote(parts.path).split("/") if step not in ("", ".", "..")]
     if parts.query:
         steps.append(hashlib.sha256(parts.query.encode()).hexdigest()[:8] + "-" + (steps.pop() if steps else "file"))
     if name and (not steps or steps[-1] != name):
         steps.append(name)
-    host = parts.netloc.rpartition("@")[2].lstrip(".") or "host"  # without user and password
+    host = parts.netloc.lstrip(".") or "host"
     clean = [re.sub(r"[^\w.+=@,-]", "_", step)[-200:] for step in (host, *(steps or ["index"]))]
     return Path(cache, *clean)
 
@@ -58,12 +59,15 @@ def fetch(
 ) -> Path:
     """Return the path of a URL's file in the cache, downloaded unless it is there.
 
+    Secrets of the URL are masked in every message (kd/base/urls.py), and are no part of the place in the cache.
+
     hashes: hexadecimal, by `sha256` or `md5`, compared whenever they are given. An interrupted download goes on where
     it stopped, if the server still has the same file. Raises UserError, saying which file to put where, if it cannot be
     had or is another one, and TransientError for an interruption that may pass.
     """
     place = place_of(url, cache, name)
     hashes = {kind: value.lower() for kind, value in (hashes or {}).items()}
+    url = mask_for_children(url)
     hint = f"Fetch it on a machine that reaches the network and put it there as {place.absolute()}."
     if place.is_file():
         if wrong := _wrong_hash(place, hashes):
@@ -103,7 +107,7 @@ def _download(url: str, place: Path, hashes: Mapping[str, str], hint: str, say: 
             if _one_attempt(url, partial, hint, say):
                 break
         except _Passing as error:
-            reason = str(error)
+            reason = scrub(str(error), url)
     else:
         if not partial.size():
             raise UserError(f"{url} cannot be reached: {reason}.", hint)
@@ -160,17 +164,24 @@ def _one_attempt(url: str, partial: _Partial, hint: str, say: Say) -> bool:
     """Fetch what is missing. Returns whether it is whole, raises _Passing or UserError."""
     import requests
 
+    if missing := lacks_secrets(url):
+        raise UserError(f"The value of {missing[0]} in {url} is not known here.", environment_hint(url))
     # Bytes as they lie on the server's disk: a .gz must not be unpacked on its way.
     headers = {"Accept-Encoding": "identity", **partial.headers()}
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        with requests.get(with_secrets(url), headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == 416:  # nothing left to send, or another file: begin anew
                 partial.remove()
                 raise _Passing("the server has no such range")
             if answer.status_code in PASSING:
                 raise _Passing(f"the server answers {answer.status_code} {answer.reason}")
             if answer.status_code not in (200, 206):
-                raise UserError(f"{url} cannot be had: the server answers {answer.status_code} {answer.reason}.", hint)
+                told = scrub(f"{answer.status_code} {answer.reason}"[:200], url)
+                wants = answer.status_code in (401, 403)
+                raise UserError(
+                    f"{url} cannot be had: the server answers {told}.",
+                    f"It asks for credentials. {environment_hint(url)}" if wants else hint,
+                )
             total = _receive(answer, partial, say)
     except requests.RequestException as error:
         raise _Passing(_innermost(error)) from None

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.base.errors import UserError
+from kd.base.urls import mask
+from kd.corpora.archives import lacks_end_mark
 from kd.corpora.catalogue import GETTEXT, catalogue_files, read_catalogues
 from kd.corpora.download import Say, fetch, is_url
-from kd.corpora.lines import COMPRESSED, BrokenText
+from kd.corpora.lines import COMPRESSED, Broken, BrokenRow, BrokenText
 from kd.corpora.package import fetch_package
 from kd.corpora.places import Place, find_aligned, inside_archive, on_disk, within
 from kd.corpora.plain import read_plain
+from kd.corpora.skips import Skips
 from kd.corpora.tsv import read_tsv
 from kd.models.languages import primary
 from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
@@ -28,6 +31,7 @@ from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
 Row = tuple[str, ...]  # source, target, and the values of the further columns
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
 COLUMN = re.compile(r"[a-z][a-z0-9_]*")
+ACCELERATORS = ("_", "&", "~")  # marks of the letters of menus: GTK; Qt, Windows and KDE; LibreOffice
 DOWNLOADS = "downloads"  # below corpus.cache
 # What readers count beside the pairs that they leave out
 NOTED = frozenset(("line breaks made spaces", "several variants of a language", "files without the pair"))
@@ -45,6 +49,8 @@ class Reading:
     say: Say = lambda *_: None
     counts: Counter[str] = field(default_factory=Counter)  # what was left out or changed, by reason
     broken: list[str] = field(default_factory=list)  # files that were read up to some place only
+    skips: Skips = field(default_factory=Skips)  # broken rows that were left out
+    warnings: list[str] = field(default_factory=list)  # sentences about files that may not be what they seem
 
     @property
     def cache(self) -> Path:
@@ -88,15 +94,29 @@ class Reading:
         files = {**here, **(local[0] if local else {})}
         return [{name: files[name] for name in patterns}]
 
+    @property
+    def on_broken_row(self) -> Broken | None:
+        """Take each broken row, where corpus.on_error says that such rows are left out."""
+        return self.skips.take if self.config.on_error is OnError.skip else None
+
     def tolerate(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Pass rows on; where the text breaks, end there if corpus.on_error says so."""
         try:
             yield from rows
         except BrokenText as error:
             if self.config.on_error is not OnError.keep:
-                hint = f"{error.hint} Or set corpus.on_error=keep to go on with what comes before that place."
+                skip = "corpus.on_error=skip to leave out such rows, or " if isinstance(error, BrokenRow) else ""
+                hint = f"{error.hint} Or set {skip}corpus.on_error=keep to use what comes before that place."
                 raise BrokenText(error.problem, hint) from None
             self.broken.append(error.problem)
+
+    def check_archives(self, files: Iterable[Path]) -> None:
+        """Warn of tar archives that may have been cut off between two of their files."""
+        self.warnings += [
+            f"{path} has no end mark: it may have been cut off between two of its files"
+            for path in files
+            if lacks_end_mark(path)
+        ]
 
 
 class Format(ABC):
@@ -128,7 +148,7 @@ class Format(ABC):
         source = reading.source
         named = {"source": source.source, "target": source.target, **source.scores}
         given = {name: text for name, text in named.items() if text}
-        remote = {name: source.sha256.get(name, text) for name, text in given.items() if is_url(text)}
+        remote = {name: source.sha256.get(name, mask(text)) for name, text in given.items() if is_url(text)}
         local = {name: reading.path(text) for name, text in given.items() if not is_url(text)}
         inside = {name: inner for name, path in local.items() if (inner := inside_archive(path))}
         return {**({"fetched": remote} if remote else {}), **({"inside": inside} if inside else {})}
@@ -160,7 +180,7 @@ class Plain(Format):
         names = ("source", "target", *self.columns(reading.source))
         for files in reading.fetched():
             source, target, *scores = (files[name] for name in names)
-            yield from reading.tolerate(read_plain(source, target, *scores))
+            yield from reading.tolerate(read_plain(source, target, *scores, broken=reading.on_broken_row))
 
 
 class Tsv(Format):
@@ -185,13 +205,14 @@ class Tsv(Format):
         chosen = [numbers[name] for name in ("source", "target", *self.columns(reading.source))]
         for files in reading.fetched():
             for place in within(files["source"], _endings(".tsv")):
-                yield from reading.tolerate(read_tsv(place, chosen, reading.source.header))
+                rows = read_tsv(place, chosen, reading.source.header, reading.on_broken_row)
+                yield from reading.tolerate(rows)
 
 
 class Tmx(Format):
     """Translation memories."""
 
-    takes = frozenset(("source", "sha256", "keep"))
+    takes = frozenset(("source", "sha256", "keep", "keep_codes"))
 
     def check(self, where: str, source: SourceConfig) -> None:
         """A file is given, and what is kept makes distinct names of columns."""
@@ -213,7 +234,8 @@ class Tmx(Format):
         for files in reading.fetched():
             for place in within(files["source"], _endings(".tmx")):
                 try:
-                    for row in reading.tolerate(read_tmx(place, reading.left, reading.right, keep, reading.counts)):
+                    units = read_tmx(place, reading.left, reading.right, keep, reading.counts, reading.on_broken_row)
+                    for row in reading.tolerate(units):
                         found = True
                         yield row
                 except NoSuchPair as error:  # exports of many languages lie side by side
@@ -226,12 +248,16 @@ class Tmx(Format):
 class Catalogue(Format):
     """Message catalogues of software."""
 
-    takes = frozenset(("root", "package", "files", "gettext_language"))
+    takes = frozenset(("root", "package", "files", "gettext_language", "accelerators"))
 
     def check(self, where: str, source: SourceConfig) -> None:
         """It says where they lie."""
         if not (source.files and (source.root or source.package)):
             raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
+        if source.accelerators not in ("", *ACCELERATORS):
+            raise UserError(
+                f"{where}.accelerators is {source.accelerators!r}.", f"Set it to one of {' '.join(ACCELERATORS)}"
+            )
 
     def identity(self, reading: Reading) -> dict[str, object]:
         """That a language of gettext's ids has them where its catalogue is empty: it once lost these messages."""
@@ -255,7 +281,13 @@ class Catalogue(Format):
         else:
             root = reading.path(str(source.root))
         yield from read_catalogues(
-            root, str(source.files), reading.left, reading.right, reading.counts, source.gettext_language
+            root,
+            str(source.files),
+            reading.left,
+            reading.right,
+            reading.counts,
+            source.gettext_language,
+            source.accelerators,
         )
 
 
@@ -277,7 +309,8 @@ class Mtdata(Format):
 
         cache = reading.config.cache
         name = str(reading.source.id).replace("{source}", reading.left).replace("{target}", reading.right)
-        yield from reading.tolerate(read_mtdata(name, reading.left, reading.right, cache, reading.counts, reading.say))
+        rows = read_mtdata(name, reading.left, reading.right, cache, reading.counts, reading.say, reading.on_broken_row)
+        yield from reading.tolerate(rows)
 
 
 class Sacrebleu(Format):

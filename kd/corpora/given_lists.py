@@ -21,7 +21,7 @@ import zstandard
 
 from kd.base.errors import UserError
 from kd.corpora.ids import PLACE_BITS, Pair, place_of
-from kd.corpora.lines import PathLike, open_lines
+from kd.corpora.lines import PathLike, open_lines, open_text
 from kd.corpora.moses import FORM, SEPARATOR, Hypothesis, parse_score
 from kd.corpora.shards import Shard
 
@@ -78,7 +78,7 @@ def read_moses(path: PathLike) -> Iterator[GivenList]:
     Raises UserError, naming file and line, for a line of another form, other features than on the first line, and
     hypotheses in sub-words.
     """
-    rows = ((number, *_moses_row(line, path, number)) for number, line in enumerate(open_lines(path), 1))
+    rows = ((number, *_moses_row(line, path, number)) for number, line in enumerate(open_text(path), 1))
     return _lists(rows, path)
 
 
@@ -121,7 +121,7 @@ def _moses_row(line: str, path: PathLike, number: int) -> tuple[int, Hypothesis]
 
 def _fairseq_rows(path: PathLike) -> Iterator[tuple[int, int, Hypothesis]]:
     found = False
-    for number, line in enumerate(open_lines(path), 1):
+    for number, line in enumerate(open_text(path), 1):
         if not line.startswith("D-"):
             continue
         found = True

@@ -1,62 +1,107 @@
-"""Text files read and written line by line, plain or compressed, in flat memory.
+r"""Reads and writes text files line by line, plain or compressed, in bounded memory.
 
-A line ends at `\\n` alone: U+0085, U+2028, form feeds, lone `\\r`, NUL and byte order marks are content, so that two
-files that were aligned on disk are aligned in memory.
+A line ends at `\n` alone: U+0085, U+2028, form feeds, lone `\r` and NUL are content, so that two files that are aligned
+on disk are aligned in memory. `open_lines` reads the files that kd wrote, as they are. `open_text` reads the files of
+users: a `\r` before `\n`, a byte order mark at the start and a `^Z` at the end are no content.
 """
 
 from __future__ import annotations
 
-import bz2
-import errno
-import gzip
+import codecs
 import hashlib
-import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import NamedTuple, Protocol
 
 import zstandard
 
 from kd.base.errors import UserError
-from kd.corpora.archives import UNREADABLE, Member, open_member
+from kd.corpora.archives import UNREADABLE, Member, is_fault_of_disk, open_member, reason_of
+from kd.corpora.compression import (
+    Begun,
+    TooMuchMemory,
+    archive_of,
+    begins_compressed,
+    compression_of,
+    decompressed,
+)
 
-READ_BYTES = 1 << 20  # of a plain or decompressed file at once
-READ_COMPRESSED_BYTES = 1 << 16  # of a zstandard file at once: decompressed it is all in memory
 WRITE_CHARACTERS = 1 << 20  # buffered before they are encoded, compressed and written
+LONGEST_LINE = 10 << 20  # bytes of a line of a user's file, as libxml2 limits the text of an XML element
+LONGEST_OWN_LINE = 1 << 28  # bytes of a line that kd wrote: n-best lists and their tokens are longer than sentences
 
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
 
-# What reading an archive that is cut off or changed raises
-READ_ERRORS = (*UNREADABLE, lzma.LZMAError, zstandard.ZstdError, OSError)
+READ_ERRORS = (*UNREADABLE, OSError)  # what reading a truncated or damaged archive raises
 
 STANDARD_INPUT = Path("/dev/stdin")  # which is read as it comes, and once
 
+BYTE_ORDER_MARK = "\ufeff"
+END_OF_DOS_FILE = "\x1a"  # ^Z
+
 PathLike = str | os.PathLike[str]
+
+_BREAKS = re.compile(r"[ \t\r]*\n[ \t\r\n]*")
 
 
 class BrokenText(UserError):
-    """A file that is good up to some place: what was read before it was yielded, and could be used."""
+    """A file that is good up to some place; what comes before that place was yielded and can be used."""
+
+
+class BrokenRow(BrokenText):
+    """A line, row or unit that is broken, in a file that goes on behind it.
+
+    Attributes:
+        reason: The kind of damage, in the words of a count.
+        line: The line of the file, from 1.
+        text: The text as far as it can be read, for a sample.
+    """
+
+    def __init__(self, problem: str, hint: str = "", reason: str = "", line: int = 0, text: str = "") -> None:
+        super().__init__(problem, hint)
+        self.reason = reason
+        self.line = line
+        self.text = text
+
+
+Broken = Callable[[BrokenRow, Sequence[str]], None]  # takes a broken row and its texts, and lets the reader go on
 
 
 def open_lines(path: PathLike | Member) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file without their `\\n`; a last line without one counts.
+    r"""Yield the lines of a UTF-8 file without their `\n`; a last line without one counts.
 
-    The suffixes .gz, .zst, .xz and .bz2 are decompressed. Raises UserError at once for a missing file, and in reading,
-    after all good lines, BrokenText for invalid UTF-8 (file, line, byte) and for a damaged or truncated archive (file,
-    last line).
+    Raises:
+        UserError: At once, if the file does not exist.
+        BrokenText: In reading, after all good lines, for invalid UTF-8 (file, line, byte), a line of more than
+            `LONGEST_OWN_LINE` bytes, and a damaged or truncated archive (file, last line).
     """
-    return _lines(check_file(path))
+    return _exact(check_file(path))
+
+
+def open_text(path: PathLike | Member) -> Iterator[str]:
+    r"""Yield the lines of a user's file as `open_lines` does, without `\r` before `\n`, byte order mark and final `^Z`.
+
+    Raises:
+        UserError: What `open_lines` raises, and in reading for a file whose lines end in `\r` alone, for UTF-16, and
+            for a file of another kind than its name says. A line may have `LONGEST_LINE` bytes.
+    """
+    return _good(_text(check_file(path)))
+
+
+def open_marked(path: PathLike | Member) -> Iterator[str | BrokenRow]:
+    """Yield the lines as `open_text` does, and for each line that cannot be read the error that names it."""
+    return _text(check_file(path))
 
 
 def check_file(path: PathLike | Member) -> Path | Member:
-    """A file that is there, or UserError."""
+    """Return the path of a file. Raises UserError if it does not exist."""
     place = path if isinstance(path, Member) else Path(path)
     on_disk = place.archive if isinstance(place, Member) else place
-    if not on_disk.is_file() and on_disk != STANDARD_INPUT:
+    if not (on_disk.is_file() or on_disk.is_fifo() or on_disk == STANDARD_INPUT):
         reason = "is a folder" if on_disk.is_dir() else "does not exist"
         raise UserError(f"The file {on_disk} {reason}.", "Give the path of an existing text file.")
     return place
@@ -78,116 +123,222 @@ def open_bytes(path: PathLike | Member) -> Iterator[bytes]:
     return chunks()
 
 
-def _lines(path: Path | Member) -> Iterator[str]:
+def _good(lines: Iterator[str | BrokenRow]) -> Iterator[str]:
+    for line in lines:
+        if not isinstance(line, str):
+            raise line
+        yield line
+
+
+def _exact(path: Path | Member) -> Iterator[str]:
+    for batch in _batches(path, LONGEST_OWN_LINE):
+        yield from batch.lines if batch.whole else _good(iter(batch.lines))  # type: ignore[misc]
+
+
+def _text(path: Path | Member) -> Iterator[str | BrokenRow]:
+    """Yield lines without their line ends; the last one is held back until the end of the file is known."""
+    held: str | BrokenRow | None = None
     number = 0
-    unfinished: list[bytes] = []  # pieces of a line whose end has not been read; joined once, however long it grows
+    for batch in _batches(path, LONGEST_LINE, first=_check_begin):
+        lines = batch.lines
+        if not number and isinstance(lines[0], str):
+            lines[0] = lines[0].lstrip(BYTE_ORDER_MARK)
+        if batch.returns:
+            lines = [line.rstrip("\r") if isinstance(line, str) else line for line in lines]
+        if held is not None:
+            yield held
+        number += len(lines)
+        held = lines.pop()
+        yield from lines
+    if isinstance(held, str) and number == 1 and "\r" in held:
+        raise UserError(
+            f"The lines of {path} end in a carriage return alone, as on old Macs.",
+            f"Convert it: `tr '\\r' '\\n' < {path} > NEW`.",
+        )
+    if isinstance(held, str) and held.endswith(END_OF_DOS_FILE):
+        held = held.rstrip(END_OF_DOS_FILE) or None
+    if held is not None:
+        yield held
+
+
+class _Batch(NamedTuple):
+    lines: list[str | BrokenRow]
+    whole: bool  # no line is broken
+    returns: bool  # a carriage return is among the characters
+
+
+def _batches(
+    path: Path | Member, longest: int, first: Callable[[bytes, Path | Member], None] = lambda *_: None
+) -> Iterator[_Batch]:
+    """Yield the lines, and for each that cannot be read the error. first: checks the first bytes of the text."""
+    number = 0
     try:
-        for chunk in _chunks(path):
-            end = chunk.rfind(b"\n")
-            if end < 0:
-                unfinished.append(chunk)
-                continue
-            unfinished.append(chunk[:end])
-            block = b"".join(unfinished)
-            unfinished = [chunk[end + 1 :]]
-            for lines in _decoded(block, path, number):
-                yield from lines
-                number += len(lines)
+        for block in _blocks(path, longest, first):
+            if block is None:
+                batch = _Batch([_too_long(path, number + 1, longest)], False, False)
+            else:
+                batch = _batch(block, path, number)
+            yield batch
+            number += 1 if block is None else block.count(b"\n") + 1
     except READ_ERRORS as error:
         raise _unreadable(path, number, error) from None
-    last = b"".join(unfinished)
-    if last:
-        for lines in _decoded(last, path, number):
-            yield from lines
 
 
-def _decoded(block: bytes, path: Path | Member, before: int) -> Iterator[list[str]]:
-    """The lines of a block that ends where a line ends; `before` lines came before it."""
+def _batch(block: bytes, path: Path | Member, before: int) -> _Batch:
     try:
-        yield block.decode("utf-8").split("\n")
-        return
-    except UnicodeDecodeError as error:
-        start = block.rfind(b"\n", 0, error.start) + 1
-        offset = error.start - start + 1
-    good = block[: start - 1].decode("utf-8").split("\n") if start else []
-    yield good
-    raise BrokenText(
-        f"{path}, line {before + len(good) + 1}: byte {offset} of the line is not valid UTF-8.",
-        "Convert the file to UTF-8 (iconv does), or remove the line on both sides.",
+        return _Batch([*block.decode("utf-8").split("\n")], True, b"\r" in block)
+    except UnicodeDecodeError:
+        return _Batch(list(_decoded(block, path, before)), False, b"\r" in block)
+
+
+def _blocks(path: Path | Member, longest: int, first: Callable[[bytes, Path | Member], None]) -> Iterator[bytes | None]:
+    r"""Yield blocks of whole lines without the last `\n`, and None for each line of more than `longest` bytes."""
+    unfinished: list[bytes] = []  # pieces of a line whose end has not been read; joined once, however long it grows
+    size, begun = 0, False
+    for chunk in _chunks(path):
+        if not begun:
+            first(chunk, path)
+            begun = True
+        end = chunk.rfind(b"\n")
+        if end >= 0 and size + chunk.find(b"\n") > longest:
+            yield None
+            rest = chunk[chunk.find(b"\n") + 1 :]
+            unfinished, size, chunk, end = [], 0, rest, rest.rfind(b"\n")
+        if end >= 0:
+            unfinished.append(chunk[:end])
+            yield b"".join(unfinished)
+            unfinished, size, chunk = [], 0, chunk[end + 1 :]
+        size += len(chunk)
+        if chunk and size <= longest:
+            unfinished.append(chunk)
+        elif size > longest:
+            unfinished = []
+    if size > longest:
+        yield None
+    elif size:
+        yield b"".join(unfinished)
+
+
+def _too_long(path: Path | Member, number: int, longest: int) -> BrokenRow:
+    return BrokenRow(
+        f"{path}, line {number}: the line has more than {longest >> 20} MiB.",
+        "Remove the line on both sides; a file of binary data is no text.",
+        "too long a line",
+        number,
     )
 
 
+def _decoded(block: bytes, path: Path | Member, before: int) -> Iterator[str | BrokenRow]:
+    """Yield the lines of a block, each that is invalid as an error; `before` lines came before the block."""
+    for number, line in enumerate(block.split(b"\n"), before + 1):
+        try:
+            yield line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield BrokenRow(
+                f"{path}, line {number}: byte {error.start + 1} of the line is not valid UTF-8.",
+                "Convert the file to UTF-8 (iconv does), or remove the line on both sides.",
+                "invalid UTF-8",
+                number,
+                line.decode("utf-8", "replace"),
+            )
+
+
+def _check_begin(begin: bytes, path: Path | Member) -> None:
+    """Raise UserError for a file whose content is no UTF-8 text, whatever its name says."""
+    begin = begin[:4096]
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_wide(begin):
+        raise UserError(f"{path} is encoded in UTF-16, not UTF-8.", "Convert it: `iconv -f UTF-16 -t UTF-8`.")
+    if kind := archive_of(begin):
+        raise UserError(
+            f"{path} is a {kind} archive, and is read as text.",
+            "Give it the ending of such an archive (.zip, .tar, .tar.gz …), or unpack one that lies inside another.",
+        )
+    if kind := compression_of(begin):
+        raise UserError(f"{path} is compressed twice: it holds {kind} data.", "Decompress it once.")
+
+
+def _is_wide(begin: bytes) -> bool:
+    """Tell whether text without a byte order mark is UTF-16: every other byte of European languages is then 0."""
+    even, odd = begin[::2].count(0), begin[1::2].count(0)
+    return len(begin) >= 4 and max(even, odd) > 0.4 * len(begin) / 2 and min(even, odd) < 0.02 * len(begin)
+
+
 def _unreadable(path: Path | Member, good_lines: int, error: Exception) -> Exception:
-    if isinstance(error, OSError) and error.errno not in (None, errno.EACCES):
-        return error  # the disk's fault, not the file's
+    if is_fault_of_disk(error):
+        return error
     if isinstance(error, PermissionError):
         return UserError(f"The file {path} cannot be read: {error.strerror}.", "Change its permissions.")
+    if isinstance(error, TooMuchMemory | RuntimeError | NotImplementedError):  # too large a window, encryption …
+        return BrokenText(f"{path} cannot be read: {reason_of(error)}.", "Repack it, or decompress it first.")
     kind = "truncated" if isinstance(error, EOFError) else "damaged"
     return BrokenText(f"The archive {path} is {kind} after line {good_lines}.", "Fetch or make it again.")
 
 
 def _chunks(path: Path | Member) -> Iterator[bytes]:
     with open_member(path) if isinstance(path, Member) else path.open("rb") as file:
-        opened: Any = file
-        if path.suffix in COMPRESSED and not isinstance(path, Member) and os.fstat(file.fileno()).st_size == 0:
-            raise EOFError  # even an archive of nothing has a header
-        if path.suffix == ".zst":
-            yield from _zstandard_chunks(file)
-            return
-        if path.suffix == ".gz":
-            opened = gzip.GzipFile(fileobj=file)
-        elif path.suffix == ".xz":
-            opened = lzma.LZMAFile(file)  # noqa: SIM115 -- `file` is what is closed
-        elif path.suffix == ".bz2":
-            opened = bz2.BZ2File(file)
-        # What can be had at once: `read` would take what it has with it where an archive breaks off.
-        while chunk := opened.read1(READ_BYTES):
-            yield chunk
+        begun = Begun(file)
+        if path.suffix in COMPRESSED and not compression_of(begun.begin):
+            raise _not_compressed(path, begun.begin)
+        yield from decompressed(begun)
 
 
-def _zstandard_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Every frame of a file; zstandard's own reader takes a truncated frame for the end of the file."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    frame = None
-    while data := file.read(READ_COMPRESSED_BYTES):
-        while data:
-            frame = frame or decompressor.decompressobj()
-            if decompressed := frame.decompress(data):
-                yield decompressed
-            data = b""
-            if frame.eof:
-                data, frame = frame.unused_data, None
-    if frame is not None:
-        raise EOFError
+def _not_compressed(path: Path | Member, begin: bytes) -> Exception:
+    """Return the error for a file that is not compressed, though its name says so."""
+    if begins_compressed(begin):  # even an archive of nothing has a header
+        return EOFError()
+    kind = archive_of(begin) or ("text" if _is_text(begin) else "")
+    if not kind:
+        return ValueError("no compressed data")
+    return UserError(
+        f"{path} is not compressed, though its name ends in {path.suffix}: it is {_WITH_ARTICLE.get(kind, kind)}.",
+        "Give it a name that says what it is.",
+    )
+
+
+_WITH_ARTICLE = {"text": "plain text", "zip": "a zip archive", "tar": "a tar archive", "7z": "a 7z archive"}
+
+
+def _is_text(begin: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return not any(character < "\t" for character in text)
 
 
 def open_aligned(paths: Sequence[PathLike | Member]) -> Iterator[tuple[str, ...]]:
-    """Yield the lines with the same number of several files together.
+    """Yield the lines with the same number of several files that kd wrote.
 
     Raises UserError, naming each file's number of lines, when one ends before another, and what `open_lines` raises.
     """
     streams = [open_lines(path) for path in paths]
-    return _aligned(paths, streams)
-
-
-def _aligned(paths: Sequence[PathLike | Member], streams: Sequence[Iterator[str]]) -> Iterator[tuple[str, ...]]:
     try:
         yield from zip(*streams, strict=True)
     except ValueError:  # of `strict` alone: reading raises none
         counts = {str(path): count_lines(path) for path in paths}
     else:
         return
+    raise unequal(counts)
+
+
+def unequal(counts: dict[str, int]) -> UserError:
+    """Return the error for files that should be aligned, by their numbers of lines."""
     shortest, longest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    raise UserError(
+    return UserError(
         f"The files are not aligned: {longest} is longer, with {counts[longest]} lines, "
         f"and {shortest} ends after line {counts[shortest]}.",
-        "Every line of one needs its partner, on the same line of the other.",
+        "Every line of one file needs its partner on the same line of the other.",
     )
 
 
 def without_breaks(text: str) -> str:
-    """A text that has line breaks as one line: each run of them, with the blanks around it, becomes one space."""
-    return re.sub(r"[ \t\r]*\n[ \t\r\n]*", " ", text).strip(" ") if "\n" in text else text
+    """Return a text as one line: a run of line breaks, with the blanks around it, becomes one space.
+
+    A carriage return at the end is removed, as `open_text` removes it.
+    """
+    if "\n" in text:
+        text = _BREAKS.sub(" ", text).strip(" ")
+    return text.rstrip("\r")
 
 
 def count_lines(path: PathLike | Member) -> int:

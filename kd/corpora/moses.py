@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from kd.base.errors import UserError
-from kd.corpora.lines import LineWriter, PathLike, open_aligned, open_lines
+from kd.corpora.lines import LineWriter, PathLike, open_aligned, open_lines, open_text
 
 SEPARATOR = " ||| "
 _ESCAPED = re.compile(r"&((?:amp;)*)#124;")
@@ -249,7 +249,7 @@ def group_given(path: PathLike) -> Iterator[UnreadList]:
     """
     beginning, first = None, 0
     lines: list[str] = []
-    for number, line in enumerate(open_lines(path), 1):
+    for number, line in enumerate(open_text(path), 1):
         text = line[: line.find(SEPARATOR)]
         if text != beginning:
             if beginning is not None:
@@ -287,7 +287,7 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
     and line, for another form, or if there is no hypothesis.
     """
     found: dict[str, dict[int, tuple[int, list[str]]]] = {"D-": {}, "H-": {}}
-    for number, line in enumerate(open_lines(path), 1):
+    for number, line in enumerate(open_text(path), 1):
         lists = found.get(line[:2])
         if lists is None:
             continue

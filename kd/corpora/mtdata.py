@@ -24,7 +24,7 @@ import kd
 from kd.base.errors import UserError
 from kd.corpora.archives import is_archive, members
 from kd.corpora.download import Say, fetch
-from kd.corpora.lines import PathLike, open_bytes
+from kd.corpora.lines import Broken, PathLike, open_bytes
 from kd.corpora.places import Place
 from kd.corpora.plain import read_plain
 from kd.corpora.tmx import read_tmx
@@ -47,19 +47,27 @@ class Entry:
 
 
 def read_mtdata(
-    name: str, source: str, target: str, cache: PathLike, counts: Counter[str], say: Say = lambda *_: None
+    name: str,
+    source: str,
+    target: str,
+    cache: PathLike,
+    counts: Counter[str],
+    say: Say = lambda *_: None,
+    broken: Broken | None = None,
 ) -> Iterator[tuple[str, ...]]:
     """Yield the pairs of a corpus of mtdata, downloaded unless its files are in the cache.
 
-    Raises UserError for an unknown id, for one of other languages, and what `fetch` and the readers raise.
+    broken: takes each broken row, as the readers of plain text, TSV and TMX have it. Sides in two TSV files are aligned
+    by line and never skip one. Raises UserError for an unknown id, for one of other languages, and what
+    `fetch` and the readers raise.
     """
     entry = look_up(name, source, target, cache)
     places = [place for url in entry.urls for place in _places(name, entry, _fetch(url, entry, cache, say))]
     if "tmx" in entry.kind:
         for place in places:
-            yield from read_tmx(place, source, target, counts=counts)
+            yield from read_tmx(place, source, target, counts=counts, broken=broken)
         return
-    for left, right in _rows(name, entry, places, cache):
+    for left, right in _rows(name, entry, places, cache, broken):
         yield (right, left) if entry.swapped else (left, right)
 
 
@@ -111,11 +119,13 @@ def _places(name: str, entry: Entry, path: Path) -> list[Place]:
     return found
 
 
-def _rows(name: str, entry: Entry, places: list[Place], cache: PathLike) -> Iterator[tuple[str, str]]:
+def _rows(
+    name: str, entry: Entry, places: list[Place], cache: PathLike, broken: Broken | None
+) -> Iterator[tuple[str, str]]:
     columns = [column + 1 for column in entry.columns or (0, 1)]
     if "tsv" in entry.kind and len(columns) == 2:
         for place in places:
-            for left, right in read_tsv(place, columns):
+            for left, right in read_tsv(place, columns, broken=broken):
                 yield left, right
     elif "tsv" in entry.kind and len(places) == 2 and len(columns) == 1:
         one, other = ((row[0] for row in read_tsv(place, columns)) for place in places)
@@ -125,7 +135,7 @@ def _rows(name: str, entry: Entry, places: list[Place], cache: PathLike) -> Iter
     elif "sgm" in entry.kind and len(places) == 2:
         yield from _zipped(name, *(_by_mtdata(place, "read_sgm", cache) for place in places))
     elif len(places) == 2 and any(text in entry.kind for text in ("txt", "raw")):
-        for left, right in read_plain(*places):
+        for left, right in read_plain(*places, broken=broken):
             yield left, right
     else:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where raw files lie: paths, wildcards, and files inside zip and tar archives, which are read like folders.
+"""Finds raw files: paths, wildcards, and files inside zip and tar archives, which are read like folders.
 
 The files that several patterns find belong together where their wildcards match the same.
 """
@@ -37,8 +37,14 @@ def find(pattern: Path) -> dict[Key, Place]:
     expression = _expression(str(pattern))
     found = {match.groups(): place for place in inside if (match := expression.fullmatch(str(place)))}
     if not found:
-        raise UserError(f"No file matches {pattern}.", "Check the path and its wildcards.")
+        nested = [str(place) for place in inside if archive is not None and is_archive(Path(str(place)))]
+        raise UserError(f"No file matches {pattern}.{_nested(nested)}", "Check the path and its wildcards.")
     return dict(sorted(found.items()))
+
+
+def _nested(names: Sequence[str]) -> str:
+    """Say that an archive holds other archives, which are not read through."""
+    return f" The archive holds another archive, {names[0]}: unpack the outer one." if names else ""
 
 
 def find_aligned(patterns: Mapping[str, Path]) -> list[dict[str, Place]]:
@@ -75,9 +81,14 @@ def within(place: Place, suffixes: Sequence[str]) -> list[Place]:
     """The files in an archive whose names end so, whatever their case; anything else is itself."""
     if isinstance(place, Member) or not is_archive(place) or not place.is_file():
         return [place]
-    found: list[Place] = [member for member in members(place) if member.name.lower().endswith(tuple(suffixes))]
+    inside = members(place)
+    found: list[Place] = [member for member in inside if member.name.lower().endswith(tuple(suffixes))]
     if not found:
-        raise UserError(f"The archive {place} holds no {suffixes[0]} file.", f"Name what it holds: {place.name}/… .")
+        nested = _nested([member.name for member in inside if is_archive(Path(member.name))])
+        raise UserError(
+            f"The archive {place} holds no {suffixes[0]} file.{nested}",
+            f"Name a file that it holds: {place.name}/… .",
+        )
     return found
 
 

@@ -1,7 +1,8 @@
-"""A sample of what each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
+"""Samples the pairs that each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
 
-Columns: id, filter, source, target. A backslash, tab or carriage return in the text is written as `\\\\`, `\\t` or
-`\\r`; `unescape` takes that back. A side of more than 4,000 characters is cut and says how much is missing.
+Columns: id, filter, source, target. A backslash, tab, carriage return or line break in the text is written as `\\\\`,
+`\\t`, `\\r` or `\\n`; `unescape` reverses that. A side of more than 4,000 characters is
+cut and says how much is missing.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from kd.corpora.lines import LineWriter, PathLike, open_lines
 
 FILE = "rejected.tsv.zst"
 LONGEST = 4000  # characters of a side
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\r": "\\r"})
-_ESCAPED = re.compile(r"\\([\\tr])")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\r": "\\r", "\n": "\\n"})
+_ESCAPED = re.compile(r"\\([\\trn])")
 _PURPOSE = b"kd.rejects"
 
 
@@ -78,7 +79,7 @@ def _cut(text: str) -> str:
 
 def unescape(text: str) -> str:
     """The text of a column as it was."""
-    characters: Mapping[str, str] = {"\\": "\\", "t": "\t", "r": "\r"}
+    characters: Mapping[str, str] = {"\\": "\\", "t": "\t", "r": "\r", "n": "\n"}
     return _ESCAPED.sub(lambda match: characters[match[1]], text)
 
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from kd.base.errors import UserError
-from kd.corpora.lines import PathLike, open_lines
+from kd.corpora.lines import PathLike, open_text
 
 
 class ScoreFile:
@@ -15,7 +15,7 @@ class ScoreFile:
     def __init__(self, path: PathLike) -> None:
         """Raises UserError if the file is missing."""
         self.path = Path(path)
-        self._lines = open_lines(path)
+        self._lines = open_text(path)
         self._line = 0
 
     def take(self, count: int) -> list[float]:

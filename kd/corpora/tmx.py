@@ -1,6 +1,6 @@
-"""Translation memories in TMX 1.4, the format that translators' tools and institutions exchange, streamed.
+"""Reads translation memories in TMX 1.4, the format that translators' tools and institutions exchange.
 
-Units are read one at a time and forgotten, so that memory stays flat; entities, DTDs and the network are off.
+Units are read one at a time, so that memory does not grow with the file; entities, DTDs and the network are off.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lxml import etree
 
 from kd.base.errors import UserError
+from kd.base.escapes import visible
 from kd.corpora.archives import Member
-from kd.corpora.lines import BrokenText, PathLike, check_file, open_bytes, without_breaks
+from kd.corpora.lines import Broken, BrokenRow, BrokenText, PathLike, check_file, open_bytes, without_breaks
+from kd.corpora.tmx_text import segment_text
+from kd.corpora.tmx_units import root_tag, units
+from kd.models.languages import matches, standard
 
 FEED_BYTES = 1 << 16  # given to the parser at once; what it makes of them is in memory
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-# TMX 1.4b, 3.3: what these hold is native code, or (sub) a text of its own that only stands inside another's code.
-CODE = frozenset(("bpt", "ept", "ph", "it", "ut", "sub"))
-BREAK_TYPES = frozenset(("lb", "pb", "cb"))  # TMX 1.4b, 4.1, values of `type`: line, page and column break
-BREAK_CODE = re.compile(r"<br\b|\\(?:line|par|tab|page)\b|\n", re.IGNORECASE)
 UNRESOLVED = "entities not resolved"
 NEWLINES = {codecs.BOM_UTF16_LE: b"\n\0", codecs.BOM_UTF16_BE: b"\0\n"}  # as Euramis and Trados export
 VARIANTS = "several variants of a language"
@@ -41,55 +41,70 @@ def read_tmx(
     target: str,
     keep: Sequence[str] = (),
     counts: Counter[str] | None = None,
+    broken: Broken | None = None,
+    keep_codes: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Yield source, target and the values of `keep` for each translation unit that has both languages.
 
-    source, target: BCP-47 codes, matched as basic ranges of RFC 4647 (`en` takes `en-GB` and `EN_us`); of several
-    variants in a unit an exact match is taken, else the first. keep: names of attributes (creationdate, tuid …) or
-    `prop:TYPE`; the unit's own value, else the target variant's, else the source's; "" where there is none, several
-    properties of a type joined by `; `.
+    bpt, ept, ph, it, ut and sub are removed with their content, which is native code; hi and unknown elements leave
+    their text. Native code that is white space, a line break or the tag of a block becomes a space between two words. A
+    run of line breaks in the text becomes one space.
 
-    Of inline elements bpt, ept, ph, it, ut and sub go with all they hold, hi and any other stays as its text. Nothing
-    is put in their place, but a space for a placeholder that breaks a line between two words. A run of line breaks
-    becomes one space, other whitespace stays. `counts` takes how often that was done, and the units left out, by
-    reason.
+    Args:
+        path: The file.
+        source: BCP-47 code, matched as a basic language range of RFC 4647 (`en` takes `en-GB` and `EN_us`), in which
+            ISO 639-2 and 639-3 codes are equal to those of 639-1 (`eng`). Of several variants in a unit an exact match
+            is taken, else the first.
+        target: The same for the target language.
+        keep: Names of attributes (creationdate, tuid …) or `prop:TYPE`; the unit's own value, else the target
+            variant's, else the source's; "" without any. Several properties of a type are joined by `; `.
+        counts: Takes the units that are left out, by reason, and how often line breaks were replaced.
+        broken: Takes each unit that is not well-formed, control characters included; without it the file is refused.
+        keep_codes: Keep native code that stands for a variable (`{0}`, `%s`) as text.
 
-    Raises UserError for a missing file, BrokenText, with line and byte, where the XML ends or is bad, and NoSuchPair at
-    the end of a file that has the languages in no unit.
+    Raises:
+        UserError: At once for a missing file.
+        BrokenText: In reading, with line and byte, where the XML ends or is not well-formed.
+        NoSuchPair: At the end of a file that has the languages in no unit.
     """
     counts = Counter() if counts is None else counts
-    return _units(check_file(path), source, target, keep, counts)
+    place = check_file(path)
+    elements = _elements(place) if broken is None else _elements_alone(place, broken)
+    return _units(place, elements, source, target, _Wanted(keep, keep_codes), counts)
+
+
+class _Wanted(NamedTuple):
+    keep: Sequence[str]
+    codes: bool
 
 
 def _units(
-    path: Path | Member, source: str, target: str, keep: Sequence[str], counts: Counter[str]
+    path: Path | Member,
+    elements: Iterator[etree._Element],
+    source: str,
+    target: str,
+    wanted: _Wanted,
+    counts: Counter[str],
 ) -> Iterator[tuple[str, ...]]:
     seen: Counter[str] = Counter()
     found = False
-    for unit in _elements(path):
+    for unit in elements:
         variants = unit.findall("{*}tuv")
         sides = [_variant(variants, language, counts) for language in (source, target)]
         if None not in sides:
             found = True
-            if row := _row(unit, sides, keep, counts):
+            if row := _row(unit, sides, wanted, counts):
                 yield row
             continue
         seen.update(filter(None, map(_language, variants)) if not found else ())
         missing = [language for language, side in zip((source, target), sides, strict=True) if side is None]
         counts[f"no {' and no '.join(missing)}"] += 1
     if seen and not found:
-        there = ", ".join(sorted(seen)[:40])
+        there = visible(", ".join(sorted(seen)[:40]))
         raise NoSuchPair(
             f"No translation unit of {path} has both {source} and {target}: there are {there}.",
             "Name the pair in the recipe by languages that the file has.",
         )
-
-
-@lru_cache(maxsize=4096)
-def matches(language: str, tag: str) -> bool:
-    """Whether a tag is within a basic language range (RFC 4647, 3.3.1), `_` counting as `-`."""
-    wanted, given = (text.replace("_", "-").lower() for text in (language, tag))
-    return given == wanted or given.startswith(wanted + "-")
 
 
 def _language(variant: etree._Element) -> str:
@@ -100,13 +115,13 @@ def _variant(variants: Sequence[etree._Element], language: str, counts: Counter[
     fitting = [variant for variant in variants if matches(language, _language(variant))]
     if len(fitting) > 1:
         counts[VARIANTS] += 1
-        exact = language.replace("_", "-").lower()
-        fitting.sort(key=lambda variant: _language(variant).replace("_", "-").lower() != exact)  # stable
+        exact = standard(language)
+        fitting.sort(key=lambda variant: standard(_language(variant)) != exact)  # stable
     return fitting[0] if fitting else None
 
 
 def _row(
-    unit: etree._Element, sides: Sequence[etree._Element | None], keep: Sequence[str], counts: Counter[str]
+    unit: etree._Element, sides: Sequence[etree._Element | None], wanted: _Wanted, counts: Counter[str]
 ) -> tuple[str, ...] | None:
     texts = []
     for side in sides:
@@ -117,44 +132,13 @@ def _row(
         if next(segment.iter(etree.Entity), None) is not None:
             counts[UNRESOLVED] += 1
             return None
-        text = segment_text(segment)
+        text = segment_text(segment, wanted.codes)
         if "\n" in text:
             counts[BREAKS] += 1
         texts.append(without_breaks(text))
     source, target = sides
     places = [place for place in (unit, target, source) if place is not None]
-    return (*texts, *(_provenance(places, name) for name in keep))
-
-
-def segment_text(element: etree._Element) -> str:
-    """The text of a segment without its inline elements; see `read_tmx` for what becomes of each."""
-    if not len(element):
-        return element.text or ""
-    parts: list[str] = []
-    _collect(element, parts)
-    return "".join(parts)
-
-
-def _collect(element: etree._Element, parts: list[str]) -> None:
-    parts.append(element.text or "")
-    for child in element:
-        tail = child.tail or ""
-        if isinstance(child.tag, str):  # no comment, no processing instruction
-            if child.tag.rpartition("}")[2] not in CODE:
-                _collect(child, parts)
-            elif tail and not tail[0].isspace() and not _ends_in_space(parts) and _breaks_line(child):
-                parts.append(" ")
-        parts.append(tail)
-
-
-def _breaks_line(code: etree._Element) -> bool:
-    native = "".join(str(text) for text in code.itertext())
-    return code.get("type") in BREAK_TYPES or BREAK_CODE.search(native) is not None
-
-
-def _ends_in_space(parts: Sequence[str]) -> bool:
-    last = next((part for part in reversed(parts) if part), " ")  # nothing before it: no space is wanted either
-    return last[-1].isspace()
+    return (*texts, *(_provenance(places, name) for name in wanted.keep))
 
 
 def _provenance(places: Sequence[etree._Element], name: str) -> str:
@@ -173,19 +157,21 @@ def _provenance(places: Sequence[etree._Element], name: str) -> str:
 # --- XML, one unit at a time -------------------------------------------------------------------------------------
 
 
+# libxml2's limits stay on: 10 MB a text, 256 levels.
+SAFE: dict[str, Any] = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "dtd_validation": False,
+    "attribute_defaults": False,
+    "huge_tree": False,
+    "collect_ids": False,
+}
+
+
 def _elements(path: Path | Member) -> Iterator[etree._Element]:
-    """Every `tu`, each gone from memory once the next is asked for. libxml2's limits stay on: 10 MB a text, depth."""
-    parser = etree.XMLPullParser(
-        events=("end",),
-        tag="{*}tu",
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        attribute_defaults=False,
-        huge_tree=False,
-        collect_ids=False,
-    )
+    """Yield every `tu`; each is removed from memory once the next is asked for."""
+    parser = etree.XMLPullParser(events=("end",), tag="{*}tu", **SAFE)
     try:
         for chunk in open_bytes(path):
             for start in range(0, len(chunk), FEED_BYTES):
@@ -196,6 +182,25 @@ def _elements(path: Path | Member) -> Iterator[etree._Element]:
         yield from _finished(parser)
         raise _bad_xml(path, error) from None
     yield from _finished(parser)
+
+
+def _elements_alone(path: Path | Member, broken: Broken) -> Iterator[etree._Element]:
+    """Yield every `tu` that is well-formed by itself, and give the others to `broken`."""
+    root = root_tag(path)
+    for markup, line in units(path):
+        try:
+            (unit,) = etree.fromstring(f"{root}{markup}</tmx>".encode(), etree.XMLParser(**SAFE))
+        except UnicodeEncodeError:
+            reason, readable = "bytes that the encoding does not allow", markup.encode("utf-8", "replace").decode()
+            broken(_malformed(path, line, reason, readable), [readable])
+        except (etree.XMLSyntaxError, ValueError) as error:
+            broken(_malformed(path, line, _reason(error), markup), [markup])
+        else:
+            yield unit
+
+
+def _malformed(path: Path | Member, line: int, reason: str, markup: str) -> BrokenRow:
+    return BrokenRow(f"{path}, the unit in line {line}: {reason}.", "Mend the file.", "malformed unit", line, markup)
 
 
 def _finished(parser: etree.XMLPullParser) -> Iterator[etree._Element]:
@@ -215,8 +220,12 @@ def _bad_xml(path: Path | Member, error: etree.XMLSyntaxError) -> BrokenText:
     with contextlib.suppress(BrokenText):  # a damaged archive: then it has no bytes to count
         before, width = _line_start(path, line)
         place += f", byte {before + (column - 1) * width + 1}"
-    reason = re.sub(r",\s+line \d+, column \d+.*", "", str(error.msg), flags=re.DOTALL).rstrip(".\n ")
-    return BrokenText(f"{path}, {place}: {reason}.", "Mend the file.")
+    return BrokenText(f"{path}, {place}: {_reason(error)}.", "Mend the file.")
+
+
+def _reason(error: Exception) -> str:
+    """Return libxml2's message without the place, which counts from the piece of text that was parsed."""
+    return re.sub(r",\s+line \d+, column \d+.*", "", str(error), flags=re.DOTALL).rstrip(".\n ")
 
 
 def _line_start(path: Path | Member, line: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
-"""Tab-separated text: a pair a line, with as many further columns as there are.
+r"""Reads tab-separated text: a pair a line, with any number of further columns.
 
-Nothing is quoted or escaped, as in the TSV files of statmt, ParaCrawl and Bicleaner: a tab ends a cell, `\\n` a row.
+Nothing is quoted or escaped, as in the TSV files of statmt, ParaCrawl and Bicleaner: a tab ends a cell, `\n` a row.
 """
 
 from __future__ import annotations
@@ -9,31 +9,85 @@ from collections.abc import Iterator, Sequence
 
 from kd.base.errors import UserError
 from kd.corpora.archives import Member
-from kd.corpora.lines import BrokenText, PathLike, check_file, open_lines
+from kd.corpora.lines import BYTE_ORDER_MARK, Broken, BrokenRow, PathLike, check_file, open_marked, open_text
+
+FEW, MANY = "too few cells", "too many cells"
 
 
-def read_tsv(path: PathLike | Member, columns: Sequence[int], header: bool = False) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of the given columns (counted from 1) of each row. header: the first line is left out.
+def read_tsv(
+    path: PathLike | Member, columns: Sequence[int], header: bool = False, broken: Broken | None = None
+) -> Iterator[tuple[str, ...]]:
+    r"""Yield the cells of the given columns of each row. Blank lines at the end are left out.
 
-    Raises UserError for a missing file or a column before the first, and in reading BrokenText, with file and line, for
-    a row with too few cells, invalid UTF-8 or a broken archive.
+    A `\r` at the end of a cell and a byte order mark at the start of the first row's cells are no content.
+
+    Args:
+        path: The file.
+        columns: Numbers of columns, counted from 1.
+        header: Leave out the first line.
+        broken: Takes each row that is broken: with another number of cells than the first row, or with a line that
+            cannot be read. Without it such a row raises BrokenRow.
+
+    Raises:
+        UserError: At once for a missing file or a column before the first; in reading what `open_text` raises.
     """
     if not columns or min(columns) < 1:
         raise UserError("Columns are counted from 1.", "Correct the columns of the corpus.")
     place = check_file(path)
-    lines = open_lines(place)
-    return _rows(str(place), lines, [column - 1 for column in columns], header)
+    lines = open_text(place) if broken is None else open_marked(place)
+    return _rows(str(place), lines, [column - 1 for column in columns], header, broken or refuse)
 
 
-def _rows(label: str, lines: Iterator[str], places: Sequence[int], header: bool) -> Iterator[tuple[str, ...]]:
-    most = max(places)
-    if header:
-        next(lines, None)
-    for number, line in enumerate(lines, 1 + header):
-        cells = line.split("\t", most + 1)
-        if len(cells) <= most:
-            raise BrokenText(
-                f"{label}, line {number}: {len(cells)} columns where {most + 1} are needed.",
-                "Mend the line, or correct the columns of the corpus.",
-            )
-        yield tuple([cells[place] for place in places])
+def refuse(error: BrokenRow, _texts: Sequence[str]) -> None:
+    """Raise the error that a broken row makes."""
+    raise error
+
+
+def _rows(
+    label: str, lines: Iterator[str | BrokenRow], places: Sequence[int], header: bool, broken: Broken
+) -> Iterator[tuple[str, ...]]:
+    needed, width = max(places) + 1, 0
+    blank: list[BrokenRow] = []
+    for number, line in enumerate(lines, 1):
+        if header and number == 1:
+            continue
+        if isinstance(line, BrokenRow):
+            broken(line, [line.text])
+            continue
+        cells = line.split("\t")
+        if not width and len(cells) >= needed:
+            width = len(cells)
+        if len(cells) != width:
+            error = _wrong_width(label, number, line, len(cells), width, needed)
+            if not line.strip():
+                blank.append(error)  # broken only if a row follows
+                continue
+            _give(broken, [*blank, error])
+            blank = []
+            continue
+        if blank:
+            _give(broken, blank)
+            blank = []
+        row = tuple([cells[place] for place in places])
+        if "\r" in line or number == 1:  # as where `paste` joined files with the line ends of Windows
+            row = tuple([cell.rstrip("\r").lstrip(BYTE_ORDER_MARK if number == 1 else "") for cell in row])
+        yield row
+
+
+def _give(broken: Broken, errors: Sequence[BrokenRow]) -> None:
+    for error in errors:
+        broken(error, [error.text])
+
+
+def _wrong_width(label: str, number: int, line: str, cells: int, width: int, needed: int) -> BrokenRow:
+    if cells < needed:
+        what = f"{cells} columns where {needed} are needed"
+    else:
+        what = f"{cells} columns where the first row has {width}"
+    return BrokenRow(
+        f"{label}, line {number}: {what}.",
+        "Mend the line, or correct the columns of the corpus.",
+        FEW if cells < (width or needed) else MANY,
+        number,
+        line,
+    )

@@ -6,9 +6,56 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
+
+# ISO 639-1 codes, each with the one of ISO 639-3 and, where it differs, the bibliographic one of ISO 639-2. Generated
+# from mtdata's copy of the registration authorities' tables.
+_EQUAL = (
+    "aa/aar ab/abk ae/ave af/afr ak/aka am/amh an/arg ar/ara as/asm av/ava ay/aym az/aze ba/bak be/bel bg/bul bi/bis "
+    "bm/bam bn/ben bo/bod/tib br/bre bs/bos ca/cat ce/che ch/cha co/cos cr/cre cs/ces/cze cu/chu cv/chv cy/cym/wel "
+    "da/dan de/deu/ger dv/div dz/dzo ee/ewe el/ell/gre en/eng eo/epo es/spa et/est eu/eus/baq fa/fas/per ff/ful "
+    "fi/fin fj/fij fo/fao fr/fra/fre fy/fry ga/gle gd/gla gl/glg gn/grn gu/guj gv/glv ha/hau he/heb hi/hin ho/hmo "
+    "hr/hrv ht/hat hu/hun hy/hye/arm hz/her ia/ina id/ind ie/ile ig/ibo ii/iii ik/ipk io/ido is/isl/ice it/ita iu/iku "
+    "ja/jpn jv/jav ka/kat/geo kg/kon ki/kik kj/kua kk/kaz kl/kal km/khm kn/kan ko/kor kr/kau ks/kas ku/kur kv/kom "
+    "kw/cor ky/kir la/lat lb/ltz lg/lug li/lim ln/lin lo/lao lt/lit lu/lub lv/lav mg/mlg mh/mah mi/mri/mao mk/mkd/mac "
+    "ml/mal mn/mon mr/mar ms/msa/may mt/mlt my/mya/bur na/nau nb/nob nd/nde ne/nep ng/ndo nl/nld/dut nn/nno no/nor "
+    "nr/nbl nv/nav ny/nya oc/oci oj/oji om/orm or/ori os/oss pa/pan pi/pli pl/pol ps/pus pt/por qu/que rm/roh rn/run "
+    "ro/ron/rum ru/rus rw/kin sa/san sc/srd sd/snd se/sme sg/sag si/sin sk/slk/slo sl/slv sm/smo sn/sna so/som "
+    "sq/sqi/alb sr/srp ss/ssw st/sot su/sun sv/swe sw/swa ta/tam te/tel tg/tgk th/tha ti/tir tk/tuk tl/tgl tn/tsn "
+    "to/ton tr/tur ts/tso tt/tat tw/twi ty/tah ug/uig uk/ukr ur/urd uz/uzb ve/ven vi/vie vo/vol wa/wln wo/wol xh/xho "
+    "yi/yid yo/yor za/zha zh/zho/chi zu/zul "
+)
+# Codes that were withdrawn, or that stand for the same written language (IANA's language subtag registry)
+_REPLACED = {
+    "iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "mol": "ro", "cmn": "zh", "arb": "ar", "pes": "fa",
+    "zsm": "ms", "nob": "nb", "nno": "nn", "fil": "tl", "ekk": "et", "lvs": "lv", "khk": "mn", "swh": "sw", "npi": "ne",
+    "ory": "or", "azj": "az", "uzn": "uz", "als": "sq", "gug": "gn", "ydd": "yi", "plt": "mg", "quy": "qu",
+    "kmr": "ku", "pbt": "ps", "scc": "sr", "scr": "hr", "bih": "bh",
+}  # fmt: skip
+_SHORTEST = _REPLACED | {
+    longer: codes[0] for codes in (entry.split("/") for entry in "".join(_EQUAL).split()) for longer in codes[1:]
+}
+
+
+@lru_cache(maxsize=4096)
+def standard(language: str) -> str:
+    """Return a BCP-47 code in lower case with `-`, its language as the shortest ISO 639 code: `eng_GB` is `en-gb`."""
+    first, *rest = re.split("[-_]", language.strip().lower())
+    return "-".join([_SHORTEST.get(first, first), *rest])
+
+
+@lru_cache(maxsize=4096)
+def matches(language: str, tag: str) -> bool:
+    """Tell whether a tag is within a basic language range (RFC 4647, 3.3.1): `en` takes `en-GB`, `EN_us` and `eng`."""
+    wanted, given = standard(language), standard(tag)
+    return given == wanted or given.startswith(wanted + "-")
+
+
+def primary(language: str) -> str:
+    """Return the language of a BCP-47 code without script and region, as the shortest code: `pt` of `por_BR`."""
+    return standard(language).split("-")[0]
 
 
 class LanguageIdentifier:
@@ -37,11 +84,6 @@ class LanguageIdentifier:
         """Whether the model has a language at all."""
         labels, _ = self._model.predict("a", k=-1)
         return f"__label__{primary(language)}" in labels
-
-
-def primary(language: str) -> str:
-    """The language of a BCP-47 code without script and region, by which sides are compared: `pt` of `pt-BR`."""
-    return re.split("[-_]", language)[0].lower()
 
 
 @cache

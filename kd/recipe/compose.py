@@ -26,6 +26,7 @@ from yaml import YAMLError
 from kd.base import resources
 from kd.base.errors import UserError
 from kd.base.text import unknown_name
+from kd.base.urls import mask_for_children, split_secrets
 from kd.corpora.stdin import STDIN, keep_stdin
 from kd.pipeline.fingerprint import digest
 from kd.pipeline.model import StageSpec
@@ -162,6 +163,7 @@ def compose(request: Request) -> DictConfig:
         _check_shared(config, request.overrides)
         _make_paths_absolute(config)
         _keep_stdin(config)
+        _mask_urls(config)
         if request.variant:
             config.run.dir = str(Path(f"{config.run.dir}.sweep", request.variant))
     except YAMLError as error:
@@ -177,6 +179,27 @@ def compose(request: Request) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         raise as_user_error(error) from None
     return config
+
+
+def _mask_urls(config: DictConfig) -> None:
+    """Take user names, passwords and tokens out of the URLs of corpora: a composed config is written to disk.
+
+    Raises UserError for two URLs that differ in such a parameter alone: they would be one file of the cache.
+    """
+    seen: dict[str, dict[str, str]] = {}
+    for name, source in (config.corpus.get("sources") or {}).items():
+        nodes = [(source, "source"), (source, "target"), *((source.scores, key) for key in source.get("scores") or {})]
+        for node, key in nodes:
+            url = node.get(key)
+            masked = mask_for_children(str(url)) if url else ""
+            if masked and masked != url:
+                node[key] = masked
+                query = split_secrets(str(url))[1].query
+                if seen.setdefault(masked, query) != query:
+                    raise UserError(
+                        f"corpus.sources.{name}.{key} differs from another URL in its secret parameters alone.",
+                        "Give the file one URL, or fetch both by hand.",
+                    )
 
 
 def _check_groups(overrides: Sequence[str]) -> None:

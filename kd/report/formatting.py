@@ -110,17 +110,3 @@ def moment(iso: str) -> str:
     except ValueError:
         return iso
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if time.tzinfo else iso
-
-
-def visible(text: str) -> str:
-    """Text in which control characters, which a browser or terminal would drop or obey, stand as visible signs.
-
-    C0 controls and DEL become their pictures (U+2400 …), the separators that some take for line ends an escape.
-    """
-    return text.translate(_VISIBLE)
-
-
-_VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "\u2421"}
-_VISIBLE |= {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
-# Directional overrides could swap what stands beside them.
-_VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}

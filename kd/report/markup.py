@@ -5,7 +5,7 @@ Both are for tables: signatures, which are long, may break in LaTeX.
 
 from __future__ import annotations
 
-from kd.report.formatting import visible
+from kd.base.escapes import visible
 
 _LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

@@ -13,8 +13,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kd.base.escapes import visible
 from kd.metrics.significance import BOOTSTRAP, Resampling, Significance
-from kd.report.formatting import metric_score, p_meaning, p_value, visible
+from kd.report.formatting import metric_score, p_meaning, p_value
 from kd.report.markup import latex_text, markdown_text
 
 SIGNIFICANT = 0.05

@@ -10,9 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kd.base.escapes import visible
 from kd.report import pairings
 from kd.report.columns import results_columns
-from kd.report.formatting import p_meaning, visible
+from kd.report.formatting import p_meaning
 from kd.report.model import ReportData
 from kd.report.verdict import verdicts
 

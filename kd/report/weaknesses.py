@@ -12,8 +12,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kd.base.escapes import visible
 from kd.metrics.segments import Behind, Kept, Weaknesses
-from kd.report.formatting import count, metric_score, percent, visible
+from kd.report.formatting import count, metric_score, percent
 
 
 def counts(systems: Mapping[str, Weaknesses]) -> Table:

@@ -6,16 +6,18 @@ Each corpus of a language pair is a task of its own; this is the only kind that 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.estimate import NOT_KNOWN, Estimate, joined
 from kd.base.text import unknown_name
 from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
 from kd.corpora.ids import Origin
+from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.models.known import Known
 from kd.pipeline.fingerprint import identity_and_extent
@@ -25,13 +27,14 @@ from kd.recipe.schema import CorpusConfig, OnError, SourceConfig, Use
 
 LINES_PER_SHARD = 500_000
 NOTES = "notes.json"
+MUCH = 0.1  # share of a corpus that is left out only where something is wrong with it
 
 
 class Collect(Kind[CorpusConfig]):
     """Reads the corpora of a language pair."""
 
     name = "collect"
-    version = 1
+    version = 2
     config = CorpusConfig
     network = True
 
@@ -58,7 +61,7 @@ class Collect(Kind[CorpusConfig]):
             chosen = FORMATS[source.format]
             identity, extent = identity_and_extent(source)
             identity |= chosen.identity(reading)
-            if config.on_error is OnError.keep:  # another corpus where a file is broken
+            if config.on_error is not OnError.fail:  # another corpus where a file is broken
                 identity["on_error"] = config.on_error.value
             yield TaskSpec(name, identity, extent, files=partial(chosen.files, reading))
 
@@ -68,16 +71,26 @@ class Collect(Kind[CorpusConfig]):
         languages = job.axis_value["source"], job.axis_value["target"]
         reading = Reading(job.name, source, job.config, *languages, job.progress.update)
         chosen = FORMATS[source.format]
-        _check_unchanged(job, chosen.files(reading))
+        files = chosen.files(reading)
+        _check_unchanged(job, files)
+        reading.check_archives(files)
         origin = Origin(str(job.axis), job.name, source.use.value, source.licence, source.weight)
         rows = job.progress.follow(origin.number_rows(chosen.rows(reading)), "reading", unit="pairs")
         columns = chosen.columns(source)
         with CorpusWriter(job.out, languages, LINES_PER_SHARD, columns=columns, origins=[origin]) as writer:
             for pair, values in rows:
                 writer.add(pair, *values)
+        reading.skips.check(job.name, writer.pairs, job.config.skip_share)
         if not writer.pairs:
             raise UserError(f"The corpus {job.name} has no pairs for {job.axis}.", "Check its files.")
-        notes = {"counts": reading.counts, "broken": reading.broken}
+        if reading.skips.counts:
+            reading.skips.write(job.out / REJECTED)
+        notes = {
+            "counts": reading.counts + reading.skips.counts,
+            "broken": reading.broken,
+            "first skipped": reading.skips.first,
+            "warnings": reading.warnings,
+        }
         (job.out / NOTES).write_text(json.dumps(notes, ensure_ascii=False), "utf-8")
 
     def check(self, job: Job[CorpusConfig]) -> Summary:
@@ -90,8 +103,11 @@ class Collect(Kind[CorpusConfig]):
         facts |= {what: count for what, count in notes["counts"].items() if what in NOTED}
         if notes["broken"]:
             facts["broken files, read up to where they break"] = notes["broken"]
-            facts["note"] = f"READ UP TO A BREAK: {' '.join(notes['broken'])}"
+        if notes["first skipped"]:
+            facts["first broken row"] = notes["first skipped"]
         dropped = {reason: count for reason, count in notes["counts"].items() if reason not in NOTED and count}
+        if note := _note(corpus.pairs, dropped, notes):
+            facts["note"] = note
         return Summary({"pairs out": corpus.pairs}, dropped, facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
@@ -107,6 +123,18 @@ class Collect(Kind[CorpusConfig]):
                 pairs = Estimate(known.test, "config")
             tasks[task.name] = TaskWork((Work(self.name, "pairs", pairs, text.pair_bytes.value),))
         return StageForecast(tasks, text)
+
+
+def _note(left: int, dropped: Mapping[str, int], notes: Mapping[str, Any]) -> str:
+    """Say how much was left out and why; more than `MUCH` of a corpus is a warning."""
+    parts = [f"READ UP TO A BREAK: {' '.join(notes['broken'])}"] if notes["broken"] else []
+    gone = sum(dropped.values())
+    if gone:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(dropped.items(), key=lambda i: -i[1]))
+        parts.append(f"left out {gone:,} of {left + gone:,} ({reasons})")
+    if gone > MUCH * (left + gone):
+        parts.append("WARNING: MORE THAN A TENTH WAS LEFT OUT: are these the right files and languages?")
+    return "; ".join([*parts, *(f"WARNING: {warning}" for warning in notes["warnings"])])
 
 
 def _is_read(source: SourceConfig, pair: str) -> bool:

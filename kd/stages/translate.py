@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.heldout import read_heldout
-from kd.corpora.lines import LineWriter, check_file, open_lines
+from kd.corpora.lines import LineWriter, check_file, open_lines, open_text
 from kd.models.known import Known, translation
 from kd.models.systems import Decoding, group, load
 from kd.pipeline.fingerprint import identity_and_extent
@@ -110,7 +110,7 @@ def _take_over(job: Job[TranslateConfig]) -> None:
         raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
     segments = len(read_heldout(job.one("held_out").path, str(job.axis), "test"))
     with LineWriter(job.out / HYPOTHESES) as writer:
-        for line in open_lines(path):
+        for line in open_text(path):
             writer.write(line)
     if writer.lines != segments:
         raise UserError(

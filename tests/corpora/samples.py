@@ -25,6 +25,8 @@ TORTURE = [
     "last",
 ]
 
+AS_READ = [text.rstrip("\r") for text in TORTURE]  # as users' files are read: line ends are no content
+
 
 def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
     """Change the lines of a shard's file as someone would who knows nothing of the index."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ class Server:
     statuses: list[int] = field(default_factory=list)  # answered first, one a request
     ranges: bool = True
     asked: list[tuple[str, str]] = field(default_factory=list)  # path, Range
+    login: str = ""  # user:password that every request needs
+    parameters: str = ""  # query that every request needs
+    reason: str = ""  # phrase of a refusal
 
 
 @contextmanager
@@ -32,10 +36,18 @@ def serve() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             offered.asked.append((self.path, self.headers.get("Range", "")))
+            wanted = "Basic " + base64.b64encode(offered.login.encode()).decode()
+            if offered.login and self.headers.get("Authorization") != wanted:
+                self.send_error(401, offered.reason or None)
+                return
+            address, _, query = self.path.partition("?")
+            if offered.parameters and query != offered.parameters:
+                self.send_error(403, offered.reason or None)
+                return
             if offered.statuses:
                 self.send_error(offered.statuses.pop(0))
                 return
-            content = offered.files.get(self.path)
+            content = offered.files.get(address if offered.parameters else self.path)
             if content is None:
                 self.send_error(404)
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import polib
 import pytest
 
 from kd.base.errors import UserError
-from kd.corpora.catalogue import read_catalogues
+from kd.corpora.catalogue import read_catalogues, without_accelerators
 
 Pack = Callable[[dict[str, str | bytes]], Path]
 
@@ -90,7 +91,10 @@ def test_codes_match_with_either_separator(pack: Pack) -> None:
 def gettext_file(*, mo: bool, translate: Callable[[str], str]) -> bytes:
     """A catalogue with everything that gettext knows; polib writes it."""
     file = polib.POFile()
-    file.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Plural-Forms": "nplurals=3; plural=(n>2);"}
+    file.metadata = {
+        "Content-Type": "text/plain; charset=UTF-8",
+        "Plural-Forms": "nplurals=3; plural=(n==1 ? 0 : n<5 ? 1 : 2);",
+    }
     entry = polib.POEntry
     file.append(entry(msgid="Open", msgctxt="verb", msgstr=translate("Open it")))
     file.append(entry(msgid="Open", msgctxt="state", msgstr=translate("Being open")))
@@ -207,3 +211,110 @@ def test_a_missing_or_broken_root_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken.whl").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(UserError, match=r"broken\.whl is no readable zip or wheel"):
         list(read_catalogues(tmp_path / "broken.whl", "{language}.json", "en", "de"))
+
+
+HEADER = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=UTF-8\\n"\n"Plural-Forms: {}\\n"\n\n'
+# nplurals and rule from Unicode's CLDR and gettext's manual, the forms that stand for 1 and for most numbers
+RULES = {
+    "lv": ("nplurals=3; plural=(n%10==1 && n%100!=11 ? 0 : n != 0 ? 1 : 2);", 0, 1),
+    "sl": ("nplurals=4; plural=(n%100==1 ? 1 : n%100==2 ? 2 : n%100==3 || n%100==4 ? 3 : 0);", 1, 0),
+    "ar": ("nplurals=6; plural=n==0 ? 0 : n==1 ? 1 : n==2 ? 2 : n%100>=3 && n%100<=10 ? 3 : n%100>=11 ? 4 : 5;", 1, 4),
+    "pl": ("nplurals=3; plural=(n==1 ? 0 : n%10>=2 && n%10<=4 && (n%100<10 || n%100>=20) ? 1 : 2);", 0, 2),
+    "fr": ("nplurals=2; plural=(n > 1);", 0, 1),
+    "de": ("nplurals=2; plural=(n != 1);", 0, 1),
+}
+
+
+@pytest.mark.parametrize("suffix", ["po", "mo"])
+@pytest.mark.parametrize("language", RULES)
+def test_plural_forms_follow_the_header(tmp_path: Path, language: str, suffix: str) -> None:
+    rule, singular, plural = RULES[language]
+    forms = "".join(f'msgstr[{number}] "form {number}"\n' for number in range(int(rule[9])))
+    path = tmp_path / f"{language}.po"
+    path.write_text(HEADER.format(rule) + f'msgid "%d file"\nmsgid_plural "%d files"\n{forms}', "utf-8")
+    if suffix == "mo":
+        polib.pofile(str(path)).save_as_mofile(str(tmp_path / f"{language}.mo"))
+    found = list(read_catalogues(tmp_path, "{language}." + suffix, "en", language))
+    assert found == [("%d file", f"form {singular}"), ("%d files", f"form {plural}")]
+
+
+@pytest.mark.parametrize(
+    "rule", ["", "nplurals=3; plural=import os", "nplurals=3; plural=n/0", "nplurals=3; plural=" + "(" * 999]
+)
+def test_three_forms_without_a_rule_are_left_out(tmp_path: Path, rule: str) -> None:
+    forms = "".join(f'msgstr[{number}] "form {number}"\n' for number in range(3))
+    text = HEADER.format(rule) + f'msgid "a"\nmsgid_plural "as"\n{forms}\nmsgid "b"\nmsgstr "c"\n'
+    (tmp_path / "xx.po").write_text(text, "utf-8")
+    counts: Counter[str] = Counter()
+    assert list(read_catalogues(tmp_path, "{language}.po", "en", "xx", counts)) == [("b", "c")]
+    assert counts["no rule for plural forms"] == 1
+
+
+def test_escapes_of_gettext_are_read_as_msgfmt_reads_them(tmp_path: Path) -> None:
+    entries = {
+        r"octal \303\251": "octal é", r"hex \xc3\xa9.": "hex é.", r"bell \a": "bell \a", r"back \\303": r"back \303",
+        r"quote \042 \"": 'quote " "', r"line\nbreak": "line break", r"tab\t": "tab\t",
+    }  # fmt: skip
+    text = "".join(f'msgid "m{number}"\nmsgstr "{escaped}"\n\n' for number, escaped in enumerate(entries))
+    (tmp_path / "fr.po").write_text(HEADER.format("") + text, "utf-8")
+    assert [target for _, target in read_catalogues(tmp_path, "{language}.po", "en", "fr")] == list(entries.values())
+
+
+def test_a_message_of_many_lines_is_read_whole_and_errors_keep_their_line(tmp_path: Path) -> None:
+    lines = "\n".join(f'"line {number}, "' for number in range(100_000))
+    text = f'{HEADER.format("")}msgid "long"\nmsgstr ""\n{lines}\n'
+    (tmp_path / "fr.po").write_text(text, "utf-8")
+    ((_, target),) = read_catalogues(tmp_path, "{language}.po", "en", "fr")
+    assert target == "".join(f"line {number}, " for number in range(100_000))
+    (tmp_path / "fr.po").write_text(text + "nonsense\n", "utf-8")
+    with pytest.raises(UserError, match=rf"line {text.count(chr(10)) + 1}"):
+        list(read_catalogues(tmp_path, "{language}.po", "en", "fr"))
+
+
+def test_the_message_names_the_language_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "deutsch.po").write_text(HEADER.format(""), "utf-8")
+    with pytest.raises(UserError, match=r"No catalogue of the language de matches"):
+        list(read_catalogues(tmp_path, "{language}.po", "en", "de"))
+    (tmp_path / "sr@latin.po").write_text(HEADER.format("") + 'msgid "a"\nmsgstr "b"\n', "utf-8")
+    assert list(read_catalogues(tmp_path, "{language}.po", "en", "sr-Latn")) == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("mark", "pair", "expected"),
+    [
+        ("_", ("_Edit", "B_earbeiten"), ("Edit", "Bearbeiten")),
+        ("_", ("_Edit", "編集(_E)"), ("Edit", "編集")),
+        ("_", ("file_name", "Name"), ("file_name", "Name")),
+        ("_", ("a_b_c", "_d"), ("a_b_c", "_d")),
+        ("&", ("&File", "&Datei"), ("File", "Datei")),
+        ("&", ("Save && &Quit", "Sichern && &Beenden"), ("Save && Quit", "Sichern && Beenden")),
+        ("&", ("&amp; more", "&amp; mehr"), ("&amp; more", "&amp; mehr")),
+        ("~", ("~Open...", "Ö~ffnen..."), ("Open...", "Öffnen...")),
+    ],
+)
+def test_marks_of_menu_letters_are_removed_where_both_sides_have_one(
+    mark: str, pair: tuple[str, str], expected: tuple[str, str]
+) -> None:
+    assert without_accelerators(pair, mark) == expected
+
+
+def test_catalogues_have_a_bounded_size_and_numbers_of_any_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for language in ("en", "de"):
+        (tmp_path / f"{language}.json").write_text(f'{{"n": {"9" * 5000}, "f": 1e999, "t": "{language}"}}', "utf-8")
+    counts: Counter[str] = Counter()
+    assert list(read_catalogues(tmp_path, "{language}.json", "en", "de", counts)) == [("en", "de")]
+    assert counts["not a string"] == 2
+    monkeypatch.setattr("kd.corpora.catalogue_files.LARGEST", 1000)
+    with pytest.raises(UserError, match=r"en\.json in .* has more than"):
+        list(read_catalogues(tmp_path, "{language}.json", "en", "de"))
+
+
+def test_a_mo_file_whose_strings_overlap_is_refused(tmp_path: Path) -> None:
+    number, text = 2000, b"x" * 60_000
+    table = b"".join(struct.pack("<2I", len(text), 28 + 16 * number) for _ in range(number))
+    header = struct.pack("<7I", 0x950412DE, 0, number, 28, 28 + 8 * number, 0, 0)
+    (tmp_path / "de.mo").write_bytes(header + table * 2 + text)
+    with pytest.raises(UserError, match="its strings overlap"):
+        list(read_catalogues(tmp_path, "{language}.mo", "en", "de"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ SHA256 = {"sha256": hashlib.sha256(CONTENT).hexdigest()}
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with one file, and no pauses between attempts."""
     monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # masked URLs leave their secrets there
     with serve() as running:
         running.files["/data/v1/en-de.zip"] = CONTENT
         yield running
@@ -154,3 +156,56 @@ def test_a_cache_that_is_no_folder_is_one_sentence(tmp_path: Path, server: Serve
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
         fetch(url(server), tmp_path / "cache")
+
+
+def test_credentials_of_a_url_reach_the_server_and_no_message(tmp_path: Path, server: Server) -> None:
+    server.login = "alice:hunter2"
+    place = fetch(url(server).replace("://", "://alice:hunter2@"), tmp_path)
+    assert place.read_bytes() == CONTENT
+    assert "alice" not in str(place)
+    with pytest.raises(UserError) as caught:
+        fetch(url(server).replace("://", "://alice:wr0ng@").replace("v1", "v2"), tmp_path)
+    assert "401" in str(caught.value)
+    assert "asks for credentials. Put them into ~/.netrc, or set KD_CREDENTIALS_127_0_0_1=" in str(caught.value)
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_credentials_come_from_netrc_and_the_environment(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.login = "alice:hunter2"
+    monkeypatch.setenv("KD_CREDENTIALS_127_0_0_1", "alice:hunter2")
+    assert fetch(url(server), tmp_path / "a").read_bytes() == CONTENT
+    monkeypatch.delenv("KD_CREDENTIALS_127_0_0_1")
+    with pytest.raises(UserError, match="asks for credentials"):
+        fetch(url(server), tmp_path / "b")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login alice password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert fetch(url(server), tmp_path / "b").read_bytes() == CONTENT
+
+
+def test_another_token_is_the_same_file(tmp_path: Path, server: Server) -> None:
+    server.parameters = "token=T1"
+    first = fetch(url(server) + "?token=T1", tmp_path)
+    server.parameters = "token=T2"
+    asked = len(server.asked)
+    assert fetch(url(server) + "?token=T2", tmp_path) == first
+    assert len(server.asked) == asked
+
+
+def test_a_masked_token_that_is_not_known_is_asked_for(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.parameters = "token=T3"
+    with pytest.raises(UserError, match=r"The value of token in .* is not known here\. .*KD_QUERY_127_0_0_1"):
+        fetch(url(server) + "?token=***&", tmp_path)
+    monkeypatch.setenv("KD_QUERY_127_0_0_1", "token=T3")
+    assert fetch(url(server) + "?token=***", tmp_path).read_bytes() == CONTENT
+
+
+def test_a_servers_reply_cannot_control_a_terminal(tmp_path: Path, server: Server) -> None:
+    server.login, server.reason = "alice:hunter2", "go \x1b[31maway\x9b"
+    with pytest.raises(UserError) as caught:
+        fetch(url(server), tmp_path)
+    assert "go \u241b[31maway" in str(caught.value)
+    assert not set("\x1b\x9b") & set(str(caught.value))

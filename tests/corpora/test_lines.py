@@ -6,6 +6,8 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import tracemalloc
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.base.errors import UserError
+from kd.corpora import compression
 from kd.corpora import lines as lines_module
-from kd.corpora.lines import LineWriter, count_lines, open_aligned, open_lines
+from kd.corpora.lines import LineWriter, count_lines, open_aligned, open_bytes, open_lines, open_marked, open_text
 from tests.corpora.samples import TORTURE
 
 COMPRESS = {
@@ -56,8 +59,8 @@ def test_what_is_read_does_not_depend_on_chunks(
     path = tmp_path_factory.mktemp("chunks") / f"text{suffix}"
     path.write_bytes(COMPRESS[suffix]("".join(f"{line}\n" for line in text).encode()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines_module, "READ_BYTES", chunk)
-        patch.setattr(lines_module, "READ_COMPRESSED_BYTES", chunk)
+        patch.setattr(compression, "READ_BYTES", chunk)
+        patch.setattr(compression, "CHUNK_BYTES", chunk)
         assert list(open_lines(path)) == text
 
 
@@ -97,7 +100,7 @@ def test_invalid_utf8_is_named_by_line_after_the_good_lines(
 ) -> None:
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
-    monkeypatch.setattr(lines_module, "READ_BYTES", chunk)
+    monkeypatch.setattr(compression, "CHUNK_BYTES", chunk)
     good = []
     with pytest.raises(UserError, match=rf"bad.txt, line {line}: byte {byte} of the line is not valid UTF-8") as caught:
         for text in open_lines(path):
@@ -188,3 +191,88 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
             writer.write("one")
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
     assert (tmp_path / "a.zst").read_bytes() == (tmp_path / "b.zst").read_bytes()
+
+
+# --- users' files ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"\xef\xbb\xbfone\r\ntwo\r\n", ["one", "two"]),
+        (b"one\r\ntwo\r", ["one", "two"]),
+        (b"lone \r return\nends\r\r\n", ["lone \r return", "ends"]),
+        ("one\n\ufefftwo\n".encode(), ["one", "\ufefftwo"]),
+        (b"one\ntwo\n\x1a", ["one", "two"]),
+        (b"one\ntwo\x1a\x1a", ["one", "two"]),
+        (b"one\x1a\ntwo\n", ["one\x1a", "two"]),
+        (b"\n", [""]),
+        (b"", []),
+    ],
+)
+def test_line_ends_byte_order_marks_and_final_end_marks_are_no_content(
+    tmp_path: Path, suffix: str, content: bytes, lines: list[str]
+) -> None:
+    path = tmp_path / f"text{suffix}"
+    path.write_bytes(COMPRESS[suffix](content))
+    assert list(open_text(path)) == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("mac.txt", b"one\rtwo\rthree\r", "end in a carriage return alone"),
+        ("mac.txt.gz", gzip.compress(b"one\rtwo\rthree"), "end in a carriage return alone"),
+        ("wide.txt", "one\ntwo\n".encode("utf-16"), "is encoded in UTF-16"),
+        ("wide.txt", "one\ntwo\n".encode("utf-16-be"), "is encoded in UTF-16"),
+        ("plain.gz", b"one\ntwo\n", "is not compressed, though its name ends in .gz: it is plain text"),
+        ("plain.xz", b"one\ntwo\n", "is not compressed, though its name ends in .xz: it is plain text"),
+        ("plain.zst", b"one\n", "is not compressed, though its name ends in .zst: it is plain text"),
+        ("twice.gz", gzip.compress(gzip.compress(b"one\n")), "is compressed twice: it holds gzip data"),
+        ("zip.txt", b"PK\x03\x04 and so on", "is a zip archive, and is read as text"),
+        ("zip.txt.gz", b"PK\x03\x04 and so on", "it is a zip archive"),
+    ],
+)
+def test_files_of_another_kind_are_refused_by_the_actual_cause(
+    tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        list(open_text(tmp_path / name))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
+def test_compressed_text_is_read_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    for name in ("text", "text.txt", "text.gz"):
+        (tmp_path / name).write_bytes(COMPRESS[suffix](b"one\ntwo\n"))
+        assert list(open_text(tmp_path / name)) == ["one", "two"]
+
+
+def test_lines_that_are_too_long_are_named_and_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(compression, "CHUNK_BYTES", 1 << 16)
+    path = tmp_path / "text.gz"
+    path.write_bytes(gzip.compress(b"one\n" + b"x" * (3 << 20) + b"\nthree\n" + b"y" * (2 << 20)))
+    found = list(open_marked(path))
+    assert [line if isinstance(line, str) else (line.line, line.reason) for line in found] == [
+        "one", (2, "too long a line"), "three", (4, "too long a line"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"line 2: the line has more than 1 MiB"):
+        list(open_text(path))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
+def test_memory_is_bounded_however_well_a_file_compresses(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"bomb{suffix}"
+    path.write_bytes(COMPRESS[suffix](b"0.5\n" * (4 << 20)))  # 16 MiB, and a few kB on disk
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in islice(open_text(path), 1_000_000)) == 1_000_000
+        assert sum(len(chunk) for chunk in open_bytes(path)) == 16 << 20
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 << 20  # a chunk and the strings of its lines; all lines together take 250 MB

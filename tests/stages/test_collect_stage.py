@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import random
 import string
 import sys
@@ -21,6 +22,7 @@ from omegaconf import OmegaConf
 
 from kd.base.errors import UserError
 from kd.corpora import download, stdin
+from kd.corpora.rejects import read_rejects
 from kd.corpora.shards import Corpus
 from kd.pipeline.execute import execute
 from kd.pipeline.model import StageSpec
@@ -35,6 +37,7 @@ from tests.corpora.test_places import tarred, zipped
 from tests.messages import messages
 
 MIRRORED = list(zip(TORTURE, TORTURE[::-1], strict=True))
+AS_READ = [(left.rstrip("\r"), right.rstrip("\r")) for left, right in MIRRORED]  # line ends are no content
 COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
 
 
@@ -129,9 +132,9 @@ def as_tsv() -> bytes:
 
 @pytest.mark.parametrize("suffix", ["", *COMPRESS])
 def test_torture_as_plain_files_and_tsv(place: Place, suffix: str) -> None:
-    assert place.read(aligned(place, suffix)) == MIRRORED
+    assert place.read(aligned(place, suffix)) == AS_READ
     place.write(f"x.tsv{suffix}", as_tsv())
-    assert place.read({"format": "tsv", "source": f"x.tsv{suffix}"}) == MIRRORED
+    assert place.read({"format": "tsv", "source": f"x.tsv{suffix}"}) == AS_READ
 
 
 def test_torture_from_archives(place: Place) -> None:
@@ -139,9 +142,9 @@ def test_torture_from_archives(place: Place) -> None:
              enumerate(("en", "de"))}  # fmt: skip
     for archive in (zipped(place.folder / "a.zip", sides), tarred(place.folder / "a.tar.gz", sides)):
         where = {"source": f"{archive.name}/*.en", "target": f"{archive.name}/*.de"}
-        assert place.read({"format": "plain", **where}) == MIRRORED
+        assert place.read({"format": "plain", **where}) == AS_READ
     zipped(place.folder / "b.zip", {"part.tsv": as_tsv()})
-    assert place.read({"format": "tsv", "source": "b.zip"}) == MIRRORED
+    assert place.read({"format": "tsv", "source": "b.zip"}) == AS_READ
 
 
 def test_torture_from_standard_input(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,12 +152,12 @@ def test_torture_from_standard_input(place: Place, monkeypatch: pytest.MonkeyPat
         stdin.keep_stdin.cache_clear()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         done = place.run(place.compose({"it": {"format": "auto", "source": "-"}}))
-        assert pairs(done["collect/it"]) == MIRRORED
+        assert pairs(done["collect/it"]) == AS_READ
 
 
 def test_torture_from_a_url(place: Place, server: Server) -> None:
     server.files = {"/x.tsv": as_tsv()}
-    assert place.read({"format": "tsv", "source": f"{server.url}/x.tsv"}) == MIRRORED
+    assert place.read({"format": "tsv", "source": f"{server.url}/x.tsv"}) == AS_READ
 
 
 def test_torture_as_tmx(place: Place) -> None:
@@ -162,7 +165,9 @@ def test_torture_as_tmx(place: Place) -> None:
     possible = [row for row in MIRRORED if not set("\0\f\v\x1c\x1d\x1e") & set("".join(row))]
     assert len(possible) == 10
     write_tmx(place.folder / "x.tmx", possible)
-    assert place.read({"format": "tmx", "source": "x.tmx"}) == possible
+    assert place.read({"format": "tmx", "source": "x.tmx"}) == [
+        (left.rstrip("\r"), right.rstrip("\r")) for left, right in possible
+    ]
     for text in set(TORTURE) - {text for row in possible for text in row}:
         unit = f'<tu><tuv xml:lang="en"><seg>{text}</seg></tuv><tuv xml:lang="de"><seg>x</seg></tuv></tu>'
         place.write("y.tmx", f'<tmx version="1.4">\n<body>\n{unit}\n</body></tmx>')
@@ -176,7 +181,7 @@ def test_torture_as_message_catalogues(place: Place) -> None:
         messages = {str(number): row[side] for number, row in enumerate(MIRRORED)}
         place.write(f"{language}.json", json.dumps(messages))
     source = {"format": "catalogue", "root": "", "files": "{language}.json"}
-    assert place.read(source | {"root": str(place.folder)}) == MIRRORED
+    assert place.read(source | {"root": str(place.folder)}) == AS_READ
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
@@ -423,3 +428,103 @@ def test_gettext_in_another_language_than_english(place: Place) -> None:
     place.write("en.po", 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8"\n\nmsgid "eins"\nmsgstr "one"\n')
     source = {"format": "catalogue", "root": str(place.folder), "files": "{language}.po", "gettext_language": "de"}
     assert place.read(source) == [("one", "eins")]
+
+
+def test_broken_rows_are_left_out_counted_and_sampled(place: Place) -> None:
+    place.write("x.tsv", b"a\tb\nonly one\nc\td\n\xff\te\n1\t2\t3\ne\tf\n")
+    folder = place.collect({"it": {"format": "tsv", "source": "x.tsv"}}, on_error="skip")["it"]
+    assert pairs(folder) == [("a", "b"), ("c", "d"), ("e", "f")]
+    assert manifest(folder)["dropped"] == {"too few cells": 1, "invalid UTF-8": 1, "too many cells": 1}
+    assert sorted(read_rejects(folder / "rejected.tsv.zst")) == [
+        ("invalid UTF-8", (4, "\ufffd\te", "")),
+        ("too few cells", (2, "only one", "")),
+        ("too many cells", (5, "1\t2\t3", "")),
+    ]
+    assert "left out 3 of 6" in manifest(folder)["facts"]["note"]
+
+
+def test_malformed_units_of_a_translation_memory_are_left_out(place: Place) -> None:
+    good = '<tu><tuv xml:lang="en"><seg>{0}</seg></tuv><tuv xml:lang="de"><seg>{0} x</seg></tuv></tu>\n'
+    texts = ["one", "a &#x1f; b", "two", "a \x02 b", "three & four", "five", "<b>six", "seven"]
+    body = "".join(good.format(text) for text in texts)
+    body += (
+        good.format("unclosed").replace("</tu>", "") + "<!-- " + good.format("comment") + " -->" + good.format("last")
+    )
+    place.write("x.tmx", f'<?xml version="1.0"?>\n<tmx version="1.4"><body>\n{body}</body></tmx>')
+    source = {"format": "tmx", "source": "x.tmx"}
+    folder = place.collect({"it": source}, on_error="skip")["it"]
+    assert pairs(folder) == [(text, f"{text} x") for text in ("one", "two", "five", "seven", "last")]
+    assert manifest(folder)["dropped"] == {"malformed unit": 5}
+    assert "x.tmx, the unit in line 4: " in manifest(folder)["facts"]["first broken row"]
+    place.write("y.tmx", f'<tmx version="1.4"><body>\n{body}')
+    with pytest.raises(UserError, match="the file ends before </tmx>"):
+        place.read({**source, "source": "y.tmx"}, on_error="skip")
+
+
+def test_skipped_rows_have_a_ceiling_beyond_a_hundred(place: Place) -> None:
+    rows = [f"line {number}\tZeile {number}" for number in range(5000)]
+    place.write("few.tsv", "\n".join(["first\terste", *["broken"] * 100, *rows[:50]]))
+    assert len(place.read({"format": "tsv", "source": "few.tsv"}, on_error="skip")) == 51
+    place.write("many.tsv", "\n".join([*rows, *["broken"] * 101, "last\tletzte"]))
+    source = {"format": "tsv", "source": "many.tsv"}
+    with pytest.raises(UserError, match=r"101 of 5,102 rows of corpus\.sources\.it are broken \(too few cells 101\)"):
+        place.read(source, on_error="skip")
+    assert len(place.read(source, on_error="skip", skip_share=0.02)) == 5001
+
+
+def test_more_than_a_tenth_left_out_is_a_warning(place: Place) -> None:
+    write_tmx(place.folder / "x.tmx", [("one", "eins")] * 9)
+    with (place.folder / "x.tmx").open("r+b") as file:
+        content = file.read()
+    unit = b'<tu><tuv xml:lang="en"><seg>x</seg></tuv></tu>'
+    folder = {}
+    for count in (1, 2):
+        place.write(f"{count}.tmx", content.replace(b"</body>", unit * count + b"</body>"))
+        folder[count] = place.collect({"it": {"format": "tmx", "source": f"{count}.tmx"}})["it"]
+    assert manifest(folder[1])["facts"]["note"] == "left out 1 of 10 (no de 1)"
+    assert "MORE THAN A TENTH" in manifest(folder[2])["facts"]["note"]
+
+
+def test_given_dev_and_test_sets_have_no_windows_line_ends(place: Place) -> None:
+    place.write("t.en", "".join(f"training sentence {number}\n" for number in range(40)))
+    place.write("t.de", "".join(f"Trainingssatz {number}\n" for number in range(40)))
+    place.write("d.en", "\ufeffA dog.\r\nA cat.\r\n")
+    place.write("d.de", "\ufeffEin Hund.\r\nEine Katze.\r\n")
+    sources = {
+        "t": {"format": "plain", "source": "t.en", "target": "t.de"},
+        "d": {"format": "plain", "source": "d.en", "target": "d.de", "use": "dev"},
+    }
+    split = place.run(place.compose(sources, "split.test=5"), upto="split")["split/all"]
+    assert (split / "en-de" / "dev.source").read_bytes() == b"A dog.\nA cat.\n"
+    assert (split / "en-de" / "dev.target").read_bytes() == b"Ein Hund.\nEine Katze.\n"
+
+
+def test_a_tar_without_an_end_mark_is_read_with_a_warning(place: Place) -> None:
+    path = tarred(place.folder / "a.tar", {"x.tsv": b"one\teins\n"})
+    path.write_bytes(gzip.decompress(path.read_bytes())[:1024])
+    folder = place.collect({"it": {"format": "tsv", "source": "a.tar"}})["it"]
+    assert pairs(folder) == [("one", "eins")]
+    assert "a.tar has no end mark" in manifest(folder)["facts"]["note"]
+
+
+def test_a_password_is_in_no_config_manifest_or_fingerprint(
+    place: Place, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    server.login, server.parameters, server.files = "alice:hunter2", "token=T0PSECRET", {"/x.tsv": b"one\teins\n"}
+    address = server.url.replace("://", "://alice:hunter2@")
+    plan = place.compose({"it": {"format": "tsv", "source": f"{address}/x.tsv?token=T0PSECRET"}})
+    done = place.run(plan)
+    assert pairs(done["collect/it"]) == [("one", "eins")]
+    again = place.compose({"it": {"format": "tsv", "source": f"{server.url}/x.tsv?token=an0ther"}})
+    assert again.task("collect.en-de", "it").fingerprint == plan.task("collect.en-de", "it").fingerprint
+    for path in [*(place.folder / "store").rglob("*"), *(place.folder / "cache").rglob("*")]:
+        text = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
+        assert not [secret for secret in (b"alice", b"hunter2", b"T0PSECRET") if secret in text]
+    with pytest.raises(UserError, match="differs from another URL in its secret parameters alone"):
+        place.compose(
+            {
+                "a": {"format": "tsv", "source": f"{server.url}/x.tsv?token=1"},
+                "b": {"format": "tsv", "source": f"{server.url}/x.tsv?token=2"},
+            }
+        )

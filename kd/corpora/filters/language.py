@@ -24,8 +24,7 @@ class LanguageConfig(FilterConfig):
 # Most sentences show their language in so many characters, and a look at these takes half the time of a look at all.
 FIRST_LOOK = 50
 
-# Codes of one language by other standards, and varieties that the model cannot tell from one another.
-_ALIASES = {"iw": "he", "in": "id", "ji": "yi", "fil": "tl", "mo": "ro", "cmn": "zh"}
+# Varieties that the model cannot tell from one another.
 _ALIKE = (
     frozenset(("no", "nb", "nn", "da")),
     frozenset(("hr", "sr", "bs", "sh", "me")),
@@ -58,7 +57,7 @@ class Language(PairFilter[LanguageConfig]):
             raise ValueError("sure and least are probabilities, 0 to 1")
 
     def _accepted(self, language: str) -> tuple[str, ...]:
-        code = _ALIASES.get(primary(language), primary(language))
+        code = primary(language)
         alike = next((group for group in _ALIKE if code in group), frozenset((code,)))
         return tuple(sorted(name for name in alike if self._identifier.knows(name)))
 

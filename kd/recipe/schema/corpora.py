@@ -67,6 +67,7 @@ class SourceConfig:
     header: bool = False  # the first line of each file is none of the corpus
     # tmx: attributes and properties that become columns: `creationdate`, `tuid`, `prop:domain` …
     keep: dict[str, bool] = field(default_factory=dict)
+    keep_codes: bool = False  # tmx: keep inline codes that stand for variables (`{0}`, `%s`) as text
     # catalogue
     root: str | None = field(
         default=None, metadata=TRANSIENT
@@ -74,6 +75,7 @@ class SourceConfig:
     package: PackageConfig | None = None
     files: str | None = None  # glob of the catalogues of one language, with `{language}` in it
     gettext_language: str = "en"  # of the message ids of gettext's catalogues
+    accelerators: str = ""  # mark of menu letters to remove: `_` (GTK), `&` (Qt, Windows, KDE) or `~` (LibreOffice)
     # mtdata
     # GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it; the languages may be {source} and {target}.
     id: str | None = None
@@ -82,10 +84,11 @@ class SourceConfig:
 
 
 class OnError(Enum):
-    """What becomes of a corpus whose file is good up to some place only."""
+    """The reaction to a broken file of a corpus."""
 
     fail = "fail"
-    keep = "keep"  # what was read before that place is used, and the manifest says so
+    keep = "keep"  # use what comes before the place where the file breaks; the manifest names it
+    skip = "skip"  # leave out broken rows, count and sample them; a truncated or damaged archive still fails
 
 
 @dataclass
@@ -98,6 +101,8 @@ class CorpusConfig:
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     cache: str = MISSING  # folder of what is fetched, and of what came by standard input; shared by runs
     on_error: OnError = OnError.fail
+    # Largest share of a corpus' rows that `on_error: skip` may leave out, 0 to 1; applied beyond 100 rows.
+    skip_share: float = field(default=0.01, metadata=TRANSIENT)
 
 
 class SameBy(Enum):

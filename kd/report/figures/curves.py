@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from kd.base.escapes import visible
 from kd.report.figures.theme import COLOURS, DASHES, SHAPES, chart
-from kd.report.formatting import visible
 from kd.report.model import Curve, CurvePoint, SystemKind
 
 FEW = 25  # points of a curve that are marked one by one

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kd.base.escapes import visible
 from kd.report.figures.theme import COLOURS, HEIGHT, INK, SHAPES, WIDTH, chart
-from kd.report.formatting import visible
 from kd.report.model import SystemKind, SystemRow
 
 LETTER, LINE = 6.4, 14.0  # pixels of a name's letter, and of its height

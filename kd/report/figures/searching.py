@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kd.base.escapes import visible
 from kd.report.figures.scatter import Mark, lettering, quality_domain, rate_ticks, speed_domain
 from kd.report.figures.theme import INK, chart
-from kd.report.formatting import visible
 from kd.report.model import CellForm, Search, SystemKind
 
 AXES = {

@@ -1,0 +1,152 @@
+"""Keeps user names, passwords and tokens of URLs out of configs, manifests, messages and logs.
+
+A recipe's URLs are masked as soon as it is composed. When a file is fetched, what was masked is looked for in this
+order: in the environment variable that the masking process left for its children; in `KD_CREDENTIALS_HOST`
+(`user:password`) and `KD_QUERY_HOST` (`token=…&signature=…`), where HOST is the host's name in capitals, with `_` for
+other characters; in `~/.netrc`, which requests reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+MASK = "***"
+HTTP = ("http://", "https://")
+# Query parameters that are secrets, by their names in lower case without other characters than letters and digits; a
+# name may have more in front (`access_token`, `X-Amz-Signature`).
+SECRET_ENDINGS = (
+    "token", "auth", "authorization", "apikey", "secret", "signature", "sig", "password", "passwd", "pwd", "passphrase",
+    "credential", "credentials", "session", "sessionid", "sid", "jwt", "bearer", "accesskeyid", "keypairid",
+)  # fmt: skip
+SECRET_NAMES = frozenset(("key", "pass", "user", "username", "login", "policy", "code"))
+SECRET_BEGINNINGS = ("xamz", "xgoog", "xoss", "xcos")  # signed links: dates and expiry change with every signature
+SIGNED = frozenset(("expires", "se", "st", "sp", "sv", "sr", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"))
+_SIGNATURES = ("sig", "signature")
+
+
+class Secrets(NamedTuple):
+    """What was masked in a URL: `user:password` as it stood there, and the values of parameters by name."""
+
+    login: str
+    query: dict[str, str]
+
+
+def is_secret(name: str) -> bool:
+    """Tell by its name whether a query parameter is a secret."""
+    bare = _bare(name)
+    return bare in SECRET_NAMES or bare.endswith(SECRET_ENDINGS) or bare.startswith(SECRET_BEGINNINGS)
+
+
+def split_secrets(url: str) -> tuple[str, Secrets]:
+    """Return a URL without its secrets, and the secrets. Anything but an http(s) URL has none."""
+    if not url.lower().startswith(HTTP):
+        return url, Secrets("", {})
+    address, hash_sign, fragment = url.partition("#")
+    address, question, query = address.partition("?")
+    scheme, _, rest = address.partition("://")
+    place, slash, path = rest.partition("/")
+    login, _, host = place.rpartition("@")
+    parts = [part.partition("=") for part in query.split("&")] if question else []
+    signed = any(_bare(name).endswith(_SIGNATURES) for name, _, _ in parts)
+    hidden = {
+        name: value
+        for name, _, value in parts
+        if value != MASK and (is_secret(name) or (signed and _bare(name) in SIGNED))
+    }
+    shown = "&".join(f"{name}={MASK}" if name in hidden else f"{name}{sign}{value}" for name, sign, value in parts)
+    return f"{scheme}://{host}{slash}{path}{question}{shown}{hash_sign}{fragment}", Secrets(login, hidden)
+
+
+def mask(url: str) -> str:
+    """Return a URL without its secrets."""
+    return split_secrets(url)[0]
+
+
+def mask_for_children(url: str) -> str:
+    """Return a URL without its secrets, and leave these in the environment of this process and of those it starts."""
+    masked, secrets = split_secrets(url)
+    if secrets.login or secrets.query:
+        os.environ[_variable(masked)] = json.dumps([secrets.login, secrets.query])
+    return masked
+
+
+def with_secrets(url: str) -> str:
+    """Return a URL with the user, password and parameters that were masked in it, as far as they are known here."""
+    masked, given = split_secrets(url)
+    host = urlsplit(masked).hostname or ""
+    known = _known(masked, host)
+    login, query = given.login or known.login, {**known.query, **given.query}
+    for name, value in query.items():
+        masked = re.sub(rf"(?<=[?&])({re.escape(name)}=){re.escape(MASK)}", rf"\g<1>{_literal(value)}", masked)
+    if login:
+        user, colon, password = login.partition(":")
+        shown = f"{quote(unquote(user), safe='')}{colon}{quote(unquote(password), safe='')}"
+        masked = masked.replace("://", f"://{shown}@", 1)
+    return masked
+
+
+def lacks_secrets(url: str) -> list[str]:
+    """Return the names of the masked parameters of a URL whose values are not known here."""
+    return [name for name, _, value in (part.partition("=") for part in _query(with_secrets(url))) if value == MASK]
+
+
+def scrub(text: str, url: str) -> str:
+    """Return a message with the secrets of a URL masked wherever they stand in it."""
+    _, secrets = split_secrets(with_secrets(url))
+    user, _, password = secrets.login.partition(":")
+    values = {secrets.login, password, *secrets.query.values()}
+    return _replaced(text, values | {unquote(value) for value in values} | ({user} if not password else set()))
+
+
+def environment_hint(url: str) -> str:
+    """Return how to give the credentials of a URL's host."""
+    name = _host_name(urlsplit(mask(url)).hostname or "")
+    return f"Put them into ~/.netrc, or set KD_CREDENTIALS_{name}=user:password, or KD_QUERY_{name} for parameters."
+
+
+def _known(masked: str, host: str) -> Secrets:
+    login, query = _left_for_children(masked)
+    name = _host_name(host)
+    pairs = (part.partition("=") for part in os.environ.get(f"KD_QUERY_{name}", "").split("&"))
+    of_host = {key: value for key, sign, value in pairs if sign}
+    return Secrets(login or os.environ.get(f"KD_CREDENTIALS_{name}", ""), {**of_host, **query})
+
+
+def _left_for_children(masked: str) -> Secrets:
+    try:
+        login, query = json.loads(os.environ.get(_variable(masked), ""))
+    except (ValueError, TypeError):
+        return Secrets("", {})
+    return Secrets(str(login), {str(name): str(value) for name, value in dict(query).items()})
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\")
+
+
+def _query(url: str) -> list[str]:
+    return urlsplit(url).query.split("&")
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", unquote(name).lower())
+
+
+def _host_name(host: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", host.upper())
+
+
+def _variable(masked: str) -> str:
+    return f"KD_URL_{hashlib.sha256(masked.encode()).hexdigest()[:16].upper()}"
+
+
+def _replaced(text: str, values: Iterable[str]) -> str:
+    for value in sorted(filter(None, values), key=len, reverse=True):
+        text = text.replace(value, MASK)
+    return text

@@ -1,0 +1,63 @@
+"""Secrets of URLs are masked, found again in the environment, and decide nothing but whether a server answers."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from kd.base.urls import is_secret, lacks_secrets, mask, mask_for_children, scrub, with_secrets
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no variable of a test behind."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("https://alice:hunter2@example.org/a.en", "https://example.org/a.en"),
+        ("http://alice@example.org:8080/a.en?v=2#x", "http://example.org:8080/a.en?v=2#x"),
+        ("https://example.org/a?file=b.en&token=T1", "https://example.org/a?file=b.en&token=***"),
+        ("https://example.org/a?Access_Token=T1&x=1", "https://example.org/a?Access_Token=***&x=1"),
+        ("https://h/a?X-Amz-Date=1&X-Amz-Signature=2&id=3", "https://h/a?X-Amz-Date=***&X-Amz-Signature=***&id=3"),
+        ("https://h/a?sv=1&se=2&sig=3&v=4", "https://h/a?sv=***&se=***&sig=***&v=4"),
+        ("https://h/a?se=2&v=4", "https://h/a?se=2&v=4"),
+        ("https://h/a?tok=1&tokens=2&monkey=3", "https://h/a?tok=1&tokens=2&monkey=3"),
+        ("/data/user:pw@x/a?token=1", "/data/user:pw@x/a?token=1"),
+        ("mtdata:A-b-1-deu-eng", "mtdata:A-b-1-deu-eng"),
+    ],
+)
+def test_secrets_are_masked_and_the_rest_of_a_url_stays(url: str, masked: str) -> None:
+    assert mask(url) == masked
+    assert mask(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "name", ["token", "api_key", "apiKey", "authToken", "PASSWORD", "X-Goog-Credential", "sig", "jwt"]
+)
+def test_names_of_secret_parameters(name: str) -> None:
+    assert is_secret(name)
+
+
+def test_children_find_what_was_masked() -> None:
+    url = "https://al%40ice:p%3Aw@example.org/a.en?token=T%261&v=1"
+    masked = mask_for_children(url)
+    assert masked == "https://example.org/a.en?token=***&v=1"
+    assert with_secrets(masked) == url
+    assert lacks_secrets(masked) == []
+
+
+def test_credentials_come_from_variables_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://data.example-1.org/a?token=***&v=1"
+    assert lacks_secrets(url) == ["token"]
+    monkeypatch.setenv("KD_QUERY_DATA_EXAMPLE_1_ORG", "token=T2")
+    monkeypatch.setenv("KD_CREDENTIALS_DATA_EXAMPLE_1_ORG", "bob:s3cret")
+    assert with_secrets(url) == "https://bob:s3cret@data.example-1.org/a?token=T2&v=1"
+
+
+def test_messages_are_scrubbed_of_secrets() -> None:
+    url = "https://alice:hunter2@example.org/a?token=T0PSECRET"
+    assert scrub("alice:hunter2 and /a?token=T0PSECRET, hunter2", url) == "*** and /a?token=***, ***"
