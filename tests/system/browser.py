@@ -25,7 +25,7 @@ COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryA
 
 
 class Tab:
-    """A page in the browser, and all that it was heard to say."""
+    """A page in the browser, with the events that it has sent."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands, self._answers = commands, answers
@@ -39,7 +39,7 @@ class Tab:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command; returns its result, and keeps the events that come before it."""
+        """Send a command and return its result; keep the events that arrive before it."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -66,51 +66,51 @@ class Tab:
         return found
 
     def open(self, page: Path) -> None:
-        """Goes there and waits until it has loaded."""
+        """Open a page and wait until it has loaded."""
         self.send("Page.navigate", url=page.as_uri())
         self.until("document.readyState === 'complete'")
 
     def ask(self, expression: str) -> Any:
-        """The value of a JavaScript expression on the page; the page's policy does not bind it."""
+        """Return the value of a JavaScript expression on the page, to which the page's policy does not apply."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def until(self, expression: str) -> None:
-        """Waits until an expression is true."""
+        """Wait until an expression is true."""
         end = time.monotonic() + PATIENCE
         while not self.ask(expression):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.05)
 
     def press(self, key: str, code: int) -> None:
-        """A key goes down and up, where the focus is."""
+        """Press and release a key where the focus is."""
         text = {"text": "\r"} if key == "Enter" else {"text": " "} if key == " " else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def point(self, x: float, y: float) -> None:
-        """The mouse moves there, in pixels of what is seen."""
+        """Move the mouse, in pixels of the viewport."""
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def wheel(self, x: float, y: float, down: float, *, shift: bool = False) -> None:
-        """The mouse's wheel is turned there."""
+        """Turn the mouse's wheel at a place."""
         modifiers = 8 if shift else 0
         self.send("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=down, modifiers=modifiers)
 
     def complaints(self) -> list[str]:
-        """What stands in the console: messages, exceptions, violations of the page's policy."""
+        """Return the console's messages, exceptions and violations of the page's policy."""
         return [json.dumps(event["params"]) for event in self.events if event.get("method") in COMPLAINTS]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for."""
+        """Return the addresses that the page requested."""
         sent = [event["params"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         return [params["request"]["url"] for params in sent]
 
 
 @contextmanager
 def tab(profile: Path) -> Iterator[Tab]:
-    """A browser with one page, ended afterwards."""
+    """Start a browser with one page, and end it afterwards."""
     # Chromium's sandbox refuses to run as root, as which CI runs.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     read_commands, commands = os.pipe()

@@ -1,6 +1,7 @@
-"""A real Apptainer for tests, what images begin with there, and a real registry to ask for it.
+"""A real Apptainer for tests, a base for its images, and a real registry.
 
-Both are made once and kept below the user's cache: Debian in a folder stands in for what users get from a registry.
+Apptainer and base are made once and kept below the user's cache. A folder with Debian replaces the base image of a
+registry.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PACKAGES = "python3,python3-venv,python3-dev,g++,ca-certificates"
 
 
 def path_with_apptainer() -> str:
-    """A PATH that has apptainer, that of tests/system/apptainer/install.sh where the system has none."""
+    """Return a PATH with apptainer: the one of tests/system/apptainer/install.sh where the system has none."""
     path = os.pathsep.join([os.environ["PATH"], str(CACHE / "apptainer" / "bin")])
     found = shutil.which("apptainer", path=path)
     assert found, "Apptainer is not here, and tests/system/install.sh could not bring it: is Debian's mirror reached?"
@@ -35,7 +36,7 @@ def path_with_apptainer() -> str:
 
 
 def stand_in_base() -> Path:
-    """A folder with a small Debian, made by debootstrap once for all runs of the tests on this machine."""
+    """Return a folder with a small Debian, made by debootstrap once for all runs of the tests on this machine."""
     base = CACHE / SUITE
     with _one_at_a_time(CACHE / f"{SUITE}.lock"):
         if not base.is_dir():
@@ -52,10 +53,10 @@ def stand_in_base() -> Path:
 
 
 def build_image(folder: Path) -> Path:
-    """An image built from kd-cpu.def and this checkout, by `kd container build`.
+    """Build an image from kd-cpu.def and this checkout, by `kd container build`.
 
-    Its packages are installed once for each lock: an image that has them is kept, and later builds begin with it, as a
-    user's do after a change of kd. What is new is installed by the same script, and the image tests itself again.
+    Its packages are installed once for each lock: an image that has them is kept, and later builds start from it, as a
+    user's do after a change of kd. The same script installs the difference, and the image runs its own test again.
     """
     parts = ["kd-cpu.def", "install.sh", "image/packages.sh", "locks/cpu.txt", "locks/fairseq.txt"]
     key = hashlib.sha256(b"".join((definitions.folder() / part).read_bytes() for part in parts)).hexdigest()[:16]
@@ -84,7 +85,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 @contextmanager
 def registry(folder: Path) -> Iterator[str]:
-    """A registry of images on this computer, as host:port; no transport security."""
+    """Run a registry of images on this computer, without TLS; yield its host:port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -115,7 +116,7 @@ def _listens(address: str) -> bool:
 
 
 def kd(*arguments: str, path: str, cwd: Path, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a `kd` command with that PATH."""
+    """Run a `kd` command with that PATH."""
     environment = {**os.environ, "PATH": path, "COLUMNS": "200", **variables}
     command = [sys.executable, "-m", "kd", *arguments]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)

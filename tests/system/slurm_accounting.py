@@ -20,7 +20,7 @@ SETUP = (
 
 
 def start(cluster: Cluster) -> None:
-    """Starts the database and slurmdbd, and enters the cluster; wants munged to run."""
+    """Start the database and slurmdbd, and register the cluster; munged must be running."""
     home = cluster.root / "database"
     home.mkdir()
     data, listening = home / "data", cluster.spool / "database.sock"

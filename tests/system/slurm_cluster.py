@@ -24,7 +24,7 @@ START_SECONDS = 60.0  # two seconds on an idle machine; tests share theirs with 
 
 
 class Cluster:
-    """A Slurm in the folder `root`. A context manager: up inside, gone without a trace afterwards."""
+    """A Slurm in the folder `root`; as a context manager, it starts and stops with the block."""
 
     def __init__(self, root: Path, settings: Settings | None = None) -> None:
         self.root = root
@@ -44,14 +44,14 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What Slurm's commands need to find this cluster, and no other."""
+        """Return the environment in which Slurm's commands use this cluster."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
         return {**ours, "SLURM_CONF": str(self.root / "slurm.conf")}
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Starts everything and waits until all nodes are idle."""
+        """Start all daemons and wait until all nodes are idle."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o755)
         self._record.save()
@@ -74,7 +74,7 @@ class Cluster:
             raise
 
     def stop(self) -> None:
-        """Ends all jobs and daemons, by their process ids, and removes the namespaces."""
+        """End all jobs and daemons by their process ids, and remove the namespaces."""
         if "slurmctld" in self._record.processes:
             with suppress(subprocess.TimeoutExpired):
                 self.cancel_all()
@@ -85,7 +85,7 @@ class Cluster:
             self._watcher = None
 
     def cancel_all(self) -> None:
-        """Kills every job; returns when none is left on a node."""
+        """Kill every job and wait until no node runs one."""
         everyone = ["scancel", "--user=root"]
         self.cmd(*everyone, "--full", "--signal=KILL", check=False, timeout=20)
         self.cmd(*everyone, check=False, timeout=20)
@@ -95,7 +95,7 @@ class Cluster:
     # --- what tests do with it ---------------------------------------------------------------------------------------
 
     def inside(self, host: str, argv: Sequence[str]) -> list[str]:
-        """The command line that runs `argv` on the controller or a node."""
+        """Return the command line that runs `argv` on the controller or a node."""
         assert self._network is not None
         # nsenter, not `ip netns exec`: that mounts /sys anew, where slurmd then misses the control groups.
         enter = ["nsenter", f"--net=/run/netns/{self._namespace(host)}", "unshare", "--uts", "--mount"]
@@ -111,7 +111,7 @@ class Cluster:
         cwd: Path | None = None,
         timeout: float | None = 600,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end, on the controller (as on a login node) and in `root` unless told otherwise."""
+        """Run a command to its end, by default on the controller (as on a login node) and in `root`."""
         done = subprocess.run(
             self.inside(host, argv),
             capture_output=True,
@@ -128,7 +128,7 @@ class Cluster:
     def popen(
         self, *argv: str, host: str = CONTROLLER, environment: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.Popen[str]:
-        """Starts a command, its standard output and error in one pipe; for what is to be killed, or runs beside."""
+        """Start a command that the test kills or runs in parallel; its standard output and error share a pipe."""
         return subprocess.Popen(
             self.inside(host, argv),
             stdin=subprocess.DEVNULL,
@@ -140,23 +140,23 @@ class Cluster:
         )
 
     def states(self) -> dict[str, str]:
-        """Node -> state, as sinfo says it: idle, mixed, allocated, down, down* (does not answer) …"""
+        """Return the state of each node as sinfo prints it: idle, mixed, allocated, down, down* (does not answer) …"""
         listed = self.cmd("sinfo", "--noheader", "--Node", "--format=%N %T", check=False).stdout
         return dict(line.split() for line in listed.split("\n") if line)
 
     def jobs(self, *options: str) -> list[dict[str, str]]:
-        """What squeue lists (pass `--states=all` for jobs that ended): id, array, name, state, reason, comment."""
+        """Return the jobs of squeue (with `--states=all` also ended ones): id, array, name, state, reason, comment."""
         keys = ["id", "array", "name", "state", "reason", "comment"]
         listed = self.cmd("squeue", "--noheader", "--array", "--format=%A\t%i\t%j\t%T\t%r\t%k", *options).stdout
         return [dict(zip(keys, line.split("\t"), strict=True)) for line in listed.split("\n") if line]
 
     def job(self, identity: str) -> dict[str, str]:
-        """The one job of an id (of an array's element: 12_3), ended or not."""
+        """Return the job of an id (of an array's element: 12_3), ended or not."""
         (found,) = self.jobs("--states=all", f"--jobs={identity}")
         return found
 
     def wait_until(self, holds: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
-        """Looks until something holds; fails, with the controller's last words, when it does not come true."""
+        """Poll until a condition holds; fail with the end of the controller's log if it does not."""
         deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
@@ -164,19 +164,19 @@ class Cluster:
             time.sleep(0.1)
 
     def last_words(self) -> str:
-        """The ends of the daemons' logs."""
+        """Return the ends of the daemons' logs."""
         logs = [*sorted(self.root.glob("*.log")), *sorted(self.root.glob("*.out"))]
         return "\n".join(f"== {path.name}\n{path.read_text('utf-8', 'replace')[-1500:]}" for path in logs)
 
     # --- what goes wrong ---------------------------------------------------------------------------------------------
 
     def start_node(self, node: str) -> None:
-        """Starts the daemon of a node, at first or after `end_node`."""
+        """Start the daemon of a node, at first or after `end_node`."""
         (self.spool / f"spool.{node}").mkdir(exist_ok=True)
         self.spawn(f"slurmd.{node}", ["slurmd", "-D", "-N", node, "-f", str(self.root / "slurm.conf")], node)
 
     def end_node(self, node: str) -> None:
-        """A node loses its power: every process on it is killed, the daemon first."""
+        """Kill every process on a node, the daemon first, as a loss of power does."""
         pid = self._record.processes[f"slurmd.{node}"][0]
         for other in sorted(self.processes(node, ""), key=lambda found: found != pid):
             with suppress(ProcessLookupError):
@@ -184,7 +184,7 @@ class Cluster:
         self._record.end(f"slurmd.{node}")
 
     def processes(self, node: str, word: str) -> list[int]:
-        """The processes on a node whose command line has a word in it."""
+        """Return the processes on a node whose command line contains a word."""
         listed = subprocess.run(["ip", "netns", "pids", self._namespace(node)], capture_output=True, text=True)
         found = []
         for pid in map(int, listed.stdout.split()):
@@ -194,23 +194,23 @@ class Cluster:
         return found
 
     def set_down(self, node: str, reason: str = "a test") -> None:
-        """An administrator takes a node away, with whatever runs on it."""
+        """Set a node down as an administrator does; its jobs are lost."""
         self.cmd("scontrol", "update", f"NodeName={node}", "State=DOWN", f"Reason={reason}")
 
     def set_up(self, node: str) -> None:
-        """Gives it back."""
+        """Resume the node."""
         self.cmd("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def cut(self, node: str) -> None:
-        """Pulls a node's network cable. What runs there goes on: only the others do not hear of it."""
+        """Cut a node's network. Its processes go on and cannot be reached."""
         _ip("-n", self._namespace(node), "link", "set", "eth0", "down")
 
     def join(self, node: str) -> None:
-        """Puts it back."""
+        """Connect the node again."""
         _ip("-n", self._namespace(node), "link", "set", "eth0", "up")
 
     def recover(self) -> None:
-        """Undoes all of that, and returns when every node is idle."""
+        """Undo all faults and wait until every node is idle."""
         for node in self.nodes:
             self.join(node)
             if f"slurmd.{node}" not in self._record.processes:
@@ -220,7 +220,7 @@ class Cluster:
         self.wait_until(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "all nodes are idle again")
 
     def allow(self, account: str, qos: Sequence[str] = ()) -> None:
-        """Enters an account that the tests' user may charge, with the QOS that it may ask for."""
+        """Add an account that the tests' user may charge, with its allowed QOS."""
         manager = ["sacctmgr", "--immediate"]
         for name in qos:
             self.cmd(*manager, "add", "qos", name, check=False)  # it may be there already
@@ -231,7 +231,7 @@ class Cluster:
     # --- the making of -----------------------------------------------------------------------------------------------
 
     def spawn(self, name: str, argv: Sequence[str], host: str, more: Mapping[str, str] | None = None) -> None:
-        """Starts a daemon on a host."""
+        """Start a daemon on a host."""
         self._record.spawn(name, self.inside(host, argv), {**self.environment, **(more or {})})
 
     def _start_munge(self) -> None:

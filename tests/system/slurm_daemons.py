@@ -21,7 +21,7 @@ RECORD = "cluster.json"
 
 @dataclass
 class Record:
-    """What belongs to the cluster in one folder and has to go with it; on disk before it exists."""
+    """The processes, namespaces and links of the cluster in one folder; recorded on disk before they exist."""
 
     root: Path
     processes: dict[str, tuple[int, str]] = field(default_factory=dict)  # by name: process id and start time
@@ -29,19 +29,19 @@ class Record:
     links: list[str] = field(default_factory=list)
 
     def save(self) -> None:
-        """Writes it down."""
+        """Write the record."""
         content = {"processes": self.processes, "namespaces": self.namespaces, "links": self.links}
         (self.root / RECORD).write_text(json.dumps(content), "utf-8")
 
     @classmethod
     def load(cls, root: Path) -> Record:
-        """Reads it."""
+        """Read the record."""
         content = json.loads((root / RECORD).read_text("utf-8"))
         processes = {name: (pid, started) for name, (pid, started) in content["processes"].items()}
         return cls(root, processes, content["namespaces"], content["links"])
 
     def spawn(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Starts a daemon in the foreground of a session of its own; what it says goes to NAME.out."""
+        """Start a daemon in the foreground of a session of its own; its output goes to NAME.out."""
         with (self.root / f"{name}.out").open("ab") as log:
             process = subprocess.Popen(
                 argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -51,7 +51,7 @@ class Record:
         return process
 
     def end(self, name: str, seconds: float = 5.0) -> None:
-        """Ends a daemon: asks, waits, insists."""
+        """End a daemon by SIGTERM and, if it is still there after a while, by SIGKILL."""
         pid, started = self.processes.pop(name)
         for number in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + seconds
@@ -65,7 +65,7 @@ class Record:
         self.save()
 
     def end_all(self) -> None:
-        """Ends daemons, last first, then whatever else lives in the namespaces (what jobs left), and removes those."""
+        """End the daemons, last first, then other processes in the namespaces (of jobs), and remove the namespaces."""
         for name in reversed(list(self.processes)):
             self.end(name)
         for namespace in self.namespaces:
@@ -81,7 +81,7 @@ class Record:
 
 
 def started_at(pid: int) -> str:
-    """Start time of a process in ticks since boot; empty when it is gone or a zombie."""
+    """Return the start time of a process in ticks since boot; empty if it is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
@@ -90,7 +90,7 @@ def started_at(pid: int) -> str:
 
 
 def watch(root: Path) -> subprocess.Popen[bytes]:
-    """Starts the watcher of the cluster in `root`: it cleans up once its standard input is closed."""
+    """Start the watcher of the cluster in `root`, which cleans up once its standard input is closed."""
     return subprocess.Popen([sys.executable, __file__, str(root)], stdin=subprocess.PIPE, start_new_session=True)
 
 

@@ -27,39 +27,39 @@ resources:
 
 @dataclass(frozen=True)
 class SlurmPlace:
-    """A workplace, and the cluster that its runs are submitted to."""
+    """A workplace, with the cluster that its runs are submitted to."""
 
     place: Workplace
     cluster: Cluster
 
     def arguments(self, command: str, *overrides: str) -> list[str]:
-        """The command line of a `kd` command on the recipe here."""
+        """Return the command line of a `kd` command on the recipe here."""
         return self.place.arguments(command, "launcher=slurm", "machine=nodes", *overrides)
 
     def kd(self, command: str, *overrides: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Types it on the login node."""
+        """Run a `kd` command on the login node."""
         return self.cluster.cmd(
             *self.arguments(command, *overrides), cwd=self.place.folder, check=check, environment={"COLUMNS": "240"}
         )
 
     def start(self, command: str, *overrides: str) -> subprocess.Popen[str]:
-        """The same, without waiting for its end."""
+        """Start a `kd` command on the login node without waiting for its end."""
         return self.cluster.popen(*self.arguments(command, *overrides), cwd=self.place.folder)
 
     def queued(self) -> list[dict[str, str]]:
-        """The jobs that wait or run, as squeue lists them."""
+        """Return the jobs that wait or run, as squeue lists them."""
         return self.cluster.jobs()
 
     def wait(self, seconds: float = 900) -> None:
-        """Waits until nothing of anybody is queued any more."""
+        """Wait until no job is queued."""
         self.cluster.wait_until(lambda: not self.queued(), "all jobs are over", seconds)
 
     def manifest(self, task: str) -> dict[str, object]:
-        """The record of a task that is done."""
+        """Return the manifest of a finished task."""
         return dict(json.loads((self.place.run / task / "manifest.json").read_text("utf-8")))
 
     def states(self, *overrides: str) -> dict[str, str]:
-        """Task -> state, as `kd status` tells it."""
+        """Return the state of each task, as `kd status` prints it."""
         lines = [line.split() for line in self.kd("status", "--all", *overrides).stdout.split("\n")]
         # A long path makes the title above the table several lines.
         lines = lines[next(number for number, words in enumerate(lines) if words[:2] == ["stage", "task"]) + 1 :]
@@ -67,7 +67,7 @@ class SlurmPlace:
 
 
 def slurm_place(folder: Path, cluster: Cluster, recipe: Path = TINY) -> SlurmPlace:
-    """A fresh one."""
+    """Return a workplace with a corpus, a machine file and nothing else."""
     place = new_workplace(folder, recipe)
     machine = folder / "conf" / "machine" / "nodes.yaml"
     machine.parent.mkdir(parents=True)

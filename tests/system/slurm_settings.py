@@ -1,4 +1,4 @@
-"""What a test's Slurm is configured with: its nodes, partitions and limits, as slurm.conf, gres.conf and slurmdbd.conf.
+"""Configuration of a test's Slurm: nodes, partitions and limits, as slurm.conf, gres.conf and slurmdbd.conf.
 
 Everything else in the files makes a cluster of one machine answer within seconds where a site's takes minutes.
 """
@@ -14,7 +14,7 @@ CLUSTER = "test"  # Slurm's name of the cluster
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes that are alike, called NAME1, NAME2 …; Slurm believes what is said of them here."""
+    """Equal nodes, called NAME1, NAME2 …; Slurm does not check these figures."""
 
     name: str = "node"
     number: int = 2
@@ -24,7 +24,7 @@ class Nodes:
 
     @property
     def hosts(self) -> list[str]:
-        """Their host names."""
+        """Return their host names."""
         return [f"{self.name}{number}" for number in range(1, self.number + 1)]
 
 
@@ -64,18 +64,18 @@ class Network:
     number: int
 
     def address(self, settings: Settings, host: str) -> str:
-        """The address of the controller or of a node."""
+        """Return the address of the controller or of a node."""
         last = 1 if host == CONTROLLER else 11 + hosts(settings).index(host)
         return f"10.213.{self.number}.{last}"
 
 
 def hosts(settings: Settings) -> list[str]:
-    """The host names of all nodes."""
+    """Return the host names of all nodes."""
     return [host for group in settings.nodes for host in group.hosts]
 
 
 def write(root: Path, settings: Settings, network: Network, spool: Path) -> None:
-    """Writes slurm.conf, gres.conf, slurmdbd.conf and the hosts file of the nodes to `root`.
+    """Write slurm.conf, gres.conf, slurmdbd.conf and the hosts file of the nodes to `root`.
 
     spool: a short path: sockets lie below it, whose paths have 108 bytes at most.
     """

@@ -1,4 +1,4 @@
-"""Teachers trained elsewhere and n-best lists made elsewhere, taken from a finished run as if they were foreign."""
+"""Foreign teachers and n-best lists, here taken from a finished run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.system
 
 
 def selected(run: Path) -> dict[str, str]:
-    """Source -> what the student is to learn, and from which rank."""
+    """Return the selected target and its rank for each source."""
     shards = [shard for folder in sorted((run / "select.en-xx").iterdir()) for shard in Corpus(folder).shards]
     return {
         f"{pair.id} {pair.source}": f"{pair.target} {rank}" for shard in shards for pair, (rank,) in shard.rows("rank")
     }
 
 
-def test_models_of_another_run_decode_what_they_decoded_there(workplace: Workplace) -> None:
+def test_models_of_another_run_give_equal_lists(workplace: Workplace) -> None:
     run = workplace.folder / "runs" / "given"
     teacher = f"{workplace.run}/teacher.{{source}}-{{target}}"
     members = f"one: {{folder: '{teacher}/member-1'}}, two: {{folder: '{teacher}/member-2'}}"
@@ -40,7 +40,7 @@ def test_models_of_another_run_decode_what_they_decoded_there(workplace: Workpla
     assert manifest["facts"]["parameters"] > 10_000
 
 
-def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(workplace: Workplace, tmp_path: Path) -> None:
+def test_checkpoints_of_fairseq_replace_the_teachers_up_to_the_report(workplace: Workplace, tmp_path: Path) -> None:
     for number in (1, 2):
         checkpoints = workplace.run / "teacher.en-xx" / f"member-{number}" / "checkpoints"
         shutil.copy(next(checkpoints.glob("checkpoint_*_300.pt")), tmp_path / f"checkpoint{number}.pt")
@@ -65,14 +65,14 @@ def test_checkpoints_of_fairseq_take_the_teachers_place_to_the_last_page(workpla
     assert {"teacher a", "teacher b", "teacher ensemble", "student"} <= set(bleu)
     assert bleu["teacher ensemble"] > 50
     rows = {row["name"]: row for row in report["systems"]}
-    assert rows["teacher a"]["training_seconds"] is None  # nobody here knows
+    assert rows["teacher a"]["training_seconds"] is None  # unknown for a foreign model
     assert not [curve for curve in report["curves"] if curve["name"].startswith("teacher")]
     done = workplace.kd("run", *given)
     assert "Nothing to do" in done.stderr
 
 
 def write_lists(finished: Workplace, path: Path, leave_out: int = 0) -> None:
-    """The finished run's lists as somebody else would have them: by line of the corpus, Marian's way."""
+    """Write the finished run's lists as Marian does: by line of the corpus."""
     corpus = Corpus(finished.run / "shard.en-xx" / "all")
     places = {pair.source: place_of(pair.id) for pair in corpus.read()}
     lists = NBestCorpus.join(sorted((finished.run / "decode.en-xx").iterdir()))
@@ -88,7 +88,7 @@ def write_lists(finished: Workplace, path: Path, leave_out: int = 0) -> None:
                 writer.write(f"{place} {line}")
 
 
-def test_lists_made_elsewhere_are_selected_from_alike(workplace: Workplace, tmp_path: Path) -> None:
+def test_foreign_lists_give_the_same_selection(workplace: Workplace, tmp_path: Path) -> None:
     write_lists(workplace, tmp_path / "lists.gz")
     run = workplace.folder / "runs" / "lists"
     lists = f"+given_lists.files={{marian: {{file: '{tmp_path}/lists.gz'}}}}"
@@ -99,7 +99,7 @@ def test_lists_made_elsewhere_are_selected_from_alike(workplace: Workplace, tmp_
     assert "guards" in manifest["facts"]
 
 
-def test_lists_that_are_missing_or_of_other_sources_are_refused(workplace: Workplace, tmp_path: Path) -> None:
+def test_missing_lists_and_lists_of_other_sources_are_refused(workplace: Workplace, tmp_path: Path) -> None:
     write_lists(workplace, tmp_path / "lists.zst", leave_out=5)
     lists = f"+given_lists.files={{x: {{file: '{tmp_path}/lists.zst'}}}}"
     places = ["chain=given_lists", f"run.dir={workplace.folder}/runs/missing", "upto=decode"]

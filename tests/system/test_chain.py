@@ -1,4 +1,4 @@
-"""The whole chain on a tiny corpus: it learns, repeats nothing, and recomputes what follows a change and no more."""
+"""The whole chain on a tiny corpus: models learn, no task is repeated, a change recomputes only the stages after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.system
 
 
 def scores(place: Workplace) -> dict[str, float]:
-    """Test BLEU by system."""
+    """Return the test BLEU of each system."""
     report = json.loads((place.run / "report" / "all" / "report.json").read_text("utf-8"))
     return {row["name"]: next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
 
@@ -32,7 +32,7 @@ def test_the_run_is_readable_with_ls(finished: Workplace) -> None:
     assert "<table" in (finished.run / "report" / "all" / "index.html").read_text("utf-8")
 
 
-def test_cleaning_counted_what_it_dropped(finished: Workplace) -> None:
+def test_cleaning_counts_dropped_pairs_by_reason(finished: Workplace) -> None:
     source = (finished.folder / "corpus" / "corpus.en").read_text("utf-8").split("\n")[:-1]
     target = gzip.decompress((finished.folder / "corpus" / "corpus.xx.gz").read_bytes()).decode().split("\n")[:-1]
     pairs = [pair for pair in zip(source, target, strict=True) if pair[0] and pair[1] != "x"]
@@ -47,7 +47,7 @@ def test_cleaning_counted_what_it_dropped(finished: Workplace) -> None:
     assert manifest["counts"] == {"pairs in": len(source), "pairs out": len(set(translated))}
 
 
-def test_the_leakage_guard_is_on_and_stands_in_report_and_status(finished: Workplace) -> None:
+def test_the_leakage_guard_is_on_and_shown_in_report_and_status(finished: Workplace) -> None:
     report = json.loads((finished.run / "report" / "all" / "report.json").read_text("utf-8"))
     leakage = report["leakage"]
     assert [(corpus["pair"], corpus["mode"]) for corpus in leakage["corpora"]] == [("en-xx", "remove")]
@@ -67,7 +67,7 @@ def test_a_second_run_does_nothing(workplace: Workplace) -> None:
     assert workplace.published() == before
 
 
-def test_another_selection_recomputes_itself_and_what_follows(workplace: Workplace) -> None:
+def test_another_selection_recomputes_only_itself_and_later_stages(workplace: Workplace) -> None:
     before = workplace.published()
     workplace.kd("run", "select.metric=chrf", f"run.dir={workplace.folder}/runs/chrf")
     new = set(workplace.published()) - set(before)
@@ -80,7 +80,7 @@ def test_another_selection_recomputes_itself_and_what_follows(workplace: Workpla
     assert workplace.published().items() >= before.items()
 
 
-def test_stages_alone_need_their_inputs(workplace: Workplace) -> None:
+def test_a_single_stage_without_its_inputs_is_refused(workplace: Workplace) -> None:
     done = workplace.kd("run", "stages=[select]", "split.dev=50", check=False)
     assert done.returncode == 2
     assert "decode.en-xx/" in done.stderr or "shard.en-xx/" in done.stderr
@@ -98,14 +98,14 @@ def test_status_shows_every_stage(finished: Workplace) -> None:
     assert " stale " in stale
 
 
-def test_clean_keeps_what_a_run_reaches(workplace: Workplace, tmp_path: Path) -> None:
+def test_clean_keeps_all_artifacts_of_a_run(workplace: Workplace, tmp_path: Path) -> None:
     before = workplace.published()
     done = workplace.kd("clean")
     assert "out of reach" in done.stdout or "could be removed" in done.stdout
     assert workplace.published() == before
 
 
-def test_another_share_of_the_corpus_takes_over_what_is_decoded(workplace: Workplace) -> None:
+def test_a_smaller_share_of_the_corpus_reuses_decoded_shards(workplace: Workplace) -> None:
     workplace.kd("run", "decode.share=0.4", "upto=decode", f"run.dir={workplace.folder}/runs/share")
     less = workplace.folder / "runs" / "share" / "decode.en-xx"
     shards = sorted(less.glob("*/*.nbest.zst"))
@@ -115,7 +115,7 @@ def test_another_share_of_the_corpus_takes_over_what_is_decoded(workplace: Workp
     assert {path.stat().st_ino for path in shards} < {path.stat().st_ino for path in whole}
 
 
-def test_a_longer_training_goes_on_from_a_shorter_one(workplace: Workplace) -> None:
+def test_a_longer_training_continues_a_shorter_one(workplace: Workplace) -> None:
     settings = ["teacher.optimizer.schedule=inverse_sqrt", "teacher.members=1", "upto=teacher"]
     run = workplace.folder / "runs" / "longer"
     for updates in (100, 200):

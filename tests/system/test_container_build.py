@@ -1,4 +1,4 @@
-"""An image is built for real, by Apptainer, from kd-cpu.def on a small Debian; its own `%test` is part of that."""
+"""A real image, built by Apptainer from kd-cpu.def on a small Debian; the build runs its `%test`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("image")]
 
 @pytest.fixture(scope="session")
 def path() -> str:
-    """A PATH with apptainer."""
+    """Return a PATH with apptainer."""
     return path_with_apptainer()
 
 
 def inside(path: str, image: Path, *arguments: str, verb: str = "exec", cwd: Path) -> str:
-    """What a command says in an image, by Apptainer itself."""
+    """Return the output of a command in an image, run by Apptainer itself."""
     command = ["env", f"PATH={path}", "apptainer", verb, *arguments[:0], str(image), *arguments]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def test_apptainers_parser_takes_every_definition(path: str, name: str, monkeypa
         ("From: {{ BASE }}", "From: {{ BAZE }}", "BAZE is not defined"),
     ],
 )
-def test_its_parser_names_what_is_wrong(
+def test_apptainers_parser_names_the_fault_of_a_definition(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, told: str
 ) -> None:
     monkeypatch.setenv("PATH", path)
@@ -77,7 +77,7 @@ def test_a_tag_is_pinned_by_asking_a_real_registry(path: str, tmp_path: Path) ->
 
 
 def write_empty_image(layout: Path) -> str:
-    """An OCI image without any layer in a folder; returns its digest, which is the hash of its manifest."""
+    """Write an OCI image without layers to a folder; return its digest, the hash of its manifest."""
     import hashlib
 
     blobs = layout / "blobs" / "sha256"
@@ -103,7 +103,7 @@ def write_empty_image(layout: Path) -> str:
     return str(manifest["digest"])
 
 
-def test_the_record_beside_the_image_says_what_is_in_it(image: Path) -> None:
+def test_the_record_beside_the_image_describes_its_content(image: Path) -> None:
     record = Record(**json.loads(Path(f"{image}.json").read_text("utf-8")))
     assert record.bytes == image.stat().st_size
     assert record.sha256 == subprocess.check_output(["sha256sum", str(image)], text=True).split()[0]
@@ -128,7 +128,7 @@ def test_its_programs_labels_and_help(image: Path, path: str, tmp_path: Path) ->
     assert "usage: fairseq-score" in subprocess.check_output([*app[:7], "--help"], cwd=tmp_path, text=True)
 
 
-def test_files_are_evaluated_inside_as_outside(image: Path, path: str, tmp_path: Path) -> None:
+def test_evaluate_prints_the_same_inside_and_outside(image: Path, path: str, tmp_path: Path) -> None:
     (tmp_path / "ref.de").write_text("eine Katze auf der Matte\nnoch einmal die ganze Welt\n" * 20)
     (tmp_path / "a.de").write_text("eine Katze auf der Matte\nnoch einmal die Welt\n" * 20)
     (tmp_path / "b.de").write_text("die Katze auf einer Matte\nnoch einmal die ganze Welt\n" * 20)
@@ -159,7 +159,7 @@ def test_a_shell_inside_has_the_images_programs(image: Path, path: str, tmp_path
         assert f"{wanted}\r\n".encode() in said, said
 
 
-def test_anybody_can_use_it_and_nothing_is_written_into_it(image: Path, path: str, tmp_path: Path) -> None:
+def test_users_without_a_home_can_use_the_read_only_image(image: Path, path: str, tmp_path: Path) -> None:
     """As a user without a home of its own, whose only folder is the one it stands in."""
     script = (
         "import numba, os, pathlib, sys\n"

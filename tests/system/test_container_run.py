@@ -1,4 +1,4 @@
-"""Runs inside an image give what they give outside; a signal of Slurm's reaches the Python inside on every node."""
+"""Runs inside an image give the same results as outside; Slurm's signals reach the Python inside on every node."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def run_inside(image: Path, finished: Workplace, tmp_path_factory: pytest.TempPa
 
 
 def settings(place: Workplace, corpus: Path, image: Path) -> list[str]:
-    """The overrides of a run inside."""
+    """Return the overrides of a run inside."""
     return [f"corpus.root={corpus}", f"run.dir={place.run}", f"store.dir={place.store}", f"machine.container={image}"]
 
 
 def manifests(place: Workplace) -> dict[str, dict[str, object]]:
-    """Stage, fingerprint and task -> manifest."""
+    """Return the manifest of each task in the store, by stage, fingerprint and task."""
     found = place.store.glob("[!.]*/*/*/manifest.json")
     return {str(path.parent.relative_to(place.store)): json.loads(path.read_text("utf-8")) for path in found}
 
 
-def test_every_task_gave_what_it_gives_outside(run_inside: Workplace, finished: Workplace) -> None:
+def test_tasks_inside_give_the_same_output_as_outside(run_inside: Workplace, finished: Workplace) -> None:
     inside, outside = manifests(run_inside), manifests(finished)
     assert inside.keys() == outside.keys()
     assert len({name.split("/")[0] for name in inside}) > 12
@@ -70,7 +70,7 @@ def test_every_task_gave_what_it_gives_outside(run_inside: Workplace, finished: 
     ]
 
 
-def test_manifests_say_which_image_by_digest(run_inside: Workplace, image: Path, finished: Workplace) -> None:
+def test_manifests_name_the_image_by_digest(run_inside: Workplace, image: Path, finished: Workplace) -> None:
     digest = subprocess.check_output(["sha256sum", str(image)], text=True).split()[0]
     for manifest in manifests(run_inside).values():
         inside = manifest["stage"] not in OUTSIDE
@@ -105,7 +105,7 @@ def test_status_remarks_another_image_with_other_versions(
     assert all("torch" in line and "instead of 9.9.9" in line for line in lines)
 
 
-def test_a_training_over_two_nodes_is_told_to_save_inside_and_goes_on(
+def test_a_signal_saves_a_training_over_two_nodes_inside_the_image_and_it_resumes(
     run_inside: Workplace,
     finished: Workplace,
     image: Path,
@@ -162,7 +162,7 @@ def test_doctor_looks_at_the_nodes_from_inside(
     assert "all-reduce by gloo over 2 nodes with 1 each" in done.stdout
 
 
-def test_another_kd_in_the_image_is_told_with_the_image(
+def test_an_image_with_another_kd_is_refused_by_name(
     run_inside: Workplace, finished: Workplace, image: Path, tmp_path: Path
 ) -> None:
     """The config that a run froze, as one planned by a kd that makes another fingerprint of a task."""

@@ -1,4 +1,4 @@
-"""Selecting, and all before it, killed at random moments by SIGKILL to all its processes, ends as if it never was.
+"""Runs up to select, killed at random moments by SIGKILL to all processes, end with the result of an uninterrupted run.
 
 The teachers' training is in test_training_killed.py.
 """
@@ -24,7 +24,7 @@ KILLS = 3
 
 
 def hashes(place: Workplace, stage: str, pattern: str) -> dict[str, str]:
-    """Content hashes of the files of a stage's tasks."""
+    """Return the content hashes of the files of a stage's tasks."""
     return {
         str(path.relative_to(place.run)): sha256(path)
         for path in sorted((place.run / stage).glob(f"*/{pattern}"))

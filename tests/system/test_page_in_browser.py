@@ -39,12 +39,12 @@ def page(finished: Workplace, browser: Tab) -> Iterator[Tab]:
 
 
 def read(finished: Workplace) -> ReportData:
-    """What the run's page was made of."""
+    """Read the data of the run's page."""
     return ReportData.from_dict(json.loads((finished.run / "report" / "all" / "report.json").read_text("utf-8")))
 
 
 def show(report: ReportData, browser: Tab, folder: Path) -> Tab:
-    """Opens the page of other data."""
+    """Open a page made of other data."""
     (folder / "page.html").write_text(render(report, draw(report)), "utf-8")
     browser.events.clear()
     browser.open(folder / "page.html")
@@ -52,14 +52,14 @@ def show(report: ReportData, browser: Tab, folder: Path) -> Tab:
 
 
 def live(browser: Tab, figures: str = "figure.chart") -> None:
-    """Looks at figures, one after the other, until each answers to a pointer."""
+    """Scroll to each figure and wait until it is interactive."""
     shown = f"[...document.querySelectorAll('{figures}')].filter((figure) => figure.offsetHeight)"
     for number in range(browser.ask(f"{shown}.length")):
         browser.ask(f"{shown}[{number}].scrollIntoView()")
         browser.until(f"{shown}[{number}].matches('.enlivened')")
 
 
-def test_opens_without_a_complaint_and_asks_nobody(page: Tab, finished: Workplace) -> None:
+def test_the_page_opens_without_errors_and_without_requests_to_other_hosts(page: Tab, finished: Workplace) -> None:
     live(page)
     assert page.ask("document.querySelectorAll('figure.enlivened .live svg').length") >= 4
     assert page.complaints() == []

@@ -13,12 +13,12 @@ pytestmark = pytest.mark.system
 
 
 def everything(folder: Path) -> dict[str, float]:
-    """All files below a folder, but for what is remembered of raw files, with when they were written."""
+    """Return the time of the last change of all files below a folder, except for the hashes of raw files."""
     return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*") if path.name != ".files.json"}
 
 
 def plan(place: Workplace, cache: Path, *overrides: str) -> dict[str, object]:
-    """What `kd plan --json` says."""
+    """Return the output of `kd plan --json`."""
     done = subprocess.run(
         [*place.arguments("plan", *overrides), "--json"],
         env={**place.environment, "XDG_CACHE_HOME": str(cache)},
@@ -43,7 +43,7 @@ def test_a_finished_run_lacks_nothing_and_gives_the_rates_of_a_longer_one(workpl
     assert {stage["stage"] for stage in more["stages"] if stage["missing"]} == {"teacher.en-xx"}  # type: ignore[attr-defined]
 
 
-def test_a_probe_measures_every_stage_and_writes_nothing_into_the_run(finished: Workplace, tmp_path: Path) -> None:
+def test_a_probe_measures_every_stage_and_writes_no_file_into_the_run(finished: Workplace, tmp_path: Path) -> None:
     store, run = tmp_path / "store", tmp_path / "run"
     elsewhere = (f"store.dir={store}", f"run.dir={run}")
     found = plan(finished, tmp_path / "cache", *elsewhere, "--probe")

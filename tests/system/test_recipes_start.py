@@ -1,4 +1,4 @@
-"""Recipes that are too big to run in a test are at least started: collected, encoded, and trained for a few updates."""
+"""Recipes that are too large for a test are started: collected, encoded, and trained for a few updates."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINES = {"train": 12_000, "val": 60, "test_2016_flickr": 60}  # enough for 8,000
 
 @pytest.fixture(scope="module")
 def multi30k(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made-up files with the names of the corpus's own."""
+    """Write made-up files with the names of Multi30k's own."""
     folder = tmp_path_factory.mktemp("multi30k")
     random_ = random.Random(3)
     words = ["".join(random_.choices(string.ascii_lowercase, k=random_.randint(2, 9))) for _ in range(9000)]
@@ -44,7 +44,7 @@ def multi30k(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parameters(vocabulary: int, layers: int, width: int, ffn: int, norms: int) -> int:
-    """Of a Transformer with as many encoder as decoder layers and one matrix for all embeddings, by hand."""
+    """Count by hand the parameters of a Transformer with equally many layers on both sides and one embedding matrix."""
     attention, feed_forward = 4 * (width * width + width), 2 * width * ffn + ffn + width
     encoder = attention + feed_forward + 2 * 2 * width
     decoder = 2 * attention + feed_forward + 3 * 2 * width
@@ -103,7 +103,7 @@ TINY: dict[str, Any] = {
 
 
 def small(config: DictConfig, folder: Path) -> Plan:
-    """The recipe with tiny models, and every corpus replaced by 200 made-up sentences below `folder`."""
+    """Plan the recipe with tiny models and 200 made-up sentences below `folder` for every corpus."""
     random_ = random.Random(5)
     words = ["".join(random_.choices(string.ascii_lowercase, k=random_.randint(2, 8))) for _ in range(500)]
     with open_dict(config):
@@ -124,7 +124,7 @@ def small(config: DictConfig, folder: Path) -> Plan:
 
 
 def run(plan: Plan, stages: Sequence[Stage], folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Runs these stages and what they need; returns folder and manifest of the first task of each stage."""
+    """Run these stages and their inputs; return folder and manifest of the first task of each stage."""
     store = Store(folder / "store")
     found = {}
     for stage in plan.needed_for(stages):
@@ -147,7 +147,7 @@ def test_every_other_recipe_starts(name: str, tmp_path: Path, monkeypatch: pytes
     assert manifest["counts"]["updates"] == 2
 
 
-def test_fine_tuning_goes_on_from_the_students_weights_on_gold_or_in_domain(
+def test_fine_tuning_starts_from_the_students_weights_on_gold_or_in_domain_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What a finished run gives away: folders that `kd translate` takes, each with a card that says what was measured."""
+"""Released models of a finished run: folders for `kd translate`, each with a card of its measured results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_released_folders_translate_as_the_run_did(finished: Workplace, tmp_path
         assert done.stdout == expected
 
 
-def test_the_cards_say_what_the_run_measured(finished: Workplace) -> None:
+def test_cards_state_the_results_that_the_run_measured(finished: Workplace) -> None:
     scores = json.loads((finished.run / "evaluate.en-xx" / "all" / "scores.json").read_text("utf-8"))
     speed = json.loads((finished.run / "speed.en-xx" / "all" / "speed.json").read_text("utf-8"))["systems"]
     assert set(speed) == set(scores["scores"])

@@ -1,4 +1,4 @@
-"""`kd report` shows the page of the settings it is given, and no other: it makes it anew or says what is missing."""
+"""`kd report` shows the page of the given settings: it makes a missing page again, or names the missing inputs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ pytestmark = pytest.mark.system
 
 
 def pages(place: Workplace) -> dict[Path, str]:
-    """Every report in the store, with its title."""
+    """Return the title of each report in the store."""
     found = place.store.glob("report/*/all/report.json")
     return {path.parent: json.loads(path.read_text("utf-8"))["title"] for path in found}
 
 
-def test_other_settings_of_the_page_are_another_page(workplace: Workplace, tmp_path: Path) -> None:
+def test_other_settings_of_the_report_make_another_page(workplace: Workplace, tmp_path: Path) -> None:
     before = pages(workplace)
     done = workplace.kd("report", "report.title=Another", f"run.dir={tmp_path}")
     (page,) = pages(workplace).keys() - before.keys()
@@ -38,7 +38,7 @@ def test_other_settings_of_the_page_are_another_page(workplace: Workplace, tmp_p
     shutil.rmtree(page)  # the other tests of this run find it as they left it
 
 
-def test_a_page_of_other_scores_is_not_shown_for_these(workplace: Workplace, tmp_path: Path) -> None:
+def test_a_page_whose_scores_are_missing_is_refused(workplace: Workplace, tmp_path: Path) -> None:
     done = workplace.kd("report", "evaluate.bootstrap=7", f"run.dir={tmp_path}", check=False)
     assert done.returncode == 2 and "Page:" not in done.stdout
     told = " ".join(done.stderr.split())
@@ -46,7 +46,7 @@ def test_a_page_of_other_scores_is_not_shown_for_these(workplace: Workplace, tmp
     assert "Traceback" not in done.stderr
 
 
-def test_stages_and_costs_stand_in_the_order_of_the_chain(finished: Workplace) -> None:
+def test_stages_and_costs_are_in_the_order_of_the_chain(finished: Workplace) -> None:
     report = json.loads((finished.run / "report" / "all" / "report.json").read_text("utf-8"))
     order = [cost["stage"].partition(".")[0] for cost in report["costs"]]
     chain = ["collect", "clean", "split", "shard", "vocabulary", "encode", "teacher", "decode", "select"]

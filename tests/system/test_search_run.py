@@ -1,4 +1,4 @@
-"""A search in miniature: killed, gone on with, judged, chosen, and the student trained as it was chosen."""
+"""A small search: killed and resumed, evaluated, a shape chosen, and the student trained in that shape."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Searched:
 
 
 def artifacts(place: Workplace) -> dict[str, float]:
-    """What is whole: a task may be killed between its manifest and its final name."""
+    """Return the complete artifacts: a task may be killed between its manifest and its final name."""
     return {name: written for name, written in place.published().items() if not name.endswith(".partial")}
 
 
@@ -71,7 +71,7 @@ def test_a_killed_search_repeats_no_finished_cell(searched: Searched) -> None:
     assert {manifest(searched, "search.en-xx", name)["counts"]["updates"] for name in CELLS} == {20}
 
 
-def test_cells_are_judged_on_dev_and_systems_on_test(searched: Searched) -> None:
+def test_cells_are_evaluated_on_dev_and_systems_on_test(searched: Searched) -> None:
     split = searched.place.run / "split" / "all" / "en-xx"
     sets = {}
     for use in ("dev", "test"):
@@ -85,7 +85,7 @@ def test_cells_are_judged_on_dev_and_systems_on_test(searched: Searched) -> None
     assert manifest(searched, "translate.en-xx", "student")["settings"]["set"] == "test"
 
 
-def test_the_rule_is_followed_and_student_and_control_are_what_it_chose(searched: Searched) -> None:
+def test_student_and_control_have_the_shape_that_the_rule_chose(searched: Searched) -> None:
     chosen = json.loads((searched.place.run / "choose.en-xx" / "all" / "chosen.json").read_text("utf-8"))
     # Any loss is allowed here: the fastest.
     speeds = {cell["name"]: cell["forms"][0]["sentences_per_second"] for cell in chosen["cells"]}
@@ -100,7 +100,7 @@ def test_the_rule_is_followed_and_student_and_control_are_what_it_chose(searched
     assert f"{chosen['chosen']['shape']} on best, as the search chose" in log
 
 
-def test_the_report_has_table_and_picture(searched: Searched) -> None:
+def test_the_report_has_the_table_and_the_figure_of_the_search(searched: Searched) -> None:
     folder = searched.place.run / "report" / "all"
     assert '<section id="search">' in (folder / "index.html").read_text("utf-8")
     rows = [line for line in (folder / "search.md").read_text("utf-8").split("\n") if line.startswith("| ")]

@@ -1,4 +1,4 @@
-"""The tiny recipe on a real Slurm of two nodes: arrays, chain and all, with the result of the local launcher."""
+"""The tiny recipe on a real Slurm of two nodes, with the results of the local launcher."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
 
 
 def hashes(place: Workplace, stage: str, pattern: str) -> dict[str, str]:
-    """Content hashes of the files of a stage's tasks."""
+    """Return the content hashes of the files of a stage's tasks."""
     found = {str(path.relative_to(place.run)): sha256(path) for path in place.run.glob(f"{stage}/*/{pattern}")}
     assert found
     return found
 
 
-def test_a_whole_run_on_two_nodes_gives_what_one_computer_gives(
+def test_a_whole_run_on_two_nodes_gives_the_results_of_one_computer(
     finished: Workplace, slurm: Cluster, tmp_path: Path
 ) -> None:
     here = slurm_place(tmp_path, slurm)
@@ -71,7 +71,7 @@ def with_data(here: SlurmPlace, finished: Workplace, *stores: str) -> None:
         shutil.copytree(finished.store, here.place.folder / name, copy_function=os.link, ignore=left_out)
 
 
-def test_where_nothing_is_requeued_a_successor_goes_on_and_is_waited_for(
+def test_without_requeue_a_successor_continues_and_later_jobs_wait_for_it(
     finished: Workplace, slurm: Cluster, tmp_path: Path
 ) -> None:
     here = slurm_place(tmp_path, slurm)
@@ -92,7 +92,9 @@ def test_where_nothing_is_requeued_a_successor_goes_on_and_is_waited_for(
     assert here.manifest("decode.en-xx/worker-0")["attempts"] == 1
 
 
-def test_a_training_over_two_nodes_is_one_of_two_processes(finished: Workplace, slurm: Cluster, tmp_path: Path) -> None:
+def test_a_training_over_two_nodes_equals_one_of_two_processes(
+    finished: Workplace, slurm: Cluster, tmp_path: Path
+) -> None:
     here = slurm_place(tmp_path, slurm)
     with_data(here, finished, "store", "other")
     settings = ["upto=teacher", "teacher.members=1", "teacher.max_update=80", "checkpoint.every=40"]
@@ -136,7 +138,7 @@ def test_a_training_over_two_nodes_ends_on_both_when_it_fails_on_one(
     assert log.count("begun on node[1-2]") == 2 and log.count("ended with status") == 2, log
 
 
-def test_scaling_over_nodes_is_submitted_and_told_when_it_is_done(
+def test_scaling_over_nodes_is_submitted_and_shown_when_done(
     finished: Workplace, slurm: Cluster, tmp_path: Path
 ) -> None:
     here = slurm_place(tmp_path, slurm)

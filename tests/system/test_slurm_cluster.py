@@ -27,14 +27,14 @@ def test_a_job_over_two_nodes_sees_two_hosts_and_their_addresses(slurm: Cluster)
     assert len({address for _, address, _ in named}) == 2
 
 
-def test_gpus_that_do_not_exist_are_allotted(slurm: Cluster) -> None:
+def test_fake_gpus_are_allocated(slurm: Cluster) -> None:
     said = slurm.cmd("srun", "--gpus-per-node=1", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES").stdout
     assert said == "0\n"
     refused = slurm.cmd("sbatch", "--test-only", "--gpus-per-node=9", "--wrap=true", check=False)
     assert refused.returncode != 0
 
 
-def test_a_job_of_a_higher_partition_sends_a_lower_one_back_into_the_queue(slurm: Cluster) -> None:
+def test_a_job_of_a_higher_partition_requeues_a_lower_one(slurm: Cluster) -> None:
     low = slurm.cmd("sbatch", "--parsable", "--nodes=2", "--exclusive", "--requeue", "--wrap=sleep 60").stdout.strip()
     slurm.wait_until(lambda: slurm.job(low)["state"] == "RUNNING", "the first job runs")
     slurm.cmd("srun", "--partition=urgent", "--nodes=2", "--exclusive", "true")
@@ -58,7 +58,7 @@ def test_accounts_are_enforced_and_sacct_answers(tmp_path: Path) -> None:
         cluster.wait_until(lambda: "p1|short|7:0" in cluster.cmd(*answer).stdout, "sacct knows of the job")
 
 
-def test_nothing_is_left_when_whoever_started_it_is_killed(tmp_path: Path) -> None:
+def test_a_cluster_is_cleaned_up_when_its_owner_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from slurm_cluster import Cluster; from slurm_settings import *\n"
         "Cluster(Path(sys.argv[1]), Settings(nodes=(Nodes(number=1),))).start()\n"

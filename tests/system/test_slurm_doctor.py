@@ -1,4 +1,4 @@
-"""`kd doctor` from the login node of a real Slurm: a job of two nodes tells what holds there and what does not."""
+"""`kd doctor` on the login node of a real Slurm, with a job over two nodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ resources:
 
 
 def doctor(cluster: Cluster, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Runs it, with a machine file where the user stands."""
+    """Run `kd doctor` beside a machine file."""
     machines = folder / "conf" / "machine"
     machines.mkdir(parents=True)
     (machines / "two_nodes.yaml").write_text(MACHINE, "utf-8")
@@ -31,7 +31,7 @@ def doctor(cluster: Cluster, folder: Path, *more: str) -> subprocess.CompletedPr
     return cluster.cmd(*command, environment=environment, cwd=folder, check=False)
 
 
-def test_two_nodes_that_are_fit(slurm: Cluster, tmp_path: Path) -> None:
+def test_two_working_nodes_pass(slurm: Cluster, tmp_path: Path) -> None:
     done = doctor(slurm, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.split("\n") if line.startswith(("ok", "warning", "error"))]
@@ -44,14 +44,14 @@ def test_two_nodes_that_are_fit(slurm: Cluster, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conf"], "it leaves nothing behind"
 
 
-def test_nodes_that_do_not_reach_each_other(slurm: Cluster, tmp_path: Path) -> None:
+def test_nodes_that_cannot_reach_each_other_are_reported(slurm: Cluster, tmp_path: Path) -> None:
     done = doctor(slurm, tmp_path, "+machine.environment.GLOO_SOCKET_IFNAME=nosuch0")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error   node1: all-reduce by gloo over 2 nodes" in done.stdout
     assert "machine.environment.GLOO_SOCKET_IFNAME" in done.stdout
 
 
-def test_a_job_that_slurm_refuses(slurm: Cluster, tmp_path: Path) -> None:
+def test_a_job_that_slurm_refuses_is_reported(slurm: Cluster, tmp_path: Path) -> None:
     done = doctor(slurm, tmp_path, "machine.resources.train.partition=nosuch")
     assert done.returncode == 1
     assert "error   job: sbatch: " in done.stdout

@@ -1,4 +1,4 @@
-"""What goes wrong on a cluster, on a real one: a run comes to its end all the same, and nothing is done twice.
+"""Faults of a real cluster: the run still finishes, and no work is done twice.
 
 The jobs are trainings of a model of a few thousand weights, whose data another run has made. Faults come when a
 training is seen to be under way, so that there is something to lose.
@@ -42,7 +42,7 @@ PATIENCE = 300.0  # seconds, of a machine that is busy with other things
 
 @dataclass(frozen=True)
 class Trainings:
-    """A run on the cluster that trains members, from data that are there."""
+    """A run on the cluster that trains members on prepared data."""
 
     cluster: Cluster
     place: Workplace
@@ -50,34 +50,34 @@ class Trainings:
     settings: tuple[str, ...]
 
     def run(self) -> str:
-        """`kd run`, on the login node; returns what it said."""
+        """Run `kd run` on the login node and return its output."""
         done = self.cluster.cmd(*self._command("run"), environment=self._environment, cwd=self.place.folder)
         return done.stdout + done.stderr
 
     def status(self) -> str:
-        """`kd status`."""
+        """Return the output of `kd status`."""
         return self.cluster.cmd(*self._command("status"), environment=self._environment, cwd=self.place.folder).stdout
 
     def updates(self, member: int) -> int:
-        """How far a training is, in this attempt or an earlier one; 0 before its first update."""
+        """Return the last update of a training, of all attempts; 0 before its first update."""
         logs = self.place.store.glob(f"{TEACHER}/*/member-{member}.partial/metrics.jsonl")
         return max((_last_update(path) for path in logs), default=0)
 
     def under_way(self, member: int, beyond: int = 0) -> Callable[[], bool]:
-        """Whether a training has gone on for some updates."""
+        """Return a condition: the training has made some updates more."""
         return lambda: self.updates(member) > beyond + 15
 
     def manifest(self, member: int) -> dict[str, object]:
-        """The record of a finished training; there is exactly one."""
+        """Return the manifest of a finished training; there is exactly one."""
         (path,) = self.place.store.glob(f"{TEACHER}/*/member-{member}/manifest.json")
         return json.loads(path.read_text("utf-8"))
 
     def finished(self, member: int) -> bool:
-        """Whether there is one."""
+        """Return whether the training is finished."""
         return any(self.place.store.glob(f"{TEACHER}/*/member-{member}/manifest.json"))
 
     def wait(self, holds: Callable[[], object], what: str) -> None:
-        """Waits for something to come true; when it does not, tells all there is to know."""
+        """Wait for a condition; fail with status and logs if it does not come true."""
         try:
             self.cluster.wait_until(holds, what, PATIENCE)
         except AssertionError as error:
@@ -85,25 +85,25 @@ class Trainings:
             raise AssertionError(f"{error}\n{self.status()}\n{logs}") from None
 
     def idle(self) -> bool:
-        """Whether no job of this cluster waits or runs."""
+        """Return whether no job of this cluster waits or runs."""
         return not self.cluster.jobs()
 
     def element(self, member: int) -> str:
-        """The job that trains a member: 12_0."""
+        """Return the job that trains a member: 12_0."""
         (found,) = [job["array"] for job in self.cluster.jobs() if job["array"].endswith(f"_{member - 1}")]
         return found
 
     def restarts(self, element: str) -> int:
-        """How often Slurm put a job back into its queue."""
+        """Return how often Slurm requeued a job."""
         facts = self.cluster.cmd("scontrol", "show", "job", element).stdout.split()
         return int(dict(fact.split("=", 1) for fact in facts if "=" in fact)["Restarts"])
 
     def node(self, element: str) -> str:
-        """Where a job runs."""
+        """Return the node of a job."""
         return self.cluster.cmd("squeue", "--noheader", f"--jobs={element}", "--format=%N").stdout.strip()
 
     def set_limit_to_the_next_minute(self, element: str) -> None:
-        """Gives a job two minutes at most from now: the warning is due at once, and there is a minute to save."""
+        """Limit a job to at most two minutes from now: it is warned at once and has a minute to save."""
         text = self.cluster.cmd("squeue", "--noheader", f"--jobs={element}", "--format=%S").stdout.strip()
         running = time.time() - time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
         limit = math.ceil(running / 60) + 1
@@ -111,7 +111,7 @@ class Trainings:
 
     @contextmanager
     def standing_still(self, element: str) -> Iterator[None]:
-        """Stops a training, as a file system that hangs does, until it has been sent a signal."""
+        """Stop a training, as a hanging file system does, until it has been sent a signal."""
         workers = self.cluster.processes(self.node(element), "kd.engines.fairseq")
         assert workers
         for worker in workers:
@@ -125,7 +125,7 @@ class Trainings:
                     os.kill(worker, signal.SIGCONT)
 
     def nothing_is_left_to_do(self) -> None:
-        """The queue is empty, and the same command finds all there and changes nothing of it."""
+        """Assert that the queue is empty and that the same command finds all tasks done and changes no artifact."""
         self.wait(self.idle, "the queue is empty")
         before = self.place.published()
         assert "Nothing to do" in self.run()
@@ -146,7 +146,7 @@ def _last_update(path: Path) -> int:
 
 
 def _is_signalled(pid: int) -> bool:
-    """Whether SIGUSR1 or SIGTERM waits for a process that is stopped."""
+    """Return whether SIGUSR1 or SIGTERM is pending for a stopped process."""
     wanted = 1 << (signal.SIGUSR1 - 1) | 1 << (signal.SIGTERM - 1)
     for line in Path(f"/proc/{pid}/status").read_text("utf-8").split("\n"):
         name, _, mask = line.partition(":")
@@ -157,7 +157,7 @@ def _is_signalled(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A store with all that a training reads."""
+    """A workplace with all inputs of a training."""
     place = new_workplace(tmp_path_factory.mktemp("prepared"))
     place.kd("run", "upto=encode")
     machines = place.folder / "conf" / "machine"
@@ -179,7 +179,7 @@ def trainings(prepared: Workplace, slurm: Cluster, tmp_path: Path) -> Callable[.
     return made
 
 
-def test_a_time_limit_hit_three_times(trainings: Callable[..., Trainings]) -> None:
+def test_a_training_that_hits_its_time_limit_three_times_finishes(trainings: Callable[..., Trainings]) -> None:
     job = trainings(members=1, updates=200)
     job.run()
     cluster, element, before = job.cluster, job.element(1), 0
@@ -204,7 +204,9 @@ FAULTS: dict[str, Callable[[Cluster, str], object]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_job_that_loses_its_place(trainings: Callable[..., Trainings], fault: str) -> None:
+def test_a_preempted_job_and_a_job_of_a_lost_node_are_requeued_and_finish(
+    trainings: Callable[..., Trainings], fault: str
+) -> None:
     job = trainings(members=1, updates=120)
     job.run()
     job.wait(job.under_way(1), "the training goes on")
@@ -215,8 +217,8 @@ def test_a_job_that_loses_its_place(trainings: Callable[..., Trainings], fault: 
     job.nothing_is_left_to_do()
 
 
-def test_a_node_whose_network_is_cut(trainings: Callable[..., Trainings]) -> None:
-    """Here, unlike on a cluster, the node still reaches the disk: who works on a task there keeps it."""
+def test_a_task_on_a_disconnected_node_is_not_started_twice(trainings: Callable[..., Trainings]) -> None:
+    """Here, unlike on a cluster, the node still reaches the disk: its process keeps its lease on the task."""
     job = trainings(members=1, updates=400)
     job.run()
     job.wait(job.under_way(1), "the training goes on")
@@ -228,7 +230,7 @@ def test_a_node_whose_network_is_cut(trainings: Callable[..., Trainings]) -> Non
     job.nothing_is_left_to_do()
 
 
-def test_a_cancelled_element_of_an_array(trainings: Callable[..., Trainings]) -> None:
+def test_a_cancelled_element_of_an_array_runs_again_alone(trainings: Callable[..., Trainings]) -> None:
     job = trainings(members=2, updates=120)
     job.run()
     job.wait(job.under_way(1), "the training goes on")

@@ -113,7 +113,7 @@ SITES = {
 
 
 def write_scripts(machine: str, recipe: str, folder: Path, *more: str) -> int:
-    """Writes the job scripts of a whole recipe; returns how many."""
+    """Write the job scripts of a whole recipe and return their number."""
     overrides = [f"machine={machine}", f"machine.account={ACCOUNT}", "launcher=slurm", *more]
     places = [f"run.dir={folder / 'run'}", f"store.dir={folder / 'store'}"]
     config = compose.compose(compose.parse_request([f"recipe={recipe}", *overrides, *places]))
@@ -128,7 +128,7 @@ def write_scripts(machine: str, recipe: str, folder: Path, *more: str) -> int:
     return len(scripts)
 
 
-def test_every_machine_of_a_cluster_has_its_slurm_here() -> None:
+def test_every_machine_file_of_a_cluster_has_its_slurm_in_this_module() -> None:
     conf = Path(__file__).parents[2] / "conf" / "machine"
     assert {path.stem for path in conf.glob("*.yaml")} - {"localhost", "localhost_gpu"} == set(SITES)
 
@@ -152,7 +152,7 @@ def test_the_sites_slurm_accepts_the_jobs_of_every_recipe(machine: str, tmp_path
                 assert refused.returncode != 0, f"{option}: {refused.stderr}"
 
 
-def test_memory_is_not_asked_for_where_a_site_forbids_it(tmp_path: Path) -> None:
+def test_no_memory_is_requested_where_a_site_forbids_it(tmp_path: Path) -> None:
     """BSC's documentation: memory comes with the cores, and --mem cannot be given."""
     write_scripts("marenostrum5", "demo", tmp_path / "mn5")
     assert not [path for path in (tmp_path / "mn5").glob("*.sh") if "--mem" in path.read_text("utf-8")]

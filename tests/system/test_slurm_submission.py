@@ -1,4 +1,4 @@
-"""Submitting to a real Slurm: once, whoever dies when; quoting; cancelling; what `kd status` tells."""
+"""Submission to a real Slurm: each task once, despite kills; quoting; cancelling; the output of `kd status`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NASTY = 'it\'s "odd" $(touch hacked) `touch hacked` 50%A;& ä'
 
 @pytest.fixture
 def closed(slurm: Cluster) -> Iterator[Cluster]:
-    """The cluster with its partition closed: it takes jobs and begins none."""
+    """The cluster with its partition closed: it accepts jobs and starts none."""
     slurm.cmd("scontrol", "update", "PartitionName=normal", "State=DOWN")
     yield slurm
     slurm.cancel_all()
@@ -32,11 +32,11 @@ def closed(slurm: Cluster) -> Iterator[Cluster]:
 
 
 def elements(here: SlurmPlace) -> Counter[tuple[str, str]]:
-    """How often each task is queued: by its stage's job name and its number."""
+    """Return how often each task is queued, by its stage's job name and its number."""
     return Counter((job["name"], job["array"].partition("_")[2]) for job in here.queued())
 
 
-def test_two_at_once_submit_once(closed: Cluster, tmp_path: Path) -> None:
+def test_two_commands_at_once_submit_each_task_once(closed: Cluster, tmp_path: Path) -> None:
     here = slurm_place(tmp_path, closed)
     tasks = len(here.states())
     both = [here.start("run") for _ in range(2)]
@@ -50,7 +50,7 @@ def test_two_at_once_submit_once(closed: Cluster, tmp_path: Path) -> None:
     )
 
 
-def test_killed_while_submitting_the_next_run_sorts_it_out(closed: Cluster, tmp_path: Path) -> None:
+def test_after_a_kill_during_submission_the_next_run_submits_the_rest_once(closed: Cluster, tmp_path: Path) -> None:
     here = slurm_place(tmp_path, closed)
     tasks = len(here.states())
     moments = random_moments()
@@ -72,7 +72,7 @@ def test_killed_while_submitting_the_next_run_sorts_it_out(closed: Cluster, tmp_
     assert len(here.queued()) == tasks, told
 
 
-def test_names_and_paths_are_data(slurm: Cluster, tmp_path: Path) -> None:
+def test_special_characters_in_names_and_paths_are_quoted(slurm: Cluster, tmp_path: Path) -> None:
     recipe, folder = tmp_path / f"recipe {NASTY}", tmp_path / f"place {NASTY}"
     recipe.mkdir()
     stage = NASTY.replace("'", "''")
@@ -100,7 +100,7 @@ machine:
     assert not [path for place in (tmp_path, slurm.root, Path.cwd()) for path in place.rglob("hacked")]
 
 
-def test_cancelling_takes_this_run_and_leaves_others(closed: Cluster, tmp_path: Path) -> None:
+def test_cancel_ends_the_jobs_of_this_run_only(closed: Cluster, tmp_path: Path) -> None:
     here = slurm_place(tmp_path, closed)
     other = ["split.dev=50", f"run.dir={tmp_path}/runs/other"]
     here.kd("run", "upto=split")
@@ -118,7 +118,7 @@ def test_cancelling_takes_this_run_and_leaves_others(closed: Cluster, tmp_path: 
     assert "could be removed" not in here.kd("clean").stdout
 
 
-def test_a_task_that_fails_leaves_what_follows_cancelled_and_status_says_why(slurm: Cluster, tmp_path: Path) -> None:
+def test_jobs_after_a_failed_task_are_cancelled_and_status_says_why(slurm: Cluster, tmp_path: Path) -> None:
     here = slurm_place(tmp_path, slurm)
     here.kd("run", "upto=shard", "split.dev=100000")
     here.wait(120)
@@ -134,7 +134,7 @@ def test_a_task_that_fails_leaves_what_follows_cancelled_and_status_says_why(slu
     assert "Nothing to do" in here.kd("run", "upto=shard").stderr
 
 
-def test_what_the_queue_has_forgotten_the_accounts_tell(tmp_path: Path) -> None:
+def test_jobs_that_left_the_queue_are_found_in_accounting(tmp_path: Path) -> None:
     settings = Settings(nodes=(Nodes(number=1),), accounting=True, remembered=2)
     with Cluster(tmp_path / "slurm", settings) as cluster:
         cluster.allow("p1")

@@ -1,4 +1,4 @@
-"""A recipe that mixes what corpora come as is collected by the command, one of them piped in."""
+"""A recipe with corpora in many formats, one of them piped in."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TMX = """<?xml version="1.0"?>
 
 
 def write(folder: Path) -> None:
-    """The files that the recipe names."""
+    """Write the files that the recipe names."""
 
     (folder / "mixed").mkdir()
     (folder / "mixed" / "recipe.yaml").write_text(RECIPE, "utf-8")
@@ -56,7 +56,7 @@ def write(folder: Path) -> None:
     (folder / "po" / "de.po").write_text(head + 'msgid "open"\nmsgstr "öffnen"\n', "utf-8")
 
 
-def test_a_recipe_of_many_formats(tmp_path: Path) -> None:
+def test_a_recipe_collects_corpora_of_many_formats(tmp_path: Path) -> None:
     write(tmp_path)
     command = [sys.executable, "-m", "kd", "run", f"recipe={tmp_path}/mixed", f"corpus.root={tmp_path}", "upto=collect"]
     command += [f"store.dir={tmp_path}/store", f"run.dir={tmp_path}/run", f"corpus.cache={tmp_path}/cache"]
@@ -83,7 +83,7 @@ def test_a_recipe_of_many_formats(tmp_path: Path) -> None:
     assert kept.read_text("utf-8") == "piped\tgeleitet\n"
 
 
-def test_without_a_network_a_corpus_of_mtdata_is_put_there_by_hand(tmp_path: Path) -> None:
+def test_without_a_network_a_file_placed_by_hand_replaces_a_download_of_mtdata(tmp_path: Path) -> None:
     """mtdata's real index, which is made within the cache; the home folder stays empty."""
     (tmp_path / "home").mkdir()
     nowhere = "http://127.0.0.1:9"  # the port of "discard": nothing goes out

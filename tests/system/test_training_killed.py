@@ -32,21 +32,21 @@ PATIENCE = 240.0  # seconds, of a machine that is busy with other things
 
 @dataclass(frozen=True)
 class Teachers:
-    """A run whose teachers are to be trained, task by task, on the data of a finished run."""
+    """A run whose teachers are trained, task by task, on the data of another run."""
 
     place: Workplace
     environment: Mapping[str, str]
 
     @classmethod
     def on_data_of(cls, encoded: Workplace, folder: Path, **environment: str) -> Teachers:
-        """Copies corpus and store and plans the run that is there."""
+        """Copy corpus and store, and plan the run."""
         shutil.copytree(encoded.folder, folder, symlinks=True)
         place = Workplace(folder)
         place.kd("run", "upto=encode", *SETTINGS)
         return cls(place, {**place.environment, "KD_THREADS": "1", **environment})
 
     def start(self, member: int, **environment: str) -> subprocess.Popen[bytes]:
-        """Starts the task of a member."""
+        """Start the task of a member."""
         frozen = json.loads((self.place.run / "plan.json").read_text("utf-8"))["config"]
         command = ["task", "--config", frozen, "--run", str(self.place.run), "teacher.en-xx", f"member-{member}"]
         log = (self.place.folder / f"member-{member}.log").open("ab")
@@ -58,7 +58,7 @@ class Teachers:
         )
 
     def run(self, member: int) -> Path:
-        """Runs it to its end; returns its folder."""
+        """Run the task of a member to its end and return its folder."""
         process = self.start(member)
         assert process.wait(PATIENCE) == 0, (self.place.folder / f"member-{member}.log").read_text("utf-8")
         return self.final(member)
@@ -67,19 +67,19 @@ class Teachers:
         return (self.place.run / "teacher.en-xx" / f"member-{member}").resolve()
 
     def partial(self, member: int) -> Path | None:
-        """The folder that is being written to."""
+        """Return the folder that a running task writes to."""
         found = list(self.place.store.glob(f"teacher.en-xx/*/member-{member}.partial"))
         return found[0] if found else None
 
     def updates(self, member: int) -> int:
-        """The last update that was logged."""
+        """Return the last update that was logged."""
         folder = self.partial(member)
         path = folder / "metrics.jsonl" if folder else None
         lines = path.read_text("utf-8").split("\n")[:-1] if path and path.is_file() else []
         return max((json.loads(line)["update"] for line in lines), default=0)
 
     def interrupt(self, member: int, update: int, number: signal.Signals) -> None:
-        """Starts it, sends a signal to the task once an update has been logged, and looks at how it ends."""
+        """Start a task, send it a signal once an update has been logged, and check its exit status."""
         process = self.start(member)
         deadline = time.monotonic() + PATIENCE
         while self.updates(member) < update:
@@ -89,11 +89,11 @@ class Teachers:
         process.send_signal(number)
         status = process.wait(PATIENCE)
         assert status == (-signal.SIGKILL if number == signal.SIGKILL else 75)
-        assert not self.final(member).exists(), "it published what is not whole"
+        assert not self.final(member).exists(), "an incomplete model was published"
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Content hashes of the final model and of the last checkpoint's tensors."""
+    """Return content hashes of the final model and of the last checkpoint's tensors."""
     import torch
 
     from kd.engines.fairseq.loading import load
@@ -143,7 +143,7 @@ def test_killed_members_end_as_uninterrupted_ones(encoded: Workplace, tmp_path: 
         assert summary["facts"]["updates"] == UPDATES
         assert summary["attempts"] == len(signals) + 1
         assert summary["facts"]["devices"] == processes
-    assert_nothing_works_in(tmp_path)  # torchrun and its workers, which nobody asked, went with the task
+    assert_nothing_works_in(tmp_path)  # torchrun and its workers ended with the task
 
 
 def test_two_nodes_train_what_two_processes_train(encoded: Workplace, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_two_nodes_train_what_two_processes_train(encoded: Workplace, tmp_path: 
 
 
 def assert_nothing_works_in(folder: Path) -> None:
-    """No process of a task that was killed lives on."""
+    """Assert that no process of a killed task is left."""
     deadline = time.monotonic() + 60
     while left := [entry.name for entry in Path("/proc").glob("[0-9]*") if _works_in(entry, folder)]:
         assert time.monotonic() < deadline, f"{left} live on"

@@ -1,6 +1,6 @@
-"""A made-up parallel corpus that a tiny model learns in seconds: numbers, translated word by word and turned round.
+"""A made-up parallel corpus that a tiny model learns in seconds: numbers, translated word by word in reverse order.
 
-Its sources repeat here and there, carry placeholders and include what cleaning has to drop, as real corpora do.
+Its sources repeat here and there, carry placeholders and include pairs that cleaning has to drop, as real corpora do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORDS = {
 
 
 def write(folder: Path, pairs: int = 2400, seed: int = 7) -> None:
-    """Writes `corpus.en` and `corpus.xx.gz`, aligned by line."""
+    """Write `corpus.en` and `corpus.xx.gz`, aligned by line."""
     random_ = random.Random(seed)
     source, target = [], []
     for _ in range(pairs):
