@@ -1,4 +1,12 @@
-"""Order and grouping of all tests, and the check that no test changes a fixture that it shares with others."""
+"""Order and grouping of all tests, and the check that no test changes a fixture that it shares with others.
+
+Settings of a run:
+    --randomly-seed=7              the order of an earlier run, whose seed stands in its last lines
+    -p no:randomly                 the order of the files
+    KD_TEST_SEED=2                 other models: trains the tiny model (tests/tiny_model.py) with another seed
+    ATEN_CPU_CAPABILITY=default    another CPU: the instructions that torch uses (default, avx2, avx512)
+    KD_TEST_MOMENTS=5              the moments at which an earlier run killed processes
+"""
 
 from __future__ import annotations
 
