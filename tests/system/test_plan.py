@@ -12,9 +12,13 @@ from runs_of_tiny import Workplace
 pytestmark = pytest.mark.system
 
 
-def everything(folder: Path) -> dict[str, float]:
+def everything(folder: Path) -> dict[str, float | None]:
     """Return the time of the last change of all files below a folder, except for the hashes of raw files."""
-    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*") if path.name != ".files.json"}
+    return {
+        str(path): None if path.is_dir() else path.lstat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.name != ".files.json"
+    }
 
 
 def plan(place: Workplace, cache: Path, *overrides: str) -> dict[str, object]:
