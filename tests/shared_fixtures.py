@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+CACHES = {".files.json"}  # in a store: hashes of raw files, which any command of kd may add
 # Path below a folder -> kind of entry, time of the last change, size, inode, target of a link.
 Snapshot = dict[str, tuple[object, ...]]
 
@@ -42,6 +43,8 @@ def snapshot(root: Path) -> Snapshot:
     """Describe each file, folder and link at and below `root`."""
     found: Snapshot = {}
     for path in (root, *sorted(root.rglob("*"))):
+        if path.name in CACHES:
+            continue
         state = path.lstat()
         name = str(path.relative_to(root))
         if path.is_symlink():
@@ -61,16 +64,16 @@ def differences(before: Snapshot, after: Snapshot) -> list[str]:
     return [*added, *removed, *changed]
 
 
-def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the paths in a fixture's value."""
+def paths_in(value: Any, depth: int = 3) -> Iterator[Path]:
+    """Yield the paths in a fixture's value, `depth` levels deep: a plan's stages and tasks refer to each other."""
     if isinstance(value, Path):
         yield value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+    elif depth and dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from paths_in(getattr(value, field.name))
-    elif isinstance(value, tuple | list | Mapping):
+            yield from paths_in(getattr(value, field.name), depth - 1)
+    elif depth and isinstance(value, tuple | list | Mapping):
         for item in value.values() if isinstance(value, Mapping) else value:
-            yield from paths_in(item)
+            yield from paths_in(item, depth - 1)
 
 
 class SharedFixtures:
