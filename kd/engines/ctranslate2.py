@@ -121,17 +121,17 @@ class Translator:
         self._options = {
             "beam_size": beam,
             "length_penalty": length_penalty,
-            # CTranslate2 counts the pieces of the output alone, as max_pieces does.
+            # CTranslate2 counts the tokens of the output only, as max_pieces does.
             "max_decoding_length": min(max_pieces, longest_target),
             "max_input_length": 0,
         }
 
     def translate(self, sources: Sequence[str], batch_tokens: int = 2000) -> list[str]:
-        """The best translation of each source, in the order given; `batch_tokens` is source pieces a batch."""
+        """Return the best translation of each source, in order; `batch_tokens` is the source tokens of a batch."""
         return [found[0][0] for found in self.nbest(sources, 1, batch_tokens)]
 
     def nbest(self, sources: Sequence[str], count: int, batch_tokens: int = 2000) -> list[list[tuple[str, float]]]:
-        """The best translations of each source with their scores (natural logarithms, divided by the length).
+        """Return the best translations of each source with their scores (natural logarithms, divided by the length).
 
         A blank source has one, which is empty, with the score 0.
         """
@@ -154,18 +154,18 @@ class Translator:
         return lists
 
     def pieces(self, text: str, enough: int) -> int:
-        """How many pieces a source has, its tag counted; a number up to `enough` where there cannot be more."""
-        # A character is at most four bytes, and a piece at least one; one more stands for the space before the text.
+        """Return the tokens of a source with its tag; if they cannot exceed `enough`, any number up to it."""
+        # A character has at most four bytes, a token at least one; one more stands for the space before the text.
         tag = len(self._start)
         return tag + (len(text) if 4 * len(text) + 1 + tag <= enough else len(self._pieces.encode(text)))
 
     def knows(self, character: str) -> bool:
-        """Whether the vocabulary has a character, rather than its bytes."""
+        """Return whether the vocabulary has a character as such, not only its bytes."""
         return bool(self._pieces.piece_to_id(character) != self._pieces.unk_id())
 
 
 def computable(compute_type: str, device: str) -> str:
-    """The type to compute in on a device: the model's own, or what CTranslate2 takes for it (float32 for float16)."""
+    """Return the type to compute in: the model's own, or CTranslate2's replacement on this device."""
     import ctranslate2
 
     return compute_type if compute_type in ctranslate2.get_supported_compute_types(device) else "default"
@@ -195,7 +195,7 @@ def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:
 
 
 class PieceTranslator:
-    """From the pieces of sources to the pieces of the `nbest` best translations by one model, as `load` returns it.
+    """Translates tokens with one model that `load` returned.
 
     Unlike fairseq, CTranslate2 leaves what reaches `max_pieces` without an end.
     """
@@ -215,11 +215,11 @@ class PieceTranslator:
 
     @property
     def halved(self) -> int:
-        """How often a GPU's memory did not hold the batches."""
+        """How often the batch size was halved because the GPU's memory was too small."""
         return self._batches.halved
 
     def nbest(self, sources: Sequence[list[str]]) -> list[list[list[str]]]:
-        """The best translations of each source, the best first. CTranslate2 sorts and batches them by itself."""
+        """Return the `nbest` best translations of each source, the best first. CTranslate2 sorts and batches them."""
         results = self._batches.run(
             lambda size: self._model.translate_batch(
                 list(sources), max_batch_size=size, batch_type="tokens", **self._options
@@ -230,7 +230,7 @@ class PieceTranslator:
 
 
 class PieceScorer:
-    """What one model, as `load` returns it, says of translations that were made elsewhere."""
+    """Scores given translations with one model that `load` returned."""
 
     def __init__(self, model: Any, *, batch_tokens: int) -> None:
         self._model = model
@@ -238,11 +238,11 @@ class PieceScorer:
 
     @property
     def halved(self) -> int:
-        """How often a GPU's memory did not hold the batches."""
+        """How often the batch size was halved because the GPU's memory was too small."""
         return self._batches.halved
 
     def log_probabilities(self, sources: Sequence[list[str]], targets: Sequence[list[str]]) -> list[list[float]]:
-        """Of each target the natural logarithms of its pieces' probabilities, given its source, and of its end's."""
+        """Return the natural log-probabilities of each target's tokens and its end, given its source."""
         results = self._batches.run(
             lambda size: self._model.score_batch(
                 list(sources), list(targets), max_batch_size=size, batch_type="tokens", max_input_length=0
@@ -253,14 +253,14 @@ class PieceScorer:
 
 
 class _Batches:
-    """The size of batches in tokens, halved whenever a GPU's memory did not hold them."""
+    """The batch size in tokens, halved whenever the GPU's memory is too small."""
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
         self.halved = 0
 
     def run(self, work: Callable[[int], T], longest: int) -> T:
-        """`work(size)`, again with half the size as long as that makes smaller batches.
+        """Return `work(size)`, called again with half the size as long as batches get smaller.
 
         Raises: UserError where a single sentence does not fit; `longest` is its length in tokens.
         """

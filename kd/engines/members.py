@@ -1,4 +1,4 @@
-"""An ensemble by its members: CTranslate2 decodes with each alone, and all of them judge what any of them wrote.
+"""Decodes with each member of an ensemble by CTranslate2, and scores all hypotheses with all members.
 
 CTranslate2 has no ensembles. Hypotheses are searched for by one member at a time, so what only the average would have
 found is missing; scores are those of the true ensemble (`kd/engines/fairseq/translate.py`), for the same pieces.
@@ -25,21 +25,22 @@ from kd.models.vocabulary import SPECIAL, Vocabulary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_CHUNK = 1000  # sentences that the members get at once; CTranslate2 sorts and batches them
+_CHUNK = 1000  # sentences decoded at once; CTranslate2 sorts and batches them
 _SCORING = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-_SCORING_TOKENS = 1000  # of a batch on a CPU: the output layer of more of them does not fit into caches
-_PROBE = 8  # pieces
-_ALIKE = 0.2  # largest difference of a logarithm that half precision may make on the way
+_SCORING_TOKENS = 1000  # of a batch on a CPU: the output layer of larger batches does not fit into caches
+_PROBE = 8  # tokens
+_ALIKE = 0.2  # largest difference of a log-probability that half precision may cause
 
 
 class MembersTranslator:
-    """Models of one vocabulary, loaded once; what it does with sources is what `EnsembleTranslator` does.
+    """Models of one vocabulary, loaded once. It prepares sources as `EnsembleTranslator` does.
 
     Each member gives its `member_nbest` best (as many as `nbest`, when None) of a beam of `beam`; of the distinct ones
     of them all, the `nbest` that the ensemble likes most are kept. `compute_type` is CTranslate2's, of the search
     alone; scores are computed in `precision`.
 
-    Raises: UserError for models that CTranslate2 cannot express.
+    Raises:
+        UserError: CTranslate2 does not support a model.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class MembersTranslator:
         member_nbest = member_nbest or nbest
         if max(nbest, member_nbest) > beam:
             raise UserError(
-                f"The list of a member has {member_nbest} hypotheses, and its beam is {beam}.",
+                f"member_nbest is {member_nbest} and beam is {beam}.",
                 "Set beam to nbest and to member_nbest or more.",
             )
-        # On the CPU, to see what the models allow, and that CTranslate2's say the same; forgotten afterwards.
+        # On the CPU, for the limits of the models and to compare their scores with CTranslate2's; freed afterwards.
         ensemble = Ensemble(model_folders, vocabulary, threads=threads, device="cpu", precision="fp32")
         self._counts = Counts()
         self.members = len(model_folders)
@@ -87,7 +88,7 @@ class MembersTranslator:
             for number, model_folder in enumerate(model_folders):
                 place = Path(folder) / str(number)
                 convert(ModelFolder.open(model_folder), place, "float32")
-                # Loaded once for both where the types are one.
+                # Loaded once if search and scores use the same type.
                 models = {
                     kind: load(place, compute_type=kind, threads=threads, device=device)
                     for kind in {compute_type, _SCORING[precision]}
@@ -107,13 +108,13 @@ class MembersTranslator:
 
     @property
     def counts(self) -> Counts:
-        """What happened to sources on their way, over all calls."""
+        """Counts of sources that were blank, cut or skipped, and of halved batches, over all calls."""
         halved = [each.halved for each in self._translators] + [each.halved for each in self._scorers]
         self._counts.halved = sum(halved)
         return self._counts
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
-        """The n-best list of each source, in the order given, the best first."""
+        """Return the n-best list of each source, in order, the best hypothesis first."""
         prepared = self._prepare(sources)
         lists = prepared.lists
         ordered = sorted(prepared.pending, key=lambda source: -len(source.ids))
@@ -126,7 +127,7 @@ class MembersTranslator:
         return [lists[number] for number in range(len(sources))]
 
     def _decode(self, chunk: list[Source]) -> list[list[Hypothesis]]:
-        """What any of the members wrote, ranked by the ensemble."""
+        """Return the distinct hypotheses of all members, ranked by the ensemble."""
         pieces = [self._vocabulary.source_pieces_of(source.ids[:-1]) for source in chunk]
         found: list[dict[tuple[str, ...], None]] = [{} for _ in chunk]
         for translator in self._translators:
@@ -139,14 +140,14 @@ class MembersTranslator:
         lists, start = [], 0
         for distinct in found:
             end = start + len(distinct)
-            # Of equal scores, what the earlier member found earlier comes first.
+            # Ties are broken by the order of members, then of their hypotheses.
             best = start + np.argsort(-scores[0, start:end], kind="stable")[: self._nbest]
             lists.append([self._hypothesis(written[row], scores[:, row].tolist()) for row in best])
             start = end
         return lists
 
     def _scores(self, sources: list[list[str]], targets: list[list[str]]) -> NDArray[np.float64]:
-        """Of each target the ensemble's score, and below it the members', [1 + members, targets].
+        """Return the scores of each target by the ensemble and by each member, [1 + members, targets].
 
         At each piece the members' probabilities are averaged and the logarithm is taken; these are summed, the end
         included, and divided by their number to the power of the length penalty.
@@ -167,7 +168,7 @@ class MembersTranslator:
 
 
 def _require_alike(ensemble: Ensemble, vocabulary: Vocabulary, scorers: Sequence[PieceScorer]) -> None:
-    """Asks fairseq's models and CTranslate2's for the score of the same pieces.
+    """Compare the scores of fairseq's models and CTranslate2's for the same tokens.
 
     CTranslate2's converter does not look at every setting of fairseq's: a part that it does not know is left out
     in silence.
@@ -186,6 +187,6 @@ def _require_alike(ensemble: Ensemble, vocabulary: Vocabulary, scorers: Sequence
         [found] = scorer.log_probabilities([source], [target])
         if not abs(sum(found) / len(found) - score) <= _ALIKE:
             raise UserError(
-                f"CTranslate2 cannot express member {number}: its scores differ from fairseq's.",
+                f"CTranslate2 does not support member {number}: its scores differ from fairseq's.",
                 "Set decode.engine to ensemble.",
             )

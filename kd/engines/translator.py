@@ -1,6 +1,6 @@
-"""Translation of any text with a model folder: an exported student, a training's model, or an ensemble of several.
+"""Translates any text with a model folder: an exported student, a trained model, or an ensemble.
 
-This is what `kd translate` runs and `from kd import Translator` gives. A line in is a line out, always.
+`kd translate` runs it, and `from kd import Translator` imports it. Every input line gives one output line.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from kd.models.description import CTRANSLATE2, tag_for
 from kd.models.folder import ModelFolder
 from kd.models.languages import primary
 
-WINDOW = 2048  # lines that are translated together: enough for batches of equal length, little enough for memory
-MAX_PIECES = 256  # of a source, where a model does not say what it was trained on
+WINDOW = 2048  # lines translated together: enough for batches of equal length, few enough for memory
+MAX_PIECES = 256  # of a source, if a model does not state the length of its training
 _NO_SPACES = {"ja", "km", "lo", "my", "th", "zh"}  # written without spaces between sentences
 
 PathLike = str | os.PathLike[str]
 
 
 class Translation(NamedTuple):
-    """Text on one line, and its score: natural logarithm of the probability, a mean over the pieces."""
+    """Text on one line, and its score: natural logarithm of the probability, averaged over the tokens."""
 
     text: str
     score: float
 
 
 class Engine(Protocol):
-    """What translates short text."""
+    """Translates short text."""
 
     max_source_pieces: int
     target_language: str
     source_language: str
 
     def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
-        """The best translations of each source, best first; at least one."""
+        """Return the best translations of each source, the best first; at least one."""
         ...
 
     def fits(self, text: str) -> bool:
-        """Whether a text is as short as those that the model was trained on."""
+        """Return whether a text is as short as those of the model's training."""
         ...
 
     def knows(self, character: str) -> bool:
-        """Whether the vocabulary has a character, rather than its bytes."""
+        """Return whether the vocabulary has a character as such, not only its bytes."""
         ...
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to translate."""
+    """Settings of the search and the device."""
 
     beam: int = 4
     nbest: int = 1
@@ -67,7 +67,7 @@ class Options:
 
 
 class Translator:
-    """A model folder, or several that translate as an ensemble, loaded.
+    """A loaded model folder, or several that translate as an ensemble.
 
     `threads` defaults to all cores. Text of more pieces than the model was trained on is cut at ends of sentences,
     and the translations are joined again. Blank lines stay blank. `to` is the language to write: needed for a model
@@ -92,7 +92,7 @@ class Translator:
         as_is: bool = False,
     ) -> None:
         if not 1 <= nbest <= beam:
-            raise UserError(f"nbest is {nbest} and the beam {beam}.", "A list is no longer than the beam, nor empty.")
+            raise UserError(f"nbest is {nbest} and beam is {beam}.", "Set nbest to a number from 1 to beam.")
         folders = [Path(model)] if isinstance(model, str | os.PathLike) else [Path(each) for each in model]
         count = threads or len(os.sched_getaffinity(0))
         options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
@@ -101,14 +101,14 @@ class Translator:
         self._joint = "" if primary(self._engine.target_language) in _NO_SPACES else " "
 
     def translate(self, lines: Iterable[str]) -> Iterator[str]:
-        """The best translation of each line, in the order given, lazily; memory does not grow with their number.
+        """Yield the best translation of each line, in order. Memory does not grow with the number of lines.
 
         Raises: TypeError for what is no text: a text alone would be taken for the lines of its letters.
         """
         return (found[0].text for found in self.nbest(lines))
 
     def nbest(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
-        """The best translations of each line, best first; a blank line has one, which is empty."""
+        """Yield the best translations of each line, the best first; a blank line has a single, empty one."""
         if isinstance(lines, str):
             raise TypeError("give lines, such as a list of texts, rather than a text alone")
         return self._windows(iter(lines))
@@ -118,7 +118,7 @@ class Translator:
             yield from self.window(window)
 
     def window(self, lines: Sequence[str]) -> list[list[Translation]]:
-        """The best translations of some lines at once."""
+        """Return the best translations of some lines at once."""
         cut = [self._segments(line) for line in lines]
         flat = [segment.text for each in cut for segment in each]
         found = iter(self._engine.nbest(flat))
@@ -132,7 +132,7 @@ class Translator:
         return [segment for segment in read if segment.text.strip()]
 
     def _joined(self, cut: Sequence[Segment], lists: Sequence[list[Translation]]) -> list[Translation]:
-        """The k-th best of a line: the k-th best of all its segments."""
+        """Join the k-th best translations of a line's segments to the k-th best of the line."""
         if not cut:
             return [Translation("", 0.0)]
         whole = []
@@ -144,7 +144,7 @@ class Translator:
         return whole
 
     def _join(self, cut: Sequence[Segment], texts: Sequence[str]) -> str:
-        # The source's own space, where it had any: a line separator between sentences stays one.
+        # Keep the source's own separator if it has one, such as a line separator between sentences.
         spaces = [self._joint if segment.space in ("", " ") else segment.space for segment in cut[:-1]]
         return "".join(text + space for text, space in zip(texts, [*spaces, ""], strict=True))
 
@@ -154,7 +154,7 @@ def _unchanged(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    # A model with byte pieces can write a line break.
+    # A model with byte tokens can write a line break.
     return text.replace("\n", " ") if "\n" in text else text
 
 
@@ -250,7 +250,7 @@ class _Fairseq:
         self.max_source_pieces = self._model.max_source_pieces
 
     def fits(self, text: str) -> bool:
-        if len(text) < self.max_source_pieces // 4:  # a character is at most four bytes, a piece at least one
+        if len(text) < self.max_source_pieces // 4:  # a character has at most four bytes, a token at least one
             return True
         (ids,) = self._vocabulary.encode_ids([text], self._tag)
         return len(ids) <= self.max_source_pieces

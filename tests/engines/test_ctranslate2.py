@@ -84,4 +84,4 @@ def test_mistakes_are_explained(trained, task, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no model"):
         export(tmp_path, tmp_path / "x", "int8", languages=LANGUAGES)
     with pytest.raises(UserError, match="is not an exported model"):
-        Translator(tmp_path)
+        Translator(trained.folder)

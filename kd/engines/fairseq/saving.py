@@ -1,4 +1,4 @@
-"""Saves a training's state: numbered checkpoints, whole on disk before an older one goes, with all that resuming needs.
+"""Saves a training's state: numbered checkpoints, each complete on disk before an older one is removed.
 
 Two names of one file and fairseq's own format: its tools read these checkpoints.
 """
@@ -23,7 +23,7 @@ logger = logging.getLogger("kd.train")
 
 
 class SaveCheckpoint:
-    """Takes the place of fairseq's function `save_checkpoint`, which copies files as it goes.
+    """Replaces fairseq's function `save_checkpoint`, which copies files.
 
     Each checkpoint has a number, also one at the end of an epoch; `checkpoint_last.pt` is a second name of the newest,
     given when that is whole on disk; older ones go after that, not before. keep_best: how many of the best by
@@ -42,12 +42,12 @@ class SaveCheckpoint:
         self._seconds = 0.0  # spent on saving
 
     def epoch(self, epoch_itr: Any) -> int:
-        """The epoch in a checkpoint's name."""
+        """Return the epoch in a checkpoint's name."""
         return self._instead[0] if self._instead else int(epoch_itr.epoch)
 
     @contextmanager
     def as_read(self, epoch: int, iterator: Any) -> Iterator[None]:
-        """Meanwhile checkpoints have this epoch in their names and this place in the data: those of the one just read.
+        """Save checkpoints with this epoch and this position in the data: those of the checkpoint just read.
 
         For a checkpoint that is made anew before training goes on; the epoch that it belongs to may be over by now.
         """
@@ -56,7 +56,7 @@ class SaveCheckpoint:
         self._instead = None
 
     def __call__(self, cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:
-        """Saves; `val_loss` is the value of the validation that was made just before, if there was one."""
+        """Save a checkpoint; `val_loss` is the value of the validation made just before, if there was one."""
         from fairseq.logging import metrics
 
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""One training process: fairseq's trainer with our checkpoints and signals. Started by `training.py` or by torchrun.
+"""One training process: fairseq's trainer with kd's checkpoints and signals, started by `training.py` or torchrun.
 
 `python -m kd.engines.fairseq train --spec FILE`, where FILE is what `training.py` wrote. Exit status: 0 trained to the
 end, 75 stopped by a signal after a checkpoint was saved, 2 with a line `kd-user-error` for what the user can mend.
@@ -38,7 +38,7 @@ _asked: list[int] = []  # signals that asked this process to save and leave
 
 
 def main(argv: list[str]) -> None:
-    """Trains by the specification in a file."""
+    """Train by the specification in a file."""
     parser = argparse.ArgumentParser(prog="python -m kd.engines.fairseq train", description=__doc__)
     parser.add_argument("--spec", type=Path, required=True, help="JSON file that kd.engines.fairseq.training wrote")
     path: Path = parser.parse_args(argv).spec
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
 
 
 def _write_to_own_log(folder: Path) -> None:
-    """Each process but the first has a log of its own: what one died of is not lost among what the others say."""
+    """Redirect the output of every process but the first to a log of its own, where its last error is easy to find."""
     rank = os.environ.get("RANK", "0")
     if rank != "0":
         log = os.open(folder / RANK_LOG.format(rank=rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -103,7 +103,7 @@ def _train(spec: dict[str, Any]) -> None:
 
 
 class _Heartbeat:
-    """Ends a process that has stood still for so many seconds (0: never), with a trace of where each thread stood.
+    """Ends a process that has made no progress for so many seconds (0: never), with a traceback of each thread.
 
     The interpreter's own watchdog, which also works where a thread hangs in C code, as one that waits for a rank that
     has died does. A process that is stopped itself is ended by torchrun once another has noticed.

@@ -1,4 +1,4 @@
-"""Trains a model in a subprocess and follows it: `metrics.jsonl`, live progress, resuming, and errors in plain words.
+"""Trains a model in a subprocess and follows it: `metrics.jsonl`, live progress, resuming and error messages.
 
 This is the side of the task that asks for a training; it imports neither torch nor fairseq. `train.py` is the other
 side.
@@ -43,7 +43,7 @@ _VALIDATES = "| begin validation on "  # fairseq's words
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """A moment of a training; numbers are None until they have been logged."""
+    """The state of a training; values are None until they have been logged."""
 
     update: int
     max_update: int
@@ -59,7 +59,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended."""
+    """The result of a training."""
 
     updates: int  # done in all
     resumed_from: int  # updates that were there before this call
@@ -79,7 +79,7 @@ def train(
     threads: int = 1,
     world: World | None = None,
 ) -> TrainingResult:
-    """Trains up to `spec.config.max_update` updates, going on from what is in `out/checkpoints`.
+    """Train up to `spec.config.max_update` updates, resuming from `out/checkpoints`.
 
     Leaves `checkpoints/`, `metrics.jsonl`, `train.log`, `train.flags` in `out`. Where that many updates are done
     already, nothing is run. On CPU, equal threads and processes give equal weights, however often the training was
@@ -120,7 +120,7 @@ def train(
 
 
 def run_worker_node(out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
-    """What the other nodes of a training do: wait for the first one's word, run the same torchrun, end as it does.
+    """Run the processes of another node than the first: wait for the first, run the same torchrun, end as it does.
 
     out: the task's folder, which all nodes see; over: whether the task has been finished.
 
@@ -159,7 +159,7 @@ def _launch(spec: TrainSpec, out: Path, threads: int, world: World | None) -> La
 
 
 def _run(launch: Launch, readers: Sequence[Callable[[str], None]]) -> None:
-    """Runs all nodes' part: this one's here, and the others' by telling them what it is."""
+    """Run this node's processes, after sending the other nodes their command."""
     if launch.world.nodes == 1:
         launching.run(launch, readers)
         return
@@ -182,7 +182,7 @@ def _died_elsewhere(meeting: Meeting) -> Exception | None:
 
 
 def continue_from(previous: Path, out: Path, upto: int) -> int:
-    """Gives `out` the state of an earlier model folder whose training had equal settings and fewer updates.
+    """Give `out` the checkpoints of an earlier training with equal settings and fewer updates.
 
     Returns the updates that are done already; 0 where `previous` has no checkpoint.
     """
@@ -193,7 +193,7 @@ def continue_from(previous: Path, out: Path, upto: int) -> int:
 
 
 def to_average(result: TrainingResult, config: TrainConfig) -> list[Path]:
-    """The checkpoints that the final model is made from: the newest, or the best by `checkpoint.metric`."""
+    """Return the checkpoints to average: the newest, or the best by `checkpoint.metric`."""
     count = config.checkpoint.average
     if config.checkpoint.average_of is Which.last:
         return list(result.checkpoints[:count])
@@ -210,7 +210,7 @@ def to_average(result: TrainingResult, config: TrainConfig) -> list[Path]:
 
 
 def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, Any]:
-    """What the training process is told beside fairseq's own flags."""
+    """Return the specification of the training process, fairseq's flags included."""
     stop, checkpoint = spec.config.stop, spec.config.checkpoint
     return {
         "flags": flags,
@@ -227,7 +227,7 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
 
 
 class Metrics:
-    """`metrics.jsonl`: one object a line, kept free of updates that a resumed training does again.
+    """Writes `metrics.jsonl`: one object per line; updates that a resumed training repeats are removed first.
 
     All lines have split, update, epoch, loss and nll_loss (bits a piece), ppl, and what a curve can stand against
     beside updates: target_tokens (pieces seen since the first update), seconds (of training and validating, over all
@@ -257,7 +257,7 @@ class Metrics:
         progress(self._now)
 
     def read(self, line: str) -> None:
-        """Takes a line of fairseq's log; those without numbers are passed over."""
+        """Read a line of fairseq's log; lines without values are ignored."""
         found = _LOGGED.search(line)
         if reason := _ENDED.search(line):
             self.ended = reason[1] or reason[2]
@@ -277,7 +277,7 @@ class Metrics:
         return self._now.update >= self._now.max_update and (not validated or self._now.update in self._validated)
 
     def target_tokens(self) -> float | None:
-        """Mean target tokens an update, over all lines so far."""
+        """Return the mean target tokens per update, over all lines so far."""
         return sum(self._tokens) / len(self._tokens) if self._tokens else None
 
     def _train(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -321,7 +321,7 @@ class Metrics:
 
 
 class Told:
-    """What a training says of itself beside its metrics: what saving costs, and the GPU memory that it takes.
+    """Collects the time spent on saving and the GPU memory that a training reports beside its metrics.
 
     every: updates between two checkpoints.
     """
@@ -332,7 +332,7 @@ class Told:
         self.gpu_memory: int | None = None
 
     def read(self, line: str) -> None:
-        """Takes a line of the log; says at the third checkpoint, and then at each, where saving has become costly."""
+        """Read a line of the log; from the third save on, print a note when saving becomes costly."""
         _, found, text = line.partition(TOLD)
         if not found:
             return
@@ -344,7 +344,7 @@ class Told:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know."""
+        """The notes for the user."""
         if self._share <= SAVING_SHARE:
             return []
         enough = math.ceil(self._every * self._share / SAVING_SHARE)
@@ -355,7 +355,7 @@ class Told:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a `metrics.jsonl`; a last line that was cut short is passed over."""
+    """Yield the entries of a `metrics.jsonl`; a last line that was cut short is ignored."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", newline="\n") as lines:
@@ -365,6 +365,6 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _number(text: Any) -> float | None:
-    """fairseq writes numbers as text. What is not finite is no JSON and becomes null."""
+    """Parse a number that fairseq wrote as text. NaN and infinity, which JSON lacks, become None."""
     value = float(text)
     return value if abs(value) != float("inf") and value == value else None

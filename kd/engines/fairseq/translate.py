@@ -37,19 +37,19 @@ class Hypothesis:
     """One translation. Scores are natural logarithms, divided by (pieces + 1) to the power of the length penalty."""
 
     text: str
-    pieces: list[str]  # what the model wrote, without the end of sentence; encoding `text` again may give others
+    pieces: list[str]  # the output without the end of sentence; encoding `text` again may give other tokens
     score: float  # of the ensemble
-    member_scores: list[float]  # of each member alone, for the same pieces; empty where they were not asked for
+    member_scores: list[float]  # of each member alone, for the same tokens; empty if not requested
 
 
 @dataclass
 class Counts:
-    """What happened to sources on their way, over all calls."""
+    """Counts of sources by how they were handled, over all calls."""
 
     blank: int = 0  # not decoded: one empty hypothesis with the score 0
     cut: int = 0  # too long, and cut
     skipped: int = 0  # too long, and not decoded: one empty hypothesis with the score minus infinity
-    halved: int = 0  # batches that the GPU's memory did not hold
+    halved: int = 0  # batches that did not fit into the GPU's memory
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Source:
 
 @dataclass
 class Prepared:
-    """Sources as pieces, and the lists of those that are not decoded, by their number."""
+    """Sources as tokens, and the lists of those that are not decoded, by their number."""
 
     pending: list[Source] = field(default_factory=list)
     lists: dict[int, list[Hypothesis]] = field(default_factory=dict)
 
 
 class Ensemble:
-    """Models of one vocabulary, loaded, with what they allow."""
+    """Loaded models of one vocabulary, and their limits."""
 
     def __init__(
         self, folders: Sequence[Path], vocabulary: Vocabulary, *, threads: int, device: str, precision: str
@@ -95,26 +95,26 @@ class Ensemble:
         return nan_scores(members, self.precision, weights=weights, one=len(self.models) == 1)
 
     def limit_output(self, pieces: int) -> int:
-        """The longest output: `pieces`, or what the models were trained on, which the log then says."""
+        """Return the longest output: `pieces`, or less if the models were trained on less, which is logged."""
         trained = min(model.max_decoder_positions() for model in self.models) - 1
         if pieces > trained:
             _LOG.warning("max_pieces is %d; the models were trained on %d, which holds.", pieces, trained)
         return int(min(pieces, trained))
 
     def limit_source(self, pieces: int | None) -> int:
-        """The longest source: `pieces`, or what the models were trained on where that is less or `pieces` None."""
+        """Return the longest source: `pieces`, or the longest of the training if that is less or `pieces` is None."""
         trained = min(model.max_positions()[0] for model in self.models) - 1
         return int(trained if pieces is None else min(pieces, trained))
 
     def matrix(self, batch: Sequence[list[int]]) -> Tensor:
-        """Sources padded on the left, as in training."""
+        """Return sources padded on the left, as in training, [sentences, length]."""
         from kd.engines.fairseq.stock import padded
 
         return padded(batch, self.dictionary.pad(), left=True).to(self.device)
 
 
 class Preparation:
-    """Sources as pieces: blank ones are not decoded, and those over `max_pieces` are cut there, or skipped."""
+    """Encodes sources. Blank ones are not decoded; those longer than `max_pieces` are cut or skipped."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Preparation:
         self._skip = skip
 
     def __call__(self, sources: Sequence[str]) -> Prepared:
-        """Prepares them all; each is in `pending` or in `lists`."""
+        """Encode all sources; each is then in `pending` or in `lists`."""
         prepared = Prepared()
         encoded = self._vocabulary.encode_ids(sources, self._tag)
         for number, (text, ids) in enumerate(zip(sources, encoded, strict=True)):
@@ -154,7 +154,7 @@ class Preparation:
 
 
 def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
-    """Items in the order given, the longest of a batch first: as many as have `batch_tokens` together."""
+    """Yield batches of `batch_tokens`, padding included, of items that are sorted by falling length."""
     start = 0
     while start < len(items):
         size = max(1, batch_tokens // length(items[start]))
@@ -163,7 +163,7 @@ def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -
 
 
 def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) -> list[R]:
-    """`work(batch)`; where the GPU's memory does not hold the batch, its halves in turn.
+    """Return `work(batch)`; if the batch does not fit into the GPU's memory, work on its halves in turn.
 
     Raises: UserError where a single item does not fit.
     """
@@ -177,7 +177,7 @@ def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) 
                 "A single sentence does not fit into the GPU's memory.",
                 "Set decode.beam, decode.max_pieces or decode.max_source_pieces lower.",
             ) from None
-    # Outside of the handler: the exception's traceback would keep the tensors alive.
+    # After the handler, because the exception's traceback keeps the tensors alive.
     torch.cuda.empty_cache()
     counts.halved += 1
     middle = len(batch) // 2
@@ -185,10 +185,10 @@ def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) 
 
 
 class Search(Protocol):
-    """What finds translations."""
+    """A search for translations."""
 
     def search(self, tokens: Tensor) -> list[list[Found]]:
-        """The hypotheses of each source, the best first; `tokens` are sources padded on the left, ends included."""
+        """Return the hypotheses of each source, the best first; `tokens`: sources padded on the left, ends included."""
         ...
 
 
@@ -223,9 +223,7 @@ class EnsembleTranslator:
         tag: str | None = None,
     ) -> None:
         if nbest > beam:
-            raise UserError(
-                f"nbest is {nbest}, and a beam of {beam} finds no more than {beam}.", "Set beam to nbest or more."
-            )
+            raise UserError(f"nbest is {nbest} and beam is {beam}.", "Set beam to nbest or more.")
         self._ensemble = Ensemble(model_folders, vocabulary, threads=threads, device=device, precision=precision)
         self.counts = Counts()
         self.members = len(self._ensemble.models)
@@ -253,13 +251,13 @@ class EnsembleTranslator:
         )
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
-        """The n-best list of each source, in the order given, the best first.
+        """Return the n-best list of each source, in order, the best hypothesis first.
 
         A list is shorter than `nbest` where the search ended with fewer, or did not take place: see `Counts`.
         """
         prepared = self._prepare(sources)
         lists = prepared.lists
-        # The longest first, so that what does not fit into memory shows at once.
+        # The longest first, so that a batch that does not fit into memory fails at once.
         ordered = sorted(prepared.pending, key=lambda source: -len(source.ids))
         for batch in batches(ordered, lambda source: len(source.ids), self._batch_tokens):
             for source, hypotheses in zip(batch, halving(self._decode, batch, self.counts), strict=True):
@@ -282,7 +280,7 @@ class EnsembleTranslator:
 
 
 def _search(ensemble: Ensemble, engine: str | None, *, score_members: bool, **settings: Any) -> tuple[str, Search]:
-    """The search that these models allow, and its name."""
+    """Return the name and the search for these models: stacked if they support it, else stock."""
     from kd.engines.fairseq.search import StackedSearch
     from kd.engines.fairseq.stock import StockSearch
 
