@@ -19,7 +19,7 @@ from typing import Any
 
 from kd.base.devices import Gpu, given
 from kd.base.errors import TransientError
-from kd.base.files import write_text
+from kd.base.files import DamagedFile, read_object, write_text
 
 SAMPLE_SECONDS = 1.0
 SAVE_SECONDS = 10.0  # what an attempt that is killed outright loses of its record
@@ -42,9 +42,12 @@ class Spent:
     def load(cls, path: Path) -> Spent:
         """What earlier attempts left at `path`; nothing where they left nothing that can be read."""
         try:
-            return cls(**json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+            found = cls(**read_object(path))
+        except (OSError, DamagedFile, TypeError):
             return cls()
+        numbers = (found.joules, found.seconds, found.busy, found.busy_seconds)
+        valid = isinstance(found.source, str) and isinstance(found.gpus, list)
+        return found if valid and all(isinstance(each, int | float) for each in numbers) else cls()
 
 
 class Counter:

@@ -1,6 +1,6 @@
-"""The few kinds of failure that `kd` tells apart, each with the exit status it ends with.
+"""Defines the kinds of failure that `kd` distinguishes, each with its exit status.
 
-What is not one of these is a bug of ours and shows its traceback.
+Every other exception is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -29,19 +29,24 @@ class UserError(Exception):
 
 
 class TransientError(Exception):
-    """A fault that may pass (a signal before a time limit, a node that went away): exit status 75, try again."""
+    """A fault that may pass (a signal before a time limit, a node that failed): exit status 75, retry."""
 
     def __init__(self, problem: str = "") -> None:
         super().__init__(visible_lines(problem))
 
 
 class StopRequested(TransientError):
-    """Somebody asked this process to end by a signal: SIGTERM at once, SIGUSR1 some minutes before a time limit."""
+    """A signal asked this process to end: SIGTERM at once, SIGUSR1 some minutes before a time limit."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("The task was asked to end; what it has done is kept.")
+        super().__init__("The task was asked to stop; what it has done is kept.")
         self.number = signal.Signals(number)
 
 
 class IncompleteArtifact(Exception):
-    """What `check` raises when a task's output is not whole; the task is then run again, nothing is published."""
+    """Raised by `check` if a task's output is not complete; nothing is published, and the task runs again."""
+
+
+def exit_of(error: UserError | TransientError) -> int:
+    """Returns the exit status of a known failure."""
+    return EXIT_USER if isinstance(error, UserError) else EXIT_TRANSIENT

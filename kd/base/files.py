@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever dies when.
+"""Reads JSON, and writes files and folders in one step: they are complete or absent, even after a crash.
 
 Everything is written beside its final place, flushed to disk and renamed.
 """
@@ -10,15 +10,65 @@ import errno
 import json
 import os
 import secrets
+<<<<<<< HEAD
 import shutil
+=======
+import time
+>>>>>>> 787f009 (Give base one home each for text, faults, JSON and workers; start a task from its frozen config; verify artifacts; clean without following links)
 from pathlib import Path
 from typing import Any
 
+from kd.base.errors import UserError
+
+TOKEN_BYTES = 4  # of randomness in the name of a temporary file, as hexadecimal digits
+
+
+class DamagedFile(UserError):
+    """A file whose content is not what was written."""
+
+
+def read_json(path: Path, hint: str = "") -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        hint: What the user can do about a damaged file.
+
+    Raises:
+        DamagedFile: The file is not JSON: cut short, not UTF-8, nested too deeply, an integer of thousands of digits.
+        OSError: The file cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+        raise DamagedFile(f"The file {path} is damaged: {reason}.", hint) from None
+
+
+def read_object(path: Path, hint: str = "") -> dict[str, Any]:
+    """Reads a JSON file that holds an object; raises as `read_json` does, and DamagedFile for any other value."""
+    content = read_json(path, hint)
+    if not isinstance(content, dict):
+        raise DamagedFile(f"The file {path} is damaged: it holds no JSON object.", hint)
+    return content
+
+
+def aside_name(path: Path) -> Path:
+    """Returns a new name beside `path` for a temporary file: hidden, and found by `temporary_files`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}")
+
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replaces the file's content in one step. `durable=False`: it may be lost when the computer goes down."""
+    """Replaces a file's content in one step.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        text: The new content.
+        durable: Whether to flush it to disk: otherwise it may be lost when the computer crashes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = aside_name(path)
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as handle:
             handle.write(text)
@@ -27,15 +77,16 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
                 os.fsync(handle.fileno())
         aside.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # gone by now, unless writing failed: then that is what is told
+        with contextlib.suppress(OSError):  # gone by now, unless writing failed: then that error is reported
             aside.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replaces the file's content by readable JSON, in one step."""
+    """Replaces a file's content by readable JSON, in one step."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+<<<<<<< HEAD
 def link_file(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source` in one step, or a copy if the file system has no hard links."""
     with contextlib.suppress(FileNotFoundError):
@@ -48,10 +99,28 @@ def link_file(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, aside)
     aside.replace(target)
+=======
+def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> None:
+    """Removes the temporary files `.NAME.*` of a folder that a killed process left.
+
+    Args:
+        folder: The folder.
+        name: The beginning of the names of the files that they were to become; empty for all hidden files.
+        older_than: Seconds since the last change, so that files that are being written now stay.
+    """
+    newest, start = time.time() - older_than, f".{name}." if name else "."
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(start) or entry.is_dir(follow_symlinks=False):
+                continue
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime <= newest:
+                    Path(entry.path).unlink()
+>>>>>>> 787f009 (Give base one home each for text, faults, JSON and workers; start a task from its frozen config; verify artifacts; clean without following links)
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder, its files and its entries to disk, so that a rename that follows never names lost content."""
+    """Flushes a folder, its files and its entries to disk, so that a later rename never publishes lost content."""
     for path in sorted(folder.rglob("*")):
         if not path.is_symlink() and (path.is_file() or path.is_dir()):
             _sync(path)
@@ -69,7 +138,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot do this for folders. A full disk, though, may show here first.
+        # Some network file systems cannot flush folders. But a full disk may be reported here first.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
     finally:

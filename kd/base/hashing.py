@@ -1,6 +1,6 @@
-"""Content hashes of raw files, remembered by path, size and modification time.
+"""Hashes files, and remembers the hashes by path, size and modification time.
 
-A corpus of hundreds of gigabytes is read once for its hash and not again until it changes.
+A corpus of hundreds of gigabytes is read once for its hash, and not again until it changes.
 """
 
 from __future__ import annotations
@@ -9,29 +9,44 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from kd.base.errors import UserError
-from kd.base.files import write_text
+from kd.base.files import DamagedFile, read_object, write_text
+
+CHUNK_BYTES = 1 << 20
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
+def sha256(path: Path, tick: Callable[[int], None] | None = None) -> str:
+    """Returns the SHA-256 of a file's content, as hexadecimal digits.
+
+    Args:
+        path: The file.
+        tick: Called with the number of bytes read since its last call.
+    """
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        if tick is None:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while chunk := handle.read(CHUNK_BYTES):
+            digest.update(chunk)
+            tick(len(chunk))
+        return digest.hexdigest()
 
 
 class FileHashes:
-    """SHA-256 by path; `cache` is a JSON file that lives as long as the store."""
+    """SHA-256 by path; `cache` is a JSON file that remembers them between processes."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._known: dict[str, list[object]] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            self._known.update(json.loads(cache.read_text("utf-8")))
+        with contextlib.suppress(OSError, DamagedFile):
+            known = read_object(cache)
+            self._known = {path: mark for path, mark in known.items() if isinstance(mark, list) and len(mark) == 3}
 
     def __call__(self, path: Path) -> str:
-        """The hash of a file; raises UserError where it cannot be read."""
+        """Returns the hash of a file; raises UserError if it cannot be read."""
         key = str(path.absolute())
         try:
             state = path.stat()
@@ -42,12 +57,12 @@ class FileHashes:
             value = sha256(path)
         except FileNotFoundError:
             if key in self._known:
-                # Purged from scratch after it was read: what was made of it is still right, and can still be shown.
+                # Purged from scratch after it was read: the artifacts made from it are still valid.
                 return str(self._known[key][2])
-            raise UserError(f"The file {path} does not exist.", "Give the path of a file that is there.") from None
+            raise UserError(f"The file {path} does not exist.", "Give the path of an existing file.") from None
         except OSError as error:
             raise UserError(f"The file {path} cannot be read: {os.strerror(error.errno or 0)}.") from None
         self._known[key] = [*mark, value]
-        with contextlib.suppress(OSError):  # a store that one may only read: the hash is right all the same
+        with contextlib.suppress(OSError):  # a read-only store: the hash is valid all the same
             write_text(self._cache, json.dumps(self._known, indent=0))
         return value

@@ -1,7 +1,7 @@
-"""A lease: a lock that works on cluster file systems, where flock is often local to the node.
+"""Implements a lease: a lock that works on cluster file systems, where flock is often local to the node.
 
-It is a file created exclusively by its holder, who touches it every few seconds; one whose holder is known to be
-dead, or of whom nothing can be known and who no longer touches it, is taken over.
+It is a file that its holder creates exclusively and touches every few seconds. It is taken over if its holder is known
+to be dead, or if the holder cannot be observed and has stopped touching it.
 """
 
 from __future__ import annotations
@@ -17,39 +17,42 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kd.base.files import DamagedFile, read_object
+
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0  # well above the attribute caches of network file systems (NFS: 60 s)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease. `world` tells process-id spaces apart: boot and pid namespace."""
+    """The process that holds a lease; `pid_namespace` is the boot id and the namespace of its process id."""
 
     token: str
     host: str
     pid: int
     process_start: str
-    world: str
+    pid_namespace: str
     started: float  # seconds since the epoch
 
     @classmethod
     def here(cls) -> Holder:
-        """This process."""
+        """Returns a holder for this process."""
         pid = os.getpid()
-        return cls(secrets.token_hex(8), socket.gethostname(), pid, _process_start(pid) or "", _world(), time.time())
+        start = _process_start(pid) or ""
+        return cls(secrets.token_hex(8), socket.gethostname(), pid, start, _pid_namespace(), time.time())
 
     def alive(self) -> bool | None:
-        """Whether the holder lives; None where that cannot be seen: on another host, in another process-id space."""
-        if not self.process_start or (self.host, self.world) != (socket.gethostname(), _world()):
+        """Whether the holder is alive; None if that cannot be observed: on another host, in another pid namespace."""
+        if not self.process_start or (self.host, self.pid_namespace) != (socket.gethostname(), _pid_namespace()):
             return None
         now = _process_start(self.pid)
-        if now is None:  # gone, or of another user where /proc shows one's own processes only (hidepid)
+        if now is None:  # gone, or hidden: /proc may show only one's own processes (hidepid)
             return _signal_finds(self.pid)
         return now == self.process_start
 
 
 class LeaseHeld(Exception):
-    """The lease is held by a living other."""
+    """Another live process holds the lease."""
 
     def __init__(self, holder: Holder | None) -> None:
         super().__init__(f"held by {holder}")
@@ -58,21 +61,21 @@ class LeaseHeld(Exception):
 
 @dataclass(frozen=True)
 class Abandoned:
-    """What a dead holder left: when it began and when it last gave a sign."""
+    """The times of a dead holder: when it took the lease, and its last heartbeat; in seconds since the epoch."""
 
     started: float
     last_seen: float
 
 
 class Lease:
-    """A held lease; a context manager that keeps it alive and lets go of it at the end.
+    """A held lease; a context manager that keeps it alive and releases it at the end.
 
-    `on_lost` is called, in a thread of the lease's own, once another is seen to have taken over.
+    `on_lost` is called, in the heartbeat thread, once another process has taken the lease over.
     """
 
     def __init__(self, path: Path, holder: Holder, abandoned: Abandoned | None, on_lost: Callable[[], None]) -> None:
         self.path = path
-        self.abandoned = abandoned  # by whoever held it before and died
+        self.abandoned = abandoned  # by the previous holder, which died
         self._holder = holder
         self._on_lost = on_lost
         self._stop = threading.Event()
@@ -81,7 +84,7 @@ class Lease:
 
     @classmethod
     def acquire(cls, path: Path, on_lost: Callable[[], None] = lambda: None) -> Lease:
-        """Takes the lease, or raises Held."""
+        """Takes the lease, or raises LeaseHeld."""
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Holder.here()
         if _create(path, holder):
@@ -92,16 +95,19 @@ class Lease:
         raise LeaseHeld(read(path))
 
     def still_ours(self) -> bool:
-        """False when another took over, for instance because this machine slept for long."""
+        """Whether no other process took over, for instance because this machine was suspended for long."""
         current = read(self.path)
         return current is not None and current.token == self._holder.token
 
     def release(self) -> None:
-        """Lets go."""
+        """Removes the lease file. Raises nothing: an error here must not replace the one that is being reported.
+
+        A lease that cannot be removed is taken over later, since its holder is dead.
+        """
         self._stop.set()
         self._thread.join()
-        if self.still_ours():
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
+            if self.still_ours():
                 self.path.unlink()
 
     def __enter__(self) -> Lease:
@@ -121,27 +127,28 @@ class Lease:
 
 
 def read(path: Path) -> Holder | None:
-    """Who holds the lease at `path`; None where there is none or it is unreadable."""
+    """Returns the holder of the lease at `path`; None if there is no lease or it is unreadable."""
     try:
-        return Holder(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        holder = Holder(**read_object(path))
+    except (OSError, DamagedFile, TypeError):
         return None
+    return holder if isinstance(holder.pid, int) and isinstance(holder.started, int | float) else None
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody alive holds the lease at `path`."""
+    """Whether a live process holds the lease at `path`."""
     return read(path) is not None and not is_free(path)
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody stands behind the lease at `path`: there is none, or its holder is dead or has fallen silent."""
+    """Whether the lease at `path` can be taken: there is none, or its holder is dead or has stopped touching it."""
     holder = read(path)
     alive = holder.alive() if holder is not None else None
     return _silent(path) if alive is None else not alive
 
 
 def silence(path: Path) -> float:
-    """Seconds since a holder of whom nothing else can be known gave a sign; 0 where it is seen to live."""
+    """Returns the seconds since the last heartbeat of a holder that cannot be observed; 0 for one that is alive."""
     holder = read(path)
     if holder is None or holder.alive() is not None:
         return 0.0
@@ -152,33 +159,34 @@ def silence(path: Path) -> float:
 
 
 def _create(path: Path, holder: Holder) -> bool:
-    # Written aside and linked: whoever sees the lease sees its whole content, and link() refuses an existing name.
+    # Written aside and linked: a visible lease has its whole content, and link() refuses an existing name.
     aside = _write_aside(path, holder)
     try:
         os.link(aside, path)
     except FileExistsError:
-        # A network file system may repeat a request whose answer was lost, and then refuse what it did itself.
+        # A network file system may repeat a request whose answer was lost, and then refuse its own link.
         current = read(path)
         return current is not None and current.token == holder.token
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
     return True
 
 
 def _take_over(path: Path, holder: Holder) -> Abandoned | None:
-    """Puts the new holder in the place of one that is gone; raises Held when another was faster."""
-    # One taker at a time, and the file is replaced, never absent: else two takers, or a taker and a newcomer, could
-    # both come to think that they hold it.
+    """Replaces a dead holder by a new one; raises LeaseHeld if another process was faster."""
+    # One taker at a time, and the file is replaced, never absent: otherwise two processes could both believe that they
+    # hold it.
     gate = path.with_name(f"{path.name}.taking")
     if not _create(gate, holder):
-        if is_free(gate):  # a taker died in these few microseconds
+        if is_free(gate):  # a process died while it was taking the lease over
             gate.unlink(missing_ok=True)
         raise LeaseHeld(read(path))
     try:
         if not is_free(path):
             raise LeaseHeld(read(path))
         gone = read(path)
-        if gone is None and not path.exists():  # let go of meanwhile; a newcomer may be creating it now
+        if gone is None and not path.exists():  # released meanwhile; another process may be creating it now
             if not _create(path, holder):
                 raise LeaseHeld(read(path))
             return None
@@ -213,7 +221,7 @@ def _silent(path: Path) -> bool:
 
 
 def _now(path: Path) -> float:
-    # By the file system's own clock, where one may write: those of two nodes may differ.
+    # By the file system's own clock, if the folder is writable: the clocks of two nodes may differ.
     probe = path.with_name(f".{path.name}.clock-{secrets.token_hex(4)}")
     try:
         probe.touch()
@@ -226,9 +234,9 @@ def _now(path: Path) -> float:
 
 
 def _process_start(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot, so that a recycled pid is told apart.
+    """Returns the start of a process in clock ticks since boot, which identifies it even if its pid is reused.
 
-    Empty for a process that has ended, None where nothing is to be seen of it.
+    Returns an empty string for a process that has ended, and None for one that is not visible.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
@@ -247,7 +255,7 @@ def _signal_finds(pid: int) -> bool:
     return True
 
 
-def _world() -> str:
+def _pid_namespace() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

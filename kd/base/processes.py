@@ -1,6 +1,6 @@
-"""Work shared out over processes: results in the order of the work, bounded memory, and no process left behind.
+"""Distributes work over processes: results in order, bounded memory, and no process left behind.
 
-What comes out does not depend on how many there are: an item is worked on alone, and one process needs no pool at all.
+The results do not depend on the number of processes: each item is processed alone. One process needs no pool.
 """
 
 from __future__ import annotations
@@ -20,58 +20,68 @@ from itertools import islice
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kd.base.errors import TransientError
 
-AHEAD = 2  # items given out a process: none waits for the next one, and few results wait for an earlier one
-POLL_SECONDS = 0.5  # between two looks at how far the processes are
+AHEAD = 2  # items submitted for each process: no process waits for its next item, and few results wait for their turn
+POLL_SECONDS = 0.5  # between two reads of the progress count
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+C = TypeVar("C")
 T = TypeVar("T")
 R = TypeVar("R")
-Tick = Callable[[int], None]  # is told, by the work, how much more is done; by `Workers.map`, how much in all
+Tick = Callable[[int], None]  # called by the work with an increment, and by `Workers.map` with the total so far
 
 
-class Workers:
-    """Processes for one map after another; a context manager, and leaving it ends them.
+def share(context: C) -> C:
+    """Returns its argument: `Workers(count, share, rules)` hands `rules` to every process once."""
+    return context
 
-    count: how many at the most; with one, this process does the work itself. start: called as `start(*given)` in each
-    process before its first item, to make what all its items share. What is handed over is pickled: functions are those
-    of a module, or partials of them.
 
-    Processes are spawned, as a forked copy of a process with threads may hang. They end with the thread that started
-    them, however it ends, also while they are busy in C code; Ctrl-C is their parent's business.
+class Workers(Generic[C]):
+    """Processes for any number of consecutive maps; a context manager that ends them on exit.
+
+    Processes are spawned, since a forked copy of a process with threads may hang. They end with the thread that started
+    them, however it ends, also while they are busy in C code. The parent process handles Ctrl-C.
+
+    Args:
+        count: The largest number of processes; with 1, this process does the work itself.
+        start: Called as `start(*given)` in each process before its first item; returns the context of its items.
+            Arguments and functions are pickled: functions are those of a module, or partials of them.
     """
 
-    def __init__(self, count: int, start: Callable[..., None] | None = None, *given: object) -> None:
+    def __init__(self, count: int, start: Callable[..., C], *given: object) -> None:
         self._count = count
-        self._start = None if start is None else partial(start, *given)
-        self._started_here = False
+        self._start: Callable[[], C] = partial(start, *given)
+        self._here: list[C] = []  # the context of this process, once it was made
         self._context = multiprocessing.get_context("spawn")
-        self._pool: tuple[ProcessPoolExecutor, Synchronized[int]] | None = None  # with its count of what is done
+        self._pool: tuple[ProcessPoolExecutor, Synchronized[int]] | None = None  # with its count of finished work
         self._processes: set[BaseProcess] = set()
-        self._busy = False  # with work that nobody may wait for any more
+        self._busy = False  # with work whose results nobody may read any more
 
-    def map(self, work: Callable[[T, Tick], R], items: Iterable[T], tick: Tick = lambda _: None) -> Iterator[R]:
-        """Yield `work(item, tick)` for each item, in order; items are asked for when a process is about to need them.
+    def map(self, work: Callable[[C, T, Tick], R], items: Iterable[T], tick: Tick = lambda _: None) -> Iterator[R]:
+        """Yields `work(context, item, tick)` for each item, in order; items are read when a process needs them.
 
-        tick: told how much is done, by what all calls of `work` have told theirs, ever again from 0.
+        One map at a time; a map that is left early ends the processes.
 
-        One map at a time; one that is left early ends the processes. What `work`, `start` and `items` raise is raised
-        here. Raises TransientError where a process was killed: the kernel does it for want of memory, which depends on
-        what runs beside, and a batch system that ends a task may begin with these; so it is worth another try, and no
-        mistake in what was asked for. RuntimeError where one died of anything else.
+        Args:
+            tick: Called with the sum of all increments that the calls of `work` reported, starting at 0 for each map.
+
+        Raises:
+            TransientError: A process was killed. The kernel kills for lack of memory, which depends on the machine's
+                other work, and a batch system that ends a task may kill these processes first; so a retry may succeed.
+            RuntimeError: A process died of anything else.
+            Exception: Whatever `work`, `start` and `items` raise.
         """
         if self._count <= 1:
-            yield from self._here(work, items, tick)
+            yield from self._in_this_process(work, items, tick)
         else:
-            yield from self._there(work, iter(items), tick)
+            yield from self._in_the_pool(work, iter(items), tick)
 
-    def _here(self, work: Callable[[T, Tick], R], items: Iterable[T], tick: Tick) -> Iterator[R]:
-        if self._start is not None and not self._started_here:
-            self._start()
-        self._started_here = True
+    def _in_this_process(self, work: Callable[[C, T, Tick], R], items: Iterable[T], tick: Tick) -> Iterator[R]:
+        if not self._here:
+            self._here.append(self._start())
         done = 0
 
         def count(more: int) -> None:
@@ -80,12 +90,12 @@ class Workers:
             tick(done)
 
         for item in items:
-            yield work(item, count)
+            yield work(self._here[0], item, count)
 
-    def _there(self, work: Callable[[T, Tick], R], items: Iterator[T], tick: Tick) -> Iterator[R]:
-        if self._busy:  # with what a map that was left early began
+    def _in_the_pool(self, work: Callable[[C, T, Tick], R], items: Iterator[T], tick: Tick) -> Iterator[R]:
+        if self._busy:  # with the items of a map that was left early
             self._end()
-        pool, counter = self._pool or self._begun()
+        pool, counter = self._pool or self._started()
         counter.value = 0
         waiting: deque[Future[R]] = deque()
         self._busy = True
@@ -108,24 +118,24 @@ class Workers:
             if self._busy:
                 self._end()
 
-    def _begun(self) -> tuple[ProcessPoolExecutor, Synchronized[int]]:
+    def _started(self) -> tuple[ProcessPoolExecutor, Synchronized[int]]:
         counter = self._context.Value("q", 0)
-        started = os.getpid(), counter, self._start
-        pool = ProcessPoolExecutor(self._count, self._context, initializer=_begin, initargs=started)
+        given = os.getpid(), counter, self._start
+        pool = ProcessPoolExecutor(self._count, self._context, initializer=_initialise, initargs=given)
         self._processes = set()
         self._pool = pool, counter
         return self._pool
 
-    def _submitted(self, pool: ProcessPoolExecutor, work: Callable[[T, Tick], R], item: T) -> Future[R]:
+    def _submitted(self, pool: ProcessPoolExecutor, work: Callable[[C, T, Tick], R], item: T) -> Future[R]:
         before = set(multiprocessing.active_children())
-        with _without_interrupts():  # a process that has just been started would be taken aback by one
+        with _without_interrupts():  # Ctrl-C would end a process that is just starting with a traceback
             try:
                 return pool.submit(_work, work, item)
             finally:
                 self._processes |= set(multiprocessing.active_children()) - before
 
     def _end(self) -> None:
-        """End the processes, at once if they are busy."""
+        """Ends the processes, at once if they are busy."""
         if self._pool is not None:
             (pool, _), self._pool = self._pool, None
             if self._busy:
@@ -134,7 +144,7 @@ class Workers:
             self._busy = False
             pool.shutdown(cancel_futures=True)
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Workers[C]:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -142,9 +152,11 @@ class Workers:
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send this process a signal when the one that started it ends, however it does (Linux alone).
+    """Makes the kernel send this process a signal when its parent ends, however it ends (Linux only).
 
-    parent: the id of that process, which may have ended before this was called.
+    Args:
+        parent: The process id of the parent, which may have ended before this call.
+        number: The signal.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
@@ -154,7 +166,7 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Puts Ctrl-C off, for this thread and for good in what it starts meanwhile."""
+    """Blocks Ctrl-C in this thread, and for good in the processes that it starts meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -163,7 +175,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _fault(error: BrokenProcessPool, processes: Iterable[BaseProcess]) -> Exception:
-    """What a pool is broken from, once its processes have ended."""
+    """Builds the error for a broken pool from the exit codes of its processes."""
     if error.__cause__ is not None:
         return RuntimeError("The result of a worker process cannot be read.")
     for process in processes:
@@ -172,34 +184,42 @@ def _fault(error: BrokenProcessPool, processes: Iterable[BaseProcess]) -> Except
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             return RuntimeError(f"A worker process {how}.")
     return TransientError(
-        "A worker process was killed, most often for want of memory: fewer threads (launcher.threads, --threads) "
-        "need less."
+        "A worker process was killed, most often for lack of memory. Fewer threads (launcher.threads, --threads) "
+        "need less memory."
     )
 
 
 # --- in a worker -----------------------------------------------------------------------------------------------------
 
-_done: Synchronized[int] | None = None  # what all workers have done
-_start: Callable[[], None] | None = None  # what is to be called before the first item
+
+class _Worker:
+    """The state of a worker process: the context of its items, and the count of work done by all workers."""
+
+    def __init__(self, done: Synchronized[int], start: Callable[[], Any]) -> None:
+        self._done = done
+        self._start = start
+        self._context: list[Any] = []
+
+    def work(self, work: Callable[[Any, Any, Tick], R], item: Any) -> R:
+        """Processes one item; the first one makes the context, since a pool loses an initialiser's exceptions."""
+        if not self._context:
+            self._context.append(self._start())
+        return work(self._context[0], item, self._count)
+
+    def _count(self, more: int) -> None:
+        with self._done.get_lock():
+            self._done.value += more
 
 
-def _begin(parent: int, done: Synchronized[int], start: Callable[[], None] | None) -> None:
-    global _done, _start
+_worker: list[_Worker] = []  # of this process: an executor's initialiser can leave it nowhere else
+
+
+def _initialise(parent: int, done: Synchronized[int], start: Callable[[], Any]) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # even where the parent ignores it
-    _done, _start = done, start
+    _worker[:] = [_Worker(done, start)]
 
 
-def _work(work: Callable[[Any, Tick], R], item: Any) -> R:
-    global _start  # noqa: PLW0603
-    if _start is not None:  # here rather than in `_begin`, whose exceptions would be lost
-        _start()
-        _start = None
-    return work(item, _count)
-
-
-def _count(more: int) -> None:
-    assert _done is not None
-    with _done.get_lock():
-        _done.value += more
+def _work(work: Callable[[Any, Any, Tick], R], item: Any) -> R:
+    return _worker[0].work(work, item)

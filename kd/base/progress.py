@@ -1,6 +1,6 @@
-"""How a task tells how far it is: a small file that launchers and `kd status` read, on this machine or another.
+"""Reports the progress of a task in a small file that launchers and `kd status` read, on any machine.
 
-What, how far, how fast, how long still; and once a minute in its own log, for whoever reads that later.
+It holds the phase, how far it is, the rate and the time left; once a minute the task's log gets the same line.
 """
 
 from __future__ import annotations
@@ -14,30 +14,44 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from kd.base.files import write_text
+from kd.base.files import DamagedFile, read_object, write_text
+from kd.base.text import duration
 
 MIN_SECONDS = 0.5  # between two writes
 LOG_SECONDS = 60.0  # between two lines of the task's log
-FOLLOW_EVERY = 1000  # items between two looks at the clock
+FOLLOW_EVERY = 1000  # items between two reports of `Progress.follow`
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One moment of a task."""
+    """The progress of a task at one moment."""
 
-    what: str
+    what: str  # the phase: training, decoding …
     done: float = 0
     total: float | None = None
     unit: str = ""
     per_second: float | None = None
     seconds_left: float | None = None
-    notes: dict[str, str] = field(default_factory=dict)  # loss, BLEU …: shown as they are
-    said: list[str] = field(default_factory=list)  # what the task told once, since it began
+    notes: dict[str, str] = field(default_factory=dict)  # loss, BLEU …: shown unchanged
+    said: list[str] = field(default_factory=list)  # messages of the task since it started
+
+    def is_valid(self) -> bool:
+        """Whether all values have the right type; a file that a disk damaged may be JSON of another form."""
+        numbers = (self.done, self.total, self.per_second, self.seconds_left)
+        return (
+            isinstance(self.what, str)
+            and isinstance(self.unit, str)
+            and all(value is None or isinstance(value, int | float) for value in numbers)
+            and self.done is not None
+            and isinstance(self.notes, dict)
+            and isinstance(self.said, list)
+            and all(isinstance(line, str) for line in self.said)
+        )
 
     def line(self) -> str:
-        """For people."""
+        """Returns one line for people."""
         parts = [self.what]
         if self.total:
             parts.append(f"{self.done:,.0f}/{self.total:,.0f} {self.unit}".rstrip())
@@ -53,17 +67,17 @@ class Snapshot:
 
 
 class Progress:
-    """Where a running task reports to."""
+    """Writes the progress of a running task."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._written = 0.0
         self._logged = time.monotonic()
-        self._began: tuple[str, float, float] | None = None  # what, when, how far it was then
+        self._began: tuple[str, float, float] | None = None  # phase, its start, how far it was then
         self._said: list[str] = []
 
     def say(self, line: str) -> None:
-        """Tells something once: in the task's log, and by the launcher to whoever watches the run."""
+        """Prints a message in the task's log, and passes it on to the launcher, which prints it as well."""
         print(line, flush=True)
         self._said.append(line)
         self._written = 0.0
@@ -79,11 +93,11 @@ class Progress:
         seconds_left: float | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """Says how far the task is; rate and time left are derived from earlier calls unless given. Cheap to call."""
+        """Reports how far the task is; derives rate and time left from earlier calls unless given. Cheap to call."""
         now = time.monotonic()
         if self._began is None or self._began[0] != what:
             self._began = (what, now, done)
-            self._written = 0.0  # a new phase is told at once
+            self._written = 0.0  # a new phase is reported at once
         if self._path is None or (now - self._written < MIN_SECONDS and done != total):
             return
         self._written = now
@@ -93,14 +107,14 @@ class Progress:
         if seconds_left is None and per_second and total is not None:
             seconds_left = max(0.0, (total - done) / per_second)
         snapshot = Snapshot(what, done, total, unit, per_second, seconds_left, dict(notes or {}), self._said)
-        with contextlib.suppress(OSError):  # work does not fail because it cannot tell how far it is
+        with contextlib.suppress(OSError):  # a task does not fail because its progress cannot be written
             write_text(self._path, json.dumps(asdict(snapshot)), durable=False)
         if now - self._logged >= LOG_SECONDS:
             self._logged = now
             print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {snapshot.line()}", flush=True)
 
     def follow(self, items: Iterable[T], what: str, total: float | None = None, unit: str = "") -> Iterator[T]:
-        """Passes items on and says, every now and then, how many have passed."""
+        """Yields the items, and reports from time to time how many were yielded."""
         for number, item in enumerate(items, 1):
             yield item
             if number % FOLLOW_EVERY == 0:
@@ -108,18 +122,9 @@ class Progress:
 
 
 def read(path: Path) -> Snapshot | None:
-    """The last snapshot at `path`, if there is one."""
+    """Returns the last snapshot at `path`; None if there is none, or a damaged one."""
     try:
-        return Snapshot(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        snapshot = Snapshot(**read_object(path))
+    except (OSError, DamagedFile, TypeError):
         return None
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
-    whole = int(seconds + 0.5)
-    for unit, size, next_unit, next_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // next_size
-            return f"{whole // size} {unit}" + (f" {rest} {next_unit}" if rest else "")
-    return f"{whole} s"
+    return snapshot if snapshot.is_valid() else None

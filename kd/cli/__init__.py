@@ -69,8 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--all", action="store_true", help="a line for each task, of large stages too")
     _about_a_run(commands, "cancel", _cancel, "take a run's jobs out of Slurm's queue", "kd cancel recipe=demo")
-    clean = _about_a_run(commands, "clean", _clean, "list what no run reaches any more", "kd clean recipe=demo")
+    clean = _about_a_run(commands, "clean", _clean, "list artifacts that no run refers to", "kd clean recipe=demo")
     clean.add_argument("--remove", action="store_true", help="remove it as well")
+    _about_a_run(
+        commands, "verify", _verify, "compare artifacts with their manifests", "kd verify recipe=demo (or kd verify)"
+    )
     _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
     _about_a_run(
         commands, "doctor", _doctor, "look whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
@@ -167,9 +170,9 @@ def _cancel(options: argparse.Namespace) -> int:
 
 def _clean(options: argparse.Namespace) -> int:
     from kd.recipe import compose
-    from kd.run import commands
+    from kd.run.clean import clean
 
-    return commands.clean(compose.parse_request(options.overrides), remove=options.remove)
+    return clean(compose.parse_request(options.overrides), remove=options.remove)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -188,13 +191,22 @@ def _doctor(options: argparse.Namespace) -> int:
     return command.run(compose.parse_request([*([] if named else ["recipe=demo"]), *options.overrides]))
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from kd.recipe import compose
+    from kd.run.verify import verify
+
+    if any(override.startswith("recipe=") for override in options.overrides):
+        return verify(compose.parse_request(options.overrides))
+    return verify(None, options.overrides)
+
+
 def _task(options: argparse.Namespace) -> int:
-    from kd.run import commands
+    from kd.run import task
 
     # A launcher that wants the task to end sends SIGTERM, or SIGUSR1 as a warning: end as something to be tried again.
     for number in STOP_SIGNALS:
         signal.signal(number, _end_as_transient)
-    return commands.task(options.config, options.run, options.stage, options.task)
+    return task.task(options.config, options.run, options.stage, options.task)
 
 
 def _end_as_transient(number: int, _frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kd.base.errors import UserError
 from kd.base.processes import Tick, Workers
-from kd.base.progress import duration
+from kd.base.text import duration
 from kd.corpora.lines import STANDARD_INPUT, LineWriter, open_text
 from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
@@ -70,7 +70,7 @@ def select(options: argparse.Namespace) -> int:
         told = stack.enter_context(_Told(total))
         processes = max(1, min(options.threads, total // FEWEST))
         shared = config, options.format, options.nbest, options.missing
-        workers = stack.enter_context(Workers(processes, _begin, *shared))
+        workers = stack.enter_context(Workers(processes, _make_judge, *shared))
         for chosen in workers.map(_judge, _chunks(options, config)):
             for line in chosen:
                 output.write(line.text)
@@ -246,16 +246,12 @@ class _Judge:
     missing: str
 
 
-_judges: list[_Judge] = []  # this process's
+def _make_judge(config: SelectConfig, format_: str, path: Path, missing: str) -> _Judge:
+    """Makes the metric, once in each process: it remembers scores."""
+    return _Judge(Chooser(config), FORMATS[format_][1], path, missing)
 
 
-def _begin(config: SelectConfig, format_: str, path: Path, missing: str) -> None:
-    """In each process: the metric is made once, and remembers scores."""
-    _judges[:] = [_Judge(Chooser(config), FORMATS[format_][1], path, missing)]
-
-
-def _judge(chunk: _Chunk, _: Tick) -> list[_Chosen]:
-    (judge,) = _judges
+def _judge(judge: _Judge, chunk: _Chunk, _: Tick) -> list[_Chosen]:
     places = [place for place, given in enumerate(chunk.lists) if given is not None]
     candidates = []
     for place in places:

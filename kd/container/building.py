@@ -26,7 +26,10 @@ from kd.container.definitions import Definition
 from kd.container.images import Record, write_record
 from kd.launch.container import find_runtime
 
-_VERSIONS = "import json; from kd.pipeline.execute import versions; print(json.dumps(versions()))"
+_VERSIONS = (
+    "import json; from kd.base.software import versions; from kd.engines import PACKAGES; "
+    "print(json.dumps(versions(PACKAGES)))"
+)
 _NOT_THE_HOSTS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # packages are no business of a build
 # Lines that say how far a build is, and what it says of every build.
 _TELLING = ("INFO:", "WARNING:", "FATAL:", "  ", "packages.sh:", "install.sh:", "imported:", "trained and decoded:")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.hashing import FileHashes
+from kd.base.software import versions
 from kd.container.images import read_record
-from kd.pipeline.execute import versions
+from kd.engines import PACKAGES
 
 
 def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any]], str]:
@@ -32,7 +33,7 @@ def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any
         source = f"made in {_named(origin)}" if origin else "made outside of the image"
         if path is not None and record is None:
             return f"{source}; what is in {path.name} is not known"
-        now = record.versions if record is not None else versions()
+        now = record.versions if record is not None else versions(PACKAGES)
         differences = _differences(manifest.get("versions") or {}, now)
         here = path.name if path is not None else "this kd"
         return f"{source} with {', '.join(differences)} (other versions than {here} has)" if differences else ""

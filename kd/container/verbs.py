@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd.base import progress
+from kd.base.text import duration
 from kd.container import definitions, images
 from kd.launch import container
 
@@ -56,7 +56,7 @@ def build(options: argparse.Namespace) -> int:
     )
     console, began = Console(stderr=True, highlight=False), time.monotonic()
     record = build(request, lambda line: console.print(Text(f"{datetime.now():%H:%M:%S} {line}"), soft_wrap=True))
-    took = progress.duration(time.monotonic() - began)
+    took = duration(time.monotonic() - began)
     console.print(f"{request.image}: {record.bytes / 1e6:,.0f} MB in {took}, sha256 {record.sha256}", soft_wrap=True)
     return 0
 

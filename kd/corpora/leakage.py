@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from kd.base.errors import UserError
@@ -33,8 +34,7 @@ HEAD_READ = 36  # characters of a sentence that these are taken from
 
 _LOWER = bytes(range(256)).lower()
 _ASCII_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
-_TABLE: list[int | None] = []  # of str.translate; beyond its end there are ideographs alone
-_TABLE_SIZE = 0x20000
+_TABLE_SIZE = 0x20000  # code points; beyond them there are only ideographs
 
 
 def normalised(text: str) -> str:
@@ -56,16 +56,18 @@ def _bare(text: str) -> str:
     normalize = unicodedata.normalize
     # NFKC makes a space with a mark of the acute accent that some type for an apostrophe.
     folded = normalize("NFKC", text.replace("\u00b4", "'")).casefold()
-    return normalize("NFKC", folded).translate(_TABLE or _fill_table())
+    return normalize("NFKC", folded).translate(_table())
 
 
-def _fill_table() -> list[int | None]:
+@cache
+def _table() -> list[int | None]:
+    """Makes the table of `str.translate`: punctuation, symbols, separators and control characters are dropped."""
+
     def kept(code: int) -> bool:
         category = unicodedata.category(chr(code))
         return not (category[0] in "PSZ" or category in ("Cc", "Cf") or 0xFE00 <= code <= 0xFE0F)  # of emoji
 
-    _TABLE.extend(code if kept(code) else None for code in range(_TABLE_SIZE))
-    return _TABLE
+    return [code if kept(code) else None for code in range(_TABLE_SIZE)]
 
 
 # Scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters.

@@ -5,10 +5,11 @@ Making the index takes 0.8 GB of memory, and importing mtdata changes how a proc
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from typing import Any
+
+from kd.base.text import did_you_mean
 
 
 def look_up(name: str, source: str, target: str) -> dict[str, Any]:
@@ -28,10 +29,9 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
         wanted = swapped if swapped in INDEX else wanted
     if wanted not in INDEX:
         alike = [str(other) for other in INDEX.entries if other.name == wanted.name or other.langs == wanted.langs]
-        near = difflib.get_close_matches(name, alike, n=3)
         return {
             "error": f"mtdata knows no corpus {name}.",
-            "hint": f"Did you mean {' or '.join(near)}?" if near else form,
+            "hint": did_you_mean(name, alike, count=3) or form,
         }
     entry = INDEX[wanted]
     try:

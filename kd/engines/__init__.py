@@ -1,1 +1,4 @@
-"""The only places that import fairseq, CTranslate2 and sentencepiece."""
+"""The only importers of fairseq, CTranslate2 and sentencepiece."""
+
+# Packages whose versions results depend on; each manifest records them.
+PACKAGES = ("kd", "torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "numpy")

@@ -25,13 +25,15 @@ from rich.live import Live
 from rich.text import Text
 
 from kd.base import lease, progress
-from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.base.errors import EXIT_TRANSIENT, UserError, exit_of
+from kd.base.faults import disk_fault
 from kd.base.processes import die_with_parent
+from kd.base.text import duration, last_lines
 from kd.base.world import GPUS, PROCESSES
 from kd.launch.environment import command, environment
 from kd.launch.launcher import LOG_HEAD, Failure, Interrupted, Launcher, blocked
 from kd.launch.order import Rules
-from kd.pipeline.execute import disk_fault, failure_message
+from kd.pipeline.failures import failure_message
 from kd.pipeline.model import Task
 from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
@@ -131,7 +133,7 @@ class LocalLauncher(Launcher):
                 running.append(self._start(task, gpus, running))
             except OSError as error:  # no room for its log, for instance
                 fault = disk_fault(error, self._run.folder)
-                status = EXIT_USER if fault else 1
+                status = exit_of(fault) if fault else 1
                 failures.append(Failure(task, str(fault or error), self._run.log(task), status))
 
     def _takes(self, task: Task, what: str) -> int:
@@ -165,7 +167,7 @@ class LocalLauncher(Launcher):
         if paths.is_published():  # whatever it stumbled over after that
             self._link(task)
             note = paths.manifest().get("facts", {}).get("note", "")
-            took = progress.duration(time.monotonic() - item.began)
+            took = duration(time.monotonic() - item.began)
             self._say(f"done    {task.full_name} in {took}" + (f": {note}" if note else ""))
             return 1
         if status == EXIT_TRANSIENT and lease.is_held(paths.lease):
@@ -179,7 +181,7 @@ class LocalLauncher(Launcher):
             waiting[task] = None
             return 0
         failures.append(Failure(task, message, self._run.log(task), status))
-        took = progress.duration(time.monotonic() - item.began)
+        took = duration(time.monotonic() - item.began)
         self._say(f"failed  {task.full_name} after {took}: {_first_sentence(message)}")
         return 0
 
@@ -245,7 +247,7 @@ class LocalLauncher(Launcher):
         for task in [*(item.task for item in running), *elsewhere]:
             snapshot = progress.read(self._store.paths(task).progress)
             lines.append(f"{task.full_name}: {snapshot.line() if snapshot else 'starting'}")
-        return [*lines, f"{done} of {total} tasks done after {progress.duration(time.monotonic() - began)}"]
+        return [*lines, f"{done} of {total} tasks done after {duration(time.monotonic() - began)}"]
 
     def _display(self, lines: Callable[[], list[str]]) -> _Display:
         return _Display(self._console, lines, self._refresh)
@@ -339,10 +341,5 @@ def _written(path: Path) -> int | None:
 
 def _last_line(log: Path) -> str:
     """What a task said last; empty if it said nothing."""
-    try:
-        with log.open("rb") as handle:
-            handle.seek(max(0, log.stat().st_size - 4096))
-            lines = handle.read().decode("utf-8", "replace").strip().split("\n")
-    except OSError:
-        return ""
-    return "" if lines[-1].startswith(f"{LOG_HEAD} ") else lines[-1].strip().removeprefix("kd: ")
+    line = "".join(last_lines(log, 1)).strip()
+    return "" if line.startswith(f"{LOG_HEAD} ") else line.removeprefix("kd: ")

@@ -5,11 +5,11 @@ Beside them stand sets that are merely files.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd.base.errors import UserError
+from kd.base.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ def named_test_set(name: str, language_pair: str) -> TestSet:
     from sacrebleu.utils import get_reference_files, get_source_file
 
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "`sacrebleu --list` lists them."
+        hint = did_you_mean(name, DATASETS) or "`sacrebleu --list` lists them."
         raise UserError(f"sacreBLEU has no test set {name}.", hint)
     pairs = DATASETS[name].langpairs
     if language_pair not in pairs:

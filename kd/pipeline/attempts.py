@@ -1,30 +1,32 @@
-"""The attempts at a task: when each began, how long it lived and how far it came, beside the task's place in the store.
+"""Records the attempts at a task, beside its output: when each started, how long it lived and how far it came.
 
-So the time that a task took is all of them together, and one that comes no further however often it is begun is known.
+Adds up the time of all attempts, and detects a task that makes no progress across retries.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from kd.base import progress, usage
-from kd.base.files import write_json
+from kd.base.files import DamagedFile, read_json, write_json
 from kd.base.lease import Lease
 from kd.pipeline.store import ArtifactPaths
 
-SUBMISSION = "KD_SUBMISSION"  # variable: the submission whose jobs begin a task again and again
-IN_VAIN = 2  # attempts in a row that came no further, after which another is of no use
+SUBMISSION = "KD_SUBMISSION"  # variable: the submission whose jobs retry a task
+IN_VAIN = 2  # attempts in a row without progress, after which another one is pointless
 
 Attempt = dict[str, Any]
 
 
 def note(paths: ArtifactPaths, held: Lease, started: float) -> list[Attempt]:
-    """All attempts so far, this one last; one that was killed lived until its lease's last sign of life."""
+    """Records a new attempt; returns all attempts, this one last.
+
+    An attempt that was killed lasted until the last heartbeat of its lease.
+    """
     attempts = _read(paths)
     if held.abandoned and attempts and "seconds" not in attempts[-1]:
         attempts[-1]["seconds"] = max(0.0, held.abandoned.last_seen - attempts[-1]["started"])
@@ -35,35 +37,35 @@ def note(paths: ArtifactPaths, held: Lease, started: float) -> list[Attempt]:
     return attempts
 
 
-def end(paths: ArtifactPaths, *, telling: bool) -> None:
-    """Takes down that the last attempt ended without a result, when and, if that tells something, how far it came."""
-    with contextlib.suppress(OSError, ValueError, LookupError):
+def end(paths: ArtifactPaths, *, counts: bool) -> None:
+    """Records that the last attempt ended without a result; if it `counts`, also how far it came."""
+    with contextlib.suppress(OSError, LookupError):
         attempts = _read(paths)
         take_down(attempts[-1])
         snapshot = progress.read(paths.progress)
-        if telling and snapshot is not None:
+        if counts and snapshot is not None:
             attempts[-1]["reached"] = [snapshot.what, snapshot.done]
         write_json(paths.attempts, attempts)
 
 
 def take_down(attempt: Attempt) -> None:
-    """Notes what an attempt that ends here and now has taken."""
+    """Adds to an attempt that ends now how long it took."""
     attempt["seconds"] = time.time() - attempt["started"]
     attempt["cpu_seconds"] = usage.cpu_seconds() - attempt["cpu_before"]
 
 
 def cpu_seconds(attempts: Sequence[Attempt]) -> float | None:
-    """CPU seconds of all attempts together; None where one was killed, as nobody knows what that one used."""
+    """Returns the CPU seconds of all attempts; None if one was killed, since its usage is unknown."""
     if any("cpu_seconds" not in attempt for attempt in attempts):
         return None
     return round(sum(attempt["cpu_seconds"] for attempt in attempts), 3)
 
 
 def in_vain(paths: ArtifactPaths, *, resumable: bool) -> bool:
-    """Whether the last attempts of this submission each ended no further than one before them.
+    """Whether the last attempts of this submission each ended no further than an earlier one.
 
-    Those that were killed, by a node that failed, or had to give way to more urgent work tell nothing of it. What is
-    not resumable begins anew each time and so comes no further by being begun again.
+    Attempts that were killed by a node failure or preempted do not count. A task that is not resumable starts from the
+    beginning each time, so another attempt never comes further.
     """
     mine = os.environ.get(SUBMISSION)
     if not mine:
@@ -82,7 +84,23 @@ def in_vain(paths: ArtifactPaths, *, resumable: bool) -> bool:
 
 def _read(paths: ArtifactPaths) -> list[Attempt]:
     try:
-        found = json.loads(paths.attempts.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # what a disk has spoilt may be no text at all
+        found = read_json(paths.attempts)
+    except (FileNotFoundError, DamagedFile):
         return []
-    return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []
+    return found if isinstance(found, list) and all(_is_attempt(each) for each in found) else []
+
+
+def _is_attempt(value: Any) -> bool:
+    """Whether a value has the form of an attempt; a damaged disk may have changed it."""
+    if not isinstance(value, dict) or not isinstance(value.get("started"), int | float):
+        return False
+    reached = value.get("reached", ["", 0])
+    times = (value.get(key, 0.0) for key in ("seconds", "cpu_seconds", "cpu_before"))
+    if not isinstance(value.get("cpu_before"), int | float) or not all(isinstance(each, int | float) for each in times):
+        return False
+    return (
+        isinstance(reached, list)
+        and len(reached) == 2
+        and isinstance(reached[0], str)
+        and isinstance(reached[1], int | float)
+    )

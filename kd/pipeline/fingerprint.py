@@ -9,6 +9,8 @@ import dataclasses
 import hashlib
 import json
 import re
+import types
+import typing
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -80,3 +82,35 @@ def _is_default(spec: dataclasses.Field[Any], value: Any) -> bool:
     if spec.default is not dataclasses.MISSING:
         return bool(value == spec.default)
     return spec.default_factory is not dataclasses.MISSING and bool(value == spec.default_factory())
+
+
+def restore(form: Any, value: Any) -> Any:
+    """Makes a value of the type `form` of the plain values that `canonical` made of one.
+
+    Args:
+        form: The annotation of the value: a dataclass, an Enum, a path, a mapping, a list, a union or a plain type.
+        value: Plain JSON values.
+
+    Raises:
+        TypeError: A dataclass has no such field, or lacks a value for one.
+        ValueError: An Enum has no such value.
+    """
+    origin, arguments = typing.get_origin(form), typing.get_args(form)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        (form, *others) = [each for each in arguments if each is not type(None)]
+        return value if others else restore(form, value)
+    if dataclasses.is_dataclass(form) and isinstance(form, type):
+        forms = typing.get_type_hints(form)
+        return form(**{name: restore(forms.get(name, Any), item) for name, item in value.items()})
+    if isinstance(form, type) and issubclass(form, Enum):
+        return form(value)
+    if form is Path:
+        return Path(value)
+    if isinstance(value, dict) and len(arguments) == 2:
+        return {restore(arguments[0], key): restore(arguments[1], item) for key, item in value.items()}
+    if isinstance(value, list) and arguments:
+        items = [restore(arguments[0], item) for item in value]
+        return tuple(items) if origin is tuple else items
+    return value

@@ -1,6 +1,6 @@
-"""The contract of a stage: what a kind promises (`Kind`), and what its tasks are given when they run (`Job`).
+"""Defines the parts of a pipeline: kinds, stages, tasks, their inputs and outputs.
 
-A new kind of stage is one class with a config, its tasks, `run` and `check`; see `kd/stages/` for all of them.
+A new kind of stage is one class with a config, its tasks, `run` and `check`; `kd/stages/` has all of them.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class Role:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a kind says of one of its tasks; the planner makes a `Task` with a fingerprint of it."""
+    """A task as its kind declares it; the planner turns it into a `Task` with a fingerprint."""
 
     name: str
-    identity: Mapping[str, Any]  # what makes this task's output another one, beside its inputs
-    extent: Mapping[str, Any] = field(default_factory=dict)  # how far it goes
+    identity: Mapping[str, Any]  # the settings that change this task's output, besides its inputs
+    extent: Mapping[str, Any] = field(default_factory=dict)  # how far it goes: updates, share of the corpus
     inputs: Mapping[str, Sequence[Input]] | None = None  # None: every task of every input of the stage
-    # Raw files it reads, part of its identity by content; a function where the disk has to be asked which they are.
+    # Raw files that it reads, part of its identity by content; a function if they have to be looked up on disk.
     files: Sequence[Path] | Callable[[], Sequence[Path]] = ()
 
 
 @dataclass(frozen=True)
 class Input:
-    """A task that another reads from, under the label that the recipe gave it."""
+    """A task that another one reads from, under the label that the recipe gave it."""
 
     label: str
     task: Task
@@ -64,87 +64,100 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Job(Generic[C]):
-    """All that a task knows of the world."""
+    """Everything that a task is given when it runs."""
 
     name: str
     stage: str
     config: C
-    identity: Mapping[str, Any]  # of the task's draft: its seed, its share …
+    identity: Mapping[str, Any]  # of its TaskSpec: its seed, its share …
     axis: str | None
     axis_value: Mapping[str, Any]
     inputs: Mapping[str, list[Artifact]]
-    files: Mapping[Path, str]  # content hashes of the raw files, as of planning
+    files: Mapping[Path, str]  # SHA-256 of the raw files, as of planning
     out: Path  # the folder to write to
     resumable_from: Sequence[Path]  # earlier outputs of the same work, complete or partial, shorter or longer
-    attempts: int  # how often the task was begun, this time included
+    attempts: int  # attempts at the task so far, including this one
     threads: int
     device: str
     machine: Mapping[str, Any]
     progress: Progress
     world: World = field(default_factory=from_environment)  # its processes, here and on other nodes
-    tracking: Mapping[str, Any] = field(default_factory=dict)  # what to show the work with, and where
-    hash_file: Callable[[Path], str] = field(
-        default=sha256
-    )  # remembered by the store while size and time stay the same
+    tracking: Mapping[str, Any] = field(default_factory=dict)  # the trackers to report to, and their settings
+    # SHA-256 of a file; the store's version remembers it while size and modification time stay the same.
+    hash_file: Callable[[Path], str] = field(default=sha256)
 
     def one(self, role: str) -> Artifact:
-        """The artifact of a role that has exactly one."""
+        """Returns the artifact of a role that has exactly one."""
         (artifact,) = self.inputs[role]
         return artifact
 
 
 @dataclass
 class Summary:
-    """What `check` found; it enters the manifest as it is."""
+    """The result of `check`; it enters the manifest unchanged."""
 
     counts: dict[str, int | float] = field(default_factory=dict)  # lines, tokens … in and out
     dropped: dict[str, int] = field(default_factory=dict)  # by reason
-    # Anything else worth a reader's glance; `kd status` shows what stands under `note`.
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)  # anything else; `kd status` shows the fact `note`
 
 
 class Kind(ABC, Generic[C]):
-    """What a stage does. Stateless: a pure function of config and inputs, the recipe's seed included."""
+    """A kind of stage. Stateless: a pure function of config and inputs, the recipe's seed included."""
 
     name: ClassVar[str]
-    version: ClassVar[int]  # raised when the same config and inputs make another output
+    version: ClassVar[int]  # raised when the same config and inputs give another output
     config: ClassVar[type]
     roles: ClassVar[Mapping[str, Role]] = {}
-    resources: ClassVar[str] = "light"  # class of what a task wants from a machine: train | decode | cpu | light
-    resumable: ClassVar[bool] = False  # run() goes on with what an attempt that died left in `out`
-    exclusive: ClassVar[bool] = False  # wants the machine to itself, for measuring
-    network: ClassVar[bool] = False  # may need one; every other kind is started with its libraries told to stay offline
+    resources: ClassVar[str] = "light"  # the entry of machine.resources that its tasks ask a scheduler for
+    uses_gpus: ClassVar[bool] = False  # computes on the machine's GPUs, if it has any
+    several_nodes: ClassVar[bool] = False  # a task may run on several nodes; the other nodes call `run_worker_node`
+    resumable: ClassVar[bool] = False  # run() resumes from the content of `out` that an earlier attempt left
+    exclusive: ClassVar[bool] = False  # needs the machine to itself, for measurements
+    network: ClassVar[bool] = False  # may need a network; the libraries of every other kind are set to offline
     imports: ClassVar[tuple[str, ...]] = ()  # large packages that a task imports when it starts
     trains: ClassVar[bool] = False  # each task trains one model
     needs_models: ClassVar[bool] = False  # makes or reads models, or their output: no part of a probe of text alone
     loads_once: ClassVar[bool] = False  # most of a short task is loading, whatever its work
     delivers: ClassVar[bool] = False  # the output leaves the machine: a model or a report
-    reports: ClassVar[bool] = False  # the output is a page of everything in the run, made anew by `kd report`
+    reports: ClassVar[bool] = False  # the output is a page of everything in the run; `kd report` makes and shows it
 
     def validate(self, config: C) -> None:
         """Raises UserError for a combination of values that cannot work, before anything runs."""
 
     def suits(self, config: C, device: str) -> None:
-        """Raises UserError for what a machine with such a device (cpu, cuda, rocm) cannot do, before anything runs."""
+        """Raises UserError for a config that a machine with this device (cpu, cuda, rocm) cannot run."""
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """The tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
+        """Yields the tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
         identity, extent = identity_and_extent(stage.config)
         yield TaskSpec("all", identity, extent)
 
     @abstractmethod
     def run(self, job: Job[C]) -> None:
-        """Does the work, writing to `job.out` alone."""
+        """Does the work; writes to `job.out` only."""
 
     def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
-        """What every node but the first does for a task of several, which the first one runs and publishes.
+        """Does the part of a node that is not the first one in a task of several nodes; the first one publishes.
 
-        out: the folder that the first node's `run` writes to, for them to talk by; over: whether the task is finished.
+        Args:
+            out: The folder that the first node's `run` writes to, through which the nodes find each other.
+            world: The nodes of the task.
+            threads: CPU threads on this node.
+            over: Returns whether the task has ended.
         """
 
     @abstractmethod
     def check(self, job: Job[C]) -> Summary:
-        """Reads back what was written; raises IncompleteArtifact when it is not whole."""
+        """Reads the output back; raises IncompleteArtifact if it is not complete."""
+
+    def results(self, folder: Path, shown_at: Path) -> Iterator[Any]:
+        """Yields what `kd run` and `kd report` print for a published output: strings and rich renderables.
+
+        Args:
+            folder: The output in the store.
+            shown_at: The path to print for it.
+        """
+        yield from ()
 
     def forecast(self, stage: Stage, known: Any) -> StageForecast | None:
         """Forecast the work and the bytes of each task, from what is known of the recipe's texts and models.
@@ -183,12 +196,12 @@ class StageSpec:
     inputs: Mapping[str, Mapping[str, str]]
     over: str | None = None
     enabled: bool = True
-    after: tuple[str, ...] = ()  # stages to wait for without reading from them
+    after: tuple[str, ...] = ()  # stages that it waits for without reading from them
 
 
-@dataclass(eq=False, repr=False)  # each knows all it stands on: shown whole, a plan fills memory
+@dataclass(eq=False, repr=False)  # a stage refers to everything upstream: its full repr would fill memory
 class Stage:
-    """A stage instance: an entry, for one value of its axis."""
+    """An instance of a stage, for one value of its axis."""
 
     name: str
     spec: StageSpec
@@ -203,16 +216,16 @@ class Stage:
 
     @property
     def config(self) -> Any:
-        """The typed config of the kind."""
+        """Its typed config."""
         return self.spec.config
 
     @property
     def kind(self) -> Kind[Any]:
-        """What it does."""
+        """Its kind."""
         return self.spec.kind
 
     def upstream(self) -> Iterator[Stage]:
-        """Every stage that it stands on, each once."""
+        """Yields every stage that it depends on, directly or not, each once."""
         seen: set[Stage] = set()
         todo: list[Stage] = [self]
         while todo:
@@ -224,25 +237,25 @@ class Stage:
                         yield other
 
     def axis_values(self) -> dict[str, Mapping[str, Any]]:
-        """Its own axis value by name; where it has none, those of all that it reads from, directly or not."""
+        """Returns its own axis value by name; without an axis, the values of all stages that it depends on."""
         if self.axis is not None:
             return {self.axis: self.axis_value}
         upstream = [stage for inputs in self.inputs.values() for _, stage in inputs]
         return {name: value for stage in upstream for name, value in stage.axis_values().items()}
 
     def input_tasks(self, role: str) -> list[Input]:
-        """Every task of every stage of a role."""
+        """Returns every task of every stage of a role."""
         return [Input(label, task) for label, stage in self.inputs.get(role, []) for task in stage.tasks]
 
 
 @dataclass(eq=False, repr=False)
 class Task:
-    """One independently restartable piece of a stage."""
+    """One independently restartable part of a stage."""
 
     stage: Stage
     name: str
     fingerprint: str
-    lineage: str  # the fingerprint without how far the work goes
+    lineage: str  # the fingerprint without the extent
     identity: Mapping[str, Any]
     inputs: Mapping[str, list[Input]]
     files: Mapping[Path, str]
@@ -257,11 +270,11 @@ class Task:
 
     @property
     def relative(self) -> Path:
-        """Where its output stands in a store."""
+        """The path of its output within a store."""
         return Path(self.stage.name, self.fingerprint, self.name)
 
     def upstream(self) -> Iterator[Task]:
-        """The tasks it reads from."""
+        """Yields the tasks that it reads from."""
         for inputs in self.inputs.values():
             for item in inputs:
                 yield item.task

@@ -1,12 +1,11 @@
-"""A run: a recipe's view on the store, readable with `ls`.
+"""Implements a run: a recipe's view of the store, readable with `ls`.
 
-Its folder holds links to artifacts (`<stage>/<task>`), the frozen configs that tasks were planned with, and their logs.
+Its folder holds links to artifacts (`<stage>/<task>`), the frozen configs of its tasks, and their logs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -14,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
-from kd.base.files import write_json
+from kd.base.files import DamagedFile, read_object, write_json
 from kd.base.text import unknown_name
 from kd.pipeline.fingerprint import digest, is_fingerprint
+from kd.pipeline.frozen import frozen_stages
 from kd.pipeline.model import Task
 from kd.pipeline.plan import Plan
-from kd.pipeline.store import Store
+from kd.pipeline.store import Store, glob_escape
 
-SLURM = "slurm"  # folder of the scripts and records of what was submitted to a Slurm
+SLURM = "slurm"  # folder of the scripts and records of submitted jobs
+PLAN = "plan.json"
 
 
 class Run:
@@ -33,7 +34,7 @@ class Run:
     # --- frozen configs -----------------------------------------------------------------------------------------
 
     def freeze(self, config: Mapping[str, Any], plan: Plan) -> str:
-        """Keeps a resolved config, its raw files' hashes and the fingerprints planned from it; returns its hash."""
+        """Writes a resolved config, the hashes of its raw files and the fingerprints of its tasks; returns its hash."""
         frozen = {
             "config": config,
             "files": {
@@ -42,6 +43,7 @@ class Run:
                 if task.files
             },
             "fingerprints": {task.full_name: task.fingerprint for task in plan.tasks()},
+            "stages": frozen_stages(plan),
         }
         name = digest(frozen)
         path = self.folder / "configs" / f"{name}.json"
@@ -50,24 +52,39 @@ class Run:
         return name
 
     def frozen(self, name: str) -> dict[str, Any]:
-        """A frozen config by its hash, or the beginning of it."""
-        found = sorted((self.folder / "configs").glob(f"{name}*.json"))
+        """Reads a frozen config by its hash, or the beginning of it; raises UserError if it is missing or damaged."""
+        found = sorted((self.folder / "configs").glob(f"{glob_escape(name)}*.json"))
         if len(found) != 1:
-            raise unknown_name(
-                f"frozen config in {self.folder}", name, [p.stem for p in self.folder.glob("configs/*.json")]
-            )
-        return dict(json.loads(found[0].read_text("utf-8")))
+            known = [path.stem for path in self.folder.glob("configs/*.json")]
+            raise unknown_name(f"frozen config in {self.folder}", name, known)
+        return read_object(found[0], "Type the command of the run again: `kd run` writes it anew.")
 
-    # --- what the run reaches -----------------------------------------------------------------------------------
+    def frozen_tasks(self, store: Store) -> set[str]:
+        """Returns the paths in the store of all tasks of all frozen configs; unreadable configs are left out."""
+        found: set[str] = set()
+        for path in self.folder.glob("configs/*.json"):
+            with contextlib.suppress(DamagedFile, FileNotFoundError, AttributeError):
+                for name, fingerprint in read_object(path).get("fingerprints", {}).items():
+                    stage, _, task = str(name).partition("/")
+                    found.add(str(store.root / stage / str(fingerprint) / task))
+        return found
 
-    def show(self, plan: Plan, store: Store, frozen: str) -> None:
-        """Writes down what the recipe means now, and points the links of what is published to it.
+    # --- its artifacts ------------------------------------------------------------------------------------------
 
-        What the recipe meant before stays linked, and so in reach, until all that it means now is there: trying a
-        setting as far as some stage costs nobody a finished run.
+    def show(self, plan: Plan, store: Store, frozen: str, command: str = "") -> None:
+        """Writes the recipe's current tasks to plan.json, and links those that are published.
+
+        Args:
+            plan: The recipe's plan.
+            store: The store of its artifacts.
+            frozen: The hash of the frozen config.
+            command: The arguments of `kd run` that made the plan.
+
+        Links of an earlier version of the recipe stay until all current tasks are published: trying a setting as far as
+        some stage does not put a finished run out of reach of `kd clean`.
         """
         tasks = {task.full_name: str(store.paths(task).final) for task in plan.tasks()}
-        write_json(self.folder / "plan.json", {"config": frozen, "store": str(store.root), "tasks": tasks})
+        write_json(self.folder / PLAN, {"command": command, "config": frozen, "store": str(store.root), "tasks": tasks})
         store.register(self.folder)
         for task in plan.tasks():
             if store.paths(task).is_published():
@@ -75,37 +92,51 @@ class Run:
         self.drop_outdated(plan, store)
 
     def drop_outdated(self, plan: Plan, store: Store) -> None:
-        """Removes the links to what the recipe no longer means, once all that it means is there."""
+        """Removes the links to tasks that the recipe no longer has, once all its tasks are published."""
         if not all(store.paths(task).is_published() for task in plan.tasks()):
             return
-        meant = {self.link_path(task) for task in plan.tasks()}
+        current = {self.link_path(task) for task in plan.tasks()}
         for path in self.folder.glob("*/*"):
-            if path.is_symlink() and path not in meant and _points_into_a_store(path):
+            if path.is_symlink() and path not in current and _points_into_a_store(path):
                 path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # others are left
+                with contextlib.suppress(OSError):  # other links are left
                     path.parent.rmdir()
 
     def planned(self) -> dict[str, str]:
-        """Task -> place in the store, as of the last `kd run`."""
+        """Returns task -> path in the store, as of the last `kd run`; raises DamagedFile for a damaged plan.json."""
+        path = self.folder / PLAN
         try:
-            return dict(json.loads((self.folder / "plan.json").read_text("utf-8"))["tasks"])
+            tasks = read_object(path, "Type the command of the run again: `kd run` writes it anew.").get("tasks")
         except FileNotFoundError:
             return {}
+        if not isinstance(tasks, dict) or not all(isinstance(place, str) for place in tasks.values()):
+            raise DamagedFile(f"The file {path} is damaged: it has no tasks.")
+        return tasks
+
+    def command(self) -> str:
+        """Returns the arguments of the last `kd run`; raises DamagedFile for a damaged plan.json."""
+        return str(read_object(self.folder / PLAN).get("command") or "")
 
     def shown(self) -> dict[str, str]:
-        """Task -> place in the store that the run's link points to, now or from an earlier `kd run`."""
-        links = [path for path in self.folder.glob("*/*") if path.is_symlink() and path.is_dir()]
-        return {f"{path.parent.name}/{path.name}": str(path.resolve()) for path in links}
+        """Returns task -> path in the store that the run's link points to, from this or an earlier `kd run`."""
+        found = {}
+        for path in self.folder.glob("*/*"):
+            with contextlib.suppress(OSError):  # not a link, or removed this moment
+                # Not resolved further: the store itself may contain links, and `kd clean` compares its own spelling.
+                target = os.path.normpath(path.parent.resolve() / path.readlink())
+                if path.is_dir():
+                    found[f"{path.parent.name}/{path.name}"] = target
+        return found
 
     def link_path(self, task: Task) -> Path:
-        """Where the run shows a task's output."""
+        """Returns the path of the run's link to a task's output."""
         return self.folder / task.stage.name / task.name
 
     def link(self, task: Task, store: Store) -> None:
-        """Points the run's link of a task to its output."""
+        """Makes the run's link to a task's output."""
         path = self.link_path(task)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # From where the link really stands: the run's folder may itself be reached through a link.
+        # Relative to the link's real folder: the run's folder may itself be reached through a link.
         target = os.path.relpath(store.paths(task).final, path.parent.resolve())
         with contextlib.suppress(OSError):
             if str(path.readlink()) == target:
@@ -115,12 +146,12 @@ class Run:
         aside.replace(path)
 
     def log(self, task: Task) -> Path:
-        """Where a task's output and errors are written to; each attempt appends."""
+        """Returns the path of a task's log; each attempt appends to it."""
         return self.folder / "logs" / task.stage.name / f"{task.name}.log"
 
 
 def _points_into_a_store(link: Path) -> bool:
-    """Whether a link is one of ours, to `<stage>/<fingerprint>/<task>`: the folder may hold others of the user's."""
+    """Whether a link points to `<stage>/<fingerprint>/<task>`: the folder may hold other links of the user's."""
     try:
         parts = link.readlink().parts[-3:]
     except OSError:  # another `kd run` removed it this moment
@@ -129,7 +160,7 @@ def _points_into_a_store(link: Path) -> bool:
 
 
 def ensure_writable(folder: Path, key: str) -> None:
-    """Raises UserError naming the key when nothing can be written to a folder."""
+    """Raises UserError naming the key if a folder is not writable."""
     probe = folder / f".write-{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,13 @@
-"""The store: where artifacts live, keyed by content, as `store/<stage>/<fingerprint>/<task>/`.
+"""Stores artifacts, keyed by content, in `store/<stage>/<fingerprint>/<task>/`.
 
-Beside a task's folder stand, while they matter, its work in progress (`.partial`), its lease, its progress and the
-record of its last failure; so the state of everything can be read with `ls`.
+Beside a task's folder are, while they matter, its work in progress (`.partial`), its lease, its progress and the record
+of its last failure, so that the state of everything is visible with `ls`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -19,18 +18,19 @@ from typing import Any
 
 from kd.base import lease
 from kd.base.errors import UserError
-from kd.base.files import write_text
+from kd.base.files import DamagedFile, read_object, remove_temporary_files, write_text
 from kd.base.hashing import FileHashes
 from kd.base.lease import Lease, LeaseHeld
 from kd.pipeline.fingerprint import is_fingerprint
 from kd.pipeline.model import Task
 
 MANIFEST = "manifest.json"
+TEMPORARY_SECONDS = 3600.0  # since its last change, after which a temporary file belongs to a process that was killed
 
 
 @dataclass(frozen=True)
 class ArtifactPaths:
-    """Where a task's output stands, and what stands beside it."""
+    """The paths of a task's output and of the files beside it."""
 
     final: Path
 
@@ -44,12 +44,12 @@ class ArtifactPaths:
 
     @property
     def lease(self) -> Path:
-        """Who works on it."""
+        """The lease of the process that works on it."""
         return self._beside(".lease")
 
     @property
     def progress(self) -> Path:
-        """How far the work is."""
+        """The progress of the work."""
         return self._beside(".progress.json")
 
     @property
@@ -59,55 +59,76 @@ class ArtifactPaths:
 
     @property
     def attempts(self) -> Path:
-        """When the attempts so far began, and how long each lived."""
+        """The attempts so far: when each started, and how long it lived."""
         return self._beside(".attempts.json")
 
     @property
     def energy(self) -> Path:
-        """What the attempts so far took from the plug."""
+        """The energy that the attempts so far used."""
         return self._beside(".energy.json")
 
     @property
     def lineage(self) -> Path:
-        """The fingerprint without how far the work goes."""
+        """The fingerprint without the extent."""
         return self._beside(".lineage")
 
     def is_published(self) -> bool:
-        """Whether the output is there, whole."""
+        """Whether the output exists; it is complete then."""
         return (self.final / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """The record beside the output; raises UserError where the disk has spoilt it."""
-        path = self.final / MANIFEST
-        try:
-            return dict(json.loads(path.read_text("utf-8")))
-        except ValueError:
-            hint = f"Remove the folder {self.final}: the next `kd run` makes it anew."
-            raise UserError(f"The record {path} is damaged.", hint) from None
+        """Reads the manifest; raises DamagedFile if the disk has damaged it."""
+        hint = f"Remove the folder {self.final}: the next `kd run` makes it again."
+        found = read_object(self.final / MANIFEST, hint)
+        for key, blank in BLANK_MANIFEST.items():
+            if not isinstance(found.get(key), int | float if isinstance(blank, float) else type(blank)):
+                raise DamagedFile(f"The file {self.final / MANIFEST} is damaged: its {key} is missing or wrong.", hint)
+        return found
+
+    def sweep(self) -> None:
+        """Removes the temporary files that killed processes left beside the output."""
+        remove_temporary_files(self.final.parent, self.final.name, older_than=TEMPORARY_SECONDS)
+
+
+# The keys of a manifest that kd reads, as they are in an empty one.
+BLANK_MANIFEST: dict[str, Any] = {
+    "stage": "",
+    "task": "",
+    "kind": "",
+    "fingerprint": "",
+    "settings": {},
+    "inputs": {},
+    "counts": {},
+    "facts": {},
+    "files": {},
+    "bytes": 0,
+    "finished": "",
+    "seconds": 0.0,
+}
 
 
 class Store:
     """A folder of artifacts that any number of runs share."""
 
     def __init__(self, root: Path) -> None:
-        # One spelling of each place, whatever link or `..` led here: `clean` compares what runs have written down.
+        # One spelling of each path, whatever link or `..` led here: `clean` compares paths that runs have recorded.
         self.root = root.resolve()
 
     def paths(self, task: Task) -> ArtifactPaths:
-        """Where a task's output stands."""
+        """Returns the paths of a task's output."""
         return ArtifactPaths(self.root / task.relative)
 
     def file_hashes(self) -> FileHashes:
-        """Content hashes of raw files, remembered in the store."""
+        """Returns the content hashes of raw files, remembered in the store."""
         return FileHashes(self.root / ".files.json")
 
     def resumable_from(self, task: Task) -> list[Path]:
-        """Folders, published or left off, that hold the same work gone less far or further, newest first."""
+        """Returns the folders, complete or partial, of the same work with another extent, newest first."""
         found = []
         for mark in self.root.glob(f"{glob_escape(task.stage.name)}/*/{glob_escape(task.name)}.lineage"):
             paths = ArtifactPaths(mark.with_suffix(""))
             with contextlib.suppress(FileNotFoundError):  # published or removed by another process this moment
-                if mark.read_text("utf-8").strip() != task.lineage or paths.final == self.paths(task).final:
+                if mark.read_text("utf-8", "replace").strip() != task.lineage or paths.final == self.paths(task).final:
                     continue
                 if paths.is_published():
                     found.append((paths.final.stat().st_mtime, paths.final))
@@ -115,70 +136,126 @@ class Store:
                     found.append((paths.partial.stat().st_mtime, paths.partial))
         return [folder for _, folder in sorted(found, reverse=True)]
 
-    # --- which runs use it -------------------------------------------------------------------------------------
+    # --- the runs that use it ----------------------------------------------------------------------------------
 
     def register(self, run: Path) -> None:
-        """Remembers that the run at this folder uses the store."""
+        """Records that the run in this folder uses the store."""
         name = hashlib.sha256(str(run).encode()).hexdigest()[:16]
         mark = self.root / ".runs" / name
         if not mark.exists():
             write_text(mark, f"{run}\n")
 
     def runs(self) -> list[Path]:
-        """The folders of all runs that use the store and still exist, those that one may not look at among them."""
+        """Returns the folders of all runs that use the store and still exist, unreadable ones included."""
         return [run for run in self._registered() if _may_exist(run)]
 
     def runs_gone(self) -> list[Path]:
-        """Where runs that used the store once were: they have been removed, or they and the store have been moved."""
+        """Returns the former folders of runs that used the store: removed, or moved."""
         return [run for run in self._registered() if not _may_exist(run)]
 
     def _registered(self) -> list[Path]:
-        return [Path(mark.read_text("utf-8").rstrip("\n")) for mark in sorted((self.root / ".runs").glob("[!.]*"))]
+        marks = sorted((self.root / ".runs").glob("[!.]*"))
+        return [Path(mark.read_text("utf-8", "surrogateescape").rstrip("\n")) for mark in marks]
 
-    # --- what lies in it ---------------------------------------------------------------------------------------
+    # --- its content -------------------------------------------------------------------------------------------
 
     def all_paths(self) -> Iterator[ArtifactPaths]:
-        """Every task's place that holds anything; what else somebody keeps in this folder is none."""
-        found = (path for path in self.root.glob("[!.]*/*") if is_fingerprint(path.name) and path.is_dir())
-        for fingerprint in sorted(found):
-            names = {path.name.removesuffix(".partial") for path in fingerprint.iterdir() if path.is_dir()}
-            names |= {path.name.removesuffix(".lineage") for path in fingerprint.glob("[!.]*.lineage")}
-            yield from (ArtifactPaths(fingerprint / name) for name in sorted(names))
+        """Yields the paths of every task that has any output; ignores all other content of the folder.
+
+        Symbolic links are not entered, since they may lead out of the store; a link in place of a task's folder is
+        yielded, and `remove` unlinks it.
+        """
+        for stage in _folders(self.root):
+            for fingerprint in _folders(stage):
+                if is_fingerprint(fingerprint.name):
+                    yield from (ArtifactPaths(fingerprint / name) for name in sorted(_task_names(fingerprint)))
 
     def remove(self, paths: ArtifactPaths) -> None:
-        """Removes a task's output and all beside it; raises UserError when it is being worked on."""
+        """Removes a task's output and all files beside it, and nothing that a symbolic link leads to.
+
+        Raises UserError if a process works on it, or if its folder is reached through a link within the store.
+        """
+        folder = paths.final.parent
+        if folder.is_symlink() or folder.parent.is_symlink():
+            raise UserError(f"{folder} is, or is below, a symbolic link.", "Remove the link by hand.")
         try:
             held = Lease.acquire(paths.lease)
         except LeaseHeld:
             raise UserError(f"{paths.final} is being worked on.", "Wait for it, or cancel its run.") from None
         with held:
-            for folder in (paths.final, paths.partial):
-                if folder.is_dir():
-                    # Renamed first, so that nothing half-removed has a name that means something.
-                    doomed = paths.final.with_name(f".{paths.final.name}.removed-{secrets.token_hex(4)}")
-                    folder.rename(doomed)
-                    shutil.rmtree(doomed)
+            for path in (paths.final, paths.partial):
+                _remove_folder(path)
             for path in (paths.progress, paths.failure, paths.attempts, paths.energy, paths.lineage):
                 path.unlink(missing_ok=True)
-                for left in path.parent.glob(f".{glob_escape(path.name)}.*"):  # by a process that was killed
-                    left.unlink(missing_ok=True)
-        for folder in (paths.final.parent, paths.final.parent.parent):
+            for doomed in folder.glob(f".{glob_escape(paths.final.name)}.removed-*"):
+                _remove_folder(doomed)
+        remove_temporary_files(folder, paths.final.name, older_than=0.0)
+        self._remove_empty(folder)
+
+    def sweep(self) -> None:
+        """Removes the temporary files of killed processes everywhere in the store, and the folders that are empty."""
+        for stage in _folders(self.root):
+            for fingerprint in _folders(stage):
+                if is_fingerprint(fingerprint.name):
+                    remove_temporary_files(fingerprint, "", older_than=TEMPORARY_SECONDS)
+                    self._remove_empty(fingerprint)
+
+    def _remove_empty(self, fingerprint: Path) -> None:
+        for folder in (fingerprint, fingerprint.parent):
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Returns the folders below a folder that are neither hidden nor links, sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(found)]
+
+
+def _task_names(fingerprint: Path) -> set[str]:
+    """Returns the names of the tasks that have a folder, a link or a lineage in the folder of a fingerprint."""
+    names = set()
+    with os.scandir(fingerprint) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
+                names.add(entry.name.removesuffix(".partial"))
+            elif entry.name.endswith(".lineage"):
+                names.add(entry.name.removesuffix(".lineage"))
+    return names
+
+
+def _remove_folder(folder: Path) -> None:
+    """Removes a folder; of a symbolic link, the link only."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.is_dir():
+        # Renamed first, so that no half-removed folder has a meaningful name. rmtree refuses to follow links.
+        hidden = folder.name if folder.name.startswith(".") else f".{folder.name.removesuffix('.partial')}"
+        doomed = folder.with_name(f"{hidden.partition('.removed-')[0]}.removed-{secrets.token_hex(4)}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def _may_exist(folder: Path) -> bool:
     try:
         return folder.is_dir()
-    except PermissionError:  # in somebody else's home
+    except PermissionError:  # in another user's home
         return True
 
 
 def glob_escape(name: str) -> str:
-    """A name as a pattern that matches it alone."""
+    """Returns a glob pattern that matches only `name`."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in name)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Disk used below a folder; files that are also linked from elsewhere count here too."""
+    """Returns the bytes of all files below a folder; files that are also linked from elsewhere count. 0 for a link."""
+    if folder.is_symlink():
+        return 0
     return sum(os.lstat(path).st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from kd.base.estimate import Estimate, total
 from kd.launch.order import Rules
 from kd.models.known import Known
-from kd.pipeline.execute import USING_GPUS
 from kd.pipeline.forecast import Sharing, TaskWork, Work
 from kd.pipeline.model import Stage, Task
 from kd.pipeline.plan import Plan
@@ -117,7 +116,7 @@ class Forecaster:
             exclusive = launcher.processes if stage.kind.exclusive else 1
             threads = max(1, launcher.threads // launcher.processes) * exclusive
         device = machine.device if request.gpus else "cpu"
-        return Hardware(machine.name, device, threads, None if stage.kind.resources in USING_GPUS else machine.device)
+        return Hardware(machine.name, device, threads, None if stage.kind.uses_gpus else machine.device)
 
     def _request(self, stage: Stage) -> Request:
         given: ResourcesConfig | None = self._machine.resources.get(stage.kind.resources)
@@ -125,7 +124,7 @@ class Forecaster:
             return Request(0, 0, 0, None)  # it runs where `kd run` is typed, without a job and without charge
         if given is not None:
             return Request(given.nodes, given.gpus, given.cores, given.hours, given.partition)
-        gpus = 1 if self._machine.device != "cpu" and stage.kind.resources in USING_GPUS else 0
+        gpus = 1 if self._machine.device != "cpu" and stage.kind.uses_gpus else 0
         cores = max(1, self._launcher.threads // self._launcher.processes)
         return Request(1, gpus, self._launcher.threads if stage.kind.exclusive else cores, None)
 

@@ -15,7 +15,8 @@ from rich.text import Text as Styled
 
 from kd import __version__
 from kd.base.estimate import UNKNOWN, Estimate, total
-from kd.base.progress import duration
+from kd.base import text
+from kd.base.text import duration
 from kd.pipeline.forecast import Work
 from kd.planning.forecast import UNKNOWN_PUE, Forecast, StageForecast, sum_known
 from kd.recipe.schema import DecodeConfig
@@ -25,12 +26,7 @@ COLUMNS = ("stage", "tasks", "work of a task", "time of a task", "GPU hours", "c
 
 def size(value: float | None) -> str:
     """Format bytes in a suitable unit."""
-    if value is None:
-        return UNKNOWN
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if value >= factor:
-            return f"{value / factor:,.1f} {unit}"
-    return f"{value / 1e3:,.0f} kB" if value else "0"
+    return UNKNOWN if value is None else text.size(value)
 
 
 def hours(value: float | None) -> str:

@@ -27,7 +27,7 @@ from kd.pipeline.execute import execute
 from kd.pipeline.forecast import Spent
 from kd.pipeline.model import Stage, Task
 from kd.pipeline.plan import Plan
-from kd.pipeline.store import Store
+from kd.pipeline.store import BLANK_MANIFEST, MANIFEST, Store
 from kd.planning.probe import FAILED
 from kd.planning.rates import BYTES, START, Observation, bytes_observation, lengths, manifests
 from kd.planning.shortening import SENTENCES, Size, affordable, decoded_sentences
@@ -136,7 +136,8 @@ class Miniature:
                 place = self._store.paths(stage.tasks[0]).final
                 members = max(1, len(stage.input_tasks("teachers")))
                 hypotheses, left = made_up_lists(corpus, place, stage.config.nbest, members)
-                write_json(place / "manifest.json", {"counts": {"hypotheses": hypotheses}, "facts": {}, "bytes": left})
+                counts = {"hypotheses": hypotheses}
+                write_json(place / MANIFEST, {**BLANK_MANIFEST, "counts": counts, "bytes": left})
                 cost = self._pair_bytes / 2 * stage.config.nbest
                 name = BYTES + stage.kind.name
                 size = Observation(name, float(corpus.pairs), cost, float(left), None, **self.where)

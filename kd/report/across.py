@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
+from kd.base.text import amount, duration
 from kd.report import formatting as form
 from kd.report.columns import Cell, Column
 from kd.report.markup import latex_text, markdown_text
@@ -72,10 +73,10 @@ def cost_columns(data: ReportData) -> list[Column]:
     columns = [
         Column("Models", [Cell(name) for name in rows], numeric=False),
         Column("How many", [Cell(form.count(count)) for _, count in rows.values()]),
-        column("Parameters, M", lambda row: row.parameters and row.parameters / 1e6, form.amount),
-        column("Size, MB", lambda row: row.megabytes, form.amount),
+        column("Parameters, M", lambda row: row.parameters and row.parameters / 1e6, amount),
+        column("Size, MB", lambda row: row.megabytes, amount),
         column("Updates", lambda row: row.training_updates, lambda value: form.count(int(value))),
-        column("Training", lambda row: row.training_seconds, form.duration),
+        column("Training", lambda row: row.training_seconds, duration),
     ]
     return [each for each in columns if any(cell.text for cell in each.cells)]
 
@@ -100,7 +101,7 @@ def summary(data: ReportData) -> list[str]:
     one, other = data.system(data.verdict.student, pairs[0]), data.system(data.verdict.bilingual, pairs[0])
     sizes = [row.megabytes for pair in pairs if (row := data.system(data.verdict.bilingual, pair)) and row.megabytes]
     if one and other and one.megabytes and len(sizes) == len(pairs):
-        sentences.append(f"It takes {form.amount(one.megabytes)} MB, and they {form.amount(sum(sizes))} MB together.")
+        sentences.append(f"It takes {amount(one.megabytes)} MB, and they {amount(sum(sizes))} MB together.")
     return sentences
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kd.base.text import amount, duration
 from kd.report import formatting as form
 from kd.report.model import MetricScore, ReportData, SystemRow
 
@@ -45,11 +46,11 @@ def results_columns(data: ReportData) -> list[Column]:
     for metric in data.metrics():
         columns += _metric_columns(data, metric)
     columns += [
-        _numbers("Parameters, M", rows, lambda row: row.parameters and row.parameters / 1e6, form.amount, "M param."),
-        _numbers("Size, MB", rows, lambda row: row.megabytes, form.amount, "MB"),
-        _numbers("Sentences/s", rows, lambda row: row.sentences_per_second, form.amount, "sent./s"),
+        _numbers("Parameters, M", rows, lambda row: row.parameters and row.parameters / 1e6, amount, "M param."),
+        _numbers("Size, MB", rows, lambda row: row.megabytes, amount, "MB"),
+        _numbers("Sentences/s", rows, lambda row: row.sentences_per_second, amount, "sent./s"),
         _numbers("Updates", rows, lambda row: row.training_updates, lambda value: form.count(int(value))),
-        _numbers("Training", rows, lambda row: row.training_seconds, form.duration),
+        _numbers("Training", rows, lambda row: row.training_seconds, duration),
     ]
     return [column for column in columns if any(cell.text for cell in column.cells)]
 

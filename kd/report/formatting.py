@@ -45,11 +45,6 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def amount(value: float) -> str:
-    """One decimal below a hundred, none above it, two significant digits below one."""
-    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
-
-
 def sentence_metric(name: str) -> str:
     """What a sentence metric is called in print; one that is not known keeps its name."""
     return {"bleu": "BLEU", "chrf": "chrF2"}.get(name, name)
@@ -68,30 +63,6 @@ def percent(share: float) -> str:
 def times(ratio: float) -> str:
     """A ratio, as the number before "times"."""
     return f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}" if ratio >= 0.95 else f"{ratio:.2f}"
-
-
-def duration(seconds: float) -> str:
-    """In the two units that matter: `48 s`, `4 min 12 s`, `2 h 05 min`, `3 d 04 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24:02d} h"
-
-
-def size(number: int) -> str:
-    """Bytes in decimal units."""
-    value = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} B" if unit == "B" else f"{amount(value)} {unit}"
-        value /= 1000
-    return f"{amount(value)} TB"
 
 
 LONGEST = 1_200

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from kd.base.text import amount
 from kd.report import formatting as form
 from kd.report.columns import Cell, Column
 from kd.report.markup import latex_text, markdown_text
@@ -120,7 +121,7 @@ def _score(metric: str) -> Callable[[float], str]:
 
 
 def _figures(
-    heading: str, rows: list[Row], value: Callable[[Row], float | None], printed: Callable[[float], str] = form.amount
+    heading: str, rows: list[Row], value: Callable[[Row], float | None], printed: Callable[[float], str] = amount
 ) -> Column:
     values = [value(row) for row in rows]
     return Column(heading, [Cell() if each is None else Cell(printed(each), each) for each in values])

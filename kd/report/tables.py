@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from kd.base.text import amount, duration, size
 from kd.metrics.segments import Behind
 from kd.report import formatting as form
 from kd.report.columns import Cell, Column
@@ -67,7 +68,7 @@ def speed_columns(data: ReportData) -> list[Column]:
 
 def _figures(heading: str, rows: Sequence[SystemRow], value: Callable[[SystemRow], float | None]) -> Column:
     values = [value(row) for row in rows]
-    return Column(heading, [Cell() if each is None else Cell(form.amount(each), each) for each in values])
+    return Column(heading, [Cell() if each is None else Cell(amount(each), each) for each in values])
 
 
 # --- trainings ------------------------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ def training_columns(curves: Sequence[Curve]) -> list[Column]:
             [_best(curve.best_loss, lambda point: point.dev_loss, "{:.3f}".format) for curve in drawn],
         ),
         Column("Target tokens", [Cell(form.count(round(p.target_tokens)) if p.target_tokens else "") for p in last]),
-        Column("Time", [Cell(form.duration(point.seconds) if point.seconds else "") for point in last]),
+        Column("Time", [Cell(duration(point.seconds) if point.seconds else "") for point in last]),
         Column("Devices", [Cell(form.count(point.devices) if point.devices else "") for point in last]),
     ]
     return [column for column in columns if any(cell.text for cell in column.cells)]
@@ -150,7 +151,7 @@ def cost_columns(costs: Sequence[StageCost]) -> list[Column]:
     columns = [
         Column("Stage", [Cell(cost.stage) for cost in costs], numeric=False),
         _column("Tasks", costs, lambda cost: form.count(cost.tasks)),
-        _column("Time, tasks together", costs, lambda cost: form.duration(cost.seconds)),
+        _column("Time, tasks together", costs, lambda cost: duration(cost.seconds)),
         Column("GPU", [Cell(", ".join(cost.gpus)) for cost in costs], numeric=False),
         _column("GPU hours", costs, lambda cost: _amount(cost.gpu_hours)),
         _column("GPU in use", costs, lambda cost: _share(cost.gpu_utilisation)),
@@ -158,7 +159,7 @@ def cost_columns(costs: Sequence[StageCost]) -> list[Column]:
         _column("PUE", costs, lambda cost: _plain(cost.pue)),
         _column("kg CO₂e/kWh", costs, lambda cost: _plain(cost.carbon_intensity)),
         _column("kg CO₂e", costs, lambda cost: _amount(cost.kg_co2e)),
-        _column("On disk", costs, lambda cost: "" if cost.bytes is None else form.size(cost.bytes)),
+        _column("On disk", costs, lambda cost: "" if cost.bytes is None else size(cost.bytes)),
     ]
     return [column for column in columns if any(cell.text for cell in column.cells)]
 
@@ -168,11 +169,11 @@ def cost_sum(costs: Sequence[StageCost]) -> list[str]:
     sums = {
         "Stage": "together",
         "Tasks": form.count(sum(cost.tasks for cost in costs)),
-        "Time, tasks together": form.duration(sum(cost.seconds for cost in costs)),
+        "Time, tasks together": duration(sum(cost.seconds for cost in costs)),
         "GPU hours": _amount(_sum(cost.gpu_hours for cost in costs)),
         "kWh": _amount(_sum(cost.kwh for cost in costs)),
         "kg CO₂e": _amount(_sum(cost.kg_co2e for cost in costs)),
-        "On disk": form.size(sum(cost.bytes or 0 for cost in costs)),
+        "On disk": size(sum(cost.bytes or 0 for cost in costs)),
     }
     return [sums.get(column.heading, "") for column in cost_columns(costs)]
 
@@ -203,7 +204,7 @@ def _idle(cost: StageCost) -> str:
     if cost.gpu_hours is None:
         return "the rest was "
     idle = cost.gpu_hours * (1 - (cost.gpu_utilisation or 0))
-    return f"of {form.amount(cost.gpu_hours)} GPU hours {form.amount(idle)} were "
+    return f"of {amount(cost.gpu_hours)} GPU hours {amount(idle)} were "
 
 
 def _column(heading: str, costs: Iterable[StageCost], shown: Callable[[StageCost], str]) -> Column:
@@ -216,7 +217,7 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def _amount(value: float | None) -> str:
-    return "" if value is None else form.amount(value) if value else "0"
+    return "" if value is None else amount(value) if value else "0"
 
 
 def _plain(value: float | None) -> str:

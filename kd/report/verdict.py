@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kd.base.text import amount
 from kd.report import formatting as form
 from kd.report.model import ReportData, SystemRow, VerdictRoles
 from kd.report.pairings import distillation_over_seeds, over_seeds
@@ -163,17 +164,17 @@ def _speed_answer(deployed: SystemRow, teacher: SystemRow | None) -> Answer | No
         speed = deployed.sentences_per_second
         return Answer(
             question,
-            f"{form.amount(speed)} sentences/s" if speed else "not measured",
+            f"{amount(speed)} sentences/s" if speed else "not measured",
             "Its speed was not compared with the teacher's.",
         )
     sentences = [
-        f"{form.amount(deployed.sentences_per_second or 0)} sentences a second; {_named(teacher)} does "
-        f"{form.amount(teacher.sentences_per_second or 0)}."
+        f"{amount(deployed.sentences_per_second or 0)} sentences a second; {_named(teacher)} does "
+        f"{amount(teacher.sentences_per_second or 0)}."
     ]
     if deployed.megabytes and teacher.megabytes:
         smaller = teacher.megabytes / deployed.megabytes
         change = f"{form.times(smaller)} times less" if smaller > 1 else f"{form.times(1 / smaller)} times more"
-        sentences.append(f"It takes {form.amount(deployed.megabytes)} MB, {change}.")
+        sentences.append(f"It takes {amount(deployed.megabytes)} MB, {change}.")
     return Answer(question, f"{form.times(ratio)} ×", " ".join(sentences))
 
 

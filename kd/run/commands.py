@@ -5,44 +5,35 @@ This is where recipes, the pipeline and the launchers meet.
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
-import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from kd import __version__, tracking
-from kd.base import lease, progress
-from kd.base.errors import TransientError, UserError
+from kd import tracking
+from kd.base.errors import UserError
+from kd.base.faults import disk_fault
 from kd.base.text import unknown_name
-from kd.base.world import from_environment
 from kd.launch.container import Commands
-from kd.launch.environment import THREADS, WAIT
 from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status, of_several
 from kd.launch.local import LocalLauncher
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.launch.slurm.script import Settings
-from kd.pipeline.execute import container, disk_fault, ensure_ready, execute, failed_since
 from kd.pipeline.model import Stage, Task
 from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run, ensure_writable
-from kd.pipeline.store import ArtifactPaths, Store, folder_bytes
+from kd.pipeline.store import Store
 from kd.recipe import compose
 from kd.recipe.compose import Request
 from kd.recipe.schema import MachineConfig
-from kd.stages.outputs import PAGE, REPORT
 
 LAUNCHERS = ("local", "slurm")
 
@@ -63,7 +54,7 @@ def run(request: Request) -> int:
     commands = Commands(compose.resolve(config), folder.folder, store, raw)
     try:
         frozen = folder.freeze(compose.resolve(config), plan)
-        folder.show(plan, store, frozen)
+        folder.show(plan, store, frozen, shlex.join([f"recipe={request.recipe}", *request.overrides]))
     except OSError as error:
         raise disk_fault(error, folder.folder) or error from None
     console = Console(stderr=True, highlight=False)
@@ -92,71 +83,6 @@ def run_all(requests: Sequence[Request]) -> int:
     return of_several([run(request) for request in requests])
 
 
-def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
-    """Runs one task from a frozen config; returns the exit status."""
-    folder = Run(run_folder if run_folder is not None else _run_with(frozen))
-    config, found = _as_planned(folder.frozen(frozen), stage, name)
-    store = Store(Path(config.store.dir))
-    threads = int(os.environ.get(THREADS) or max(1, config.launcher.threads // config.launcher.processes))
-    if (world := from_environment()).node_rank:  # the first node runs the task, this one is a part of it
-        paths = store.paths(found)
-        begun = world.begun or time.time()
-
-        def part() -> None:
-            ensure_ready(found, store)
-            over = partial(_is_over, paths, begun)
-            found.stage.kind.run_worker_node(paths.partial, world, threads, over)
-
-        return _run_worker_node(part)
-    machine = OmegaConf.to_container(config.machine)
-    assert isinstance(machine, dict)
-    facts = {str(key): value for key, value in machine.items()}
-    device = "cpu" if world.gpus == 0 else config.machine.device  # of a machine with GPUs, not each job has one
-    shown = tracking.facts(config.tracking.trackers, folder.folder, config.recipe, found.lineage)
-    waits = bool(os.environ.get(WAIT))
-    execute(found, store, threads=threads, device=device, machine=facts, tracking=shown, wait=waits)
-    folder.link(found, store)
-    return 0
-
-
-def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> tuple[DictConfig, Task]:
-    """A frozen config and one of its tasks; raises UserError where this kd makes another task of it."""
-    try:
-        config = compose.thaw(record["config"])
-        found = compose.plan(config, record["files"]).task(stage, name)
-        if found.fingerprint == record["fingerprints"][found.full_name]:
-            return config, found
-        error = UserError(f"kd has changed since {found.full_name} was planned.", "Plan it anew by `kd run`.")
-    except UserError as problem:
-        error = problem
-    image = container()
-    if image is None:
-        raise error
-    raise UserError(
-        f"The kd {__version__} in the image {image['path']} does not make of this run what the kd outside did, which "
-        f"planned it: {error.problem}",
-        "Build the image anew from that kd (kd container build), or type `kd run` with the kd of the image.",
-    ) from None
-
-
-def _is_over(paths: ArtifactPaths, begun: float) -> bool:
-    return paths.is_published() or failed_since(paths, begun)
-
-
-def _run_worker_node(part: Callable[[], None]) -> int:
-    """Does another node's part of a task; returns 0 however it ends: what that means is for the first node to say.
-
-    A launcher takes the highest status of all nodes: a second one that says "try again", since the first is gone,
-    would have a mistake of the user's tried again and again.
-    """
-    try:
-        part()
-    except Exception as error:
-        known = isinstance(error, UserError | TransientError)
-        print(f"kd: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
-    return 0
-
-
 def cancel(request: Request) -> int:
     """Takes a run's jobs, and only those, out of a scheduler's queue; returns the exit status."""
     folder = Run(Path(compose.compose(request).run.dir))
@@ -167,60 +93,6 @@ def cancel(request: Request) -> int:
     tasks = sum(len(names) for names in cancelled.values())
     print(f"Cancelled {tasks} tasks in {len(cancelled)} jobs ({', '.join(cancelled)}); what they have done is kept.")
     return 0
-
-
-def clean(request: Request, *, remove: bool) -> int:
-    """Lists, and on request removes, what no run that uses the store reaches; returns the exit status."""
-    config = compose.compose(request)
-    store = Store(Path(config.store.dir))
-    wanted = {str(store.paths(item).final) for item in compose.plan(config).tasks()}
-    places = list(store.all_paths())  # before the runs are asked: what one that begins now makes is not among them
-    runs = [Run(other) for other in store.runs()]
-    reached = wanted.union(*(_reached(other, store) for other in runs))
-    unreached = [paths for paths in places if str(paths.final) not in reached]
-    console = Console(highlight=False)
-    for gone in store.runs_gone() if unreached else []:
-        console.print(Text(f"The run {gone} is not there (any more): what it alone reaches is listed."), soft_wrap=True)
-    if not unreached:
-        console.print(f"Nothing in {store.root} is out of reach of its {len(runs)} runs.")
-        return 0
-    table = Table(box=None, header_style="bold")
-    for name in ("in the store", "MB", "took", "finished"):
-        table.add_column(name, justify="right" if name in ("MB", "took") else "left")
-    total = 0
-    for paths in unreached:
-        manifest = paths.manifest() if paths.is_published() else {}
-        size = folder_bytes(paths.final) if paths.final.is_dir() else folder_bytes(paths.partial)
-        state = manifest.get("finished", "not finished")
-        if lease.is_held(paths.lease):
-            state = "being worked on: left alone"
-        else:
-            total += size
-            if remove:
-                _remove(paths, store)
-        took = progress.duration(manifest["seconds"]) if manifest else ""
-        table.add_row(str(paths.final.relative_to(store.root)), f"{size / 1e6:,.1f}", took, state)
-    console.print(table)
-    console.print(f"{total / 1e6:,.1f} MB {'removed' if remove else 'could be removed by --remove'}.")
-    return 0
-
-
-def _remove(paths: ArtifactPaths, store: Store) -> None:
-    try:
-        store.remove(paths)
-    except OSError as error:
-        raise disk_fault(error, store.root) or error from None
-
-
-def _reached(run: Run, store: Store) -> set[str]:
-    """Places in a store that a run shows, means to make, or has queued; raises UserError where one may not know."""
-    try:
-        return {*run.planned().values(), *run.shown().values(), *queue.reached(run, store)}
-    except PermissionError as error:
-        raise UserError(
-            f"What the run {run.folder} reaches cannot be told: {error.filename}: {os.strerror(error.errno or 0)}.",
-            "Let its owner clean up.",
-        ) from None
 
 
 def report(request: Request) -> int:
@@ -271,13 +143,6 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
                 f"`kd run recipe={recipe}{upto}` makes it, with the same settings.",
             )
     return tasks
-
-
-def _run_with(frozen: str) -> Path:
-    found = sorted({path.parent.parent for path in Path("runs").glob(f"**/configs/{frozen}*.json")})
-    if len(found) != 1:
-        raise unknown_name("frozen config below runs/", frozen, [])
-    return found[0]
 
 
 def _check_launcher(config: DictConfig) -> None:
@@ -346,16 +211,12 @@ def _tell(failures: Iterable[Failure], console: Console) -> None:
 
 
 def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:
-    pages = [item for item in tasks if item.stage.kind.reports]
-    shown = [item for item in pages if store.paths(item).is_published()]
-    for item in shown:
-        from kd.corpora.index import read_json
-        from kd.report.model import ReportData
-        from kd.report.table import results_table
-
-        console = Console(highlight=False)
-        console.print(results_table(ReportData.from_dict(read_json(store.paths(item).final / REPORT))))
+    console = Console(highlight=False)
+    for item in tasks:
+        if not item.stage.kind.reports or not store.paths(item).is_published():
+            continue
         final, link = store.paths(item).final, folder.link_path(item)
-        here = link if link.resolve() == final.resolve() else final
-        console.print(Text(f"Page: {here / PAGE}"), soft_wrap=True)
+        shown_at = link if link.resolve() == final.resolve() else final
+        for shown in item.stage.kind.results(final, shown_at):
+            console.print(Text(shown) if isinstance(shown, str) else shown, soft_wrap=isinstance(shown, str))
     return 0

@@ -18,10 +18,11 @@ from rich.text import Text
 
 from kd.base import lease, progress
 from kd.base.errors import TransientError, UserError
+from kd.base.text import duration, last_lines
 from kd.container.remarks import remarks
 from kd.launch.slurm import queue
 from kd.launch.slurm.queue import Queue
-from kd.pipeline.execute import failure_message
+from kd.pipeline.failures import failure_message
 from kd.pipeline.model import Stage, Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
@@ -60,7 +61,7 @@ class Standing:
             manifest = paths.manifest()
             finished = manifest["finished"].replace("T", " ")[:16] + " UTC"
             about = "; ".join(filter(None, [finished, manifest["facts"].get("note", ""), self._remark(manifest)]))
-            return State("done", progress.duration(manifest["seconds"]), about)
+            return State("done", duration(manifest["seconds"]), about)
         job = self._active.get(str(task.relative))
         about = queue.describe(job.row) if job else ""
         if lease.is_held(paths.lease):
@@ -217,15 +218,3 @@ def _show_log(task: Task, log: Path, console: Console) -> None:
     if lines:
         console.print(Text(f"\n{task.full_name}, the last lines of {log}:", style="bold"), soft_wrap=True)
         console.print(Text("\n".join(f"    {line}" for line in lines)), soft_wrap=True)
-
-
-def last_lines(log: Path, number: int) -> list[str]:
-    """What stands at the end of a log; empty if there is none."""
-    try:
-        with log.open("rb") as handle:
-            handle.seek(max(0, log.stat().st_size - 16384))
-            lines = handle.read().decode("utf-8", "replace").rstrip("\n").split("\n")
-    except OSError:
-        return []
-    # A bar of progress writes its states one over the other.
-    return [line.rstrip("\r").rpartition("\r")[2] for line in lines[-number:]]

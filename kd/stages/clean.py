@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.base.processes import Tick, Workers
+from kd.base.processes import Tick, Workers, share
 from kd.corpora.cleaning import Piece, Repeats, Rules, Tally, drop_repeats, filter_piece
 from kd.corpora.duplicates import DuplicateFinder, Verdicts
 from kd.corpora.filters import DUPLICATES, Setting, parse
@@ -71,7 +71,10 @@ class Clean(Kind[CleanConfig]):
         tally, sample = Tally(), Sample(job.config.rejects)
         work.mkdir()
         processes = _processes(job, shards)
-        with Workers(processes) as workers, CorpusWriter(job.out, rules.languages, None, origins=origins) as writer:
+        with (
+            Workers(processes, share, rules) as workers,
+            CorpusWriter(job.out, rules.languages, None, origins=origins) as writer,
+        ):
             for piece, part in _cleaned(job, rules, pieces, workers):
                 tally.add(part)
                 sample.merge(part.rejects)
@@ -88,10 +91,9 @@ class Clean(Kind[CleanConfig]):
     def check(self, job: Job[CleanConfig]) -> Summary:
         """Compares what was written with its index, and the counts with one another and with what came in."""
         corpus = Corpus(job.out)
-        with Workers(_processes(job, corpus.shards)) as workers:
-            verify = partial(_verify, corpus)
+        with Workers(_processes(job, corpus.shards), share, corpus) as workers:
             tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
-            for _ in workers.map(verify, corpus.shards, tick):
+            for _ in workers.map(_verify, corpus.shards, tick):
                 pass
         counts = json.loads((job.out / COUNTS).read_text("utf-8"))
         entered = sum(each.pairs for each in _training(job))
@@ -170,14 +172,14 @@ def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) ->
 
 
 def _cleaned(
-    job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], workers: Workers
+    job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], workers: Workers[Rules]
 ) -> Iterator[tuple[Piece | None, Tally]]:
     """What became of pairs, bit by bit; with the piece once it is finished."""
     total = sum(piece.shard.lines for piece in pieces)
     finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
     tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
     kept = []
-    for piece, (pairs, tally) in zip(pieces, workers.map(partial(filter_piece, rules), pieces, tick), strict=True):
+    for piece, (pairs, tally) in zip(pieces, workers.map(filter_piece, pieces, tick), strict=True):
         kept.append(pairs)
         if finder is not None:
             finder.add(piece.keys.read_bytes())
@@ -187,7 +189,7 @@ def _cleaned(
         job.progress.update("comparing")
         repeats = _with_verdicts(pieces, kept, finder.find())
         tick = partial(job.progress.update, "removing duplicates", total=sum(kept), unit="pairs")
-        yield from zip(pieces, workers.map(partial(drop_repeats, rules), repeats, tick), strict=True)
+        yield from zip(pieces, workers.map(drop_repeats, repeats, tick), strict=True)
 
 
 def _with_verdicts(pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts) -> Iterator[Repeats]:

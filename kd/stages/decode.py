@@ -210,7 +210,7 @@ def _decode(job: Job[DecodeConfig], shards: list[CorpusShard], total: int) -> No
         job.progress.update("decoding", done + more, total, "sentences")
 
     with Workers(min(processes, len(shards)), _init_worker, spec, next_gpu) as workers:
-        for _ in workers.map(_decode_shard, shards, tell):
+        for _ in workers.map(_Decoder.decode, shards, tell):
             pass
 
 
@@ -286,23 +286,14 @@ class _Decoder:
                 writer.facts[_CAPPED] = len(groups)
 
 
-_decoder: _Decoder | None = None  # of this process
-
-
-def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> None:
+def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> _Decoder:
     """Load the engine in a process. `next_gpu`: the first GPU that no other process uses; None for one process."""
-    global _decoder  # noqa: PLW0603
     if next_gpu is not None:
         with next_gpu.get_lock():
             gpu, next_gpu.value = next_gpu.value, next_gpu.value + 1
         if spec.device != "cpu":
             take_gpu(gpu)
-    _decoder = _Decoder(spec)
-
-
-def _decode_shard(shard: CorpusShard, tick: Tick) -> None:
-    assert _decoder is not None
-    _decoder.decode(shard, tick)
+    return _Decoder(spec)
 
 
 def _load(spec: _WorkerSpec, precision: Precision) -> EnsembleTranslator | MembersTranslator:

@@ -5,9 +5,10 @@ It gathers what the other stages left and computes nothing of its own; `report.j
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact
 from kd.corpora.index import read_json
@@ -26,6 +27,7 @@ from kd.report.gather.weaknesses import examples, weaknesses
 from kd.report.model import GuardCounts, ReportData, Search, Selection
 from kd.report.records import record
 from kd.report.search import search_latex, search_markdown
+from kd.report.table import results_table
 from kd.stages.outputs import (
     CHOSEN,
     FIGURES,
@@ -97,6 +99,11 @@ class Report(Kind[ReportConfig]):
             if not (job.out / name).stat().st_size:
                 raise IncompleteArtifact(f"{job.out / name} is empty.")
         return Summary({"systems": len(data.systems)})
+
+    def results(self, folder: Path, shown_at: Path) -> Iterator[Any]:
+        """Yields the table of results and the path of the page."""
+        yield results_table(ReportData.from_dict(read_json(folder / REPORT)))
+        yield f"Page: {shown_at / PAGE}"
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the tasks by their number."""

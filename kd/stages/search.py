@@ -34,6 +34,8 @@ class Search(Kind[SearchConfig]):
     needs_models = True
     roles: ClassVar = {"data": Role(many=True)}  # encoded corpora, by the names of the data variants
     resources = "train"
+    uses_gpus = True
+    several_nodes = True
     resumable = True
 
     def validate(self, config: SearchConfig) -> None:

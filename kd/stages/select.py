@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.hashing import sha256
-from kd.base.processes import Tick, Workers
+from kd.base.processes import Tick, Workers, share
 from kd.corpora.finished import adopt_finished, finish_shard, finished, place_aside
 from kd.corpora.guards import Guards
 from kd.corpora.guards import validate as validate_guards
@@ -176,12 +176,12 @@ def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
 def _select_missing(job: Job[SelectConfig], missing: list[_ShardToSelect]) -> None:
     total = sum(item.corpus.lines for item in missing)
     tick = partial(job.progress.update, "selecting", total=total, unit="pairs")
-    with Workers(min(job.threads, len(missing))) as workers:
+    with Workers(min(job.threads, len(missing)), share, None) as workers:
         for _ in workers.map(_select_shard, missing, tick):
             pass
 
 
-def _select_shard(item: _ShardToSelect, tick: Tick) -> None:
+def _select_shard(_: None, item: _ShardToSelect, tick: Tick) -> None:
     """Write one shard and its record."""
     chooser = Chooser(item.config, Guards(item.config.guards, *item.languages))
     aside = place_aside(item.out, item.lists.name)

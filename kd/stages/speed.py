@@ -36,6 +36,7 @@ class Speed(Kind[SpeedConfig]):
     imports = ("torch", "fairseq", "ctranslate2")
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"
+    uses_gpus = True
     exclusive = True
 
     def validate(self, config: SpeedConfig) -> None:

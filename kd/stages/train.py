@@ -48,6 +48,8 @@ class Train(Kind[TrainConfig]):
         "choice": Role(optional=True),  # of `choose`: read where the config says from_search
     }
     resources = "train"
+    uses_gpus = True
+    several_nodes = True
     resumable = True
 
     def validate(self, config: TrainConfig) -> None:

@@ -34,6 +34,7 @@ class Translate(Kind[TranslateConfig]):
     imports = ("torch", "fairseq")
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"
+    uses_gpus = True
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One a system; what is given counts by its content."""

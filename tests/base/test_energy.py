@@ -194,6 +194,7 @@ class Train(Resume):
 
     name = "train-dummy"
     resources = "train"
+    uses_gpus = True
 
 
 @pytest.fixture(autouse=True)

@@ -180,7 +180,7 @@ def test_an_unreadable_lease_is_respected_while_it_is_young(tmp_path: Path) -> N
     Lease.acquire(path).release()
 
 
-def test_another_pid_namespace_is_another_world(tmp_path: Path) -> None:
+def test_a_holder_in_another_pid_namespace_cannot_be_observed(tmp_path: Path) -> None:
     # As inside a container with its own process ids: our pid means nothing there.
     path = tmp_path / "lease"
     held = Lease.acquire(path)

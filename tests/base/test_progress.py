@@ -11,23 +11,6 @@ from kd.base.progress import Progress, Snapshot
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (42.4, "42 s"),
-        (59.6, "1 min"),
-        (200, "3 min 20 s"),
-        (3600, "1 h"),
-        (7500, "2 h 5 min"),
-        (273_600, "3 d 4 h"),
-        (86_400, "1 d"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert progress.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
     ("snapshot", "line"),
     [
         (Snapshot("starting"), "starting"),

@@ -100,10 +100,12 @@ class Fetch(Write):
 
 
 class Trained(Resume):
-    """The same, of the class that may run on several nodes."""
+    """The same, on one node or several."""
 
     name = "trained"
     resources = "train"
+    uses_gpus = True
+    several_nodes = True
 
 
 class Join(Kind[WriteConfig]):

@@ -11,7 +11,7 @@ import pytest
 from kd.base.errors import StopRequested, TransientError, UserError
 from kd.base.progress import Progress
 from kd.pipeline import attempts
-from kd.pipeline.execute import failure_message
+from kd.pipeline.failures import failure_message
 from kd.pipeline.store import Store
 from tests.pipeline import dummies
 

@@ -17,7 +17,7 @@ import pytest
 from kd.base.errors import IncompleteArtifact, TransientError, UserError
 from kd.base.lease import Lease
 from kd.pipeline import execute as execute_module
-from kd.pipeline.execute import failure_message
+from kd.pipeline.failures import failure_message
 from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 from tests.pipeline.dummies import entry, only, plan, run
@@ -156,7 +156,7 @@ def test_cpu_seconds_are_those_of_all_attempts_and_of_processes_that_they_start(
 
 def test_one_whose_input_is_missing_says_which(store: Store) -> None:
     chain = plan(entry("a"), entry("b", inputs={"many": {"x": "a"}}))
-    with pytest.raises(UserError, match="b/worker-0 reads from a/worker-0, which is not there"):
+    with pytest.raises(UserError, match="b/worker-0 reads from a/worker-0, which is missing"):
         run(chain.task("b", "worker-0"), store)
 
 
@@ -179,7 +179,7 @@ def test_one_that_was_replaced_publishes_nothing_and_leaves_the_other_alone(
         paths.progress.write_text("the other's")
         return {}
 
-    monkeypatch.setattr(execute_module, "_manifest", replaced)
+    monkeypatch.setattr(execute_module, "manifest", replaced)
     with pytest.raises(TransientError, match="taken over"):
         run(task, store)
     assert not paths.final.exists() and not paths.failure.exists()

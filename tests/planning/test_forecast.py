@@ -250,7 +250,7 @@ def test_a_machine_that_does_not_say_its_nodes_is_refused(elsewhere: Path) -> No
 
 def test_sizes_and_times_are_told_in_units_that_fit() -> None:
     assert [page.size(value) for value in (None, 0, 1.5e4, 2.5e7, 3e9, 4.2e12)] == [
-        *("unknown", "0", "15 kB", "25.0 MB", "3.0 GB", "4.2 TB")
+        *("unknown", "0 B", "15.0 kB", "25.0 MB", "3.0 GB", "4.2 TB")
     ]
     assert page.hours(None) == "unknown" and page.hours(12345.6) == "12,346" and page.hours(0.25) == "0.25"
     assert page.hours(3e-5) == "< 0.001" and page.hours(0.003) == "0.003"

@@ -5,6 +5,7 @@ import io
 
 from rich.console import Console
 
+from kd.base.text import amount, size
 from kd.report import formatting as form
 from kd.report.columns import results_columns
 from kd.report.model import ReportData, SystemRow
@@ -62,19 +63,7 @@ def test_pair_is_shown_where_there_are_several_and_each_has_its_best(report: Rep
 
 
 def test_numbers_as_they_are_printed() -> None:
-    assert [form.duration(seconds) for seconds in (0, 9.94, 9.96, 59.4, 59.6, 252, 3599.4, 3599.6, 7500, 172_800)] == [
-        "0.0 s",
-        "9.9 s",
-        "10 s",
-        "59 s",
-        "1 min 00 s",
-        "4 min 12 s",
-        "59 min 59 s",
-        "1 h 00 min",
-        "2 h 05 min",
-        "2 d 00 h",
-    ]
-    assert [form.amount(value) for value in (0.0314, 0.5, 1, 12.34, 99.9, 99.96, 1234.5)] == [
+    assert [amount(value) for value in (0.0314, 0.5, 1, 12.34, 99.9, 99.96, 1234.5)] == [
         "0.031",
         "0.5",
         "1.0",
@@ -84,7 +73,7 @@ def test_numbers_as_they_are_printed() -> None:
         "1,234",
     ]
     assert [form.p_value(value) for value in (0.0009, 0.001, 0.04999, 1.0)] == ["< 0.001", "0.001", "0.050", "1.000"]
-    assert [form.size(value) for value in (0, 999, 1_000, 2_310_000, 61_000_000_000)] == [
+    assert [size(value) for value in (0, 999, 1_000, 2_310_000, 61_000_000_000)] == [
         "0 B",
         "999 B",
         "1.0 kB",

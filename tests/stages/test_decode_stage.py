@@ -214,12 +214,12 @@ def test_each_process_of_a_job_has_a_gpu_of_its_own(job: Job[DecodeConfig], monk
     """Without GPUs here: what they see, as far as it goes by their environment."""
     taken: list[str] = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
-    monkeypatch.setattr(decode, "_Decoder", lambda order: taken.append(os.environ["CUDA_VISIBLE_DEVICES"]))
-    orders: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(decode, "_Decoder", lambda spec: taken.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    started: list[tuple[Any, ...]] = []
 
     class Here:
         def __init__(self, count: int, start: Callable[..., None], *given: Any) -> None:
-            orders.append((count, start, *given))
+            started.append((count, start, *given))
 
         def __enter__(self) -> Here:
             return self
@@ -235,11 +235,11 @@ def test_each_process_of_a_job_has_a_gpu_of_its_own(job: Job[DecodeConfig], monk
         on_gpus = replace(job, device="cuda", threads=6, world=World(gpus=3))
         Decode().run(on_gpus)
         Decode().check(on_gpus)
-    [(count, start, order, seats)] = orders
-    assert (count, order.threads) == (3, 2)
+    [(count, start, spec, next_gpu)] = started
+    assert (count, spec.threads) == (3, 2)
     for _ in range(count):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
-        start(order, seats)
+        start(spec, next_gpu)
     assert taken == ["4", "5", "6"]
 
 

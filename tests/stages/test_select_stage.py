@@ -154,9 +154,9 @@ def test_a_larger_share_repeats_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     done: list[str] = []
     real = stage._select_shard
 
-    def counted(item: Any, *rest: Any) -> None:
+    def counted(_: None, item: Any, *rest: Any) -> None:
         done.append(item.lists.name)
-        real(item, *rest)
+        real(_, item, *rest)
 
     monkeypatch.setattr(stage, "_select_shard", counted)
     grown, _ = selected(job(tmp_path, corpus, all_lists, resumable_from=[small / "out"]))

@@ -135,7 +135,7 @@ def test_a_signal_saves_a_training_over_two_nodes_inside_the_image_and_it_resume
     assert (manifest["nodes"], manifest["attempts"]) == (2, 2), said
     assert dict(manifest["container"])["path"] == str(image)  # type: ignore[call-overload]
     assert "begun on node[1-2], 1 times requeued" in said
-    assert said.count("The task was asked to end; what it has done is kept.") == 2  # by the Python of each node
+    assert said.count("The task was asked to stop; what it has done is kept.") == 2  # by the Python of each node
     curve = (here.place.run / "teacher.en-xx" / "member-1" / "metrics.jsonl").read_text("utf-8").split("\n")
     updates = [json.loads(line)["update"] for line in curve if '"train"' in line]
     assert updates == sorted(set(updates)) and updates[-1] == 160, "it went on, and did not begin anew"
@@ -165,10 +165,10 @@ def test_doctor_looks_at_the_nodes_from_inside(
 def test_an_image_with_another_kd_is_refused_by_name(
     run_inside: Workplace, finished: Workplace, image: Path, tmp_path: Path
 ) -> None:
-    """The config that a run froze, as one planned by a kd that makes another fingerprint of a task."""
+    """Changes the frozen config of a run to one of a kd whose kind `split` has another version."""
     (frozen,) = (run_inside.run / "configs").glob("*.json")
     record = json.loads(frozen.read_text("utf-8"))
-    record["fingerprints"]["split/all"] = "0" * 16
+    record["stages"]["split"]["version"] = 0
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "abc.json").write_text(json.dumps(record))
     task = ["python", "-m", "kd", "task", "--config", "abc", "--run", str(tmp_path), "split", "all"]
@@ -176,4 +176,4 @@ def test_an_image_with_another_kd_is_refused_by_name(
     words = ["container", "exec", *bound, str(image), "--", *task]
     done = kd(*words, path=path_with_apptainer(), cwd=tmp_path, check=False)
     assert done.returncode == 2, done.stderr
-    assert f"in the image {image} does not make of this run what the kd outside did" in done.stderr
+    assert f"The image {image} has kd" in done.stderr and "plans this task differently" in done.stderr

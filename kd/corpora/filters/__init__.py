@@ -24,12 +24,12 @@ and xxhash to exact versions, and its filters are scripts that read standard inp
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.base.text import did_you_mean
 from kd.corpora.filters.characters import Markup, Scripts
 from kd.corpora.filters.contract import Filter, FilterConfig
 from kd.corpora.filters.language import Language
@@ -135,5 +135,4 @@ def _typed(kind: str, given: Mapping[str, Any], where: str) -> FilterConfig:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."
+    return did_you_mean(name, names) or f"There are: {', '.join(names)}."

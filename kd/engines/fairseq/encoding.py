@@ -118,7 +118,7 @@ def encode_corpora(
     encoded: list[Encoded] = []
     for folder in (data_folder(out, number) for number in range(folders)):
         folder.mkdir(exist_ok=True)
-    with Workers(min(workers, len(work)), _load_vocabulary, encoding.vocabulary) as pool:
+    with Workers(min(workers, len(work)), Vocabulary, encoding.vocabulary) as pool:
         parts = pool.map(_encode_part, work, progress)
         for folder in (data_folder(out, number) for number in range(folders)):
             encoded.append(_joined(folder, size, [part for part in work if part.prefix.parent == folder], parts))
@@ -150,7 +150,7 @@ def encode_groups(
     ]
     size = Vocabulary(encoding.vocabulary).size
     totals = {group: Encoded() for group in groups}
-    with Workers(min(workers, len(work)), _load_vocabulary, encoding.vocabulary) as pool, ExitStack() as stack:
+    with Workers(min(workers, len(work)), Vocabulary, encoding.vocabulary) as pool, ExitStack() as stack:
         writers = [stack.enter_context(IndexedWriter(data_prefix(folder, "train", side), size)) for side in SIDES]
         for (group, *_), part, encoded in zip(shards, work, pool.map(_encode_part, work, progress), strict=True):
             for writer, side in zip(writers, SIDES, strict=True):
@@ -216,15 +216,7 @@ class _Part:
         return self.prefix.with_name(f"{self.prefix.name}.{side}")
 
 
-_vocabularies: list[Vocabulary] = []  # this process's
-
-
-def _load_vocabulary(folder: Path) -> None:
-    _vocabularies[:] = [Vocabulary(folder)]
-
-
-def _encode_part(part: _Part, told: Tick) -> Encoded:
-    (vocabulary,) = _vocabularies
+def _encode_part(vocabulary: Vocabulary, part: _Part, told: Tick) -> Encoded:
     writers = [IndexedWriter(part.path(side), vocabulary.size) for side in SIDES]
     encoding = part.encoding
     if encoding.sampling is not None:

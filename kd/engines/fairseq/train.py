@@ -15,16 +15,17 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, UserError
+from kd.base.faults import LASTING, PASSING
 from kd.base.processes import die_with_parent
 from kd.engines.fairseq import measures
 from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights
 from kd.engines.fairseq.saving import SaveCheckpoint
 from kd.engines.fairseq.watch import ENDED, Watch, install
-from kd.pipeline.execute import DISK_FAULTS
 
 USER_ERROR = "kd-user-error "  # a line that starts so carries a UserError as JSON
 DISK_ERROR = "kd-disk-error "  # the same of an OSError: its number and path
@@ -34,8 +35,6 @@ RANK_LOG = "train.rank-{rank}.log"  # what every process but the first writes to
 
 logger = logging.getLogger("kd.train")
 
-_asked: list[int] = []  # signals that asked this process to save and leave
-
 
 def main(argv: list[str]) -> None:
     """Train by the specification in a file."""
@@ -44,15 +43,16 @@ def main(argv: list[str]) -> None:
     path: Path = parser.parse_args(argv).spec
     spec = json.loads(path.read_text("utf-8"))
     _write_to_own_log(path.parent)
+    signals: list[int] = []  # that asked this process to save and leave
     for number in (signal.SIGTERM, signal.SIGUSR1):  # at once: importing takes its time
-        signal.signal(number, lambda received, _: _asked.append(received))
+        signal.signal(number, lambda received, _: signals.append(received))
     try:
-        _train(spec)
+        _train(spec, signals)
     except UserError as error:
         print(USER_ERROR + json.dumps([error.problem, error.hint]), flush=True)
         sys.exit(EXIT_USER)
     except OSError as error:
-        if error.errno not in DISK_FAULTS:
+        if error.errno not in (*LASTING, *PASSING):
             raise
         print(DISK_ERROR + json.dumps([error.errno, str(error.filename or spec["folder"])]), flush=True)
         raise
@@ -68,7 +68,7 @@ def _write_to_own_log(folder: Path) -> None:
             os.dup2(log, stream.fileno())
 
 
-def _train(spec: dict[str, Any]) -> None:
+def _train(spec: dict[str, Any], signals: Sequence[int]) -> None:
     die_with_parent(os.getppid())
     beat = _Heartbeat(60 * spec["stall_minutes"])
     from kd.engines.fairseq import compat
@@ -91,7 +91,7 @@ def _train(spec: dict[str, Any]) -> None:
     save = SaveCheckpoint(watch, **spec["keep"])
     install(Trainer, watch)
     keep_fp32_weights(Trainer)
-    stopping = Stopping(fairseq_train.validate_and_save, watch, save)
+    stopping = Stopping(fairseq_train.validate_and_save, watch, save, signals)
     fairseq_train.validate_and_save = stopping.after_update
     fairseq_train.validate = stopping.saved_first(fairseq_train.validate)
     Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
@@ -140,7 +140,7 @@ def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
     return load
 
 
-class _Asked(Exception):
+class _StopValidation(Exception):
     """A signal reached one of the processes, before or during a validation."""
 
 
@@ -152,10 +152,11 @@ class Stopping:
     validation is made when the training resumes.
     """
 
-    def __init__(self, validate_and_save: Any, watch: Watch, save: SaveCheckpoint) -> None:
+    def __init__(self, validate_and_save: Any, watch: Watch, save: SaveCheckpoint, signals: Sequence[int]) -> None:
         self._inner = validate_and_save
         self._watch = watch
         self._save = save
+        self._signals = signals  # received so far
         self._end_of_epoch = False
         self._saved = -1  # the update of the last checkpoint that awaits its validation
 
@@ -169,10 +170,10 @@ class Stopping:
         if reason:  # so that fairseq validates and saves as at the last update
             cfg.optimization.max_update = trainer.get_num_updates()
         try:
-            if _any_rank(bool(_asked), trainer):
-                raise _Asked
+            if _any_rank(bool(self._signals), trainer):
+                raise _StopValidation
             values, should_stop = self._inner(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
-        except _Asked:
+        except _StopValidation:
             self._save_unvalidated(cfg, trainer, epoch_itr)
             self._leave(trainer)
         self._watch.beat()
@@ -181,7 +182,7 @@ class Stopping:
         if reason:
             logger.info(ENDED + reason)
         should_stop = should_stop or reason is not None
-        if not should_stop and _any_rank(bool(_asked), trainer):
+        if not should_stop and _any_rank(bool(self._signals), trainer):
             self._save(cfg.checkpoint, trainer, epoch_itr, None)
             self._leave(trainer)
         return values, should_stop
@@ -218,8 +219,8 @@ class Stopping:
 
         def step(trainer: Any, *arguments: Any, **options: Any) -> Any:
             self._watch.beat()
-            if _any_rank(bool(_asked), trainer):
-                raise _Asked
+            if _any_rank(bool(self._signals), trainer):
+                raise _StopValidation
             return valid_step(trainer, *arguments, **options)
 
         return step

@@ -5,7 +5,6 @@ Each has a fresh id that its jobs carry as their comment. So a job is known agai
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from kd.base.files import write_json
+from kd.base.files import DamagedFile, read_object, write_json
 from kd.base.lease import Lease, LeaseHeld
 from kd.launch.slurm.client import Row
 from kd.pipeline.run import SLURM, Run
@@ -91,11 +90,9 @@ class Records:
         found = []
         for path in (self.folder / "submissions").glob("*.json"):
             try:
-                plain = json.loads(path.read_text("utf-8"))
+                found.append(_submission(path))
             except FileNotFoundError:  # removed this moment
                 continue
-            elements = {int(number): Element(**item) for number, item in plain.pop("elements").items()}
-            found.append(Submission(elements=elements, **plain))
         return sorted(found, key=lambda submission: submission.written)
 
     def exist(self) -> bool:
@@ -115,3 +112,15 @@ class Records:
 
     def _path(self, submission: Submission) -> Path:
         return self.folder / "submissions" / f"{submission.id}.json"
+
+
+def _submission(path: Path) -> Submission:
+    """Reads the record of a submission; raises DamagedFile if the disk has damaged it."""
+    plain = read_object(path)
+    try:
+        elements = {int(number): Element(**item) for number, item in plain.pop("elements").items()}
+        found = Submission(elements=elements, **plain)
+        float(found.written)
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DamagedFile(f"The file {path} is damaged: it is not the record of a submission.") from None

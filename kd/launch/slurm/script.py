@@ -25,7 +25,6 @@ from kd.pipeline.model import Stage, Task
 from kd.pipeline.run import Run
 from kd.recipe.schema import MachineConfig, ResourcesConfig
 
-TRAIN = "train"  # the class of stages whose tasks may run on several nodes
 # Why a machine sets a variable: what stands above it in a script.
 REASONS = {
     "NCCL_SOCKET_IFNAME": "The network between the nodes; NCCL by itself may take the one for administration",
@@ -72,9 +71,9 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
             f"Set {where}: conf/machine/README.md explains it.",
         )
     found = machine.resources[name]
-    if found.nodes > 1 and name != TRAIN:
+    if found.nodes > 1 and not stage.kind.several_nodes:
         raise UserError(f"{where}.nodes is {found.nodes}.", "Only trainings run on several nodes: set it to 1.")
-    if name == TRAIN and machine.device != "cpu" and found.gpus < 1:
+    if stage.kind.several_nodes and machine.device != "cpu" and found.gpus < 1:
         raise UserError(
             f"{where}.gpus is {found.gpus}, and the machine's device is {machine.device}.",
             "Give trainings a GPU, or set machine.device=cpu.",

@@ -1,0 +1,18 @@
+"""Reads the versions of installed packages."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns package -> version, with `python` first; `absent` for a package that is not installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
