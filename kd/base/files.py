@@ -10,11 +10,8 @@ import errno
 import json
 import os
 import secrets
-<<<<<<< HEAD
 import shutil
-=======
 import time
->>>>>>> 787f009 (Give base one home each for text, faults, JSON and workers; start a task from its frozen config; verify artifacts; clean without following links)
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +83,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-<<<<<<< HEAD
 def link_file(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source` in one step, or a copy if the file system has no hard links."""
     with contextlib.suppress(FileNotFoundError):
@@ -99,7 +95,8 @@ def link_file(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, aside)
     aside.replace(target)
-=======
+
+
 def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> None:
     """Removes the temporary files `.NAME.*` of a folder that a killed process left.
 
@@ -116,7 +113,6 @@ def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> Non
             with contextlib.suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_mtime <= newest:
                     Path(entry.path).unlink()
->>>>>>> 787f009 (Give base one home each for text, faults, JSON and workers; start a task from its frozen config; verify artifacts; clean without following links)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from kd import __version__
-from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError
+from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError, exit_of
+from kd.base.faults import disk_fault
 from kd.cli import container, evaluate, plan, scaling, select, translate
 
 EXIT_INTERRUPTED = 130
@@ -34,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not hasattr(options, "overrides") or any(argument.startswith("-") for argument in rest):
                 raise UserError(f"There is no option {rest[0]}.", f"See `kd {options.name} --help`.")
             options.overrides += rest
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"kd: {error}", file=sys.stderr)
         return EXIT_USER
@@ -45,9 +48,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("kd: stopped; what is done is kept, the same command goes on from there.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        fault = _output_fault() or disk_fault(error, Path.cwd())
+        if fault is None:
+            raise
+        print(f"kd: {fault}", file=sys.stderr)
+        return exit_of(fault)
+
+
+def _output_fault() -> UserError | None:
+    """Returns the error to report if standard output cannot be written, as on a full disk; None if it can."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        reason = os.strerror(error.errno or 0)
+        return UserError(f"Standard output cannot be written: {reason}.", "Free some space, or write it elsewhere.")
+    return None
+
+
+def _discard_output() -> None:
+    """Redirects standard output to nowhere, so that the interpreter does not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,6 +42,7 @@ POLL_SECONDS = 0.1
 OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away
 RETRIES = 2  # of a task that ended as something that may pass
 TERMINATE_SECONDS = 60.0  # to write a checkpoint before it is killed: more than a task gives its own workers
+NAMED = 3  # tasks that the message about Ctrl-C names
 
 
 @dataclass
@@ -114,6 +115,8 @@ class LocalLauncher(Launcher):
                     done += self._look_at_others(waiting, elsewhere)
                     display.refresh()
             finally:
+                if stop.count and running:
+                    self._say(_stopping([item.task.full_name for item in running]))
                 _terminate(running, stop)
         if stop.count:
             raise Interrupted
@@ -240,7 +243,8 @@ class LocalLauncher(Launcher):
     # --- showing -------------------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
-        self._console.print(Text(f"{datetime.now():%H:%M:%S} {text}"), soft_wrap=True)
+        with contextlib.suppress(OSError):  # a terminal that was closed; the tasks matter more
+            self._console.print(Text(f"{datetime.now():%H:%M:%S} {text}"), soft_wrap=True)
 
     def _lines(self, running: list[_Running], elsewhere: set[Task], done: int, total: int, began: float) -> list[str]:
         lines = []
@@ -270,7 +274,8 @@ class _Display:
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # a terminal that was closed
+                self._live.stop()
 
     def refresh(self) -> None:
         """Shows the lines if it is time to."""
@@ -278,6 +283,10 @@ class _Display:
         if now - self._shown < (0.5 if self._live else self._seconds):
             return
         self._shown = now
+        with contextlib.suppress(OSError):
+            self._show()
+
+    def _show(self) -> None:
         if self._live:
             self._live.update(Text("\n".join(self._lines())), refresh=True)
         else:
@@ -307,8 +316,18 @@ class _StopRequests:
         self.count += 1
 
 
+def _stopping(tasks: Sequence[str]) -> str:
+    """Returns the sentence for a first Ctrl-C: the tasks that are stopped, how long it may take, how to kill them."""
+    shown = ", ".join(tasks[:NAMED]) + (" …" if len(tasks) > NAMED else "")
+    number = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+    return (
+        f"Stopping {number} ({shown}). Each saves its work, which may take up to {TERMINATE_SECONDS:.0f} s. "
+        "Press Ctrl-C again to kill them."
+    )
+
+
 def _terminate(running: list[_Running], stop: _StopRequests) -> None:
-    """Asks what still runs to end, and ends it after a while, or when asked to stop again."""
+    """Asks the running tasks to stop; kills them after TERMINATE_SECONDS, or when asked to stop again."""
     requests, deadline = stop.count, time.monotonic() + TERMINATE_SECONDS
     for item in running:
         item.process.terminate()

@@ -87,9 +87,9 @@ def main(verb: str, folder: str, *names: str) -> int:
             return exit_status(chain.launch())
         except Interrupted:
             return 130
-    signal.signal(signal.SIGTERM, _end)
+    task = chain.plan.task(*names)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if task.stage.config.mishap == "deaf" else _end)
     try:
-        task = chain.plan.task(*names)
         execute(task, chain.store, threads=int(os.environ[THREADS]), device="cpu", machine={})
     except UserError as error:
         print(f"kd: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -11,16 +12,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kd.base import progress
 from kd.base.errors import IncompleteArtifact, TransientError, UserError
 from kd.base.lease import Lease
 from kd.pipeline import execute as execute_module
-from kd.pipeline.failures import failure_message
-from kd.pipeline.model import Task
+from kd.pipeline.failures import failed_since, failure_message
+from kd.pipeline.model import Job, Task
 from kd.pipeline.store import Store
-from tests.pipeline.dummies import entry, only, plan, run
+from tests.pipeline.dummies import Write, entry, only, plan, run
 from tests.pipeline.small_disk import SmallDisk
 
 FORK = multiprocessing.get_context("fork")
@@ -272,3 +275,92 @@ subprocess.run([sys.executable, "-c", "x = bytearray(range(200)) * 1_000_000"], 
 assert before < 200_000_000 < peak_memory(), (before, peak_memory())
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# --- faults of the file system, and damaged records ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
+def test_a_passing_fault_of_a_file_system_is_retried(
+    store: Store, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = only(kind="resume")
+
+    def fail(_: object, job: Job[Any]) -> None:
+        (job.out / "lines").write_text("0 text worker-0\n")
+        raise OSError(number, "x", str(job.out / "lines"))
+
+    with monkeypatch.context() as patch, pytest.raises(TransientError, match=r"Reading or writing .*/lines failed: "):
+        patch.setattr(Write, "run", fail)
+        run(task, store)
+    paths = store.paths(task)
+    assert failure_message(paths) is None and not paths.lease.exists()
+    assert (paths.partial / "lines").exists(), "its work is kept"
+    assert run(task, store) is True
+
+
+@pytest.mark.parametrize("error", [UserError("The user erred.", "Mend it."), RuntimeError("a bug")])
+def test_an_error_while_the_lease_is_released_replaces_no_other(
+    store: Store, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = only()
+    unlink = Path.unlink
+
+    def read_only(path: Path, missing_ok: bool = False) -> None:
+        if path in (store.paths(task).lease, store.paths(task).progress):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        unlink(path, missing_ok)
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(Path, "unlink", read_only)
+        raise error
+
+    monkeypatch.setattr(Write, "run", fail)
+    with pytest.raises(type(error)) as caught:
+        run(task, store)
+    assert caught.value is error
+
+
+DAMAGED = [
+    b"",
+    b"{",
+    b"\xff",
+    b"null",
+    b"5",
+    b"[5]",
+    b'[{"started": "x", "cpu_before": 0}]',
+    b'{"what": 5}',
+    b'{"token": 5}',
+    b'{"joules": "x"}',
+    b'{"time": 5, "message": {}}',
+    b"[" * 200_000,
+    b"9" * 5000,
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_records_beside_a_task_do_not_stop_it(store: Store, content: bytes) -> None:
+    task = only(kind="resume", steps=2)
+    paths = store.paths(task)
+    paths.final.parent.mkdir(parents=True)
+    for path in (paths.attempts, paths.progress, paths.failure, paths.energy, paths.lineage, paths.lease):
+        path.write_bytes(content)
+    os.utime(paths.lease, (0, 0))  # its holder has long stopped touching it
+    (store.root / ".files.json").write_bytes(content)
+    assert progress.read(paths.progress) is None
+    failure_message(paths)
+    assert not failed_since(paths, 0.0)
+    assert run(task, store) is True
+    assert paths.manifest()["attempts"] == 1
+
+
+def test_temporary_files_of_a_killed_attempt_are_removed_by_the_next(store: Store) -> None:
+    task = only(steps=1)
+    folder = store.paths(task).final.parent
+    folder.mkdir(parents=True)
+    old, new = folder / ".worker-0.lineage.0a1b2c3d", folder / ".worker-0.lease.0a1b"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    run(task, store)
+    assert not old.exists() and new.exists(), "a new one may belong to a live process"

@@ -1,0 +1,164 @@
+"""A task that crashes at any file operation, or whose disk fails there, ends bit for bit as if it never had.
+
+A preloaded library (crash_shim.c) fails the n-th operation of the task. Most runs try a few operations of each series,
+drawn by a seed that is printed; `make chaos` tries all, or every n-th by KD_CHAOS=n.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from runs_of_tiny import Workplace
+
+from kd.base.hashing import sha256
+from kd.pipeline.store import ArtifactPaths
+from kd.run.verify import check
+from tests.moments import random_moments
+
+pytestmark = pytest.mark.system
+SHIM = Path(__file__).with_name("crash_shim.c")
+FAULTS = ("kill", "half", "enospc", "eio")
+PUBLISHING = 25  # operations at the end of a task: check, manifest, flush, rename
+EVERY = int(os.environ.get("KD_CHAOS") or 0)  # 0: a sample; n: every n-th operation
+
+
+@dataclass(frozen=True)
+class Series:
+    """A task whose operations are failed one at a time; `pattern`: its files that are compared."""
+
+    name: str
+    stage: str
+    task: str = "all"
+    pattern: str = "**/*"
+    last: bool = False  # only the operations that publish it
+
+
+SERIES = [
+    Series("shard", "shard.en-xx"),
+    Series("encode", "encode.en-xx"),
+    # checkpoint_*.pt hold times, which differ between two uninterrupted trainings as well
+    Series("train", "teacher.en-xx", "member-1", "model.pt"),
+    Series("decode", "decode.en-xx", "worker-0"),
+    Series("select", "select.en-xx"),
+    Series("publish", "select.en-xx", last=True),
+]
+
+
+@dataclass
+class Victim:
+    """A workplace in which one task is run again and again."""
+
+    place: Workplace
+    series: Series
+    frozen: str
+    shim: Path
+    operations: int = 0
+
+    @property
+    def paths(self) -> ArtifactPaths:
+        """The artifact of the task."""
+        return ArtifactPaths((self.place.run / self.series.stage / self.series.task).resolve())
+
+    def remove(self) -> None:
+        """Removes the artifact and everything beside it."""
+        folder = self.paths.final.parent
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+        folder.mkdir()
+
+    def run(self, fault: str = "", at: int = 0) -> subprocess.CompletedProcess[str]:
+        """Runs the task in a process group of its own, with a fault at an operation or without any."""
+        counter = self.place.folder / "counter"
+        counter.write_bytes(bytes(8))
+        settings = {"CRASH_ROOT": str(self.place.store), "CRASH_COUNTER": str(counter), "LD_PRELOAD": str(self.shim)}
+        settings |= {"CRASH_HOW": fault, "CRASH_AT": str(at)}
+        arguments = ["task", "--config", self.frozen, "--run", str(self.place.run), self.series.stage, self.series.task]
+        done = subprocess.run(
+            [sys.executable, "-m", "kd", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(settings if fault else {}), "KD_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+            timeout=900,
+        )
+        self.operations = int.from_bytes(counter.read_bytes(), sys.byteorder)
+        return done
+
+    def hashes(self) -> dict[str, str]:
+        """Returns the hashes of the files that must not differ."""
+        found = self.paths.final
+        return {
+            str(path.relative_to(found)): sha256(path)
+            for path in sorted(found.glob(self.series.pattern))
+            if path.is_file() and not path.is_symlink() and path.name != "manifest.json"
+        }
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that fails operations."""
+    built = tmp_path_factory.mktemp("shim") / "shim.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(built), str(SHIM), "-ldl"], check=True)
+    return built
+
+
+@pytest.fixture(scope="module")
+def copied(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, str]:
+    """A copy of the finished run, with its frozen config."""
+    place = finished.copy(tmp_path_factory.mktemp("crashes") / "place")
+    before = set((place.run / "configs").glob("*.json"))
+    place.kd("run", "upto=select")
+    (frozen,) = set((place.run / "configs").glob("*.json")) - before
+    return place, frozen.stem
+
+
+@pytest.mark.parametrize("series", SERIES, ids=lambda series: series.name)
+def test_a_task_survives_a_fault_at_any_operation(series: Series, copied: tuple[Workplace, str], shim: Path) -> None:
+    victim = Victim(copied[0], series, copied[1], shim)
+    victim.remove()
+    whole = victim.run("count")
+    assert whole.returncode == 0, whole.stderr
+    expected, operations = victim.hashes(), victim.operations
+    assert expected and operations > PUBLISHING
+    trials = list(points(series, operations))
+    for fault, at in trials:
+        fail_and_repeat(victim, fault, at, expected)
+    print(f"{series.name}: {len(trials)} trials, all equal, of {operations} operations")
+
+
+def points(series: Series, operations: int) -> Iterator[tuple[str, int]]:
+    """Yields the faults to try: one operation for each kind of fault, or every `EVERY`-th."""
+    first = operations - PUBLISHING if series.last else 1
+    moments = random_moments()
+    for fault in FAULTS:
+        yield from (
+            ((fault, at) for at in range(first, operations + 1, EVERY))
+            if EVERY
+            else [(fault, moments.randint(first, operations))]
+        )
+
+
+def fail_and_repeat(victim: Victim, fault: str, at: int, expected: dict[str, str]) -> None:
+    """Runs a task with a fault, then without; the second one must give the expected files."""
+    where = f"{victim.series.name}: {fault} at operation {at}"
+    victim.remove()
+    done = victim.run(fault, at)
+    report = f"{where}\n{done.stdout}\n{done.stderr}"
+    if fault in ("kill", "half") and victim.operations >= at:
+        assert done.returncode == -signal.SIGKILL, report
+    elif fault == "enospc":
+        assert done.returncode in (0, 2), report
+    else:
+        assert done.returncode in (0, 75), report
+    assert "Traceback" not in done.stderr, report
+    if victim.paths.is_published():
+        assert check([victim.paths]) == [], f"{where}: a published artifact is complete"
+    again = victim.run()
+    assert again.returncode == 0, f"{where}, then\n{again.stderr}"
+    assert victim.hashes() == expected, where
