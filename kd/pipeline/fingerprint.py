@@ -111,6 +111,5 @@ def restore(form: Any, value: Any) -> Any:
     if isinstance(value, dict) and len(arguments) == 2:
         return {restore(arguments[0], key): restore(arguments[1], item) for key, item in value.items()}
     if isinstance(value, list) and arguments:
-        items = [restore(arguments[0], item) for item in value]
-        return tuple(items) if origin is tuple else items
+        return [restore(arguments[0], item) for item in value]
     return value

@@ -198,6 +198,8 @@ class Store:
             for fingerprint in _folders(stage):
                 if is_fingerprint(fingerprint.name):
                     remove_temporary_files(fingerprint, "", older_than=TEMPORARY_SECONDS)
+                    for doomed in fingerprint.glob(".*.removed-*"):
+                        _remove_folder(doomed)
                     self._remove_empty(fingerprint)
 
     def _remove_empty(self, fingerprint: Path) -> None:

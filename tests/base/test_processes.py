@@ -289,7 +289,13 @@ def _start(folder: Path, is_task: bool, work: str) -> tuple[subprocess.Popen[byt
     tests = str(Path(__file__).parents[1])
     script.write_text(TASK.format(tests=tests, folder=str(folder / "pids"), is_task=is_task, work=work), "utf-8")
     with errors.open("wb") as file:
-        return subprocess.Popen([sys.executable, str(script)], stderr=file, start_new_session=True), errors
+        # Tests that run in the background of a shell inherit an ignored SIGINT.
+        return subprocess.Popen(
+            [sys.executable, str(script)],
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+        ), errors
 
 
 def _marks(folder: Path) -> list[int]:

@@ -50,7 +50,7 @@ def test_a_size_is_given_in_decimal_units(number: float, formatted: str) -> None
 def test_the_nearest_known_name_is_suggested() -> None:
     known = ["teacher", "student", "students"]
     assert text.did_you_mean("techer", known) == "Did you mean teacher?"
-    assert text.did_you_mean("studentz", known, count=2) == "Did you mean students or student?"
+    assert text.did_you_mean("studentz", known, count=2) == "Did you mean student or students?"
     assert text.did_you_mean("xyz", known) == ""
     error = text.unknown_name("stage", "xyz", known)
     assert (error.problem, error.hint) == ("There is no stage called xyz.", "There are: student, students, teacher.")

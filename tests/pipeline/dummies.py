@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.engines import PACKAGES
 from kd.pipeline.execute import execute
 from kd.pipeline.model import Job, Kind, Role, Stage, StageSpec, Summary, Task, TaskSpec
 from kd.pipeline.plan import Plan, build
@@ -155,4 +156,4 @@ def only(kind: str = "write", **config: Any) -> Task:
 
 def run(task: Task, store: Store) -> bool:
     """Executes a task here."""
-    return execute(task, store, threads=1, device="cpu", machine={"name": "here"})
+    return execute(task, store, threads=1, device="cpu", machine={"name": "here"}, packages=PACKAGES)
