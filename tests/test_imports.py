@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": {"base", "pipeline"},
     "corpora": {"base", "schema", "models"},
     "metrics": {"base", "schema", "models", "corpora"},
-    "engines": {"base", "schema", "models", "corpora"},
+    "engines": {"base", "schema", "pipeline", "models", "corpora"},
     "report": {"base", "schema", "pipeline", "models", "corpora", "metrics"},
     "stages": BELOW_STAGES,
     "recipe": {"base", "schema", "pipeline", "corpora", "stages"},
@@ -101,6 +101,11 @@ def test_modules_import_no_other_in_a_circle() -> None:
 def test_no_stage_imports_a_stage() -> None:
     kinds = {name.partition(":")[0] for name in KINDS.values()}
     assert not [pair for pair in imports() if pair[0] in kinds and pair[1] in kinds - {pair[0]}]
+
+
+def test_engines_depend_on_no_jobs_and_no_artifacts() -> None:
+    used = {name for module, name in imports() if package_of(module) == "engines" and name.startswith("kd.pipeline.")}
+    assert {name for name in used if is_module(name)} <= {"kd.pipeline.forecast"}
 
 
 def test_fairseq_is_imported_in_one_package() -> None:

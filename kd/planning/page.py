@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from kd import __version__
-from kd.base.estimate import UNKNOWN, Estimate, total
 from kd.base import text
+from kd.base.estimate import UNKNOWN, Estimate, total
 from kd.base.text import duration
 from kd.pipeline.forecast import Work
 from kd.planning.forecast import UNKNOWN_PUE, Forecast, StageForecast, sum_known
