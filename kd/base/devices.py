@@ -1,6 +1,6 @@
-"""The GPUs that this process was given, and what they say of their power: NVIDIA's by NVML, AMD's by `rocm-smi`.
+"""Finds the GPUs that this process may use and reads their power: NVIDIA's by NVML, AMD's by `rocm-smi`.
 
-NVML counts all GPUs of a computer, whatever CUDA_VISIBLE_DEVICES says; so that is read here.
+NVML lists all GPUs of a computer, regardless of CUDA_VISIBLE_DEVICES; so that variable is read here.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from kd.base.errors import TransientError
 
 NVML = "nvml"
 ROCM_SMI = "rocm-smi"
-_COMMAND_SECONDS = 10.0  # that rocm-smi gets for an answer
-_FRESH_SECONDS = 0.5  # in which an answer of rocm-smi, which tells of all GPUs at once, serves for each of them
+_COMMAND_SECONDS = 10.0  # time limit of rocm-smi
+_FRESH_SECONDS = 0.5  # for which an answer of rocm-smi, which is about all GPUs, is reused
 
 
 class Gpu(Protocol):
-    """A GPU as the meter sees it; what cannot be read is None."""
+    """A GPU as the meter sees it; a value that cannot be read is None."""
 
     name: str
 
     def watts(self) -> float | None:
-        """Power at the moment."""
+        """Returns the power at the moment."""
 
     def joules(self) -> float | None:
-        """What it has taken since some time in the past."""
+        """Returns the energy used since some time in the past."""
 
     def utilisation(self) -> float | None:
-        """The share of the last moments in which it computed anything, 0 to 1."""
+        """Returns the share of the last sample period in which it was computing, 0 to 1."""
 
 
 def given(device: str, environment: Mapping[str, str]) -> tuple[list[Gpu], str]:
-    """The GPUs that this process may use and where their readings come from; none where they cannot be asked."""
+    """Returns the GPUs that this process may use and the source of their readings; no GPU if they cannot be read."""
     try:
         if device == "rocm":
             return _amd(environment), ROCM_SMI
         return _nvidia(environment), NVML
-    except TransientError:  # a signal, which is for the task
+    except TransientError:  # a signal to the task
         raise
-    except Exception:  # no driver, no library, no permission: then it is not measured
+    except Exception:  # no driver, no library, no permission: not measured
         return [], ""
 
 
@@ -87,17 +87,17 @@ def _nvidia(environment: Mapping[str, str]) -> list[Gpu]:
     for name in _visible(environment, ("CUDA_VISIBLE_DEVICES",), count):
         handle = _nvidia_handle(pynvml, name, count)
         if handle is None:
-            break  # CUDA as well sees none after one that is not there
+            break  # CUDA ignores all entries after an invalid one too
         handles.append(handle)
-    # Two slices of one GPU (MIG) are one consumer: what it takes cannot be told apart.
+    # The energy of two slices of one GPU (MIG) cannot be measured separately.
     known = {str(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
     return [NvidiaGpu(pynvml, handle) for handle in known.values()]
 
 
 def _nvidia_handle(nvml: Any, name: str, count: int) -> Any:
-    """The handle of what an entry of CUDA_VISIBLE_DEVICES means: a number, or a UUID, of which its beginning will do.
+    """Returns the handle for an entry of CUDA_VISIBLE_DEVICES: an index, or a UUID (a prefix is enough).
 
-    Numbers are NVML's, by position on the bus; CUDA's are the same where a computer's GPUs are of one kind, or with
+    The index is NVML's, by position on the bus; CUDA's is the same if all GPUs are of one kind, or with
     CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     if name.isdecimal():
@@ -113,7 +113,7 @@ def _nvidia_handle(nvml: Any, name: str, count: int) -> Any:
 
 
 def _visible(environment: Mapping[str, str], variables: Sequence[str], count: int) -> list[str]:
-    """The entries of the first of these variables that is set; all GPUs where none is."""
+    """Returns the entries of the first of these variables that is set; without any, all GPUs."""
     for variable in variables:
         if variable in environment:
             entries = [entry.strip() for entry in environment[variable].split(",")]
@@ -126,7 +126,7 @@ def _visible(environment: Mapping[str, str], variables: Sequence[str], count: in
 
 
 class RocmSmi:
-    """The answers of `rocm-smi --json`, kept for a moment."""
+    """Reads `rocm-smi --json`, and reuses an answer for a moment."""
 
     def __init__(self, command: str) -> None:
         self._command = [command, "--showpower", "--showuse", "--showproductname", "--json"]
@@ -134,7 +134,7 @@ class RocmSmi:
         self._answer: dict[str, dict[str, str]] = {}
 
     def cards(self) -> dict[str, dict[str, str]]:
-        """What it says of each card, as `card0` …; empty where it does not answer."""
+        """Returns the values of each card, as `card0` …"""
         if time.monotonic() - self._asked > _FRESH_SECONDS:
             done = subprocess.run(self._command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=True)
             answer = json.loads(done.stdout)
@@ -144,7 +144,7 @@ class RocmSmi:
 
 
 class AmdGpu:
-    """A GPU by its name in `rocm-smi`. Of a module with two (MI250X) the first alone tells, for both."""
+    """A GPU by its name in `rocm-smi`. In a module with two (MI250X), the first reports the power of both."""
 
     def __init__(self, smi: RocmSmi, card: str) -> None:
         self._smi = smi
@@ -157,7 +157,7 @@ class AmdGpu:
         return _number(self._read("graphics package power (w)"))
 
     def joules(self) -> float | None:
-        """Not asked for."""
+        """Returns None: rocm-smi has no counter of energy."""
         return None
 
     def utilisation(self) -> float | None:

@@ -1,4 +1,4 @@
-"""What a task's GPUs take from the plug while it runs: power sampled in a thread, added up to kWh over all attempts.
+"""Measures the energy of a task's GPUs: samples their power in a thread and adds it up to kWh over all attempts.
 
 With the machine's PUE and carbon intensity it becomes kg CO2e, the columns of OLMo's energy table (Groeneveld et al.,
 2024, arXiv:2402.00838, section on power consumption and carbon footprint): kWh * PUE * kg CO2e a kWh.
@@ -22,14 +22,14 @@ from kd.base.errors import TransientError
 from kd.base.files import DamagedFile, read_object, write_text
 
 SAMPLE_SECONDS = 1.0
-SAVE_SECONDS = 10.0  # what an attempt that is killed outright loses of its record
+SAVE_SECONDS = 10.0  # of its record that a killed attempt loses
 NOT_MEASURED = "not measured"
 JOULES = 3.6e6  # in a kWh
 
 
 @dataclass
 class Spent:
-    """What was measured so far, over all attempts at a task and all its GPUs here."""
+    """The energy measured so far, over all attempts at a task and all its GPUs on this node."""
 
     source: str = NOT_MEASURED
     gpus: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Spent:
 
     @classmethod
     def load(cls, path: Path) -> Spent:
-        """What earlier attempts left at `path`; nothing where they left nothing that can be read."""
+        """Reads the record of earlier attempts at `path`; an empty one if it is missing or damaged."""
         try:
             found = cls(**read_object(path))
         except (OSError, DamagedFile, TypeError):
@@ -51,10 +51,10 @@ class Spent:
 
 
 class Counter:
-    """The joules that one GPU has taken, sample by sample, and how busy it was.
+    """Counts the joules that one GPU used, sample by sample, and how busy it was.
 
-    Where the GPU has a counter of its own (NVML's total energy, since Volta) its differences are added; otherwise power
-    is integrated by the trapezoid rule.
+    Adds the differences of the GPU's own counter if it has one (NVML's total energy, since Volta); otherwise integrates
+    the power by the trapezoid rule.
     """
 
     def __init__(self, gpu: Gpu) -> None:
@@ -62,7 +62,7 @@ class Counter:
         self._last: tuple[float, float | None, float | None] | None = None  # seconds, watts, counted joules
 
     def sample(self, now: float) -> tuple[float, float | None]:
-        """Joules since the last sample, and utilisation (0 to 1) if it can be read."""
+        """Returns the joules since the last sample, and the utilisation (0 to 1) if it can be read."""
         watts, counted, busy = self.gpu.watts(), self.gpu.joules(), self.gpu.utilisation()
         before, self._last = self._last, (now, watts, counted)
         return (_between(before, (now, watts, counted)), busy) if before else (0.0, busy)
@@ -71,7 +71,7 @@ class Counter:
 def _between(
     before: tuple[float, float | None, float | None], after: tuple[float, float | None, float | None]
 ) -> float:
-    if before[2] is not None and after[2] is not None and after[2] >= before[2]:  # less: the driver was loaded anew
+    if before[2] is not None and after[2] is not None and after[2] >= before[2]:  # less: the driver was reloaded
         return after[2] - before[2]
     if before[1] is None or after[1] is None:
         return 0.0
@@ -79,9 +79,9 @@ def _between(
 
 
 class Meter:
-    """Measures while it is entered; adds to what earlier attempts at the same task left at `path`, and leaves it there.
+    """Context manager that measures, and adds to the record at `path` of earlier attempts at the same task.
 
-    Nothing that goes wrong with measuring stops the task: then less, or nothing, is measured.
+    No error of measuring stops the task: then less, or nothing, is measured.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Meter:
         if self._thread is None:
             return
         self._over.set()
-        self._thread.join(5 * SAMPLE_SECONDS)  # a driver that hangs does not hold the task up
+        self._thread.join(5 * SAMPLE_SECONDS)  # a driver that hangs must not delay the task
         if not self._thread.is_alive():
             self.sample()
             self._save()
@@ -145,25 +145,30 @@ class Meter:
 def _tried(counter: Counter, now: float) -> tuple[float, float | None] | None:
     try:
         return counter.sample(now)
-    except TransientError:  # a signal, which is for the task
+    except TransientError:  # a signal to the task
         raise
-    except Exception:  # whatever a driver throws
+    except Exception:  # drivers raise anything
         return None
 
 
 def measuring(path: Path, *, uses_gpus: bool, machine: Mapping[str, Any]) -> Meter:
-    """A meter of the GPUs that this process was given; of none where the task does not compute on them."""
+    """Returns a meter of the GPUs that this process may use; of no GPU if the task does not compute on them."""
     device = str(machine.get("device", "cpu"))
     gpus, source = given(device, os.environ) if uses_gpus and device != "cpu" else ([], NOT_MEASURED)
     return Meter(path, gpus, source)
 
 
 def record(spent: Spent, machine: Mapping[str, Any], nodes: int = 1) -> dict[str, Any]:
-    """The manifest's `energy`, by what the first of `nodes` spent.
+    """Returns the manifest's `energy`, from the record of the first of `nodes` nodes.
 
-    kwh: what the GPUs took, over all attempts; of a task on several nodes the first one's times their number, as in
-    OLMo's table. gpu_utilisation: mean, 0 to 1. pue and carbon_intensity (kg CO2e a kWh): the machine's. kg_co2e: kwh *
-    pue * carbon_intensity. What is not known is None; without a kWh so is all that would explain it.
+    Keys:
+        kwh: Energy of the GPUs over all attempts; on several nodes, that of the first one times their number, as in
+            OLMo's table.
+        gpu_utilisation: Mean, 0 to 1.
+        pue, carbon_intensity: Of the machine; the latter in kg CO2e per kWh.
+        kg_co2e: kwh * pue * carbon_intensity.
+
+    Unknown values are None.
     """
     measured = spent.source != NOT_MEASURED
     kwh = spent.joules / JOULES * nodes if measured else None

@@ -78,9 +78,9 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
             aside.unlink()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replaces a file's content by readable JSON, in one step."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Replaces a file's content by readable JSON, in one step; `durable` as in `write_text`."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable=durable)
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
-"""Where kd's own configuration, recipes and container definitions are.
+"""Finds kd's own configuration, recipes and container definitions.
 
-They are top-level folders of the checkout, where people read and edit them. A wheel carries them inside the package
-(`kd/_data/…`, see pyproject.toml), so that `kd` works from any folder once it is installed.
+They are top-level folders of the checkout, where people read and edit them. A wheel has them inside the package
+(`kd/_data/…`, see pyproject.toml), so that an installed `kd` works from any folder.
 """
 
 import os
@@ -12,12 +12,12 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folder(name: Literal["conf", "recipes", "containers"]) -> Path:
-    """The folder of that name: the one inside the installed package, else the one beside `kd/` in the checkout."""
+    """Returns the folder of that name: inside the installed package, or beside `kd/` in the checkout."""
     carried = _PACKAGE / "_data" / name
     if carried.is_dir():
         return carried
     checkout = _PACKAGE.parent
-    # Beside an installed package stand other packages: only a checkout has this file there.
+    # Only a checkout has this file beside kd/; an installed package has other packages there.
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
         return checkout / name
     raise FileNotFoundError(f"kd's folder {name}/ is neither at {carried} nor in a checkout: install kd again.")

@@ -1,6 +1,6 @@
-"""What this process and those that it started have used of the machine so far: CPU time, and memory at the peak.
+"""Reads the CPU time and the peak memory of this process and of the processes that it started.
 
-Processes count once they have ended and were waited for; what ran on other nodes does not.
+Those count once they have ended and were waited for. Processes on other nodes do not count.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from pathlib import Path
 
 
 def cpu_seconds() -> float:
-    """Seconds of CPU time, user and system, of all threads."""
+    """Returns the seconds of CPU time, user and system, of all threads."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process, or the largest one that it started and waited for, had in use at its peak."""
+    """Returns the peak memory in bytes of this process, or of the largest one that it started and waited for."""
     return max(_own_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
 def _own_peak() -> int:
-    # What getrusage says of a process begins with the memory of the one that started it; Linux knows better.
+    # getrusage includes the memory of the process that started this one; /proc does not.
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text("ascii", "replace").split("\n"):
             if line.startswith("VmHWM:"):

@@ -1,6 +1,6 @@
-"""How many processes work on one task, on which nodes: what a launcher tells `kd task` by its environment.
+"""Reads from the environment how many processes work on a task, and on which nodes; a launcher sets it for `kd task`.
 
-Most tasks are one process. A training may be several: one for each GPU, on one node or on more, as one torchrun.
+Most tasks are one process. A training may be several: one for each GPU, on one or more nodes, as one torchrun.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ RENDEZVOUS = "KD_RENDEZVOUS"
 GPUS = "KD_GPUS"
 PROCESSES = "KD_PROCESSES"
 BEGUN = "KD_BEGUN"
-VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")  # of both, ROCm goes by the first
+VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")  # ROCm prefers the first
 
 
 @dataclass(frozen=True)
 class World:
-    """The nodes of a task, and what this one has for it.
+    """The nodes of a task, and the resources of this one.
 
-    nodes: how many; node_rank: which this is, from 0; rendezvous: `host:port` of the first, where the others find it;
-    gpus: on this node, None where nobody has said; processes: workers on this node where it has no GPU; begun: when the
-    first node began, in seconds since the epoch, 0 where nobody has said.
+    Attributes:
+        nodes: Their number.
+        node_rank: The rank of this one, from 0.
+        rendezvous: `host:port` of the first node, where the others find it.
+        gpus: GPUs on this node; None if unknown.
+        processes: Workers on this node if it has no GPU.
+        begun: The start of the first node, in seconds since the epoch; 0 if unknown.
     """
 
     nodes: int = 1
@@ -37,24 +41,25 @@ class World:
     begun: int = 0
 
     def workers(self, device: str) -> int:
-        """Processes on each node: one a GPU, or as many as were asked for on the CPU."""
+        """Returns the processes on each node: one for each GPU, or on the CPU the number that was set."""
         return self.processes if device == "cpu" else max(1, 1 if self.gpus is None else self.gpus)
 
     def size(self, device: str) -> int:
-        """Processes on all nodes together."""
+        """Returns the processes on all nodes together."""
         return self.nodes * self.workers(device)
 
     @property
     def address(self) -> tuple[str, str]:
-        """Host and port of the first node."""
+        """Returns host and port of the first node."""
         host, _, port = str(self.rendezvous).rpartition(":")
-        return host.strip("[]"), port  # an IPv6 address stands in brackets
+        return host.strip("[]"), port  # an IPv6 address has brackets
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> World:
-    """What KD_NODES, KD_NODE_RANK, KD_RENDEZVOUS, KD_GPUS, KD_PROCESSES and KD_BEGUN say; one process without them.
+    """Reads KD_NODES, KD_NODE_RANK, KD_RENDEZVOUS, KD_GPUS, KD_PROCESSES and KD_BEGUN; without them, one process.
 
-    Raises: UserError for what is no number, or does not fit together.
+    Raises:
+        UserError: A value is not a number, or two values contradict each other.
     """
     nodes, rank = _number(environment, NODES, 1, 1), _number(environment, NODE_RANK, 0, 0)
     rendezvous = environment.get(RENDEZVOUS) or None
@@ -70,9 +75,9 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> World:
 
 
 def take_gpu(number: int, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Leaves this process the one GPU of this number, from 0, among those that it has; before anything has used one.
+    """Restricts this process to its GPU of this index, from 0; call it before any library has used a GPU.
 
-    Those are what HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES name, as Slurm sets them. ROCm reads the second as well.
+    The GPUs of the process are those that HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES list, as Slurm sets them.
     """
     name = next((name for name in VISIBLE if environment.get(name)), VISIBLE[-1])
     given = environment.get(name)

@@ -6,11 +6,11 @@ Corpora, n-best lists and held-out sets share this one form.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd.base import files
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.lines import LineWriter, PathLike, count_lines
 
@@ -25,24 +25,18 @@ class Damaged(UserError, IncompleteArtifact):
 
 
 def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
-    """Write a JSON file that has its name once it is whole."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
-    partial.replace(path)
+    """Write a JSON file in one step; the folder of its task is flushed to disk as a whole, before it is published."""
+    files.write_json(Path(path), content, durable=False)
 
 
 def read_json(path: PathLike) -> dict[str, Any]:
     """Read a JSON object. Raises Damaged if there is none."""
     try:
-        content = json.loads(Path(path).read_bytes())
+        return files.read_object(Path(path))
     except FileNotFoundError:
         raise Damaged(f"{path} is missing.") from None
-    except ValueError as error:
-        raise Damaged(f"{path} is no JSON file: {error}.") from None
-    if not isinstance(content, dict):
-        raise Damaged(f"{path} holds no JSON object.")
-    return content
+    except files.DamagedFile as error:
+        raise Damaged(error.problem) from None
 
 
 def write_index(folder: PathLike, kind: str, version: int, content: Mapping[str, Any]) -> None:
@@ -74,6 +68,8 @@ def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
         raise Damaged(f"{path} is missing.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("sha256"), str):
+        raise Damaged(f"The entry of {path} in its index is damaged.")
     if digest == entry["sha256"]:
         return
     try:

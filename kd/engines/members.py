@@ -7,7 +7,6 @@ found is missing; scores are those of the true ensemble (`kd/engines/fairseq/tra
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kd.base.scratch import scratch_folder
 from kd.base.errors import UserError
 from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
 from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source
@@ -84,9 +84,9 @@ class MembersTranslator:
         self._translators: list[PieceTranslator] = []
         self._scorers: list[PieceScorer] = []
         scoring_tokens = batch_tokens if device != "cpu" else min(batch_tokens, _SCORING_TOKENS)
-        with tempfile.TemporaryDirectory(prefix="kd-members-") as folder:
+        with scratch_folder("kd-members-") as folder:
             for number, model_folder in enumerate(model_folders):
-                place = Path(folder) / str(number)
+                place = folder / str(number)
                 convert(ModelFolder.open(model_folder), place, "float32")
                 # Loaded once if search and scores use the same type.
                 models = {

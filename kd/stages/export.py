@@ -6,11 +6,11 @@ some dev sentences are compared with fairseq's.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kd.base.scratch import scratch_folder
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.estimate import Estimate
 from kd.base.text import unknown_name
@@ -77,8 +77,8 @@ class Export(Kind[ExportConfig]):
         from kd.engines.ctranslate2 import export
 
         model = job.one("models")
-        with tempfile.TemporaryDirectory(prefix="kd-export-") as temporary:
-            folder, checkpoint = _weights(model, job.identity.get("checkpoint"), Path(temporary))
+        with scratch_folder("kd-export-") as temporary:
+            folder, checkpoint = _weights(model, job.identity.get("checkpoint"), temporary)
             export(
                 folder,
                 job.out,

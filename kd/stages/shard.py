@@ -13,7 +13,7 @@ from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.hashing import HASH_BITS, sentence_hash
 from kd.corpora.heldout import HeldOutSet, read_sets, side_of
 from kd.corpora.ids import Pair
-from kd.corpora.index import read_json, write_json
+from kd.corpora.index import file_entry, read_json, verify_file, write_json
 from kd.corpora.known_testsets import known_test_sets
 from kd.corpora.leakage import Guard, Leaks, keep_out, mode
 from kd.corpora.lines import LineWriter
@@ -60,6 +60,7 @@ class Shard(Kind[ShardConfig]):
             written = _write(job, corpus, kept)
         write_json(job.out / LEAKAGE, {"mode": chosen, "one_sided_words": job.config.one_sided_words,
                                        "held_out_sets": guard.sets, **leaks.to_json(),
+                                       "sample": file_entry(sample),
                                        **({"beyond_share": kept.beyond} if kept.beyond else {})})  # fmt: skip
         if not written:
             raise UserError(f"Nothing of {job.axis} is left to train on.", "Lower split.dev and split.test.")
@@ -73,6 +74,7 @@ class Shard(Kind[ShardConfig]):
             raise IncompleteArtifact(f"{job.out} holds a {side} that is held out.")
         entered = Corpus(job.one("corpus").path).pairs
         leakage = read_json(job.out / LEAKAGE)
+        verify_file(job.out / LEAKED, leakage.pop("sample"))
         beyond = leakage.get("beyond_share", 0)
         held_out = entered - corpus.pairs - leakage["pairs"] - beyond
         counts = {"pairs in": entered, "pairs out": corpus.pairs, "sources": corpus.sources}

@@ -280,7 +280,7 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "is no JSON file"),
+        ("", "is damaged"),
         ("[1]", "holds no JSON object"),
         (
             '{"format": "kd.nbest", "version": 1}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 
 from kd.base import resources
 from kd.base.errors import UserError
+from kd.base.hashing import sha256
 from kd.corpora.heldout import read_sets
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import normalised, words
@@ -142,7 +144,10 @@ def test_planted_sentences_are_found_and_removed(planted: Recipe) -> None:
     }  # fmt: skip
     assert manifest["dropped"] == {"leaks both sides": 12, "leaks a source": 2, "leaks a target": 2, "held out": 0}
     assert manifest["facts"]["note"] == "leakage: removed 16"
-    assert len(list(open_lines(places["shard.en-de"].final / LEAKED))) == 1 + 16
+    leaked = places["shard.en-de"].final / LEAKED
+    assert len(list(open_lines(leaked))) == 1 + 16
+    index = json.loads((leaked.parent / "leakage.json").read_text("utf-8"))
+    assert index["sample"] == {"bytes": leaked.stat().st_size, "sha256": sha256(leaked)}
 
     turned = places["shard.de-en"].manifest()
     assert turned["facts"]["leakage"]["sets"] == {"en-de test (exam)": {"both": 2, "source": 2, "target": 2}}
