@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,8 +58,13 @@ def package_of(module: str) -> str:
     return parts[1] if len(parts) > 1 and (ROOT / "kd" / parts[1]).is_dir() else ""
 
 
-def imports() -> Iterator[tuple[str, str]]:
-    """Yields (module, imported module) for every import of kd or another library, lazy ones included."""
+@functools.cache
+def imports() -> list[tuple[str, str]]:
+    """Returns (module, imported module) for every import of kd or another library, lazy ones included."""
+    return list(_imports())
+
+
+def _imports() -> Iterator[tuple[str, str]]:
     for path in sorted((ROOT / "kd").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
