@@ -346,8 +346,11 @@ def _first_sentence(message: str) -> str:
 
 
 def _in_child(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Whoever kills `kd run` outright wants its tasks to end too, and not to find them at work in the next one.
+    # Ctrl-C and a closed terminal reach the whole process group; the launcher turns them into SIGTERM, so that tasks
+    # save their work.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # If `kd run` is killed outright, its tasks have to end too, or the next one finds them at work.
     die_with_parent(parent, signal.SIGTERM)
 
 
