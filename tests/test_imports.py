@@ -34,11 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "cli": BELOW_STAGES | {"stages", "recipe", "launch", "container", "run", "planning", "doctor", "serve"},
     "": {"cli", "engines"},  # kd/__init__.py and kd/__main__.py
 }
-# Imports that still point the wrong way: ModelFolder and the reading of metrics replace them. Never add one.
+# Imports that still point the wrong way. Remove an entry with its import; never add one.
 PRESENT = {
-    ("kd.models.bundle", "kd.engines.fairseq.checkpoints"),
-    ("kd.models.bundle", "kd.engines.fairseq.model"),
-    ("kd.models.description", "kd.engines.fairseq.model"),
     ("kd.models.systems", "kd.engines.ctranslate2"),
     ("kd.models.systems", "kd.engines.fairseq.translate"),
     ("kd.report.gather.curves", "kd.engines.fairseq.training"),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kd.base.scratch import scratch_folder
 from kd.base.errors import UserError
+from kd.base.scratch import scratch_folder
 from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
 from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source
 from kd.engines.nan import nan_scores

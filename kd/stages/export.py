@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.base.scratch import scratch_folder
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.estimate import Estimate
+from kd.base.scratch import scratch_folder
 from kd.base.text import unknown_name
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
