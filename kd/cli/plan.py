@@ -1,6 +1,6 @@
-"""`kd plan`: what a run would take, before it is begun.
+"""Implements `kd plan`: forecasts jobs, GPU and core hours, time, disk and energy of a run, each with its source.
 
-Jobs, GPU and core hours, time, disk and energy, each with its source; docs/plan.md explains the figures.
+docs/plan.md explains the figures.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ EXAMPLE = "kd plan recipe=demo --probe"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; overrides of the recipe stand beside them."""
+    """Add the options; overrides of the recipe are given beside them."""
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command; returns the exit status."""
+    """Run the command; return the exit status."""
     from rich.console import Console
 
     from kd.planning import gather, page

@@ -1,6 +1,6 @@
-"""`kd scaling`: what more GPUs or nodes bring to a training, measured by short ones.
+"""Implements `kd scaling`: measures how a training scales with GPUs or nodes, by short trainings.
 
-Tokens a second, speed-up and parallel efficiency, as a table and a plot.
+Prints tokens per second, speed-up and parallel efficiency, and plots them.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ EXAMPLE = "kd scaling recipe=demo devices=1,2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; overrides of the recipe stand beside them."""
+    """Add the options; overrides of the recipe are given beside them."""
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
         help="recipe=NAME; devices=1,2,4 (of one node) or nodes=1,2,4; stage=teacher; updates=40; any setting",
     )
-    parser.add_argument("--weak", action="store_true", help="as many target tokens an update more as there are devices")
+    parser.add_argument("--weak", action="store_true", help="keep the target tokens per device, not per update")
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command; returns the exit status."""
+    """Run the command; return the exit status."""
     from rich.console import Console
 
     from kd.planning import scaling
     from kd.recipe import compose
 
-    question, overrides = scaling.take(options.overrides)
-    question = replace(question, weak=options.weak)
-    points, queued, folder = scaling.measure(question, compose.parse_request(overrides))
+    wanted, overrides = scaling.parse_scaling(options.overrides)
+    wanted = replace(wanted, weak=options.weak)
+    points, queued, folder = scaling.measure(wanted, compose.parse_request(overrides))
     if points:
-        scaling.show(question, points, Console(highlight=False))
+        scaling.show(wanted, points, Console(highlight=False))
     if len(points) > 1:
-        scaling.plot(question, points, folder)
+        scaling.plot(wanted, points, folder)
         print(f"Plot: {folder}/scaling.svg, scaling.png")
     if queued:
         numbers = ", ".join(map(str, queued))
-        print(f"Not done yet: {numbers} {question.unit}. The same command shows the table when they are.")
+        print(f"Not finished: {numbers} {wanted.unit}. Run the same command again when they are.")
     return 0

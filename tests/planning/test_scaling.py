@@ -1,4 +1,4 @@
-"""What `kd scaling` asks for and reckons; trainings on more devices are run in tests/system."""
+"""The options and the arithmetic of `kd scaling`; trainings on several devices run in tests/system."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import UserError
-from kd.planning.scaling import Point, Question, compared, measure, plot, take
+from kd.planning.scaling import Point, ScalingRun, compared, measure, parse_scaling, plot
 from kd.recipe import compose
 from kd.run import commands
 
 
-def test_numbers_are_told_from_overrides() -> None:
-    question, rest = take(["recipe=x", "devices=4,1,2,2", "updates=20", "decode.beam=3"])
-    assert (question.unit, question.numbers, question.updates, question.stage) == ("devices", (1, 2, 4), 20, "teacher")
+def test_numbers_are_separated_from_overrides() -> None:
+    scaling, rest = parse_scaling(["recipe=x", "devices=4,1,2,2", "updates=20", "decode.beam=3"])
+    assert (scaling.unit, scaling.numbers, scaling.updates, scaling.stage) == ("devices", (1, 2, 4), 20, "teacher")
     assert rest == ["recipe=x", "decode.beam=3"]
-    assert take(["nodes=[1,8]", "stage=student"])[0] == Question("nodes", (1, 8), "student")
+    assert parse_scaling(["nodes=[1,8]", "stage=student"])[0] == ScalingRun("nodes", (1, 8), "student")
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_numbers_are_told_from_overrides() -> None:
 )
 def test_what_cannot_be_measured_is_refused(wrong: list[str]) -> None:
     with pytest.raises(UserError):
-        take(["recipe=x", *wrong])
+        parse_scaling(["recipe=x", *wrong])
 
 
 def test_speedup_is_over_one_and_efficiency_is_that_by_their_number() -> None:
@@ -47,14 +47,14 @@ def test_the_runs_stand_beside_the_recipe_s_whatever_the_folder_is_called(
     (tmp_path / "it's, here").mkdir()
     monkeypatch.chdir(tmp_path / "it's, here")
     monkeypatch.setattr(commands, "run", lambda request: begun.append(compose.compose(request).run.dir) or 0)
-    _, queued, folder = measure(Question("devices", (1, 2)), compose.parse_request(["recipe=demo"]))
+    _, queued, folder = measure(ScalingRun("devices", (1, 2)), compose.parse_request(["recipe=demo"]))
     assert queued == [1, 2] and folder == tmp_path / "it's, here" / "runs" / "demo.scaling"
     assert begun == [str(folder / "devices-1"), str(folder / "devices-2")]
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     points = compared([Point(1, 100.0, 500.0), Point(2, 180.0, 500.0)])
-    plot(Question("devices", (1, 2)), points, tmp_path)
+    plot(ScalingRun("devices", (1, 2)), points, tmp_path)
     assert (tmp_path / "scaling.png").read_bytes().startswith(bytes([0x89]) + b"PNG")
     drawn = (tmp_path / "scaling.svg").read_text("utf-8")
     assert "parallel efficiency" in drawn
