@@ -65,15 +65,15 @@ class Known:
         """Forecast a stage; its inputs must have been added before."""
         forecast = self.forecasts[stage] = stage.kind.forecast(stage, self)
         output = forecast.output if forecast is not None else None
-        self.texts[stage] = self._counted(stage, output or self.input_of(stage))
+        self.texts[stage] = self.counted(stage, output or self.input_of(stage))
 
     def work(self, task: Task) -> TaskWork | None:
         """Return the forecast of one task; None if its kind has none."""
         forecast = self.forecasts[task.stage]
         return None if forecast is None else forecast.tasks[task.name]
 
-    def _counted(self, stage: Stage, expected: Text) -> Text:
-        """Replace the expected sizes by those in the manifests of a finished stage."""
+    def counted(self, stage: Stage, expected: Text) -> Text:
+        """Return a stage's output: the sizes in its manifests where it is finished, else the expected ones."""
         counts = [self.done[task]["counts"] for task in stage.tasks if task in self.done]
         if len(counts) < len(stage.tasks) or not counts or "pairs out" not in counts[0]:
             return expected

@@ -112,7 +112,7 @@ class Collect(Kind[CorpusConfig]):
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the pairs of each corpus, as counted in its files; assumed pairs are shared evenly."""
-        text = replace(known.sample, pairs=_pairs(stage, known))
+        text = known.counted(stage, replace(known.sample, pairs=_pairs(stage, known)))
         shares = max(1, sum(map(is_training, stage.tasks)))
         tasks = {}
         for task in stage.tasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,12 +104,25 @@ SETTINGS = [
 def test_forecast_of_kept_checkpoints_is_what_a_training_keeps(spec: TrainSpec, tmp_path: Path, updates: int) -> None:
     for number, checkpoint in enumerate(SETTINGS):
         config = replace(spec.config, checkpoint=checkpoint, max_update=updates, validate_bleu=True)
-        worse = checkpoint.metric is Metric.loss
-        # Every validation is worse than those before: the best are the first, none of which stays for another reason.
-        kept = kept_after(replace(spec, config=config), tmp_path / f"{number}-worse", ascending=worse)
+        kept = kept_at_most(replace(spec, config=config), tmp_path / str(number))
         assert kept == forecast.disk(config, 1).kept == checkpoints.number_kept(checkpoint, updates), checkpoint
-        # Every validation is better: the best are among the last.
-        assert kept_after(replace(spec, config=config), tmp_path / f"{number}-better", ascending=not worse) <= kept
+
+
+def kept_at_most(spec: TrainSpec, folder: Path) -> int:
+    """Count what is kept where the best checkpoints are the first of those that stay for no other reason."""
+    checkpoint, updates = spec.config.checkpoint, spec.config.max_update
+    sign = 1 if checkpoint.metric is Metric.loss else -1
+    last = list(range(100, updates + 1, 100))[-checkpoint.keep :]
+    every = checkpoint.keep_every
+
+    def value(update: int) -> float:
+        stays_anyway = update in last or (every and update % every == 0)
+        return sign * (update + (10_000 if stays_anyway else 0))
+
+    kept = kept_after(spec, folder, value)
+    # Where each validation is better than those before, the best are among the last.
+    assert kept_after(spec, folder.with_name(f"{folder.name}-better"), lambda update: -sign * update) <= kept
+    return kept
 
 
 def test_the_plan_counts_the_best_checkpoints_that_are_averaged() -> None:
@@ -116,8 +130,8 @@ def test_the_plan_counts_the_best_checkpoints_that_are_averaged() -> None:
     assert checkpoints.number_kept(checkpoint, 1000) == 8  # 3 last and 5 best of 10
 
 
-def kept_after(spec: TrainSpec, folder: Path, *, ascending: bool) -> int:
-    """Count the checkpoints that the saving of a whole training leaves, with made-up validations."""
+def kept_after(spec: TrainSpec, folder: Path, value: Callable[[int], float]) -> int:
+    """Count the checkpoints that the saving of a whole training leaves; value: of the validation at an update."""
     folder.mkdir()
     flags = arguments(spec, folder)
     asked = training._description(spec, flags, folder)
@@ -137,7 +151,7 @@ def kept_after(spec: TrainSpec, folder: Path, *, ascending: bool) -> int:
             save_checkpoint=lambda path, _state: Path(path).touch(),
         )
         epoch = SimpleNamespace(epoch=1, state_dict=dict)
-        save(cfg, trainer, epoch, float(update if ascending else -update))
+        save(cfg, trainer, epoch, float(value(update)))
     return len(checkpoints.numbered(folder))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from kd.models.known import Known
 from kd.pipeline.store import Store
 from kd.planning.sample import look
 from kd.recipe import compose
@@ -42,3 +43,17 @@ def test_what_takes_too_long_to_count_is_estimated_by_its_size(tmp_path: Path, m
     plan = compose.plan(compose.compose(compose.parse_request(["recipe=files", *files, f"store.dir={tmp_path}/store"])))
     (pairs,) = look(plan, Store(tmp_path / "store"), 10).collected.values()
     assert pairs.value == pytest.approx(1234, rel=0.1) and "estimated" in pairs.source
+
+
+def test_a_finished_collection_is_work_of_the_pairs_that_it_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = compose.plan(compose.compose(compose.parse_request(["recipe=files", *corpus(tmp_path, "")])))
+    (collect,) = [stage for stage in plan.stages if stage.spec.name == "collect"]
+    (task,) = collect.tasks
+    known = Known(400, done={task: {"counts": {"pairs in": 1234, "pairs out": 1200}}})
+    known.add(collect)
+    work = known.work(task)
+    assert work is not None and work.has_amount and work.work[0].amount.value == 1200
+    assert known.texts[collect].pairs.source == "counted in what is done"
