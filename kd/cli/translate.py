@@ -1,7 +1,6 @@
-"""`kd translate`: standard input to standard output, a line for each line, with any model folder.
+"""Implements `kd translate`: translates standard input with any model folder, one output line per input line.
 
-Lines are translated as they come, some thousand together when they come fast, so that a pipe of any length runs in flat
-memory.
+Lines are translated as they arrive, up to some thousand at once, so memory does not grow with the length of a pipe.
 """
 
 from __future__ import annotations
@@ -24,9 +23,16 @@ EXAMPLE = "kd translate --model runs/demo/release.en-de/student-int8 < source.en
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the options of the command."""
     add = parser.add_argument
-    add("--model", type=Path, nargs="+", required=True, metavar="DIR", help="an exported folder, or those of trainings")
+    add(
+        "--model",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folder of an exported model, or folders of trained models",
+    )
     add("--to", metavar="LANGUAGE", help="language to write, for a model of several: de")
     add("--beam", type=_positive, default=4, metavar="N", help="width of the search (default 4)")
     add(
@@ -38,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--score", action="store_true", help="print each translation's score before it, and a tab")
     add("--max-pieces", type=_positive, default=256, metavar="N", help="longest output of a sentence (default 256)")
     add("--length-penalty", type=float, default=1.0, metavar="X", help="exponent of the length (default 1.0)")
-    add("--batch-tokens", type=_positive, default=2000, metavar="N", help="source pieces a batch (default 2000)")
+    add("--batch-tokens", type=_positive, default=2000, metavar="N", help="source tokens per batch (default 2000)")
     add("--threads", type=_positive, metavar="N", help="CPU threads (default: all cores)")
     add("--as-is", action="store_true", help="read text as it is, without the normalisation of training text")
     add("--device", choices=["cpu", "cuda"], default="cpu")
@@ -52,7 +58,7 @@ def _positive(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Translates standard input; returns the exit status."""
+    """Translate standard input. Return the exit status."""
     from kd.engines.translator import Translation, Translator
 
     nbest = options.nbest or 1
@@ -89,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
                 for line in lines_of(found):
                     out.write(line.encode("utf-8", "replace") + b"\n")
                 number += 1
-            out.flush()  # whoever waits for an answer gets it before more is read
+            out.flush()  # the answer is visible before more input is read
             if window.error:
                 raise window.error
     except KeyboardInterrupt:
@@ -99,14 +105,14 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass
 class Window:
-    """Lines that were there together, and what came after them if that was no line."""
+    """Lines that arrived together, and the error that follows them if there is one."""
 
     lines: list[str]
     error: UserError | None = None
 
 
 def windows(source: int) -> Iterator[Window]:
-    """Lines of a file descriptor: all that are there, up to some thousand; waits for the first of each window.
+    """Yield the lines of a file descriptor in windows: all that have arrived, up to some thousand.
 
     Invalid UTF-8 ends them with a UserError in the last window.
     """
@@ -139,7 +145,7 @@ def windows(source: int) -> Iterator[Window]:
 
 
 def _feed(source: int, waiting: queue.Queue[bytes | None]) -> None:
-    """Puts lines into a queue. Reads the descriptor itself: a thread that waits in sys.stdin bars the way out."""
+    """Put lines into a queue. Read the descriptor itself, because a thread that waits in sys.stdin blocks the exit."""
     rest = b""
     while data := os.read(source, READ_BYTES):
         *lines, last = data.split(b"\n")

@@ -1,4 +1,4 @@
-"""Sub-word regularisation (Kudo, 2018): text cut into pieces at random, each segmentation as likely as the model says.
+"""Subword regularisation (Kudo, 2018): segments text at random, by the probabilities of a unigram model.
 
 Sentencepiece's own sampling cannot be repeated: in 0.2.3 every process draws otherwise from the same seed. Here the
 segmentations of single words are drawn with Python's generator, which gives the same everywhere.
@@ -29,7 +29,7 @@ _BOUNDARY = re.compile(f"[ {_SPACE}]")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How segmentations are drawn."""
+    """Settings of the sampling."""
 
     alpha: float  # exponent of a segmentation's probability: 1 as the model says, towards 0 all alike
     nbest: int  # segmentations of each word that are drawn from, the most probable ones
@@ -37,7 +37,7 @@ class Sampling:
 
 
 class Sampler:
-    """Draws segmentations with a sentencepiece model of the kind unigram.
+    """Samples segmentations with a sentencepiece unigram model.
 
     No piece of such a model crosses a space, so the probability of a sentence's segmentation is the product of its
     words', and drawing each word's is drawing the sentence's (Kudo's l-best sampling, with l for each word). Sentences
@@ -56,7 +56,7 @@ class Sampler:
             processor.nbest_encode("a", nbest_size=2, out_type=int)
         except RuntimeError:
             raise UserError(
-                "Text cannot be cut at random with this vocabulary: its model is not of the kind unigram.",
+                "This vocabulary cannot sample segmentations: its model is not of the kind unigram.",
                 "Set vocabulary.model to unigram, or encode.sampling.alpha to 0.",
             ) from None
         spaced = [re.escape(piece) for piece in pieces if _SPACE in piece[1:]]
@@ -65,7 +65,7 @@ class Sampler:
         self._known: dict[str, tuple[list[float], list[bytes]]] = {}
 
     def sample(self, sentences: Sequence[str], seed: int) -> list[NDArray[np.int32]]:
-        """The sentencepiece ids of a segmentation of each sentence; a function of the seed and these sentences."""
+        """Return sentencepiece ids of a sampled segmentation of each sentence. They depend on seed and sentences only."""
         import numpy as np
 
         draw = random.Random(seed).random
@@ -80,7 +80,7 @@ class Sampler:
         return [np.frombuffer(each, dtype=np.int32) for each in found]
 
     def _draw(self, word: str, place: float) -> bytes:
-        """The segmentation at a place between 0 and 1 of all of a word, laid end to end by probability."""
+        """Return the segmentation of a word at a quantile between 0 and 1 of their distribution."""
         known = self._known.get(word)
         if known is None:
             known = self._segmentations(word)
@@ -90,7 +90,7 @@ class Sampler:
         return segmentations[bisect(ends, place)]
 
     def _segmentations(self, word: str) -> tuple[list[float], list[bytes]]:
-        """Where each segmentation but the last ends between 0 and 1, and all of them."""
+        """Return the cumulative probabilities of all segmentations but the last, and the segmentations."""
         if not word:
             return [], [self._empty]
         if len(word) > LONGEST:  # sentencepiece searches the n best for up to half a minute, then gives up

@@ -1,4 +1,4 @@
-"""Sentencepiece vocabularies in the form that fairseq wants: training one, turning text into pieces and back.
+"""Trains sentencepiece vocabularies in fairseq's form, and converts text to tokens and back.
 
 A vocabulary folder holds `vocabulary.model` (sentencepiece), `vocabulary.vocab` (pieces and scores, for people) and
 `dict.txt` (fairseq's dictionary).
@@ -30,14 +30,14 @@ _UNKNOWN = 3
 
 MOST_DISTINCT = 1_000_000  # placeholders counted at a time
 
-# Unigram training adds up its threads' sums, so their number decides the last bits: one number on every machine.
+# Unigram training adds its threads' sums, so the last bits depend on their number: the same on every machine.
 _THREADS = 4
 
-# Ends of lines to somebody, or controls: as pieces they would cut dict.txt and the piece files of other tools in two.
-# They are kept out of training and are written as bytes (`<0x0D>`), without loss as long as `byte_fallback` is on.
+# Controls and characters that some tools read as line ends: as pieces they would break dict.txt and other tools' files.
+# They are removed from the training text and encoded as bytes (`<0x0D>`), without loss if `byte_fallback` is on.
 _NO_PIECES = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 
-_BYTE = re.compile("<0x[0-9A-F]{2}>")  # a byte's piece, where there is byte_fallback
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # the piece of a byte, with byte_fallback
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
     placeholders: Sequence[str] = (),
     tags: Sequence[str] = (),
 ) -> None:
-    """Trains one joint vocabulary on the first `config.sample` sentences and writes its folder.
+    """Train one joint vocabulary on the first `config.sample` sentences and write its folder.
 
     Equal sentences and settings give equal files. `config.size` counts everything: the four special symbols of
     `SPECIAL`, which have fairseq's ids, placeholders, bytes and pieces, so that it is the number of rows of the
@@ -98,7 +98,7 @@ def train(
 
 
 def _check_placeholders(placeholders: Sequence[str]) -> None:
-    """Text such as `</s>`, struck out in HTML, would become the end of the sentence wherever it stands."""
+    """Raise UserError for text such as `</s>` (HTML's strike-through), which would end sentences wherever it occurs."""
     taken = [placeholder for placeholder in placeholders if placeholder in SPECIAL or _BYTE.fullmatch(placeholder)]
     if taken:
         raise UserError(
@@ -109,7 +109,7 @@ def _check_placeholders(placeholders: Sequence[str]) -> None:
 
 
 class _Count:
-    """Counts what passes through."""
+    """Counts the sentences that pass through."""
 
     def __init__(self, sentences: Iterator[str]) -> None:
         self._rest = sentences
@@ -122,7 +122,7 @@ class _Count:
 
 
 def _explained(message: str, config: VocabularyConfig, sentences: int) -> UserError:
-    """What sentencepiece's error means, in terms of our settings."""
+    """Translate sentencepiece's error into one about kd's settings."""
     if sentences == 0 or "sentences_.empty()" in message or "Input corpus is empty" in message:
         return UserError("There is no text to train a vocabulary on.", "Check the corpus and what clean dropped.")
     if highest := re.search(r"value <= (\d+)", message):
@@ -139,12 +139,13 @@ def _explained(message: str, config: VocabularyConfig, sentences: int) -> UserEr
 
 
 class Vocabulary:
-    """A vocabulary folder, loaded. Ids are fairseq's: positions in its dictionary, whatever sentencepiece's are.
+    """A loaded vocabulary folder. Ids are fairseq's: positions in its dictionary, not sentencepiece's ids.
 
-    Folders made elsewhere work too, as long as they hold `vocabulary.model` and its `dict.txt`; pieces that the
-    dictionary lacks become `<unk>`. With a `dict.source.txt` beside it, sentences are encoded by that one, as sources.
+    Folders made elsewhere work too, if they hold `vocabulary.model` and its `dict.txt`. Pieces that the dictionary
+    lacks become `<unk>`. If there is a `dict.source.txt`, sentences are encoded with it, as sources.
 
-    Raises: UserError where a file is missing.
+    Raises:
+        UserError: A file is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -167,15 +168,15 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Rows of the embedding: all pieces and the four special symbols."""
+        """The rows of the embedding: all pieces and the four special symbols."""
         return len(self._symbols)
 
     def knows(self, character: str) -> bool:
-        """Whether it has a character, rather than its bytes."""
+        """Return whether the vocabulary has a character as such, not only its bytes."""
         return bool(self._processor.piece_to_id(character) != self._processor.unk_id())
 
     def encode_ids(self, sentences: Sequence[str], tag: str | None = None) -> list[list[int]]:
-        """The fairseq ids of each sentence, without an end of sentence; with a tag, it comes first.
+        """Return the fairseq ids of each sentence, without the end of sentence; a tag comes first.
 
         A sentence without pieces, of which there is nothing to translate, gets no tag either.
         """
@@ -191,7 +192,7 @@ class Vocabulary:
     def encode_array(
         self, sentences: Sequence[str], tag: str | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The fairseq ids of all sentences one after the other, ends of sentence included, and each one's length.
+        """Return the fairseq ids of all sentences concatenated, ends of sentence included, and each length.
 
         With a tag, each begins with it, and it counts. Faster than `encode_ids` where ids are written on as they are,
         for none becomes a Python object.
@@ -202,7 +203,7 @@ class Vocabulary:
     def sample_array(
         self, sentences: Sequence[str], sampling: Sampling, tag: str | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """As `encode_array`, with segmentations drawn at random: a function of the settings and these sentences.
+        """Encode as `encode_array` with random segmentations, which depend on the settings and the sentences only.
 
         Raises: UserError where the model is not of the kind unigram.
         """
@@ -220,7 +221,7 @@ class Vocabulary:
     def _ended(
         self, encoded: Sequence[NDArray[np.int32]], tag: str | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Sentencepiece's numbers of each sentence as fairseq's, tags and ends of sentence added."""
+        """Convert sentencepiece's ids to fairseq's, with tags and ends of sentence."""
         import numpy as np
 
         lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
@@ -237,28 +238,28 @@ class Vocabulary:
         return np.insert(ids, starts, self._tag_number(tag)), (lengths + 2).astype(np.int32)
 
     def encode_pieces(self, sentences: Sequence[str]) -> list[list[str]]:
-        """The pieces of each sentence, as strings."""
+        """Return the pieces of each sentence, as strings."""
         return self._processor.encode(list(sentences), out_type=str, num_threads=1)
 
     def decode_pieces(self, pieces: Sequence[str]) -> str:
-        """The text that pieces stand for; bytes that are no valid UTF-8 become U+FFFD."""
+        """Return the text of pieces; bytes that are not valid UTF-8 become U+FFFD."""
         return self._processor.decode(list(pieces)) if pieces else ""
 
     def ids_of(self, pieces: Sequence[str]) -> list[int]:
-        """The fairseq ids of pieces."""
+        """Return the fairseq ids of pieces."""
         return [self._number.get(piece, _UNKNOWN) for piece in pieces]
 
     def pieces_of(self, ids: Sequence[int]) -> list[str]:
-        """The pieces that fairseq ids of targets stand for."""
+        """Return the pieces of fairseq ids of targets."""
         return [self._symbols[number] for number in ids]
 
     def source_pieces_of(self, ids: Sequence[int]) -> list[str]:
-        """The pieces that fairseq ids of sources, as `encode_ids` gives them, stand for."""
+        """Return the pieces of fairseq ids of sources, as `encode_ids` returns them."""
         return [self._source_symbols[number] for number in ids]
 
 
 def find_placeholders(sentences: Iterable[str], pattern: str, most: int) -> list[str]:
-    """The most frequent distinct matches of a regular expression, at most `most`; by frequency, then by text.
+    """Return the at most `most` most frequent distinct matches of a regular expression, by frequency, then by text.
 
     Of more than a million distinct ones, those seen least so far are forgotten on the way: memory stays bounded.
 

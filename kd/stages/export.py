@@ -1,7 +1,7 @@
-"""Export: a trained model in the form in which it is deployed, CTranslate2, once for each number format asked for.
+"""Export: converts trained models to CTranslate2, once for each number format.
 
-Each is a folder of its own with everything in it that translating needs. Before it is published, its translations of
-some dev sentences are compared with fairseq's.
+Each export is a folder with everything that translating needs. Before it is published, its translations of some dev
+sentences are compared with fairseq's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Export(Kind[ExportConfig]):
     resources = "cpu"
 
     def validate(self, config: ExportConfig) -> None:
-        """CTranslate2 knows the formats; the checkpoint can be meant."""
+        """Check that CTranslate2 has the formats and that the checkpoint is named correctly."""
         from kd.engines.ctranslate2 import COMPUTE_TYPES
 
         for name in config.formats:
@@ -58,7 +58,7 @@ class Export(Kind[ExportConfig]):
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One for each model and format."""
+        """Yield one task per model and format."""
         config: ExportConfig = stage.config
         models, held_out = stage.input_tasks("models"), stage.input_tasks("held_out")
         compared = {"compare": config.compare, "beam": config.beam, "max_pieces": config.max_pieces,
@@ -73,7 +73,7 @@ class Export(Kind[ExportConfig]):
                 yield TaskSpec(name, {"format": format_, **chosen, **compared}, inputs=inputs)
 
     def run(self, job: Job[ExportConfig]) -> None:
-        """Converts one model to one format, and compares."""
+        """Convert one model to one format, and compare."""
         from kd.engines.ctranslate2 import export
 
         model = job.one("models")
@@ -92,7 +92,7 @@ class Export(Kind[ExportConfig]):
                 write_json(path, {**read_json(path), "agreement": _agreement(job, folder, _dev(job, folder))})
 
     def check(self, job: Job[ExportConfig]) -> Summary:
-        """Loads it and translates a word; what it is to be, it must be: float32 translates as fairseq does."""
+        """Load it and translate a word; check that float32 translates as fairseq does."""
         if ModelFolder.open(job.out).engine != CTRANSLATE2:
             raise IncompleteArtifact(f"{job.out} holds no CTranslate2 model.")
         check_translates(job.out)
@@ -120,7 +120,7 @@ class Export(Kind[ExportConfig]):
 
 
 def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[Path, str]:
-    """A model folder with the weights of a checkpoint, and what the checkpoint is called."""
+    """Return a model folder with the weights of a checkpoint, and the checkpoint's name."""
     if checkpoint is None:
         averaged = model.manifest["facts"].get("averaged") or []
         return model.path, f"average of {', '.join(averaged)}" if len(averaged) > 1 else "".join(averaged)
@@ -141,7 +141,7 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
 
 
 def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
-    """What the model was made of, by fingerprints."""
+    """Return the fingerprints of the model and of its inputs."""
     return {
         "model": f"{model.stage}/{model.task}@{model.fingerprint}",
         "checkpoint": checkpoint,
@@ -152,7 +152,7 @@ def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
 
 
 def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, list[str]]]:
-    """By language pair the language to write and some dev sentences; of a model of several, of each as many.
+    """Return the target language and some dev sentences of each language pair, equally many of each.
 
     Raises: UserError where nobody knows which language pairs the model is for.
     """
@@ -173,7 +173,7 @@ def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, l
 def _agreement(
     job: Job[ExportConfig], weights: Path, dev: Mapping[str, tuple[str | None, list[str]]]
 ) -> dict[str, Any]:
-    """Of some dev sentences, how many translations are fairseq's; those that hit the longest length do not count.
+    """Count the dev sentences with the same translation as by fairseq; those cut at the longest length do not count.
 
     There CTranslate2 goes on where fairseq ends a translation.
     """

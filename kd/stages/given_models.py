@@ -1,6 +1,6 @@
-"""Given models: teachers trained elsewhere take the place of a training, as checkpoints of fairseq or folders of runs.
+"""Given models: uses models that were trained elsewhere, fairseq checkpoints or folders of other runs, as teachers.
 
-Each member is a task; what it leaves is what a training leaves, so that all that reads from a training reads from it.
+Each member is a task. Its output has the layout of a training's, so that every later stage can use it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
 
 
 class GivenModels(Kind[GivenModelsConfig]):
-    """Takes over models."""
+    """Imports models."""
 
     name = "given_models"
     version = 1
@@ -34,7 +34,7 @@ class GivenModels(Kind[GivenModelsConfig]):
     resources = "cpu"
 
     def validate(self, config: GivenModelsConfig) -> None:
-        """Every member is either a checkpoint with its vocabulary or a folder."""
+        """Check that every member is either a checkpoint with its vocabulary or a folder."""
         if not config.members:
             raise UserError("given_models.members is empty.", "Name a member with its checkpoint or folder.")
         for name, member in config.members.items():
@@ -42,18 +42,20 @@ class GivenModels(Kind[GivenModelsConfig]):
             if not re.fullmatch(r"\w+", name) or name == "ensemble":
                 raise UserError(f"A member cannot be called {name!r}.", "Use letters, digits and _.")
             if bool(member.checkpoint) == bool(member.folder):
-                raise UserError(f"{where} needs a checkpoint or a folder, and one of them.", f"Set {where}.checkpoint.")
+                raise UserError(
+                    f"{where} must have either a checkpoint or a folder.", f"Set {where}.checkpoint or {where}.folder."
+                )
         if any(member.checkpoint for member in config.members.values()):
             _check_vocabulary(config)
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One a member, which is what its files hold."""
+        """Yield one task per member, identified by the content of its files."""
         config: GivenModelsConfig = stage.config
         for name, member in config.members.items():
             yield TaskSpec(f"member-{name}", {}, files=partial(_files, config, member, stage.axis_value))
 
     def run(self, job: Job[GivenModelsConfig]) -> None:
-        """Writes the model folder."""
+        """Write the model folder."""
         member = job.config.members[job.name.removeprefix("member-")]
         given = _given(job.config, member, job.axis_value)
         for path in given.files:
@@ -61,12 +63,12 @@ class GivenModels(Kind[GivenModelsConfig]):
                 raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
         job.progress.update("reading the checkpoint")
         updates = import_model(given, job.out)
-        # As a training says it.
+        # The summary of a training.
         summary = {"updates": updates or None, "averaged": [given.weights.name], "target_tokens": None}
         write_json(job.out / SUMMARY, {**summary, "batch": "", "notes": ["trained elsewhere"]})
 
     def check(self, job: Job[GivenModelsConfig]) -> Summary:
-        """Loads the model and translates a sentence."""
+        """Load the model and translate a word."""
         from kd.engines.fairseq.model import count_parameters, load_models
 
         (model,), _ = load_models([job.out])
@@ -90,7 +92,7 @@ def _check_vocabulary(config: GivenModelsConfig) -> None:
         )
     if config.dictionary and any(sides):
         raise UserError(
-            "given_models.dictionary is that of both sides, and another is given for one of them.",
+            "given_models.dictionary is for both sides, but source_dictionary or target_dictionary is set as well.",
             "Set given_models.dictionary, or source_dictionary and target_dictionary.",
         )
 

@@ -1,7 +1,7 @@
-"""Train: an ensemble of teachers whose members differ by seed alone, a student, or a control.
+"""Train: trains an ensemble of teachers whose members differ only in their seed, a student, or a control.
 
-Each member is a task: killed and begun again, it goes on from its last checkpoint; asked for more updates, it goes on.
-A student may get its shape and data from a search.
+Each member is a task. An interrupted task resumes from its last checkpoint; with more updates than before, it
+continues. A student may get its shape and data from a search.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Train(Kind[TrainConfig]):
     resumable = True
 
     def validate(self, config: TrainConfig) -> None:
-        """The shape is possible, and there will be enough checkpoints to average."""
+        """Check the shape, and that enough checkpoints are kept to average."""
         check_settings(config)
         if config.from_search and config.init_from:
             raise UserError(
@@ -61,11 +61,11 @@ class Train(Kind[TrainConfig]):
             )
 
     def suits(self, config: TrainConfig, device: str) -> None:
-        """The device can train in this precision."""
+        """Check that the device supports the precision."""
         check_precision(config.precision, device)
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One a member, with a seed of its own."""
+        """Yield one task per member, each with its own seed."""
         config: TrainConfig = stage.config
         _check_inputs(stage)
         for member in range(config.members):
@@ -81,7 +81,7 @@ class Train(Kind[TrainConfig]):
             )
 
     def run(self, job: Job[TrainConfig]) -> None:
-        """Measures the batch, trains on, averages."""
+        """Derive the batch size, train or resume, and average."""
         if job.config.from_search:
             config, data = _chosen(job)
             job = _begun_with(job, config, data)
@@ -90,11 +90,11 @@ class Train(Kind[TrainConfig]):
         run_training(job, Training(config, data, job.identity["seed"], _start(job, config, data)))
 
     def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
-        """Runs this node's processes of the training."""
+        """Run this node's processes of the training."""
         run_worker_node(out, world, threads, over)
 
     def check(self, job: Job[TrainConfig]) -> Summary:
-        """Loads the final model."""
+        """Load the final model."""
         return check_training(job, job.config)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
@@ -115,11 +115,11 @@ class Train(Kind[TrainConfig]):
 
 
 def _check_inputs(stage: Stage) -> None:
-    """One corpus, or a search that has chosen one of several."""
+    """Check that there is one corpus, or a search that chooses one of several."""
     data = [item.label for item in stage.input_tasks("data")]
     if stage.config.from_search and not stage.inputs.get("choice"):
         raise UserError(
-            f"{stage.name} shall have what a search chose (from_search), and reads from no search.",
+            f"{stage.name} has from_search=true but no search among its inputs.",
             f"Take chain=search, or set chain.{stage.spec.name}.inputs.choice to a stage of kind choose.",
         )
     if len(data) > 1 and not stage.config.from_search:
@@ -135,7 +135,7 @@ def _check_inputs(stage: Stage) -> None:
 
 
 def _chosen(job: Job[TrainConfig]) -> tuple[TrainConfig, Artifact]:
-    """The config with the shape that the search chose, and the corpus; the control's only one is what it is."""
+    """Return the config with the shape that the search chose, and the chosen corpus (or the only one)."""
     chosen = read_json(job.one("choice").path / CHOSEN)["chosen"]
     config = replace(job.config, model=replace(job.config.model, **chosen["model"]))
     corpora = job.inputs["data"]
@@ -151,7 +151,7 @@ def _chosen(job: Job[TrainConfig]) -> tuple[TrainConfig, Artifact]:
 
 
 def _begun_with(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Job[TrainConfig]:
-    """Sees to it that a training goes on with what it began with; a search that is made again may choose otherwise.
+    """Check that a resumed training has the shape and data it began with; a repeated search may choose others.
 
     Returns the job with only those earlier outputs that had the same choice.
     """
@@ -172,7 +172,7 @@ def _taken(folder: Path) -> dict[str, Any] | None:
 
 
 def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
-    """Each member goes on from the model of its own number, or all from the only one."""
+    """Return a member's inputs: it starts from the model of its own number, or all start from the only one."""
     starts = stage.input_tasks("start")
     inputs = {"data": stage.input_tasks("data")}
     if stage.config.from_search:
@@ -192,14 +192,14 @@ def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
 
 
 def _start(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Path | None:
-    """The weights to start from, where there are some."""
+    """Return the checkpoint to start from, or None."""
     if job.inputs.get("start"):
         files = start_files(str(job.one("start").path), 1)
     elif config.init_from:
         checkpoint, *dictionaries = job.files
         files = (checkpoint, dictionaries[0], dictionaries[-1])
         if any(job.hash_file(path) != known for path, known in job.files.items()):
-            raise UserError(f"{checkpoint} has changed since the run was planned.", "Plan it anew by `kd run`.")
+            raise UserError(f"{checkpoint} has changed since the run was planned.", "Plan it again with `kd run`.")
     else:
         return None
     start = job.out / START

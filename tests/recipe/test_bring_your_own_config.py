@@ -35,7 +35,7 @@ def plan(place: Path, *overrides: str) -> Plan:
         (
             [TEACHERS, CHECKPOINT, "given_models.vocabulary=v", "given_models.dictionary=d",
              "given_models.target_dictionary=d"],
-            "another is given for one of them",
+            "but source_dictionary or target_dictionary is set as well",
         ),
         ([LISTS], "given_lists.files is empty"),
         ([LISTS, "+given_lists.files={a: {file: x}}"], "x does not exist"),

@@ -109,7 +109,7 @@ def test_student_and_control_read_the_choice_and_their_own_shape_says_nothing(fo
         ),
         (["search.choose.format=int16"], "search.choose.format. called int16.*int8"),
         (["student=tiny_4_2"], "inputs.data means several stages: .*student=from_search"),
-        (["chain=distillation"], "reads from no search. Take chain=search"),
+        (["chain=distillation"], "no search among its inputs. Take chain=search"),
     ],
 )
 def test_mistakes_are_told_when_the_recipe_is_planned(overrides: list[str], told: str, tmp_path: Path) -> None:
