@@ -65,7 +65,7 @@ class Sampler:
         self._known: dict[str, tuple[list[float], list[bytes]]] = {}
 
     def sample(self, sentences: Sequence[str], seed: int) -> list[NDArray[np.int32]]:
-        """Return sentencepiece ids of a sampled segmentation of each sentence. They depend on seed and sentences only."""
+        """Return sentencepiece ids of a sampled segmentation of each sentence, a function of seed and sentences."""
         import numpy as np
 
         draw = random.Random(seed).random
