@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.engines.fairseq import checkpoints, forecast, training
+from kd.engines.fairseq import checkpoints, compat, forecast, training
 from kd.engines.fairseq.flags import TrainSpec, arguments
 from kd.engines.fairseq.model import build
 from kd.engines.fairseq.saving import SaveCheckpoint
@@ -132,6 +132,7 @@ def test_the_plan_counts_the_best_checkpoints_that_are_averaged() -> None:
 
 def kept_after(spec: TrainSpec, folder: Path, value: Callable[[int], float]) -> int:
     """Count the checkpoints that the saving of a whole training leaves; value: of the validation at an update."""
+    compat.install()
     folder.mkdir()
     flags = arguments(spec, folder)
     asked = training._description(spec, flags, folder)
