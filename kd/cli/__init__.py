@@ -1,4 +1,4 @@
-"""`kd` and its commands. Only what parses the command line is imported here; everything heavy waits until it is used.
+"""`kd` and its commands. Only modules that parse the command line are imported here, heavy ones where they are used.
 
 Commands about a run take Hydra overrides (`key=value`); commands about files take ordinary options.
 """
@@ -16,22 +16,28 @@ from types import FrameType, ModuleType
 from kd import __version__
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError, exit_of
 from kd.base.faults import disk_fault
-from kd.cli import container, evaluate, plan, scaling, select, translate
+from kd.cli import completion, container, evaluate, plan, recipes, scaling, select, settings, translate
 
 EXIT_INTERRUPTED = 130
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status."""
+    """Run a command; return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        completion.complete(parser)
+    if not given:
+        parser.print_help()
+        return 0
     end = given.index("--") if given[:1] == ["container"] and "--" in given else len(given)
-    options, rest = _parser().parse_known_args(given[:end])
+    options, rest = parser.parse_known_args(given[:end])
     options.behind = given[end + 1 :]  # another program's words: `kd container exec cpu -- ls -l`
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         if rest:
-            # Hydra overrides may stand after options and start with ~ or +; argparse takes the rest for options.
+            # Hydra overrides may come after options and start with ~ or +; argparse takes the rest for options.
             if not hasattr(options, "overrides") or any(argument.startswith("-") for argument in rest):
                 raise UserError(f"There is no option {rest[0]}.", f"See `kd {options.name} --help`.")
             options.overrides += rest
@@ -106,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     _about_files(commands, "plan", plan, "show what a run would take; submit nothing")
     _about_files(commands, "scaling", scaling, "measure what more devices or nodes bring to a training")
 
+    _about_files(commands, "recipes", recipes, "list the recipes")
+    _about_files(commands, "settings", settings, "search the settings of recipes: type, unit, default, meaning")
+    _about_files(commands, "completion", completion, "print what makes bash or zsh complete commands, recipes and keys")
+
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
     _about_files(commands, "translate", translate, "translate standard input, line by line")
@@ -149,19 +159,21 @@ def _about_a_run(
     example: str,
 ) -> argparse.ArgumentParser:
     parser = _command(commands, name, function, help_, example)
-    parser.add_argument(
+    overrides = parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="recipe=NAME or a path; stages=[a,b] these alone; upto=a what a needs, and a; any setting",
+        help="recipe=NAME or a path; stages=[a,b]: these alone; upto=STAGE (or until=STAGE): STAGE and everything it "
+        "depends on; any setting (`kd settings` lists them)",
     )
+    overrides.completer = completion.overrides  # type: ignore[attr-defined]
     return parser
 
 
 def _about_files(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: ModuleType, help_: str
 ) -> None:
-    """A command that a module of its own describes and runs."""
+    """Add a command that a module of its own describes and runs."""
     module.add_arguments(_command(commands, name, module.run, help_, module.EXAMPLE))
 
 
@@ -211,7 +223,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from kd.recipe import compose
 
     named = any(override.startswith("recipe=") for override in options.overrides)
-    # Folders, launcher and machine are what it looks at, and are the same in any recipe that does not set them.
+    # It looks at folders, launcher and machine, which are the same in any recipe that does not set them.
     return command.run(compose.parse_request([*([] if named else ["recipe=demo"]), *options.overrides]))
 
 
@@ -227,7 +239,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _task(options: argparse.Namespace) -> int:
     from kd.run import task
 
-    # A launcher that wants the task to end sends SIGTERM, or SIGUSR1 as a warning: end as something to be tried again.
+    # A launcher ends a task by SIGTERM, or by SIGUSR1 before its time limit: the task ends with "try again".
     for number in STOP_SIGNALS:
         signal.signal(number, _end_as_transient)
     return task.task(options.config, options.run, options.stage, options.task)
@@ -235,5 +247,5 @@ def _task(options: argparse.Namespace) -> int:
 
 def _end_as_transient(number: int, _frame: FrameType | None) -> None:
     for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # once is enough: another would break off the saving that this one began
+        signal.signal(other, signal.SIG_IGN)  # another signal would interrupt the saving that this one began
     raise StopRequested(number)

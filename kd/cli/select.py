@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Selects; returns the exit status."""
+    """Select; return the exit status."""
     from kd.cli.select_files import select
 
     return select(options)

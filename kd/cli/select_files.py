@@ -1,6 +1,6 @@
-"""`kd select`: reads lists and references in step, has them judged by several processes, writes in order.
+"""Implements `kd select`: reads lists and references in step, scores them in several processes, writes in order.
 
-Memory does not grow with the files; the output has its name once all of it is there.
+Memory does not grow with the files; the output gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from kd.recipe.schema import SelectConfig
 from kd.report.formatting import sentence_metric as sentence_metric_name
 
 STREAM = "-"
-CHUNK = 400  # lists judged at once
-FEWEST = 20_000  # lists for which another process is worth its start
-TELL_EVERY = 30.0  # seconds, where the output is no terminal
+CHUNK = 400  # lists per unit of work
+FEWEST = 20_000  # lists per process, below which another one costs more than it saves
+REPORT_EVERY = 30.0  # seconds, where the output is no terminal
 
 FORMATS = {"moses": (group_given, parse_given), "fairseq": (group_fairseq, parse_fairseq)}
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Lists on their way to a process, their lines as they stand in the file."""
+    """A unit of work: references and their lists, as unparsed lines."""
 
     references: list[str]
-    lists: list[UnreadList | None]  # None: there is none for this reference
-    scores: list[list[float]]  # external ones, one a hypothesis
+    lists: list[UnreadList | None]  # None: no list for this reference
+    scores: list[list[float]]  # external ones, one per hypothesis
 
 
 class _Chosen(NamedTuple):
-    """What comes back for one line of the reference."""
+    """The choice for one line of the reference."""
 
     text: str
     rank: int | None = None  # from 0; None: there was no list
@@ -57,7 +57,7 @@ class _Chosen(NamedTuple):
 
 
 def select(options: argparse.Namespace) -> int:
-    """Select, write, and print what came of it; returns the exit status."""
+    """Select, write, and print a summary; return the exit status."""
     config = _config(options)
     _check_paths(options)
     signature = _signature(config)
@@ -67,7 +67,7 @@ def select(options: argparse.Namespace) -> int:
         stack.enter_context(output)
         ranks = stack.enter_context(LineWriter(options.ranks)) if options.ranks else None
         total = sum(1 for _ in open_text(options.reference))
-        told = stack.enter_context(_Told(total))
+        reporter = stack.enter_context(_Reporter(total))
         processes = max(1, min(options.threads, total // FEWEST))
         shared = config, options.format, options.nbest, options.missing
         workers = stack.enter_context(Workers(processes, _make_judge, *shared))
@@ -77,13 +77,13 @@ def select(options: argparse.Namespace) -> int:
                 if ranks is not None:
                     ranks.write("-" if line.rank is None else f"{line.rank}\t{line.score!r}")
                 summary.add(line)
-            told.update(summary.lines)
+            reporter.update(summary.lines)
     summary.show(sys.stderr if str(options.output) == STREAM else sys.stdout)
     return 0
 
 
 class _Printer:
-    """Standard output with what is used of a `LineWriter`."""
+    """Standard output with the interface of a `LineWriter`."""
 
     def write(self, line: str) -> None:
         """Print a line."""
@@ -97,14 +97,14 @@ class _Printer:
 
 
 def _config(options: argparse.Namespace) -> SelectConfig:
-    """The options as the stage's settings. Raises UserError for scores without a metric that reads them, or without."""
+    """Return the options as the stage's settings; raises UserError for external scores without metric or file."""
     mix: dict[str, float] = {}
     for item in options.mix:
         name, _, weight = item.partition("=")
         try:
             mix[name] = float(weight)
         except ValueError:
-            raise UserError(f"--mix {item} has no weight.", "Write it like this: --mix bleu=0.5 chrf=0.5") from None
+            raise UserError(f"--mix {item} has no weight.", "Write --mix bleu=0.5 chrf=0.5") from None
     _check_metric(options, mix)
     config = SelectConfig(
         metric=options.metric,
@@ -120,8 +120,8 @@ def _config(options: argparse.Namespace) -> SelectConfig:
     return config
 
 
-# Options that some metrics alone listen to, with the default that is as good as silence.
-_LISTENERS: dict[str, tuple[object, tuple[str, ...]]] = {
+# Options that some metrics ignore: default, and the metrics that use it.
+_USED_BY: dict[str, tuple[object, tuple[str, ...]]] = {
     "smoothing": ("exp", ("bleu",)),
     "smooth_value": (None, ("bleu",)),
     "tokenizer": ("13a", ("bleu",)),
@@ -131,26 +131,26 @@ _LISTENERS: dict[str, tuple[object, tuple[str, ...]]] = {
 
 
 def _check_metric(options: argparse.Namespace, mix: Mapping[str, float]) -> None:
-    """Raises UserError for an option that the metric would not listen to: nothing is ignored in silence."""
+    """Raise UserError for an option that the metric ignores."""
     if mix and options.metric != "mix":
-        raise UserError(f"--mix says nothing to --metric {options.metric}.", "Add --metric mix.")
+        raise UserError(f"--mix has no effect with --metric {options.metric}.", "Add --metric mix.")
     if options.metric == "mix" and not mix:
-        raise UserError("--metric mix has nothing to mix.", "Name metrics and weights: --mix bleu=0.5 chrf=0.5")
-    for name, (silent, listeners) in _LISTENERS.items():
-        if getattr(options, name) != silent and not {options.metric, *mix} & set(listeners):
+        raise UserError("--metric mix has no metrics to mix.", "Name metrics and weights: --mix bleu=0.5 chrf=0.5")
+    for name, (default, users) in _USED_BY.items():
+        if getattr(options, name) != default and not {options.metric, *mix} & set(users):
             option = f"--{name.replace('_', '-')}"
             raise UserError(
-                f"{option} says nothing to --metric {options.metric}.",
-                f"It is an option of {' and '.join(listeners)}: add --metric {listeners[-1]}, or leave it out.",
+                f"{option} has no effect with --metric {options.metric}.",
+                f"It is an option of {' and '.join(users)}: add --metric {users[-1]}, or leave it out.",
             )
     if options.smooth_value is not None and options.smoothing not in ("floor", "add-k"):
         raise UserError(
-            f"--smooth-value says nothing to --smoothing {options.smoothing}.", "Add --smoothing floor or add-k."
+            f"--smooth-value has no effect with --smoothing {options.smoothing}.", "Add --smoothing floor or add-k."
         )
 
 
 def _signature(config: SelectConfig) -> str:
-    """Of the metric, made once before any work. Raises UserError in the words of the command line."""
+    """Return the metric's signature; raises UserError that names options instead of keys."""
     try:
         return sentence_metric(config).signature
     except UserError as error:  # it names the keys of a recipe
@@ -167,27 +167,27 @@ def _as_options(text: str) -> str:
 
 
 def _check_paths(options: argparse.Namespace) -> None:
-    """Nothing that is read is written over, and what is written has a place."""
+    """Raise UserError for an output that is also an input, or that cannot be written."""
     if str(options.nbest) == STREAM:
         options.nbest = STANDARD_INPUT
     read = {path.resolve() for path in (options.nbest, options.reference, options.scores) if path is not None}
     written = [path for path in (options.output, options.ranks) if path is not None and str(path) != STREAM]
     for path in written:
         if path.resolve() in read:
-            raise UserError(f"{path} is read and would be written over.", "Give another file.")
+            raise UserError(f"{path} is an input and would be overwritten.", "Give another file.")
         if not path.absolute().parent.is_dir():
-            raise UserError(f"The folder {path.absolute().parent} does not exist.", "Make it, or give another path.")
+            raise UserError(f"The folder {path.absolute().parent} does not exist.", "Create it, or give another path.")
         if path.suffix in (".xz", ".bz2"):
             raise UserError(f"{path} cannot be written.", "Give it the suffix .gz or .zst, or none.")
     if len({path.resolve() for path in written}) < len(written):
-        raise UserError("--output and --ranks are one file.", "Give two.")
+        raise UserError("--output and --ranks are the same file.", "Give two files.")
 
 
 # --- reading in step ----------------------------------------------------------------------------------------------
 
 
 def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chunk]:
-    """Lists and references, some hundred at a time."""
+    """Yield lists and references, some hundred at a time."""
     group, _ = FORMATS[options.format]
     scores = ScoreFile(options.scores) if uses_external_scores(config) else None
     rows = _beside(open_text(options.reference), group(options.nbest), options)
@@ -202,7 +202,7 @@ def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chun
 def _beside(
     references: Iterator[str], lists: Iterator[UnreadList], options: argparse.Namespace
 ) -> Iterator[tuple[str, UnreadList | None]]:
-    """Yield every reference with its list. Raises UserError, naming the line, where one has no partner."""
+    """Yield every reference with its list; raises UserError that names the line where one has no partner."""
     path, lines = options.nbest, 0
     given = next(lists, None)
     for place, reference in enumerate(references):
@@ -211,7 +211,7 @@ def _beside(
             yield reference, given
             last, given = given, next(lists, None)
             if given is not None and given.id <= place:
-                what = "stands there twice" if given.id == last.id else f"comes after {last.id}"
+                what = "occurs twice" if given.id == last.id else f"comes after {last.id}"
                 raise UserError(f"{path}, line {given.line}: the id {given.id} {what}.", "Sort the file by id.")
         elif options.missing != "refuse":
             yield reference, None
@@ -222,7 +222,7 @@ def _beside(
             )
         else:
             raise UserError(
-                f"{path}, line {given.line}: the list of {given.id} stands where {place} belongs.",
+                f"{path}, line {given.line}: the list of {given.id} is where that of {place} is expected.",
                 "Ids are line numbers of the reference, from 0. Give every list, or --missing gold.",
             )
     if given is not None:
@@ -233,12 +233,12 @@ def _beside(
         )
 
 
-# --- judging, in processes of their own ---------------------------------------------------------------------------
+# --- scoring in worker processes ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Judge:
-    """What all lists of a process share."""
+    """The context of a worker process."""
 
     chooser: Chooser
     parse: Callable[[str], tuple[str, float]]
@@ -262,13 +262,13 @@ def _judge(judge: _Judge, chunk: _Chunk, _: Tick) -> list[_Chosen]:
         candidates.append(Candidates(texts, chunk.references[place], model_scores, external))
     chosen = [_Chosen(reference if judge.missing == "gold" else "") for reference in chunk.references]
     for place, item, choice in zip(places, candidates, judge.chooser.choose(candidates), strict=True):
-        assert choice.rank is not None  # there are no guards here, and no variants
+        assert choice.rank is not None  # neither guards nor variants are used
         chosen[place] = _Chosen(item.hypotheses[choice.rank], choice.rank, choice.score, choice.first_score)
     return chosen
 
 
 def _parsed(given: UnreadList, judge: _Judge) -> tuple[list[str], list[float]]:
-    """Texts and scores of a list. Raises UserError, naming the line, for one of another form."""
+    """Return texts and scores of a list; raises UserError that names a line of another form."""
     texts, scores = [], []
     for number, line in enumerate(given.lines, given.line):
         try:
@@ -282,12 +282,12 @@ def _parsed(given: UnreadList, judge: _Judge) -> tuple[list[str], list[float]]:
     return texts, scores
 
 
-# --- telling ------------------------------------------------------------------------------------------------------
+# --- reporting ------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Summary:
-    """What came of it."""
+    """The counts and means that are printed at the end."""
 
     metric: str
     signature: str
@@ -324,28 +324,28 @@ class _Summary:
                 print(f"{label:<29}  {value}", file=out)
 
 
-class _Told:
-    """How far it is and how long it takes still, on standard error: a bar, or a line now and then."""
+class _Reporter:
+    """Progress and time left on standard error: a bar, or a line now and then."""
 
     def __init__(self, total: int) -> None:
         console = Console(stderr=True, highlight=False)
         columns = (TextColumn("selecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=total)
-        self._total, self._began, self._told = total, time.monotonic(), time.monotonic()
+        self._total, self._began, self._reported = total, time.monotonic(), time.monotonic()
         self._terminal = console.is_terminal
 
     def update(self, done: int) -> None:
-        """Say it, if it is time to."""
+        """Report progress if it is due."""
         self._bar.update(self._task, completed=done)
         now = time.monotonic()
-        if not self._terminal and now - self._told > TELL_EVERY:
-            self._told = now
+        if not self._terminal and now - self._reported > REPORT_EVERY:
+            self._reported = now
             rate = done / (now - self._began)
             left = duration((self._total - done) / rate)
             print(f"kd: {done:,}/{self._total:,} lists, {rate:,.0f} lists/s, {left} left", file=sys.stderr)
 
-    def __enter__(self) -> _Told:
+    def __enter__(self) -> _Reporter:
         self._bar.start()
         return self
 

@@ -26,7 +26,7 @@ from kd.corpora.plain import read_plain
 from kd.corpora.skips import Skips
 from kd.corpora.tsv import read_tsv
 from kd.models.languages import primary
-from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
+from kd.recipe.schema import CorpusConfig, CorpusFormat, OnError, SourceConfig
 
 Row = tuple[str, ...]  # source, target, and the values of the further columns
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
@@ -192,8 +192,6 @@ class Tsv(Format):
         """A file is given, and its columns have numbers."""
         _check_one_file(where, source)
         _check_columns(f"{where}.columns", self.columns(source))
-        if bad := [name for name, number in source.columns.items() if number < 1]:
-            raise UserError(f"{where}.columns.{bad[0]} is {source.columns[bad[0]]}.", "Columns are counted from 1.")
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
         """All that have a name, beside source and target."""
@@ -354,11 +352,13 @@ def with_format(source: SourceConfig) -> SourceConfig:
     if source.format != AUTO:
         return source
     if source.source and source.source.startswith(MTDATA):
-        return dataclasses.replace(source, format="mtdata", id=source.source.removeprefix(MTDATA), source=None)
-    found = "plain"
+        return dataclasses.replace(
+            source, format=CorpusFormat.mtdata, id=source.source.removeprefix(MTDATA), source=None
+        )
+    found = CorpusFormat.plain
     if source.source and not source.target:
         name = re.sub(r"(\.(gz|zst|xz|bz2|zip|tgz|tar))+$", "", source.source.split("?")[0].lower())
-        found = next((ending for ending in ("tsv", "tmx") if name.endswith(f".{ending}")), "plain")
+        found = next((ending for ending in (CorpusFormat.tsv, CorpusFormat.tmx) if name.endswith(f".{ending}")), found)
     return dataclasses.replace(source, format=found)
 
 
@@ -373,8 +373,6 @@ def check_settings(where: str, source: SourceConfig) -> None:
     chosen.check(where, source)
     if bad := set(source.sha256) - {"source", "target", *source.scores}:
         raise UserError(f"{where}.sha256.{bad.pop()} belongs to no file.", "Its keys are source, target and scores.")
-    if source.weight < 0:
-        raise UserError(f"{where}.weight is {source.weight}.", "It must not be negative.")
 
 
 def _check_one_file(where: str, source: SourceConfig) -> None:

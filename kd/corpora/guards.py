@@ -13,7 +13,6 @@ from functools import lru_cache
 from itertools import pairwise
 from operator import eq
 
-from kd.base.errors import UserError
 from kd.corpora.filters.words import bare
 from kd.models.languages import LanguageIdentifier, primary
 from kd.recipe.schema import GuardsConfig
@@ -84,8 +83,6 @@ class Guards:
     """
 
     def __init__(self, config: GuardsConfig, source_language: str, target_language: str) -> None:
-        """Raises UserError for thresholds that are impossible."""
-        validate(config)
         self.config = config
         self._languages = (primary(source_language), primary(target_language))
         self._source = _Source("", self._languages[0])
@@ -167,21 +164,6 @@ class Guards:
             return False
         found, probability = self._identifier.identify(prose)
         return probability >= config.language_probability and found not in self._near
-
-
-def validate(config: GuardsConfig) -> None:
-    """Raises UserError for thresholds that are impossible."""
-    if config.max_ratio <= 1:
-        raise UserError(f"guards.max_ratio is {config.max_ratio}.", "It is above 1.")
-    if config.repeats < 1:
-        raise UserError(f"guards.repeats is {config.repeats}.", "It is at least 1.")
-    if not 0 < config.language_probability <= 1:
-        raise UserError(
-            f"guards.language_probability is {config.language_probability}.", "It is a probability, above 0, at most 1."
-        )
-    for name in ("copy_words", "ratio_slack", "language_letters"):
-        if getattr(config, name) < 0:
-            raise UserError(f"guards.{name} is {getattr(config, name)}.", "It is at least 0.")
 
 
 class _Source:

@@ -29,7 +29,7 @@ from kd.planning.rates import Observation, Rates, lengths, manifests, observe
 from kd.planning.sample import PAIRS, Sample, look
 from kd.planning.synthetic import generated
 from kd.recipe import compose
-from kd.recipe.schema import LauncherConfig, MachineConfig, SplitConfig
+from kd.recipe.schema import LauncherConfig, LauncherKind, MachineConfig, SplitConfig
 
 _ALL_KEPT = Estimate(1.0, "nobody measured what cleaning drops: all pairs are counted")
 _UNKNOWN_LENGTH = Estimate(
@@ -103,7 +103,9 @@ def _launcher(config: DictConfig) -> LauncherConfig:
         value = plain.get(key)
         return int(value) if isinstance(value, int) and value > 0 else 1
 
-    return LauncherConfig(kind=str(plain["kind"]), processes=number("processes"), threads=number("threads"))
+    return LauncherConfig(
+        kind=LauncherKind(str(plain["kind"])), processes=number("processes"), threads=number("threads")
+    )
 
 
 def _probe(config: DictConfig, sample: Sample, launcher: LauncherConfig, *, models: bool) -> None:

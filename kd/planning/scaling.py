@@ -157,7 +157,7 @@ def _short(scaling: ScalingRun, config: DictConfig, request: Request, key: str, 
         "checkpoint.keep_best": 0,
         "checkpoint.average": 1,
         "checkpoint.average_of": "last",
-        "run.dir": f"'{compose.quote(folder / name)}'",
+        "run.dir": compose.quoted(str(folder / name)),
     }
     overrides = [f"{name}={value}" for name, value in settings.items()]
     devices = _devices(config, number, scaling.unit)

@@ -13,6 +13,7 @@ from kd.pipeline.model import StageSpec
 from kd.recipe.schema import (
     CheckpointConfig,
     CorpusConfig,
+    CorpusFormat,
     DecodeConfig,
     EvaluateConfig,
     SearchConfig,
@@ -77,7 +78,7 @@ def shortened(config: Any, size: Size) -> Any:
 @shortened.register
 def _(config: CorpusConfig, size: Size) -> CorpusConfig:
     source, target = (str(size.folder / f"sample.{side}") for side in ("source", "target"))
-    sample = SourceConfig(format="plain", source=source, target=target)
+    sample = SourceConfig(format=CorpusFormat.plain, source=source, target=target)
     return replace(config, sources={SAMPLE: sample}, leakage="remove")
 
 

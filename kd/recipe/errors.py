@@ -1,15 +1,16 @@
-"""What Hydra and OmegaConf object to in a recipe, as one sentence that names the key, and one that mends it.
+"""Turns an error of Hydra or OmegaConf into one sentence that names the key, and one that says what to type instead.
 
-Their own messages run over several lines and speak of nodes and merges; `kd/recipe/compose.py` hides all of them.
+The key and the value come from the attributes of the error, the allowed values from the schema.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -22,98 +23,117 @@ from omegaconf.errors import (
 
 from kd.base.errors import UserError
 from kd.base.text import unknown_name
-from kd.recipe.schema.recipe import FILES_PAIR
-from kd.recipe.schema.values import given_value, kind_of_value
-
-# Names resemble each other from here on (1: the same): `device` and `decode` have 0.67, `metrik` and `metric` 0.83.
-ALIKE = 0.7
-
-
-def as_user_error(error: Exception, prefix: str = "") -> UserError:
-    """One sentence for what Hydra or OmegaConf objects to."""
-    return _of_an_argument(error) or _of_a_setting(error, prefix)
+from kd.recipe.overrides import Given, read
+from kd.recipe.schema.recipe import FILES_PAIR, RecipeConfig
+from kd.recipe.schema.search import nearest
+from kd.recipe.schema.values import wrong_value
+from kd.recipe.schema.walk import is_config, split_key, type_at, without_none
 
 
-def _of_an_argument(error: Exception) -> UserError | None:
-    """For what is wrong with an argument or a choice by itself; None for what is wrong with a setting."""
-    if isinstance(error, OverrideParseException):
-        return _unreadable(str(error.override))
-    if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", str(error)):
-        name, values = several.groups()
-        hint = f"For a sweep add -m; a list is {name}=[{values}]; a text stands in quotes: \"{name}='{values}'\"."
-        return UserError(f"{name}={values} is several values.", hint)
+def as_user_error(
+    error: Exception, prefix: str = "", schema: type = RecipeConfig, typed: Sequence[str] = ()
+) -> UserError:
+    """Return the error to show for one of Hydra or OmegaConf.
+
+    Args:
+        error: What was raised.
+        prefix: Key of the config that was merged, where it is a part of the recipe.
+        schema: Config dataclass that the keys belong to.
+        typed: The overrides as they were typed, to propose another one in their place.
+    """
+    return _of_a_choice(error) or _of_a_setting(error, prefix, schema, typed)
+
+
+def _of_a_choice(error: Exception) -> UserError | None:
+    """Return the error for a file of a config group; None where a setting is wrong."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return unknown_name(f"choice of {group}", choice, error.options)
     if choice_of := re.search(r"You must specify '([\w/]+)'.*?Available options:\s*(.*)", str(error), re.DOTALL):
-        options = ", ".join(choice_of[2].split())
-        return UserError(f"No {choice_of[1]} was chosen.", f"Say {choice_of[1]}= with one of: {options}.")
+        options = choice_of[2].split()
+        hint = f"Add for instance {choice_of[1]}={options[0]}; there are: {', '.join(options)}."
+        return UserError(f"No {choice_of[1]} was chosen.", hint)
+    if absent := re.search(r"Could not delete from config\. '([^']+)'", str(error)):
+        return _unknown_key("", absent[1], None, None, RecipeConfig)
     return None
 
 
-def _of_a_setting(error: Exception, prefix: str) -> UserError:
-    # The innermost says most, but may still hold OmegaConf's placeholders, which an outer one has filled in.
+def _of_a_setting(error: Exception, prefix: str, schema: type, typed: Sequence[str]) -> UserError:
     found = [inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)]
-    causes = [inner for inner in found if "$VALUE" not in str(inner)]
-    cause: BaseException = causes[-1] if causes else error
-    told = one_line(cause)
-    overridden = re.match(r"Error merging override ([^=]+)=(.*)", str(error))
-    key = overridden.group(1).lstrip("+~") if overridden else str(getattr(cause, "full_key", "") or "")
+    # The innermost error is the most specific, unless only an outer one was given the key.
+    cause = next((inner for inner in reversed(found) if inner.full_key), found[-1] if found else None)
+    given = _override(str(error))
+    if given and "An item is already at" in str(error):
+        return UserError(f"There is a setting {given.key} already.", f"Change it without the +: {given.text[1:]}")
+    key = str((cause.full_key if cause else "") or (given.key if given else ""))
+    given = next((each for each in map(read, typed) if each.key == key), given)
     where = ".".join(part for part in (prefix, key) if part)
     if isinstance(cause, MissingMandatoryValue | InterpolationToMissingValueError):
         return UserError(
-            f"A setting has no value: {where or told}.", "Give it one on the command line or in the recipe."
+            f"A setting has no value: {where or one_line(error)}.", "Give it one on the command line or in the recipe."
         )
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) or "not in '" in told:
-        return UserError(f"There is no setting called {where or told}.", _nearest(cause, where))
     if isinstance(cause, InterpolationResolutionError):
-        return UserError(f"A value refers to a key that is not there: {told}.", "Correct the reference.")
-    if there := re.search(r"An item is already at '([^']+)'", told):
-        return UserError(f"There is a setting {there[1]} already.", f"Change it without the +: {there[1]}=… .")
-    if "is not a subclass of" in told and overridden and not overridden.group(1).startswith("+"):
-        return UserError(f"{where} is a group of settings.", f"Set one of them: {where}.KEY=… .")
-    if "is not a subclass of" in told and where:
-        return UserError(f"{where} cannot be added so.", "Write a new entry whole, such as '+pairs={de-en: {}}'.")
-    if isinstance(cause, OmegaConfBaseException) and where:
-        about = next((full for inner in found if (full := getattr(inner, "full_key", None))), key)
-        # Where it is about one of the keys of a mapping that was given, the whole mapping is not what is wrong.
-        value = overridden.group(2) if overridden and about == key else given_value(told)
-        return _misfit(about if overridden and about.startswith(f"{key}.") else where, value, told)
-    return UserError(f"{told}.", "`--cfg job` prints the config as it is composed.")
+        return _reference(where, one_line(cause))
+    file = f" (in {named[1]})" if (named := re.search(r"(?:^|\n)In '([^']+)'", str(error))) else ""
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return _unknown_key(prefix, key, given, cause, schema, file)
+    names = split_key(schema, key, holds_mapping=True)
+    if cause is None or not where or names is None:
+        return UserError(f"{one_line(error)}{file}.", "`kd run --cfg job` prints the config as it is composed.")
+    value = cause.value
+    if given and given.key == key:
+        value = None if given.value in (None, "null") else given.value
+    return _wrong_value(where, type_at(schema, names), value, file)
 
 
-def _misfit(where: str, value: str | None, told: str) -> UserError:
-    """For a value of another kind than its key takes."""
-    if hint := kind_of_value(told, where, value):
-        return UserError(f"The value of {where} does not fit: {value or 'it is empty'}.", hint)
-    return UserError(f"The value of {where} does not fit: {told}.", "`--cfg job` prints what it is without that.")
+def _override(message: str) -> Given | None:
+    """Return the override that Hydra names in a message, as it was typed."""
+    patterns = (
+        r"Error merging override (.*)",
+        r"To append to your config use \+([^\n]*)",
+        r"Or add a second \+ to add or override '[^']*': '\+(.*?)'\s*$",
+    )
+    found = next((match for pattern in patterns if (match := re.search(pattern, message, re.DOTALL))), None)
+    return read(found[1]) if found else None
 
 
-def _unreadable(override: str) -> UserError:
-    """For an argument that Hydra's grammar does not allow, whose parser speaks of tokens."""
-    key, equals, value = override.partition("=")
-    quotes = value.count("'") % 2 or value.count('"') % 2
-    if quotes or value.count("{") != value.count("}") or value.count("[") != value.count("]"):
-        hint = "Close them, and quote the argument for the shell, such as '+pairs={de-en: {}}'."
-        return UserError(f"The braces, brackets or quotes of {override} are not closed.", hint)
-    if not equals or not re.fullmatch(r"[~+]{0,2}[\w./@:$-]+", key):
-        return UserError(f"{override} is no setting.", "Write KEY=VALUE, without spaces around the =.")
-    hint = f"A text with spaces or signs in it stands in two kinds of quotes: '{key}=\"{value}\"'."
-    return UserError(f"The value of {key} cannot be read: {value}.", hint)
+def _reference(key: str, told: str) -> UserError:
+    if "Recursive interpolation" in told:
+        return UserError(f"The value of {key or 'a setting'} refers to itself.", "Give it a value of its own.")
+    return UserError(f"{key or 'A value'} refers to a key that does not exist: {told}.", "Correct the reference.")
 
 
-def _nearest(cause: BaseException, where: str) -> str:
-    """Which key was meant, whole, so that it can be typed."""
-    key, parent = str(getattr(cause, "key", "")), getattr(cause, "parent_node", None)
-    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    above = where.removesuffix(key)
-    if above == "pairs." and "-" in key and known == [FILES_PAIR]:
-        source, _, target = key.partition("-")
-        return f"Say its languages: pairs.{FILES_PAIR}.source={source} pairs.{FILES_PAIR}.target={target}"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=ALIKE)
-    if not near and isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict:  # names, not settings
-        return f"Add an entry of your own with a +, such as +{where}=… ."
-    return f"Did you mean {above}{near[0]}?" if near else "`--cfg job` prints all there are."
+def _wrong_value(key: str, kind: Any, value: Any, file: str) -> UserError:
+    if is_config(without_none(kind)[0]) and not isinstance(value, dict | DictConfig):
+        return UserError(
+            f"{key} is a group of settings, and its value is {'null' if value is None else value}{file}.",
+            f"Set its keys one by one; `kd settings {key}` lists them.",
+        )
+    error = wrong_value(key, kind, value)
+    return UserError(f"{error.problem.removesuffix('.')}{file}.", error.hint)
+
+
+def _unknown_key(
+    prefix: str, key: str, given: Given | None, cause: OmegaConfBaseException | None, schema: type, file: str = ""
+) -> UserError:
+    """Return the error for a key that does not exist, with the keys that were probably meant."""
+    above = f"{prefix}." if prefix else ""
+    problem = f"There is no setting called {above}{key}{file}."
+    value = f"={given.value}" if given and given.value and given.key == key else ""
+    parent = getattr(cause, "parent_node", None)
+    entries = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    if entries == [FILES_PAIR] and key.startswith("pairs.") and "-" in key:
+        source, _, target = key.removeprefix("pairs.").partition("-")
+        return UserError(
+            problem, f"Set its languages: pairs.{FILES_PAIR}.source={source} pairs.{FILES_PAIR}.target={target}"
+        )
+    are_names = isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict  # the user chooses them
+    near = nearest(key, schema, entries, elsewhere=not (are_names and given))
+    if near:
+        return UserError(problem, f"Did you mean {' or '.join(f'{above}{each}{value}' for each in near)}?")
+    if are_names and given:
+        return UserError(problem, f"Add an entry with a +: {shlex.quote(f'+{given.key}={given.value}')}")
+    return UserError(problem, f"`kd settings {key.rpartition('.')[2]}` searches all settings.")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -123,7 +143,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without what Hydra and OmegaConf say of their own objects."""
+    """Return an error's message without what Hydra and OmegaConf add about their own objects."""
     text = re.split(r"\n(?:Config search path|full_key:|See https)", str(error).strip())[0]
     lines = [re.sub(r"(?:reference|object)_type=.*|full_key:.*", "", line).strip() for line in text.split("\n")]
     return ", ".join(line.rstrip(":,") for line in lines if line).rstrip(".")

@@ -20,7 +20,6 @@ from rich.text import Text
 from kd import tracking
 from kd.base.errors import UserError
 from kd.base.faults import disk_fault
-from kd.base.text import unknown_name
 from kd.launch.container import Commands
 from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status, of_several
 from kd.launch.local import LocalLauncher
@@ -42,7 +41,6 @@ def run(request: Request) -> int:
     """Runs what is missing of a recipe; returns the exit status."""
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
-    _check_launcher(config)
     tracking.wanted(config.tracking.trackers)
     ensure_writable(store.root, "store.dir")
     ensure_writable(folder.folder, "run.dir")
@@ -143,14 +141,6 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
                 f"`kd run recipe={recipe}{upto}` makes it, with the same settings.",
             )
     return tasks
-
-
-def _check_launcher(config: DictConfig) -> None:
-    if config.launcher.kind not in LAUNCHERS:
-        raise unknown_name("launcher (named by launcher.kind)", str(config.launcher.kind), LAUNCHERS)
-    for key in ("processes", "threads"):
-        if config.launcher[key] < 1:
-            raise UserError(f"launcher.{key} is {config.launcher[key]}.", "It must be at least 1.")
 
 
 def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> Launcher:

@@ -31,11 +31,6 @@ class Average(Kind[AverageConfig]):
     roles: ClassVar = {"models": Role()}
     resources = "cpu"
 
-    def validate(self, config: AverageConfig) -> None:
-        """Check that at least one checkpoint is averaged."""
-        if config.count < 1:
-            raise UserError(f"count is {config.count}.", "It must be at least 1.")
-
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield one task per model, with the name of the training's task."""
         identity, extent = identity_and_extent(stage.config)

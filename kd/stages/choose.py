@@ -44,13 +44,6 @@ class Choose(Kind[ChooseConfig]):
     config = ChooseConfig
     roles: ClassVar = {"cells": Role(), "exports": Role(), "scores": Role(), "speeds": Role()}
 
-    def validate(self, config: ChooseConfig) -> None:
-        """There is such a metric, and a loss is no gain."""
-        if config.metric not in METRICS:
-            raise unknown_name("metric to choose by (search.choose.metric)", config.metric, METRICS)
-        if config.loss_allowed < 0:
-            raise UserError(f"search.choose.loss_allowed is {config.loss_allowed}.", "It must be 0 or more.")
-
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One; quality and speed that it goes by are measured."""
         config: ChooseConfig = stage.config

@@ -48,10 +48,8 @@ class Clean(Kind[CleanConfig]):
     resources = "cpu"
 
     def validate(self, config: CleanConfig) -> None:
-        """Every filter is one that exists, with settings that it has."""
+        """Raise UserError for a filter or a setting of a filter that does not exist."""
         parse(config.filters)
-        if config.rejects < 0:
-            raise UserError(f"clean.rejects is {config.rejects}.", "Give a number of pairs, or 0 for no sample.")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One. Which filters are asked in which order counts, not how that was said nor what is switched off."""

@@ -20,7 +20,6 @@ from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.processes import Tick, Workers
 from kd.base.world import take_gpu
 from kd.corpora.guards import Guards
-from kd.corpora.guards import validate as validate_guards
 from kd.corpora.nbest import (
     Hypothesis,
     NBestCorpus,
@@ -72,17 +71,10 @@ class Decode(Kind[DecodeConfig]):
     resumable = True
 
     def validate(self, config: DecodeConfig) -> None:
-        """Check that lists fit the beam and that the values are in range."""
+        """Raise UserError for lists longer than the beam and an unknown number format."""
         _require_list("nbest", config.nbest, config.beam)
         if config.member_nbest is not None:
             _require_list("member_nbest", config.member_nbest, config.beam)
-        if not 0 < config.share <= 1:
-            raise UserError(f"decode.share is {config.share}.", "Set it to a number above 0 and at most 1.")
-        for name in ("workers", "max_pieces", "batch_tokens"):
-            if getattr(config, name) < 1:
-                raise UserError(f"decode.{name} is {getattr(config, name)}.", "It must be at least 1.")
-        if config.max_source_pieces is not None and config.max_source_pieces < 1:
-            raise UserError(f"decode.max_source_pieces is {config.max_source_pieces}.", "Set it to 1 or more, or null.")
         if config.compute_type not in COMPUTE_TYPES:
             raise UserError(
                 f"decode.compute_type is {config.compute_type!r}.", f"Use one of {', '.join(COMPUTE_TYPES)}."
@@ -93,7 +85,6 @@ class Decode(Kind[DecodeConfig]):
                 f"{config.precision.value}.",
                 "Set decode.retry_precision to bf16 or fp32, other than decode.precision, or to null.",
             )
-        validate_guards(config.guards)
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield one task per worker. Their number is fixed, so that the tasks follow from the config alone."""

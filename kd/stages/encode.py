@@ -53,19 +53,11 @@ class Encode(Kind[EncodeConfig]):
     resources = "cpu"
 
     def validate(self, config: EncodeConfig) -> None:
-        """The numbers are possible, alone and together."""
-        sampling = config.sampling
-        if not 0 <= sampling.alpha <= 1:
-            raise UserError(f"encode.sampling.alpha is {sampling.alpha}.", "Set it between 0 (off) and 1.")
-        if sampling.nbest < 2:
-            raise UserError(f"encode.sampling.nbest is {sampling.nbest}.", "Set it to 2 or more.")
-        for name in ("max_pieces", "folder_pairs", "passes"):
-            if getattr(config, name) < 1:
-                raise UserError(f"encode.{name} is {getattr(config, name)}.", "It must be at least 1.")
+        """Raise UserError for settings that contradict each other."""
         _check_balance(config)
         if config.corpora is not None and not any(config.corpora.values()):
             raise UserError("No corpus is named to train on.", "Name one of corpus.sources: +in_domain.NAME=true.")
-        if config.passes > 1 and not sampling.alpha:
+        if config.passes > 1 and not config.sampling.alpha:
             raise UserError(
                 f"encode.passes is {config.passes}, and without sampling each pass would be the same.",
                 "Set encode.sampling.alpha above 0, or encode.passes to 1.",
@@ -179,13 +171,10 @@ def _prefixes(corpora: Iterable[Corpus], config: EncodeConfig) -> frozenset[int]
 
 def _check_balance(config: EncodeConfig) -> None:
     balance = config.balance
-    if balance.temperature <= 0:
-        raise UserError(f"encode.balance.temperature is {balance.temperature}.", "It must be above 0.")
-    if balance.method is BalanceMethod.unimax and (balance.budget < 1 or balance.max_epochs <= 0):
+    if balance.method is BalanceMethod.unimax and not balance.budget:
         raise UserError(
-            f"encode.balance.budget is {balance.budget} and max_epochs is {balance.max_epochs}.",
-            "UniMax wants both above 0: the target pieces of the whole training (student.max_update times "
-            "student.batch.target_tokens), and how often a language is seen at most.",
+            "encode.balance.budget is 0, and encode.balance.method is unimax.",
+            "Set it to the target tokens of the whole training: student.max_update times student.batch.target_tokens.",
         )
     if balance.method is BalanceMethod.weights and any(weight <= 0 for weight in balance.weights.values()):
         raise UserError("A weight of encode.balance.weights is not above 0.", "Leave the language pair out instead.")

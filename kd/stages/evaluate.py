@@ -18,7 +18,6 @@ from kd.base.estimate import Estimate
 from kd.base.resources import cache_folder
 from kd.base.text import unknown_name
 from kd.corpora.guards import Guards
-from kd.corpora.guards import validate as validate_guards
 from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
@@ -56,13 +55,10 @@ class Evaluate(Kind[EvaluateConfig]):
     resources = "cpu"
 
     def validate(self, config: EvaluateConfig) -> None:
-        """There are such metrics and guards, and COMET has a model."""
-        validate_guards(config.guards)
+        """Raise UserError for an unknown metric and COMET without a model."""
         corpus_scores(["a"], [["a"]], _metrics(config), Options(config.tokenize))
         if config.bootstrap:
             _resampling(config, 1)
-        if config.worst < 0:
-            raise UserError(f"evaluate.worst is {config.worst}.", "It must be 0 or more.")
         if config.metrics.get(COMET):
             if not config.comet.model:
                 raise UserError(

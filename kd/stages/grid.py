@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kd.base.errors import UserError
 from kd.recipe.schema import ModelConfig, SearchConfig, TrainConfig
-from kd.recipe.schema.values import kind_of_value
+from kd.recipe.schema.values import wrong_setting
 
 SHAPE = ("encoder_layers", "decoder_layers", "width", "ffn", "heads")
 
@@ -66,11 +66,7 @@ def budget(config: SearchConfig) -> TrainConfig:
         merged = OmegaConf.merge(OmegaConf.structured(config.training), config.changes)
         training = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        told = str(error).split("\n")[0].rstrip(".")
-        key = f"search.changes.{getattr(error, 'full_key', '')}".rstrip(".")
-        raise UserError(
-            f"{key} does not fit: {told}.", kind_of_value(told, key) or "Its keys are those of student."
-        ) from None
+        raise wrong_setting(error, "search.changes", TrainConfig) from None
     assert isinstance(training, TrainConfig)
     return replace(training, members=1, from_search=False)
 
@@ -104,9 +100,6 @@ def shape(model: ModelConfig) -> dict[str, Any]:
 
 
 def _check(model: ModelConfig) -> None:
-    for name, value in shape(model).items():
-        if value < 1:
-            raise UserError(f"search.{name} has {value} among its values.", "Each must be at least 1.")
     if model.width % model.heads:
         raise UserError(
             f"The grid has a model of width {model.width} with {model.heads} heads, and heads must divide the width.",

@@ -39,9 +39,7 @@ class Search(Kind[SearchConfig]):
     resumable = True
 
     def validate(self, config: SearchConfig) -> None:
-        """Every cell is a model, and can be trained in the budget."""
-        if config.seeds < 1:
-            raise UserError(f"search.seeds is {config.seeds}.", "It must be at least 1; 3 show how much is luck.")
+        """Raise UserError for a cell that is not a valid model or cannot be trained in the budget."""
         shapes(config)
         training = budget(config)
         if training.init_from:

@@ -6,7 +6,6 @@ by its own gold, also where several pairs share a source and so a list.
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from kd.base.hashing import sha256
 from kd.base.processes import Tick, Workers, share
 from kd.corpora.finished import adopt_finished, finish_shard, finished, place_aside
 from kd.corpora.guards import Guards
-from kd.corpora.guards import validate as validate_guards
 from kd.corpora.ids import PLACE_BITS, Origin, Pair, place_of, prefix_of
 from kd.corpora.index import Damaged, read_json, write_json
 from kd.corpora.leakage import reproduced_facts
@@ -59,7 +57,6 @@ class Select(Kind[SelectConfig]):
     def validate(self, config: SelectConfig) -> None:
         """The metric exists, and its scores and threshold are there."""
         sentence_metric(config)
-        validate_guards(config.guards)
         if uses_external_scores(config) and (config.scores is None) == (config.feature is None):
             raise UserError(
                 "Scores made elsewhere are read from one place.",
@@ -69,8 +66,6 @@ class Select(Kind[SelectConfig]):
             raise UserError(
                 f"select.scores={config.scores} names one file for all shards.", "Put {shard} into the path."
             )
-        if not math.isfinite(config.threshold):
-            raise UserError(f"select.threshold is {config.threshold}.", "It is a score of the metric.")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for each task that decoded."""

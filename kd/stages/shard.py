@@ -35,14 +35,6 @@ class Shard(Kind[ShardConfig]):
     roles: ClassVar = {"corpus": Role(), "held_out": Role()}
     resources = "cpu"
 
-    def validate(self, config: ShardConfig) -> None:
-        """The leakage guard is in a mode that there is, the share is one, and shards have pairs."""
-        mode(config.leakage)
-        if config.lines < 1:
-            raise UserError(f"shard.lines is {config.lines}.", "It must be at least 1.")
-        if not 0 < config.share <= 1:
-            raise UserError(f"shard.share is {config.share}.", "It is a part of the corpus, above 0 and at most 1.")
-
     def run(self, job: Job[ShardConfig]) -> None:
         """Leaves out, shuffles, cuts."""
         corpus = Corpus(job.one("corpus").path)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.errors import IncompleteArtifact
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.measuring import Measurement, measure
@@ -38,12 +38,6 @@ class Speed(Kind[SpeedConfig]):
     resources = "decode"
     uses_gpus = True
     exclusive = True
-
-    def validate(self, config: SpeedConfig) -> None:
-        """There is something to measure."""
-        for name in ("sentences", "repeats", "batch_tokens", "latency_sentences"):
-            if getattr(config, name) < 1:
-                raise UserError(f"evaluate.speed.{name} is {getattr(config, name)}.", "It must be at least 1.")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for all: they are measured in a row."""

@@ -32,12 +32,6 @@ class SplitSets(Kind[SplitConfig]):
     roles: ClassVar = {"corpora": Role(many=True), "given": Role(many=True, optional=True)}
     resources = "cpu"
 
-    def validate(self, config: SplitConfig) -> None:
-        """Sets have a number of sentences."""
-        for name in ("dev", "test", "min_words"):
-            if getattr(config, name) < 0:
-                raise UserError(f"split.{name} is {getattr(config, name)}.", "It must be 0 or more.")
-
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One over all language pairs, each of which has the side that is held out."""
         for _, corpora in stage.inputs["corpora"]:

@@ -58,7 +58,7 @@ class Training:
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Raise UserError for settings that contradict each other or are out of bounds."""
+    """Raise UserError for settings that contradict each other."""
     model, checkpoint = config.model, config.checkpoint
     if model.width % model.heads:
         raise UserError(
@@ -83,15 +83,6 @@ def check_settings(config: TrainConfig) -> None:
             f"{optimizer.decay_updates} updates.",
             "Lower optimizer.warmup_updates or raise max_update.",
         )
-    for name, value in {
-        "members": config.members,
-        "max_update": config.max_update,
-        "checkpoint.every": checkpoint.every,
-        "checkpoint.average": checkpoint.average,
-        "batch.target_tokens": config.batch.target_tokens,
-    }.items():
-        if value < 1:
-            raise UserError(f"{name} is {value}.", "It must be at least 1.")
 
 
 def training_identity(config: TrainConfig, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.errors import IncompleteArtifact
 from kd.base.estimate import Estimate
 from kd.corpora.sampling import by_language, sample_sentences, shares
 from kd.corpora.shards import Corpus
@@ -30,17 +30,6 @@ class TrainVocabulary(Kind[VocabularyConfig]):
     config = VocabularyConfig
     roles: ClassVar = {"corpora": Role(many=True)}
     resources = "cpu"
-
-    def validate(self, config: VocabularyConfig) -> None:
-        """There is something to train on, and shares of languages that mean something."""
-        for name in ("size", "sample"):
-            if getattr(config, name) < 1:
-                raise UserError(f"vocabulary.{name} is {getattr(config, name)}.", "It must be at least 1.")
-        if not 0 <= config.language_exponent <= 1:
-            raise UserError(
-                f"vocabulary.language_exponent is {config.language_exponent}.",
-                "Set it between 0 (equal shares) and 1 (shares by size).",
-            )
 
     def run(self, job: Job[VocabularyConfig]) -> None:
         """Samples languages and corpora by their shares, and trains."""

@@ -20,6 +20,7 @@ HEAVY = (
     "numpy",
     "rich",
     "comet",
+    "argcomplete",
 )
 
 
@@ -37,7 +38,9 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.strip().endswith("loaded []")
 
 
-@pytest.mark.parametrize("command", ["run", "status", "clean", "report", "evaluate", "select", "translate", "task"])
+@pytest.mark.parametrize(
+    "command", ["run", "status", "clean", "report", "evaluate", "select", "translate", "task", "settings", "recipes"]
+)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

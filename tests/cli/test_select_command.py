@@ -137,11 +137,11 @@ def test_metrics_and_their_settings(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda lines: lines[2:], "n, line 1: the list of 1 stands where 0 belongs."),
-        (lambda lines: lines[:2] + lines[5:], "n, line 3: the list of 2 stands where 1 belongs."),
+        (lambda lines: lines[2:], "n, line 1: the list of 1 is where that of 0 is expected."),
+        (lambda lines: lines[:2] + lines[5:], "n, line 3: the list of 2 is where that of 1 is expected."),
         (lambda lines: lines[:-3], "n ends before the list of 3, and "),
         (lambda lines: [*lines, lines[0]], "n, line 11: the id 0 comes after 3."),
-        (lambda lines: lines[:2] + lines[5:7] + lines[2:5] + lines[7:], "n, line 3: the list of 2 stands where 1"),
+        (lambda lines: lines[:2] + lines[5:7] + lines[2:5] + lines[7:], "n, line 3: the list of 2 is where that of 1"),
         (lambda lines: [*lines, "4 ||| x ||| -1"], "n, line 11: the list of 4 has no line in "),
         (lambda lines: [*lines[:3], "1 ||| a ||| b ||| F0= 1 ||| -1", *lines[4:]], "n, line 4: a feature's name is"),
         (lambda lines: [*lines[:3], "1 ||| a ||| F0= -1 ||| best", *lines[4:]], "n, line 4: 'best' is no score"),
@@ -195,14 +195,14 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "{}/r"], "would be written over"),
+        (["--output", "{}/r"], "would be overwritten"),
         (["--output", "{}/no/o"], "/no does not exist"),
         (["--output", "{}/o.xz"], "cannot be written"),
-        (["--ranks", "{}/out"], "one file"),
+        (["--ranks", "{}/out"], "same file"),
         (["--scores", "{}/r"], "go together"),
         (["--metric", "external"], "go together"),
         (["--metric", "mix", "--mix", "bleu"], "has no weight"),
-        (["--mix", "bleu=1"], "says nothing to --metric bleu"),
+        (["--mix", "bleu=1"], "has no effect with --metric bleu"),
         (["--mix", "bleu=x"], "has no weight"),
         (["--metric", "mix"], "--metric mix has nothing to mix. Name metrics and weights: --mix bleu=0.5"),
         (["--metric", "mix", "--mix", "blue=1"], "There is no metric blue to mix (--mix blue). Choose among: bleu,"),
@@ -213,11 +213,11 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
         (["--metric", "chrf", "--word-order", "-1"], "--word-order is -1. It is 0 for chrF"),
         (
             ["--word-order", "2"],
-            "--word-order says nothing to --metric bleu. It is an option of chrf: add --metric chrf",
+            "--word-order has no effect with --metric bleu. It is an option of chrf: add --metric chrf",
         ),
-        (["--metric", "chrf", "--tokenizer", "zh"], "--tokenizer says nothing to --metric chrf"),
-        (["--metric", "mix", "--mix", "bleu=1", "--word-order", "2"], "--word-order says nothing to --metric mix"),
-        (["--smooth-value", "1"], "--smooth-value says nothing to --smoothing exp"),
+        (["--metric", "chrf", "--tokenizer", "zh"], "--tokenizer has no effect with --metric chrf"),
+        (["--metric", "mix", "--mix", "bleu=1", "--word-order", "2"], "--word-order has no effect with --metric mix"),
+        (["--smooth-value", "1"], "--smooth-value has no effect with --smoothing exp"),
         (["--nbest", "{}/absent"], "absent does not exist"),
     ],
 )

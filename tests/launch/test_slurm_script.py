@@ -153,7 +153,6 @@ def test_a_name_says_its_content_so_that_none_is_written_over(tmp_path: Path) ->
     [
         ({"resources": {}}, r"machine\.resources\.light"),
         ({"resources": {"light": ResourcesConfig(nodes=2, cores=1, hours=1)}}, r"resources\.light\.nodes"),
-        ({"resources": {"light": ResourcesConfig(cores=0, hours=1)}}, r"resources\.light\.cores"),
         ({"resources": {"train": ResourcesConfig(cores=1, hours=1)}, "device": "cuda"}, r"resources\.train\.gpus"),
         ({"warning_minutes": 90.0}, r"machine\.warning_minutes"),
         ({"environment": {"A-B": "1"}}, r"machine\.environment"),

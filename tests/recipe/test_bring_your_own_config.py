@@ -40,10 +40,10 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([LISTS], "given_lists.files is empty"),
         ([LISTS, "+given_lists.files={a: {file: x}}"], "x does not exist"),
         ([LISTS, "+given_lists.files={a: {file: x, format: mosses}}"], "Did you mean moses"),
-        ([LISTS, "+given_lists.files={a: {file: x, ids: rows}}"], "files.a.ids called rows"),
-        ([LISTS, "+given_lists.files={a: {file: x, first: -1}}"], "first is -1"),
-        ([LISTS, "+given_lists.files={a: {file: x}}", "given_lists.on_missing=drop"], "on_missing called drop"),
-        ([LISTS, "+given_lists.files={a: {file: x}}", "given_lists.workers=0"], "workers below 1"),
+        ([LISTS, "+given_lists.files={a: {file: x, ids: rows}}"], "ids does not fit: rows. It takes one of"),
+        ([LISTS, "+given_lists.files={a: {file: x, first: -1}}"], "files.a.first is -1. It must be at least 0"),
+        ([LISTS, "+given_lists.files={a: {file: x}}", "given_lists.on_missing=drop"], "on_missing does not fit: drop"),
+        ([LISTS, "+given_lists.files={a: {file: x}}", "given_lists.workers=0"], "workers is 0. It must be at least 1"),
     ],
 )  # fmt: skip
 def test_mistakes_name_their_key(tmp_path: Path, overrides: list[str], message: str) -> None:

@@ -66,19 +66,19 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "+pairs={en-fr: {}}", "+corpus.sources.home_assistant.pairs={en-de: true}"], "read for en-fr"),
         (["recipe=files", "source=a.en", "target=a.de", "+pairs={en-de: {}}"], "'~pairs.source-target'"),
         ([*FILES, "pairs={en-de: {}}"], "pairs.source-target.source=en pairs.source-target.target=de"),
-        (["recipe=demo", "device=cuda"], "device. `--cfg job`"),
-        (["recipe=demo", "select.mix={bleu: 1}"], "+select.mix.bleu="),
+        (["recipe=demo", "device=cuda"], "mean machine.device=cuda"),
+        (["recipe=demo", "select.mix.bleu=1"], "+select.mix.bleu=1"),
         (["recipe=demo", "search.width=101"], "search.width=[101]"),
         (["recipe=demo", "seed=two"], "fit: two. It takes a whole number"),
         (["recipe=demo", "+chain.control.changes.members=two"], "control.changes.members does not fit: two. It takes"),
         (["recipe=demo", "student.model={width: wide}"], "student.model.width does not fit: wide. It takes a whole"),
         (["recipe=demo", "search.width={a: 1}"], "It takes a list"),
-        (["recipe=demo", "student.model=3"], "student.model.KEY"),
+        (["recipe=demo", "student.model=3"], "`kd settings student.model` lists them"),
         (["recipe=demo", "pairs=3"], "fit: 3. It takes a mapping"),
         (["recipe=demo", "seed=null"], "It cannot be null"),
         (["recipe=demo", "chain.control.enabled=maybe"], "It takes true or false"),
         (["recipe=demo", "report.title=[a]"], "It takes a text"),
-        (["recipe=demo", "+search.changes.max_update=9"], "without the +: search.changes.max_update="),
+        (["recipe=demo", "+search.changes.max_update=9"], "without the +: search.changes.max_update=9"),
         (["recipe=demo", "seed=1,2"], "add -m"),
         (["recipe=demo", "pairs={en-de"], "not closed. Close them, and quote the argument"),
         (["recipe=demo", "run.dir='a"], "not closed. Close them, and quote the argument"),
@@ -102,7 +102,7 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "evaluate.worst=-1"], "evaluate.worst is -1"),
         (["recipe=demo", "split.test=0"], "no test set of en-de to score on"),
         (["recipe=en_de_general", "evaluate.main_set=genral"], "mean general"),
-        (["recipe=bilingual"], "Say pair= with one of: da-en"),
+        (["recipe=bilingual"], "Add for instance pair=da-en; there are: da-en, de-en"),
         (["recipe=bilingual", "pair=fi-fi"], "mean fi-en"),
         (["recipe=demo", "~corpus.sources.home_assistant"], "corpus.sources"),
         (["recipe=demo", "teacher=huge"], "choice of teacher called huge"),
@@ -189,7 +189,7 @@ def commands(name: str, folder: Path) -> list[list[str]]:
     try:
         compose.compose(compose.parse_request(typed))
     except UserError as error:
-        [(choice, names)] = re.findall(r"^No (\w+) was chosen.*with one of: (.*)\.$", str(error))
+        [(choice, names)] = re.findall(r"^No (\w+) was chosen.*there are: (.*)\.$", str(error))
         return [[*typed, f"{choice}={each}"] for each in names.split(", ")]
     return [typed]
 

@@ -393,7 +393,7 @@ def test_raw_files_are_hashed_once_and_changes_are_seen(place: Place, monkeypatc
         ({"format": "auto", "source": "a.txt"}, "lacks a side"),
         ({"format": "tsv"}, "has no file"),
         ({"format": "tsv", "source": "a", "target": "b"}, r"it\.target means nothing for the format tsv"),
-        ({"format": "tsv", "source": "a", "columns": {"source": 0}}, "counted from 1"),
+        ({"format": "tsv", "source": "a", "columns": {"source": 0}}, r"columns\.source is 0\. It must be at least 1"),
         ({"format": "tsv", "source": "a", "columns": {"Score": 3}}, "Score is no name for a column"),
         ({"format": "plain", "source": "a", "target": "b", "scores": {"id": "c"}}, "id is no name for a column"),
         ({"format": "tmx", "source": "a", "keep": {"prop:a": True, "prop_a": True}}, "columns of one name"),

@@ -353,9 +353,6 @@ def test_more_of_the_corpus_repeats_nothing(
     [
         ({"nbest": 4}, "decode.nbest is 4 and decode.beam 3"),
         ({"member_nbest": 0}, "decode.member_nbest is 0"),
-        ({"share": 0.0}, "decode.share is 0"),
-        ({"workers": 0}, "decode.workers is 0"),
-        ({"max_source_pieces": 0}, "decode.max_source_pieces is 0"),
         ({"compute_type": "int7"}, "decode.compute_type is 'int7'"),
     ],
 )

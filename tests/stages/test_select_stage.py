@@ -272,7 +272,6 @@ def test_scores_that_do_not_fit_are_refused(
         ({"metric": "external"}, "read from one place"),
         ({"metric": "external", "scores": "a{shard}", "feature": "QE"}, "read from one place"),
         ({"metric": "external", "scores": "a.txt"}, "one file for all shards"),
-        ({"variant": Variant.threshold, "threshold": float("nan")}, "threshold is nan"),
         ({"metric": "blue"}, "metric=blue"),
     ],
 )

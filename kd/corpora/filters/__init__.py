@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from kd.base.errors import UserError
 from kd.base.text import did_you_mean
@@ -107,9 +107,10 @@ def _setting(label: str, value: Any, where: str) -> Setting:
 def _typed(kind: str, given: Mapping[str, Any], where: str) -> FilterConfig:
     # Imported here: translating needs a filter of this package, and is installed without omegaconf.
     from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+    from omegaconf.errors import OmegaConfBaseException
 
-    from kd.recipe.schema.values import kind_of_value
+    from kd.recipe.schema.values import wrong_value
+    from kd.recipe.schema.walk import hints
 
     schema = KINDS[kind].config
     names = [field.name for field in fields(schema)]
@@ -120,14 +121,9 @@ def _typed(kind: str, given: Mapping[str, Any], where: str) -> FilterConfig:
     for key, item in given.items():
         try:
             config[key] = item
-        except (OmegaConfBaseException, ConfigKeyError) as error:
-            told = str(error).split("\n")[0].rstrip(".")
-            default = f"Its default is {getattr(schema(), key)!r}."
-            if kind_wanted := kind_of_value(told, f"{where}.{key}", str(item)):
-                raise UserError(
-                    f"The value of {where}.{key} does not fit: {item}.", f"{kind_wanted} {default}"
-                ) from None
-            raise UserError(f"The value of {where}.{key} does not fit: {told}.", default) from None
+        except OmegaConfBaseException:
+            error = wrong_value(f"{where}.{key}", hints(cast(Any, schema))[key], item)
+            raise UserError(error.problem, f"{error.hint} Its default is {getattr(schema(), key)!r}.") from None
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, FilterConfig)
     return typed

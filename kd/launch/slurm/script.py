@@ -78,9 +78,6 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
             f"{where}.gpus is {found.gpus}, and the machine's device is {machine.device}.",
             "Give trainings a GPU, or set machine.device=cpu.",
         )
-    for key in ("nodes", "cores", "processes"):
-        if getattr(found, key) < 1:
-            raise UserError(f"{where}.{key} is {getattr(found, key)}.", "It must be at least 1.")
     if found.hours * 60 <= machine.warning_minutes:
         raise UserError(
             f"Jobs of the class {name} last {found.hours * 60:g} minutes, and are told machine.warning_minutes "

@@ -1,7 +1,8 @@
 """The schema of a recipe: one dataclass per Hydra config group, with types, units and meaning; values live in `conf/`.
 
-A field marked `EXTENT` says how far the same work goes (updates to train, share of a corpus to decode): more of it goes
-on from what is there. A field marked `TRANSIENT` says where or how visibly work is done and never changes its outcome.
+A setting marked `extent` says how far the same work goes (updates to train, share of a corpus to decode): a longer task
+resumes from a shorter one. A setting marked `transient` says where or how visibly work is done; it never changes the
+outcome.
 """
 
 from kd.recipe.schema.corpora import (
@@ -9,6 +10,7 @@ from kd.recipe.schema.corpora import (
     BalanceMethod,
     CleanConfig,
     CorpusConfig,
+    CorpusFormat,
     DuplicatesConfig,
     EncodeConfig,
     JoinConfig,
@@ -22,6 +24,7 @@ from kd.recipe.schema.corpora import (
     SplitConfig,
     Use,
     VocabularyConfig,
+    VocabularyModel,
 )
 from kd.recipe.schema.distillation import (
     DecodeConfig,
@@ -31,9 +34,14 @@ from kd.recipe.schema.distillation import (
     GivenModelConfig,
     GivenModelsConfig,
     GuardsConfig,
+    Ids,
+    ListFormat,
     LongSources,
     OnGuard,
+    OnMissing,
     SelectConfig,
+    SelectMetric,
+    Smoothing,
     StudentsConfig,
     Variant,
 )
@@ -42,22 +50,37 @@ from kd.recipe.schema.judging import (
     EvaluateConfig,
     ExportConfig,
     HeldOut,
+    References,
     ReleaseConfig,
     ReportConfig,
     SpeedConfig,
     TranslateConfig,
 )
-from kd.recipe.schema.marks import EXTENT, TRANSIENT
-from kd.recipe.schema.recipe import RecipeConfig
+from kd.recipe.schema.marks import (
+    EXTENT,
+    TRANSIENT,
+    setting,
+)
+from kd.recipe.schema.recipe import (
+    FilesConfig,
+    RecipeConfig,
+)
 from kd.recipe.schema.running import (
+    Device,
     FolderConfig,
     LauncherConfig,
+    LauncherKind,
     MachineConfig,
     ResourcesConfig,
     StageConfig,
     TrackingConfig,
 )
-from kd.recipe.schema.searching import ChooseConfig, SearchConfig, SpeedMeasure
+from kd.recipe.schema.searching import (
+    ChooseConfig,
+    ChooseMetric,
+    SearchConfig,
+    SpeedMeasure,
+)
 from kd.recipe.schema.training import (
     AverageConfig,
     BatchConfig,
@@ -82,15 +105,19 @@ __all__ = [
     "BatchConfig",
     "CheckpointConfig",
     "ChooseConfig",
+    "ChooseMetric",
     "CleanConfig",
     "CometConfig",
     "CorpusConfig",
+    "CorpusFormat",
     "DecodeConfig",
     "DecodeEngine",
+    "Device",
     "DuplicatesConfig",
     "EncodeConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "FilesConfig",
     "FinetuneConfig",
     "FolderConfig",
     "GivenListsConfig",
@@ -99,19 +126,24 @@ __all__ = [
     "GivenModelsConfig",
     "GuardsConfig",
     "HeldOut",
+    "Ids",
     "JoinConfig",
     "LauncherConfig",
+    "LauncherKind",
+    "ListFormat",
     "LongSources",
     "MachineConfig",
     "Metric",
     "ModelConfig",
     "OnError",
     "OnGuard",
+    "OnMissing",
     "OptimizerConfig",
     "PackageConfig",
     "PairConfig",
     "Precision",
     "RecipeConfig",
+    "References",
     "ReleaseConfig",
     "ReportConfig",
     "ResourcesConfig",
@@ -120,7 +152,9 @@ __all__ = [
     "Schedule",
     "SearchConfig",
     "SelectConfig",
+    "SelectMetric",
     "ShardConfig",
+    "Smoothing",
     "SourceConfig",
     "SpeedConfig",
     "SpeedMeasure",
@@ -134,5 +168,7 @@ __all__ = [
     "Use",
     "Variant",
     "VocabularyConfig",
+    "VocabularyModel",
     "Which",
+    "setting",
 ]

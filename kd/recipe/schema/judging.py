@@ -1,127 +1,184 @@
-"""Settings of judging and deploying: translation of test sets, scores, speed, export, report.
-
-What is measured of every system alike.
-"""
+"""Settings of evaluation and deployment: translation of test sets, scores, speed, export, release and report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 
-from omegaconf import II, MISSING
+from omegaconf import II
 
 from kd.recipe.schema.corpora import SourceConfig
 from kd.recipe.schema.distillation import GuardsConfig
-from kd.recipe.schema.marks import TRANSIENT
+from kd.recipe.schema.marks import setting
 
 
 class HeldOut(Enum):
-    """Which held-out sets are worked on."""
+    """Which held-out sets are used."""
 
     test = "test"  # those of the final scores
-    dev = "dev"  # those that something is chosen by: an architecture, a setting
+    dev = "dev"  # those by which an architecture or a setting is chosen
 
 
 @dataclass
 class TranslateConfig:
     """Translation of the held-out sets by every system."""
 
-    set: HeldOut = HeldOut.test
-    beam: int = MISSING
-    max_pieces: int = MISSING
-    batch_tokens: int = field(default=MISSING, metadata=TRANSIENT)
-    # Labels of trainings whose members translate together as well, beside each alone.
-    ensembles: dict[str, bool] = field(default=II("evaluate.ensembles"), metadata=TRANSIENT)
-    given: dict[str, str] = field(default=II("evaluate.given"), metadata=TRANSIENT)
-    root: str | None = field(default=II("evaluate.root"), metadata=TRANSIENT)
+    set: HeldOut = setting("Held-out sets that are translated.", HeldOut.test)
+    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size",))
+    max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
+    batch_tokens: int = setting("Source tokens per batch, padding included.", unit="tokens", at_least=1, transient=True)
+    ensembles: dict[str, bool] = setting(
+        "Trainings whose members translate together as well, beside each alone.",
+        II("evaluate.ensembles"),
+        transient=True,
+    )
+    given: dict[str, str] = setting("Outputs of systems from elsewhere.", II("evaluate.given"), transient=True)
+    root: str | None = setting("Folder that their relative paths start from.", II("evaluate.root"), transient=True)
 
 
 @dataclass
 class SpeedConfig:
     """Measuring of speed: one system after the other, alone on the machine."""
 
-    set: HeldOut = HeldOut.test
-    sentences: int = MISSING  # of the set, the first ones
-    repeats: int = MISSING  # the median counts
-    latency_sentences: int = MISSING  # translated one after the other, each alone
-    all_cores: bool = MISSING  # whether to measure with all cores as well as with one
-    batch_tokens: int = MISSING  # source pieces a batch
-    beam: int = MISSING
-    max_pieces: int = MISSING
-    ensembles: dict[str, bool] = field(default=II("evaluate.ensembles"))
-    # Of exports whose models differ by seed and data alone, only the first is measured: speed goes by the shape.
-    once_a_shape: bool = False
+    set: HeldOut = setting("Held-out sets that are translated.", HeldOut.test)
+    sentences: int = setting("Sentences of the set, the first ones.", unit="sentences", at_least=1)
+    repeats: int = setting("Repetitions, of which the median counts.", at_least=1)
+    latency_sentences: int = setting("Sentences translated one by one.", unit="sentences", at_least=1)
+    all_cores: bool = setting("Measure with all cores as well as with one.")
+    batch_tokens: int = setting("Source tokens per batch.", unit="tokens", at_least=1)
+    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1)
+    max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
+    ensembles: dict[str, bool] = setting("Trainings that are measured as ensembles as well.", II("evaluate.ensembles"))
+    once_a_shape: bool = setting(
+        "Measure only the first of several exports of the same shape: seed and data do not change the speed.", False
+    )
+
+
+class References(StrEnum):
+    """How COMET scores with each of several references are combined."""
+
+    mean = "mean"
+    max = "max"
+    first = "first"
 
 
 @dataclass
 class CometConfig:
-    """COMET, where `evaluate.metrics.comet` asks for it."""
+    """COMET, where `evaluate.metrics.comet` is on."""
 
-    # A folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name, which is fetched.
-    model: str | None = field(default=None, metadata=TRANSIENT)
-    references: str = "mean"  # of the scores with each of several references: mean | max | first
-    batch: int = field(default=16, metadata=TRANSIENT)  # segments
-    cache: str | None = field(default=None, metadata=TRANSIENT)  # folder of segments' scores; null: the user's cache
+    model: str | None = setting(
+        "Folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name to fetch.",
+        None,
+        transient=True,
+    )
+    references: References = setting("How scores with each of several references are combined.", References.mean)
+    batch: int = setting("Segments per batch.", 16, unit="segments", at_least=1, transient=True)
+    cache: str | None = setting("Folder of segments' scores; null: the user's cache.", None, path=True, transient=True)
 
 
 @dataclass
 class EvaluateConfig:
     """Scores of every system on the held-out sets."""
 
-    set: HeldOut = HeldOut.test  # of the translations that it reads, and its own
-    metrics: dict[str, bool] = field(default_factory=dict)  # bleu, chrf, chrf++, ter (sacreBLEU's), comet
-    tokenize: str | None = None  # of BLEU, by sacreBLEU's name; null: what it takes for the target language
-    comet: CometConfig = field(default_factory=CometConfig)
-    ensembles: dict[str, bool] = field(default_factory=dict)
-    # Systems from elsewhere (OPUS-MT, a commercial one …) by the name that the tables call them: a file with a line for
-    # each segment of the test sets, as `split` wrote them. `{source}` and `{target}` stand for the language codes.
-    given: dict[str, str] = field(default_factory=dict, metadata=TRANSIENT)
-    root: str | None = field(default=None, metadata=TRANSIENT)  # folder that their relative paths start from
-    # Of several test sets the one that stands first and that the verdict is of; null: the first of the recipe.
-    main_set: str | None = None
-    # System that every other is compared with; of a training of several seeds, its first member. null: no comparison.
-    baseline: str | None = MISSING
-    further_baselines: dict[str, bool] = field(default_factory=dict)  # to compare with as well, where there are such
-    # Training -> those that it is compared with seed by seed (member k with member k), where a recipe has both.
-    pairs: dict[str, dict[str, bool]] = field(default_factory=dict)
-    bootstrap: int = MISSING  # resamplings of the paired bootstrap (Koehn, 2004); 0: no intervals, no significance
-    seed: int = MISSING
-    guards: GuardsConfig = field(default=II("guards"))  # what is counted of every system's output
-    worst: int = MISSING  # segments kept of each system, in which it is furthest behind the last of the baselines
-    translate: TranslateConfig = field(default_factory=TranslateConfig)
-    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    set: HeldOut = setting("Held-out sets that are scored.", HeldOut.test)
+    metrics: dict[str, bool] = setting("Metrics by name: bleu, chrf, chrf++, ter (sacreBLEU's), comet.", factory=dict)
+    tokenize: str | None = setting(
+        "BLEU's tokeniser by sacreBLEU's name; null: the one for the target language.", None, aliases=("tokenizer",)
+    )
+    comet: CometConfig = setting("COMET.", factory=CometConfig)
+    ensembles: dict[str, bool] = setting(
+        "Trainings whose members translate together as well, beside each alone.", factory=dict
+    )
+    given: dict[str, str] = setting(
+        "Outputs of systems from elsewhere, by the name in the tables: a file with a line for each segment of the test "
+        "sets; `{source}` and `{target}` stand for the language codes.",
+        factory=dict,
+        transient=True,
+    )
+    root: str | None = setting(
+        "Folder that relative paths of `given` start from; null: the working directory.",
+        None,
+        path=True,
+        transient=True,
+    )
+    main_set: str | None = setting(
+        "Test set that comes first and that the verdict is about; null: the first of the recipe.", None
+    )
+    baseline: str | None = setting(
+        "System that every other is compared with; of several seeds, the first member; null: no comparison."
+    )
+    further_baselines: dict[str, bool] = setting(
+        "Further systems to compare with, where a recipe has them.", factory=dict
+    )
+    pairs: dict[str, dict[str, bool]] = setting(
+        "Trainings compared seed by seed (member k with member k), where a recipe has both.",
+        factory=dict,
+        aliases=("compare_seeds",),
+    )
+    bootstrap: int = setting(
+        "Resamplings of the paired bootstrap (Koehn, 2004); 0: no intervals, no significance.",
+        unit="resamplings",
+        at_least=0,
+        aliases=("resamples",),
+    )
+    seed: int = setting("Seed of the bootstrap.", at_least=0)
+    guards: GuardsConfig = setting("Guards that are counted in every system's output.", II("guards"))
+    worst: int = setting(
+        "Segments kept of each system in which it is furthest behind the last of the baselines.",
+        unit="segments",
+        at_least=0,
+    )
+    translate: TranslateConfig = setting("Translation of the held-out sets.", factory=TranslateConfig)
+    speed: SpeedConfig = setting("Measuring of speed.", factory=SpeedConfig)
 
 
 @dataclass
 class ExportConfig:
     """The form in which a student is deployed."""
 
-    formats: dict[str, bool] = field(default_factory=dict)  # CTranslate2's compute types: float32, int8 …
-    # averaged: the model that the training ends in | last | the number of updates of a checkpoint that was kept.
-    checkpoint: str = "averaged"
-    compare: int = 200  # dev sentences whose translations are compared with fairseq's before it is published; 0: none
-    beam: int = 4  # of that comparison
-    max_pieces: int = 256
-    least_agreement: float = 0.9  # share of sentences that float32 must translate as fairseq does
+    formats: dict[str, bool] = setting(
+        "CTranslate2's number formats: float32, int8 …", factory=dict, aliases=("quantization", "compute_type")
+    )
+    checkpoint: str = setting(
+        "averaged: the final model; last; or the number of updates of a kept checkpoint.", "averaged"
+    )
+    compare: int = setting(
+        "Dev sentences whose translations are compared with fairseq's before the export is published; 0: none.",
+        200,
+        unit="sentences",
+        at_least=0,
+    )
+    beam: int = setting("Width of the beam in that comparison.", 4, unit="hypotheses", at_least=1)
+    max_pieces: int = setting("Longest translation in that comparison.", 256, unit="tokens", at_least=1)
+    least_agreement: float = setting(
+        "Share of sentences that float32 must translate as fairseq does.", 0.9, at_least=0, at_most=1
+    )
 
 
 @dataclass
 class ReleaseConfig:
     """The folders that are given away, each with a model card."""
 
-    # Systems that get a folder with fairseq's weights, beside every export; names that no system has are passed over.
-    systems: dict[str, bool] = field(default_factory=dict)
-    ensembles: dict[str, bool] = field(default=II("evaluate.ensembles"))
-    title: str | None = None  # of the cards; null: languages and name
-    licence: str | None = None  # SPDX identifier of the models; null: the card says that none was chosen
-    text: str | None = None  # Markdown that the card opens with: what the model is for, who to ask
-    # Whose licences the card states, whatever the corpora said when they were read.
-    sources: dict[str, SourceConfig] = field(default=II("corpus.sources"))
+    systems: dict[str, bool] = setting(
+        "Systems that get a folder with fairseq's weights, beside every export; names without a system are ignored.",
+        factory=dict,
+    )
+    ensembles: dict[str, bool] = setting("Trainings that are released as ensembles.", II("evaluate.ensembles"))
+    title: str | None = setting("Title of the cards; null: languages and name.", None)
+    licence: str | None = setting(
+        "SPDX identifier of the models' licence; null: the card says that none was chosen.", None
+    )
+    text: str | None = setting("Markdown that the card opens with: purpose of the model, contact.", None)
+    sources: dict[str, SourceConfig] = setting("Corpora whose licences the cards state.", II("corpus.sources"))
 
 
 @dataclass
 class ReportConfig:
-    """The page."""
+    """The page of results."""
 
-    title: str = MISSING
-    examples: int = MISSING  # segments shown with the output of every system, and of each system those furthest behind
+    title: str = setting("Title of the page.")
+    examples: int = setting(
+        "Segments shown with the output of every system, and of each system those furthest behind.",
+        unit="segments",
+        at_least=0,
+    )

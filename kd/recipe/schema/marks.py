@@ -1,7 +1,59 @@
-"""How fields of the schema are marked: what of a setting makes another artifact, and what does not.
+"""Declares settings: the default of a key, and its meaning, unit, bounds and role as metadata of the dataclass field.
 
-See kd/pipeline/fingerprint.py, which reads the marks.
+Validation, `kd settings`, docs/settings.md, the JSON Schema and shell completion are derived from this metadata;
+`kd/pipeline/fingerprint.py` reads the role. docs/development.md shows how to add a setting.
 """
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import MISSING
 
 EXTENT = {"fingerprint": "extent"}
 TRANSIENT = {"fingerprint": "transient"}
+
+
+def setting(
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    factory: Callable[[], Any] | None = None,
+    unit: str = "",
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+    path: bool = False,
+    extent: bool = False,
+    transient: bool = False,
+) -> Any:
+    """Declare a field of a config dataclass.
+
+    Args:
+        meaning: One sentence on what the setting does; shown by `kd settings` and in docs/settings.md.
+        default: Value where neither conf/ nor a recipe sets one; MISSING (`???`) where one of them must.
+        factory: Makes the default instead, for mappings, lists and nested configs.
+        unit: What a number counts or measures: updates, target tokens, GB, hours.
+        at_least: Smallest allowed value. For a list or mapping, bounds hold for each of its values.
+        above: Bound that the value must exceed.
+        at_most: Largest allowed value.
+        below: Bound that the value must stay under.
+        choices: Allowed words of a text, where no Enum can be its type.
+        aliases: Names that other toolkits have for the key; they are found and proposed.
+        path: Whether the value is a path, which is made absolute when a recipe is composed.
+        extent: Whether the value says how far the same work goes: a longer task resumes from a shorter one.
+        transient: Whether the value never changes the outcome of the work, and so is no part of the fingerprint.
+    """
+    assert not (extent and transient), "a setting changes the outcome or it does not"
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    metadata: dict[str, Any] = {"meaning": meaning, "unit": unit, "choices": choices, "aliases": aliases, "path": path}
+    metadata.update({name: bound for name, bound in bounds.items() if bound is not None})
+    metadata.update(EXTENT if extent else TRANSIENT if transient else {})
+    if factory is not None:
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)

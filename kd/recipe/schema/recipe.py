@@ -1,13 +1,11 @@
 """The whole schema of a recipe: one field for each Hydra config group.
 
-`conf/base.yaml` says which values a recipe starts from.
+`conf/base.yaml` has the values that a recipe starts from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from omegaconf import MISSING
+from dataclasses import dataclass
 
 from kd.recipe.schema.corpora import (
     CleanConfig,
@@ -27,6 +25,7 @@ from kd.recipe.schema.distillation import (
     StudentsConfig,
 )
 from kd.recipe.schema.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
+from kd.recipe.schema.marks import setting
 from kd.recipe.schema.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
 from kd.recipe.schema.searching import SearchConfig
 from kd.recipe.schema.training import CheckpointConfig, FinetuneConfig, TrainConfig
@@ -35,40 +34,55 @@ FILES_PAIR = "source-target"  # of recipe=files, until the languages are named
 
 
 @dataclass
+class FilesConfig:
+    """The user's own two files, or one file with both sides."""
+
+    source: str | None = setting("Path of the source side, or of the file with both sides.", None)
+    target: str | None = setting("Path of the target side; null where one file has both.", None)
+
+
+@dataclass
 class RecipeConfig:
     """A whole run."""
 
-    recipe: str = MISSING
-    seed: int = MISSING
-    source: str | None = None  # `recipe=files`: the user's own two files
-    target: str | None = None
-    pairs: dict[str, PairConfig] = field(default_factory=dict)
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    clean: CleanConfig = field(default_factory=CleanConfig)
-    split: SplitConfig = field(default_factory=SplitConfig)
-    shard: ShardConfig = field(default_factory=ShardConfig)
-    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
-    encode: EncodeConfig = field(default_factory=EncodeConfig)
-    teacher: TrainConfig = field(default_factory=TrainConfig)
-    guards: GuardsConfig = field(default_factory=GuardsConfig)
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-    select: SelectConfig = field(default_factory=SelectConfig)
-    given_models: GivenModelsConfig = field(default_factory=GivenModelsConfig)
-    given_lists: GivenListsConfig = field(default_factory=GivenListsConfig)
-    student: TrainConfig = field(default_factory=TrainConfig)
-    students: StudentsConfig = field(default_factory=StudentsConfig)
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    # Corpora of `corpus.sources` that the in-domain student goes on with: NAME: true.
-    in_domain: dict[str, bool] = field(default_factory=dict)
-    search: SearchConfig = field(default_factory=SearchConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
-    release: ReleaseConfig = field(default_factory=ReleaseConfig)
-    report: ReportConfig = field(default_factory=ReportConfig)
-    launcher: LauncherConfig = field(default_factory=LauncherConfig)
-    machine: MachineConfig = field(default_factory=MachineConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    run: FolderConfig = field(default_factory=FolderConfig)
-    store: FolderConfig = field(default_factory=FolderConfig)
-    chain: dict[str, StageConfig] = field(default_factory=dict)
+    recipe: str = setting("Name of the recipe; `recipe=NAME` on the command line chooses it.")
+    seed: int = setting("Seed that the seeds of all stages are taken from.", at_least=0)
+    source: str | None = setting("recipe=files: path of the source side, or of the file with both sides.", None)
+    target: str | None = setting("recipe=files: path of the target side.", None)
+    dev: FilesConfig = setting("recipe=files: your own dev set.", factory=FilesConfig)
+    test: FilesConfig = setting("recipe=files: your own test set.", factory=FilesConfig)
+    pairs: dict[str, PairConfig] = setting("Translation directions by name: `en-de`.", factory=dict)
+    corpus: CorpusConfig = setting("Parallel text.", factory=CorpusConfig)
+    clean: CleanConfig = setting("Cleaning.", factory=CleanConfig)
+    split: SplitConfig = setting("Held-out sets.", factory=SplitConfig)
+    shard: ShardConfig = setting("Shuffling and cutting.", factory=ShardConfig)
+    vocabulary: VocabularyConfig = setting("Sentencepiece vocabulary.", factory=VocabularyConfig)
+    encode: EncodeConfig = setting("Text as token ids.", factory=EncodeConfig)
+    teacher: TrainConfig = setting("Training of the teachers.", factory=TrainConfig)
+    guards: GuardsConfig = setting("Guards against bad hypotheses.", factory=GuardsConfig)
+    decode: DecodeConfig = setting("Decoding with the teachers.", factory=DecodeConfig)
+    select: SelectConfig = setting("Selection from n-best lists.", factory=SelectConfig)
+    given_models: GivenModelsConfig = setting(
+        "Models trained elsewhere (chain=given_teachers).", factory=GivenModelsConfig
+    )
+    given_lists: GivenListsConfig = setting(
+        "N-best lists made elsewhere (chain=given_lists).", factory=GivenListsConfig
+    )
+    student: TrainConfig = setting("Training of the student.", factory=TrainConfig)
+    students: StudentsConfig = setting("Further students.", factory=StudentsConfig)
+    finetune: FinetuneConfig = setting("Fine-tuning of the student.", factory=FinetuneConfig)
+    in_domain: dict[str, bool] = setting(
+        "Corpora of `corpus.sources` that the in-domain student is fine-tuned on, as NAME: true.", factory=dict
+    )
+    search: SearchConfig = setting("Search for an architecture.", factory=SearchConfig)
+    checkpoint: CheckpointConfig = setting("Checkpoints of all trainings.", factory=CheckpointConfig)
+    evaluate: EvaluateConfig = setting("Evaluation.", factory=EvaluateConfig)
+    export: ExportConfig = setting("Export for deployment.", factory=ExportConfig)
+    release: ReleaseConfig = setting("Folders that are given away.", factory=ReleaseConfig)
+    report: ReportConfig = setting("Page of results.", factory=ReportConfig)
+    launcher: LauncherConfig = setting("What executes tasks.", factory=LauncherConfig)
+    machine: MachineConfig = setting("The computer.", factory=MachineConfig)
+    tracking: TrackingConfig = setting("Progress and trackers.", factory=TrackingConfig)
+    run: FolderConfig = setting("Folder of the run: links, frozen configs, logs.", factory=FolderConfig)
+    store: FolderConfig = setting("Folder of all artifacts.", factory=FolderConfig)
+    chain: dict[str, StageConfig] = setting("The stages by name (docs/recipes.md).", factory=dict)

@@ -1,100 +1,162 @@
-"""Settings of where and how a recipe runs, and of its chain of stages.
+"""Settings of the launcher, the machine, tracking and the chain of stages.
 
-None of launcher, machine and tracking changes what comes out.
+Launcher, machine and tracking never change the outcome.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from omegaconf import MISSING
+from kd.recipe.schema.marks import setting
+
+
+class LauncherKind(StrEnum):
+    """What executes tasks."""
+
+    local = "local"  # processes on this computer
+    slurm = "slurm"
 
 
 @dataclass
 class LauncherConfig:
     """Where tasks execute."""
 
-    kind: str = MISSING  # local | slurm
-    # Of what runs on this computer; on a cluster that is at most the downloading, where its nodes reach no network.
-    processes: int = MISSING  # tasks side by side
-    threads: int = MISSING  # shared out evenly among them; results on CPU depend on the number each task gets
-    requeues: int = 0  # how often a job may go back into the queue: time limits, preemption, nodes that fail
+    kind: LauncherKind = setting("What executes tasks: processes on this computer, or Slurm.")
+    processes: int = setting(
+        "Tasks that run at once on this computer; on a cluster at most downloads do.",
+        unit="tasks",
+        at_least=1,
+        aliases=("jobs", "num_workers"),
+    )
+    threads: int = setting(
+        "Threads, shared out evenly among these tasks; results on a CPU depend on the number per task.",
+        unit="threads",
+        at_least=1,
+    )
+    requeues: int = setting(
+        "How often a job may return to the queue: time limits, preemption, failed nodes.", 0, at_least=0
+    )
 
 
 @dataclass
 class ResourcesConfig:
-    """What a job of one class of stages takes, on each of its nodes where nothing else is said."""
+    """What a job of one class of stages takes, on each of its nodes unless stated otherwise."""
 
-    nodes: int = 1  # of a task; more than one for trainings alone, as one torchrun over all of them
-    gpus: int = 0
-    cores: int = MISSING  # also the number of threads, which results on a CPU depend on
-    processes: int = 1  # of a task that trains or decodes, on a node without GPUs; else one for each GPU
-    # GB; 0: all that the node has; null: not asked for, what the site gives with the cores or GPUs.
-    memory: float | None = None
-    hours: float = MISSING  # time limit of a job; longer work goes on in the next
-    partition: str | None = None  # null: the scheduler's default
-    qos: str | None = None
-    account: str | None = None  # null: the machine's
-    side_by_side: int = 0  # tasks of a stage that run at once; 0: as many as the scheduler lets
+    nodes: int = setting(
+        "Nodes of a task; more than one for trainings only, as one torchrun over all of them.",
+        1,
+        unit="nodes",
+        at_least=1,
+    )
+    gpus: int = setting("GPUs; a task that trains or decodes is a process on each.", 0, unit="GPUs", at_least=0)
+    cores: int = setting("Cores, and as many threads, which results on a CPU depend on.", unit="cores", at_least=1)
+    processes: int = setting(
+        "Processes of a task that trains or decodes, on a node without GPUs.", 1, unit="processes", at_least=1
+    )
+    memory: float | None = setting(
+        "Memory; 0: all of the node; null: not asked for, where the site gives it with cores or GPUs.",
+        None,
+        unit="GB",
+        at_least=0,
+        aliases=("mem",),
+    )
+    hours: float = setting(
+        "Time limit of a job; longer work continues in the next.", unit="hours", above=0, aliases=("time",)
+    )
+    partition: str | None = setting("Partition; null: the site's default.", None, aliases=("queue",))
+    qos: str | None = setting("Quality of service; null: the site's default.", None)
+    account: str | None = setting("Project that is charged; null: the machine's.", None)
+    side_by_side: int = setting("Tasks of a stage that run at once; 0: no limit.", 0, unit="tasks", at_least=0)
+
+
+class Device(StrEnum):
+    """What computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+    rocm = "rocm"
 
 
 @dataclass
 class MachineConfig:
-    """The facts of one computer: a laptop, or a cluster whose nodes are alike. conf/machine/README.md explains them."""
+    """The facts of one computer: a laptop, or a cluster whose nodes are alike (conf/machine/README.md)."""
 
-    name: str = MISSING
-    device: str = MISSING  # cpu | cuda | rocm
-    # Of a node.
-    gpus_per_node: int = MISSING
-    cores_per_node: int | None = None
-    memory_per_node: float | None = None  # GB
-    gpu: str | None = None  # what the GPU calls itself, shortened as in papers: A100-40GB
-    gpu_memory: float | None = None  # GB
-    # Class of stages (train, decode, cpu, light) -> what its jobs take. Schedulers ask for it; a laptop does not.
-    resources: dict[str, ResourcesConfig] = field(default_factory=dict)
-    account: str | None = MISSING  # the project that jobs are charged to; null where there is none
-    max_array: int = 1001  # Slurm's MaxArraySize: the highest number of an array's element, and one more
-    requeue: bool = True  # whether a job may put itself back into the queue
-    warning_minutes: float = 5.0  # before a job's time limit it is told, to write its checkpoint
-    modules: dict[str, bool] = field(default_factory=dict)  # loaded before anything runs
-    environment: dict[str, str] = field(default_factory=dict)  # exported to every task: NCCL_SOCKET_IFNAME …
-    online: bool = True  # whether compute nodes reach the internet; if not, collect runs where `kd run` is typed
-    # Container: path of an image that every task runs in; null: none.
-    container: str | None = None
-    container_flags: dict[str, bool] = field(default_factory=dict)  # of apptainer exec: --nv, --rocm …
-    binds: dict[str, str] = field(default_factory=dict)  # folder out here -> where it is in there
-    # Energy.
-    pue: float | None = None  # power usage effectiveness: all the centre takes to what its computers take
-    carbon_intensity: float | None = None  # kg CO2e a kWh, of the grid or contract
+    name: str = setting("Name of the machine in reports.")
+    device: Device = setting("What computes.", aliases=("gpu", "cuda"))
+    gpus_per_node: int = setting("GPUs of a node.", unit="GPUs", at_least=0, aliases=("gpus", "num_gpus", "n_gpu"))
+    cores_per_node: int | None = setting("Cores of a node, as Slurm counts them.", None, unit="cores", at_least=1)
+    memory_per_node: float | None = setting("Memory of a node.", None, unit="GB", above=0)
+    gpu: str | None = setting("Name of the GPU in reports, such as A100-40GB.", None)
+    gpu_memory: float | None = setting("Memory of a GPU.", None, unit="GB", above=0)
+    resources: dict[str, ResourcesConfig] = setting(
+        "What a job takes, by class of stages: train, decode, cpu, light. Schedulers ask for it.", factory=dict
+    )
+    account: str | None = setting(
+        "Project that jobs are charged to; null where the site has none.", aliases=("project",)
+    )
+    max_array: int = setting("Slurm's MaxArraySize: longer stages are cut into several arrays.", 1001, at_least=2)
+    requeue: bool = setting("Whether a job may return to the queue under its own number.", True)
+    warning_minutes: float = setting(
+        "Minutes before its time limit at which a job is warned, to write a checkpoint.",
+        5.0,
+        unit="minutes",
+        at_least=0,
+    )
+    modules: dict[str, bool] = setting("Environment modules loaded before anything runs, as NAME: true.", factory=dict)
+    environment: dict[str, str] = setting(
+        "Environment variables of every task: NCCL_SOCKET_IFNAME …", factory=dict, aliases=("env",)
+    )
+    online: bool = setting(
+        "Whether compute nodes reach the internet; if not, collect runs where `kd run` is typed.", True
+    )
+    container: str | None = setting(
+        "Image that every task runs in (`kd container build`); null: none.",
+        None,
+        aliases=("image", "singularity", "apptainer"),
+        path=True,
+    )
+    container_flags: dict[str, bool] = setting("Options of `apptainer exec`: --nv, --rocm …", factory=dict)
+    binds: dict[str, str] = setting(
+        "Folders visible inside the image, as FOLDER: FOLDER INSIDE.", factory=dict, aliases=("mounts", "bind")
+    )
+    pue: float | None = setting(
+        "Power usage effectiveness: energy of the whole centre to energy of its computers.", None, at_least=1
+    )
+    carbon_intensity: float | None = setting(
+        "Emissions of the grid or contract.", None, unit="kg CO2e per kWh", at_least=0
+    )
 
 
 @dataclass
 class TrackingConfig:
-    """How loudly a run reports, and what else shows its trainings; docs/tracking.md."""
+    """How often a run reports, and which trackers show its trainings (docs/tracking.md)."""
 
-    refresh: float = MISSING  # seconds between two lines of progress where the output is no terminal
-    # tensorboard | wandb | mlflow -> whether a training's curves are written for it, below RUN/tracking/.
-    trackers: dict[str, bool] = field(default_factory=dict)
+    refresh: float = setting(
+        "Seconds between two lines of progress where the output is no terminal.", unit="seconds", at_least=0
+    )
+    trackers: dict[str, bool] = setting(
+        "Trackers that curves are written for, below RUN/tracking/: tensorboard, wandb, mlflow.", factory=dict
+    )
 
 
 @dataclass
 class FolderConfig:
     """A folder."""
 
-    dir: str = MISSING
+    dir: str = setting("Path of the folder.", path=True, aliases=("output_dir", "save_dir"))
 
 
 @dataclass
 class StageConfig:
-    """An entry of the chain: a kind with its settings and the stages it reads from, by role."""
+    """An entry of the chain: a kind with its settings and the stages it reads from (docs/recipes.md)."""
 
-    kind: str = MISSING
-    over: str | None = None  # `pairs`: one instance per language pair, named `stage.pair`
-    enabled: bool = True
-    otherwise: str | None = None  # the stage that others read from in its place while it is switched off
-    inputs: dict[str, Any] = field(default_factory=dict)  # role -> stage name, or -> mapping of name -> stage name
-    after: str | None = None  # stage to wait for without reading from it: only the order of work on a small machine
-    settings: Any = None
-    # Laid over the settings: `settings: ${student}` with `changes: {max_update: 500}`.
-    changes: dict[str, Any] = field(default_factory=dict)
+    kind: str = setting("Kind of the stage: a file of kd/stages/.")
+    over: str | None = setting("`pairs`: one instance per language pair, named `stage.pair`; null: one for all.", None)
+    enabled: bool = setting("Whether the stage is part of the run.", True)
+    otherwise: str | None = setting("Stage that others read from while this one is switched off.", None)
+    inputs: dict[str, Any] = setting("Stage to read from by role, or a mapping of labels to stages.", factory=dict)
+    after: str | None = setting("Stage to wait for without reading from it: the order of work.", None)
+    settings: Any = setting("Settings of the kind, mostly a reference such as `${student}`.", None)
+    changes: dict[str, Any] = setting("Keys that override `settings` in this stage.", factory=dict)

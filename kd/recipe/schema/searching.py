@@ -1,51 +1,60 @@
-"""Settings of a search for the student's architecture and data, and of the rule that chooses among what it trained.
+"""Settings of a search for the student's architecture and data, and of the rule that chooses among its trainings.
 
-Values are in conf/search/; `kd/stages/grid.py` makes trainings of them.
+Values are in conf/search/; `kd/stages/grid.py` expands them into trainings.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Any
 
-from omegaconf import II, MISSING
+from omegaconf import II
 
+from kd.recipe.schema.marks import setting
 from kd.recipe.schema.training import TrainConfig
 
 
 class SpeedMeasure(Enum):
-    """How fast a model is, as the stage `speed` measured it."""
+    """How fast a model is, as the stage `speed` measures it."""
 
-    one_core = "one_core"  # sentences a second, in batches, on one core
-    all_cores = "all_cores"  # the same on all that the machine has
-    latency = "latency"  # milliseconds for a sentence alone on one core: the median
-    latency_p99 = "latency_p99"  # milliseconds that 99 of 100 such sentences take at most
+    one_core = "one_core"  # sentences per second, in batches, on one core
+    all_cores = "all_cores"  # the same on all cores of the machine
+    latency = "latency"  # median milliseconds for a sentence alone on one core
+    latency_p99 = "latency_p99"  # milliseconds within which 99 of 100 such sentences are translated
+
+
+ChooseMetric = StrEnum("ChooseMetric", {"bleu": "bleu", "chrf": "chrf", "chrf++": "chrf++", "comet": "comet"})
+ChooseMetric.__doc__ = """Metrics by which a search can choose; its mean over seeds counts."""
 
 
 @dataclass
 class ChooseConfig:
-    """The rule: of what loses no more quality than is allowed against the best cell, the fastest."""
+    """The rule: the fastest cell that loses no more quality than is allowed against the best cell."""
 
-    metric: str = MISSING  # bleu | chrf | chrf++ | comet, one of evaluate.metrics; its mean over seeds counts
-    loss_allowed: float = MISSING  # points of the metric below the mean of the best cell
-    speed: SpeedMeasure = MISSING
-    format: str = MISSING  # in which quality and speed count, one of export.formats
+    metric: ChooseMetric = setting("Metric of quality, one of evaluate.metrics.")
+    loss_allowed: float = setting("Points of the metric below the mean of the best cell.", unit="points", at_least=0)
+    speed: SpeedMeasure = setting("Measure of speed.")
+    format: str = setting("Format in which quality and speed count, one of export.formats.")
 
 
 @dataclass
 class SearchConfig:
-    """A grid of architectures times data, each cell trained from several seeds in one budget."""
+    """A grid of architectures times data; each cell is trained from several seeds in one budget."""
 
-    # Values of the grid. An empty list: the one value that `training` has.
-    encoder_layers: list[int] = field(default_factory=list)
-    decoder_layers: list[int] = field(default_factory=list)
-    width: list[int] = field(default_factory=list)
-    ffn: list[int] = field(default_factory=list)  # empty: in the proportion to the width that `training` has
-    heads: list[int] = field(default_factory=list)
-    # What the students may learn from, as the chain labels it -> whether it is tried; what is not named is.
-    data: dict[str, bool] = field(default_factory=dict)
-    seeds: int = MISSING  # trainings of each cell that differ by their seed alone
-    training: TrainConfig = field(default=II("student"))  # all but the shape is the same for all cells
-    changes: dict[str, Any] = field(default_factory=dict)  # laid over `training`: the budget of the search
-    choose: ChooseConfig = field(default_factory=ChooseConfig)
+    encoder_layers: list[int] = setting("Encoder layers to try; empty: those of `training`.", factory=list, at_least=1)
+    decoder_layers: list[int] = setting("Decoder layers to try; empty: those of `training`.", factory=list, at_least=1)
+    width: list[int] = setting("Widths to try; empty: that of `training`.", factory=list, at_least=1)
+    ffn: list[int] = setting(
+        "Feed-forward widths to try; empty: in the proportion to the width that `training` has.",
+        factory=list,
+        at_least=1,
+    )
+    heads: list[int] = setting("Attention heads to try; empty: those of `training`.", factory=list, at_least=1)
+    data: dict[str, bool] = setting(
+        "Training data by its label in the chain, as NAME: false to leave it out.", factory=dict
+    )
+    seeds: int = setting("Trainings of each cell that differ by their seed alone.", unit="trainings", at_least=1)
+    training: TrainConfig = setting("Settings of all cells but for the shape.", II("student"))
+    changes: dict[str, Any] = setting("Keys that override `training`: the budget of the search.", factory=dict)
+    choose: ChooseConfig = setting("The rule.", factory=ChooseConfig)

@@ -1,67 +1,110 @@
-"""Settings of a training: model, optimisation, batches, checkpoints, and what ends it.
+"""Settings of a training: model, optimisation, batches, checkpoints and the conditions that end it.
 
 Teachers and students have the same ones; values are in conf/teacher/ and conf/student/.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
-from omegaconf import II, MISSING
+from omegaconf import II
 
-from kd.recipe.schema.marks import EXTENT, TRANSIENT
+from kd.recipe.schema.marks import setting
 
 
 @dataclass
 class ModelConfig:
     """The shape of a Transformer (Vaswani et al., 2017)."""
 
-    encoder_layers: int = MISSING
-    decoder_layers: int = MISSING
-    width: int = MISSING  # of embeddings and residual stream
-    ffn: int = MISSING  # width inside the feed-forward block
-    heads: int = MISSING
-    pre_norm: bool = MISSING  # layer normalisation before each block instead of after it
-    activation: str = "relu"
-    dropout: float = MISSING
-    attention_dropout: float = MISSING
-    activation_dropout: float = MISSING
-    tie_embeddings: bool = True  # one matrix for source, target and output
+    encoder_layers: int = setting("Layers of the encoder.", at_least=1, aliases=("layers", "num_layers"))
+    decoder_layers: int = setting("Layers of the decoder.", at_least=1, aliases=("layers", "num_layers"))
+    width: int = setting(
+        "Width of the embeddings and of the residual stream.",
+        at_least=1,
+        aliases=("d_model", "embed_dim", "hidden_size", "dim"),
+    )
+    ffn: int = setting(
+        "Width inside the feed-forward block.", at_least=1, aliases=("ffn_dim", "d_ff", "ffn_embed_dim", "dim_ffn")
+    )
+    heads: int = setting(
+        "Attention heads; they must divide the width.", at_least=1, aliases=("attention_heads", "num_heads")
+    )
+    pre_norm: bool = setting(
+        "Normalise before each block instead of after it.", aliases=("normalize_before", "layer_norm")
+    )
+    activation: str = setting("Activation of the feed-forward block, by fairseq's name.", "relu")
+    dropout: float = setting("Dropout of residual connections and embeddings.", at_least=0, below=1)
+    attention_dropout: float = setting("Dropout of attention weights.", at_least=0, below=1)
+    activation_dropout: float = setting("Dropout after the activation.", at_least=0, below=1)
+    tie_embeddings: bool = setting(
+        "Share one matrix between source, target and output.", True, aliases=("share_embeddings", "tied_embeddings")
+    )
 
 
 class Schedule(Enum):
     """How the learning rate falls after its peak."""
 
-    inverse_sqrt = "inverse_sqrt"  # with the square root of updates (Vaswani et al., 2017, 5.3); can go on for ever
-    linear = "linear"  # to 0 at `decay_updates`; best for a length that is known beforehand
+    inverse_sqrt = "inverse_sqrt"  # with the square root of updates (Vaswani et al., 2017, 5.3); has no end
+    linear = "linear"  # to 0 at `decay_updates`; best for a length that is fixed beforehand
 
 
 @dataclass
 class OptimizerConfig:
     """Adam with warm-up."""
 
-    learning_rate: float = MISSING  # at its peak
-    warmup_updates: int = MISSING
-    schedule: Schedule = Schedule.inverse_sqrt
-    decay_updates: int = 0  # of `linear`: where the rate reaches 0; a longer training is then another training
-    betas: tuple[float, float] = (0.9, 0.98)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float = 0.0  # 0: none
-    label_smoothing: float = MISSING
+    learning_rate: float = setting("Learning rate at its peak.", above=0, aliases=("lr", "rate"))
+    warmup_updates: int = setting(
+        "Updates until the learning rate reaches its peak.",
+        unit="updates",
+        at_least=0,
+        aliases=("warmup", "warmup_steps"),
+    )
+    schedule: Schedule = setting(
+        "How the learning rate falls after its peak: with the square root of updates, or linearly to 0.",
+        Schedule.inverse_sqrt,
+        aliases=("lr_scheduler", "lr_schedule", "scheduler"),
+    )
+    decay_updates: int = setting(
+        "Update at which `linear` reaches 0; a longer training is then another training.",
+        0,
+        unit="updates",
+        at_least=0,
+    )
+    betas: tuple[float, float] = setting(
+        "Decay of Adam's two moment estimates.", (0.9, 0.98), at_least=0, below=1, aliases=("adam_betas",)
+    )
+    epsilon: float = setting("Adam's epsilon.", 1e-8, above=0, aliases=("eps", "adam_eps"))
+    weight_decay: float = setting("Weight decay.", 0.0, at_least=0, aliases=("wd",))
+    clip_norm: float = setting(
+        "Largest norm of the gradient; 0: not clipped.", 0.0, at_least=0, aliases=("max_grad_norm", "gradient_clip")
+    )
+    label_smoothing: float = setting(
+        "Probability that the training target spreads over the whole vocabulary.", at_least=0, below=1
+    )
 
 
 @dataclass
 class BatchConfig:
-    """What one update sees. Accumulation is derived: fairseq's own `max_tokens` counts padding and the longer side."""
+    """The size of an update. Accumulation is derived: fairseq's own `max_tokens` counts padding and the longer side."""
 
-    target_tokens: int = MISSING  # per update, over all devices
-    max_tokens: int = field(default=MISSING, metadata=TRANSIENT)  # per device and forward pass: what memory allows
+    target_tokens: int = setting(
+        "Target tokens per update, over all devices.",
+        unit="target tokens",
+        at_least=1,
+        aliases=("batch_size", "batch", "tokens_per_batch"),
+    )
+    max_tokens: int = setting(
+        "Tokens of a micro-batch: per device and forward pass, limited by its memory.",
+        unit="tokens",
+        at_least=1,
+        aliases=("micro_batch", "mini_batch", "batch_size"),
+        transient=True,
+    )
 
 
 class Precision(Enum):
-    """Of the forward and backward pass."""
+    """Number format of the forward and backward pass."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -76,7 +119,7 @@ class Metric(Enum):
 
 
 class Which(Enum):
-    """Of several checkpoints."""
+    """Which of several checkpoints."""
 
     last = "last"
     best = "best"
@@ -84,70 +127,142 @@ class Which(Enum):
 
 @dataclass
 class CheckpointConfig:
-    """What a training leaves on disk while it runs, and what of it the final model is made from."""
+    """The checkpoints that a training keeps, and those of which the final model is made."""
 
-    every: int = MISSING  # updates between checkpoints; dev loss and dev BLEU are measured at each
-    keep: int = field(default=MISSING, metadata=EXTENT)  # newest checkpoints kept
-    keep_best: int = field(default=0, metadata=EXTENT)  # best ones kept as well, by `metric`
-    keep_every: int = field(default=0, metadata=EXTENT)  # those of each so many updates are kept as well; 0: none
-    metric: Metric = field(default=Metric.bleu, metadata=EXTENT)  # which validation is the best
-    average: int = field(default=MISSING, metadata=EXTENT)  # checkpoints averaged into the final model …
-    average_of: Which = field(default=Which.last, metadata=EXTENT)  # … the newest ones, or the best
+    every: int = setting(
+        "Updates between checkpoints; each is validated on dev.",
+        unit="updates",
+        at_least=1,
+        aliases=("save_every", "save_interval", "validate_every", "eval_steps", "save_steps"),
+    )
+    keep: int = setting(
+        "Newest checkpoints kept.", unit="checkpoints", at_least=1, aliases=("save_total_limit",), extent=True
+    )
+    keep_best: int = setting(
+        "Best checkpoints, by `metric`, that are kept as well.", 0, unit="checkpoints", at_least=0, extent=True
+    )
+    keep_every: int = setting(
+        "Keep every checkpoint at a multiple of so many updates as well; 0: none.",
+        0,
+        unit="updates",
+        at_least=0,
+        extent=True,
+    )
+    metric: Metric = setting("Result of a validation by which a checkpoint is the best.", Metric.bleu, extent=True)
+    average: int = setting("Checkpoints averaged into the final model.", unit="checkpoints", at_least=1, extent=True)
+    average_of: Which = setting("Average the newest checkpoints or the best ones.", Which.last, extent=True)
 
 
 @dataclass
 class StopConfig:
-    """What ends a training before `max_update`; 0 switches a reason off."""
+    """Conditions that end a training before `max_update`; 0 switches a condition off."""
 
-    patience: int = 0  # validations in a row that were no better than the best by `checkpoint.metric`
-    target_tokens: int = 0  # seen in training
-    hours: float = 0.0  # of training, over all interruptions; no two machines end at the same update
+    patience: int = setting(
+        "Validations in a row without an improvement of `checkpoint.metric`; 0: no limit.",
+        0,
+        unit="validations",
+        at_least=0,
+        aliases=("early_stopping", "early_stopping_patience"),
+    )
+    target_tokens: int = setting("Target tokens seen; 0: no limit.", 0, unit="target tokens", at_least=0)
+    hours: float = setting(
+        "Hours of training over all interruptions; two machines end at different updates; 0: no limit.",
+        0.0,
+        unit="hours",
+        at_least=0,
+    )
 
 
 @dataclass
 class TrainConfig:
     """A training: an ensemble of teachers, or a student."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    checkpoint: CheckpointConfig = field(default=II("checkpoint"))  # the group, unless a recipe sets keys of it here
-    members: int = field(default=MISSING, metadata=TRANSIENT)  # trainings that differ by seed alone; each a task
-    seed: int = MISSING  # of the first member; the next has one more
-    # Encoder and decoder layers, width, ffn and heads are those that a search chose (chain=search), and so is the data.
-    from_search: bool = False
-    max_update: int = field(default=MISSING, metadata=EXTENT)
-    stop: StopConfig = field(default_factory=StopConfig, metadata=EXTENT)
-    precision: Precision = Precision.fp32
-    # A checkpoint or model folder to start from, `{member}` in it is the member's number; by what it holds, not by its
-    # path, it is a part of the training. Its vocabulary and shape must be those of the training.
-    init_from: str | None = field(default=None, metadata=TRANSIENT)
-    validate_bleu: bool = field(default=MISSING, metadata=TRANSIENT)  # greedy BLEU on dev at each checkpoint
-    log_every: int = field(default=MISSING, metadata=TRANSIENT)  # updates between lines of metrics.jsonl
-    # A process that computes nothing for so long is ended, and with it the task, which is tried again; 0: never.
-    stall_minutes: float = field(default=15.0, metadata=TRANSIENT)
+    model: ModelConfig = setting("Shape of the Transformer.", factory=ModelConfig)
+    optimizer: OptimizerConfig = setting("Adam and its learning rate.", factory=OptimizerConfig)
+    batch: BatchConfig = setting("Size of an update.", factory=BatchConfig)
+    checkpoint: CheckpointConfig = setting(
+        "Checkpoints; those of the group `checkpoint` unless a recipe sets keys of it here.", II("checkpoint")
+    )
+    members: int = setting(
+        "Trainings that differ by their seed alone; each is a task.",
+        unit="trainings",
+        at_least=1,
+        aliases=("ensemble", "ensemble_size", "num_models"),
+        transient=True,
+    )
+    seed: int = setting("Seed of the first member; the next member has the next number.", at_least=0)
+    from_search: bool = setting(
+        "Take layers, width, ffn, heads and training data from the search (chain=search).", False
+    )
+    max_update: int = setting(
+        "Updates to train.",
+        unit="updates",
+        at_least=1,
+        aliases=("epochs", "max_epoch", "max_epochs", "steps", "max_steps", "updates", "num_updates", "train_steps"),
+        extent=True,
+    )
+    stop: StopConfig = setting("Conditions that end the training earlier.", factory=StopConfig, extent=True)
+    precision: Precision = setting(
+        "Number format of the forward and backward pass.", Precision.fp32, aliases=("dtype", "fp16", "bf16", "amp")
+    )
+    init_from: str | None = setting(
+        "Checkpoint or model folder to start from; `{member}` in it is the member's number. It counts by its content.",
+        None,
+        aliases=("restore_file", "finetune_from", "pretrained"),
+        path=True,
+        transient=True,
+    )
+    validate_bleu: bool = setting(
+        "Measure greedy BLEU on dev at each checkpoint.", aliases=("eval_bleu",), transient=True
+    )
+    log_every: int = setting(
+        "Updates between lines of metrics.jsonl.",
+        unit="updates",
+        at_least=1,
+        aliases=("log_interval", "logging_steps"),
+        transient=True,
+    )
+    stall_minutes: float = setting(
+        "Minutes without any computation after which a process is ended and its task tried again; 0: never.",
+        15.0,
+        unit="minutes",
+        at_least=0,
+        transient=True,
+    )
 
 
 @dataclass
 class FinetuneConfig(TrainConfig):
-    """A training that goes on from the student: what is not said here is the student's."""
+    """A training that goes on from the student; keys that are not set here are the student's."""
 
-    model: ModelConfig = field(default=II("student.model"))
-    batch: BatchConfig = field(default=II("student.batch"))
-    members: int = field(default=II("student.members"), metadata=TRANSIENT)
-    seed: int = II("student.seed")
-    from_search: bool = II("student.from_search")
-    precision: Precision = II("student.precision")
-    validate_bleu: bool = field(default=II("student.validate_bleu"), metadata=TRANSIENT)
-    log_every: int = field(default=II("student.log_every"), metadata=TRANSIENT)
-    stall_minutes: float = field(default=II("student.stall_minutes"), metadata=TRANSIENT)
+    model: ModelConfig = setting("Shape of the Transformer: the student's.", II("student.model"))
+    batch: BatchConfig = setting("Size of an update.", II("student.batch"))
+    members: int = setting(
+        "Trainings that differ by their seed alone.", II("student.members"), at_least=1, transient=True
+    )
+    seed: int = setting("Seed of the first member.", II("student.seed"), at_least=0)
+    from_search: bool = setting("Whether the student's shape is that of a search.", II("student.from_search"))
+    precision: Precision = setting("Number format of the forward and backward pass.", II("student.precision"))
+    validate_bleu: bool = setting(
+        "Measure greedy BLEU on dev at each checkpoint.", II("student.validate_bleu"), transient=True
+    )
+    log_every: int = setting(
+        "Updates between lines of metrics.jsonl.", II("student.log_every"), unit="updates", at_least=1, transient=True
+    )
+    stall_minutes: float = setting(
+        "Minutes without any computation after which a process is ended; 0: never.",
+        II("student.stall_minutes"),
+        unit="minutes",
+        at_least=0,
+        transient=True,
+    )
 
 
 @dataclass
 class AverageConfig:
     """Averaging of a training's kept checkpoints, as a step of its own."""
 
-    count: int = 5  # checkpoints
-    of: Which = Which.last
-    metric: Metric = Metric.bleu  # by which `best` is meant
-    upto: int = 0  # no checkpoint after this update; 0: all
+    count: int = setting("Checkpoints averaged.", 5, unit="checkpoints", at_least=1)
+    of: Which = setting("The newest checkpoints or the best ones.", Which.last)
+    metric: Metric = setting("Result of a validation by which a checkpoint is the best.", Metric.bleu)
+    upto: int = setting("Update after which no checkpoint is taken; 0: all are.", 0, unit="updates", at_least=0)

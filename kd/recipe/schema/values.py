@@ -1,35 +1,66 @@
-"""What kind of value a setting takes, in a user's words, out of what OmegaConf objects to a value of another kind.
-
-OmegaConf speaks of Python's types and of its own containers, which nobody who writes a recipe has met.
-"""
+"""Says in a user's words which values a setting takes, from its type in the schema."""
 
 from __future__ import annotations
 
-import re
+import difflib
+import typing
+from typing import Any
 
-_KINDS = (  # what OmegaConf 2.3 says -> what the key takes
-    (r"could not be converted to Integer", "It takes a whole number."),
-    (r"could not be converted to Float", "It takes a number."),
-    (r"is not a valid bool", "It takes true or false."),
-    (r"Cannot convert '\w+' to string", "It takes a text."),
-    (r"Cannot (?:assign|merge) \w+ (?:to|with) (?:Dict\[|DictConfig)", "It takes a mapping, such as {NAME: VALUE}."),
-    (r"(?:dict|DictConfig) is not a ListConfig|Cannot merge DictConfig with ListConfig", "It takes a list: [VALUE]."),
-    (r"is not Optional", "It cannot be null."),
-)
+from omegaconf.errors import OmegaConfBaseException
 
+from kd.base.errors import UserError
+from kd.recipe.schema.search import nearest
+from kd.recipe.schema.walk import choices, is_config, is_mapping, split_key, type_at, without_none
 
-def kind_of_value(told: str, key: str, value: str | None = None) -> str | None:
-    """The sentence on what `key` takes; None where OmegaConf's message does not tell. `value`: what it was given."""
-    if "is not a ListConfig, list or tuple" in told and not re.search(r"\b(dict|DictConfig) is not", told):
-        return f"It takes a list: write {key}=[{value if value is not None else 'VALUE'}]."
-    if one_of := re.search(r"expected one of \[(.*?)\]", told):
-        return f"It takes one of: {one_of[1]}."
-    return next((kind for pattern, kind in _KINDS if re.search(pattern, told)), None)
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def given_value(told: str) -> str | None:
-    """The value that OmegaConf objects to, as it was typed; None where its message does not tell."""
-    found = re.search(r"[Vv]alue '(.*)'(?: of type |,| is not )|Cannot convert '\w+' to string: '(.*)'", told)
-    if found is None:
-        return "null" if "is not Optional" in told else None
-    return found[1] if found[1] is not None else found[2]
+def type_name(kind: Any) -> str:
+    """Return a type in words: `whole number`, `text or null`, `one of: fp32, fp16`."""
+    kind, optional = without_none(kind)
+    if is_mapping(kind) or is_config(kind):
+        name = "mapping"
+    elif typing.get_origin(kind) in (list, tuple):
+        name = f"list of {type_name(typing.get_args(kind)[0])}s"
+    elif kind in _PLAIN:
+        name = _PLAIN[kind].removeprefix("a ")
+    else:
+        name = ", ".join(choices(kind)) or "any value"
+    return f"{name} or null" if optional else name
+
+
+def wrong_setting(error: OmegaConfBaseException, prefix: str, schema: type) -> UserError:
+    """Return the error for a key or value that OmegaConf refuses in a config of `schema`, called `prefix`."""
+    key = str(error.full_key or "")
+    names = split_key(schema, key, holds_mapping=True)
+    if names:
+        return wrong_value(f"{prefix}.{key}", type_at(schema, names), error.value)
+    near = nearest(key, schema)
+    hint = f"Did you mean {' or '.join(f'{prefix}.{each}' for each in near)}?" if near else "See `kd settings`."
+    return UserError(f"There is no setting called {prefix}.{key}.", hint)
+
+
+def wrong_value(key: str, kind: Any, value: Any) -> UserError:
+    """Return the error for a value of another type than its key takes."""
+    shown = "null" if value is None else value if str(value) else "it is empty"
+    return UserError(f"The value of {key} does not fit: {shown}.", takes(key, kind, value))
+
+
+def takes(key: str, kind: Any, value: Any) -> str:
+    """Return the sentence on which values a key takes."""
+    inner, optional = without_none(kind)
+    if value is None and not optional:
+        return "It cannot be null."
+    if inner in _PLAIN:
+        return f"It takes {_PLAIN[inner]}."
+    if words := choices(inner):
+        near = difflib.get_close_matches(str(value).lower(), words, n=1)
+        return f"It takes one of: {', '.join(words)}." + (f" Did you mean {near[0]}?" if near else "")
+    if is_config(inner):
+        return f"It takes a mapping of its settings: set one of them, {key}.KEY=VALUE."
+    if is_mapping(inner):
+        return "It takes a mapping, such as {NAME: VALUE}."
+    if typing.get_origin(inner) in (list, tuple):
+        given = value if isinstance(value, str | int | float) else "VALUE"
+        return f"It takes a list: write {key}=[{given}]."
+    return "See `kd settings` for what it takes."

@@ -1,0 +1,175 @@
+"""Plans the chain of a composed recipe: its entries become stages with typed settings, and these become tasks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
+
+from kd.base.errors import UserError
+from kd.base.text import unknown_name
+from kd.pipeline.model import StageSpec
+from kd.pipeline.plan import Plan, build
+from kd.pipeline.store import Store
+from kd.recipe.errors import as_user_error
+from kd.recipe.schema.recipe import FILES_PAIR
+from kd.recipe.validate import check_typed
+from kd.stages import KINDS, load_kind
+
+
+def plan(
+    config: DictConfig,
+    frozen_files: Mapping[str, Mapping[str, str]] | None = None,
+    change: Callable[[StageSpec], StageSpec] = lambda entry: entry,
+) -> Plan:
+    """Plan a recipe's chain.
+
+    Args:
+        config: The composed recipe.
+        frozen_files: Each task's raw files with their hashes, as of an earlier planning; no file is read then.
+        change: Replaces the settings of a stage: a probe makes all work short.
+
+    Raises:
+        UserError: An impossible chain, a setting that its kind refuses, or a missing file.
+    """
+    try:
+        entries = {str(name): change(_entry(config, str(name))) for name in config.chain}
+        pairs = OmegaConf.to_container(config.pairs, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        raise as_user_error(error) from None
+    if not entries:
+        raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
+    assert isinstance(pairs, dict)
+    axes = {"pairs": _pairs({str(name): pair for name, pair in pairs.items()})}
+    return build(entries, axes, _hashing(config), frozen_files)
+
+
+def _hashing(config: DictConfig) -> Callable[[Path], str]:
+    """Return a function that hashes raw files, and says which settings name them where one is missing."""
+    hashes = Store(Path(config.store.dir)).file_hashes()
+
+    def hash_file(path: Path) -> str:
+        try:
+            return hashes(path)
+        except UserError as error:
+            hint = (
+                "Correct its path in corpus.sources (given_models, given_lists), "
+                "or corpus.root, the folder that relative paths start from."
+            )
+            raise UserError(error.problem, hint) from None
+
+    return hash_file
+
+
+def _pairs(pairs: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the language codes of each language pair by its name."""
+    if len(pairs) > 1 and FILES_PAIR in pairs:
+        named = next(name for name in pairs if name != FILES_PAIR)
+        source, _, target = named.partition("-")
+        raise UserError(
+            f"The recipe has {named} and the unnamed pair {FILES_PAIR}, both of the same files.",
+            f"Take that one out: '~pairs.{FILES_PAIR}'. Or name its languages instead of adding a pair: "
+            f"pairs.{FILES_PAIR}.source={source} pairs.{FILES_PAIR}.target={target}",
+        )
+    return {name: _languages(name, pair) for name, pair in pairs.items()}
+
+
+def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
+    source, dash, target = name.partition("-")
+    languages = {"source": pair["source"] or source, "target": pair["target"] or target}
+    if not languages["target"] or (not dash and not pair["target"]):
+        raise UserError(f"The pair {name} does not name its languages.", "Call it source-target, such as en-de.")
+    return languages
+
+
+def _entry(config: DictConfig, name: str) -> StageSpec:
+    """Return an entry of the chain with typed settings and its inputs."""
+    node = config.chain[name]
+    if node is None:
+        raise UserError(f"chain.{name} is null.", f"Switch a stage off with chain.{name}.enabled=false")
+    if node.kind not in KINDS:
+        raise unknown_name(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
+    kind = load_kind(node.kind)
+    where = settings_key(config, name)
+    typed = _settings(config, name, kind.config, where)
+    if node.enabled:
+        try:
+            kind.validate(typed)
+        except UserError as error:  # a kind does not know the key of its settings
+            raise UserError(f"{where}: {error.problem}", error.hint) from None
+    inputs = {
+        str(role): {
+            label: _instead(config, stage)
+            for label, stage in _labels(f"chain.{name}.inputs.{role}", str(role), ref).items()
+        }
+        for role, ref in node.inputs.items()
+        if ref is not None  # how another kind put in a stage's place removes an input
+    }
+    return StageSpec(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
+
+
+def _settings(config: DictConfig, name: str, schema: type, where: str) -> Any:
+    """Return the settings of an entry, with its changes, as an instance of its kind's config."""
+    node = config.chain[name]
+    settings = node.settings
+    if not isinstance(settings, DictConfig):
+        raise UserError(f"{where} is {_describe(settings)}.", f"It must be a mapping with the settings of {node.kind}.")
+    missing = sorted(OmegaConf.missing_keys(settings) - set(map(str, node.changes))) if settings else []
+    if missing:
+        keys = ", ".join(f"{where}.{key}" for key in missing)
+        raise UserError(f"A setting has no value: {keys}.", "Give it one on the command line or in the recipe.")
+    changed = f"chain.{name}.changes" if node.changes else where
+    try:
+        if not node.changes and OmegaConf.get_type(settings) is schema:  # of the recipe's schema, and typed already
+            return OmegaConf.to_object(settings)
+        # Resolved first: its references are to keys of the recipe, not of the settings alone.
+        plain = OmegaConf.to_container(settings, resolve=True, enum_to_str=True) if settings else {}
+        changes = OmegaConf.to_container(node.changes, resolve=True, enum_to_str=True)
+        structured = OmegaConf.structured(schema)
+        structured._set_parent(config)  # its defaults refer to keys of the recipe too
+        with flag_override(config, "struct", None):  # names of corpora are no keys of the schema
+            merged = OmegaConf.merge(structured, plain, changes)
+            plain = OmegaConf.to_container(merged, resolve=True, enum_to_str=True)
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    except OmegaConfBaseException as error:
+        raise as_user_error(error, changed, schema) from None
+    if changed.startswith("chain."):  # other settings have been checked where they are set
+        check_typed(typed, changed)
+    return typed
+
+
+def settings_key(config: DictConfig, name: str) -> str:
+    """Return the key that a user would change: `teacher` where the chain has `settings: ${teacher}`."""
+    raw = OmegaConf.to_container(config.chain[name], resolve=False)
+    settings = raw.get("settings") if isinstance(raw, dict) else None
+    reference = re.fullmatch(r"\$\{([\w.]+)\}", settings) if isinstance(settings, str) else None
+    return reference.group(1) if reference else f"chain.{name}.settings"
+
+
+def _labels(where: str, role: str, ref: Any) -> dict[str, str]:
+    if isinstance(ref, str):
+        return {role: ref}
+    if isinstance(ref, DictConfig) and all(value is None or isinstance(value, str) for value in ref.values()):
+        return {str(label): str(value) for label, value in ref.items() if value is not None}
+    raise UserError(f"{where} is {_describe(ref)}.", "It must name a stage, or map names to stages.")
+
+
+def _instead(config: DictConfig, name: str) -> str:
+    """Return the stage to read from: the named one, or the `otherwise` of one that is switched off."""
+    seen: set[str] = set()
+    while name not in seen and (node := config.chain.get(name)) is not None and not node.enabled and node.otherwise:
+        seen.add(name)
+        name = str(node.otherwise)
+    return name
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, ListConfig | list):
+        return "a list"
+    return "a mapping" if isinstance(value, DictConfig | dict) else f"the {type(value).__name__} {value!r}"

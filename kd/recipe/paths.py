@@ -1,0 +1,92 @@
+"""Makes a composed recipe independent of where it was typed: absolute paths, no standard input, no secrets in URLs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kd.base.errors import UserError
+from kd.base.urls import mask_for_children, split_secrets
+from kd.corpora.stdin import STDIN, keep_stdin
+from kd.recipe.schema.recipe import RecipeConfig
+from kd.recipe.schema.walk import NAME, settings
+
+
+def make_paths_absolute(config: DictConfig) -> None:
+    """Make every path of the schema absolute; a folder `root` that is not set becomes the working directory."""
+    for setting in settings(RecipeConfig):
+        if setting.is_path and NAME not in setting.key:
+            _make_absolute(config, setting.key, "." if setting.leaf == "root" else None)
+    for name in config.chain:
+        _make_absolute(config, f"chain.{name}.changes.init_from", None)
+    model = OmegaConf.select(config, "evaluate.comet.model")  # a path or a name
+    if model is not None and (model.startswith((".", "~")) or Path(model).exists()):
+        OmegaConf.update(config, "evaluate.comet.model", os.path.normpath(Path.cwd() / Path(model).expanduser()))
+
+
+def _make_absolute(config: DictConfig, key: str, default: str | None) -> None:
+    value = OmegaConf.select(config, key)
+    if value is None:
+        value = default
+    if value is not None:
+        OmegaConf.update(config, key, str(Path.cwd() / Path(str(value)).expanduser()))
+
+
+def drop_absent_files(config: DictConfig) -> None:
+    """Drop corpora of format `auto` without a source: the dev and test files of recipe=files that are not given."""
+    sources = config.corpus.sources or {}
+    with open_dict(config):
+        for name in [name for name, source in sources.items() if _is_absent(source)]:
+            del sources[name]
+
+
+def _is_absent(source: Any) -> bool:
+    return (
+        isinstance(source, DictConfig)
+        and _name(source.format) == "auto"
+        and source.source is None
+        and source.target is None
+    )
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
+
+
+def keep_standard_input(config: DictConfig) -> None:
+    """Store a corpus that comes by standard input as a file: tasks run in other processes, and later."""
+    for key in _source_keys(config):
+        if OmegaConf.select(config, key, throw_on_missing=False) == STDIN:
+            OmegaConf.update(config, key, str(keep_stdin(Path(config.corpus.cache, "stdin"))))
+
+
+def _source_keys(config: DictConfig) -> Iterator[str]:
+    yield "source"
+    for name in config.corpus.sources or {}:
+        yield f"corpus.sources.{name}.source"
+
+
+def mask_urls(config: DictConfig) -> None:
+    """Take user names, passwords and tokens out of the URLs of corpora: a composed config is written to disk.
+
+    Raises:
+        UserError: Two URLs differ in such a parameter alone: they would be one file of the cache.
+    """
+    seen: dict[str, dict[str, str]] = {}
+    for name, source in (config.corpus.get("sources") or {}).items():
+        nodes = [(source, "source"), (source, "target"), *((source.scores, key) for key in source.get("scores") or {})]
+        for node, key in nodes:
+            url = node.get(key)
+            masked = mask_for_children(str(url)) if url else ""
+            if masked and masked != url:
+                node[key] = masked
+                query = split_secrets(str(url))[1].query
+                if seen.setdefault(masked, query) != query:
+                    raise UserError(
+                        f"corpus.sources.{name}.{key} differs from another URL in its secret parameters alone.",
+                        "Give the file one URL, or fetch both by hand.",
+                    )

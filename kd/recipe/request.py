@@ -1,0 +1,73 @@
+"""Reads what the command line asks of a recipe, and expands a sweep into one request per combination of values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kd.base.errors import UserError
+from kd.pipeline.fingerprint import digest
+from kd.recipe.find import recipes
+from kd.recipe.overrides import is_sweep, read, variants
+
+MAX_NAME_BYTES = 200  # of a folder's name; file systems take 255
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe, the stages that are asked for, and Hydra overrides."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    stages: tuple[str, ...] = ()
+    upto: str | None = None
+    variant: str = ""  # of a sweep: each has a run folder of its own
+
+
+def parse_request(arguments: Sequence[str]) -> Request:
+    """Separate `recipe=`, `stages=[…]` and `upto=` (or `until=`) from Hydra overrides.
+
+    Raises:
+        UserError: For an argument that is no override, and where no recipe is named.
+    """
+    recipe, upto = None, None
+    stages: tuple[str, ...] = ()
+    rest = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not key or (not equals and not argument.startswith("~")):
+            raise _no_override(argument)
+        if key == "recipe":
+            recipe = value
+        elif key in ("upto", "until"):
+            upto = value
+        elif key == "stages":
+            stages = tuple(name.strip() for name in value.strip("[]").split(",") if name.strip())
+            if not stages:
+                raise UserError("stages= names no stage.", "Name one, such as stages=[select].")
+        else:
+            rest.append(argument)
+    if not recipe:
+        raise UserError("No recipe is named.", f"Add recipe=NAME with one of: {', '.join(sorted(recipes()))}.")
+    return Request(recipe, tuple(rest), stages, upto)
+
+
+def _no_override(argument: str) -> UserError:
+    if argument in recipes():
+        return UserError(f"{argument!r} is the name of a recipe.", f"Write recipe={argument}.")
+    return UserError(f"{argument!r} is neither an option nor an override.", "Overrides look like KEY=VALUE.")
+
+
+def sweep(request: Request) -> list[Request]:
+    """Return the requests of a `-m` sweep: one for each combination of values, with a run folder of its own."""
+    varied = [f"{given.prefix}{given.key}=" for given in map(read, request.overrides) if is_sweep(given.text)]
+    requests: dict[str, Request] = {}
+    for overrides in variants(request.overrides):
+        part = [text for text in overrides if text.startswith(tuple(varied))]
+        # Without characters that Hydra or a shell interprets, so that the folder can be typed as run.dir=…
+        name = re.sub(r"[^\w.+-]+", "-", "_".join(part)) or "all"
+        if len(name.encode()) > MAX_NAME_BYTES or name in requests:  # a/1 and a-1 become the same name
+            name = f"{name[:60]}…{digest(part)}"
+        requests[name] = replace(request, overrides=tuple(overrides), variant=name)
+    return list(requests.values())
