@@ -109,5 +109,5 @@ def _shared(text: str, node: DictConfig, parts: Sequence[str], depth: int) -> Us
     value = text.partition("=")[2]
     return UserError(
         f"{text} would change more than that: {key} is {shared}, which others share.",
-        f"For all of them: {shared}.{rest}={value} For this one alone, set {rest} below {key} in a recipe.",
+        f"For all of them: {shared}.{rest}={value}; for this one alone, set {rest} below {key} in a recipe.",
     )
