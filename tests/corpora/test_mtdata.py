@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -76,8 +77,16 @@ class Place:
         return list(read_mtdata(f"mtdata:Here-{name}-1-deu-eng", source, target, self.cache, Counter()))
 
 
+@pytest.fixture
+def place(served: Place, tmp_path: Path) -> Iterator[Place]:
+    """A copy of the cache for one test; afterwards the server has its files again."""
+    files = dict(served.server.files)
+    yield Place(served.server, shutil.copytree(served.cache, tmp_path / "cache"))
+    served.server.files = files
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Place]:
+def served(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Place]:
     """Files in the forms that mtdata's entries have; the ids name German first."""
     folder = tmp_path_factory.mktemp("files")
     both = {"x/c.de": GERMAN, "x/c.en": ENGLISH, "README": b""}
