@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,10 +221,10 @@ def test_a_longer_training_continues_a_shorter_one(short: TrainSpec, uninterrupt
 
 
 def test_a_finished_training_does_nothing(
-    short: TrainSpec, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+    short: TrainSpec, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "_run", lambda *_: pytest.fail("a process was started"))
-    result = training.train(short, uninterrupted)
+    result = training.train(short, shutil.copytree(uninterrupted, tmp_path / "finished"))
     assert (result.resumed_from, result.updates) == (END, END)
 
 
