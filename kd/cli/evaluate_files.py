@@ -335,8 +335,8 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
         shown, _ = short(list(request.systems))
         if options.weaknesses:
             named = {shown[name]: item for name, item in counts.items()}
-            console.print(shown_weaknesses.counts(named))
-            console.print(shown_weaknesses.by_length(named))
+            console.print(shown_weaknesses.failings(named).terminal())
+            console.print(shown_weaknesses.by_length(named).terminal())
         if behind:
             told = [replace(item, system=shown[item.system]) for item in behind]
             console.print(shown_weaknesses.behind(told, shown[request.baseline or ""]))

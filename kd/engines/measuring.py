@@ -21,9 +21,9 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.processes import die_with_parent
+from kd.engines.loading import Decoding, Translates, count_pieces, load, megabytes
 from kd.models.description import FAIRSEQ
 from kd.models.folder import ModelFolder
-from kd.models.systems import Decoding, Translates, count_pieces, load, megabytes
 
 PRELOADED = ["kd.engines.fairseq.libraries"]
 WARM_UP = 20  # sentences: the first call pays for what later ones find ready

@@ -1,12 +1,11 @@
-"""Which systems are compared member by member: the student of a seed with the control of the same seed.
+"""Comparison of systems seed by seed: the student of a seed with the control of the same seed.
 
-Two trainings of one seed see their data in the same order and start from the same weights, so that what is left of a
-difference is what they were trained on; luck in training shows as the spread over the seeds.
+Two trainings of one seed see their data in the same order and start from the same weights. What remains of their
+difference is what they were trained on; the luck of training shows as the spread over seeds.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,37 +14,41 @@ from kd.metrics.comet import CometScores
 from kd.metrics.corpus import DEFAULTS, Options, References
 from kd.metrics.judge import judge
 from kd.metrics.significance import Resampling
+from kd.models.systems import System
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two systems to be compared, and the trainings that they are members of."""
+    """Two systems to compare, and the trainings that they are members of."""
 
     of: str  # label of the one training: student
     against: str  # of the other: control
-    system: str  # student-2, or student where there is one alone
+    system: str  # name: student-2, or student where there is only one
     other: str  # control-2
 
 
-def matches(pairs: Mapping[str, Mapping[str, bool]], systems: Iterable[str]) -> list[Match]:
-    """Member k of each training against member k of those that it is to be compared with, as far as there are both."""
-    names = list(systems)
+def matches(pairs: Mapping[str, Mapping[str, bool]], systems: Iterable[System]) -> list[Match]:
+    """Match member k of each training with member k of those that it is to be compared with, where both exist."""
+    known = list(systems)
     found = []
     for of, opponents in pairs.items():
         for against in [label for label, wanted in opponents.items() if wanted]:
-            ours, theirs = members(of, names), members(against, names)
-            found += [Match(of, against, ours[k], theirs[k]) for k in ours if k in theirs]
+            ours, theirs = members(of, known), members(against, known)
+            found += [Match(of, against, ours[seed].name, theirs[seed].name) for seed in ours if seed in theirs]
     return found
 
 
-def members(label: str, systems: Iterable[str]) -> dict[int, str]:
-    """The members of a training among systems, by number; one that stands alone is the first."""
-    found = {}
-    for name in systems:
-        number = re.fullmatch(rf"{re.escape(label)}(?:-([1-9]\d*))?", name)
-        if number:
-            found[int(number[1] or 1)] = name
-    return dict(sorted(found.items()))
+def members(label: str, systems: Iterable[System]) -> dict[str, System]:
+    """Return the trained members of a label by their number; a single one counts as the first."""
+    found = {each.seed: each for each in systems if each.label == label and not each.format and not each.ensemble}
+    return {seed: found[seed] for seed in sorted(found, key=lambda seed: (len(seed), seed))}
+
+
+def named(name: str, systems: Iterable[System]) -> System | None:
+    """Return the system of this name, or the first member of the training of this label; None if there is neither."""
+    known = list(systems)
+    exact = next((each for each in known if each.name == name), None)
+    return exact or next(iter(members(name, known).values()), None)
 
 
 def compare(
@@ -58,9 +61,9 @@ def compare(
     resampling: Resampling | None = None,
     options: Options = DEFAULTS,
 ) -> list[dict[str, Any]]:
-    """Scores of both, and what a paired test says of the difference; an entry a metric, for JSON.
+    """Score both and test their difference: one entry per metric, for JSON.
 
-    The p-value is the one that sacreBLEU gives, whatever other systems there are: all are resampled alike. None without
+    The p-value is sacreBLEU's and does not depend on other systems, since all are resampled alike. It is None without
     `resampling`. Raises what `judge` raises.
     """
     two = {name: outputs[name] for name in (match.other, match.system)}

@@ -1,138 +1,186 @@
-"""The systems of a run that translate: each member of a training, the members of an ensemble together, each export.
+"""Systems: everything that translates and is scored, from a teacher member to an external system.
 
-Whoever compares systems asks here what they are called and how they are loaded, so that all speak of the same ones.
+A `System` is created once, when the chain is planned, and travels with the artifact: planned tasks, manifests,
+`scores.json` and the report carry it. Code reads its fields; no code parses its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from kd.base.errors import IncompleteArtifact, UserError
-from kd.models.description import CTRANSLATE2, tag_for
-from kd.models.folder import ModelFolder
-from kd.models.matching import load_processor
+from kd.base.errors import UserError
+from kd.base.records import plain, record
+from kd.models.description import FAIRSEQ
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from kd.pipeline.model import Stage
+
+MAX_MEMBERS = 64  # of a training, where a name is compared with those that a recipe could have
 
 
-class Translates(Protocol):
-    """What every loaded system does."""
+class SystemRole(StrEnum):
+    """What a model is for in the experiment. `chain.STAGE.role` declares it."""
 
-    def __call__(self, sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
-        """The best translation of each source, in the order given; `progress` hears how many are done, of how many."""
-        ...
+    teacher = "teacher"
+    student = "student"  # trained on teacher output
+    control = "control"  # the student's architecture, trained on gold
+    external = "external"  # an outside system, of which only its output is known
+
+
+class SystemKind(Enum):
+    """How tables and figures show a system: its role, unless it is an ensemble or an export."""
+
+    teacher = "teacher"  # one member
+    ensemble = "ensemble"  # all members together
+    student = "student"
+    control = "control"
+    export = "export"  # in the form in which it is deployed
+    external = "external"
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How a system shall translate."""
+class System:
+    """The identity of a system.
 
-    beam: int
-    max_pieces: int  # longest output
-    batch_tokens: int  # source pieces a batch, padding included
-    to: str | None = None  # the language to write; models of one, or without tags, need not be told
-
-
-def group(models: Iterable[tuple[str, str, str, T]], ensembles: Iterable[str]) -> dict[str, list[T]]:
-    """The systems by name, of models given as (label, task, kind, model).
-
-    Trainings are called by their label (`student`), or `teacher-1` … where there are several of a label, which is also
-    called `teacher-ensemble` if it is among `ensembles`; an export by its task's name (`student-int8`).
+    Attributes:
+        label: The training's name in the recipe, such as `student-first`.
+        member: Which member, where a training has several; None for the only one and for the ensemble of all.
+        ensemble: All members of the label translate together.
+        format: Number format of an export, such as int8; None for a trained model.
+        checkpoint: Checkpoint that was exported; None for the averaged model.
+        pair: Language pair of the model; None for a model of several pairs.
+        engine: fairseq or ctranslate2; empty for an external system.
     """
-    models = list(models)
-    systems: dict[str, list[T]] = {}
-    by_label: dict[str, dict[str, T]] = {}
-    for label, task, kind, model in models:
-        if kind == "export":
-            systems[task] = [model]
-        else:
-            members, name = by_label.setdefault(label, {}), member_name(label, task)
-            if name in members:
-                hint = "Give each a name of its own in the inputs of the stage, or set what it runs over."
-                raise UserError(f"Two systems would be called {name}.", hint)
-            members[name] = model
-    trained: dict[str, list[T]] = {}
+
+    role: SystemRole
+    label: str
+    member: str | None = None
+    ensemble: bool = False
+    format: str | None = None
+    checkpoint: str | None = None
+    pair: str | None = None
+    engine: str = FAIRSEQ
+
+    @property
+    def name(self) -> str:
+        """Its name in files and settings: `student-2-int8`, `teacher-ensemble`."""
+        parts = [self.label, self.member, "ensemble" if self.ensemble else None, self.checkpoint, self.format]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def title(self) -> str:
+        """Its name for people: `teacher ensemble`."""
+        return self.name.replace("-", " ")
+
+    @property
+    def kind(self) -> SystemKind:
+        """How tables and figures show it."""
+        if self.format:
+            return SystemKind.export
+        return SystemKind.ensemble if self.ensemble else SystemKind(self.role.value)
+
+    @property
+    def seed(self) -> str:
+        """The member by which systems are compared seed by seed; a single one counts as the first."""
+        return self.member or "1"
+
+    @property
+    def trained(self) -> System:
+        """The trained model that an export was made from; any other system itself."""
+        return replace(self, format=None, checkpoint=None, engine=FAIRSEQ) if self.format else self
+
+
+class Described(Protocol):
+    """A planned input or a published artifact that says which system it is."""
+
+    @property
+    def label(self) -> str:
+        """The recipe's name for it among the inputs of a stage."""
+        ...
+
+    @property
+    def subject(self) -> Mapping[str, Any]:
+        """The system's fields as plain values."""
+        ...
+
+
+T = TypeVar("T", bound=Described)
+
+
+def trained_model(stage: Stage, member: str | None = None) -> dict[str, Any]:
+    """Return the system that a stage trains or imports, as the plain values of a task's subject.
+
+    Args:
+        stage: The stage, which has a role.
+        member: Which of several models of the stage; None where it makes one.
+    """
+    return dict(plain(System(SystemRole(str(stage.role)), stage.spec.name, member, pair=stage.axis)))
+
+
+def system_of(item: Described) -> System:
+    """Return the system that an input of a stage is, as it was planned."""
+    return record(System, item.subject, "system")
+
+
+def labelled(item: Described) -> System:
+    """Return the system of a model among the inputs of a stage; a trained model is called by its label there."""
+    system = system_of(item)
+    return replace(system, label=item.label) if system.engine and not system.format else system
+
+
+def systems_of(items: Iterable[T], ensembles: Mapping[str, bool]) -> dict[System, list[T]]:
+    """Return the systems that the inputs of a stage make up, each with its models.
+
+    Args:
+        items: Trainings and exports.
+        ensembles: Labels whose members also translate together -> whether they do.
+
+    Raises:
+        UserError: Two systems would have one name.
+    """
+    described = [(labelled(item), item) for item in items]
+    check_names(system for system, _ in described)
+    by_label: dict[str, dict[System, list[T]]] = {}
+    for system, item in described:
+        if not system.format:
+            by_label.setdefault(system.label, {})[system] = [item]
+    found: dict[System, list[T]] = {}
     for label, members in by_label.items():
-        if len(members) == 1:
-            trained[label] = list(members.values())
-            continue
-        trained |= {name: [member] for name, member in members.items()}
-        if label in ensembles:
-            trained[f"{label}-ensemble"] = list(members.values())
-    return trained | systems
+        found |= members
+        if len(members) > 1 and ensembles.get(label):
+            together = replace(next(iter(members)), member=None, ensemble=True)
+            found[together] = [item for items_of in members.values() for item in items_of]
+    found |= {system: [item] for system, item in described if system.format}
+    check_names(found)
+    return found
 
 
-def member_name(label: str, task: str) -> str:
-    """What one of several of a label is called: `teacher-2` for the task `member-2`."""
-    return f"{label}-{task.removeprefix('member-')}"
+def check_names(systems: Iterable[System]) -> None:
+    """Raise UserError where two systems have one name."""
+    seen: dict[str, System] = {}
+    for system in systems:
+        other = seen.setdefault(system.title, system)
+        if other is not system:
+            both = f"{_described(other, system)} and {_described(system, other)}"
+            raise UserError(
+                f"Two systems would be called {system.name}: {both}.",
+                "Give one of them another name in the inputs of the stage, or set the axis that the stage runs over.",
+            )
 
 
-def megabytes(folders: Sequence[Path]) -> float:
-    """Return the size on disk of the weights and of the other files that translating needs, in 10^6 bytes."""
-    return sum(ModelFolder.open(folder).bytes for folder in folders) / 1e6
+def _described(system: System, other: System) -> str:
+    """Say what a system is in words that tell it from another of its name."""
+    what = "the ensemble of " if system.ensemble else f"member {system.member} of " if system.member else ""
+    form = f" as {system.format}" if system.format else ""
+    pair = f" ({system.pair})" if system.pair and system.pair != other.pair else ""
+    return f"{what}{system.label}{form}{pair}"
 
 
-def count_pieces(folders: Sequence[Path], texts: Sequence[str]) -> int:
-    """Return the number of tokens that a system's own vocabulary makes of texts."""
-    processor = load_processor(ModelFolder.open(folders[0]).vocabulary)
-    return sum(map(len, processor.encode(list(texts), num_threads=1)))
-
-
-def load(folders: Sequence[Path], decoding: Decoding, *, threads: int, device: str) -> Translates:
-    """Load a system: one model folder, an ensemble's folder, or the folders of its members."""
-    models = [ModelFolder.open(folder) for folder in folders]
-    for model in models:
-        model.check()
-    if models[0].engine == CTRANSLATE2:
-        return _load_ctranslate2(folders[0], decoding, threads, device)
-    return _load_fairseq(models, decoding, threads, device)
-
-
-def check_translates(folder: Path) -> None:
-    """Loads a system and translates a word, into its first language where it has several. Raises IncompleteArtifact."""
-    target = next(iter(ModelFolder.open(folder).languages.target), None)
-    decoding = Decoding(beam=1, max_pieces=8, batch_tokens=100, to=target)
-    if len(load([folder], decoding, threads=1, device="cpu")(["a"])) != 1:
-        raise IncompleteArtifact(f"The model in {folder} does not translate.")
-
-
-def _load_ctranslate2(folder: Path, decoding: Decoding, threads: int, device: str) -> Translates:
-    from kd.engines.ctranslate2 import Translator
-
-    translator = Translator(
-        folder, threads=threads, beam=decoding.beam, max_pieces=decoding.max_pieces, device=device, to=decoding.to
-    )
-
-    def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
-        outputs = translator.translate(sources, decoding.batch_tokens)
-        if progress:
-            progress(len(sources), len(sources))
-        return outputs
-
-    return translate
-
-
-def _load_fairseq(models: Sequence[ModelFolder], decoding: Decoding, threads: int, device: str) -> Translates:
-    from kd.engines.fairseq.translate import EnsembleTranslator
-    from kd.models.vocabulary import Vocabulary
-
-    folders = [member.path for model in models for member in model.all_members]
-    translator = EnsembleTranslator(
-        folders,
-        Vocabulary(folders[0]),
-        beam=decoding.beam,
-        max_pieces=decoding.max_pieces,
-        batch_tokens=decoding.batch_tokens,
-        threads=threads,
-        device=device,
-        score_members=False,
-        tag=tag_for(models[0].languages, decoding.to, folders[0]),
-    )
-
-    def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
-        return [hypotheses[0].text for hypotheses in translator.translate(sources, progress)]
-
-    return translate
+def possible_names(label: str) -> set[str]:
+    """Return every name that a training of this label can have, whatever its number of members."""
+    system = System(SystemRole.student, label)
+    members = (replace(system, member=str(number)) for number in range(1, MAX_MEMBERS + 1))
+    return {each.name for each in (system, replace(system, ensemble=True), *members)}

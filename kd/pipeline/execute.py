@@ -184,6 +184,7 @@ class _Execution:
             axis=task.stage.axis,
             settings=canonical(task.stage.config),
             manifest=paths.manifest(),
+            subject=item.subject,
         )
 
     # --- failing -------------------------------------------------------------------------------------------------

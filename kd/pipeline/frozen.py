@@ -71,6 +71,7 @@ def _frozen_task(task: Task) -> dict[str, Any]:
         "fingerprint": task.fingerprint,
         "lineage": task.lineage,
         "identity": canonical(task.identity),
+        "subject": canonical(task.subject),
         "files": {str(path): value for path, value in task.files.items()},
         "inputs": {
             role: [{"label": item.label, "stage": item.task.stage.name, "task": item.task.name} for item in items]
@@ -103,4 +104,5 @@ def _stage(stages: Mapping[str, Any], name: str, kind: Kind[Any], config: Any) -
 
 def _task(stage: Stage, name: str, plain: Mapping[str, Any], inputs: Mapping[str, list[Input]]) -> Task:
     files = {Path(path): value for path, value in plain["files"].items()}
-    return Task(stage, name, plain["fingerprint"], plain["lineage"], plain["identity"], inputs, files)
+    fingerprint, lineage = plain["fingerprint"], plain["lineage"]
+    return Task(stage, name, fingerprint, lineage, plain["identity"], inputs, files, plain["subject"])

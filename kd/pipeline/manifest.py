@@ -44,6 +44,7 @@ def manifest(
         "fingerprint": task.fingerprint,
         "lineage": task.lineage,
         "axis": task.stage.axis,
+        "system": canonical(task.subject) or None,
         "settings": canonical(task.stage.config),
         "inputs": {
             role: [f"{item.task.full_name}@{item.task.fingerprint}" for item in items]

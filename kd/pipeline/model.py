@@ -26,6 +26,7 @@ class Role:
 
     many: bool = False
     optional: bool = False
+    implies: str | None = None  # role of a stage that is read here, where the recipe declares no role for it
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class TaskSpec:
     inputs: Mapping[str, Sequence[Input]] | None = None  # None: every task of every input of the stage
     # Raw files that it reads, part of its identity by content; a function if they have to be looked up on disk.
     files: Sequence[Path] | Callable[[], Sequence[Path]] = ()
+    # Plain values that describe the output to the stages that read it: which system it is (`kd.models.systems`).
+    # They enter the manifest but not the fingerprint; a kind whose output shows them adds them to its identity.
+    subject: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Input:
 
     label: str
     task: Task
+
+    @property
+    def subject(self) -> Mapping[str, Any]:
+        """The description of the task's output."""
+        return self.task.subject
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,12 @@ class Artifact:
     axis: str | None  # the value of its stage's axis, such as the language pair
     settings: Mapping[str, Any]  # the config it was made with, as plain values
     manifest: Mapping[str, Any]
+    subject: Mapping[str, Any] = field(default_factory=dict)  # describes the output; as planned now
+
+    @property
+    def reference(self) -> str:
+        """`stage/task@fingerprint`, the form in which manifests name their inputs."""
+        return f"{self.stage}/{self.task}@{self.fingerprint}"
 
 
 @dataclass(frozen=True)
@@ -108,6 +123,7 @@ class Kind(ABC, Generic[C]):
     version: ClassVar[int]  # raised when the same config and inputs give another output
     config: ClassVar[type]
     roles: ClassVar[Mapping[str, Role]] = {}
+    role: ClassVar[str | None] = None  # default role of a stage in the experiment; None: its output is no system
     resources: ClassVar[str] = "light"  # the entry of machine.resources that its tasks ask a scheduler for
     uses_gpus: ClassVar[bool] = False  # computes on the machine's GPUs, if it has any
     several_nodes: ClassVar[bool] = False  # a task may run on several nodes; the other nodes call `run_worker_node`
@@ -197,6 +213,7 @@ class StageSpec:
     over: str | None = None
     enabled: bool = True
     after: tuple[str, ...] = ()  # stages that it waits for without reading from them
+    role: str | None = None  # role in the experiment, such as `student`; None: see `Stage.role`
 
 
 @dataclass(eq=False, repr=False)  # a stage refers to everything upstream: its full repr would fill memory
@@ -223,6 +240,11 @@ class Stage:
     def kind(self) -> Kind[Any]:
         """Its kind."""
         return self.spec.kind
+
+    @property
+    def role(self) -> str | None:
+        """The role in the experiment: as the recipe declares it or its readers imply it, else the kind's default."""
+        return self.spec.role or self.kind.role
 
     def upstream(self) -> Iterator[Stage]:
         """Yields every stage that it depends on, directly or not, each once."""
@@ -259,6 +281,7 @@ class Task:
     identity: Mapping[str, Any]
     inputs: Mapping[str, list[Input]]
     files: Mapping[Path, str]
+    subject: Mapping[str, Any] = field(default_factory=dict)  # describes the output; see TaskSpec.subject
 
     def __repr__(self) -> str:
         return f"Task({self.full_name}@{self.fingerprint})"

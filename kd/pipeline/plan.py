@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def build(
     for named in axes.values():
         for value in named:
             _check_name(value, "value of an axis", forbidden="/")
-    enabled = {name: spec for name, spec in entries.items() if spec.enabled}
+    enabled = _with_roles({name: spec for name, spec in entries.items() if spec.enabled}, entries)
     stages: dict[str, list[Stage]] = {}
     for name in _order(enabled, entries):
         spec = enabled[name]
@@ -117,6 +118,31 @@ def _check_name(name: str, what: str, *, forbidden: str, reserved: Iterable[str]
         raise UserError(f"The {what} {name!r} has {wrong!r} in its name.", "Call it something else.")
     if not name or name.startswith((".", "-")) or name in reserved:
         raise UserError(f"A {what} cannot be called {name!r}.", "Call it something else.")
+
+
+def _with_roles(enabled: Mapping[str, StageSpec], entries: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
+    """Fill in the roles that inputs imply (`Role.implies`) where the recipe declares none.
+
+    Raises:
+        UserError: A role is declared for a stage whose output is no system.
+    """
+    implied: dict[str, str] = {}
+    for spec in enabled.values():
+        for role, refs in spec.inputs.items():
+            wanted = spec.kind.roles[role].implies if role in spec.kind.roles else None
+            if wanted:
+                where = f"chain.{spec.name}.inputs.{role}"
+                implied |= {_base(ref, entries, where): wanted for ref in refs.values()}
+    for name, spec in enabled.items():
+        if spec.role and spec.kind.role is None:
+            raise UserError(
+                f"chain.{name}.role is {spec.role}, but a stage of the kind {spec.kind.name} makes no system.",
+                f"Remove chain.{name}.role.",
+            )
+    return {
+        name: replace(spec, role=implied.get(name)) if spec.kind.role and not spec.role else spec
+        for name, spec in enabled.items()
+    }
 
 
 def _order(enabled: Mapping[str, StageSpec], entries: Mapping[str, StageSpec]) -> list[str]:
@@ -244,4 +270,4 @@ def _task(stage: Stage, spec: TaskSpec, files: Mapping[Path, str]) -> Task:
     )
     fingerprint = digest({"lineage": lineage, "extent": spec.extent})
     kept = {role: list(items) for role, items in inputs.items()}
-    return Task(stage, spec.name, fingerprint, lineage, spec.identity, kept, files)
+    return Task(stage, spec.name, fingerprint, lineage, spec.identity, kept, files, spec.subject)

@@ -109,7 +109,8 @@ def _entry(config: DictConfig, name: str) -> StageSpec:
         for role, ref in node.inputs.items()
         if ref is not None  # how another kind put in a stage's place removes an input
     }
-    return StageSpec(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else ())
+    role = node.role.value if node.role else None
+    return StageSpec(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else (), role)
 
 
 def _settings(config: DictConfig, name: str, schema: type, where: str) -> Any:

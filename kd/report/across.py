@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from kd.base.text import amount, duration
 from kd.report import formatting as form
-from kd.report.columns import Cell, Column
-from kd.report.markup import latex_text, markdown_text
 from kd.report.model import ReportData, SystemRow
-from kd.report.twins import latex_table, markdown_table
+from kd.report.table import NOT_APPLICABLE, Cell, Column, Document, Table
 from kd.report.verdict import NO_TRANSLATION, Difference, difference
 
 MEAN = "mean"  # the last row, where there are several pairs
-_DASH = "–"
 _TEST = f"{form.p_meaning()}; paired bootstrap resampling"
 
 
@@ -34,8 +32,8 @@ def _rows(data: ReportData, pair: str) -> tuple[SystemRow | None, SystemRow | No
     return data.system(roles.bilingual, pair), data.system(roles.student, pair), data.system(roles.control, pair)
 
 
-def score_columns(data: ReportData, metric: str) -> list[Column]:
-    """A row a language pair, and their mean: scores in a metric, and how far the one model is from the others."""
+def score_table(data: ReportData, metric: str) -> Table:
+    """Make the table of scores, one row per language pair and one of their mean."""
     pairs = compared_pairs(data)
     found = [_rows(data, pair) for pair in pairs]
     to_bilingual = [_apart(data, student, bilingual, metric) for bilingual, student, _ in found]
@@ -51,11 +49,11 @@ def score_columns(data: ReportData, metric: str) -> list[Column]:
         Column("to control", _gains(to_control, metric), explanation="multilingual student minus its control on gold"),
         Column("p to control", _tests(to_control), explanation=_TEST),
     ]
-    return [column for column in columns if any(cell.text and cell.text != _DASH for cell in column.cells)]
+    return Table(columns, f"{metric} of multilingual and bilingual students")
 
 
-def cost_columns(data: ReportData) -> list[Column]:
-    """What one model for all takes, beside the sum of the bilingual ones."""
+def cost_table(data: ReportData) -> Table:
+    """Make the table of what one model for all pairs takes, beside the sum of the bilingual ones."""
     pairs = compared_pairs(data)
     bilingual = [row for row in (_rows(data, pair)[0] for pair in pairs) if row]
     shared = [row for row in (_rows(data, pair)[1] for pair in pairs) if row]
@@ -78,7 +76,7 @@ def cost_columns(data: ReportData) -> list[Column]:
         column("Updates", lambda row: row.training_updates, lambda value: form.count(int(value))),
         column("Training", lambda row: row.training_seconds, duration),
     ]
-    return [each for each in columns if any(cell.text for cell in each.cells)]
+    return Table(columns, "Size and training of multilingual and bilingual students")
 
 
 def summary(data: ReportData) -> list[str]:
@@ -105,24 +103,10 @@ def summary(data: ReportData) -> list[str]:
     return sentences
 
 
-def markdown(data: ReportData) -> str:
-    """The tables of GitHub's Markdown, with what they are as a list."""
-    parts = [f"# {markdown_text(data.title)}: language pairs", *map(markdown_text, summary(data))]
-    parts += [markdown_table(columns) for columns in _tables(data)]
-    parts.append("\n".join(f"- {metric}: `{signature}`" for metric, signature in data.signatures().items()))
-    return "\n\n".join(part.strip() for part in parts if part) + "\n"
-
-
-def latex(data: ReportData) -> str:
-    """The tables as `tabular` for the booktabs package."""
-    parts = ["% needs \\usepackage{booktabs}", *(f"% {sentence}" for sentence in summary(data))]
-    parts += [latex_table(columns) for columns in _tables(data)]
-    parts += [latex_text(f"{metric}: {signature}") for metric, signature in data.signatures().items()]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def _tables(data: ReportData) -> list[list[Column]]:
-    return [*(score_columns(data, metric) for metric in data.metrics()), cost_columns(data)]
+def document(data: ReportData) -> Document:
+    """Make the tables for documents."""
+    tables = [*(score_table(data, metric) for metric in data.metrics()), cost_table(data)]
+    return Document(f"{data.title}: language pairs", tables, summary(data), data.signatures())
 
 
 def _equal_updates(data: ReportData, pairs: Sequence[str]) -> bool:
@@ -146,17 +130,14 @@ def _scores(rows: Sequence[SystemRow | None], metric: str) -> list[Cell]:
 
 def _gains(found: Sequence[Difference | None], metric: str) -> list[Cell]:
     """Positive where the one model is better, whichever way the metric counts."""
-
-    def signed(value: float) -> str:
-        text = form.metric_score(metric, abs(value))
-        return text if text == form.metric_score(metric, 0) else f"{'+' if value > 0 else '−'}{text}"
-
-    return _with_mean([apart.gain if apart else None for apart in found], signed)
+    return _with_mean([apart.gain if apart else None for apart in found], partial(form.signed, metric))
 
 
 def _tests(found: Sequence[Difference | None]) -> list[Cell]:
     cells = [
-        Cell(form.p_value(apart.p_value), apart.p_value) if apart and apart.p_value is not None else Cell(_DASH)
+        Cell(form.p_value(apart.p_value), apart.p_value)
+        if apart and apart.p_value is not None
+        else Cell(NOT_APPLICABLE)
         for apart in found
     ]
     return [*cells, *([Cell()] if len(found) > 1 else [])]
@@ -166,7 +147,7 @@ def _with_mean(values: Sequence[float | None], shown: Callable[[float], str]) ->
     cells = [Cell() if value is None else Cell(shown(value), value) for value in values]
     known = [value for value in values if value is not None]
     if len(values) > 1:  # of some of the pairs a mean would say nothing
-        cells.append(Cell(shown(statistics.fmean(known))) if len(known) == len(values) else Cell(_DASH))
+        cells.append(Cell(shown(statistics.fmean(known))) if len(known) == len(values) else Cell(NOT_APPLICABLE))
     return cells
 
 

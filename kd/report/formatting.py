@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+SIGNIFICANT = 0.05
+"""The level of p below which the field calls a difference significant."""
+
 
 def score(value: float) -> str:
     """A corpus score or a difference of two: one decimal, as is customary."""
@@ -16,6 +19,12 @@ def score(value: float) -> str:
 def metric_score(metric: str, value: float) -> str:
     """A score of a metric: COMET's lie around 0 to 1, and four decimals are customary."""
     return f"{value:.4f}" if metric.startswith("COMET") else score(value)
+
+
+def signed(metric: str, gain: float) -> str:
+    """A difference in a metric with its sign; `±` where print shows none."""
+    size = metric_score(metric, abs(gain))
+    return f"{'±' if size == metric_score(metric, 0) else '+' if gain > 0 else '−'}{size}"
 
 
 def p_value(value: float) -> str:

@@ -15,18 +15,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from kd.report import across, formatting, pairings, search, tables
-from kd.report.columns import results_columns
+from kd.base.escapes import visible
+from kd.report import across, formatting, pairings, search, tables, weaknesses
 from kd.report.differences import marked
 from kd.report.figures.curves import axes
 from kd.report.figures.drawing import Figure, javascript
 from kd.report.figures.scatter import marks, pareto
 from kd.report.model import ReportData
+from kd.report.results import results_table
 from kd.report.verdict import verdicts
 
 FILTERS = [
     "count", "moment", "of_test_set", "p_meaning", "percent", "score", "sentence_metric", "sentence_score",
-    "shortened", "visible",
+    "shortened",
 ]  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -42,17 +43,18 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
     )
     for name in FILTERS:
         environment.filters[name] = getattr(formatting, name)
-    environment.filters["marked"] = marked
+    environment.filters |= {"marked": marked, "visible": visible}
     scripts = [Markup(javascript())] if figures else []
     scripts.append(_inline("page.js"))
     return environment.get_template("page.html.j2").render(
         data=data,
         figures=_Figures(figures),
         verdicts=verdicts(data),
-        columns=results_columns(data),
+        results=results_table(data, intervals=True),
         axes=axes(data.curves),
         pareto=[mark.name for mark in pareto(marks(data.systems, data.verdict.metric), data.verdict.metric != "TER")],
         tables=tables,
+        weaknesses=weaknesses,
         pairings=pairings,
         across=across if across.compared_pairs(data) else None,
         search=search,

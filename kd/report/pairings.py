@@ -5,15 +5,14 @@ A difference that one seed shows may be luck in training; this is where a reader
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from kd.metrics.pairing import members
 from kd.report import formatting as form
-from kd.report.columns import Cell, Column
 from kd.report.model import PairedScore, ReportData
+from kd.report.table import Cell, Column, Table
 
-SIGNIFICANT = 0.05
 NOTE = (
     "Members of one seed are compared with each other. "
     f"p: {form.p_meaning()}, two-sided; paired bootstrap resampling. "
@@ -32,47 +31,46 @@ def note(data: ReportData) -> str:
     return f"{NOTE}. Not compared: {', '.join(alone)}" if alone else NOTE
 
 
-def _seeds(data: ReportData, training: str, pair: str) -> dict[int, str]:
-    """The members of a training in the table of results, by number; one that stands alone is the first."""
-    found = {}
-    for row in data.systems:
-        number = re.fullmatch(rf"{re.escape(training)}(?: ([1-9]\d*))?", row.name)
-        if number and row.pair == pair:
-            found[int(number[1] or 1)] = row.name
-    return found
+def _seeds(data: ReportData, training: str, pair: str) -> dict[str, str]:
+    """Return the titles of a training's members in the table of results, by number."""
+    systems = [row.system for row in data.systems if row.pair == pair]
+    return {seed: system.title for seed, system in members(training, systems).items()}
 
 
-def pairing_columns(data: ReportData) -> list[Column]:
-    """The table of all that was compared seed by seed; no columns where nothing was."""
-    groups = _groups(data.paired)
-    if not groups:
-        return []
+def pairing_table(data: ReportData) -> Table:
+    """Make the table of all comparisons seed by seed; without columns where there are none."""
     metrics = list(dict.fromkeys(score.metric for score in data.paired))
-    systems, others, pairs = [], [], []
-    figures: dict[str, list[Cell]] = {name: [] for metric in metrics for name in (f"Δ {metric}", f"p ({metric})")}
-    for (pair, of, against), scores in groups.items():
+    rows = []
+    for (pair, of, against), scores in _groups(data.paired).items():
         names = list(dict.fromkeys((score.system, score.other) for score in scores))
         for system, other in names:
-            pairs.append(Cell(pair))
-            systems.append(Cell(system))
-            others.append(Cell(other))
-            for metric in metrics:
-                score = next((s for s in scores if (s.system, s.metric) == (system, metric)), None)
-                figures[f"Δ {metric}"].append(_gain(score) if score else Cell())
-                p_value = score.p_value if score else None
-                figures[f"p ({metric})"].append(Cell() if p_value is None else Cell(form.p_value(p_value), p_value))
+            here = {score.metric: score for score in scores if score.system == system}
+            figures = [cell for metric in metrics for cell in _figures(here.get(metric))]
+            rows.append([Cell(system), Cell(other), Cell(pair), *figures])
         if len(names) > 1:
-            pairs.append(Cell(pair))
-            systems.append(Cell(f"{of}, {len(names)} seeds", strong=True))
-            others.append(Cell(against))
-            for metric in metrics:
-                here = [score for score in scores if score.metric == metric]
-                figures[f"Δ {metric}"].append(Cell(_mean(metric, here), strong=True))
-                figures[f"p ({metric})"].append(Cell(_tally(here)))
-    columns = [Column("System", systems, numeric=False), Column("against", others, numeric=False)]
-    columns += [Column("Pair", pairs, numeric=False)] if any(cell.text for cell in pairs) else []
-    columns += [Column(heading, cells) for heading, cells in figures.items()]
-    return [column for column in columns if any(cell.text for cell in column.cells)]
+            figures = [cell for metric in metrics for cell in _sums([s for s in scores if s.metric == metric])]
+            rows.append([Cell(f"{of}, {len(names)} seeds", strong=True), Cell(against), Cell(pair), *figures])
+    headings = ["System", "against", "Pair", *(text for metric in metrics for text in (f"Δ {metric}", f"p ({metric})"))]
+    if not rows:
+        return Table()
+    columns = zip(headings, zip(*rows, strict=True), strict=True)
+    return Table([Column(text, cells, numeric=text not in headings[:3]) for text, cells in columns], "Seed by seed")
+
+
+def _figures(score: PairedScore | None) -> tuple[Cell, Cell]:
+    """The difference and its p-value."""
+    if score is None:
+        return Cell(), Cell()
+    tested = Cell() if score.p_value is None else Cell(form.p_value(score.p_value), score.p_value)
+    return Cell(form.signed(score.metric, score.gain), score.gain), tested
+
+
+def _sums(scores: Sequence[PairedScore]) -> tuple[Cell, Cell]:
+    """The mean difference over seeds with its standard deviation, and how many are significant."""
+    mean, spread = _mean_and_spread(scores)
+    metric = scores[0].metric
+    text = f"{form.signed(metric, mean)} (s.d. {form.metric_score(metric, spread)})"
+    return Cell(text, strong=True), Cell(_tally(scores))
 
 
 def over_seeds(data: ReportData, system: str, other: str, metric: str, pair: str) -> Sequence[PairedScore]:
@@ -99,35 +97,11 @@ def distillation_over_seeds(scores: Sequence[PairedScore]) -> str:
     )
 
 
-def lines(data: ReportData) -> Iterator[list[str]]:
-    """The table as text, its heading first."""
-    columns = pairing_columns(data)
-    if columns:
-        yield [column.heading for column in columns]
-        for cells in zip(*(column.cells for column in columns), strict=True):
-            yield [cell.text for cell in cells]
-
-
 def _groups(scores: Sequence[PairedScore]) -> dict[tuple[str, str, str], list[PairedScore]]:
     found: dict[tuple[str, str, str], list[PairedScore]] = {}
     for score in scores:
         found.setdefault((score.pair, score.of, score.against), []).append(score)
     return found
-
-
-def _gain(score: PairedScore) -> Cell:
-    return Cell(_signed(score.metric, score.gain), score.gain)
-
-
-def _signed(metric: str, gain: float) -> str:
-    size = form.metric_score(metric, abs(gain))
-    sign = "±" if size == form.metric_score(metric, 0) else "+" if gain > 0 else "−"
-    return f"{sign}{size}"
-
-
-def _mean(metric: str, scores: Sequence[PairedScore]) -> str:
-    mean, spread = _mean_and_spread(scores)
-    return f"{_signed(metric, mean)} (s.d. {form.metric_score(metric, spread)})"
 
 
 def _mean_and_spread(scores: Sequence[PairedScore]) -> tuple[float, float]:
@@ -141,9 +115,9 @@ def _tally(scores: Sequence[PairedScore]) -> str:
     if all(score.p_value is None for score in scores):
         return "significance not tested"
     better, worse = _significant(scores, 1), _significant(scores, -1)
-    told = f"p < {SIGNIFICANT} with {better} of {len(scores)}"
+    told = f"p < {form.SIGNIFICANT} with {better} of {len(scores)}"
     return f"{told}, the other way with {worse}" if worse else told
 
 
 def _significant(scores: Sequence[PairedScore], sign: int) -> int:
-    return sum(s.p_value is not None and s.p_value < SIGNIFICANT and s.gain * sign > 0 for s in scores)
+    return sum(s.p_value is not None and s.p_value < form.SIGNIFICANT and s.gain * sign > 0 for s in scores)

@@ -11,10 +11,8 @@ from functools import partial
 
 from kd.base.text import amount
 from kd.report import formatting as form
-from kd.report.columns import Cell, Column
-from kd.report.markup import latex_text, markdown_text
 from kd.report.model import CellForm, Search, SearchCell
-from kd.report.twins import latex_table, markdown_table
+from kd.report.table import Cell, Column, Document, Table
 
 CHOSEN, FRONT = "chosen", "front"
 
@@ -33,13 +31,8 @@ def search_rows(search: Search) -> list[Row]:
     return sorted(rows, key=lambda row: (-_mean(row, search.metric), row.cell.name, row.form.format))
 
 
-def row_classes(search: Search) -> list[str]:
-    """What each row is, for the page: chosen, front or nothing."""
-    return [CHOSEN if _is_chosen(search, row) else FRONT if row.form.on_front else "" for row in search_rows(search)]
-
-
-def search_columns(search: Search) -> list[Column]:
-    """The columns of the table; those without a value are left out."""
+def search_table(search: Search) -> Table:
+    """Make the table; the class of a row says whether it was chosen or is on the Pareto front."""
     rows = search_rows(search)
     several = any(len(cell.seeds) > 1 for cell in search.cells)
     names = [Cell(row.cell.name, row.cell.name, strong=_is_chosen(search, row)) for row in rows]
@@ -48,10 +41,9 @@ def search_columns(search: Search) -> list[Column]:
         Column("Format", [Cell(row.form.format, row.form.format) for row in rows], numeric=False),
     ]
     for metric in dict.fromkeys(score.metric for row in rows for score in row.form.scores):
-        columns.append(_figures(metric, rows, partial(_mean, metric=metric), _score(metric)))
+        columns.append(_figures(metric, rows, partial(_mean, metric=metric), partial(form.metric_score, metric)))
         if several:
-            spreads = _figures("±", rows, partial(_spread, metric=metric), "{:.2f}".format)
-            columns.append(spreads)
+            columns.append(_figures("±", rows, partial(_spread, metric=metric), "{:.2f}".format))
     columns += [
         _figures("Sentences/s", rows, lambda row: row.form.sentences_per_second),
         _figures("all cores", rows, lambda row: row.form.sentences_per_second_all_cores),
@@ -62,7 +54,8 @@ def search_columns(search: Search) -> list[Column]:
         _figures("Parameters, M", rows, lambda row: row.cell.parameters / 1e6),
         Column("Pareto", [Cell("yes", 1) if row.form.on_front else Cell("", 0) for row in rows], numeric=False),
     ]
-    return [column for column in columns if any(cell.text for cell in column.cells)]
+    classes = [CHOSEN if _is_chosen(search, row) else FRONT if row.form.on_front else "" for row in rows]
+    return Table(columns, "Cells of the search", classes)
 
 
 def search_notes(search: Search) -> Iterator[str]:
@@ -79,27 +72,10 @@ def search_notes(search: Search) -> Iterator[str]:
     yield f"Speed: {search.speed_note}{once}"
 
 
-def search_markdown(search: Search) -> str:
-    """The table as GitHub's Markdown, with its notes as a list."""
-    lines = [f"# {markdown_text(_title(search))}", "", markdown_table(search_columns(search))]
-    lines += [f"- {metric}: `{signature}`" for metric, signature in search.signatures.items()]
-    lines += [f"- {markdown_text(note)}" for note in search_notes(search)]
-    return "\n".join(lines) + "\n"
-
-
-def search_latex(search: Search) -> str:
-    """The table as a `tabular` for booktabs; notes are text below it."""
-    signatures = [f"{metric}: {signature}" for metric, signature in search.signatures.items()]
-    below = " \\\\\n".join(latex_text(text) for text in (*signatures, *search_notes(search)))
-    head = [f"% {_title(search)}", "% needs \\usepackage{booktabs}"]
-    return (
-        "\n".join([*head, latex_table(search_columns(search)), "\\par\\smallskip{\\footnotesize", below, "\\par}"])
-        + "\n"
-    )
-
-
-def _title(search: Search) -> str:
-    return f"Search{f' {search.pair}' if search.pair else ''}"
+def search_document(search: Search) -> Document:
+    """Make the table for documents, with its notes."""
+    title = f"Search{f' {search.pair}' if search.pair else ''}"
+    return Document(title, [search_table(search)], signatures=search.signatures, notes=list(search_notes(search)))
 
 
 def _is_chosen(search: Search, row: Row) -> bool:
@@ -116,12 +92,7 @@ def _spread(row: Row, metric: str) -> float | None:
     return score.spread if score else None
 
 
-def _score(metric: str) -> Callable[[float], str]:
-    return lambda value: form.metric_score(metric, value)
-
-
 def _figures(
     heading: str, rows: list[Row], value: Callable[[Row], float | None], printed: Callable[[float], str] = amount
 ) -> Column:
-    values = [value(row) for row in rows]
-    return Column(heading, [Cell() if each is None else Cell(printed(each), each) for each in values])
+    return Column.of(heading, map(value, rows), printed)

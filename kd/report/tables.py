@@ -1,32 +1,34 @@
-"""The page's tables beside that of results: test sets, speed, trainings, what goes wrong, and what each stage took.
-
-As there, a column that has no value is left out.
-"""
+"""Further tables of the page: test sets, speed, trainings, selection, data, leakage, guards and costs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from kd.base.text import amount, duration, size
 from kd.metrics.segments import Behind
 from kd.report import formatting as form
-from kd.report.columns import Cell, Column
 from kd.report.model import (
     Curve,
     CurvePoint,
+    FlowStep,
+    GuardCounts,
+    Leakage,
     ReportData,
+    Selection,
     StageCost,
     SystemRow,
     VerdictRoles,
     WeaknessesOfPair,
 )
-from kd.report.weaknesses import ROWS
+from kd.report.table import Cell, Column, Table
 
 # --- systems ---------------------------------------------------------------------------------------------------------
 
 
-def set_columns(data: ReportData) -> list[Column]:
-    """Scores of every system on each test set, where there are several; without a test of significance."""
+def set_table(data: ReportData) -> Table:
+    """Make the table of every system's scores on each of several test sets."""
     rows = [row for row in data.systems if any(row.name in each.scores for each in data.test_sets)]
     columns = [Column("System", [Cell(row.name, row.name) for row in rows], numeric=False)]
     for each in data.test_sets:
@@ -38,44 +40,43 @@ def set_columns(data: ReportData) -> list[Column]:
                 else None
                 for row in rows
             ]
-            cells = [Cell() if v is None else Cell(form.metric_score(metric, v), v) for v in values]
+            column = Column.of(f"{of_pair}{each.name} {metric}", values, partial(form.metric_score, metric))
             explanation = f"{form.count(each.segments)} segments; leakage guard: {form.of_test_set(each.leakage)}"
-            columns.append(Column(f"{of_pair}{each.name} {metric}", cells, explanation=explanation))
-    return [column for column in columns if any(cell.text for cell in column.cells)]
+            columns.append(replace(column, explanation=explanation))
+    return Table(columns, "Scores on each test set")
 
 
-def speed_columns(data: ReportData) -> list[Column]:
-    """What using each system takes, beside the rates of the table of results."""
+def speed_table(data: ReportData) -> Table:
+    """Make the table of speed and memory; without columns where the table of results has all of it."""
     rows = [row for row in data.systems if row.sentences_per_second]
     cores = next((row.speed.cores for row in rows if row.speed.cores), None)
-    columns = [
-        _figures("Sentences/s", rows, lambda row: row.sentences_per_second),
-        _figures(f"Sentences/s, {cores} cores", rows, lambda row: row.speed.sentences_per_second_all_cores),
-        _figures("Tokens/s", rows, lambda row: row.speed.tokens_per_second),
-        _figures("Latency, ms", rows, lambda row: row.speed.latency_ms),
-        _figures("99 % below, ms", rows, lambda row: row.speed.latency_p99_ms),
-        _figures("Memory, MB", rows, lambda row: row.speed.memory_megabytes),
-        _figures("GPU memory, MB", rows, lambda row: row.speed.gpu_megabytes),
-        _figures("Loads in, s", rows, lambda row: row.speed.load_seconds),
-        _figures("On disk, MB", rows, lambda row: row.megabytes),
-    ]
-    columns = [column for column in columns if any(cell.text for cell in column.cells)]
     several = len({row.pair for row in rows}) > 1
     names = [f"{row.name} {row.pair}" if several else row.name for row in rows]
-    systems = Column("System", [Cell(name, name) for name in names], numeric=False)
-    return [systems, *columns] if len(columns) > 2 else []  # rate and disk stand in the table of results
 
+    def numbers(heading: str, value: Callable[[SystemRow], float | None]) -> Column:
+        return Column.of(heading, map(value, rows), amount)
 
-def _figures(heading: str, rows: Sequence[SystemRow], value: Callable[[SystemRow], float | None]) -> Column:
-    values = [value(row) for row in rows]
-    return Column(heading, [Cell() if each is None else Cell(amount(each), each) for each in values])
+    columns = [
+        Column("System", [Cell(name, name) for name in names], numeric=False),
+        numbers("Sentences/s", lambda row: row.sentences_per_second),
+        numbers(f"Sentences/s, {cores} cores", lambda row: row.speed.sentences_per_second_all_cores),
+        numbers("Tokens/s", lambda row: row.speed.tokens_per_second),
+        numbers("Latency, ms", lambda row: row.speed.latency_ms),
+        numbers("99 % below, ms", lambda row: row.speed.latency_p99_ms),
+        numbers("Memory, MB", lambda row: row.speed.memory_megabytes),
+        numbers("GPU memory, MB", lambda row: row.speed.gpu_megabytes),
+        numbers("Loads in, s", lambda row: row.speed.load_seconds),
+        numbers("On disk, MB", lambda row: row.megabytes),
+    ]
+    table = Table(columns, "Speed, latency and memory")
+    return table if len(table.columns) > 3 else Table()  # rate and size are in the table of results
 
 
 # --- trainings ------------------------------------------------------------------------------------------------------
 
 
-def training_columns(curves: Sequence[Curve]) -> list[Column]:
-    """How each training ended, and where it was best."""
+def training_table(curves: Sequence[Curve]) -> Table:
+    """Make the table of how each training ended, and where it was best."""
     drawn = [curve for curve in curves if curve.points]
     last = [curve.points[-1] for curve in drawn]
     columns = [
@@ -90,7 +91,7 @@ def training_columns(curves: Sequence[Curve]) -> list[Column]:
         Column("Time", [Cell(duration(point.seconds) if point.seconds else "") for point in last]),
         Column("Devices", [Cell(form.count(point.devices) if point.devices else "") for point in last]),
     ]
-    return [column for column in columns if any(cell.text for cell in column.cells)]
+    return Table(columns, "How each training ended")
 
 
 def _best(point: CurvePoint | None, value: Callable[[CurvePoint], float | None], shown: Callable[[float], str]) -> Cell:
@@ -101,53 +102,77 @@ def _best(point: CurvePoint | None, value: Callable[[CurvePoint], float | None],
 # --- weaknesses ------------------------------------------------------------------------------------------------------
 
 
-def failings(weak: WeaknessesOfPair) -> list[Column]:
-    """What goes wrong, a row each, one column a system; what could not be counted is left out."""
-    rows = [(label, [shown(item) for item in weak.systems.values()]) for label, shown in ROWS]
-    rows = [(label, cells) for label, cells in rows if any(cells)]
-    first = Column("Segments that are", [Cell(label.strip()) for label, _ in rows], numeric=False)
-    return [
-        first,
-        *(Column(name, [Cell(cells[number]) for _, cells in rows]) for number, name in enumerate(weak.systems)),
-    ]
-
-
-def by_length(weak: WeaknessesOfPair, metric: str) -> list[Column]:
-    """Scores of the segments whose human translation has so many words; lengths that none has are left out."""
-    systems = list(weak.systems.values())
-    buckets = [number for number, bucket in enumerate(systems[0].buckets) if bucket.segments] if systems else []
-    if not buckets or metric not in systems[0].buckets[buckets[0]].scores:
-        return []
-    here = [systems[0].buckets[number] for number in buckets]
-    words = [f"{part.shortest}–{part.longest}" if part.longest else f"{part.shortest} and more" for part in here]
-    return [
-        Column("Words", [Cell(text) for text in words], numeric=False),
-        Column("Segments", [Cell(form.count(part.segments)) for part in here]),
-        *(
-            Column(name, [Cell(_score(metric, item.buckets[number].scores.get(metric))) for number in buckets])
-            for name, item in weak.systems.items()
-        ),
-    ]
-
-
 def furthest_behind(weak: WeaknessesOfPair, roles: VerdictRoles) -> dict[str, list[Behind]]:
-    """Segments by system, the student and its deployed form first."""
+    """Group the segments by system, the student and its deployed form first."""
     found: dict[str, list[Behind]] = {}
     for item in weak.worst:
-        found.setdefault(item.system.replace("-", " "), []).append(item)
+        found.setdefault(item.system, []).append(item)
     first = [name for name in (roles.student, roles.export) if name in found]
     return {name: found[name] for name in dict.fromkeys([*first, *found])}
 
 
-def _score(metric: str, value: float | None) -> str:
-    return "" if value is None else form.metric_score(metric, value)
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def flow_table(flow: Sequence[FlowStep]) -> Table:
+    """Make the table of how many sentence pairs each stage let through."""
+    rows = [
+        (
+            step.stage,
+            form.count(step.entered),
+            form.count(step.left),
+            form.percent(step.left / step.entered) if step.entered else "",
+            " · ".join(f"{reason} {form.count(number)}" for reason, number in step.dropped.items() if number),
+        )
+        for step in flow
+    ]
+    headings = ["Stage", "Pairs in", "Pairs out", "Kept", "Dropped"]
+    return Table.of_rows(headings, rows, title="What each stage let through", text=["Stage", "Dropped"])
+
+
+def leakage_table(leakage: Leakage) -> Table:
+    """Make the table of training pairs that matched held-out sets."""
+    sets = [(each.name, (each.segments, each.both, each.source, each.target)) for each in leakage.sets]
+    rows = [(name, *map(form.count, counts)) for name, counts in sets]
+    headings = ["Held-out set", "Segments", "Both sides found", "Source alone", "Target alone"]
+    return Table.of_rows(headings, rows, title="Training pairs that matched held-out sets")
+
+
+def guard_table(guards: GuardCounts) -> Table:
+    """Make the table of how often each guard was tripped."""
+    rows = []
+    for name in guards.names:
+        best = guards.best.get(name, 0)
+        share = form.percent(best / guards.lists) if guards.lists else ""
+        others = (guards.set_aside.get(name, 0), guards.no_way_out.get(name, 0))
+        rows.append((name, form.count(best), share, *map(form.count, others)))
+    headings = ["Guard", "Lists whose best trips it", "Of all lists", "Pairs with another chosen instead",
+                "Pairs whose hypotheses all trip one"]  # fmt: skip
+    title = f"What guards were tripped{f', {guards.name}' if guards.name else ''}"
+    return Table.of_rows(headings, rows, title=title)
+
+
+def side_table(selection: Selection) -> Table:
+    """Make the table of length and variety of what would be learnt."""
+    sides = selection.sides
+    columns = [
+        Column("What would be learnt", [Cell(side.name) for side in sides], numeric=False),
+        Column("Words", [Cell(form.count(side.words)) for side in sides]),
+        Column("a sentence", [Cell(form.score(side.words_per_pair)) for side in sides]),
+        replace(
+            Column.of("Distinct words in 1,000", [side.types_per_window for side in sides], form.score),
+            explanation="Standardised type/token ratio: the mean over windows of 1,000 words. Teacher output is "
+            "plainer than human text; by how much shows here.",
+        ),
+    ]
+    return Table(columns, "Length and variety of what is learnt")
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------
 
 
-def cost_columns(costs: Sequence[StageCost]) -> list[Column]:
-    """One row a stage."""
+def cost_table(costs: Sequence[StageCost]) -> Table:
+    """Make the table of what each stage took; its last row adds up what can be added."""
     columns = [
         Column("Stage", [Cell(cost.stage) for cost in costs], numeric=False),
         _column("Tasks", costs, lambda cost: form.count(cost.tasks)),
@@ -161,11 +186,6 @@ def cost_columns(costs: Sequence[StageCost]) -> list[Column]:
         _column("kg CO₂e", costs, lambda cost: _amount(cost.kg_co2e)),
         _column("On disk", costs, lambda cost: "" if cost.bytes is None else size(cost.bytes)),
     ]
-    return [column for column in columns if any(cell.text for cell in column.cells)]
-
-
-def cost_sum(costs: Sequence[StageCost]) -> list[str]:
-    """The last row, in the order of `cost_columns`: sums of what adds up."""
     sums = {
         "Stage": "together",
         "Tasks": form.count(sum(cost.tasks for cost in costs)),
@@ -175,11 +195,12 @@ def cost_sum(costs: Sequence[StageCost]) -> list[str]:
         "kg CO₂e": _amount(_sum(cost.kg_co2e for cost in costs)),
         "On disk": size(sum(cost.bytes or 0 for cost in costs)),
     }
-    return [sums.get(column.heading, "") for column in cost_columns(costs)]
+    table = Table(columns, "What each stage took")
+    return replace(table, total=[sums.get(column.heading, "") for column in table.columns])
 
 
 def cost_remarks(costs: Sequence[StageCost]) -> list[str]:
-    """What the table does not say: idle money first, then how energy was measured."""
+    """List remarks on the table: idle GPUs first, then how energy was measured."""
     remarks = [
         f"{cost.stage} kept its GPUs {form.percent(cost.gpu_utilisation or 0)} in use: "
         f"{_idle(cost)}paid for and idle. Larger batches, fewer GPUs or faster reading of data would save it."

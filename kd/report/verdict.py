@@ -14,8 +14,6 @@ from kd.report import formatting as form
 from kd.report.model import ReportData, SystemRow, VerdictRoles
 from kd.report.pairings import distillation_over_seeds, over_seeds
 
-SIGNIFICANT = 0.05
-"""The level at which the field calls a difference significant."""
 NO_TRANSLATION = 5.0
 """BLEU below which output has little to do with its source: what differs there, however surely, is no success."""
 
@@ -49,7 +47,7 @@ class Difference:
     @property
     def significant(self) -> bool:
         """Whether a test says that it is more than luck with the test segments."""
-        return self.p_value is not None and self.p_value < SIGNIFICANT
+        return self.p_value is not None and self.p_value < form.SIGNIFICANT
 
     @property
     def visible(self) -> bool:

@@ -1,54 +1,60 @@
-"""What goes wrong beyond averages, for the terminal: counts by system, scores by length, segments furthest behind.
+"""Weaknesses that averages hide: tables of counts and of scores by length, and the segments furthest behind.
 
-The numbers are those of `kd/metrics/segments.py`; text from corpora is shown without rich's markup.
+The numbers are those of `kd/metrics/segments.py`; text from corpora is not read as rich's markup.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from kd.base.escapes import visible
 from kd.metrics.segments import Behind, Kept, Weaknesses
 from kd.report.formatting import count, metric_score, percent
+from kd.report.table import Cell, Column, Table
 
 
-def counts(systems: Mapping[str, Weaknesses]) -> Table:
-    """One column a system; what could not be counted is left out."""
-    table = Table(title="What goes wrong", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("segments that are")
-    for name in systems:
-        table.add_column(Text(visible(name)), justify="right", overflow="fold")
-    for label, shown in ROWS:
-        cells = [shown(item) for item in systems.values()]
-        if any(cells):
-            table.add_row(label, *cells)
-    return table
+def failings(systems: Mapping[str, Weaknesses]) -> Table:
+    """Make the table of counts, one column per system; rows that could not be counted are left out."""
+    rows = [(label, *(shown(item) for item in systems.values())) for label, shown in ROWS]
+    found = [row for row in rows if any(row[1:])]
+    return Table.of_rows(["Segments that are", *systems], found, title="What goes wrong")
 
 
-def by_length(systems: Mapping[str, Weaknesses]) -> Table:
-    """Scores of the segments whose reference has so many words."""
-    metrics = list(dict.fromkeys(name for item in systems.values() for part in item.buckets for name in part.scores))
-    table = Table(title="By words of the reference", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("words", "segments"):
-        table.add_column(heading, justify="right")
-    for name in systems:
-        for metric in metrics:
-            table.add_column(Text(f"{visible(name)}\n{metric}"), justify="right", overflow="fold")
-    for rows in zip(*(item.buckets for item in systems.values()), strict=True):
-        first = rows[0]
-        words = f"{first.shortest}–{first.longest}" if first.longest else f"{first.shortest} and more"
-        scores = [metric_score(name, row.scores[name]) if row.scores else "" for row in rows for name in metrics]
-        table.add_row(words, count(first.segments), *scores)
-    return table
+def by_length(systems: Mapping[str, Weaknesses], metrics: Sequence[str] | None = None) -> Table:
+    """Make the table of scores by words of the reference; lengths without segments are left out.
+
+    Args:
+        systems: By name.
+        metrics: Metrics to show; by default all that were scored, named in the headings.
+    """
+    first = next(iter(systems.values()), None)
+    places = [place for place, bucket in enumerate(first.buckets) if bucket.segments] if first else []
+    if first is None or not places:
+        return Table()
+    scored = list(dict.fromkeys(name for item in systems.values() for part in item.buckets for name in part.scores))
+    wanted = scored if metrics is None else [metric for metric in metrics if metric in scored]
+    if not wanted:
+        return Table()
+    here = [first.buckets[place] for place in places]
+    words = [f"{part.shortest}–{part.longest}" if part.longest else f"{part.shortest} and more" for part in here]
+    columns = [
+        Column("Words", [Cell(text) for text in words], numeric=False),
+        Column("Segments", [Cell(count(part.segments)) for part in here]),
+    ]
+    for name, item in systems.items():
+        for metric in wanted:
+            values = [item.buckets[place].scores.get(metric) for place in places]
+            heading = name if metrics else f"{name} {metric}"
+            columns.append(Column.of(heading, values, partial(metric_score, metric)))
+    return Table(columns, "By words of the reference")
 
 
 def behind(segments: Sequence[Behind], baseline: str) -> Group:
-    """Segments, one below the other, long ones whole."""
+    """Render segments for the terminal, one below the other, whole."""
     parts = [Text("Furthest behind the baseline\n", style="italic")]
     for item in segments:
         here, there = (metric_score(item.metric, value) for value in (item.score, item.baseline_score))

@@ -6,16 +6,19 @@ A training averages checkpoints at its end; this stage averages others without t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 from kd.base.errors import UserError
 from kd.base.estimate import Estimate
+from kd.base.records import plain
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.checkpoints import Checkpoint
 from kd.models.files import SUMMARY, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known
+from kd.models.systems import SystemRole, system_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
@@ -29,13 +32,17 @@ class Average(Kind[AverageConfig]):
     version = 1
     config = AverageConfig
     roles: ClassVar = {"models": Role()}
+    role = SystemRole.student.value  # unless declared: that of the model
     resources = "cpu"
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield one task per model, with the name of the training's task."""
         identity, extent = identity_and_extent(stage.config)
         for item in stage.input_tasks("models"):
-            yield TaskSpec(item.task.name, identity, extent, inputs={"models": [item]})
+            system = replace(system_of(item), label=stage.spec.name)
+            if stage.spec.role:
+                system = replace(system, role=SystemRole(stage.spec.role))
+            yield TaskSpec(item.task.name, identity, extent, inputs={"models": [item]}, subject=plain(system))
 
     def run(self, job: Job[AverageConfig]) -> None:
         """Choose the checkpoints and write a model folder as a training does."""

@@ -13,17 +13,18 @@ from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.files import write_text
+from kd.base.records import plain, record
 from kd.base.text import unknown_name
 from kd.corpora.index import read_json, write_json
 from kd.metrics.tradeoff import Candidate, Choice, choose, front
 from kd.models.known import Known, single_task
+from kd.models.systems import system_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ChooseConfig, SpeedMeasure
 from kd.report.model import CellForm, CellScore, Chosen, Search, SearchCell
-from kd.report.records import plain, record
-from kd.report.search import search_markdown
+from kd.report.search import search_document
 from kd.stages.outputs import CHOICE_TABLE, CHOSEN, SCORES, SPEED
 
 METRICS = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "comet": "COMET"}  # more is better in all of them
@@ -47,7 +48,7 @@ class Choose(Kind[ChooseConfig]):
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One; quality and speed that it goes by are measured."""
         config: ChooseConfig = stage.config
-        formats = {item.task.name.rpartition("-")[2] for item in stage.input_tasks("exports")}
+        formats = {str(system_of(item).format) for item in stage.input_tasks("exports")}
         if config.format not in formats:
             raise unknown_name("format that is exported (search.choose.format)", config.format, formats)
         for _, other in stage.inputs["scores"]:
@@ -69,7 +70,7 @@ class Choose(Kind[ChooseConfig]):
         """Joins scores and speeds, and applies the rule."""
         search = _search(job)
         write_json(job.out / CHOSEN, plain(search))
-        write_text(job.out / CHOICE_TABLE, search_markdown(search))
+        write_text(job.out / CHOICE_TABLE, search_document(search).markdown())
         for line in (search.rule, *search.doubts):
             print(f"{job.stage}: {line}", flush=True)
 
@@ -127,15 +128,16 @@ def _by_cell(
     job: Job[ChooseConfig], scores: Mapping[str, Any], speeds: Mapping[str, Any]
 ) -> dict[tuple[str, str], list[tuple[Artifact, dict[str, Any]]]]:
     """(shape, data) -> the trainings of its seeds, each with format -> scores and speed of its export."""
-    trained = {f"{a.stage}/{a.task}@{a.fingerprint}": a for a in job.inputs["cells"]}
+    trained = {artifact.reference: artifact for artifact in job.inputs["cells"]}
     by_shape: dict[tuple[str, str], Any] = {}  # of those measured
     exported: dict[str, dict[str, Any]] = {}
     for export in job.inputs["exports"]:
         (model,) = export.manifest["inputs"]["models"]
-        format_ = export.task.rpartition("-")[2]
-        exported.setdefault(model, {})[format_] = scores[export.task]
-        if export.task in speeds:
-            by_shape.setdefault((trained[model].manifest["facts"]["cell"]["shape"], format_), speeds[export.task])
+        system = system_of(export)
+        format_ = str(system.format)
+        exported.setdefault(model, {})[format_] = scores[system.name]
+        if system.name in speeds:
+            by_shape.setdefault((trained[model].manifest["facts"]["cell"]["shape"], format_), speeds[system.name])
     found: dict[tuple[str, str], list[tuple[Artifact, dict[str, Any]]]] = {}
     for name, artifact in trained.items():
         facts = artifact.manifest["facts"]["cell"]

@@ -66,7 +66,7 @@ class Decode(Kind[DecodeConfig]):
     config = DecodeConfig
     imports = ("torch", "fairseq")
     needs_models = True
-    roles: ClassVar = {"corpus": Role(), "teachers": Role(many=True)}
+    roles: ClassVar = {"corpus": Role(), "teachers": Role(many=True, implies="teacher")}
     resources = "decode"
     resumable = True
 

@@ -7,7 +7,6 @@ Every system is compared with the baseline, by default the control, on the same 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.estimate import Estimate
+from kd.base.records import plain
 from kd.base.resources import cache_folder
 from kd.base.text import unknown_name
 from kd.corpora.guards import Guards
@@ -24,12 +24,13 @@ from kd.corpora.lines import open_lines
 from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
 from kd.metrics.corpus import Options, corpus_scores
 from kd.metrics.judge import judge
-from kd.metrics.pairing import Match, compare, matches, members
+from kd.metrics.pairing import Match, compare, matches, named
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
 from kd.models.known import Known, equal_tasks
 from kd.models.languages import primary
+from kd.models.systems import System, check_names, possible_names, system_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
@@ -44,7 +45,7 @@ class Evaluate(Kind[EvaluateConfig]):
     """Scores translations."""
 
     name = "evaluate"
-    version = 3  # 3: each test set by itself, with what the leakage guard said of it
+    version = 4  # 4: scores.json has the systems as objects
     config = EvaluateConfig
     loads_once = True
     roles: ClassVar = {
@@ -76,15 +77,18 @@ class Evaluate(Kind[EvaluateConfig]):
         config: EvaluateConfig = stage.config
         _check_main_set(config, stage)
         _check_sets(config, stage)
-        systems = [item.task.name for item in stage.input_tasks("translations")]
-        if config.baseline is not None and not members(config.baseline, systems):
-            error = unknown_name("system (evaluate.baseline)", config.baseline, systems)
+        systems = [system_of(item) for item in stage.input_tasks("translations")]
+        check_names(systems)
+        names = [system.name for system in systems]
+        if config.baseline is not None and named(config.baseline, systems) is None:
+            error = unknown_name("system (evaluate.baseline)", config.baseline, names)
             raise UserError(error.problem, f"{error.hint} evaluate.baseline=null compares with none.")
-        for name in _absent(config, systems):
+        for name in _absent(config, names):
             if not _could_be(name, stage):
-                raise unknown_name("system (evaluate.further_baselines)", name, systems)
+                raise unknown_name("system (evaluate.further_baselines)", name, names)
         identity, extent = identity_and_extent(config)
-        identity.pop("pairs", None)  # of which only those that there are say anything
+        identity["systems"] = plain(systems)
+        identity.pop("pairs", None)  # only those of systems that exist matter
         if pairs := _matches(config, systems):
             identity["pairs"] = [[match.system, match.other] for match in pairs]
         target = str(stage.axis_value.get("target") or "")
@@ -98,34 +102,29 @@ class Evaluate(Kind[EvaluateConfig]):
         """Scores, then resamples, then counts."""
         test = read_heldout(job.one("held_out").path, str(job.axis), job.config.set.value)
         sources, references = [pair.source for pair in test], [[pair.target for pair in test]]
-        systems = {
-            artifact.task: list(open_lines(artifact.path / HYPOTHESES)) for artifact in job.inputs["translations"]
-        }
+        found = {system_of(artifact): artifact for artifact in job.inputs["translations"]}
+        outputs = {system.name: list(open_lines(each.path / HYPOTHESES)) for system, each in found.items()}
         options = Options(job.config.tokenize, str(job.axis_value.get("target") or ""))
         job.progress.update("scoring")
-        comet_scores = _comet(job, systems, sources, references)
-        baselines = _baselines(job.config, systems)
+        comet_scores = _comet(job, outputs, sources, references)
+        baselines = _baselines(job.config, found)
         sets = _sets(job, [pair.id for pair in test])
         judged = {
-            name: {**_judged(job, each.segments, systems, references, comet_scores, options), "leakage": each.leakage}
+            name: {**_judged(job, each.segments, outputs, references, comet_scores, options), "leakage": each.leakage}
             for name, each in sets.items()
         }
         main = next(iter(judged))
-        given = [
-            artifact.task for artifact in job.inputs["translations"] if artifact.manifest.get("facts", {}).get("given")
-        ]
-        content = {**judged[main], "set": main, "sets": judged, "made_elsewhere": given}
-        write_json(job.out / SCORES, content)
+        write_json(job.out / SCORES, {"systems": plain(list(found)), **judged[main], "set": main, "sets": judged})
         job.progress.update("counting what goes wrong")
         guards = Guards(job.config.guards, str(job.axis_value.get("source") or ""), options.language)
-        counted = _weaknesses(job.config, systems, sources, references, options, guards, baselines)
+        counted = _weaknesses(job.config, outputs, sources, references, options, guards, baselines)
         write_json(job.out / WEAKNESSES, counted)
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
         """Every system has every metric."""
         content, counted = read_json(job.out / SCORES), read_json(job.out / WEAKNESSES)["systems"]
         wanted = len(_metrics(job.config)) + bool(job.config.metrics.get(COMET))
-        names = [artifact.task for artifact in job.inputs["translations"]]
+        names = [system_of(artifact).name for artifact in job.inputs["translations"]]
         for name in names:
             found = [len(each["scores"].get(name, [])) for each in (content, *content["sets"].values())]
             if any(number != wanted for number in found) or name not in counted:
@@ -192,17 +191,19 @@ def _resampling(config: EvaluateConfig, jobs: int) -> Resampling:
     return resampling
 
 
-def _baselines(config: EvaluateConfig, systems: Mapping[str, Any]) -> list[str]:
-    """The one that all are compared with first."""
-    if not config.bootstrap or config.baseline is None:
+def _baselines(config: EvaluateConfig, systems: Iterable[System]) -> list[str]:
+    """Return the names of the systems that all others are compared with, `evaluate.baseline` first."""
+    known = list(systems)
+    first = named(config.baseline, known) if config.bootstrap and config.baseline is not None else None
+    if first is None:
         return []
-    further = [name for name, wanted in config.further_baselines.items() if wanted and name in systems]
-    first = next(iter(members(config.baseline, systems).values()))
-    return list(dict.fromkeys([first, *further]))
+    names = [system.name for system in known]
+    further = [name for name, wanted in config.further_baselines.items() if wanted and name in names]
+    return list(dict.fromkeys([first.name, *further]))
 
 
-def _matches(config: EvaluateConfig, systems: Iterable[str]) -> list[Match]:
-    """What is compared seed by seed: nothing where there is but one student and its control, as those are anyway."""
+def _matches(config: EvaluateConfig, systems: Iterable[System]) -> list[Match]:
+    """Return the comparisons seed by seed; a single one is left out, as it is made anyway."""
     found = matches(config.pairs, systems)
     return found if len(found) > 1 else []
 
@@ -218,8 +219,7 @@ def _could_be(name: str, stage: Stage) -> bool:
     """Whether another recipe of the chain would have this system: an ensemble, where this one has a single teacher."""
     entries = [other.spec for _, other in stage.inputs.get("translations", [])]
     labels = {label for entry in entries for refs in entry.inputs.values() for label in refs}
-    members = r"(-(ensemble|\d+))?"
-    return any(re.fullmatch(re.escape(label) + members, name) for label in labels)
+    return any(name in possible_names(label) for label in labels)
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ def _judged(
     ]  # fmt: skip
     plain = judge(outputs, texts, metrics, comet_scores=comets, options=options)
     significance = {}
-    for baseline in _baselines(job.config, systems):
+    for baseline in _baselines(job.config, _systems(job)):
         job.progress.update(f"resampling {job.config.bootstrap} times, against {baseline}")
         resampling = _resampling(job.config, job.threads)
         found = judge(
@@ -288,6 +288,10 @@ def _judged(
     return {"segments": len(segments), "scores": scores, "significance": significance, "pairs": pairs}
 
 
+def _systems(job: Job[EvaluateConfig]) -> list[System]:
+    return [system_of(artifact) for artifact in job.inputs["translations"]]
+
+
 def _seed_by_seed(
     job: Job[EvaluateConfig],
     outputs: Mapping[str, Sequence[str]],
@@ -297,7 +301,7 @@ def _seed_by_seed(
 ) -> list[dict[str, Any]]:
     resampling = _resampling(job.config, job.threads) if job.config.bootstrap else None
     compared = []
-    for match in _matches(job.config, outputs):
+    for match in _matches(job.config, _systems(job)):
         job.progress.update(f"comparing {match.system} with {match.other}")
         compared += compare(
             match,

@@ -7,21 +7,24 @@ sentences are compared with fairseq's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.estimate import Estimate
+from kd.base.records import plain
 from kd.base.scratch import scratch_folder
 from kd.base.text import unknown_name
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
+from kd.engines.loading import Decoding, check_translates, load
 from kd.metrics.corpus import corpus_scores
 from kd.models.description import CTRANSLATE2, known_languages, read_languages
 from kd.models.files import DESCRIPTION, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known
-from kd.models.systems import Decoding, check_translates, load, member_name
+from kd.models.systems import labelled
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ExportConfig
@@ -66,11 +69,11 @@ class Export(Kind[ExportConfig]):
         chosen = {} if config.checkpoint == AVERAGED else {"checkpoint": config.checkpoint}
         for format_, wanted in config.formats.items():
             for item in models if wanted else []:
-                several = sum(other.label == item.label for other in models) > 1
-                name = member_name(item.label, item.task.name) if several else item.label
-                name = "-".join((name, *chosen.values(), format_))
+                checkpoint = chosen.get("checkpoint")
+                system = replace(labelled(item), format=format_, engine=CTRANSLATE2, checkpoint=checkpoint)
                 inputs = {"models": [item], **({"held_out": held_out} if compared else {})}
-                yield TaskSpec(name, {"format": format_, **chosen, **compared}, inputs=inputs)
+                identity = {"format": format_, **chosen, **compared}
+                yield TaskSpec(system.name, identity, inputs=inputs, subject=plain(system))
 
     def run(self, job: Job[ExportConfig]) -> None:
         """Convert one model to one format, and compare."""

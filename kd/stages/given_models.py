@@ -14,10 +14,11 @@ from kd.base.errors import UserError
 from kd.base.hashing import sha256
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.given import import_model
+from kd.engines.loading import check_translates
 from kd.models.files import SUMMARY
 from kd.models.folder import ModelFolder
 from kd.models.known import Known, single_task
-from kd.models.systems import check_translates
+from kd.models.systems import SystemRole, trained_model
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
 from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
@@ -31,6 +32,7 @@ class GivenModels(Kind[GivenModelsConfig]):
     config = GivenModelsConfig
     imports = ("torch", "fairseq")
     needs_models = True
+    role = SystemRole.teacher.value
     resources = "cpu"
 
     def validate(self, config: GivenModelsConfig) -> None:
@@ -52,7 +54,9 @@ class GivenModels(Kind[GivenModelsConfig]):
         """Yield one task per member, identified by the content of its files."""
         config: GivenModelsConfig = stage.config
         for name, member in config.members.items():
-            yield TaskSpec(f"member-{name}", {}, files=partial(_files, config, member, stage.axis_value))
+            files = partial(_files, config, member, stage.axis_value)
+            subject = trained_model(stage, name if len(config.members) > 1 else None)
+            yield TaskSpec(f"member-{name}", {}, files=files, subject=subject)
 
     def run(self, job: Job[GivenModelsConfig]) -> None:
         """Write the model folder."""

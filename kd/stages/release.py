@@ -6,19 +6,21 @@ signatures, speed, memory, energy, limits. Files are other names of those that e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact
 from kd.base.estimate import Estimate
 from kd.base.files import link_file, write_text
+from kd.base.records import plain, record
 from kd.corpora.index import read_json
+from kd.engines.loading import check_translates
 from kd.models.description import Languages, known_languages
 from kd.models.files import DESCRIPTION
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.known import Known
-from kd.models.systems import check_translates, group, member_name
+from kd.models.systems import System, SystemKind, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
@@ -27,15 +29,14 @@ from kd.recipe.schema import ReleaseConfig
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
 from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
 
-COLLECT, EXPORT = "collect", "export"
-OF_PAIRS = ("teacher-ensemble", "teacher", "bilingual")  # that a model for several language pairs is compared with
+COLLECT = "collect"
 
 
 class Release(Kind[ReleaseConfig]):
     """Makes folders with cards."""
 
     name = "release"
-    version = 3  # 3: model.json holds the hashes of the files
+    version = 4  # 4: systems that a card compares with follow from their roles
     config = ReleaseConfig
     delivers = True
     roles: ClassVar = {
@@ -50,22 +51,20 @@ class Release(Kind[ReleaseConfig]):
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for each export, and for each of the systems that are asked for and exist."""
         config: ReleaseConfig = stage.config
-        models = [
-            (item.label, item.task.name, item.task.stage.kind.name, item) for item in stage.input_tasks("systems")
-        ]
         identity, _ = identity_and_extent(config)
         licences = {name: source.licence for name, source in config.sources.items()}
-        for name, items in group(models, _wanted(config.ensembles)).items():
-            if items[0].task.stage.kind.name == EXPORT or config.systems.get(name):
-                yield TaskSpec(name, {**identity, "sources": licences})
+        for system in systems_of(stage.input_tasks("systems"), config.ensembles):
+            if system.format or config.systems.get(system.name):
+                yield TaskSpec(system.name, {**identity, "sources": licences}, subject=plain(system))
 
     def run(self, job: Job[ReleaseConfig]) -> None:
         """Puts the folder together."""
         from kd.engines.fairseq.model import longest_pieces
 
-        systems = _systems(job)
-        artifacts = systems[job.name]
-        if artifacts[0].manifest["kind"] == EXPORT:
+        systems = systems_of(job.inputs["systems"], job.config.ensembles)
+        (system,) = [each for each in systems if each.name == job.name]
+        artifacts = systems[system]
+        if system.format:
             for path in sorted(artifacts[0].path.rglob("*")):
                 place = job.out / path.relative_to(artifacts[0].path)
                 if path.is_file() and path.name != MANIFEST:
@@ -77,7 +76,7 @@ class Release(Kind[ReleaseConfig]):
             models = [ModelFolder.open(each.path) for each in artifacts]
             longest = longest_pieces(models[0].weights)
             write_ensemble(models, job.out, languages=languages, longest=longest, run=run)
-        write_text(job.out / CARD, render(_card(job, systems)))
+        write_text(job.out / CARD, render(_card(job, system, systems)))
 
     def check(self, job: Job[ReleaseConfig]) -> Summary:
         """Loads it and translates a word; the card is there."""
@@ -96,20 +95,11 @@ class Release(Kind[ReleaseConfig]):
         return StageForecast(tasks)
 
 
-def _wanted(names: Mapping[str, bool]) -> list[str]:
-    return [name for name, wanted in names.items() if wanted]
-
-
-def _systems(job: Job[ReleaseConfig]) -> dict[str, list[Artifact]]:
-    models = [(a.label, a.task, str(a.manifest["kind"]), a) for a in job.inputs["systems"]]
-    return group(models, _wanted(job.config.ensembles))
-
-
 # --- the card --------------------------------------------------------------------------------------------------------
 
 
-def _card(job: Job[ReleaseConfig], systems: Mapping[str, Sequence[Artifact]]) -> Card:
-    artifacts = systems[job.name]
+def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequence[Artifact]]) -> Card:
+    artifacts = systems[system]
     description = read_json(job.out / DESCRIPTION)
     known = Languages.from_json(description)
     source, target = (", ".join(codes) or "und" for codes in (known.source, known.target))
@@ -117,12 +107,7 @@ def _card(job: Job[ReleaseConfig], systems: Mapping[str, Sequence[Artifact]]) ->
     several = len(scores) > 1
     # Of several language pairs the first one's speed: the model is the same, and a card has room for one.
     pair, speed = next(iter(_left(job, "speeds", SPEED).items()), ("", {}))
-    elsewhere = dict.fromkeys(name for content in scores.values() for name in content.get("made_elsewhere", []))
-    beside = _beside(job.name, systems, list(elsewhere))
-    if several:  # systems that have a pair to themselves, and so are none of this stage's
-        beside += [
-            name for name in OF_PAIRS if name not in systems and all(name in e["scores"] for e in scores.values())
-        ]
+    beside = [each.name for each in _beside(system, [*systems, *_scored_everywhere(scores)])]
     counted = {name: content["systems"][job.name] for name, content in weak.items() if job.name in content["systems"]}
     parameters = [_facts(each).get("parameters") or _facts(each).get("run", {}).get("parameters") for each in artifacts]
     return Card(
@@ -168,20 +153,31 @@ def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, dict[str, 
     return {str(artifact.axis): read_json(artifact.path / name) for artifact in job.inputs.get(role, [])}
 
 
-def _beside(name: str, systems: Mapping[str, Sequence[Artifact]], elsewhere: Sequence[str]) -> list[str]:
-    """The systems that a card compares with: what was distilled, one teacher alone, the control, somebody else's."""
-    trained = [each for each, artifacts in systems.items() if artifacts[0].manifest["kind"] != EXPORT]
-    ensembles = [each for each in trained if len(systems[each]) > 1]
-    alone = [member_name(systems[each][0].label, systems[each][0].task) for each in ensembles]
-    of_teachers = [each for each in trained if each == "teacher"]
+def _scored_everywhere(scores: Mapping[str, Mapping[str, Any]]) -> list[System]:
+    """Return the systems that the evaluation of every language pair has scores of."""
+    names = [set(content["scores"]) for content in scores.values()]
+    found = [record(System, each, SCORES) for content in scores.values() for each in content["systems"]]
+    return [system for system in found if all(system.name in each for each in names)]
+
+
+def _beside(own: System, systems: Iterable[System]) -> list[System]:
+    """Return the systems that a card compares with, in order.
+
+    They are the ensembles, a teacher alone, the trained student, the control of its seed, an external system, and
+    beside a model for several language pairs a student of a single pair.
+    """
+    known = {system.name: system for system in systems}
+    by_kind = {kind: [each for each in known.values() if each.kind is kind] for kind in SystemKind}
+    students = by_kind[SystemKind.student]
     wanted = [
-        *ensembles,
-        *of_teachers,
-        *alone,
-        *(each for each in trained if each in ("student", "control")),
-        *elsewhere,
+        *by_kind[SystemKind.ensemble],
+        *by_kind[SystemKind.teacher][:1],
+        *([own.trained] if own.trained in students else students[:1]),
+        *([each for each in by_kind[SystemKind.control] if each.seed == own.seed] or by_kind[SystemKind.control])[:1],
+        *([each for each in students if each.pair][:1] if own.pair is None else []),
+        *by_kind[SystemKind.external],
     ]
-    return [each for each in dict.fromkeys(wanted) if each != name]
+    return [each for each in dict.fromkeys(wanted) if each.name != own.name]
 
 
 def _set(name: str, content: Mapping[str, Any], system: str, beside: Sequence[str], pair: str) -> TestSet:

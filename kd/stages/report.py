@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact
+from kd.base.records import record
 from kd.corpora.index import read_json
 from kd.models.known import Known, single_task
 from kd.pipeline.forecast import StageForecast
@@ -22,12 +23,10 @@ from kd.report.gather.guards import guard_counts
 from kd.report.gather.leakage import leakage
 from kd.report.gather.provenance import provenance
 from kd.report.gather.selection import selection
-from kd.report.gather.systems import comparisons, paired, rows, sets_apart, shown_name, trainings_of, verdict_roles
+from kd.report.gather.systems import comparisons, paired, rows, sets_apart, titles_in, verdict_roles
 from kd.report.gather.weaknesses import examples, weaknesses
 from kd.report.model import GuardCounts, ReportData, Search, Selection
-from kd.report.records import record
-from kd.report.search import search_latex, search_markdown
-from kd.report.table import results_table
+from kd.report.results import terminal
 from kd.stages.outputs import (
     CHOSEN,
     FIGURES,
@@ -51,7 +50,7 @@ class Report(Kind[ReportConfig]):
     """Makes the page."""
 
     name = "report"
-    version = 3  # 3: interactive figures with their static twins, weaknesses, energy, the table as LaTeX and Markdown
+    version = 4  # 4: systems as objects
     config = ReportConfig
     imports = ("vl_convert",)
     delivers = True
@@ -69,25 +68,28 @@ class Report(Kind[ReportConfig]):
 
     def run(self, job: Job[ReportConfig]) -> None:
         """Gathers and renders."""
-        from kd.report import across, twins
+        from kd.report import across
         from kd.report.figures import draw
         from kd.report.page import render
+        from kd.report.results import results_document
+        from kd.report.search import search_document
 
         job.progress.update("gathering")
         data = gather(job)
         (job.out / REPORT).write_text(data.to_json(), "utf-8")
-        (job.out / RESULTS_MARKDOWN).write_text(twins.markdown(data), "utf-8")
-        (job.out / RESULTS_LATEX).write_text(twins.latex(data), "utf-8")
+        documents = {(RESULTS_MARKDOWN, RESULTS_LATEX): results_document(data)}
         if across.compared_pairs(data):
-            (job.out / PAIRS_MARKDOWN).write_text(across.markdown(data), "utf-8")
-            (job.out / PAIRS_LATEX).write_text(across.latex(data), "utf-8")
+            documents[PAIRS_MARKDOWN, PAIRS_LATEX] = across.document(data)
+        for number, search in enumerate(data.searches, 1):
+            ending = f"-{number}." if len(data.searches) > 1 else "."
+            names = SEARCH_MARKDOWN.replace(".", ending), SEARCH_LATEX.replace(".", ending)
+            documents[names] = search_document(search)
+        for (markdown, latex), document in documents.items():
+            (job.out / markdown).write_text(document.markdown(), "utf-8")
+            (job.out / latex).write_text(document.latex(), "utf-8")
         job.progress.update("drawing")
         figures = draw(data)
         (job.out / FIGURES).mkdir(exist_ok=True)
-        for number, search in enumerate(data.searches, 1):
-            ending = f"-{number}" if len(data.searches) > 1 else ""
-            (job.out / SEARCH_MARKDOWN.replace(".", f"{ending}.")).write_text(search_markdown(search), "utf-8")
-            (job.out / SEARCH_LATEX.replace(".", f"{ending}.")).write_text(search_latex(search), "utf-8")
         for figure in figures.values():
             figure.write(job.out / FIGURES)
         (job.out / PAGE).write_text(render(data, figures), "utf-8")
@@ -102,7 +104,7 @@ class Report(Kind[ReportConfig]):
 
     def results(self, folder: Path, shown_at: Path) -> Iterator[Any]:
         """Yields the table of results and the path of the page."""
-        yield results_table(ReportData.from_dict(read_json(folder / REPORT)))
+        yield terminal(ReportData.from_dict(read_json(folder / REPORT)))
         yield f"Page: {shown_at / PAGE}"
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
@@ -119,12 +121,13 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     systems, tests, sets, pairs = [], [], [], []
     for pair, evaluation in evaluations.items():
         shown = pair if several else ""
-        trainings = trainings_of(inputs["trainings"], pair)
-        systems += rows(evaluation, speeds.get(pair, {}).get("systems", {}), trainings, shown)
+        measured = speeds.get(pair, {}).get("systems", {})
+        systems += rows(evaluation, measured, inputs["trainings"], pair, shown)
         tests += comparisons(evaluation, shown)
         sets += sets_apart(evaluation, shown)
         pairs += paired(evaluation, shown)
-    baseline = next((next(iter(e["significance"])) for e in evaluations.values() if e["significance"]), "")
+    titles = {pair: titles_in(evaluation) for pair, evaluation in evaluations.items()}
+    baseline = next((titles[p][next(iter(e["significance"]))] for p, e in evaluations.items() if e["significance"]), "")
     # What comes first of stages that do not stand on each other: as far as roles tell, the way to the student.
     roles = sorted(inputs, key=lambda role: role not in ("others", "selections"))
     everything = in_chain_order([artifact for role in roles for artifact in inputs[role]])
@@ -132,8 +135,8 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         title=job.config.title,
         date=_newest(everything),
         systems=systems,
-        verdict=verdict_roles(systems, inputs["trainings"]),
-        baseline=shown_name(baseline),
+        verdict=verdict_roles(systems),
+        baseline=baseline,
         comparisons=tests,
         paired=pairs,
         test_set=", ".join(f"{pair}: {e['segments']:,} segments held out" for pair, e in evaluations.items()),
@@ -146,6 +149,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         guards=_guards(job, several),
         weaknesses=weaknesses(
             {str(a.axis): read_json(a.path / WEAKNESSES) for a in inputs["scores"] if (a.path / WEAKNESSES).is_file()},
+            titles,
             job.config.examples,
             several,
         ),

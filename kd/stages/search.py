@@ -16,6 +16,7 @@ from kd.engines.fairseq.forecast import training_spent, training_work
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.training import run_worker_node
 from kd.models.known import Known
+from kd.models.systems import SystemRole, trained_model
 from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SearchConfig
@@ -33,6 +34,7 @@ class Search(Kind[SearchConfig]):
     trains = True
     needs_models = True
     roles: ClassVar = {"data": Role(many=True)}  # encoded corpora, by the names of the data variants
+    role = SystemRole.student.value
     resources = "train"
     uses_gpus = True
     several_nodes = True
@@ -68,7 +70,8 @@ class Search(Kind[SearchConfig]):
             raise UserError("search.data switches off all there is to learn from.", "Leave one of them on.")
         for cell in found:
             identity, extent = training_identity(cell.training, cell.training.seed)
-            yield TaskSpec(cell.name, identity, extent, inputs={"data": by_label[cell.data]})
+            subject = trained_model(stage, cell.name if len(found) > 1 else None)
+            yield TaskSpec(cell.name, identity, extent, inputs={"data": by_label[cell.data]}, subject=subject)
 
     def run(self, job: Job[SearchConfig]) -> None:
         """Measures the batch, trains on, averages."""

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 from kd.base.errors import IncompleteArtifact
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
+from kd.engines.loading import Decoding
 from kd.engines.measuring import Measurement, measure
 from kd.models.known import Known, translation
-from kd.models.systems import Decoding, group
+from kd.models.systems import systems_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, TaskSpec
@@ -42,6 +43,7 @@ class Speed(Kind[SpeedConfig]):
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for all: they are measured in a row."""
         identity, extent = identity_and_extent(stage.config)
+        systems_of(stage.input_tasks("systems"), stage.config.ensembles)  # refuses two of one name
         if not stage.config.once_a_shape:
             yield TaskSpec("all", identity, extent)
             return
@@ -89,8 +91,7 @@ class Speed(Kind[SpeedConfig]):
         sentences = min(config.sentences, known.held_out(config.set)) * rounds + ALONE * config.latency_sentences + 20
         tasks = {}
         for task in stage.tasks:
-            models = [(item.label, item.task.name, item.task.stage.kind.name, item) for item in task.inputs["systems"]]
-            systems = group(models, [label for label, wanted in config.ensembles.items() if wanted]).values()
+            systems = systems_of(task.inputs["systems"], config.ensembles).values()
             work = tuple(translation(self.name, items, sentences, known, config.beam) for items in systems)
             tasks[task.name] = TaskWork(work, allowance=1e6)
         return StageForecast(tasks)
@@ -116,8 +117,8 @@ def _first_of_each_shape(systems: Sequence[Input]) -> list[Input]:
 
 
 def _systems(job: Job[SpeedConfig]) -> dict[str, list[Artifact]]:
-    models = [(a.label, a.task, str(a.manifest["kind"]), a) for a in job.inputs["systems"]]
-    return group(models, [label for label, wanted in job.config.ensembles.items() if wanted])
+    found = systems_of(job.inputs["systems"], job.config.ensembles)
+    return {system.name: artifacts for system, artifacts in found.items()}
 
 
 def _notes(config: SpeedConfig, cores: int) -> dict[str, str]:

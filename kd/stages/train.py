@@ -22,6 +22,7 @@ from kd.engines.fairseq.start import prepare_start, start_files
 from kd.engines.fairseq.training import run_worker_node
 from kd.models.files import DICTIONARY
 from kd.models.known import Known
+from kd.models.systems import SystemRole, trained_model
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, Task, TaskSpec
@@ -47,6 +48,7 @@ class Train(Kind[TrainConfig]):
         "start": Role(optional=True),  # models to go on from, by member
         "choice": Role(optional=True),  # of `choose`: read where the config says from_search
     }
+    role = SystemRole.student.value  # unless the recipe declares another, or a stage decodes with it: teacher
     resources = "train"
     uses_gpus = True
     several_nodes = True
@@ -78,6 +80,7 @@ class Train(Kind[TrainConfig]):
                 extent,
                 inputs=_inputs(stage, member),
                 files=partial(start_files, config.init_from, member + 1) if config.init_from else (),
+                subject=trained_model(stage, str(member + 1) if config.members > 1 else None),
             )
 
     def run(self, job: Job[TrainConfig]) -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.records import plain
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import LineWriter, check_file, open_lines, open_text
+from kd.engines.loading import Decoding, load
 from kd.models.known import Known, translation
-from kd.models.systems import Decoding, group, load
+from kd.models.systems import System, SystemRole, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
@@ -40,20 +42,18 @@ class Translate(Kind[TranslateConfig]):
         """One a system; what is given counts by its content."""
         config: TranslateConfig = stage.config
         identity, extent = identity_and_extent(config)
-        models = [
-            (item.label, item.task.name, item.task.stage.kind.name, item) for item in stage.input_tasks("systems")
-        ]
-        ensembles = [label for label, wanted in config.ensembles.items() if wanted]
-        systems = group(models, ensembles)
-        for name, items in systems.items():
-            yield TaskSpec(name, identity, extent, {"held_out": stage.input_tasks("held_out"), "systems": items})
+        held_out = stage.input_tasks("held_out")
+        systems = systems_of(stage.input_tasks("systems"), config.ensembles)
+        for system, items in systems.items():
+            inputs = {"held_out": held_out, "systems": items}
+            yield TaskSpec(system.name, identity, extent, inputs, subject=plain(system))
+        titles = {system.title for system in systems}
         for name in config.given if config.set is HeldOut.test else ():
-            if name in systems:
-                raise UserError(
-                    f"evaluate.given.{name} has the name of a system of the run.", "Give it a name of its own."
-                )
-            inputs = {"held_out": stage.input_tasks("held_out")}
-            yield TaskSpec(name, {GIVEN: True}, inputs=inputs, files=partial(_files, config, name, stage.axis_value))
+            external = System(SystemRole.external, name, engine="")
+            if external.title in titles:
+                raise UserError(f"evaluate.given.{name} has the name of a system of the run.", "Give it another name.")
+            files = partial(_files, config, name, stage.axis_value)
+            yield TaskSpec(name, {GIVEN: True}, inputs={"held_out": held_out}, files=files, subject=plain(external))
 
     def run(self, job: Job[TranslateConfig]) -> None:
         """Loads the system and translates; or takes over what is given."""
@@ -79,7 +79,7 @@ class Translate(Kind[TranslateConfig]):
         if lines != segments:
             raise IncompleteArtifact(f"{job.out / HYPOTHESES} has {lines} lines for {segments} segments.")
         if job.identity.get(GIVEN):
-            return Summary({"segments": segments}, facts={"given": True, "note": "made elsewhere"})
+            return Summary({"segments": segments}, facts={"note": "made elsewhere"})
         return Summary({"segments": segments})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:

@@ -14,11 +14,11 @@ from kd.base.errors import UserError
 from kd.engines.ctranslate2 import Languages, Translator, export
 from kd.engines.fairseq.given import import_model
 from kd.engines.fairseq.loading import load
+from kd.engines.loading import Decoding
+from kd.engines.loading import load as load_system
 from kd.engines.members import MembersTranslator
 from kd.models.folder import ModelFolder
 from kd.models.matching import read_dictionary
-from kd.models.systems import Decoding
-from kd.models.systems import load as load_system
 from kd.models.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.given import import_model
 from kd.engines.fairseq.model import longest_pieces
 from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.engines.loading import Decoding, load
 from kd.engines.members import MembersTranslator
 from kd.models import vocabulary
 from kd.models.description import Languages, read_languages, tag_for
 from kd.models.folder import ModelFolder, copy_vocabulary, write_ensemble
-from kd.models.systems import Decoding, load
 from kd.models.vocabulary import Vocabulary
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import EncodeConfig, SamplingConfig, VocabularyConfig

@@ -7,44 +7,61 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kd.metrics.pairing import Match, compare, matches, members
+from kd.metrics.pairing import Match, compare, matches, members, named
 from kd.metrics.significance import Resampling, paired_test
+from kd.models.systems import System, SystemRole
 
 PAIRS = {"student": {"control": True, "student-first": True, "teacher": False}, "student-finetuned": {"student": True}}
+
+
+def trained(label: str, *members: str) -> list[System]:
+    """A training of one model, or of several members."""
+    system = System(SystemRole.student, label)
+    return [replace(system, member=member) for member in members] or [system]
+
+
+STUDENT, CONTROL = trained("student"), trained("control")
+SEEDS = [*trained("student", "1", "2"), *trained("control", "1", "2", "3")]
 
 
 @pytest.mark.parametrize(
     ("systems", "expected"),
     [
-        (["teacher", "student", "control", "student-int8"], [("student", "control")]),
+        ([*trained("teacher"), *STUDENT, *CONTROL, replace(STUDENT[0], format="int8")], [("student", "control")]),
         (
-            ["student-1", "student-2", "control-1", "control-2", "control-3", "student-ensemble", "student-1-int8"],
+            [*SEEDS, replace(STUDENT[0], ensemble=True), replace(SEEDS[0], format="int8")],
             [("student-1", "control-1"), ("student-2", "control-2")],
         ),
         (
-            ["student", "student-first", "student-finetuned", "control"],
+            [*STUDENT, *trained("student-first"), *trained("student-finetuned"), *CONTROL],
             [("student", "control"), ("student", "student-first"), ("student-finetuned", "student")],
         ),
-        (["student-10", "student-2", "control-2", "control-10"],
+        ([*trained("student", "10", "2"), *trained("control", "2", "10")],
          [("student-2", "control-2"), ("student-10", "control-10")]),
-        (["student-1", "control-2"], []),
-        (["teacher", "control"], []),
+        ([*trained("student", "1"), *trained("control", "2")], []),
+        ([*trained("teacher"), *CONTROL], []),
     ],
 )  # fmt: skip
-def test_members_of_one_seed_are_compared(systems: list[str], expected: list[tuple[str, str]]) -> None:
+def test_members_of_one_seed_are_compared(systems: list[System], expected: list[tuple[str, str]]) -> None:
     assert [(match.system, match.other) for match in matches(PAIRS, systems)] == expected
 
 
-def test_a_label_with_a_dash_is_no_member_of_what_it_begins_with() -> None:
-    assert members("student", ["student-first", "student-first-1", "student-1"]) == {1: "student-1"}
-    assert members("student-first", ["student-first-2", "student-first-1"]) == {
-        1: "student-first-1",
-        2: "student-first-2",
-    }
+def test_a_label_with_a_dash_is_not_a_member_of_its_first_word() -> None:
+    systems = [*trained("student-first", "2", "1"), *trained("student", "1")]
+    assert [each.name for each in members("student", systems).values()] == ["student-1"]
+    first = {seed: system.name for seed, system in members("student-first", systems).items()}
+    assert first == {"1": "student-first-1", "2": "student-first-2"}
+
+
+def test_a_name_means_the_system_or_the_first_member_of_the_training() -> None:
+    for name, expected in {"control": "control-1", "control-3": "control-3", "teacher": None}.items():
+        found = named(name, SEEDS)
+        assert (found.name if found else None) == expected
 
 
 def test_each_seeds_figures_are_those_of_sacrebleus_command_line(tmp_path: Path) -> None:
@@ -69,7 +86,8 @@ def test_each_seeds_figures_are_those_of_sacrebleus_command_line(tmp_path: Path)
     resampling = Resampling(samples=200, seed=77)
     together = paired_test(systems, "control-1", [reference], ["bleu"], resampling)
     by_seed = []
-    for match in matches({"student": {"control": True}}, systems):
+    identities = [*trained("student", "1", "2", "3"), *trained("control", "1", "2", "3")]
+    for match in matches({"student": {"control": True}}, identities):
         command = [
             sys.executable,
             "-m",

@@ -10,10 +10,10 @@ import pytest
 import kd
 from kd.base.errors import UserError
 from kd.engines.fairseq.model import longest_pieces
+from kd.engines.loading import Decoding, megabytes
 from kd.engines.measuring import Measurement, measure
 from kd.models.description import Languages, read_description
 from kd.models.folder import ModelFolder, write_ensemble
-from kd.models.systems import Decoding, megabytes
 
 LINES = ["eins zwei drei.", "", "neun acht."]
 

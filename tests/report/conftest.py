@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from kd.metrics.segments import Behind, Bucket, Kept, Weaknesses
+from kd.models.systems import System, SystemKind, SystemRole
 from kd.report.figures import draw
 from kd.report.figures.drawing import Figure
 from kd.report.model import (
@@ -24,7 +25,6 @@ from kd.report.model import (
     ReportData,
     Selection,
     StageCost,
-    SystemKind,
     SystemRow,
     VerdictRoles,
     WeaknessesOfPair,
@@ -35,12 +35,23 @@ CHRF = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:yes|nc:6|nw:0|space:no|version
 SCRIPT = "<script>alert(1)</script>"
 
 
+def identity(name: str, kind: SystemKind) -> System:
+    """The system of a title: `teacher 1`, `student int8`; its last word is a member or a format."""
+    label, _, last = name.rpartition(" ")
+    role = SystemRole(kind.value) if kind.value in SystemRole.__members__ else SystemRole.student
+    if kind is SystemKind.ensemble:
+        return System(SystemRole.teacher, label, ensemble=True)
+    if kind is SystemKind.export:
+        return System(role, label, format=last, engine="ctranslate2")
+    return System(role, label, member=last) if last.isdecimal() else System(role, name)
+
+
 def system(name: str, kind: SystemKind, bleu: float, p: float | None, chrf: float, **facts: object) -> SystemRow:
     scores = [
         MetricScore("BLEU", bleu, BLEU, (bleu - 1.31, bleu + 1.42), p),
         MetricScore("chrF2", chrf, CHRF, (chrf - 1.1, chrf + 1.12), p),
     ]
-    return SystemRow(name, kind, scores, **facts)  # type: ignore[arg-type]
+    return SystemRow(identity(name, kind), scores, **facts)  # type: ignore[arg-type]
 
 
 def curve(name: str, kind: SystemKind, top: float, updates: int) -> Curve:
@@ -107,7 +118,6 @@ SYSTEMS = [
         25.94,
         0.013,
         49.8,
-        exported_from="student",
         parameters=2_310_144,
         megabytes=9.3,
         sentences_per_second=402.0,
@@ -118,7 +128,6 @@ SYSTEMS = [
         25.71,
         0.021,
         49.7,
-        exported_from="student",
         parameters=2_310_144,
         megabytes=2.6,
         sentences_per_second=611.0,
@@ -186,7 +195,7 @@ def made_up() -> ReportData:
                 systems={row.name: weak(number, 2 * number) for number, row in enumerate(SYSTEMS)},
                 baseline="teacher ensemble",
                 worst=[
-                    Behind("teacher-1", 7, "chrF2", 11.0, 40.0, *SOURCES[0], "Fehler {name}.", SOURCES[0][1]),
+                    Behind("teacher 1", 7, "chrF2", 11.0, 40.0, *SOURCES[0], "Fehler {name}.", SOURCES[0][1]),
                     Behind("student", 3, "chrF2", 8.1, 77.3, *SOURCES[2], "<b>fett</b> und schräg", SOURCES[2][1]),
                 ],
             )

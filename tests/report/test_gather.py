@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kd.base.records import plain
+from kd.models.systems import System, SystemKind, SystemRole
 from kd.pipeline.model import Artifact
 from kd.report.gather.costs import costs, flow, in_chain_order
 from kd.report.gather.curves import curves, merged, thinned
 from kd.report.gather.provenance import provenance
-from kd.report.gather.systems import rows, sets_apart, trainings_of, verdict_roles
-from kd.report.model import CurvePoint, SystemKind
+from kd.report.gather.systems import rows, sets_apart, verdict_roles
+from kd.report.model import CurvePoint
 
 
-def artifact(stage: str, task: str = "all", label: str = "", path: Path = Path("none"), **manifest: Any) -> Artifact:
+def artifact(
+    stage: str,
+    task: str = "all",
+    label: str = "",
+    path: Path = Path("none"),
+    members: int = 1,
+    **manifest: Any,
+) -> Artifact:
+    """An artifact of a training: `members` says how many its stage makes."""
     known: dict[str, Any] = {
         "inputs": {},
         "counts": {},
@@ -26,8 +37,12 @@ def artifact(stage: str, task: str = "all", label: str = "", path: Path = Path("
         "versions": {"kd": "0.1.0"},
         "kind": "train",
     }
-    axis = stage.partition(".")[2] or None
-    return Artifact(path, label or stage.partition(".")[0], stage, task, "f" * 16, axis, {"seed": 1}, known | manifest)
+    name, _, axis = stage.partition(".")
+    number = task.partition("member-")[2] or None
+    role = SystemRole.control if name == "control" else SystemRole.student
+    system = System(role, name, number if members > 1 else None, pair=axis or None)
+    subject = plain(system)
+    return Artifact(path, label or name, stage, task, "f" * 16, axis or None, {"seed": 1}, known | manifest, subject)
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -66,7 +81,7 @@ def test_lines_of_an_earlier_version_have_no_tokens_seen(tmp_path: Path) -> None
 
 def test_of_a_training_without_lines_the_manifest_tells() -> None:
     facts = {"validations": [{"update": 5, "dev_loss": 9.0, "dev_bleu": 0.1}]}
-    found = curves([artifact("teacher.en-de", f"member-{n}", facts=facts) for n in (1, 2)], several=True)
+    found = curves([artifact("teacher.en-de", f"member-{n}", members=2, facts=facts) for n in (1, 2)], several=True)
     assert [(curve.name, curve.points) for curve in found] == [
         ("teacher 1 (en-de)", [CurvePoint(5, 9.0, 0.1)]),
         ("teacher 2 (en-de)", [CurvePoint(5, 9.0, 0.1)]),
@@ -166,19 +181,21 @@ def test_containers_and_all_versions_are_named(value: object, expected: dict[str
 # --- systems ---------------------------------------------------------------------------------------------------------
 
 
-def test_systems_have_their_speed_and_those_from_elsewhere_their_kind() -> None:
+def evaluation(*systems: System, sets: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Scores as `evaluate` writes them, of one test set unless others are given."""
     score = {"metric": "BLEU", "value": 30.0, "signature": "s"}
-    scores = {name: [score] for name in ("student", "student-int8", "opus-mt")}
-    sets = {
-        "held_out": {"segments": 60, "scores": scores, "significance": {}, "leakage": {"verdict": "clean", "pairs": 0}},
-        "wmt21": {
-            "segments": 40,
-            "scores": scores,
-            "significance": {},
-            "leakage": {"verdict": "removed 3", "pairs": 3},
-        },
-    }
-    evaluation = {**sets["held_out"], "sets": sets, "made_elsewhere": ["opus-mt"]}
+    one = {"segments": 60, "scores": {system.name: [score] for system in systems}, "significance": {},
+           "leakage": {"verdict": "clean", "pairs": 0}, "pairs": []}  # fmt: skip
+    found = {name: {**one, **changed} for name, changed in (sets or {"held_out": {}}).items()}
+    return {"systems": plain(list(systems)), **next(iter(found.values())), "sets": found}
+
+
+STUDENT = System(SystemRole.student, "student", pair="en-de")
+INT8 = replace(STUDENT, format="int8", engine="ctranslate2")
+OPUS = System(SystemRole.external, "opus-mt", engine="")
+
+
+def test_systems_have_their_speed_and_external_ones_no_training() -> None:
     speeds = {
         "student-int8": {
             "form": "ctranslate2", "sentences_per_second": 200.0, "tokens_per_second": 4000.0, "megabytes": 2.0,
@@ -187,15 +204,48 @@ def test_systems_have_their_speed_and_those_from_elsewhere_their_kind() -> None:
             "memory_megabytes": 55.0, "process_megabytes": 300.0, "gpu_megabytes": None,
         }
     }  # fmt: skip
-    trained = trainings_of([artifact("student.en-de", "member-1")], "en-de")
-    student, export, public = rows(evaluation, speeds, trained, "")
-    assert [row.kind for row in (student, export, public)] == [SystemKind.student, SystemKind.export, SystemKind.public]
+    content = evaluation(STUDENT, INT8, OPUS)
+    student, export, external = rows(content, speeds, [artifact("student.en-de", "member-1")], "en-de", "")
+    assert [row.kind for row in (student, export, external)] == [
+        SystemKind.student,
+        SystemKind.export,
+        SystemKind.external,
+    ]
     assert (export.speed.cores, export.speed.sentences_per_second_all_cores) == (8, 1500.0)
     assert (export.speed.latency_ms, export.speed.latency_p99_ms, export.speed.memory_megabytes) == (9.5, 21.0, 55.0)
-    assert public.parameters is None and student.parameters == 7
-    assert verdict_roles([student, export, public]).export == "student int8"
-    assert [(each.name, each.segments, each.leakage) for each in sets_apart(evaluation, "")] == [
+    assert external.parameters is None and (student.parameters, export.parameters) == (7, 7)
+    assert (student.training_updates, export.training_updates) == (100, None)
+    assert verdict_roles([student, export, external]).export == "student int8"
+
+
+def test_members_have_their_own_training_and_an_ensemble_all_of_them() -> None:
+    members = [System(SystemRole.teacher, "teacher", str(number), pair="en-de") for number in (1, 2)]
+    ensemble = replace(members[0], member=None, ensemble=True)
+    trainings = [artifact("teacher.en-de", f"member-{n}", members=2, seconds=10.0 * n) for n in (1, 2)]
+    trainings.append(artifact("teacher.en-fi", "member-1"))
+    found = rows(evaluation(*members, ensemble), {}, trainings, "en-de", "")
+    assert [(row.name, row.parameters, row.training_seconds) for row in found] == [
+        ("teacher 1", 7, 10.0),
+        ("teacher 2", 7, 20.0),
+        ("teacher ensemble", 14, 30.0),
+    ]
+    assert [row.kind for row in found] == [SystemKind.teacher, SystemKind.teacher, SystemKind.ensemble]
+
+
+def test_a_training_called_public_or_export_is_what_its_role_says() -> None:
+    systems = [System(SystemRole.student, "public"), System(SystemRole.control, "export")]
+    found = rows(evaluation(*systems), {}, [], "en-de", "")
+    assert [row.kind for row in found] == [SystemKind.student, SystemKind.control]
+    roles = verdict_roles(found)
+    assert (roles.student, roles.control, roles.export) == ("public", "export", "")
+
+
+def test_each_test_set_is_listed_where_there_are_several() -> None:
+    sets = {"held_out": {}, "wmt21": {"segments": 40, "leakage": {"verdict": "removed 3", "pairs": 3}}}
+    several = evaluation(STUDENT, INT8, sets=sets)
+    assert [(each.name, each.segments, each.leakage) for each in sets_apart(several, "")] == [
         ("held_out", 60, "clean"),
         ("wmt21", 40, "removed 3"),
     ]
-    assert sets_apart(sets["held_out"], "") == []  # an evaluation of one set says nothing twice
+    assert list(sets_apart(several, "")[0].scores) == ["student", "student int8"]
+    assert sets_apart(evaluation(STUDENT), "") == []

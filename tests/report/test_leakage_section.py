@@ -10,7 +10,7 @@ from rich.console import Console
 from kd.report.gather.leakage import leakage
 from kd.report.model import Leakage, LeakedCorpus, LeakedSet, ReportData
 from kd.report.page import render
-from kd.report.table import results_table
+from kd.report.results import terminal
 
 OF_ALL = "(training pairs that match any dev or test set)"
 OFF = Leakage([LeakedCorpus("en-de", "off", 0), LeakedCorpus("da-en", "remove", 2)], [LeakedSet("en-de test", 10)], 5)
@@ -18,7 +18,7 @@ OFF = Leakage([LeakedCorpus("en-de", "off", 0), LeakedCorpus("da-en", "remove", 
 
 def shown(report: ReportData) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(results_table(report))
+    console.print(terminal(report))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -30,7 +30,7 @@ def test_what_was_removed_stands_in_page_and_table(report: ReportData) -> None:
     assert f'<th scope="row">en-de test (newstest2018)</th>{row}' in page
     assert "3 reproduce a test reference of another source (2 different ones)" in page
     assert "LEAKAGE GUARD OFF" not in page
-    assert "leakage guard: removed 17 (training pairs that match any dev or test set)" in shown(report)
+    assert "Leakage guard: removed 17 (training pairs that match any dev or test set)" in shown(report)
 
 
 def test_off_stands_in_large_letters(report: ReportData) -> None:
@@ -46,7 +46,7 @@ def test_off_stands_in_large_letters(report: ReportData) -> None:
 def test_clean_is_called_clean_and_a_run_without_the_guard_says_nothing(report: ReportData) -> None:
     clean = dataclasses.replace(report, leakage=Leakage([LeakedCorpus("en-de", "remove", 0)]))
     assert "<h2>Leakage: clean</h2>" in render(clean, {})
-    assert "leakage guard: clean" in shown(clean)
+    assert "Leakage guard: clean" in shown(clean)
     none = dataclasses.replace(report, leakage=None)
     assert "eakage" not in render(none, {}).partition("</style>")[2]
     assert "eakage" not in shown(none)

@@ -9,13 +9,14 @@ import statistics
 import pytest
 from rich.console import Console
 
+from kd.base.records import plain
+from kd.models.systems import System, SystemRole
 from kd.report.figures import draw
 from kd.report.gather.systems import paired
-from kd.report.model import PairedScore, ReportData, VerdictRoles
+from kd.report.model import PairedScore, ReportData, SystemRow, VerdictRoles
 from kd.report.page import render
-from kd.report.pairings import lines, pairing_columns
-from kd.report.table import results_table
-from kd.report.twins import latex, markdown
+from kd.report.pairings import pairing_table
+from kd.report.results import results_document, terminal
 from kd.report.verdict import verdicts
 
 SEEDS = [(1, 27.9, 26.1, 0.01), (2, 26.3, 26.0, 0.3), (3, 27.0, 26.2, 0.02)]  # seed, student, control, p
@@ -28,18 +29,30 @@ def scores(seeds: list[tuple[int, float, float, float | None]]) -> list[PairedSc
     ]
 
 
+def first_of_several(row: SystemRow, member: str = "1") -> SystemRow:
+    return dataclasses.replace(row, system=dataclasses.replace(row.system, member=member))
+
+
 @pytest.fixture
 def seeded(report: ReportData) -> ReportData:
     """The made-up report with three seeds of student and control."""
-    names = {"student": "student 1", "control": "control 1"}
-    rows = [dataclasses.replace(row, name=names.get(row.name, row.name)) for row in report.systems]
+    rows = [first_of_several(row) if row.name in ("student", "control") else row for row in report.systems]
     roles = VerdictRoles("student 1", "control 1", "teacher ensemble", "student int8")
     return dataclasses.replace(report, systems=rows, verdict=roles, baseline="control 1", paired=scores(SEEDS))
 
 
+def markdown(report: ReportData) -> str:
+    return results_document(report).markdown()
+
+
+def latex(report: ReportData) -> str:
+    return results_document(report).latex()
+
+
 def test_a_row_a_seed_then_mean_and_standard_deviation(seeded: ReportData) -> None:
-    head, *rows = lines(seeded)
-    assert head == ["System", "against", "Δ BLEU", "p (BLEU)"]
+    table = pairing_table(seeded)
+    rows = [[cell.text for cell in cells] for cells in table.rows]
+    assert [column.heading for column in table.columns] == ["System", "against", "Δ BLEU", "p (BLEU)"]
     assert rows[:3] == [
         ["student 1", "control 1", "+1.8", "0.010"],
         ["student 2", "control 2", "+0.3", "0.300"],
@@ -52,12 +65,12 @@ def test_a_row_a_seed_then_mean_and_standard_deviation(seeded: ReportData) -> No
 
 def test_terminal_page_and_twins_have_it(seeded: ReportData) -> None:
     console = Console(file=io.StringIO(), width=120, color_system=None)
-    console.print(results_table(seeded))
+    console.print(terminal(seeded))
     assert isinstance(console.file, io.StringIO)
     for text in (console.file.getvalue(), markdown(seeded), render(seeded, draw(seeded))):
         assert "student, 3 seeds" in text and "+1.0 (s.d. 0.8)" in text.replace("\\", "")
     tex = latex(seeded)
-    assert "student, 3 seeds & control & +1.0 (s.d. 0.8)" in tex and "$\\Delta$ BLEU" in tex
+    assert "\\textbf{student, 3 seeds} & control & \\textbf{+1.0 (s.d. 0.8)}" in tex and "$\\Delta$ BLEU" in tex
     assert tex.count("\\begin{tabular}") == tex.count("\\end{tabular}") == 2
     assert "−" not in tex and "Δ" not in tex
 
@@ -66,12 +79,12 @@ def test_members_without_one_of_their_seed_are_named(seeded: ReportData) -> None
     student, control = (
         next(row for row in seeded.systems if row.name == f"{name} 1") for name in ("student", "control")
     )
-    names = [(student, "student 2"), (student, "student 3"), (control, "control 2")]
-    rows = [*seeded.systems, *(dataclasses.replace(row, name=name) for row, name in names)]
+    others = [first_of_several(row, number) for row, number in ((student, "2"), (student, "3"), (control, "2"))]
+    rows = [*seeded.systems, *others]
     uneven = dataclasses.replace(seeded, systems=rows, paired=scores(SEEDS[:2]))
     told = "Not compared: student 3 (no control of its seed)"
     console = Console(file=io.StringIO(), width=500, color_system=None)
-    console.print(results_table(uneven))
+    console.print(terminal(uneven))
     assert isinstance(console.file, io.StringIO)
     for text in (console.file.getvalue(), markdown(uneven), latex(uneven), render(uneven, draw(uneven))):
         assert told in text.replace("\\", "")
@@ -101,16 +114,16 @@ def test_one_seed_has_no_row_of_means_and_the_verdict_stays(report: ReportData) 
     one = dataclasses.replace(
         report, paired=[PairedScore("student", "control", "student", "control", "BLEU", 25.9, 24.3, None)]
     )
-    assert [len(column.cells) for column in pairing_columns(one)] == [1, 1, 1]
+    assert [len(column.cells) for column in pairing_table(one).columns] == [1, 1, 1]
     assert verdicts(one) == verdicts(report)
 
 
 def test_fewer_errors_are_a_gain() -> None:
     item = {"of": "student", "against": "control", "system": "student-1", "other": "control-1", "metric": "TER",
             "value": 60.0, "other_value": 63.0, "p_value": 0.5}  # fmt: skip
-    (score,) = paired({"pairs": [item]}, "en-de")
+    systems = [System(SystemRole.student, "student", "1"), System(SystemRole.control, "control", "1")]
+    (score,) = paired({"systems": plain(systems), "pairs": [item]}, "en-de")
     assert (score.gain, score.system, score.pair) == (3.0, "student 1", "en-de")
-    assert paired({}, "") == []  # judged before there was such a thing
 
 
 def test_it_goes_through_json(seeded: ReportData) -> None:

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from kd.report.model import CurvePoint, ReportData, SystemKind
-from kd.report.records import plain, record
+from kd.base.records import plain, record
+from kd.models.systems import SystemKind
+from kd.report.model import CurvePoint, ReportData
 
 
 def test_json_gives_the_same_report_back(report: ReportData) -> None:
@@ -16,7 +17,7 @@ def test_json_gives_the_same_report_back(report: ReportData) -> None:
 def test_numbers_are_unrounded_and_text_is_itself(report: ReportData) -> None:
     values = json.loads(report.to_json())
     assert values["systems"][0]["scores"][0]["value"] == 27.412
-    assert values["systems"][3]["kind"] == "student"
+    assert values["systems"][3]["system"]["role"] == "student"
     assert values["examples"][3]["source"] == "Lines\u2028and\x00controls"
 
 
@@ -39,13 +40,14 @@ def test_whole_floats_may_be_written_as_integers() -> None:
     ("path", "value", "message"),
     [
         (["format"], 0, "format 0"),
-        (["sistems"], [], "report has no sistems"),
-        (["title"], 3, r"report\.title is 3"),
-        (["systems", 0, "kind"], "tutor", r"report\.systems\[0\]\.kind is 'tutor'"),
-        (["systems", 0, "scores", 0, "interval"], [1.0], r"scores\[0\]\.interval is \[1\.0\]"),
-        (["selections", 0, "lists"], None, r"report\.selections\[0\]\.lists is None"),
-        (["selections", 0, "lists"], True, "is True"),
-        (["flow", 0], {"stage": "x"}, r"report\.flow\[0\]: .*entered"),
+        (["sistems"], [], "report.sistems is unknown"),
+        (["systems", 0, "scores", 0, "vlaue"], 3.0, r"report\.systems\[0\]\.scores\[0\]\.vlaue is unknown"),
+        (["title"], 3, r"report\.title: Expected `str`, got `int`"),
+        (["systems", 0, "system", "role"], "tutor", r"report\.systems\[0\]\.system\.role: Invalid enum value 'tutor'"),
+        (["systems", 0, "scores", 0, "interval"], [1.0], r"scores\[0\]\.interval: Expected `array` of length 2"),
+        (["selections", 0, "lists"], None, r"report\.selections\[0\]\.lists: Expected `int`, got `null`"),
+        (["selections", 0, "lists"], True, r"lists: Expected `int`, got `bool`"),
+        (["flow", 0], {"stage": "x"}, r"report\.flow\[0\]: .*missing required field `entered`"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_place(

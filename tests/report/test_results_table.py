@@ -6,15 +6,19 @@ import io
 from rich.console import Console
 
 from kd.base.text import amount, size
+from kd.models.systems import System
 from kd.report import formatting as form
-from kd.report.columns import results_columns
 from kd.report.model import ReportData, SystemRow
-from kd.report.table import results_table
+from kd.report.results import results_table, terminal
+
+
+def renamed(row: SystemRow, label: str) -> SystemRow:
+    return dataclasses.replace(row, system=System(row.system.role, label))
 
 
 def printed(report: ReportData, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(results_table(report))
+    console.print(terminal(report))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -40,13 +44,15 @@ def test_the_verdict_stands_below(report: ReportData) -> None:
 
 def test_names_are_no_markup_and_no_escape_sequences(report: ReportData) -> None:
     first, *others = report.systems
-    text = printed(dataclasses.replace(report, systems=[dataclasses.replace(first, name="[red]\x1b[2J"), *others]), 120)
+    text = printed(dataclasses.replace(report, systems=[renamed(first, "[red]\x1b[2J"), *others]), 120)
     assert "[red]\u241b[2J" in text and "\x1b" not in text
 
 
 def test_columns_without_values_are_left_out(report: ReportData) -> None:
-    rows = [SystemRow(row.name, row.kind, [dataclasses.replace(row.scores[0], p_value=None)]) for row in report.systems]
-    assert [column.heading for column in results_columns(dataclasses.replace(report, systems=rows))] == [
+    rows = [SystemRow(row.system, [dataclasses.replace(row.scores[0], p_value=None)]) for row in report.systems]
+    assert [
+        column.heading for column in results_table(dataclasses.replace(report, systems=rows), intervals=True).columns
+    ] == [
         "System",
         "Kind",
         "BLEU",
@@ -55,11 +61,11 @@ def test_columns_without_values_are_left_out(report: ReportData) -> None:
 
 def test_pair_is_shown_where_there_are_several_and_each_has_its_best(report: ReportData) -> None:
     rows = [dataclasses.replace(row, pair=pair) for pair in ("en-de", "en-sv") for row in report.systems]
-    columns = {column.heading: column for column in results_columns(dataclasses.replace(report, systems=rows))}
+    columns = {column.heading: column for column in results_table(dataclasses.replace(report, systems=rows)).columns}
     assert columns["Pair"].cells[0].text == "en-de"
     best = [row.name for row, cell in zip(rows, columns["BLEU"].cells, strict=True) if cell.strong]
     assert best == ["teacher ensemble", "teacher ensemble"]
-    assert "Pair" not in {column.heading for column in results_columns(report)}
+    assert "Pair" not in {column.heading for column in results_table(report).columns}
 
 
 def test_numbers_as_they_are_printed() -> None:

@@ -11,7 +11,7 @@ from kd.report.figures import charts
 from kd.report.figures.searching import search_figure
 from kd.report.model import CellForm, CellScore, Chosen, ReportData, Search, SearchCell
 from kd.report.page import render
-from kd.report.search import row_classes, search_columns, search_latex, search_notes
+from kd.report.search import search_document, search_notes, search_table
 
 
 def cell(shape: str, bleu: float, speed: float, *, front: bool) -> SearchCell:
@@ -37,7 +37,7 @@ def search() -> Search:
 
 
 def test_the_table_stands_by_quality_and_marks_the_chosen(search: Search) -> None:
-    columns = {column.heading: [c.text for c in column.cells] for column in search_columns(search)}
+    columns = {column.heading: [c.text for c in column.cells] for column in search_table(search).columns}
     assert columns["Cell"] == [
         f"{name}-best" for name in ("12-1-512", "12-1-512", "6-1-512", "6-1-512", "6-6-512", "6-6-512")
     ]
@@ -45,18 +45,18 @@ def test_the_table_stands_by_quality_and_marks_the_chosen(search: Search) -> Non
     assert columns["±"] == ["0.28"] * 6
     assert columns["Pareto"] == ["", "yes", "", "yes", "", ""]
     assert columns["Parameters, M"] == ["39.0"] * 6
-    assert row_classes(search) == ["", "front", "", "chosen", "", ""]
+    assert search_table(search).row_classes == ["", "front", "", "chosen", "", ""]
 
 
 def test_one_seed_has_no_spread(search: Search) -> None:
     cells = [dataclasses.replace(each, seeds=[1]) for each in search.cells]
     single = dataclasses.replace(search, cells=cells)
-    assert "±" not in [column.heading for column in search_columns(single)]
+    assert "±" not in [column.heading for column in search_table(single).columns]
     assert any("500 updates each, one seed" in note for note in search_notes(single))
 
 
 def test_latex_is_a_booktabs_table(search: Search) -> None:
-    text = search_latex(search)
+    text = search_document(search).latex()
     assert text.count("\\toprule") == text.count("\\bottomrule") == 1
     assert "\\textbf{6-1-512-best} & int8 & 29.6 & 0.28 & 150" in text
     assert "A doubt \\textless{}b\\textgreater{}." in text

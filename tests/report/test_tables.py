@@ -2,17 +2,17 @@
 
 import dataclasses
 
-from kd.report import tables
-from kd.report.columns import Column
+from kd.report import tables, weaknesses
 from kd.report.model import MetricScore, ReportData, Speed, StageCost, TestSet
+from kd.report.table import Table
 
 
-def texts(columns: list[Column]) -> dict[str, list[str]]:
-    return {column.heading: [cell.text for cell in column.cells] for column in columns}
+def texts(table: Table) -> dict[str, list[str]]:
+    return {column.heading: [cell.text for cell in column.cells] for column in table.columns}
 
 
 def test_costs_have_energy_and_their_sum(report: ReportData) -> None:
-    found = texts(tables.cost_columns(report.costs))
+    found = texts(tables.cost_table(report.costs))
     assert list(found) == [
         "Stage", "Tasks", "Time, tasks together", "GPU", "GPU hours", "GPU in use", "kWh", "PUE", "kg CO₂e/kWh",
         "kg CO₂e", "On disk",
@@ -21,7 +21,7 @@ def test_costs_have_energy_and_their_sum(report: ReportData) -> None:
     assert teacher == [
         "teacher.en-de", "2", "10 min 40 s", "A100-40GB", "12.5", "52.0\u00a0%", "4.2", "1.2", "0.25", "1.3", "120 MB"
     ]  # fmt: skip
-    assert tables.cost_sum(report.costs) == [
+    assert tables.cost_table(report.costs).total == [
         "together", "8", "36 min 19 s", "", "12.5", "", "4.2", "", "", "1.3", "249 MB"
     ]  # fmt: skip
 
@@ -42,11 +42,11 @@ def test_idle_gpus_are_said_in_gpu_hours(report: ReportData) -> None:
 def test_without_a_meter_it_says_so() -> None:
     costs = [StageCost("teacher", 60.0, 1, 10)]
     assert tables.cost_remarks(costs) == ["Energy was not measured."]
-    assert "kWh" not in texts(tables.cost_columns(costs))
+    assert "kWh" not in texts(tables.cost_table(costs))
 
 
 def test_weaknesses_have_a_row_each_and_a_column_a_system(report: ReportData) -> None:
-    found = texts(tables.failings(report.weaknesses[0]))
+    found = texts(weaknesses.failings(report.weaknesses[0].systems))
     assert list(found)[1:] == [row.name for row in report.systems]
     rows = dict(zip(found["Segments that are"], found["teacher 2"], strict=True))
     assert rows["empty"] == "1" and rows["copies of the source"] == "2"
@@ -54,23 +54,31 @@ def test_weaknesses_have_a_row_each_and_a_column_a_system(report: ReportData) ->
     assert not any("names" in row for row in rows)  # there were none to keep
 
 
+def test_scores_by_length_name_their_metric_where_there_are_several(report: ReportData) -> None:
+    found = texts(weaknesses.by_length({"a": report.weaknesses[0].systems["student"]}))
+    assert list(found) == ["Words", "Segments", "a BLEU", "a chrF2"] and found["a chrF2"] == ["40.2", "50.1", "51.0"]
+
+
+def test_what_stages_let_through_has_shares_and_reasons(report: ReportData) -> None:
+    found = texts(tables.flow_table(report.flow))
+    assert found["Kept"][1] == "55.4\u00a0%"  # 17,310 of 31,224
+    assert found["Dropped"][2] == "dev 1,000 · test 1,000"
+
+
 def test_a_test_set_without_short_inputs_says_nothing_of_them(report: ReportData) -> None:
     weak = report.weaknesses[0]
     none = {
         name: dataclasses.replace(item, short=0, short_exact=0, short_runaway=0) for name, item in weak.systems.items()
     }
-    labels = [
-        [cell.text for cell in tables.failings(each)[0].cells]
-        for each in (weak, dataclasses.replace(weak, systems=none))
-    ]
+    labels = [[cell.text for cell in weaknesses.failings(systems).columns[0].cells] for systems in (weak.systems, none)]
     assert len(labels[0]) - len(labels[1]) == 3
     assert not [label for label in labels[1] if "1–3" in label or "of those" in label]
 
 
 def test_scores_by_length_leave_out_lengths_that_none_has(report: ReportData) -> None:
-    found = texts(tables.by_length(report.weaknesses[0], "BLEU"))
+    found = texts(weaknesses.by_length(report.weaknesses[0].systems, ["BLEU"]))
     assert found["Words"] == ["1–3", "4–10", "11–20"] and found["student"] == ["18.2", "26.4", "25.1"]
-    assert tables.by_length(report.weaknesses[0], "TER") == []
+    assert not weaknesses.by_length(report.weaknesses[0].systems, ["TER"])
 
 
 def test_the_student_stands_first_among_those_behind(report: ReportData) -> None:
@@ -78,20 +86,23 @@ def test_the_student_stands_first_among_those_behind(report: ReportData) -> None
 
 
 def test_speed_has_a_table_where_more_was_measured_than_the_rate(report: ReportData) -> None:
-    assert tables.speed_columns(report) == []
+    assert not tables.speed_table(report)
     rows = [
         dataclasses.replace(row, speed=Speed(latency_ms=9.51, cores=8, sentences_per_second_all_cores=4000.0))
         if row.name == "student int8"
         else row
         for row in report.systems
     ]
-    found = texts(tables.speed_columns(dataclasses.replace(report, systems=rows)))
+    found = texts(tables.speed_table(dataclasses.replace(report, systems=rows)))
     assert found["Latency, ms"] == ["", "", "", "", "9.5"] and found["Sentences/s, 8 cores"][-1] == "4,000"
 
 
 def test_each_test_set_has_its_guards_verdict(report: ReportData) -> None:
     scores = {"student": [MetricScore("BLEU", 21.04, "s")]}
     sets = [TestSet("held_out", 1000, "clean", scores), TestSet("wmt21", 500, "removed 3", scores)]
-    columns = tables.set_columns(dataclasses.replace(report, test_sets=sets))
-    assert texts(columns) == {"System": ["student"], "held_out BLEU": ["21.0"], "wmt21 BLEU": ["21.0"]}
-    assert columns[2].explanation == "500 segments; leakage guard: removed 3 (training pairs that match this test set)"
+    table = tables.set_table(dataclasses.replace(report, test_sets=sets))
+    assert texts(table) == {"System": ["student"], "held_out BLEU": ["21.0"], "wmt21 BLEU": ["21.0"]}
+    assert (
+        table.columns[2].explanation
+        == "500 segments; leakage guard: removed 3 (training pairs that match this test set)"
+    )

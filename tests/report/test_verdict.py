@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from kd.report.model import Comparison, MetricScore, ReportData, SystemKind, SystemRow, VerdictRoles
+from kd.models.systems import System, SystemKind, SystemRole
+from kd.report.model import Comparison, MetricScore, ReportData, SystemRow, VerdictRoles
 from kd.report.verdict import verdicts
 
 
@@ -144,10 +145,10 @@ def test_slower_and_larger_is_said(report: ReportData) -> None:
 
 
 def test_fewer_errors_are_better() -> None:
-    def row(name: str, kind: SystemKind, ter: float, p: float | None) -> SystemRow:
-        return SystemRow(name, kind, [MetricScore("TER", ter, "signature", None, p)])
+    def row(role: SystemRole, ter: float, p: float | None) -> SystemRow:
+        return SystemRow(System(role, role.value), [MetricScore("TER", ter, "signature", None, p)])
 
-    rows = [row("student", SystemKind.student, 50.0, 0.01), row("control", SystemKind.control, 55.0, None)]
+    rows = [row(SystemRole.student, 50.0, 0.01), row(SystemRole.control, 55.0, None)]
     roles = VerdictRoles("student", "control", metric="TER")
     headline, answers = only(ReportData("title", "date", rows, roles, "control"))
     assert headline.endswith("Distillation helped: the student is 5.0 TER better than the control, p = 0.010.")

@@ -11,11 +11,12 @@ import pytest
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.progress import Progress
+from kd.base.records import plain, record
 from kd.corpora.index import read_json
+from kd.models.systems import System, SystemRole
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ChooseConfig, ModelConfig, SpeedMeasure, TrainConfig
 from kd.report.model import Search
-from kd.report.records import record
 from kd.stages.choose import Choose
 from kd.stages.outputs import CHOICE_TABLE, CHOSEN, SCORES, SPEED
 from kd.stages.train import _begun_with, _chosen
@@ -48,8 +49,11 @@ def job(tmp_path: Path) -> Job[ChooseConfig]:
                         artifact(tmp_path, "search", name, facts={**facts, "parameters": model["encoder_layers"] * 10})
                     )
                 exported = f"search-{name}-{format_}"
-                exports.append(artifact(tmp_path, "search_export", exported,
-                                        inputs={"models": [f"search.en-fi/{name}@f-{name}"]}))  # fmt: skip
+                export = artifact(
+                    tmp_path, "search_export", exported, inputs={"models": [f"search.en-fi/{name}@f-{name}"]}
+                )
+                system = System(SystemRole.student, "search", name, format=format_)
+                exports.append(replace(export, subject=plain(system)))
                 scores[exported] = [
                     {"metric": "BLEU", "value": bleu + gain, "signature": "tok:13a"},
                     {"metric": "chrF2", "value": 55.0, "signature": "nc:6"},

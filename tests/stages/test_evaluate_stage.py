@@ -16,10 +16,12 @@ from sacrebleu import corpus_bleu
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.progress import Progress
+from kd.base.records import plain, record
 from kd.base.resources import folder
 from kd.cli import main
 from kd.corpora.heldout import heldout_path, write_heldout
 from kd.corpora.ids import Origin, Pair
+from kd.models.systems import System, SystemRole
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe import compose
 from kd.recipe.schema import CometConfig, EvaluateConfig, GuardsConfig, HeldOut
@@ -46,6 +48,15 @@ CONFIG = EvaluateConfig(
     guards=GuardsConfig(**yaml.safe_load((folder("conf") / "guards" / "default.yaml").read_text("utf-8"))),
     worst=1,
 )
+SYSTEMS = {
+    "control": System(SystemRole.control, "control"),
+    "student": System(SystemRole.student, "student"),
+    "teacher-ensemble": System(SystemRole.teacher, "teacher", ensemble=True),
+}
+
+
+def subject(name: str) -> dict[str, Any]:
+    return dict(plain(SYSTEMS[name]))
 
 
 def evaluated(
@@ -66,7 +77,9 @@ def evaluated(
         (folder / name).mkdir(exist_ok=True)
         (folder / name / HYPOTHESES).write_text("".join(f"{line}\n" for line in lines), "utf-8")
         translations.append(
-            Artifact(folder / name, "translate", f"translate.en-{target}", name, "f", f"en-{target}", {}, {})
+            Artifact(
+                folder / name, "translate", f"translate.en-{target}", name, "f", f"en-{target}", {}, {}, subject(name)
+            )
         )
     out = folder / "out"
     out.mkdir()
@@ -91,6 +104,7 @@ def test_scores_are_those_of_the_command(tmp_path: Path, capsys: pytest.CaptureF
     assert summary.counts == {"segments": 4, "systems": 3}
     content = read(out / SCORES)
     assert list(content["significance"]) == ["control", "teacher-ensemble"]  # there is no teacher-1
+    assert [record(System, each, "system") for each in content["systems"]] == list(SYSTEMS.values())
     for baseline, rows in content["significance"].items():
         arguments = ["--reference", str(heldout_path(tmp_path / "split", "en-de", "test", "target")), "--hypothesis"]
         arguments += [f"{name}={tmp_path / name / HYPOTHESES}" for name in OUTPUTS]
@@ -187,7 +201,7 @@ def test_a_lost_score_is_noticed(tmp_path: Path) -> None:
     content = read(out / SCORES)
     del content["scores"]["student"]
     (out / SCORES).write_text(json.dumps(content), "utf-8")
-    artifacts = [Artifact(tmp_path, "translate", "s", name, "f", None, {}, {}) for name in OUTPUTS]
+    artifacts = [Artifact(tmp_path, "translate", "s", name, "f", None, {}, {}, subject(name)) for name in OUTPUTS]
     job: Job[EvaluateConfig] = Job(
         "all", "evaluate", CONFIG, {}, "en-de", {}, {"translations": artifacts}, {}, out, [], 1, 1, "cpu", {},
         Progress(None),

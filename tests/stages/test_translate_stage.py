@@ -39,7 +39,7 @@ def test_it_is_taken_over_as_it_is(job: Job[TranslateConfig]) -> None:
     Translate().run(job)
     summary = Translate().check(job)
     assert (job.out / HYPOTHESES).read_bytes() == "".join(f"{line}\n" for line in LINES).encode()
-    assert (summary.counts, summary.facts["given"]) == ({"segments": 3}, True)
+    assert (summary.counts, summary.facts) == ({"segments": 3}, {"note": "made elsewhere"})
 
 
 def test_it_has_a_line_for_each_segment(job: Job[TranslateConfig], tmp_path: Path) -> None:

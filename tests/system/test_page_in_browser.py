@@ -160,7 +160,10 @@ def test_everything_that_takes_the_focus_has_a_name(page: Tab) -> None:
 def test_a_segment_that_is_a_script_is_shown_and_not_run(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
     report = read(finished)
     names = [row.name for row in report.systems]
-    rows = [dataclasses.replace(row, name=f"{row.name} {SCRIPTS[0]}") for row in report.systems]
+    rows = [
+        dataclasses.replace(row, system=dataclasses.replace(row.system, label=f"{row.system.label} {SCRIPTS[0]}"))
+        for row in report.systems
+    ]
     hostile = dataclasses.replace(
         report,
         title=SCRIPTS[2],

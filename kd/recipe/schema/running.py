@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from kd.models.systems import SystemRole
 from kd.recipe.schema.marks import setting
 
 
@@ -156,6 +157,11 @@ class StageConfig:
     over: str | None = setting("`pairs`: one instance per language pair, named `stage.pair`; null: one for all.", None)
     enabled: bool = setting("Whether the stage is part of the run.", True)
     otherwise: str | None = setting("Stage that others read from while this one is switched off.", None)
+    role: SystemRole | None = setting(
+        "Role of the stage's model. null: teacher for models trained elsewhere and for a training that a stage of the "
+        "kind decode reads, student for every other training; average has its model's.",
+        None,
+    )
     inputs: dict[str, Any] = setting("Stage to read from by role, or a mapping of labels to stages.", factory=dict)
     after: str | None = setting("Stage to wait for without reading from it: the order of work.", None)
     settings: Any = setting("Settings of the kind, mostly a reference such as `${student}`.", None)

@@ -15,7 +15,7 @@ COLOURS = {
     SystemKind.student: "#2b83cf",
     SystemKind.control: "#cf6f25",
     SystemKind.export: "#1f9673",
-    SystemKind.public: "#bf5583",
+    SystemKind.external: "#bf5583",
 }
 SHAPES = {
     SystemKind.teacher: "square",
@@ -23,7 +23,7 @@ SHAPES = {
     SystemKind.student: "circle",
     SystemKind.control: "triangle-up",
     SystemKind.export: "triangle-down",
-    SystemKind.public: "cross",
+    SystemKind.external: "cross",
 }
 DASHES: list[list[int]] = [[1, 0], [7, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3]]
 INK = "currentColor"  # of the page, light or dark; black in a file of its own

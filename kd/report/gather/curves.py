@@ -5,30 +5,26 @@ A training of weeks has more lines than a plot has room for; those between are l
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd.engines.fairseq.training import METRICS, read_metrics
+from kd.models.systems import labelled
 from kd.pipeline.model import Artifact
-from kd.report.model import Curve, CurvePoint, SystemKind
+from kd.report.model import Curve, CurvePoint
 
 MOST_POINTS = 240  # of a curve
 
 
 def curves(artifacts: Sequence[Artifact], several: bool) -> list[Curve]:
-    """One for each training that left something to draw. several: whether pairs are named."""
-    members = Counter((artifact.stage, artifact.label) for artifact in artifacts)
+    """Return the curve of each training that has one; `several`: whether its language pair is named."""
     found = []
     for artifact in artifacts:
         points = _points(artifact)
-        if not points:
-            continue  # trained elsewhere
-        number = artifact.task.rpartition("-")[2]
-        name = f"{artifact.label} {number}" if members[artifact.stage, artifact.label] > 1 else artifact.label
-        kind = SystemKind(artifact.label) if artifact.label in SystemKind.__members__ else SystemKind.student
-        device = str(artifact.manifest.get("device") or "")
-        found.append(Curve(f"{name} ({artifact.axis})" if several and artifact.axis else name, kind, points, device))
+        if points:  # none of a model trained elsewhere
+            system = labelled(artifact)
+            name = f"{system.title} ({system.pair})" if several and system.pair else system.title
+            found.append(Curve(name, system.kind, points, str(artifact.manifest.get("device") or "")))
     return found
 
 

@@ -1,86 +1,83 @@
-"""The rows of the table of results: each system's scores, sizes and speeds, and which of them the verdict is about.
-
-Systems are told apart by their names, which begin with the label of the training that they come from.
-"""
+"""The rows of the table of results: each system's scores, sizes and speeds, and which of them the verdict is about."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kd.models.systems import member_name
+from kd.base.records import record
+from kd.models.systems import System, SystemKind, labelled
 from kd.pipeline.model import Artifact
-from kd.report.model import Comparison, MetricScore, PairedScore, Speed, SystemKind, SystemRow, TestSet, VerdictRoles
+from kd.report.model import Comparison, MetricScore, PairedScore, Speed, SystemRow, TestSet, VerdictRoles
+
+DEPLOYED = "int8"  # the number format that is preferred among a student's exports
 
 
-def shown_name(name: str) -> str:
-    """A system's name for people: `teacher-ensemble` is the teacher ensemble."""
-    return name.replace("-", " ")
+def systems_in(evaluation: Mapping[str, Any]) -> list[System]:
+    """Return the systems of an evaluation, in its order."""
+    return [record(System, values, "scores.systems") for values in evaluation["systems"]]
 
 
-def trainings_of(artifacts: Iterable[Artifact], pair: str) -> dict[str, list[Artifact]]:
-    """The trainings that a pair's systems come from, by label: its own, and those that serve all pairs."""
-    found: dict[str, list[Artifact]] = {}
-    for artifact in artifacts:
-        if artifact.axis in (pair, None):
-            found.setdefault(artifact.label, []).append(artifact)
-    return found
+def titles_in(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Return the title of each system of an evaluation by its name."""
+    return {system.name: system.title for system in systems_in(evaluation)}
 
 
 def rows(
-    evaluation: Mapping[str, Any],
-    speeds: Mapping[str, Any],
-    trainings: Mapping[str, list[Artifact]],
-    pair: str,
+    evaluation: Mapping[str, Any], speeds: Mapping[str, Any], trainings: Iterable[Artifact], pair: str, shown: str
 ) -> list[SystemRow]:
-    """The systems of one evaluation, in its order.
+    """Make the rows of one evaluation, in its order.
 
-    speeds: by system, as the speed stage left them. trainings: as `trainings_of` gives them. pair: shown; empty where
-    there is only one.
+    Args:
+        evaluation: Content of `scores.json`.
+        speeds: The speed stage's record of each system, by name.
+        trainings: Artifacts of all trainings of the run.
+        pair: The evaluation's language pair.
+        shown: The same in the row; empty where the run has only one pair.
     """
-    # The recipe's baseline comes first.
     main: list[dict[str, Any]] = next(iter(evaluation["significance"].values()), [])
     significance = {(item["system"], item["metric"]): item for item in main}
-    exported = {name for name, speed in speeds.items() if speed.get("form", "fairseq") != "fairseq"}
-    elsewhere = set(evaluation.get("made_elsewhere", []))
+    known = [(labelled(artifact), artifact) for artifact in trainings if artifact.axis in (pair, None)]
     found = []
-    for name, scores in evaluation["scores"].items():
-        label = _label(name, trainings)
-        kind, speed = _kind(name, label, exported), speeds.get(name, {})
-        if name in elsewhere:
-            label, kind = name, SystemKind.public
-        members = trainings.get(label, []) if kind is not SystemKind.public else []
-        members = [a for a in members if f"{name}-".startswith(f"{member_name(label, a.task)}-")] or members
+    for system in systems_in(evaluation):
+        speed = speeds.get(system.name, {})
+        members = [artifact for other, artifact in known if _is_model_of(other, system)]
         facts = [artifact.manifest["facts"] for artifact in members]
+        scores = evaluation["scores"][system.name]
         found.append(
             SystemRow(
-                name=shown_name(name),
-                kind=kind,
-                scores=[_score(score, significance.get((name, score["metric"]))) for score in scores],
-                pair=pair,
-                exported_from=shown_name(name.rpartition("-")[0]) if kind is SystemKind.export else "",
+                system,
+                [_score(score, significance.get((system.name, score["metric"]))) for score in scores],
+                pair=shown,
                 parameters=sum(fact["parameters"] for fact in facts) if facts else None,
                 megabytes=speed.get("megabytes"),
                 sentences_per_second=speed.get("sentences_per_second"),
-                training_updates=facts[0]["updates"] if facts and kind is not SystemKind.export else None,
-                training_seconds=_training_seconds(members) if kind is not SystemKind.export else None,
+                training_updates=facts[0]["updates"] if facts and not system.format else None,
+                training_seconds=None if system.format else _training_seconds(members),
                 speed=_speed(speed),
             )
         )
     return found
 
 
+def _is_model_of(trained: System, system: System) -> bool:
+    """Whether a training made a system, or a member of it."""
+    if not system.engine or trained.label != system.label:
+        return False
+    return system.ensemble or trained.member == system.member
+
+
 def sets_apart(evaluation: Mapping[str, Any], pair: str) -> list[TestSet]:
-    """The test sets of an evaluation by themselves, the main one first; none where there is only one."""
-    sets = evaluation.get("sets", {})
+    """Return the test sets of an evaluation one by one, the main one first; none where there is only one."""
+    sets, titles = evaluation["sets"], titles_in(evaluation)
     if len(sets) < 2:
         return []
     return [
         TestSet(
             name=name,
             segments=found["segments"],
-            leakage=str(found.get("leakage", {}).get("verdict", "not looked for")),
-            scores={shown_name(system): [_score(score, None) for score in s] for system, s in found["scores"].items()},
+            leakage=str(found["leakage"]["verdict"]),
+            scores={titles[name]: [_score(score, None) for score in s] for name, s in found["scores"].items()},
             pair=pair,
         )
         for name, found in sets.items()
@@ -88,9 +85,10 @@ def sets_apart(evaluation: Mapping[str, Any], pair: str) -> list[TestSet]:
 
 
 def comparisons(evaluation: Mapping[str, Any], pair: str) -> list[Comparison]:
-    """The tests of an evaluation against all its baselines."""
+    """Return the tests of an evaluation against all its baselines."""
+    titles = titles_in(evaluation)
     return [
-        Comparison(shown_name(item["system"]), shown_name(baseline), item["metric"], item["p_value"], pair)
+        Comparison(titles[item["system"]], titles[baseline], item["metric"], item["p_value"], pair)
         for baseline, items in evaluation["significance"].items()
         for item in items
         if item["p_value"] is not None
@@ -98,54 +96,42 @@ def comparisons(evaluation: Mapping[str, Any], pair: str) -> list[Comparison]:
 
 
 def paired(evaluation: Mapping[str, Any], pair: str) -> list[PairedScore]:
-    """What an evaluation compared seed by seed, on its main test set."""
-    names = ("of", "against", "system", "other")
+    """Return the comparisons seed by seed on the main test set of an evaluation."""
+    titles = titles_in(evaluation)
     return [
-        PairedScore(**{**item, **{name: shown_name(item[name]) for name in names}}, pair=pair)
-        for item in evaluation.get("pairs", [])
+        PairedScore(**{**item, "system": titles[item["system"]], "other": titles[item["other"]]}, pair=pair)
+        for item in evaluation["pairs"]
     ]
 
 
-def verdict_roles(systems: Sequence[SystemRow], trainings: Iterable[Artifact] = ()) -> VerdictRoles:
-    """The first student, its control and its deployed form, and what was distilled.
+def verdict_roles(rows: Sequence[SystemRow]) -> VerdictRoles:
+    """Choose the first student, its control, its deployed form, and the teacher that was distilled.
 
-    A student that serves all pairs comes first where there is one, and beside it the first that has a pair to itself.
+    A student for several language pairs comes before those of a single pair, the first of which then is the bilingual
+    one. Of several exports of the student the one in int8 is deployed.
     """
-    axes = {shown_name(artifact.label): artifact.axis for artifact in trainings}
-    students = [row.name for row in systems if row.kind is SystemKind.student]
-    shared = [name for name in students if name in axes and axes[name] is None]
-
-    def first(kind: SystemKind, ending: str = "") -> str:
-        return next((row.name for row in systems if row.kind is kind and row.name.endswith(ending)), "")
-
-    student = next(iter([*shared, *students]), "")
-    bilingual = next((name for name in students if axes.get(name)), "") if shared else ""
-    exports = [row for row in systems if row.kind is SystemKind.export and row.exported_from in (student, "")]
-    export = next((row.name for row in exports if row.name.endswith("int8")), exports[0].name if exports else "")
+    by_kind = {kind: [row.system for row in rows if row.kind is kind] for kind in SystemKind}
+    students = by_kind[SystemKind.student]
+    shared = [system for system in students if system.pair is None]
+    single = [system for system in students if system.pair is not None]
+    student = next(iter([*shared, *single]), None)
+    exports = [system for system in by_kind[SystemKind.export] if system.trained == student]
+    exports.sort(key=lambda system: system.format != DEPLOYED)
     return VerdictRoles(
-        student=student,
-        control=first(SystemKind.control),
-        teacher=first(SystemKind.ensemble) or first(SystemKind.teacher),
-        export=export,
-        bilingual=bilingual,
+        student=_title(student),
+        control=_title(next(iter(by_kind[SystemKind.control]), None)),
+        teacher=_title(next(iter([*by_kind[SystemKind.ensemble], *by_kind[SystemKind.teacher]]), None)),
+        export=_title(next(iter(exports), None)),
+        bilingual=_title(next(iter(single), None)) if shared else "",
     )
 
 
-def _label(name: str, labels: Iterable[str]) -> str:
-    """The label of the training that a system comes from; labels may hold dashes themselves."""
-    return max((label for label in labels if f"{name}-".startswith(f"{label}-")), key=len, default=name)
-
-
-def _kind(name: str, label: str, exported: Iterable[str]) -> SystemKind:
-    if name in exported:
-        return SystemKind.export
-    if name == f"{label}-ensemble":
-        return SystemKind.ensemble
-    return SystemKind(label) if label in SystemKind.__members__ else SystemKind.student
+def _title(system: System | None) -> str:
+    return system.title if system else ""
 
 
 def _training_seconds(members: Sequence[Artifact]) -> float | None:
-    """Of all members together; nobody knows it of models trained elsewhere."""
+    """Add up the time of all members; None if one of them was trained elsewhere."""
     trained = [artifact.manifest["seconds"] for artifact in members if artifact.manifest["kind"] == "train"]
     return sum(trained) if trained and len(trained) == len(members) else None
 

@@ -6,31 +6,40 @@ An evaluation of an earlier version, which counted nothing, leaves the section o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kd.base.records import record
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import open_lines
 from kd.metrics.segments import Behind, Weaknesses
+from kd.models.systems import system_of
 from kd.pipeline.model import Artifact
-from kd.report.gather.systems import shown_name
 from kd.report.model import Example, WeaknessesOfPair
-from kd.report.records import record
 
 
-def weaknesses(counted: Mapping[str, Mapping[str, Any]], number: int, several: bool) -> list[WeaknessesOfPair]:
-    """One record for each pair, with the `number` segments in which each system is furthest behind.
+def weaknesses(
+    counted: Mapping[str, Mapping[str, Any]], titles: Mapping[str, Mapping[str, str]], number: int, several: bool
+) -> list[WeaknessesOfPair]:
+    """Make one record for each pair, with the `number` segments in which each system is furthest behind.
 
-    counted: evaluate's file by pair. several: whether pairs are named.
+    Args:
+        counted: Content of evaluate's `weaknesses.json` by pair.
+        titles: Title of each system by pair and name.
+        number: Segments kept of each system.
+        several: Whether pairs are named.
     """
     found = []
     for pair, content in counted.items():
-        systems = {shown_name(name): record(Weaknesses, item, name) for name, item in content["systems"].items()}
+        shown = titles[pair]
+        systems = {shown[name]: record(Weaknesses, item, name) for name, item in content["systems"].items()}
         by_system: dict[str, list[Behind]] = {}
         for item in content.get("worst", []):  # the worst of each system first
-            by_system.setdefault(item["system"], []).append(record(Behind, item, "worst"))
+            segment = record(Behind, item, "worst")
+            by_system.setdefault(segment.system, []).append(replace(segment, system=shown[segment.system]))
         worst = [item for items in by_system.values() for item in items[:number]]
-        baseline = shown_name(content.get("baseline") or "")
+        baseline = shown.get(content.get("baseline") or "", "")
         found.append(WeaknessesOfPair(systems, baseline, worst, pair if several else ""))
     return found
 
@@ -46,7 +55,7 @@ def examples(
     for artifact in translations:
         lines = open_lines(artifact.path / hypotheses)
         first = [line for line, _ in zip(lines, range(number), strict=False)]
-        outputs.setdefault(str(artifact.axis), {})[shown_name(artifact.task)] = first
+        outputs.setdefault(str(artifact.axis), {})[system_of(artifact).title] = first
     return [
         Example(pair.source, pair.target, {name: lines[i] for name, lines in systems.items()}, axis if several else "")
         for axis, systems in outputs.items()

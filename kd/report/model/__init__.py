@@ -6,10 +6,11 @@ stays empty, and the views leave it out.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from kd.base.records import plain, record, text
+from kd.models.systems import SystemKind
 from kd.report.model.corpora import FlowStep, Leakage, LeakedCorpus, LeakedSet
 from kd.report.model.costs import Provenance, StageCost
 from kd.report.model.searching import CellForm, CellScore, Chosen, Search, SearchCell
@@ -19,14 +20,12 @@ from kd.report.model.systems import (
     MetricScore,
     PairedScore,
     Speed,
-    SystemKind,
     SystemRow,
     TestSet,
     VerdictRoles,
 )
 from kd.report.model.training import Curve, CurvePoint
 from kd.report.model.weaknesses import Example, WeaknessesOfPair
-from kd.report.records import plain, record
 
 __all__ = [
     "CellForm",
@@ -60,7 +59,7 @@ __all__ = [
     "WeaknessesOfPair",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Of the JSON; raised when what it says changes its meaning, not when something is added."""
 
 
@@ -113,7 +112,7 @@ class ReportData:
 
     def to_json(self) -> str:
         """The same as text, readable."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        return text(self.to_dict())
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> ReportData:

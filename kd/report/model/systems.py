@@ -6,18 +6,8 @@ A value that nobody measured is None, and the views leave it out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 
-
-class SystemKind(Enum):
-    """What a system is in the experiment."""
-
-    teacher = "teacher"  # one member
-    ensemble = "ensemble"  # all members together
-    student = "student"  # trained on what was selected
-    control = "control"  # the student's architecture, trained on gold
-    export = "export"  # a student in the form in which it is deployed
-    public = "public"  # somebody else's
+from kd.models.systems import System, SystemKind
 
 
 @dataclass(frozen=True)
@@ -54,17 +44,25 @@ class Speed:
 class SystemRow:
     """One system in the table of results."""
 
-    name: str
-    kind: SystemKind
+    system: System
     scores: list[MetricScore] = field(default_factory=list)
     pair: str = ""  # language pair whose test set the scores are of; shown where there are several
-    exported_from: str = ""  # of an export: the name of the system's row
     parameters: int | None = None  # of all members together
     megabytes: float | None = None  # of the model on disk, 10^6 bytes
     sentences_per_second: float | None = None
     training_updates: int | None = None  # a member
     training_seconds: float | None = None  # of all members together
     speed: Speed = field(default_factory=Speed)
+
+    @property
+    def name(self) -> str:
+        """The system's name for people."""
+        return self.system.title
+
+    @property
+    def kind(self) -> SystemKind:
+        """How it is shown."""
+        return self.system.kind
 
     def score(self, metric: str) -> MetricScore | None:
         """The score of that name, if there is one."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kd.report.model.systems import SystemKind
+from kd.models.systems import SystemKind
 
 
 @dataclass(frozen=True)

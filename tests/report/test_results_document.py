@@ -3,10 +3,19 @@
 import dataclasses
 import re
 
+from kd.models.systems import System, SystemRole
 from kd.report import formatting as form
 from kd.report import page
 from kd.report.model import ReportData
-from kd.report.twins import latex, markdown
+from kd.report.results import results_document
+
+
+def markdown(report: ReportData) -> str:
+    return results_document(report).markdown()
+
+
+def latex(report: ReportData) -> str:
+    return results_document(report).latex()
 
 
 def test_markdown_has_the_pages_numbers(report: ReportData) -> None:
@@ -37,9 +46,8 @@ def test_latex_is_a_booktabs_table(report: ReportData) -> None:
 
 
 def test_names_are_text_and_no_markup(report: ReportData) -> None:
-    spoiled = dataclasses.replace(
-        report, title="100 % of\n$it", systems=[dataclasses.replace(report.systems[0], name="a|b_c <x> \\d &\x1b[1m")]
-    )
+    row = dataclasses.replace(report.systems[0], system=System(SystemRole.teacher, "a|b_c <x> \\d &\x1b[1m"))
+    spoiled = dataclasses.replace(report, title="100 % of\n$it", systems=[row])
     assert "| a\\|b\\_c \\<x\\> \\\\d &␛\\[1m |" in markdown(spoiled)
     assert "a\\textbar\\allowbreak{}b\\_c \\textless{}x\\textgreater{} \\textbackslash{}d \\&␛[1m &" in latex(spoiled)
     assert latex(spoiled).startswith("% 100 % of $it\n% needs")
