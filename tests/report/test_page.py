@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
+from enum import Enum
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def hostile(report: ReportData) -> ReportData:
             return {f"{key}{SCRIPT}\"'": spoil(item) for key, item in value.items()}
         if isinstance(value, list):
             return [spoil(item) for item in value]
-        return f"{value}{SCRIPT}\"'" if isinstance(value, str) and value else value
+        text = isinstance(value, str) and not isinstance(value, Enum)
+        return f"{value}{SCRIPT}\"'" if text and value else value
 
     spoiled = spoil(report)
     assert isinstance(spoiled, ReportData)
