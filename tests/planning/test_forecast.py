@@ -189,7 +189,7 @@ def test_the_page_has_what_an_application_asks_for(big: Forecast) -> None:
     assert all(f"## {heading}" in text for heading in headings)
     rows = ("jobs", "GPUs at once", "GPU hours", "node hours", "disk at the fullest", "data in", "data out", "energy")
     assert all(f"| {row} |" in text for row in rows)
-    assert "| data in | 130.0 GB |" in text
+    assert "| data in | 130 GB |" in text
     assert "498,800,000 sentence pairs" in text
     assert "assumed by you (assume.tokens_per_second.teacher=20,000)" in text
     assert "4 GPUs (A100-40GB), 64 cores, 512 GB" in text
