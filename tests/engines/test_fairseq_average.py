@@ -75,7 +75,7 @@ def test_what_cannot_be_averaged_is_explained(tmp_path: Path) -> None:
         average([], tmp_path / "model.pt")
     with pytest.raises(UserError, match="different shapes"):
         average([good, checkpoint(tmp_path / "b.pt", [1.0, 2.0])], tmp_path / "model.pt")
-    with pytest.raises(UserError, match="is no checkpoint of fairseq"):
+    with pytest.raises(UserError, match="is not a checkpoint of fairseq"):
         average([checkpoint(tmp_path / "c.pt", [1.0], cfg=None)], tmp_path / "model.pt")
     (tmp_path / "cut.pt").write_bytes(good.read_bytes()[:-100])
     with pytest.raises(UserError, match="cannot be read"):

@@ -278,14 +278,18 @@ def stopped_in_a_validation(spec: TrainSpec, folder: Path, number: int) -> bytes
     folder.mkdir()
     (folder / "spec").write_bytes(pickle.dumps(spec))
     command = [sys.executable, "-c", TRAIN, str(folder), str(folder / "spec")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    deadline, log = time.monotonic() + PATIENCE, folder / "train.log"
-    while not (log.is_file() and "begin validation" in log.read_text("utf-8")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(number)
-    return process.communicate(timeout=PATIENCE)[1]
+    log = folder / "train.log"
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not (log.is_file() and "begin validation" in log.read_text("utf-8")):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            process.send_signal(number)
+            return process.communicate(timeout=PATIENCE)[1]
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -12,6 +12,7 @@ import pytest
 
 from kd.base.errors import UserError
 from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.models.folder import ModelFolder
 
 BEAM = 4
 MAX_PIECES = 30
@@ -111,6 +112,8 @@ def test_long_sources_are_cut_and_counted(ensemble: EnsembleTranslator) -> None:
 def test_impossible_wishes_are_explained(trained, task, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nbest is 5"):
         EnsembleTranslator([trained.folder], task.vocabulary, beam=4, nbest=5, max_pieces=9)
+    ModelFolder.open(trained.folder).copy(tmp_path)
+    (tmp_path / "dict.txt").unlink()
     with pytest.raises(UserError, match=r"There is no .*dict\.txt"):
         EnsembleTranslator([tmp_path], task.vocabulary, beam=4, max_pieces=9)
     (tmp_path / "dict.txt").write_text("piece 1\n")

@@ -175,7 +175,7 @@ def test_every_byte_of_rare_characters_counts(exported: Path) -> None:
 def test_mistakes_are_one_sentence(exported: Path, tmp_path: Path) -> None:
     for model, options, words in (
         (tmp_path / "none", (), b"There is no folder"),
-        (tmp_path, (), b"holds no model"),
+        (tmp_path, (), b"has no model"),
         (exported, (str(exported),), b"cannot translate as an ensemble"),
     ):
         done = translate(model, b"eins\n", *options)

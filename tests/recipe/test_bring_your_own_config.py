@@ -28,7 +28,7 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([TEACHERS, "+given_models.members={a-b: {folder: x}}"], "cannot be called 'a-b'"),
         ([TEACHERS, "+given_models.members={a: {}}"], "members.a must have either"),
         ([TEACHERS, "+given_models.members={a: {folder: x, checkpoint: y}}"], "members.a must have either"),
-        ([TEACHERS, "+given_models.members={a: {folder: x}}"], "There is no folder x"),
+        ([TEACHERS, "+given_models.members={a: {folder: x}}"], "x. Give the folder of an exported or trained model"),
         ([TEACHERS, CHECKPOINT], "given_models.vocabulary is missing"),
         ([TEACHERS, CHECKPOINT, "given_models.vocabulary=v"], "checkpoints without a dictionary"),
         ([TEACHERS, CHECKPOINT, "given_models.vocabulary=v", "given_models.source_dictionary=d"], "without a"),

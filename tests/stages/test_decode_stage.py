@@ -351,7 +351,7 @@ def test_more_of_the_corpus_repeats_nothing(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"nbest": 4}, "decode.nbest is 4 and decode.beam 3"),
+        ({"nbest": 4}, "decode.nbest is 4 and decode.beam is 3"),
         ({"member_nbest": 0}, "decode.member_nbest is 0"),
         ({"compute_type": "int7"}, "decode.compute_type is 'int7'"),
     ],
