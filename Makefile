@@ -11,7 +11,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$((
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint docs bench lock clean install tools
+.PHONY: help demo test chaos lint docs fuzz bench lock clean install tools
 .NOTPARALLEL:
 
 help: ## list what can be made
@@ -47,6 +47,9 @@ docs: tools ## build the documentation site into site/
 
 chaos: tools ## fail every file operation of the main stages, one at a time; KD_CHAOS=10: every tenth
 	@KD_CHAOS="$${KD_CHAOS:-1}" OMP_NUM_THREADS=1 "$(VENV)/bin/python" -m pytest -q -s tests/system/test_crash_points.py $(ARGS)
+
+fuzz: tools ## give 10,000 mutated inputs to each reader (ARGS="300 tmx": another number, some readers)
+	@"$(VENV)/bin/python" -m tests.fuzz $(ARGS)
 
 bench: install ## run the benchmarks: speed and memory as ratios to the stock tools
 	@found=; \

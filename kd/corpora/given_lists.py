@@ -22,7 +22,7 @@ import zstandard
 from kd.base.errors import UserError
 from kd.corpora.ids import PLACE_BITS, Pair, place_of
 from kd.corpora.lines import PathLike, open_lines, open_text
-from kd.corpora.moses import FORM, SEPARATOR, Hypothesis, parse_score
+from kd.corpora.moses import FORM, SEPARATOR, Hypothesis, is_id, parse_score
 from kd.corpora.shards import Shard
 
 BUCKET_LISTS = 200_000  # joined in memory at once, by id alone
@@ -138,7 +138,7 @@ def _fairseq_rows(path: PathLike) -> Iterator[tuple[int, int, Hypothesis]]:
 
 def _id(text: str) -> int:
     text = text.strip(" ")
-    if not (text.isascii() and text.isdigit()):
+    if not is_id(text):
         raise ValueError(f"{text[:40]!r} is no id")
     return int(text)
 

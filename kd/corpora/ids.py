@@ -53,7 +53,10 @@ class Origin:
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Origin:
         """Of an entry of an index; one that says nothing of licence or weight has the defaults."""
-        return cls(**{key: value for key, value in entry.items() if key != "prefix"})
+        origin = cls(**{key: value for key, value in entry.items() if key != "prefix"})
+        if not isinstance(origin.pair, str) or not isinstance(origin.name, str):
+            raise TypeError("an origin has no name")
+        return origin
 
     def number(self, rows: Iterable[tuple[str, str]]) -> Iterator[Pair]:
         """Give each pair of texts its id, counting from 0."""

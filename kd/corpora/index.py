@@ -1,4 +1,4 @@
-"""The `index.json` of a folder of files: what stands in it, and how the files are compared with it.
+"""Reads and writes the `index.json` of a folder, and compares the files with it.
 
 Corpora, n-best lists and held-out sets share this one form.
 """
@@ -6,6 +6,7 @@ Corpora, n-best lists and held-out sets share this one form.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,37 @@ def read_json(path: PathLike) -> dict[str, Any]:
         raise Damaged(f"{path} is missing.") from None
     except files.DamagedFile as error:
         raise Damaged(error.problem) from None
+
+
+def file_entries(value: Any) -> dict[str, dict[str, Any]]:
+    """Return the files of an index's entry, checked. Raises ValueError for anything but names, sizes and hashes."""
+    entries = dict(_typed(value, dict))
+    for name, entry in entries.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise ValueError(f"{name[:40]!r} is no name of a file")
+        if not re.fullmatch(r"[0-9a-f]{64}", _typed(_typed(entry, dict).get("sha256"), str)):
+            raise ValueError(f"the hash of {name} is none")
+    return entries
+
+
+def count_of(value: Any) -> int:
+    """Return a number of lines, checked. Raises ValueError for anything but an integer from 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{str(value)[:40]} is no number of lines")
+    return value
+
+
+def shard_name(value: Any) -> str:
+    """Return the name of a shard, checked. Raises ValueError for anything that may lead to another folder."""
+    if not re.fullmatch(r"[\w-][\w.-]*", _typed(value, str)):
+        raise ValueError(f"{value[:40]!r} is no name of a shard")
+    return str(value)
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{str(value)[:40]!r} stands where a {kind.__name__} belongs")
+    return value
 
 
 def write_index(folder: PathLike, kind: str, version: int, content: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kd.base.errors import UserError
 from kd.corpora.lines import LineWriter, PathLike, open_aligned, open_lines, open_text
 
+MOST_DIGITS = 19  # of an id: 63 bits
 SEPARATOR = " ||| "
 _ESCAPED = re.compile(r"&((?:amp;)*)#124;")
 _ONE_VALUE_EACH = re.compile(r"(?:[^\s=]+= -?[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?(?: (?=[^\s])|$))+")
@@ -242,6 +243,11 @@ class UnreadList(NamedTuple):
     lines: Sequence[str]
 
 
+def is_id(text: str) -> bool:
+    """Tell whether a text is a number of at most `MOST_DIGITS` European digits."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+
+
 def group_given(path: PathLike) -> Iterator[UnreadList]:
     """Yield the lists of a file in the Moses format, with as few fields as `id ||| hypothesis`.
 
@@ -254,7 +260,7 @@ def group_given(path: PathLike) -> Iterator[UnreadList]:
         if text != beginning:
             if beginning is not None:
                 yield UnreadList(int(beginning), first, lines)
-            if SEPARATOR not in line or not (text.isascii() and text.strip(" ").isdigit()):
+            if SEPARATOR not in line or not is_id(text.strip(" ")):
                 raise UserError(f"{path}, line {number}: it does not begin with an id: {line[:40]!r}.", FORM)
             beginning, first, lines = text, number, []
         lines.append(line)
@@ -292,7 +298,7 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
         if lists is None:
             continue
         text = line[2 : line.find("\t")]
-        if line.count("\t") < 2 or not (text.isascii() and text.isdigit()):
+        if line.count("\t") < 2 or not is_id(text):
             raise UserError(f"{path}, line {number}: no hypothesis looks like this: {line[:40]!r}.", _FAIRSEQ_FORM)
         lists.setdefault(int(text), (number, []))[1].append(line)
     chosen = found["D-"] or found["H-"]

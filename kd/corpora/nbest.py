@@ -15,7 +15,19 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.corpora.finished import link_or_copy
 from kd.corpora.ids import Pair
-from kd.corpora.index import INDEX, Damaged, file_entry, read_index, read_json, verify_file, write_index, write_json
+from kd.corpora.index import (
+    INDEX,
+    Damaged,
+    count_of,
+    file_entries,
+    file_entry,
+    read_index,
+    read_json,
+    shard_name,
+    verify_file,
+    write_index,
+    write_json,
+)
 from kd.corpora.lines import PathLike
 from kd.corpora.moses import Hypothesis, NBestList, NBestWriter, escape, member_features, read_nbest, unescape
 from kd.corpora.shards import Shard
@@ -126,7 +138,7 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
         entries = read_index(folder, FORMAT, VERSION)["shards"]
     else:
         entries = [read_json(path) for path in sorted(folder.glob("*" + RECORD))]
-    return {entry["name"]: entry for entry in entries}
+    return {_shard(folder, entry).name: entry for entry in entries}
 
 
 def write_nbest_index(folder: PathLike, facts: Mapping[str, Any]) -> None:
@@ -203,7 +215,17 @@ class NBestShard:
 
 
 def _shard(folder: Path, entry: Mapping[str, Any]) -> NBestShard:
-    return NBestShard(folder, entry["name"], entry["lists"], entry["lines"], entry["files"], entry.get("facts", {}))
+    try:
+        return NBestShard(
+            folder,
+            shard_name(entry["name"]),
+            count_of(entry["lists"]),
+            count_of(entry["lines"]),
+            file_entries(entry["files"]),
+            dict(entry.get("facts", {})),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(f"The record of a shard in {folder} is damaged: {error}.") from None
 
 
 class NBestCorpus:
@@ -214,10 +236,10 @@ class NBestCorpus:
         self.folder = Path(folder)
         index = read_index(self.folder, FORMAT, VERSION)
         try:
-            self.facts: Mapping[str, Any] = index["facts"]
+            self.facts: Mapping[str, Any] = dict(index["facts"])
             shards = [_shard(self.folder, entry) for entry in index["shards"]]
-        except (KeyError, TypeError) as error:
-            raise Damaged(f"The index of {self.folder} lacks something: {error}.") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise Damaged(f"The index of {self.folder} is damaged: {error}.") from None
         self.shards: tuple[NBestShard, ...] = tuple(sorted(shards, key=attrgetter("name")))
 
     @classmethod

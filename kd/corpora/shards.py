@@ -18,7 +18,16 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.corpora.ids import Origin, Pair, check_origins, prefix_of
-from kd.corpora.index import Damaged, file_entry, read_index, verify_file, write_index
+from kd.corpora.index import (
+    Damaged,
+    count_of,
+    file_entries,
+    file_entry,
+    read_index,
+    shard_name,
+    verify_file,
+    write_index,
+)
 from kd.corpora.lines import LineWriter, PathLike, open_aligned
 
 FORMAT, VERSION = "kd.corpus", 1
@@ -208,7 +217,7 @@ class Shard:
         paths = [self.path(column) for column in (*PAIR_COLUMNS, *columns)]
         for number, (text, source, target, *values) in enumerate(self._counted(paths), 1):
             try:
-                pair_id = int(text)
+                pair_id = int(text)  # Python refuses more than 4,300 digits by the same error
             except ValueError:
                 raise Damaged(f"{paths[0]}, line {number}: {text[:40]!r} is no id.") from None
             yield Pair(pair_id, source, target), tuple(values)
@@ -304,16 +313,24 @@ class Corpus:
         index = read_index(self.folder, FORMAT, VERSION)
         try:
             self.languages: tuple[str, str] = (index["source"], index["target"])
-            self.columns: tuple[str, ...] = tuple(index["columns"])
+            self.columns: tuple[str, ...] = tuple(map(str, index["columns"]))
             self.lines_per_shard: int | None = index["lines_per_shard"]
             self.groups_kept: bool = index["groups_kept"]
             self.origins = check_origins(Origin.from_json(entry) for entry in index["origins"])
             shards = [
-                Shard(self.folder, entry["name"], entry["lines"], entry["sources"], entry["files"])
+                Shard(
+                    self.folder,
+                    shard_name(entry["name"]),
+                    count_of(entry["lines"]),
+                    count_of(entry["sources"]),
+                    file_entries(entry["files"]),
+                )
                 for entry in index["shards"]
             ]
-        except (KeyError, TypeError) as error:
-            raise Damaged(f"The index of {self.folder} lacks something: {error}.") from None
+            if not all(set(PAIR_COLUMNS) <= set(shard.files) for shard in shards):
+                raise ValueError("a shard lacks a column")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Damaged(f"The index of {self.folder} is damaged: {error}.") from None
         self.shards: tuple[Shard, ...] = tuple(sorted(shards, key=attrgetter("name")))
 
     @classmethod

@@ -35,6 +35,9 @@ from kd.recipe.schema import CleanConfig
 
 COUNTS = "counts.json"
 WORK = ".work"  # folder of what stands between the two looks
+# Kinds of filters that reject much only where files, sides or languages are mixed up
+MISTAKEN = frozenset(("ratio", "scripts", "copies", "numbers", "language"))
+MUCH = 0.2  # share of the pairs that they reject of a corpus that is not what it seems
 PROCESS_PAIRS = 20_000  # that are worth the second which a process takes to begin
 
 
@@ -42,7 +45,7 @@ class Clean(Kind[CleanConfig]):
     """Filters the training corpora of a language pair and joins them."""
 
     name = "clean"
-    version = 2
+    version = 3
     config = CleanConfig
     roles: ClassVar = {"corpus": Role()}
     resources = "cpu"
@@ -125,8 +128,11 @@ def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
     most, count = max(counts["dropped"].items(), key=lambda item: item[1], default=("", 0))
     if count:
         parts[0] += f" ({most} dropped {count:,})"
-    if 3 * left < 2 * entered:
-        parts.append("MORE THAN A THIRD IS GONE: are these the right files, sides and languages?")
+    suspicious = sum(counts["dropped"].get(label, 0) for label in counts.get("suspicious", ()))
+    if suspicious > MUCH * entered:
+        parts.append(
+            f"WARNING: {suspicious:,} PAIRS LOOK LIKE NO TRANSLATIONS: are these the right files, sides and languages?"
+        )
     if counts["idle"]:
         parts.append(f"at rest, since the languages are not known to them: {', '.join(counts['idle'])}")
     return "; ".join(parts)
@@ -219,5 +225,6 @@ def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[s
         "dropped": dropped,
         "corpora": corpora,
         "rewritten": {label: tally.rewritten[label] for label, each in made.items() if isinstance(each, Rewriter)},
+        "suspicious": [label for label, each in made.items() if each.kind in MISTAKEN],
         "idle": {label: each.idle for label, each in made.items() if each.idle},
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kd.base.errors import UserError
 from kd.corpora.filters import KINDS, parse
 from kd.corpora.filters.characters import scripts_of
-from kd.corpora.filters.contract import Filter, Rewriter
+from kd.corpora.filters.contract import Filter, PairFilter, Rewriter
 from tests.corpora.samples import TORTURE
 
 
@@ -91,6 +91,25 @@ def test_a_filter_rejects_at_its_threshold(
         ("from 14 to 21", "von 21 bis 14", False),
         ("50 and 50", "50", False),
         ("10,000", "1万", False),
+        ("It costs 100 euros.", "Es kostet 1.000.000 Euro.", True),
+        ("Article 123", "Artikel 321", True),
+        ("Directive 95/46/EC", "Richtlinie 95/64/EG", True),
+        ("EUR 15 million", "51 Mio. EUR", True),
+        ("25 people", "125 Menschen", True),
+        ("In 1945 the war ended.", "Im Jahr 1954 endete der Krieg.", True),
+        ("50 kg", "500 kg", True),
+        ("up to 9,500 staff", "bis zu 95000 Aushilfen", True),
+        ("98 people", "1598 Leute", True),
+        ("140,000 units", "140000 Einheiten", False),
+        ("250 thousand", "250.000", False),
+        ("HUF 4,320,000", "4.32 Mio Forint", False),
+        ("chapter 12 300 pages", "Kapitel 12, 300 Seiten", False),
+        ("20090612", "2009-06-12", False),
+        ("around 1530 hours", "gegen 15.30 Uhr", False),
+        ("at 11:45 PM", "um 23.45 Uhr", False),
+        ("call 0800/688 8000", "Telefon 0800/6888000", False),
+        ("in 2003 it came to 6,800", "in 6800 lag er bei 6.800", True),
+        ("Chapter XIV, twelve pages", "Kapitel 14, 12 Seiten", False),
     ],
 )
 def test_numbers_match_however_they_are_written(source: str, target: str, rejected: bool) -> None:
@@ -266,3 +285,29 @@ def test_filters_are_asked_in_the_stated_order_whatever_their_labels() -> None:
 def test_a_reserved_label_is_refused() -> None:
     with pytest.raises(UserError, match="duplicates"):
         parse({"duplicates": {"kind": "copies"}})
+
+
+SERBIAN = "Ово је реченица написана ћирилицом", "Ovo je rečenica napisana latinicom"
+CHINESE = "这个问题对我们来说很难说明", "這個問題對我們來說很難說明"
+
+
+@pytest.mark.parametrize(
+    ("code", "good", "bad"),
+    [
+        ("sr-Cyrl", *SERBIAN), ("sr-Latn", *SERBIAN[::-1]), ("sr_Cyrl-RS", *SERBIAN),
+        ("zh-Hans", *CHINESE), ("zh-Hant", *CHINESE[::-1]), ("zh-TW", *CHINESE[::-1]), ("zho-Hans", *CHINESE),
+    ],
+)  # fmt: skip
+def test_a_script_in_the_language_code_is_the_only_one(code: str, good: str, bad: str) -> None:
+    scripts = parse({"scripts": {}})[0].make(("en", code))
+    assert isinstance(scripts, PairFilter)
+    assert not scripts.rejects("a line", good)
+    assert scripts.rejects("a line", bad)
+    assert not scripts.rejects("a line", f"{good} (MS Word)")
+
+
+def test_a_language_of_two_scripts_takes_both_without_one_in_its_code() -> None:
+    for code, texts in (("sr", SERBIAN), ("zh", CHINESE)):
+        scripts = parse({"scripts": {}})[0].make(("en", code))
+        assert isinstance(scripts, PairFilter)
+        assert not any(scripts.rejects("a line", text) for text in texts)

@@ -286,7 +286,7 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
             '{"format": "kd.nbest", "version": 1}',
             "is of format kd.nbest version 1, where kd.corpus version 1 is needed",
         ),
-        ('{"format": "kd.corpus", "version": 1}', "lacks something: 'source'"),
+        ('{"format": "kd.corpus", "version": 1}', "is damaged: 'source'"),
     ],
 )
 def test_another_index_is_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:

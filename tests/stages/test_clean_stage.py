@@ -72,7 +72,9 @@ def test_what_goes_in_comes_out_or_is_counted(tmp_path: Path) -> None:
     assert summary.counts == {"pairs in": 14, "pairs out": 3}
     expected = {"empty": 2, "length": 1, "ratio": 1, "copies": 2, "duplicates": 5}
     assert summary.dropped == expected
-    assert summary.facts["note"].startswith("kept 3 of 14 pairs (duplicates dropped 5); MORE THAN A THIRD IS GONE")
+    assert summary.facts["note"].startswith(
+        "kept 3 of 14 pairs (duplicates dropped 5); WARNING: 3 PAIRS LOOK LIKE NO TRANSLATIONS"
+    )
     assert summary.facts["rewritten"] == {"normalise": 2}
     assert summary.facts["corpora"]["web"] == {
         "pairs in": 9,

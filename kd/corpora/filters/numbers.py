@@ -1,7 +1,8 @@
-"""Numbers that do not match: the surest sign, without a model, that two sentences are no translations of each other.
+"""Compares the numbers of both sides: the surest sign, without a model, that two sentences are no translations.
 
-Runs of digits are compared as multisets, so that 1,000, 1.000 and 1 000, a decimal comma, an ordinal's ending and the
-order of a date make no difference; what stands on one side alone may be a word on the other, and passes by default.
+Digits are compared in their order within a number, and zeros count. Grouping and decimal signs of all languages are
+understood (1,000.5, 1.000,5, 1 000,5), and the order of the numbers in a sentence makes no difference. A number without
+a counterpart may be a word on the other side and passes by default.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kd.corpora.filters.contract import FilterConfig, PairFilter
@@ -16,7 +18,7 @@ from kd.corpora.filters.contract import FilterConfig, PairFilter
 
 @dataclass
 class NumbersConfig(FilterConfig):
-    """Of `Numbers`."""
+    """Settings of `Numbers`."""
 
     order: float = 80
     small: int = 12  # numbers up to this may be words, months or hours of a 12-hour clock elsewhere: not compared
@@ -25,26 +27,43 @@ class NumbersConfig(FilterConfig):
 
 
 _DIGITS = re.compile(r"\d+")  # of any script
-_SHORT_YEAR = 2  # digits of '98 for 1998
-_MOST_COMPARISONS = 10_000
+_GROUPING = ".,'’٬  \u202f\u2009"
+# A grouped number, perhaps with a fraction (1,000.5) | a run of digits
+_NUMBER = re.compile(
+    rf"(?<!\d)(?P<grouped>[1-9]\d{{0,2}}(?P<sign>[{_GROUPING}])\d{{3}}(?:(?P=sign)\d{{3}})*)(?!\d)"
+    r"(?:[.,٫](?P<fraction>\d+))?|(?P<run>\d+)"
+)
+# Words that stand for zeros: 250 thousand against 250,000. By their first letters, in the languages that are met most.
+_SCALE = re.compile(
+    r"(?<=\d)\s?(?:[kKmM]\b|bn\b|[万億亿千百兆])|\b(?:thous|tausend|tsd|mill|mio|mln|mil\b|mrd|mld|bill|bn\b|trill|hundr|"
+    r"hundert|tusen|duiz|tys|tis[ií]|ezer|tuhat|tuhan|milj|тыс|тис|хиляд|млн|мил|млрд|χιλ|εκατ|δισ)",
+    re.IGNORECASE,
+)
+_CENTURIES = ("19", "20")  # in which '98 can stand
+_MOST_COMPARISONS = 10_000  # of unmatched numbers: with more it is a table, not a sentence
+_MOST_RUNS = 1000  # of digits in a sentence
+_LONG = 4  # digits of a number that may be written in several runs: a time, a date, a telephone number
 
 
 class Numbers(PairFilter[NumbersConfig]):
-    """Different numbers on both sides. OpusCleaner's num_mismatch and OpusFilter's NonZeroNumerals ask the like."""
+    """Rejects pairs with different numbers, as OpusCleaner's num_mismatch and OpusFilter's NonZeroNumerals do."""
 
     kind = "numbers"
     config = NumbersConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether more numbers than allowed are without a match."""
-        found = _DIGITS.findall(source), _DIGITS.findall(target)
-        if found[0] == found[1]:
+        """Tell whether more numbers than allowed are without a match."""
+        runs = _DIGITS.findall(source), _DIGITS.findall(target)
+        if runs[0] == runs[1]:
             return False
-        left, right = map(_numbers, found)
+        left, right = _numbers(source), _numbers(target)
         missing, added = left - right, right - left
-        if _same_digits(missing, added):  # 1000 against 1 000, 20090612 against 2009-06-12
-            return False
-        _match_short_years(missing, added)
+        if missing and added and len(missing) * len(added) <= _MOST_COMPARISONS:
+            scaled = bool(_SCALE.search(source) or _SCALE.search(target))
+            european = [_european(run) for run in runs[0]], [_european(run) for run in runs[1]]
+            _match_joined(missing, added, european[1], scaled)
+            _match_joined(added, missing, european[0], scaled)
+            _match_alike(missing, added, _is_scaled if scaled else _is_short_year)
         alone = [sum(count for number, count in side.items() if self._counts(number)) for side in (missing, added)]
         return (min(alone) if self.settings.one_sided else sum(alone)) > self.settings.most
 
@@ -52,25 +71,54 @@ class Numbers(PairFilter[NumbersConfig]):
         return len(number) > 9 or int(number) > self.settings.small
 
 
-def _numbers(found: list[str]) -> Counter[str]:
-    """Runs of digits, without leading zeros, in European digits."""
-    runs = (run if run.isascii() else "".join(str(unicodedata.digit(digit)) for digit in run) for run in found)
-    return Counter(number for run in runs if (number := run.lstrip("0")))
+def _numbers(text: str) -> Counter[str]:
+    """Return the numbers of a text in European digits, without leading zeros and grouping signs.
+
+    The fraction of a decimal counts as a number of its own.
+    """
+    found: Counter[str] = Counter()
+    for match in _NUMBER.finditer(text):
+        grouped = "".join(_DIGITS.findall(match["grouped"] or ""))
+        parts = [grouped, match["fraction"] or ""] if grouped else [match["run"]]
+        found.update(number for part in parts if (number := _european(part).lstrip("0")))
+    return found
 
 
-def _same_digits(missing: Counter[str], added: Counter[str]) -> bool:
-    left, right = ("".join(sorted("".join(side.elements()).replace("0", ""))) for side in (missing, added))
-    return bool(left) and left == right
+def _european(run: str) -> str:
+    return run if run.isascii() else "".join(str(unicodedata.digit(digit)) for digit in run)
 
 
-def _match_short_years(missing: Counter[str], added: Counter[str]) -> None:
-    """Takes out numbers of which one ends in the other."""
-    if len(missing) * len(added) > _MOST_COMPARISONS:  # rows of a table, not a sentence
+def _match_joined(missing: Counter[str], added: Counter[str], runs: list[str], scaled: bool) -> None:
+    """Match numbers whose digits stand on the other side in several runs: 20090612 and 2009-06-12, 1530 and 15.30.
+
+    scaled: zeros at the end may be a word on the other side: 4,320,000 and 4.32 million.
+    """
+    if len(runs) > _MOST_RUNS:
         return
+    for number in [number for number in missing if len(number) >= _LONG]:
+        wanted = {number, number.rstrip("0")} if scaled else {number}
+        for start in range(len(runs)):
+            pieces = next((p for size in range(2, 6) if "".join(p := runs[start : start + size]) in wanted), None)
+            numbers = Counter(short for piece in pieces or () if (short := piece.lstrip("0")))
+            if numbers and missing[number] > 0 and all(added[piece] >= count for piece, count in numbers.items()):
+                missing[number] -= 1
+                added.subtract(numbers)
+
+
+def _match_alike(missing: Counter[str], added: Counter[str], alike: Callable[[str, str], bool]) -> None:
     for number in list(missing):
         for other in list(added):
-            shorter, longer = sorted((number, other), key=len)
-            if len(shorter) >= _SHORT_YEAR and longer.endswith(shorter):
+            if alike(*sorted((number, other), key=len)):
                 both = min(missing[number], added[other])
                 missing[number] -= both
                 added[other] -= both
+
+
+def _is_short_year(short: str, long: str) -> bool:
+    """Tell whether one number is a year and the other its last two digits."""
+    return len(short) == 2 and len(long) == 4 and long.endswith(short) and long.startswith(_CENTURIES)
+
+
+def _is_scaled(short: str, long: str) -> bool:
+    """Tell whether two numbers differ in zeros at the end alone, or are a short and a long year."""
+    return _is_short_year(short, long) or short.rstrip("0") == long.rstrip("0")
