@@ -246,8 +246,8 @@ trap 'exit 143' TERM HUP
 make_venv() {
     # The pip that comes with Python is too old to be told what an isolated build may use.
     "$python" -m venv "$venv" &&
-        grep -E '^(pip|setuptools|wheel)==' "$lock" >"$stamps/first.txt" &&
-        pip install -r "$stamps/first.txt" &&
+        entries "$lock" pip setuptools wheel >"$stamps/first.txt" &&
+        pip install --no-deps --require-hashes -r "$stamps/first.txt" &&
         behind
 }
 
@@ -262,14 +262,39 @@ behind() {
         "$venv/bin/python" -c 'import importlib.metadata; importlib.metadata.version("torch")'
 }
 
-# With dependencies, although the lock is complete: an index that has torch built for CUDA alone adds what that needs.
+# The lock's entries of some packages, hashes included.
+entries() { # LOCK NAME…
+    awk -v names=" ${*:2} " '/^[^ #]/ { split($1, part, "=="); wanted = index(names, " " part[1] " ") } wanted' "$1"
+}
+
+# Versions alone: an isolated build gets its tools from this, and pip takes no hashes there.
+versions() {
+    sed -nE 's/^([^ #=]+==[^ ]+).*/\1/p' "$lock" >"$stamps/versions.txt"
+}
+
+# Without dependencies, because the lock is complete and pip must not add a package that has no hash.
 install_lock() {
-    pip install -r "$lock" --build-constraint "$lock"
+    versions && pip install --no-deps --require-hashes -r "$lock" --build-constraint "$stamps/versions.txt" && with_cuda
+}
+
+# On an index that has torch built for CUDA alone, torch needs the libraries that the cuda lock has beyond the cpu lock.
+with_cuda() {
+    local -a more
+    [ "$variant" = cpu ] || return 0
+    "$venv/bin/python" -I -c 'import importlib.metadata as m, sys
+sys.exit("+cpu" in m.version("torch") or not any(line.startswith("nvidia-") for line in m.requires("torch")))' || return 0
+    mapfile -t more < <(comm -13 <(names "$lock") <(names "$locks/cuda.txt"))
+    entries "$locks/cuda.txt" "${more[@]}" >"$stamps/cuda.txt" &&
+        pip install --no-deps --require-hashes -r "$stamps/cuda.txt"
+}
+
+names() {
+    sed -nE 's/^([^ #=]+)==.*/\1/p' "$1" | LC_ALL=C sort
 }
 
 # Without dependencies and isolated; containers/locks/fairseq.txt says why.
 install_fairseq() {
-    pip install --no-deps -r "$locks/fairseq.txt" --build-constraint "$lock"
+    versions && pip install --no-deps --require-hashes -r "$locks/fairseq.txt" --build-constraint "$stamps/versions.txt"
 }
 
 install_kd() {
@@ -281,7 +306,7 @@ install_kd() {
 }
 
 install_tools() {
-    pip install -r "$locks/tools.txt" -c "$lock"
+    pip install --no-deps --require-hashes -r "$locks/tools.txt"
 }
 
 # Only ever an environment of this script's making. Its stamps go last: they are what says so. The folder itself stays,
@@ -301,13 +326,13 @@ echo "Installing into $venv ($("$python" --version), $variant)" >&2
 if [ $afresh = yes ]; then
     [ "$(ls -A "$venv")" = .kd-install ] || step "removing what was there" clear_old
     step "virtual environment" make_venv
-    step "$(grep -c '^[^#]' "$lock") packages of the lock" install_lock
+    step "$(names "$lock" | wc -l) packages of the lock" install_lock
     echo "$base" >"$stamps/base"
 fi
 for name in $steps; do
     case $name in
         fairseq)
-            step "$(grep '^fairseq' "$locks/fairseq.txt"), from source" install_fairseq
+            step "$(sed -n 's/^\(fairseq==[^ ]*\).*/\1/p' "$locks/fairseq.txt"), from source" install_fairseq
             echo "$fairseq" >"$stamps/fairseq"
             ;;
         kd)

@@ -1,6 +1,7 @@
 """The wheel works from any folder, and the locks hold what pyproject.toml asks for."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -85,7 +86,7 @@ def test_missing_folder_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def pins(*names: str) -> dict[str, str]:
     """Package to version, of the locks named."""
     lines = [line for name in names for line in (LOCKS / name).read_text().split("\n")]
-    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    pairs = [line.removesuffix(" \\").split("==") for line in lines if line and line[0] not in "# "]
     return {canonicalize_name(package): version for package, version in pairs}
 
 
@@ -95,12 +96,19 @@ def test_locks_hold_every_requirement_in_its_range() -> None:
     run, tools = pins("cpu.txt"), pins("cpu.txt", "tools.txt")
     for locked, stated in (
         (run, project["project"]["dependencies"] + project["build-system"]["requires"]),
-        (tools, extras["test"] + extras["lint"]),
+        (tools, extras["test"] + extras["lint"] + extras["docs"]),
     ):
         for requirement in map(Requirement, stated):
             version = locked.get(canonicalize_name(requirement.name))
             assert version is not None, f"{requirement} is in no lock: make lock"
             assert requirement.specifier.contains(version), f"the lock has {requirement.name} {version}: make lock"
+
+
+@pytest.mark.parametrize("lock", sorted(LOCKS.glob("*.txt")), ids=lambda lock: lock.name)
+def test_every_entry_of_a_lock_has_hashes(lock: Path) -> None:
+    entries = re.split(r"^(?=[^ #\n])", lock.read_text(), flags=re.M)[1:]
+    assert entries
+    assert [entry for entry in entries if not re.search(r"^    --hash=sha256:[0-9a-f]{64}\b", entry, re.M)] == []
 
 
 def test_locks_name_exact_versions_that_install_from_any_index() -> None:

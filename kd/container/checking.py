@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from kd.base.hashing import sha256
-from kd.container import images
+from kd.container import images, locks
 from kd.container.definitions import Definition, Section
 from kd.launch.container import RUNTIMES
 
@@ -26,7 +26,6 @@ _CONTENT = f"invalid build source {NOWHERE}"
 # What Apptainer's environment defines for a section, or what holds for pieces of scripts: not for shellcheck to miss.
 _SHELLCHECK = ("--shell=sh", "--format=json", "--exclude=SC1090,SC1091,SC2148")
 _PIN = re.compile(r"@sha256:[0-9a-f]{64}$")
-_EXACT = re.compile(r"^[A-Za-z0-9._-]+==[^=<>~!,;*]+$")
 
 
 @dataclass(frozen=True)
@@ -106,12 +105,12 @@ def _locked(definition: Definition) -> Iterator[Finding]:
     if not definition.lock.is_file():
         yield Finding(f"there is no lock {definition.lock}", False)
         return
-    lines = definition.lock.read_text("utf-8").split("\n")
-    loose = [line for line in lines if line and not line.startswith("#") and not _EXACT.match(line)]
-    yield from (Finding(f"{definition.lock.name} does not say which version: {line}", False) for line in loose)
-    if not loose:
-        count = sum(bool(_EXACT.match(line)) for line in lines)
-        yield Finding(f"{definition.lock.name} has {count} packages, each with one version", True)
+    name, entries = definition.lock.name, list(locks.entries(definition.lock))
+    faults = [f"{name} does not pin {entry.requirement}" for entry in entries if not entry.pin]
+    faults += [f"{name} has no hash for {entry.requirement}" for entry in entries if entry.pin and not entry.hashes]
+    yield from (Finding(fault, False) for fault in faults)
+    if not faults:
+        yield Finding(f"{name} has {len(entries)} packages, each with one version and its hashes", True)
     if not any(f"install.sh /opt/kd {definition.name} " in line for part in definition.shell() for line in part.lines):
         yield Finding(f"it does not install {definition.lock.name}", False)
 

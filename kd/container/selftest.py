@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kd.base import resources
+from kd.container import locks
 
 PACKAGES = ("torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "comet")
 WORDS, PAIRS = 200, 300  # enough for a vocabulary, dev and test sets and a few batches
@@ -63,11 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def locked(variant: str) -> dict[str, str]:
-    """Package -> version, of a variant's lock and of fairseq's."""
+    """Return package -> version of a variant's lock and of fairseq's; lines of hashes are skipped."""
     folder = resources.folder("containers") / "locks"
-    texts = [(folder / name).read_text("utf-8") for name in (f"{variant}.txt", "fairseq.txt")]
-    lines = [line for text in texts for line in text.split("\n") if line and not line.startswith("#")]
-    return dict(line.split("==", 1) for line in lines)
+    return locks.pins(folder / f"{variant}.txt") | locks.pins(folder / "fairseq.txt")
 
 
 def wrong_versions(expected: dict[str, str], left_out: Iterable[str] = ()) -> list[str]:

@@ -18,7 +18,7 @@ LOCKS = Path(__file__).parents[2] / "containers" / "locks"
 def lock(name: str) -> dict[str, str]:
     """Package -> version."""
     lines = (LOCKS / f"{name}.txt").read_text("utf-8").split("\n")
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return dict(line.removesuffix(" \\").split("==") for line in lines if line and line[0] not in "# ")
 
 
 def test_there_is_one_for_each_lock() -> None:
@@ -87,14 +87,15 @@ def test_every_variant_says_what_it_is() -> None:
 def test_a_loose_pin_and_two_bases_are_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # its parser has its say in tests/system
     (tmp_path / "locks").mkdir()
-    (tmp_path / "locks" / "x.txt").write_text("numpy==1.26.4\nscipy>=1\n")
+    (tmp_path / "locks" / "x.txt").write_text("numpy==1.26.4 \\\n    --hash=sha256:ab\nscipy>=1\nregex==2026.1\n")
     path = tmp_path / "kd-x.def"
     stage = "Bootstrap: docker\nFrom: {{ BASE }}\n%arguments\n    BASE=debian:12\n"
     path.write_text(stage + stage.replace("12", "13"))
     faults = [finding.what for finding in checking.check(definitions.read(path)) if finding.good is False]
     assert faults == [
         "its stages begin with different bases: debian:12, debian:13",
-        "x.txt does not say which version: scipy>=1",
+        "x.txt does not pin scipy>=1",
+        "x.txt has no hash for regex==2026.1",
         "it does not install x.txt",
     ]
 
