@@ -27,7 +27,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The requirements that pyproject.toml states: its dependencies, or those of the extras named.
+# The requirements that pyproject.toml states: of everything that runs, or of the extras named.
 stated() {
     "$python" - "$@" <<'PYTHON'
 import sys, tomllib
@@ -36,8 +36,9 @@ with open("pyproject.toml", "rb") as file:
 project = tables["project"]
 extras = project["optional-dependencies"]
 # Without build isolation kd's own build needs its backend in the environment: it belongs to what runs.
-print(*([line for extra in sys.argv[1:] for line in extras[extra]]
-        or project["dependencies"] + tables["build-system"]["requires"]), sep="\n")
+wanted = sys.argv[1:] or ["train", "comet", "ja", "ko"]
+lines = [line for extra in wanted for line in extras[extra]]
+print(*(lines if sys.argv[1:] else project["dependencies"] + lines + tables["build-system"]["requires"]), sep="\n")
 PYTHON
 }
 

@@ -63,7 +63,7 @@ def test_installed_kd_finds_its_folders_from_anywhere(wheel: Path, tmp_path: Pat
     elsewhere.mkdir()
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
     subprocess.run([*install, "--target", str(site), str(wheel)], check=True, capture_output=True)
-    code = f"from kd import resources\nfor name in {FOLDERS}: print(resources.folder(name))"
+    code = f"from kd.base import resources\nfor name in {FOLDERS}: print(resources.folder(name))"
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
@@ -96,6 +96,7 @@ def test_locks_hold_every_requirement_in_its_range() -> None:
     run, tools = pins("cpu.txt"), pins("cpu.txt", "tools.txt")
     for locked, stated in (
         (run, project["project"]["dependencies"] + project["build-system"]["requires"]),
+        (run, extras["train"] + extras["comet"] + extras["ja"] + extras["ko"]),
         (tools, extras["test"] + extras["lint"] + extras["docs"]),
     ):
         for requirement in map(Requirement, stated):
