@@ -274,7 +274,29 @@ versions() {
 
 # Without dependencies, because the lock is complete and pip must not add a package that has no hash.
 install_lock() {
-    versions && pip install --no-deps --require-hashes -r "$lock" --build-constraint "$stamps/versions.txt" && with_cuda
+    versions &&
+        awk '/^[^ #]/ { torch = /^torch==/ } !torch' "$lock" >"$stamps/rest.txt" &&
+        pip install --no-deps --require-hashes -r "$stamps/rest.txt" --build-constraint "$stamps/versions.txt" &&
+        install_torch
+}
+
+# Separately, since several builds of torch share a version: pip, left alone, prefers the CPU build that it is pointed to, but
+# with several hashes to choose from it would prefer any file whose hash its index states, the gigabytes for CUDA.
+install_torch() {
+    local torch digest
+    torch=$(grep -oE '^torch==[^ ]+' "$lock") || return 0 # the variant takes its base's torch
+    pip install --dry-run --no-deps --ignore-installed --report "$stamps/torch.json" "$torch" || return 1
+    digest=$("$venv/bin/python" -I -c '
+import json, sys
+print(json.load(open(sys.argv[1]))["install"][0]["download_info"]["archive_info"]["hashes"]["sha256"])' "$stamps/torch.json") ||
+        return 1
+    if ! grep -q "sha256:$digest" "$lock" && [ "$digest" != "${TORCH_SHA256:-}" ]; then
+        echo "The file of $torch that pip finds here has SHA-256 $digest, which $lock does not list."
+        echo "Compare it with what its publisher states, then call again with TORCH_SHA256=$digest."
+        return 1
+    fi
+    echo "$torch --hash=sha256:$digest" >"$stamps/torch.txt" &&
+        pip install --no-deps --require-hashes -r "$stamps/torch.txt" && with_cuda
 }
 
 # On an index that has torch built for CUDA alone, torch needs the libraries that the cuda lock has beyond the cpu lock.
