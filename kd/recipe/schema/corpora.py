@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any
 
-from omegaconf import II
-
-from kd.recipe.schema.marks import setting
+from kd.recipe.schema.marks import same_as, setting
 
 
 @dataclass
@@ -220,7 +218,7 @@ class ShardConfig:
         "Share of the sources that is trained on, a random sample.", 1.0, above=0, at_most=1, aliases=("sample",)
     )
     leakage: str = setting(
-        "What happens to training pairs that match a dev or test set.", II("corpus.leakage"), choices=LEAKAGE
+        "What happens to training pairs that match a dev or test set.", same_as("corpus.leakage"), choices=LEAKAGE
     )
     one_sided_words: int = setting(
         "Words above which a held-out sentence is a match on one side alone; both sides together always are.",

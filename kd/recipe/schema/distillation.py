@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from omegaconf import II
-
-from kd.recipe.schema.marks import setting
+from kd.recipe.schema.marks import same_as, setting
 from kd.recipe.schema.training import Precision
 
 
@@ -101,7 +99,9 @@ class DecodeConfig:
         aliases=("jobs",),
     )
     share: float = setting("Share of the shards that is decoded, the first ones.", above=0, at_most=1, extent=True)
-    guards: GuardsConfig = setting("Guards that are counted here; select applies them.", II("guards"), transient=True)
+    guards: GuardsConfig = setting(
+        "Guards that are counted here; select applies them.", same_as("guards"), transient=True
+    )
 
 
 class Variant(Enum):
@@ -174,7 +174,9 @@ class SelectConfig:
     variant: Variant = setting("The target that is learnt for each source.", Variant.best)
     threshold: float = setting("threshold: smallest score of a hypothesis, in units of the metric.", 0.0)
     on_guard: OnGuard = setting("What happens where guards refuse all hypotheses.", OnGuard.gold)
-    guards: GuardsConfig = setting("A hypothesis that a guard refuses is chosen only if all are refused.", II("guards"))
+    guards: GuardsConfig = setting(
+        "A hypothesis that a guard refuses is chosen only if all are refused.", same_as("guards")
+    )
 
 
 @dataclass
@@ -256,4 +258,4 @@ class GivenListsConfig:
         unit="tasks",
         at_least=1,
     )
-    guards: GuardsConfig = setting("Guards that are counted for the report.", II("guards"), transient=True)
+    guards: GuardsConfig = setting("Guards that are counted for the report.", same_as("guards"), transient=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from omegaconf import II
-
 from kd.recipe.schema.corpora import SourceConfig
 from kd.recipe.schema.distillation import GuardsConfig
-from kd.recipe.schema.marks import setting
+from kd.recipe.schema.marks import same_as, setting
 
 
 class HeldOut(Enum):
@@ -29,11 +27,11 @@ class TranslateConfig:
     batch_tokens: int = setting("Source tokens per batch, padding included.", unit="tokens", at_least=1, transient=True)
     ensembles: dict[str, bool] = setting(
         "Trainings whose members translate together as well, beside each alone.",
-        II("evaluate.ensembles"),
+        same_as("evaluate.ensembles"),
         transient=True,
     )
-    given: dict[str, str] = setting("Outputs of systems from elsewhere.", II("evaluate.given"), transient=True)
-    root: str | None = setting("Folder that their relative paths start from.", II("evaluate.root"), transient=True)
+    given: dict[str, str] = setting("Outputs of systems from elsewhere.", same_as("evaluate.given"), transient=True)
+    root: str | None = setting("Folder that their relative paths start from.", same_as("evaluate.root"), transient=True)
 
 
 @dataclass
@@ -48,7 +46,9 @@ class SpeedConfig:
     batch_tokens: int = setting("Source tokens per batch.", unit="tokens", at_least=1)
     beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1)
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
-    ensembles: dict[str, bool] = setting("Trainings that are measured as ensembles as well.", II("evaluate.ensembles"))
+    ensembles: dict[str, bool] = setting(
+        "Trainings that are measured as ensembles as well.", same_as("evaluate.ensembles")
+    )
     once_a_shape: bool = setting(
         "Measure only the first of several exports of the same shape: seed and data do not change the speed.", False
     )
@@ -122,7 +122,7 @@ class EvaluateConfig:
         aliases=("resamples",),
     )
     seed: int = setting("Seed of the bootstrap.", at_least=0)
-    guards: GuardsConfig = setting("Guards that are counted in every system's output.", II("guards"))
+    guards: GuardsConfig = setting("Guards that are counted in every system's output.", same_as("guards"))
     worst: int = setting(
         "Segments kept of each system in which it is furthest behind the last of the baselines.",
         unit="segments",
@@ -163,13 +163,13 @@ class ReleaseConfig:
         "Systems that get a folder with fairseq's weights, beside every export; names without a system are ignored.",
         factory=dict,
     )
-    ensembles: dict[str, bool] = setting("Trainings that are released as ensembles.", II("evaluate.ensembles"))
+    ensembles: dict[str, bool] = setting("Trainings that are released as ensembles.", same_as("evaluate.ensembles"))
     title: str | None = setting("Title of the cards; null: languages and name.", None)
     licence: str | None = setting(
         "SPDX identifier of the models' licence; null: the card says that none was chosen.", None
     )
     text: str | None = setting("Markdown that the card opens with: purpose of the model, contact.", None)
-    sources: dict[str, SourceConfig] = setting("Corpora whose licences the cards state.", II("corpus.sources"))
+    sources: dict[str, SourceConfig] = setting("Corpora whose licences the cards state.", same_as("corpus.sources"))
 
 
 @dataclass

@@ -10,10 +10,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from omegaconf import MISSING
-
+MISSING: Any = "???"  # OmegaConf's mark of a mandatory value; spelt here, so that the schema needs no OmegaConf
 EXTENT = {"fingerprint": "extent"}
 TRANSIENT = {"fingerprint": "transient"}
+
+
+def same_as(key: str) -> Any:
+    """Return OmegaConf's reference to another key, as the default of a field of any type."""
+    return "${" + key + "}"
 
 
 def setting(

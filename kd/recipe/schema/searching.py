@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any
 
-from omegaconf import II
-
-from kd.recipe.schema.marks import setting
+from kd.recipe.schema.marks import same_as, setting
 from kd.recipe.schema.training import TrainConfig
 
 
@@ -55,6 +53,6 @@ class SearchConfig:
         "Training data by its label in the chain, as NAME: false to leave it out.", factory=dict
     )
     seeds: int = setting("Trainings of each cell that differ by their seed alone.", unit="trainings", at_least=1)
-    training: TrainConfig = setting("Settings of all cells but for the shape.", II("student"))
+    training: TrainConfig = setting("Settings of all cells but for the shape.", same_as("student"))
     changes: dict[str, Any] = setting("Keys that override `training`: the budget of the search.", factory=dict)
     choose: ChooseConfig = setting("The rule.", factory=ChooseConfig)

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from omegaconf import II
-
-from kd.recipe.schema.marks import setting
+from kd.recipe.schema.marks import same_as, setting
 
 
 @dataclass
@@ -181,7 +179,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = setting("Adam and its learning rate.", factory=OptimizerConfig)
     batch: BatchConfig = setting("Size of an update.", factory=BatchConfig)
     checkpoint: CheckpointConfig = setting(
-        "Checkpoints; those of the group `checkpoint` unless a recipe sets keys of it here.", II("checkpoint")
+        "Checkpoints; those of the group `checkpoint` unless a recipe sets keys of it here.",
+        same_as("checkpoint"),
     )
     members: int = setting(
         "Trainings that differ by their seed alone; each is a task.",
@@ -235,23 +234,27 @@ class TrainConfig:
 class FinetuneConfig(TrainConfig):
     """A training that goes on from the student; keys that are not set here are the student's."""
 
-    model: ModelConfig = setting("Shape of the Transformer: the student's.", II("student.model"))
-    batch: BatchConfig = setting("Size of an update.", II("student.batch"))
+    model: ModelConfig = setting("Shape of the Transformer: the student's.", same_as("student.model"))
+    batch: BatchConfig = setting("Size of an update.", same_as("student.batch"))
     members: int = setting(
-        "Trainings that differ by their seed alone.", II("student.members"), at_least=1, transient=True
+        "Trainings that differ by their seed alone.", same_as("student.members"), at_least=1, transient=True
     )
-    seed: int = setting("Seed of the first member.", II("student.seed"), at_least=0)
-    from_search: bool = setting("Whether the student's shape is that of a search.", II("student.from_search"))
-    precision: Precision = setting("Number format of the forward and backward pass.", II("student.precision"))
+    seed: int = setting("Seed of the first member.", same_as("student.seed"), at_least=0)
+    from_search: bool = setting("Whether the student's shape is that of a search.", same_as("student.from_search"))
+    precision: Precision = setting("Number format of the forward and backward pass.", same_as("student.precision"))
     validate_bleu: bool = setting(
-        "Measure greedy BLEU on dev at each checkpoint.", II("student.validate_bleu"), transient=True
+        "Measure greedy BLEU on dev at each checkpoint.", same_as("student.validate_bleu"), transient=True
     )
     log_every: int = setting(
-        "Updates between lines of metrics.jsonl.", II("student.log_every"), unit="updates", at_least=1, transient=True
+        "Updates between lines of metrics.jsonl.",
+        same_as("student.log_every"),
+        unit="updates",
+        at_least=1,
+        transient=True,
     )
     stall_minutes: float = setting(
         "Minutes without any computation after which a process is ended; 0: never.",
-        II("student.stall_minutes"),
+        same_as("student.stall_minutes"),
         unit="minutes",
         at_least=0,
         transient=True,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import typing
-from typing import Any
-
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING, Any
 
 from kd.base.errors import UserError
 from kd.recipe.schema.search import nearest
 from kd.recipe.schema.walk import choices, is_config, is_mapping, split_key, type_at, without_none
+
+if TYPE_CHECKING:
+    from omegaconf.errors import OmegaConfBaseException
 
 _PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
