@@ -187,3 +187,60 @@ def test_unknown_variant_lists_those_there_are(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "'tpu'" in done.stderr
     assert "cpu" in done.stderr
+
+
+# --- the wheel alone: evaluate, select, translate ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def light(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with kd's wheel and its dependencies, without any extra: no torch, no fairseq, no Hydra."""
+    folder = tmp_path_factory.mktemp("light")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    versions = folder / "versions.txt"
+    versions.write_text("".join(f"{name}=={version}\n" for name, version in pins("cpu.txt").items()))
+    install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-c", str(versions), str(wheel)]
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "bin"
+
+
+def run_light(light: Path, folder: Path, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(light / "kd"), *words], cwd=folder, input=text, capture_output=True, text=True)
+
+
+def test_the_wheel_alone_has_none_of_the_packages_for_training(light: Path) -> None:
+    listed = subprocess.run([str(light / "pip"), "list", "--format=freeze"], capture_output=True, text=True, check=True)
+    names = {canonicalize_name(line.partition("==")[0]) for line in listed.stdout.split()}
+    assert {"ctranslate2", "sacrebleu", "sentencepiece"} <= names
+    assert not names & {"torch", "fairseq", "hydra-core", "omegaconf", "transformers", "unbabel-comet"}
+
+
+def test_the_wheel_alone_translates(light: Path, tmp_path: Path, trained: Any) -> None:
+    from kd.engines.ctranslate2 import export
+    from kd.models.description import Languages
+
+    export(trained.folder, tmp_path / "model", "float32", languages=Languages(("de",), ("en",)))
+    expected = list(kd.Translator(tmp_path / "model", threads=1).translate(["eins zwei drei."]))
+    done = run_light(light, tmp_path, "translate", "--model", "model", "--threads", "1", text="eins zwei drei.\n")
+    assert (done.returncode, done.stdout.splitlines()) == (0, expected), done.stderr
+
+
+def test_the_wheel_alone_evaluates_and_selects(light: Path, tmp_path: Path) -> None:
+    (tmp_path / "gold").write_text("a b c d e\nthe house is small\n")
+    (tmp_path / "lists").write_text(
+        "0 ||| a b ||| F0= -1 ||| -1\n0 ||| a b c d e ||| F0= -2 ||| -2\n"
+        "1 ||| the house is small ||| F0= -1 ||| -1\n1 ||| a house ||| F0= -2 ||| -2\n"
+    )
+    done = run_light(light, tmp_path, "select", "--nbest", "lists", "--reference", "gold", "--output", "chosen")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "chosen").read_text() == (tmp_path / "gold").read_text()
+    done = run_light(light, tmp_path, "evaluate", "--reference", "gold", "--hypothesis", "chosen")
+    assert done.returncode == 0, done.stderr
+    assert "100.0" in done.stdout
+
+
+def test_a_command_that_needs_more_packages_names_them(light: Path, tmp_path: Path) -> None:
+    done = run_light(light, tmp_path, "run", "recipe=demo")
+    assert done.returncode == 2
+    assert "pip install 'kd[train]'" in done.stderr and "Traceback" not in done.stderr

@@ -56,12 +56,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return 128 + signal.SIGPIPE
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("kd", "conf"):
+            raise
+        print(f"kd: {_missing_package(error.name, options.name)}", file=sys.stderr)
+        return EXIT_USER
     except OSError as error:
         fault = _output_fault() or disk_fault(error, Path.cwd())
         if fault is None:
             raise
         print(f"kd: {fault}", file=sys.stderr)
         return exit_of(fault)
+
+
+def _missing_package(module: str, command: str) -> UserError:
+    """Return the error for a package that an installation for translating alone lacks."""
+    extra = "comet" if module.partition(".")[0] == "comet" else "train"
+    return UserError(
+        f"`kd {command}` needs the package {module}, which is not installed.",
+        f"In a checkout: `make install`, which installs everything. With pip: `pip install 'kd[{extra}]'`.",
+    )
 
 
 def _output_fault() -> UserError | None:
