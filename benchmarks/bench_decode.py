@@ -137,10 +137,11 @@ def engine(name: str, folders: Sequence[Path], options: argparse.Namespace) -> C
 def one_member(folder: Path, vocabulary: Any, settings: dict[str, Any], compute_type: str) -> Any:
     """CTranslate2 with a single model."""
     from kd.engines.ctranslate2 import PieceTranslator, convert, load
+    from kd.models.folder import ModelFolder
 
     threads, device = settings.pop("threads"), settings.pop("device")
     with tempfile.TemporaryDirectory() as place:
-        convert(folder / "model.pt", folder / "dict.txt", Path(place) / "model", "float32")
+        convert(ModelFolder.open(folder), Path(place) / "model", "float32")
         model = load(Path(place) / "model", compute_type=compute_type, threads=threads, device=device)
     translator = PieceTranslator(model, length_penalty=1.0, **settings)
     return lambda sources: translator.nbest(vocabulary.encode_pieces(sources))

@@ -15,6 +15,7 @@ from kd.engines.fairseq.model import load_models
 from kd.engines.fairseq.stock import ForcedScorer, padded
 from kd.engines.fairseq.translate import Ensemble, EnsembleTranslator, Hypothesis
 from kd.engines.members import MembersTranslator, _require_alike
+from kd.models.folder import ModelFolder
 
 BEAM, MAX_PIECES = 4, 30
 
@@ -62,7 +63,7 @@ def test_member_scores_are_those_of_ctranslate2(
     pieces = task.vocabulary.encode_pieces(sources)
     rows = [(number, each) for number, found in enumerate(lists) for each in found]
     for member, folder in enumerate((trained.folder, second)):
-        convert(folder / "model.pt", folder / "dict.txt", tmp_path / str(member), "float32")
+        convert(ModelFolder.open(folder), tmp_path / str(member), "float32")
         model = ctranslate2.Translator(str(tmp_path / str(member)), compute_type="float32")
         scored = model.score_batch([pieces[number] for number, _ in rows], [each.pieces for _, each in rows])
         for (_, each), result in zip(rows, scored, strict=True):
