@@ -1,6 +1,6 @@
-"""Choosing between quality and speed: the Pareto front, and a rule that anybody can follow with the table in hand.
+"""The trade-off of quality and speed: the Pareto front, and the rule that chooses from a search.
 
-Whatever is decided here is decided again in the same way: ties have an order, and what chance may have decided is said.
+The same candidates always give the same choice: ties have an order. Doubts name differences that may be chance.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_ROUNDING = 1e-9  # a difference that is none
+_ROUNDING = 1e-9  # smaller differences come from floating-point arithmetic
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What can be chosen."""
+    """An architecture or system with its quality and speed."""
 
     name: str
     quality: tuple[float, ...]  # one score a seed; more is better
@@ -23,18 +23,18 @@ class Candidate:
 
     @property
     def mean(self) -> float:
-        """Of the quality."""
+        """Mean quality over seeds."""
         return statistics.fmean(self.quality)
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the quality over seeds (of a sample, n - 1); None of one seed."""
+        """Standard deviation of the quality over seeds (of a sample, n - 1); None with one seed."""
         return statistics.stdev(self.quality) if len(self.quality) > 1 else None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the rule says."""
+    """The outcome of the rule."""
 
     chosen: Candidate
     best: Candidate  # by quality
@@ -43,9 +43,9 @@ class Choice:
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those than which no other is at least as good and faster, or as fast and better; the fastest first.
+    """Return the Pareto front of quality and speed, fastest first.
 
-    Of several that are equally good and fast, the one with fewer parameters stands for all, then the first by name.
+    Of several that are equally good and fast, only the one with the fewest parameters is on it, then the first by name.
     """
     found: list[Candidate] = []
     for each in sorted(candidates, key=_by_rate):
@@ -55,10 +55,17 @@ def front(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def choose(candidates: Sequence[Candidate], loss_allowed: float, unit: str = "points") -> Choice:
-    """Of those whose mean is at most `loss_allowed` below the best mean, the fastest.
+    """Choose the fastest candidate whose mean is at most `loss_allowed` below the best mean.
 
-    Ties go to the higher mean, then to fewer parameters, then to the first by name. unit: of the quality, in sentences.
-    Raises ValueError where there is nothing to choose from.
+    Ties go to the higher mean, then to fewer parameters, then to the first by name.
+
+    Args:
+        candidates: At least one.
+        loss_allowed: In units of the quality.
+        unit: Name of the unit in sentences.
+
+    Raises:
+        ValueError: There are no candidates.
     """
     best = min(candidates, key=lambda each: (-each.mean, -each.rate, each.parameters, each.name))
     limit = best.mean - loss_allowed
@@ -73,7 +80,7 @@ def _by_rate(each: Candidate) -> tuple[float, float, int, str]:
 def _doubts(
     candidates: Sequence[Candidate], chosen: Candidate, best: Candidate, limit: float, unit: str
 ) -> Iterator[str]:
-    """What other seeds might have decided otherwise."""
+    """Yield where other seeds might have led to another choice."""
     if any(each.spread is None for each in candidates):
         yield "Some cells were trained from one seed: how much of the differences is luck is not known."
     for other in sorted(candidates, key=lambda each: (-each.mean, each.name)):

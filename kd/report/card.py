@@ -109,6 +109,7 @@ def render(card: Card) -> str:
     )
     environment.filters |= {"score": formatting.score, "count": formatting.count, "cell": cell, "amount": _amount}
     environment.filters |= {
+        "of_metric": formatting.of_metric,
         "of_test_set": formatting.of_test_set,
         "p_equals": formatting.p_equals,
         "p_meaning": formatting.p_meaning,

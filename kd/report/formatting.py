@@ -21,6 +21,11 @@ def metric_score(metric: str, value: float) -> str:
     return f"{value:.4f}" if metric.startswith("COMET") else score(value)
 
 
+def of_metric(value: float, metric: str) -> str:
+    """The same for templates, in which the value comes first."""
+    return metric_score(metric, value)
+
+
 def signed(metric: str, gain: float) -> str:
     """A difference in a metric with its sign; `±` where print shows none."""
     size = metric_score(metric, abs(gain))

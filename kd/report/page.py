@@ -26,7 +26,7 @@ from kd.report.results import results_table
 from kd.report.verdict import verdicts
 
 FILTERS = [
-    "count", "moment", "of_test_set", "p_meaning", "percent", "score", "sentence_metric", "sentence_score",
+    "count", "moment", "of_metric", "of_test_set", "p_meaning", "percent", "score", "sentence_metric", "sentence_score",
     "shortened",
 ]  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"

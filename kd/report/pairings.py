@@ -82,6 +82,11 @@ def over_seeds(data: ReportData, system: str, other: str, metric: str, pair: str
     return []
 
 
+def mean_gain(scores: Sequence[PairedScore]) -> float:
+    """Return the mean difference over seeds, positive where the first system is better."""
+    return fmean(score.gain for score in scores)
+
+
 def distillation_over_seeds(scores: Sequence[PairedScore]) -> str:
     """What distillation brought, in a sentence, where several seeds were compared."""
     metric, better, worse = scores[0].metric, _significant(scores, 1), _significant(scores, -1)

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from kd.base.text import amount
 from kd.report import formatting as form
 from kd.report.model import ReportData, SystemRow, VerdictRoles
-from kd.report.pairings import distillation_over_seeds, over_seeds
+from kd.report.pairings import distillation_over_seeds, mean_gain, over_seeds
 
+ONE_SEED = (
+    "Both were trained once. The test resamples the test set and does not show how much another seed would change: "
+    "train three (student.members=3) before relying on a difference."
+)
 NO_TRANSLATION = 5.0
 """BLEU below which output has little to do with its source: what differs there, however surely, is no success."""
 
@@ -192,12 +196,16 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
         sentences.append("Neither of them translates yet, so that says nothing of distillation.")
     elif apart.p_value is not None and not apart.significant:
         sentences.append("On this test set the two cannot be told apart.")
+    value = f"{sign}{apart.size} {apart.metric}"
     if seeds := over_seeds(data, student.name, control.name, apart.metric, student.pair):
-        sentences.append(f"That is one seed. {distillation_over_seeds(seeds)}")
-    elif apart.significant and apart.gain < 0:
-        sentences.append("Here the teacher's output taught less than the human translations did.")
+        value = f"{form.signed(apart.metric, mean_gain(seeds))} {apart.metric}"
+        sentences.insert(0, distillation_over_seeds(seeds))
+    else:
+        if apart.significant and apart.gain < 0:
+            sentences.append("Here the teacher's output taught less than the human translations did.")
+        sentences.append(ONE_SEED)
     sentences += _other_metrics(data, student, control, apart)
-    return Answer(question, f"{sign}{apart.size} {apart.metric}", " ".join(sentences))
+    return Answer(question, value, " ".join(sentences))
 
 
 def _no_translation(metric: str, *rows: SystemRow) -> bool:

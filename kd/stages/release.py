@@ -36,7 +36,7 @@ class Release(Kind[ReleaseConfig]):
     """Makes folders with cards."""
 
     name = "release"
-    version = 4  # 4: systems that a card compares with follow from their roles
+    version = 4  # 4: systems and baseline of a card follow from roles; scores in the digits of their metric
     config = ReleaseConfig
     delivers = True
     roles: ClassVar = {
@@ -123,7 +123,7 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
         corpora=_corpora(job),
         training_pairs=sum(each.manifest["counts"]["pairs out"] for each in job.inputs.get("corpora", [])) or None,
         sets=[
-            _set(name, content, job.name, beside, axis if several else "")
+            _set(name, content, job.name, beside, axis if several else "", _baseline(system, evaluation))
             for axis, evaluation in scores.items()
             for name, content in evaluation.get("sets", {}).items()
         ],
@@ -180,11 +180,21 @@ def _beside(own: System, systems: Iterable[System]) -> list[System]:
     return [each for each in dict.fromkeys(wanted) if each.name != own.name]
 
 
-def _set(name: str, content: Mapping[str, Any], system: str, beside: Sequence[str], pair: str) -> TestSet:
-    """Scores on a test set, with intervals, and the test against the first baseline."""
+def _baseline(own: System, evaluation: Mapping[str, Any]) -> str | None:
+    """Return the system that a card's p-values are against: the teacher for an export, else the first baseline."""
+    names = list(evaluation["significance"])
+    systems = [record(System, values, SCORES) for values in evaluation["systems"]]
+    teachers = [each.name for each in systems if each.kind in (SystemKind.ensemble, SystemKind.teacher)]
+    of_teachers = [name for name in names if name in teachers] if own.format else []
+    return next(iter([*of_teachers, *names]), None)
+
+
+def _set(
+    name: str, content: Mapping[str, Any], system: str, beside: Sequence[str], pair: str, baseline: str | None
+) -> TestSet:
+    """Collect the scores on a test set, with intervals, and the test against the baseline."""
     tested: dict[tuple[str, str], dict[str, Any]] = {}
-    baseline = next(iter(content["significance"]), None)
-    for item in content["significance"].get(baseline, []):
+    for item in content["significance"].get(baseline or "", []):
         tested[item["system"], item["metric"]] = item
 
     untested = {"interval": None, "p_value": None, "baseline": baseline}

@@ -90,7 +90,13 @@ def test_it_says_what_was_measured_and_how(card: Card) -> None:
     assert "1.5 kWh, 0.3 kg CO2e, measured in teacher. Not measured: decode." in text
 
 
-def test_p_is_no_equation_where_it_is_only_known_to_be_small(card: Card) -> None:
+def test_scores_of_comet_have_four_decimals(card: Card) -> None:
+    comet = {**score(0.8123), "metric": "COMET", "interval": (0.8100, 0.8150)}
+    text = render(dataclasses.replace(card, sets=[dataclasses.replace(card.sets[0], scores=[comet], others={})]))
+    assert "| **student-int8** | 0.8123 ± 0.0025 |" in text
+
+
+def test_p_below_resolution_is_printed_as_less_than(card: Card) -> None:
     sets = [dataclasses.replace(card.sets[0], scores=[score(34.1, 0.0002)])]
     assert "BLEU: p < 0.001: how likely" in render(dataclasses.replace(card, sets=sets))
 

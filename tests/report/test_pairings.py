@@ -17,7 +17,7 @@ from kd.report.model import PairedScore, ReportData, SystemRow, VerdictRoles
 from kd.report.page import render
 from kd.report.pairings import pairing_table
 from kd.report.results import results_document, terminal
-from kd.report.verdict import verdicts
+from kd.report.verdict import ONE_SEED, verdicts
 
 SEEDS = [(1, 27.9, 26.1, 0.01), (2, 26.3, 26.0, 0.3), (3, 27.0, 26.2, 0.02)]  # seed, student, control, p
 
@@ -108,6 +108,9 @@ def test_the_verdict_is_over_all_seeds(
 ) -> None:
     (verdict,) = verdicts(dataclasses.replace(seeded, paired=scores(seeds)))
     assert said in verdict.headline
+    answer = verdict.answers[-1]
+    assert answer.text.startswith(said) and ONE_SEED not in answer.text  # seeds come before the test of one of them
+    assert answer.value == ("−1.0 BLEU" if "harm" in said else "+1.0 BLEU")
 
 
 def test_one_seed_has_no_row_of_means_and_the_verdict_stays(report: ReportData) -> None:

@@ -1,4 +1,4 @@
-"""Quality against speed, with the Pareto line: the systems than which no other is both better and faster.
+"""Quality against speed, with the Pareto front.
 
 Names stand beside their marks where they meet nothing else, as far as can be foreseen from their length.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kd.base.escapes import visible
+from kd.metrics.tradeoff import Candidate, front
 from kd.report.figures.theme import COLOURS, HEIGHT, INK, SHAPES, WIDTH, chart
 from kd.report.model import SystemKind, SystemRow
 
@@ -44,13 +45,10 @@ def marks(rows: Sequence[SystemRow], metric: str) -> list[Mark]:
 
 
 def pareto(found: Sequence[Mark], higher_is_better: bool = True) -> list[Mark]:
-    """Those than which no other is at least as good and faster, or as fast and better; by speed, slowest first."""
+    """Return the Pareto front of quality and speed, slowest first."""
     sign = 1 if higher_is_better else -1
-    line: list[Mark] = []
-    for mark in sorted(found, key=lambda mark: (-mark.speed, -sign * mark.quality)):
-        if not line or sign * mark.quality > sign * line[-1].quality:
-            line.append(mark)
-    return line[::-1]
+    candidates = [Candidate(str(i), (sign * mark.quality,), mark.speed) for i, mark in enumerate(found)]
+    return [found[int(each.name)] for each in reversed(front(candidates))]
 
 
 def quality_and_speed(rows: Sequence[SystemRow], metric: str) -> dict[str, Any] | None:
