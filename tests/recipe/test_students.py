@@ -10,8 +10,8 @@ from kd.base.errors import UserError
 from kd.pipeline.plan import Plan
 from kd.recipe import compose
 
-# Fingerprints of recipe=demo. A change here makes the stores of all users recompute: raise the version of a kind only with
-# a reason, and add a line to CHANGELOG.md.
+# Fingerprints of recipe=demo. A change here makes the stores of all users recompute: raise the version of a kind only
+# with a reason, and add a line to CHANGELOG.md.
 BEFORE = {
     "teacher.en-de/member-1": "41c2fcaed4f63fe9",
     "decode.en-de/worker-0": "4f1a71d1832d45c1",
@@ -98,7 +98,7 @@ def test_more_seeds_keep_the_models_that_are_there() -> None:
         (["students.frist=true"], "mean students.first"),
         (["students.in_domain=true"], "+in_domain.NAME=true"),
         (["students.in_domain=true", "+in_domain.home=true"], "There are: home_assistant"),
-        (["finetune.model.width=64"], "Set student.model.width for all"),
+        (["finetune.model.width=64"], "For all of them: student.model.width=64"),
         (["students.finetuned=true", "finetune.max_update=50"], "finetune: optimizer.warmup_updates"),
         (["student.members=3", "evaluate.baseline=controll"], "control"),
     ],
