@@ -29,7 +29,7 @@ def standing(spec: TrainSpec) -> TrainSpec:
         validate_bleu=False,
         log_every=1,
     )
-    return replace(spec, config=config)
+    return replace(spec, config=config, seed=1)
 
 
 @pytest.fixture(scope="module")
