@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from kd.base.escapes import visible
 from kd.report import formatting
 
 HERE = Path(__file__).parent / "templates"
@@ -84,7 +85,7 @@ class Card:
     def to(self) -> str:
         """The option of `kd translate` that a model of several targets needs, with one of them; of others empty."""
         targets = self.description.get("target_languages") or []
-        return f" --to {targets[0]}" if self.description.get("tags") and len(targets) > 1 else ""
+        return f" --to {code(targets[0])}" if self.description.get("tags") and len(targets) > 1 else ""
 
     @property
     def languages(self) -> list[str]:
@@ -108,6 +109,7 @@ def render(card: Card) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"score": formatting.score, "count": formatting.count, "cell": cell, "amount": _amount}
+    environment.filters["code"] = code
     environment.filters |= {
         "of_metric": formatting.of_metric,
         "of_test_set": formatting.of_test_set,
@@ -157,11 +159,16 @@ def _metric_type(metric: str) -> str:
 
 
 def cell(text: object) -> str:
-    """Text for a cell of a table, on one line, none of it Markdown or HTML."""
-    plain = " ".join(str(text).split())
+    """Return text for a sentence or a cell of a table: on one line, without Markdown, HTML or control characters."""
+    plain = visible(" ".join(str(text).split()))
     for char in "\\|`*_<>[]":
         plain = plain.replace(char, f"\\{char}")
     return plain
+
+
+def code(text: object) -> str:
+    """Return text that stands as code, between backticks or indented: on one line, without a backtick to end it."""
+    return visible(" ".join(str(text).split())).replace("`", "'")
 
 
 def _amount(value: float | None) -> str:

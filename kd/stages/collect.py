@@ -17,6 +17,7 @@ from kd.base.estimate import NOT_KNOWN, Estimate, joined
 from kd.base.text import unknown_name
 from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
 from kd.corpora.ids import Origin
+from kd.corpora.processed import Processed
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.models.known import Known
@@ -75,7 +76,8 @@ class Collect(Kind[CorpusConfig]):
         _check_unchanged(job, files)
         reading.check_archives(files)
         origin = Origin(str(job.axis), job.name, source.use.value, source.licence, source.weight)
-        rows = job.progress.follow(origin.number_rows(chosen.rows(reading)), "reading", unit="pairs")
+        processed = Processed()
+        rows = job.progress.follow(origin.number_rows(processed.follow(chosen.rows(reading))), "reading", unit="pairs")
         columns = chosen.columns(source)
         with CorpusWriter(job.out, languages, LINES_PER_SHARD, columns=columns, origins=[origin]) as writer:
             for pair, values in rows:
@@ -89,7 +91,7 @@ class Collect(Kind[CorpusConfig]):
             "counts": reading.counts + reading.skips.counts,
             "broken": reading.broken,
             "first skipped": reading.skips.first,
-            "warnings": reading.warnings,
+            "warnings": [*reading.warnings, *processed.warnings()],
         }
         (job.out / NOTES).write_text(json.dumps(notes, ensure_ascii=False), "utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -145,3 +146,19 @@ def test_a_card_of_several_pairs_has_the_scores_of_each(card: Card) -> None:
     assert "kd translate --model FOLDER --to da < source > target" in text and 'Translator("FOLDER", to="da")' in text
     assert "en-sv, held\\_out, 1,000 segments" in text
     assert "Of 9 test segments (en-da): 1 empty" in text
+
+
+def test_languages_metrics_and_normalisation_of_others_are_no_markup(card: Card) -> None:
+    evil = "x`</code><script>alert(1)</script>\n\n# title\x1b[31m"
+    description = {**card.description, "preprocessing": {"normalization": evil}, "compute_type": evil}
+    description |= {"source_languages": [evil], "target_languages": [evil, "de"], "tags": True}
+    scores = [{**score(1.0), "metric": evil, "signature": evil}]
+    sets = [TestSet("held_out", 10, "clean", scores)]
+    text = render(dataclasses.replace(card, source=evil, target=evil, description=description, sets=sets))
+    body = text.split("---\n", 2)[2]
+    assert "\x1b" not in body
+    assert "\n# title" not in body
+    for line in body.split("\n"):
+        if not line.startswith("    "):  # an indented block is code, in which no markup has an effect
+            escaped = re.sub(r"\\.", "", line)
+            assert "<script" not in re.sub(r"`[^`]*`", "", escaped)
