@@ -119,7 +119,7 @@ def test_every_setting_that_the_transformer_reads_is_checked_or_has_no_effect_at
     parts = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": QuantNoiseConfig}
     names = {field.name for field in fields(TransformerConfig)} - set(parts)
     names |= {f"{part}_{field.name}" for part, config in parts.items() for field in fields(config)}
-    names -= {"_name"}
+    names = {name for name in names if not name.endswith("_name")}
     dropped = set(settings.DROPPED) | {
         "export",  # for ONNX
         "char_inputs",

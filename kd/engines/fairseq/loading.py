@@ -30,7 +30,7 @@ _DISCARDED = (
     "fairseq.meters.StopwatchMeter",
     "fairseq.meters.TimeMeter",
 )
-_REFUSED_GLOBAL = re.compile(r"Unsupported (?:global|class|operand)[: ]+(?:GLOBAL )?([\w.]+)")
+_REFUSED_GLOBAL = re.compile(r"\bGLOBAL ([\w.]+)")
 _WEIGHTS, _SETTINGS = "model", ("cfg", "args")
 
 

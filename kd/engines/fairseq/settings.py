@@ -36,9 +36,8 @@ Check = Callable[[Any], Any]  # returns the value that fairseq gets, or raises V
 
 def _whole(low: int, high: int) -> Check:
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-            raise ValueError(f"a whole number from {low} to {high}")
-        if not low <= value <= high:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and low <= value <= high and value == int(value)):  # NaN is in no range
             raise ValueError(f"a whole number from {low} to {high}")
         return int(value)
 
@@ -179,7 +178,7 @@ def _parts(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of the model and of the task as mappings."""
     if state.get("cfg"):
         found = _mapping(state["cfg"])
-        return _mapping(found.get("model")), _mapping(found.get("task"))
+        return _mapping(found.get("model")), _mapping(found.get("task") or {})
     arguments = _mapping(state.get("args"))
     return arguments, arguments
 
