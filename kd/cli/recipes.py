@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-EXAMPLE = "kd recipes"
+EXAMPLE = "kd recipes           then kd run recipe=NAME"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -37,7 +37,7 @@ def plan(
         UserError: An impossible chain, a setting that its kind refuses, or a missing file.
     """
     try:
-        entries = {str(name): change(_entry(config, str(name))) for name in config.chain}
+        entries = {str(name): change(stage_spec(config, str(name))) for name in config.chain}
         pairs = OmegaConf.to_container(config.pairs, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise as_user_error(error) from None
@@ -86,7 +86,7 @@ def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
     return languages
 
 
-def _entry(config: DictConfig, name: str) -> StageSpec:
+def stage_spec(config: DictConfig, name: str) -> StageSpec:
     """Return an entry of the chain with typed settings and its inputs."""
     node = config.chain[name]
     if node is None:

@@ -11,7 +11,8 @@ from kd.base.errors import UserError
 from kd.pipeline.fingerprint import canonical, restore
 from kd.pipeline.frozen import frozen_stages, thawed_task
 from kd.pipeline.store import Store
-from kd.recipe import chain, compose
+from kd.recipe import compose
+from kd.recipe.chain import stage_spec
 from kd.stages import load_kind
 from tests.pipeline.dummies import Write, entry, plan, run
 
@@ -34,7 +35,7 @@ def test_a_thawed_task_gives_the_same_artifact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", ["demo", "da_de_nl_sv_en_small"])
 def test_every_config_of_a_recipe_survives_freezing(recipe: str) -> None:
     config = compose.compose(compose.Request(recipe, ()))
-    specs = {name: chain._entry(config, str(name)) for name in config.chain}
+    specs = {name: stage_spec(config, str(name)) for name in config.chain}
     assert len(specs) > 10
     for spec in specs.values():
         plain = json.loads(json.dumps(canonical(spec.config)))

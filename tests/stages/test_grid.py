@@ -9,6 +9,7 @@ import pytest
 
 from kd.base.errors import UserError
 from kd.recipe import compose
+from kd.recipe.chain import stage_spec
 from kd.recipe.schema import Schedule, SearchConfig
 from kd.stages.grid import budget, cells, shapes
 
@@ -19,7 +20,7 @@ def config() -> SearchConfig:
     overrides = ["recipe=demo", "chain=search", "student=tiny_from_search", "search.encoder_layers=[2,4]",
                  "search.changes.max_update=500", "store.dir=/nonexistent"]  # fmt: skip
     composed = compose.compose(compose.parse_request(overrides))
-    found: SearchConfig = compose._entry(composed, "search").config
+    found: SearchConfig = stage_spec(composed, "search").config
     return found
 
 
