@@ -10,7 +10,6 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text as Styled
 
 from kd import __version__
@@ -20,7 +19,9 @@ from kd.base.text import duration
 from kd.pipeline.forecast import Work
 from kd.planning.forecast import UNKNOWN_PUE, Forecast, StageForecast, sum_known
 from kd.recipe.schema import DecodeConfig
+from kd.report.table import Table
 
+WORDS = ("stage", "tasks", "work of a task", "sources")  # columns without numbers
 COLUMNS = ("stage", "tasks", "work of a task", "time of a task", "GPU hours", "core hours", "kept", "aside", "sources")
 
 
@@ -184,13 +185,7 @@ def show(forecast: Forecast, console: Console) -> None:
         console.width = 240
     sources = Sources()
     where = f"{forecast.recipe} on {forecast.machine.name}: nothing is submitted"
-    table = Table(title=where, title_justify="left", box=None, header_style="bold")
-    for name in COLUMNS:
-        right = name not in ("stage", "tasks", "work of a task", "sources")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in rows(forecast, sources):
-        table.add_row(*(Styled(cell) for cell in row))
-    console.print(table)
+    console.print(Table.of_rows(COLUMNS, rows(forecast, sources), title=where, text=WORDS).terminal())
     console.print()
     questions = open_questions(forecast)
     for name, words, estimate in totals(forecast):
@@ -235,10 +230,15 @@ def markdown(forecast: Forecast) -> str:
     lines += ["", " ".join([*_nodes(forecast), "Waiting in queues is not counted."])]
     lines += ["", _longest(forecast)] if forecast.critical else []
     header = ("stage", "tasks", "nodes", "GPUs", "cores", "time of a task", "limit")
-    lines += ["", "## Jobs, by stage", "", *_table(header, _jobs(forecast))]
+    lines += ["", "## Jobs, by stage", "", Table.of_rows(header, _jobs(forecast)).markdown().strip()]
     lines += ["", "Nodes are those of a task, GPUs and cores those of each of its nodes. "
               "What is longer than its limit goes on from its last checkpoint in the next run of the job."]  # fmt: skip
-    lines += ["", "## Work and storage, by stage", "", *_table(COLUMNS, rows(forecast, sources))]
+    lines += [
+        "",
+        "## Work and storage, by stage",
+        "",
+        Table.of_rows(COLUMNS, rows(forecast, sources), text=WORDS).markdown().strip(),
+    ]
     lines += ["", "Kept stays until the end of the project; aside is needed while a task runs."]
     lines += ["", "## Software", "", _software(forecast)]
     known, unknown = _origins(forecast, sources)
@@ -304,13 +304,6 @@ def _jobs(forecast: Forecast) -> Iterable[tuple[str, ...]]:
             if not request.nodes:
                 sizes = ("login node", "", "")
             yield stage.stage.name, str(len(stage.tasks)), *sizes, time(stage.seconds.value), limit
-
-
-def _table(header: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> list[str]:
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return [line(header), line("---" for _ in header), *(line(row) for row in body)]
 
 
 def _software(forecast: Forecast) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 
 from kd.base.errors import UserError
 from kd.base.files import write_json
@@ -23,6 +22,7 @@ from kd.pipeline.store import Store
 from kd.recipe import compose
 from kd.recipe.compose import Request
 from kd.recipe.schema import TrainConfig
+from kd.report.table import Table
 from kd.run import commands
 from kd.stages import load_kind
 
@@ -199,13 +199,18 @@ def show(scaling: ScalingRun, points: Sequence[Point], console: Console) -> None
     """Print the table."""
     kind = "weak scaling: the same target tokens a device" if scaling.weak else "strong scaling: the same update"
     title = f"{scaling.stage}, {scaling.updates} updates; {kind}"
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    for name in (scaling.unit, "target tokens an update", "tokens/s", "speed-up", "efficiency"):
-        table.add_column(name, justify="right")
-    for point in points:
-        numbers = (f"{point.target_tokens:,.0f}", f"{point.tokens_per_second:,.0f}")
-        table.add_row(str(point.number), *numbers, f"{point.speedup:.2f}", f"{point.efficiency:.0%}")
-    console.print(table)
+    headings = (scaling.unit, "target tokens an update", "tokens/s", "speed-up", "efficiency")
+    rows = [
+        (
+            str(each.number),
+            f"{each.target_tokens:,.0f}",
+            f"{each.tokens_per_second:,.0f}",
+            f"{each.speedup:.2f}",
+            f"{each.efficiency:.0%}",
+        )
+        for each in points
+    ]
+    console.print(Table.of_rows(headings, rows, title=title, text=("",)).terminal())
 
 
 def plot(scaling: ScalingRun, points: Sequence[Point], folder: Path) -> None:
