@@ -36,8 +36,6 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Imports that still point the wrong way. Remove an entry with its import; never add one.
 PRESENT = {
-    ("kd.models.systems", "kd.engines.ctranslate2"),
-    ("kd.models.systems", "kd.engines.fairseq.translate"),
     ("kd.report.gather.curves", "kd.engines.fairseq.training"),
 }
 

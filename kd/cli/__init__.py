@@ -15,7 +15,7 @@ from types import FrameType, ModuleType
 
 from kd import __version__
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError, exit_of
-from kd.base.faults import disk_fault
+from kd.base.faults import LASTING, disk_fault
 from kd.cli import completion, container, evaluate, plan, recipes, scaling, select, settings, translate
 
 EXIT_INTERRUPTED = 130
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kd: {_missing_package(error.name, options.name)}", file=sys.stderr)
         return EXIT_USER
     except OSError as error:
-        fault = _output_fault() or disk_fault(error, Path.cwd())
+        fault = _output_fault(error) or disk_fault(error, Path.cwd())
         if fault is None:
             raise
         print(f"kd: {fault}", file=sys.stderr)
@@ -78,15 +78,13 @@ def _missing_package(module: str, command: str) -> UserError:
     )
 
 
-def _output_fault() -> UserError | None:
-    """Returns the error to report if standard output cannot be written, as on a full disk; None if it can."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        _discard_output()
-        reason = os.strerror(error.errno or 0)
-        return UserError(f"Standard output cannot be written: {reason}.", "Free some space, or write it elsewhere.")
-    return None
+def _output_fault(error: OSError) -> UserError | None:
+    """Returns the error to report if the output could not be written, as on a full disk; None for any other error."""
+    if error.filename is not None or error.errno not in LASTING:
+        return None
+    _discard_output()
+    reason = os.strerror(error.errno)
+    return UserError(f"The output cannot be written: {reason}.", "Free some space, or write it elsewhere.")
 
 
 def _discard_output() -> None:

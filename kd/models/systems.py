@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.base.errors import UserError
 from kd.base.records import plain, record
 from kd.models.description import FAIRSEQ
+from kd.recipe.schema.running import SystemRole
 
 if TYPE_CHECKING:
     from kd.pipeline.model import Stage
 
 MAX_MEMBERS = 64  # of a training, where a name is compared with those that a recipe could have
-
-
-class SystemRole(StrEnum):
-    """What a model is for in the experiment. `chain.STAGE.role` declares it."""
-
-    teacher = "teacher"
-    student = "student"  # trained on teacher output
-    control = "control"  # the student's architecture, trained on gold
-    external = "external"  # an outside system, of which only its output is known
 
 
 class SystemKind(Enum):

@@ -24,6 +24,8 @@ class Terminal:
         self.output = b""
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
+            for number in (signal.SIGINT, signal.SIGHUP):  # a test in the background of a shell ignores them
+                signal.signal(number, signal.SIG_DFL)
             command = chain.launch_command()
             os.execvpe(command[0], command, {**os.environ, "TERM": "dumb"})
         os.set_blocking(self._terminal, False)

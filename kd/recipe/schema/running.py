@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from kd.models.systems import SystemRole
 from kd.recipe.schema.marks import setting
+
+
+class SystemRole(StrEnum):
+    """What a model is for in the experiment. `chain.STAGE.role` declares it."""
+
+    teacher = "teacher"
+    student = "student"  # trained on teacher output
+    control = "control"  # the student's architecture, trained on gold
+    external = "external"  # an outside system, of which only its output is known
 
 
 class LauncherKind(StrEnum):
