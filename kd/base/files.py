@@ -38,16 +38,15 @@ def read_json(path: Path, hint: str = "") -> Any:
     content = path.read_bytes()
     try:
         return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
-        raise DamagedFile(f"The file {path} is damaged: {reason}.", hint) from None
+    except (ValueError, RecursionError):
+        raise DamagedFile(f"{path} is damaged: it is not JSON.", hint) from None
 
 
 def read_object(path: Path, hint: str = "") -> dict[str, Any]:
     """Reads a JSON file that holds an object; raises as `read_json` does, and DamagedFile for any other value."""
     content = read_json(path, hint)
     if not isinstance(content, dict):
-        raise DamagedFile(f"The file {path} is damaged: it holds no JSON object.", hint)
+        raise DamagedFile(f"{path} is damaged: it is not a JSON object.", hint)
     return content
 
 

@@ -6,7 +6,6 @@ trainings on several language pairs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.base.files import read_object
 from kd.models.files import DESCRIPTION, LANGUAGES
 from kd.models.integrity import COPY_AGAIN, check_file
 from kd.models.sentencepiece_model import preprocessing
@@ -154,12 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     check_file(path)
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is damaged: it is not JSON.", COPY_AGAIN) from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it is not a JSON object.", COPY_AGAIN)
+    content = read_object(path, COPY_AGAIN)
     for name, fits in _ENTRIES.items():
         if content.get(name) is not None and not fits(content[name]):
             raise UserError(f"{path} is damaged: its entry {name} is {_shown(content[name])}.", COPY_AGAIN)

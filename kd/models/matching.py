@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.base.errors import UserError
+from kd.base.files import read_json
 from kd.models.integrity import COPY_AGAIN, check_file
 
 if TYPE_CHECKING:
@@ -114,11 +114,13 @@ def check_exported(vocabulary: Path, exported: Sequence[Path], description: Mapp
 def _tokens(path: Path) -> list[str]:
     """Return CTranslate2's tokens, from its JSON list or from the text file of older versions."""
     check_file(path)
-    try:
-        text = path.read_text("utf-8")
-        tokens = json.loads(text) if path.suffix == ".json" else text.rstrip("\n").split("\n")
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is damaged: it is not JSON.", COPY_AGAIN) from None
+    if path.suffix == ".json":
+        tokens = read_json(path, COPY_AGAIN)
+    else:
+        try:
+            tokens = path.read_text("utf-8").rstrip("\n").split("\n")
+        except ValueError:
+            raise UserError(f"{path} is damaged: it is not UTF-8.", COPY_AGAIN) from None
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise UserError(f"{path} is damaged: it is not a list of tokens.", COPY_AGAIN)
     return tokens

@@ -110,7 +110,7 @@ class Run:
         except FileNotFoundError:
             return {}
         if not isinstance(tasks, dict) or not all(isinstance(place, str) for place in tasks.values()):
-            raise DamagedFile(f"The file {path} is damaged: it has no tasks.")
+            raise DamagedFile(f"{path} is damaged: it has no tasks.")
         return tasks
 
     def command(self) -> str:

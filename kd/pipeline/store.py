@@ -82,7 +82,7 @@ class ArtifactPaths:
         found = read_object(self.final / MANIFEST, hint)
         for key, blank in BLANK_MANIFEST.items():
             if not isinstance(found.get(key), int | float if isinstance(blank, float) else type(blank)):
-                raise DamagedFile(f"The file {self.final / MANIFEST} is damaged: its {key} is missing or wrong.", hint)
+                raise DamagedFile(f"{self.final / MANIFEST} is damaged: its {key} is missing or wrong.", hint)
         return found
 
     def sweep(self) -> None:

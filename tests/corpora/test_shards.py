@@ -281,7 +281,7 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("", "is damaged"),
-        ("[1]", "holds no JSON object"),
+        ("[1]", "is not a JSON object"),
         (
             '{"format": "kd.nbest", "version": 1}',
             "is of format kd.nbest version 1, where kd.corpus version 1 is needed",

@@ -123,4 +123,4 @@ def _submission(path: Path) -> Submission:
         float(found.written)
         return found
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise DamagedFile(f"The file {path} is damaged: it is not the record of a submission.") from None
+        raise DamagedFile(f"{path} is damaged: it is not the record of a submission.") from None
