@@ -204,9 +204,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from kd.recipe import compose
-    from kd.run import status as standing
+    from kd.run import status
 
-    return standing.status(compose.parse_request(options.overrides), every=options.all)
+    return status.status(compose.parse_request(options.overrides), every=options.all)
 
 
 def _cancel(options: argparse.Namespace) -> int:

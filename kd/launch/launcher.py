@@ -1,6 +1,6 @@
-"""What every launcher is to `kd run`: it is given the tasks that are missing, and tells which of them failed.
+"""Defines the interface of launchers: a launcher gets the missing tasks and returns those that failed.
 
-One that only queues them returns once they are queued; what became of them is for `kd status` to find out.
+A launcher that only queues tasks returns once they are queued; `kd status` shows their state afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER
 from kd.pipeline.model import Task
 
-LOG_HEAD = "---"  # begins a line of a task's log that the launcher wrote
+LOG_HEAD = "---"  # starts the lines of a task's log that the launcher wrote
 
 
 @dataclass(frozen=True)
@@ -23,28 +23,28 @@ class Failure:
     task: Task
     message: str
     log: Path
-    exit_status: int  # 0: it was not begun, since one that it needs failed
+    exit_status: int  # 0: it was not started, since an input failed
 
 
 class Interrupted(Exception):
-    """The user (or the system) asked to stop; what is done is kept."""
+    """The user or the system asked to stop; finished work is kept."""
 
 
 class Launcher(ABC):
-    """Where a run's tasks execute."""
+    """Executes the tasks of a run."""
 
     @abstractmethod
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Runs, or queues, tasks whose outputs are missing, upstream first; returns what failed. Raises Interrupted."""
+        """Runs or queues tasks whose outputs are missing, upstream first; returns the failures. Raises Interrupted."""
 
 
 def exit_status(failures: Sequence[Failure]) -> int:
-    """What `kd run` ends with: a user's mistake before a passing fault before a bug of ours."""
+    """Returns the exit status of `kd run`: a bug before a user's mistake before a fault that may pass."""
     return of_several(failure.exit_status for failure in failures)
 
 
 def of_several(found: Iterable[int]) -> int:
-    """One exit status for several; only what may pass ends as something to be tried again."""
+    """Combines exit statuses; only if all faults may pass, the result asks for a retry."""
     statuses = set(found) - {0}
     if not statuses:
         return 0
@@ -54,7 +54,7 @@ def of_several(found: Iterable[int]) -> int:
 
 
 def blocked(tasks: Sequence[Task], failures: Sequence[Failure]) -> list[Failure]:
-    """Those of the tasks that cannot begin, since they stand on one that failed; in their order."""
+    """Returns the tasks that cannot start because an input failed, in their order."""
     logs = {failure.task: failure.log for failure in failures}
     found = []
     for task in tasks:

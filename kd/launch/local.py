@@ -1,6 +1,6 @@
-"""Runs tasks as processes on this computer, side by side, up to a configured number.
+"""Runs tasks as processes on this computer, up to a configured number at the same time.
 
-A failed task does not stop its sisters: what does not depend on it goes on, and all failures are told at the end.
+A failed task does not stop tasks that do not depend on it; all failures are reported at the end.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from kd.pipeline.run import Run, ensure_writable
 from kd.pipeline.store import Store
 
 POLL_SECONDS = 0.1
-OTHERS_SECONDS = 1.0  # between two looks at what other processes did: each is a request to a file system maybe far away
-RETRIES = 2  # of a task that ended as something that may pass
+OTHERS_SECONDS = 1.0  # between two checks of the work of other processes: each is a request to a shared file system
+RETRIES = 2  # of a task that ended with a fault that may pass
 TERMINATE_SECONDS = 60.0  # to write a checkpoint before it is killed: more than a task gives its own workers
 NAMED = 3  # tasks that the message about Ctrl-C names
 
@@ -53,14 +53,15 @@ class _Running:
     slot: int
     gpus: list[int]
     began: float
-    earlier_failure: int | None  # when the record of an earlier attempt was written: not this one's
-    told: int = 0  # of what it has said, lines that were passed on
+    earlier_failure: int | None  # modification time of the failure record of an earlier attempt
+    told: int = 0  # messages of the task that were passed on
 
 
 class LocalLauncher(Launcher):
-    """`processes` tasks at a time, with `threads // processes` threads each.
+    """Runs `processes` tasks at a time, with `threads // processes` threads each.
 
-    gpus: of this computer; a task gets one, or as many as `resources` (machine.resources) says for its class.
+    A task gets one of the `gpus` GPUs of this computer, or the number that `resources` (machine.resources) has for its
+    kind.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class LocalLauncher(Launcher):
         total, done = len(waiting), 0
         running: list[_Running] = []
         failures: list[Failure] = []
-        elsewhere: set[Task] = set()  # being worked on by another `kd run`
+        elsewhere: set[Task] = set()  # tasks that another `kd run` works on
         began = time.monotonic()
         with (
             _StopRequests() as stop,
@@ -158,7 +159,6 @@ class LocalLauncher(Launcher):
             stdout=log,
             stderr=log,
             env=environment(threads, gpus, network=task.stage.kind.network) | world,
-            # Ctrl-C reaches the whole process group. It is for us alone: we ask the tasks to end by SIGTERM, once.
             preexec_fn=partial(_in_child, os.getpid()),  # noqa: PLW1509 - no threads here
         )
         self._say(f"started {task.full_name}")
@@ -167,7 +167,7 @@ class LocalLauncher(Launcher):
     def _finish(self, item: _Running, waiting: dict[Task, None], elsewhere: set[Task], failures: list[Failure]) -> int:
         task, status = item.task, item.process.returncode
         paths = self._store.paths(task)
-        if paths.is_published():  # whatever it stumbled over after that
+        if paths.is_published():  # even if the process failed after that
             self._link(task)
             note = paths.manifest().get("facts", {}).get("note", "")
             took = duration(time.monotonic() - item.began)
@@ -198,7 +198,7 @@ class LocalLauncher(Launcher):
         return told or _last_line(self._run.log(item.task)) or self._no_room() or f"it ended with status {status}"
 
     def _no_room(self) -> str:
-        """On a full disk neither record nor log can be written."""
+        """Returns the message for a full disk, on which neither the record nor the log can be written."""
         try:
             ensure_writable(self._store.root, "store.dir")
             ensure_writable(self._run.folder, "run.dir")
@@ -207,7 +207,7 @@ class LocalLauncher(Launcher):
         return ""
 
     def _pass_on(self, running: list[_Running]) -> None:
-        """What tasks have said since the last look, as lines of the run's own."""
+        """Prints the messages that tasks have written since the last check."""
         if time.monotonic() - self._listened < OTHERS_SECONDS:
             return
         self._listened = time.monotonic()
@@ -218,7 +218,7 @@ class LocalLauncher(Launcher):
                 item.told += 1
 
     def _look_at_others(self, waiting: dict[Task, None], elsewhere: set[Task]) -> int:
-        """Strikes out what another process finished meanwhile, takes back what it gave up."""
+        """Drops tasks that another process has finished, and takes back those that it gave up."""
         if time.monotonic() - self._looked < OTHERS_SECONDS:
             return 0
         self._looked = time.monotonic()
@@ -232,7 +232,7 @@ class LocalLauncher(Launcher):
         return len(found)
 
     def _link(self, task: Task) -> None:
-        with contextlib.suppress(OSError):  # a view of what is done; the next `kd run` makes it anew
+        with contextlib.suppress(OSError):  # only a view of the store; the next `kd run` makes the link
             self._run.link(task, self._store)
 
     def _drop_blocked(self, waiting: dict[Task, None], failures: list[Failure]) -> None:
@@ -258,7 +258,7 @@ class LocalLauncher(Launcher):
 
 
 class _Display:
-    """Lines that renew themselves in a terminal, and come at intervals in a log file."""
+    """Shows lines that are updated in a terminal, or printed at intervals in a log file."""
 
     def __init__(self, console: Console, lines: Callable[[], list[str]], seconds: float) -> None:
         self._console = console
@@ -278,7 +278,7 @@ class _Display:
                 self._live.stop()
 
     def refresh(self) -> None:
-        """Shows the lines if it is time to."""
+        """Shows the lines if they are due."""
         now = time.monotonic()
         if now - self._shown < (0.5 if self._live else self._seconds):
             return
@@ -296,7 +296,7 @@ class _Display:
 
 
 class _StopRequests:
-    """Counts the signals that ask us to stop, so that none breaks off between starting a process and knowing of it."""
+    """Counts signals that ask to stop, so that none interrupts between starting a process and recording it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -341,7 +341,7 @@ def _terminate(running: list[_Running], stop: _StopRequests) -> None:
 
 
 def _first_sentence(message: str) -> str:
-    """What went wrong, without how to mend it: that is said at the end of the run."""
+    """Returns the first sentence of a message; the rest is printed at the end of the run."""
     return message.partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
@@ -362,6 +362,6 @@ def _written(path: Path) -> int | None:
 
 
 def _last_line(log: Path) -> str:
-    """What a task said last; empty if it said nothing."""
+    """Returns the last line of a task's log; empty if the task wrote none."""
     line = "".join(last_lines(log, 1)).strip()
     return "" if line.startswith(f"{LOG_HEAD} ") else line.removeprefix("kd: ")

@@ -1,7 +1,4 @@
-"""What the commands about a run do: run it, cancel it, sweep up after it. How it stands is told by kd/run/status.py.
-
-This is where recipes, the pipeline and the launchers meet.
-"""
+"""Implements `kd run`, `kd cancel` and `kd report`."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ LAUNCHERS = ("local", "slurm")
 
 
 def run(request: Request) -> int:
-    """Runs what is missing of a recipe; returns the exit status."""
+    """Runs the missing tasks of a recipe; returns the exit status."""
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     tracking.wanted(config.tracking.trackers)
@@ -75,14 +72,14 @@ def run(request: Request) -> int:
 
 
 def run_all(requests: Sequence[Request]) -> int:
-    """Runs the variants of a sweep one after the other, once each is seen to make sense; returns the exit status."""
+    """Runs the variants of a sweep one after the other, after all of them were validated; returns the exit status."""
     for request in requests:
         compose.plan(compose.compose(request))
     return of_several([run(request) for request in requests])
 
 
 def cancel(request: Request) -> int:
-    """Takes a run's jobs, and only those, out of a scheduler's queue; returns the exit status."""
+    """Cancels a run's jobs in a scheduler's queue, and no others; returns the exit status."""
     folder = Run(Path(compose.compose(request).run.dir))
     cancelled = queue.cancel(folder, lambda text: print(text, file=sys.stderr))
     if not cancelled:
@@ -94,9 +91,9 @@ def cancel(request: Request) -> int:
 
 
 def report(request: Request) -> int:
-    """Prints a run's results and the path of its page, made anew where it is not there; returns the exit status.
+    """Prints a run's results and the path of its page, which is made if it is missing; returns the exit status.
 
-    The page is a stage like others: what was made from other inputs, or by another version, is never shown for it.
+    The page is a stage like others, so an outdated page is never shown.
     """
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
@@ -110,7 +107,7 @@ def report(request: Request) -> int:
     if not pages:
         raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
     if any(not store.paths(item).is_published() for stage in pages for item in stage.tasks):
-        # Here and not on a cluster: it takes seconds, and whoever asks is waiting.
+        # On this computer, not on a cluster: it takes seconds, and the user is waiting.
         others = [override for override in request.overrides if not override.startswith("launcher")]
         overrides = (*others, "launcher=local")
         return run(replace(request, stages=tuple(stage.name for stage in pages), overrides=overrides))
@@ -174,7 +171,7 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, comman
 
 
 def _warn(config: DictConfig, console: Console) -> None:
-    """Says which training corpora are test sets by their names, and that the leakage guard is off."""
+    """Warns of training corpora whose names are those of test sets, and of a leakage guard that is off."""
     from kd.corpora.known_testsets import known_test_sets, training_names
 
     sources = OmegaConf.to_container(config.corpus.sources, resolve=True, enum_to_str=True)

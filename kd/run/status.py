@@ -1,6 +1,6 @@
-"""`kd status`: how every stage and task of a run stands, by its artifacts and, where it was submitted, by its jobs.
+"""Implements `kd status`: the state of every stage and task of a run, from its artifacts and its Slurm jobs.
 
-What failed is told with the last lines of its log; what could not begin, with the task that it waited for in vain.
+A failed task is shown with the last lines of its log; a task that could not start, with the input that is missing.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from kd.recipe import compose
 from kd.recipe.compose import Request
 
 LAST_LINES = 5  # of the log of a task that failed
-FOLDED = 6  # tasks: a larger stage whose tasks stand alike is one line
+FOLDED = 6  # tasks: a larger stage whose tasks have the same state is one line
 
 
 @dataclass(frozen=True)
 class State:
-    """How a task stands."""
+    """The state of a task."""
 
     word: str
     took: str = ""
     about: str = ""
 
 
-class Standing:
-    """The tasks of a run, joined with what Slurm says of its jobs."""
+class TaskStates:
+    """The states of a run's tasks, joined with those of its Slurm jobs."""
 
     def __init__(
         self, folder: Run, store: Store, jobs: Queue, remark: Callable[[Mapping[str, Any]], str] = lambda _: ""
@@ -55,7 +55,7 @@ class Standing:
         self._active, self._latest, self._submitted = jobs.active(), jobs.latest(), jobs.submitted()
 
     def of(self, task: Task) -> State:
-        """How one task stands."""
+        """Returns the state of one task."""
         paths = self._store.paths(task)
         if paths.is_published():
             manifest = paths.manifest()
@@ -73,7 +73,7 @@ class Standing:
         return self._idle(task)
 
     def _idle(self, task: Task) -> State:
-        """How a task stands that nobody works on and that waits in no queue."""
+        """Returns the state of a task that no process works on and that is not queued."""
         paths = self._store.paths(task)
         message = failure_message(paths)
         if message is not None:
@@ -89,7 +89,7 @@ class Standing:
         return State("missing")
 
     def _ended(self, task: Task) -> State | None:
-        """How a task stands whose job ended without a result."""
+        """Returns the state of a task whose job ended without a result."""
         name = str(task.relative)
         if name not in self._submitted:
             return None
@@ -107,7 +107,7 @@ class Standing:
         return State("failed", about=queue.describe(job.row) + begun)
 
     def _culprit(self, task: Task) -> Task | None:
-        """The first of what a task stands on that is not there, and that nobody is about to make."""
+        """Returns the first input of a task, direct or not, that is missing and that no process will make."""
         for other in task.upstream():
             paths = self._store.paths(other)
             if paths.is_published() or lease.is_held(paths.lease) or str(other.relative) in self._active:
@@ -117,7 +117,7 @@ class Standing:
 
 
 def _silent(held: Path) -> str:
-    """That whoever works on a task seems to be gone, as after the failure of its node: another then waits to go on."""
+    """Returns a remark if the process that works on a task seems to be dead, as after a node failure."""
     silent, holder = lease.silence(held), lease.read(held)
     if silent < 4 * lease.HEARTBEAT_SECONDS or holder is None:
         return ""
@@ -131,11 +131,11 @@ def status(request: Request, *, every: bool = False) -> int:
     plan = compose.plan(config)
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 2000  # whoever reads it through a pipe wants a line a task
+        console.width = 2000  # one line for each task in a pipe
     remark = remarks(config.machine.container, store.file_hashes())
-    standing = Standing(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
+    states_of = TaskStates(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
     asked = [item for stage in plan.asked_for(request.stages, request.upto) for item in stage.tasks]
-    states = {item: standing.of(item) for item in asked}
+    states = {item: states_of.of(item) for item in asked}
     nothing = "" if folder.folder.is_dir() else " (there is no such folder: nothing of it has been run here)"
     console.print(Text(f"{config.recipe}: {folder.folder}{nothing}", style="italic"), soft_wrap=True)
     console.print(Text(summary(states.values())), soft_wrap=True)
@@ -148,27 +148,27 @@ def status(request: Request, *, every: bool = False) -> int:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: a task, or all tasks of a stage."""
+    """A line of the table: one task, or all tasks of a stage."""
 
     tasks: Sequence[Task]
     state: State
 
     def cells(self) -> tuple[str, ...]:
-        """Stage, task, state, took, about."""
+        """Returns stage, task, state, duration and remark."""
         first, number = self.tasks[0], len(self.tasks)
         name = first.name if number == 1 else f"{number} tasks"
         return first.stage.name, name, self.state.word, self.state.took, self.state.about
 
 
 def summary(states: Iterable[State]) -> str:
-    """How many tasks are done, and how many of the others stand how."""
+    """Returns the number of finished tasks, and the number of tasks in each other state."""
     counts = Counter(state.word for state in states)
     others = (f"{number} {word}" for word, number in counts.items() if word != "done")
     return ", ".join([f"{counts['done']} of {counts.total()} tasks done", *others])
 
 
 def rows(states: Mapping[Task, State], most: int) -> list[Line]:
-    """A line for each task; one for a stage of more than `most` tasks that all stand alike."""
+    """Returns a line for each task, or one for a stage of more than `most` tasks that all have the same state."""
     stages: dict[Stage, list[Task]] = {}
     for task in states:
         stages.setdefault(task.stage, []).append(task)
@@ -182,7 +182,7 @@ def rows(states: Mapping[Task, State], most: int) -> list[Line]:
 
 
 def _alike(states: Sequence[State], first: str) -> State:
-    """One state for all: what is said of each of them; where there is no such thing, what is said of the first."""
+    """Returns one state for all: the remarks that they have in common, or else those of the first."""
     said = [state.about.split("; ") for state in states]
     common = [part for part in said[0] if all(part in other for other in said)]
     example = f"{first}: {states[0].about}" if states[0].about and states[0].word != "done" else ""
