@@ -16,7 +16,7 @@ from kd.base.errors import UserError
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.run import status as standing_module
-from kd.run.status import FOLDED, Standing, State, last_lines, rows, summary
+from kd.run.status import FOLDED, State, TaskStates, last_lines, rows, summary
 from tests.launch.chain import Chain
 from tests.launch.slurm_stub import Stub, settings
 from tests.pipeline import dummies
@@ -36,7 +36,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
 def told(chain: Chain) -> dict[str, tuple[str, str]]:
     """Task -> state and what is said about it."""
     known = queue.with_accounts(queue.read(chain.run), list(chain.plan.tasks()))
-    standing = Standing(chain.run, chain.store, known)
+    standing = TaskStates(chain.run, chain.store, known)
     states = {task.full_name: standing.of(task) for task in chain.plan.tasks()}
     return {name: (state.word, state.about) for name, state in states.items()}
 
@@ -118,7 +118,7 @@ def test_tasks_are_counted_and_a_large_stage_whose_tasks_stand_alike_is_one_line
     large = {"name": "large", "workers": 7, "steps": 1}
     chain = Chain(tmp_path, large, {**large, "name": "mixed"}, {"name": "small", "workers": 6, "steps": 1})
     dummies.run(chain.plan.task("mixed", "worker-3"), chain.store)
-    standing = Standing(chain.run, chain.store, queue.Queue([], []))
+    standing = TaskStates(chain.run, chain.store, queue.Queue([], []))
     states = {task: standing.of(task) for task in chain.plan.tasks()}
     assert summary(states.values()) == "1 of 20 tasks done, 19 missing"
     lines = [line.cells()[:3] for line in rows(states, FOLDED)]
