@@ -18,11 +18,12 @@ from kd.engines.fairseq.checkpoints import Checkpoint
 from kd.models.files import SUMMARY, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known
-from kd.models.systems import SystemRole, system_of
+from kd.models.systems import system_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import AverageConfig, Metric, Which
+from kd.recipe.schema.running import SystemRole
 
 
 class Average(Kind[AverageConfig]):

@@ -18,10 +18,11 @@ from kd.engines.loading import check_translates
 from kd.models.files import SUMMARY
 from kd.models.folder import ModelFolder
 from kd.models.known import Known, single_task
-from kd.models.systems import SystemRole, trained_model
+from kd.models.systems import trained_model
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
 from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
+from kd.recipe.schema.running import SystemRole
 
 
 class GivenModels(Kind[GivenModelsConfig]):

@@ -16,10 +16,11 @@ from kd.engines.fairseq.forecast import training_spent, training_work
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.training import run_worker_node
 from kd.models.known import Known
-from kd.models.systems import SystemRole, trained_model
+from kd.models.systems import trained_model
 from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SearchConfig
+from kd.recipe.schema.running import SystemRole
 from kd.stages.grid import Cell, budget, cells, shape, shapes
 from kd.stages.training import Training, check_settings, check_training, run_training, training_identity
 

@@ -22,11 +22,12 @@ from kd.engines.fairseq.start import prepare_start, start_files
 from kd.engines.fairseq.training import run_worker_node
 from kd.models.files import DICTIONARY
 from kd.models.known import Known
-from kd.models.systems import SystemRole, trained_model
+from kd.models.systems import trained_model
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, Task, TaskSpec
 from kd.recipe.schema import ModelConfig, TrainConfig
+from kd.recipe.schema.running import SystemRole
 from kd.stages.grid import SHAPE
 from kd.stages.outputs import CHOSEN, TAKEN
 from kd.stages.training import START, Training, check_settings, check_training, run_training, training_identity

@@ -17,11 +17,12 @@ from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import LineWriter, check_file, open_lines, open_text
 from kd.engines.loading import Decoding, load
 from kd.models.known import Known, translation
-from kd.models.systems import System, SystemRole, systems_of
+from kd.models.systems import System, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import HeldOut, TranslateConfig
+from kd.recipe.schema.running import SystemRole
 from kd.stages.outputs import HYPOTHESES
 
 GIVEN = "given"
