@@ -231,7 +231,7 @@ def test_models_of_one_target_need_no_name(trained, task, tmp_path: Path) -> Non
     assert plain == named
     with pytest.raises(UserError, match="translates into en, not into fr"):
         kd.Translator(tmp_path, to="fr")
-    with pytest.raises(UserError, match="does not say what it translates into"):
+    with pytest.raises(UserError, match="does not state its target language"):
         kd.Translator(trained.folder, to="en")
     assert tag_for(Languages(("de",), ("en",)), "fr", "it") is None  # stages know the pair; a model may not
 
