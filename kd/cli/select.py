@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="a line of the reference without a list: an error, or the output has the reference or an "
                        "empty line (default: refuse)")  # fmt: skip
     metric = parser.add_argument_group("metric")
-    metric.add_argument("--metric", choices=["bleu", "chrf", "model", "external", "mix"], default="bleu",
-                        help="default: bleu, sacreBLEU's sentence BLEU with effective order")  # fmt: skip
+    metric.add_argument("--metric", choices=["bleu", "chrf", "mbr_bleu", "mbr_chrf", "model", "external", "mix"],
+                        default="bleu", help="default: bleu, sacreBLEU's sentence BLEU with effective order; mbr_…: "
+                        "against the other hypotheses of the list, without the reference")  # fmt: skip
     metric.add_argument("--smoothing", default="exp", metavar="NAME", help="of bleu: exp, floor, add-k, none")
     metric.add_argument("--smooth-value", type=float, metavar="X", help="of floor and add-k (default: sacreBLEU's)")
     metric.add_argument("--tokenizer", default="13a", metavar="NAME", help="of bleu, by sacreBLEU's name: 13a, intl, "

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from kd.metrics.sentence import Candidates, sentence_metric
 from kd.metrics.statistics import Choice, Statistics
-from kd.recipe.schema import OnGuard, SelectConfig, Variant
+from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 
 
 class Guard(Protocol):
@@ -92,7 +92,7 @@ class Chooser:
             self.statistics.set_aside[guard] += 1
             best = passing
         if config.variant is Variant.threshold and not scores[best] >= config.threshold:
-            return Choice(None, scores[best], scores[0])
+            return Choice(None, scores[best], scores[0], dropped=config.below is Below.drop, below=True)
         return Choice(best, scores[best], scores[0])
 
     def _passing(self, item: Candidates, scores: list[float], source: str, best: int) -> int | None:

@@ -320,6 +320,17 @@ def _chrf(config: SelectConfig) -> SentenceMetric:
     return SentenceChrf(CHRF(word_order=config.word_order, lowercase=config.lowercase))
 
 
+def _consensus(of: Callable[[SelectConfig], SentenceMetric]) -> Callable[[SelectConfig], SentenceMetric]:
+    """Make minimum Bayes risk with a metric as its utility."""
+
+    def metric(config: SelectConfig) -> SentenceMetric:
+        from kd.metrics.consensus import Consensus
+
+        return Consensus(of(config))
+
+    return metric
+
+
 def _mix(config: SelectConfig) -> SentenceMetric:
     if not config.mix:
         raise UserError(
@@ -337,6 +348,8 @@ def _mix(config: SelectConfig) -> SentenceMetric:
 _METRICS: dict[str, Callable[[SelectConfig], SentenceMetric]] = {
     "bleu": _bleu,
     "chrf": _chrf,
+    "mbr_bleu": _consensus(_bleu),
+    "mbr_chrf": _consensus(_chrf),
     "model": lambda _: GivenScore("model", 0.25, lambda item: item.model_scores),
     "external": lambda _: GivenScore("external", 0.05, lambda item: item.external_scores),
     "mix": _mix,

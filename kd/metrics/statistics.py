@@ -27,6 +27,7 @@ class Choice(NamedTuple):
     first_score: float  # of rank 0
     guard: str | None = None  # tripped by the preferred hypothesis where all trip one
     dropped: bool = False  # no pair is made
+    below: bool = False  # the preferred hypothesis scores below `select.threshold`
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Statistics:
     exact: int = 0  # chosen hypotheses that are the human target, letter by letter
     gold: int = 0  # pairs whose human target is learnt instead of a hypothesis
     dropped: int = 0  # pairs left out
+    below: int = 0  # pairs whose preferred hypothesis scores below `select.threshold`: human target, or left out
     ranks: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)  # bin of bin_width -> chosen hypotheses
     first_scores: Counter[int] = field(default_factory=Counter)  # the same of rank 0
@@ -84,6 +86,7 @@ class Statistics:
             self.no_way_out[choice.guard] += 1
         if choice.rank is None:
             self.dropped += choice.dropped
+            self.below += choice.below
             self.gold += not choice.dropped
             return
         rank, text = choice.rank, item.hypotheses[choice.rank]

@@ -72,6 +72,7 @@ class Card:
     machine: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     made_by: str = ""
+    lessons: str = ""  # what the model learned from its teachers, in sentences; empty: nothing is said of it
 
     @property
     def signatures(self) -> dict[str, list[str]]:

@@ -192,6 +192,8 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
         f"The {student.name} has {_value(data.verdict, student)}; the {control.name}, the same model trained on the "
         f"human translations, {_value(data.verdict, control)}: {apart.tested}."
     ]
+    if data.verdict.lessons:
+        sentences.insert(0, data.verdict.lessons.replace("It ", f"The {student.name} ", 1))
     if _no_translation(data.verdict.metric, student, control):
         sentences.append("Neither of them translates yet, so that says nothing of distillation.")
     elif apart.p_value is not None and not apart.significant:

@@ -21,6 +21,7 @@ KINDS = {
     "encode": "kd.stages.encode:Encode",
     "train": "kd.stages.train:Train",
     "search": "kd.stages.search:Search",
+    "soften": "kd.stages.soften:Soften",
     "average": "kd.stages.average:Average",
     "given_models": "kd.stages.given_models:GivenModels",
     "decode": "kd.stages.decode:Decode",

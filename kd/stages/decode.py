@@ -41,6 +41,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import DecodeConfig, DecodeEngine, LongSources, Precision
+from kd.stages.teachers import first_members
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -91,8 +92,10 @@ class Decode(Kind[DecodeConfig]):
         identity, extent = identity_and_extent(stage.config)
         if stage.config.retry_precision is None:
             identity.pop("retry_precision", None)  # without it, lists are the same as before the setting existed
+        inputs = {role: stage.input_tasks(role) for role in stage.inputs}
+        inputs["teachers"] = first_members(inputs["teachers"], stage.config.members, "decode.members")
         for worker in range(stage.config.workers):
-            yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent)
+            yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent, inputs)
 
     def run(self, job: Job[DecodeConfig]) -> None:
         """Decode the worker's shards that are missing or incomplete."""

@@ -20,13 +20,14 @@ from kd.models.description import Languages, known_languages
 from kd.models.files import DESCRIPTION
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.known import Known
-from kd.models.systems import System, SystemKind, systems_of
+from kd.models.systems import System, SystemKind, SystemRole, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.pipeline.store import MANIFEST
 from kd.recipe.schema import ReleaseConfig
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
+from kd.report.gather.lessons import lessons
 from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
 
 COLLECT = "collect"
@@ -36,7 +37,7 @@ class Release(Kind[ReleaseConfig]):
     """Makes folders with cards."""
 
     name = "release"
-    version = 4  # 4: systems and baseline of a card follow from roles; scores in the digits of their metric
+    version = 5  # 4: systems and baseline of a card follow from roles; 5: the card says what was distilled
     config = ReleaseConfig
     delivers = True
     roles: ClassVar = {
@@ -136,7 +137,16 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
         machine=str(job.machine.get("name") or "this machine"),
         fingerprints={f"{each.stage}/{each.task}": each.fingerprint for each in _all(job)},
         made_by=f"kd {version('kd')}",
+        lessons=_lessons(job, system),
     )
+
+
+def _lessons(job: Job[ReleaseConfig], system: System) -> str:
+    """What the student, or the student that was exported, learned from its teachers; empty for every other model."""
+    if system.label != SystemRole.student.value:
+        return ""
+    trained = [each for each in job.inputs["systems"] if each.label == system.label]
+    return lessons(trained[0].settings) if trained else ""
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from kd.base.errors import IncompleteArtifact
 from kd.base.records import record
 from kd.corpora.index import read_json
 from kd.models.known import Known, single_task
+from kd.models.systems import SystemRole
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import ReportConfig
@@ -21,6 +22,7 @@ from kd.report.gather.costs import costs, flow, in_chain_order
 from kd.report.gather.curves import curves
 from kd.report.gather.guards import guard_counts
 from kd.report.gather.leakage import leakage
+from kd.report.gather.lessons import lessons
 from kd.report.gather.provenance import provenance
 from kd.report.gather.selection import selection
 from kd.report.gather.systems import comparisons, paired, rows, sets_apart, titles_in, verdict_roles
@@ -50,7 +52,7 @@ class Report(Kind[ReportConfig]):
     """Makes the page."""
 
     name = "report"
-    version = 4  # 4: systems as objects
+    version = 5  # 4: systems as objects; 5: what the student learned
     config = ReportConfig
     imports = ("vl_convert",)
     delivers = True
@@ -135,7 +137,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         title=job.config.title,
         date=_newest(everything),
         systems=systems,
-        verdict=verdict_roles(systems),
+        verdict=replace(verdict_roles(systems), lessons=_lessons(inputs["trainings"])),
         baseline=baseline,
         comparisons=tests,
         paired=pairs,
@@ -159,6 +161,12 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         costs=costs(everything),
         provenance=provenance(everything, job.machine, job.device),
     )
+
+
+def _lessons(trainings: Iterable[Artifact]) -> str:
+    """Say what the student learned from its teachers; empty without one."""
+    settings = [artifact.settings for artifact in trainings if artifact.label == SystemRole.student.value]
+    return lessons(settings[0]) if settings else ""
 
 
 def _searches(artifacts: Iterable[Artifact], several: bool) -> list[Search]:

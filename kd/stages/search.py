@@ -22,7 +22,18 @@ from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SearchConfig
 from kd.recipe.schema.running import SystemRole
 from kd.stages.grid import Cell, budget, cells, shape, shapes
-from kd.stages.training import Training, check_settings, check_training, run_training, training_identity
+from kd.stages.teachers import (
+    ROLES,
+    TEACHERS,
+    check_learning,
+    lessons,
+    start_from_layers,
+    start_identity,
+    started,
+    teacher_inputs,
+    with_teachers,
+)
+from kd.stages.training import START, Training, check_settings, check_training, run_training, training_identity
 
 
 class Search(Kind[SearchConfig]):
@@ -34,7 +45,10 @@ class Search(Kind[SearchConfig]):
     imports = ("torch", "fairseq")
     trains = True
     needs_models = True
-    roles: ClassVar = {"data": Role(many=True)}  # encoded corpora, by the names of the data variants
+    roles: ClassVar = {
+        "data": Role(many=True),  # encoded corpora, by the names of the data variants
+        TEACHERS: ROLES[TEACHERS],  # what they know is computed in each update: no distributions are stored
+    }
     role = SystemRole.student.value
     resources = "train"
     uses_gpus = True
@@ -51,6 +65,7 @@ class Search(Kind[SearchConfig]):
             )
         try:
             check_settings(training)
+            check_learning(training)
         except UserError as error:
             raise UserError(f"In the search's budget (search.changes): {error.problem}", error.hint) from None
 
@@ -71,13 +86,18 @@ class Search(Kind[SearchConfig]):
             raise UserError("search.data switches off all there is to learn from.", "Leave one of them on.")
         for cell in found:
             identity, extent = training_identity(cell.training, cell.training.seed)
+            member = cell.training.seed - budget(config).seed
+            inputs = {"data": by_label[cell.data], **teacher_inputs(stage, cell.training, member)}
+            identity |= start_identity(stage, cell.training, member)
             subject = trained_model(stage, cell.name if len(found) > 1 else None)
-            yield TaskSpec(cell.name, identity, extent, inputs={"data": by_label[cell.data]}, subject=subject)
+            yield TaskSpec(cell.name, identity, extent, inputs=inputs, subject=subject)
 
     def run(self, job: Job[SearchConfig]) -> None:
         """Measures the batch, trains on, averages."""
         cell = _cell(job)
-        run_training(job, Training(cell.training, job.one("data"), cell.training.seed))
+        config, data = cell.training, job.one("data")
+        start = start_from_layers(job, config, data, job.out / START)
+        run_training(job, Training(started(config), data, config.seed, start, lessons(job, config.distill, data)))
 
     def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
         """Runs this node's processes of the training."""
@@ -98,10 +118,11 @@ class Search(Kind[SearchConfig]):
         assumed = known.assumed_of("updates", stage)
         labels = dict.fromkeys(item.label for task in stage.tasks for item in task.inputs["data"])
         trainings = {cell.name: cell.training for cell in cells(stage.config, labels)}
-        tasks = {
-            task.name: training_work(trainings[task.name], known.largest_input(task, "data"), known, assumed)
-            for task in stage.tasks
-        }
+        tasks = {}
+        for task in stage.tasks:
+            config, text = trainings[task.name], known.largest_input(task, "data")
+            work = training_work(config, text, known, assumed)
+            tasks[task.name] = with_teachers(work, task, config, text, known)
         return StageForecast(tasks, known.input_of(stage))
 
     def spent(self, folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:

@@ -34,7 +34,7 @@ from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import SelectConfig, Variant
+from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 from kd.stages.outputs import SELECTION
 
 # Of what is learnt: its rank from 0, or `gold`; its score, none of gold; the score of the teacher's best.
@@ -103,7 +103,7 @@ class Select(Kind[SelectConfig]):
         records = finished(job.out)
         for shard in selected.shards:
             _compare_ids(shard, by_name[shard.name], copies, records[shard.name]["facts"])
-        summary = _summary(read_json(job.out / SELECTION), selected.pairs)
+        summary = _summary(job.config, read_json(job.out / SELECTION), selected.pairs)
         summary.facts |= reproduced_facts((a.path for a in job.inputs.get("held_out", [])), selected)
         return summary
 
@@ -288,9 +288,12 @@ def _compare_ids(
         )
 
 
-def _summary(statistics: Mapping[str, Any], pairs: int) -> Summary:
+def _summary(config: SelectConfig, statistics: Mapping[str, Any], pairs: int) -> Summary:
     chosen = statistics["chosen"]
-    dropped = statistics["no_way_out"] if statistics["dropped"] else {}
+    guards = statistics["no_way_out"] if config.on_guard is OnGuard.drop else {}
+    dropped = {f"guard: {guard}": count for guard, count in guards.items()}
+    if config.below is Below.drop and statistics["below"]:
+        dropped["score below the threshold"] = statistics["below"]
     return Summary(
         {
             "pairs in": statistics["lists"],
@@ -298,13 +301,14 @@ def _summary(statistics: Mapping[str, Any], pairs: int) -> Summary:
             "hypotheses learnt": chosen,
             "other than the model's best": chosen - statistics["ranks"].get("0", 0),
         },
-        {f"guard: {guard}": count for guard, count in dropped.items()},
+        dropped,
         {
             "metric": statistics["metric"],
             "signature": statistics["signature"],
             "mean score of the first": statistics["sum_first"] / max(1, chosen),
             "mean score of the selected": statistics["sum_selected"] / max(1, chosen),
             "gold instead": statistics["gold"],
+            **({"below the threshold": statistics["below"]} if config.variant is Variant.threshold else {}),
             "set aside by guards": statistics["set_aside"],
             "all hypotheses trip": statistics["no_way_out"],
         },

@@ -30,6 +30,16 @@ from kd.recipe.schema import ModelConfig, TrainConfig
 from kd.recipe.schema.running import SystemRole
 from kd.stages.grid import SHAPE
 from kd.stages.outputs import CHOSEN, TAKEN
+from kd.stages.teachers import (
+    ROLES,
+    check_learning,
+    lessons,
+    start_from_layers,
+    start_identity,
+    started,
+    teacher_inputs,
+    with_teachers,
+)
 from kd.stages.training import START, Training, check_settings, check_training, run_training, training_identity
 
 LARGEST = "the largest cell of the search stands in for what it will choose"
@@ -48,6 +58,7 @@ class Train(Kind[TrainConfig]):
         "data": Role(many=True),  # one, or several of which a search has chosen one by its label
         "start": Role(optional=True),  # models to go on from, by member
         "choice": Role(optional=True),  # of `choose`: read where the config says from_search
+        **ROLES,
     }
     role = SystemRole.student.value  # unless the recipe declares another, or a stage decodes with it: teacher
     resources = "train"
@@ -58,6 +69,7 @@ class Train(Kind[TrainConfig]):
     def validate(self, config: TrainConfig) -> None:
         """Check the shape, and that enough checkpoints are kept to average."""
         check_settings(config)
+        check_learning(config)
         if config.from_search and config.init_from:
             raise UserError(
                 "from_search is true, and init_from has a shape already.", "Set from_search=false, or init_from=null."
@@ -75,11 +87,13 @@ class Train(Kind[TrainConfig]):
             identity, extent = training_identity(config, config.seed + member)
             if config.from_search:  # then these say nothing
                 identity["model"] = {key: value for key, value in identity["model"].items() if key not in SHAPE}
+            inputs = _inputs(stage, member)
+            identity |= start_identity(stage, config, member)
             yield TaskSpec(
                 f"member-{member + 1}",
                 identity,
                 extent,
-                inputs=_inputs(stage, member),
+                inputs=inputs,
                 files=partial(start_files, config.init_from, member + 1) if config.init_from else (),
                 subject=trained_model(stage, str(member + 1) if config.members > 1 else None),
             )
@@ -91,7 +105,9 @@ class Train(Kind[TrainConfig]):
             job = _begun_with(job, config, data)
         else:
             config, data = job.config, job.one("data")
-        run_training(job, Training(config, data, job.identity["seed"], _start(job, config, data)))
+        start = _start(job, config, data)
+        training = Training(started(config), data, job.identity["seed"], start, lessons(job, config.distill, data))
+        run_training(job, training)
 
     def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
         """Run this node's processes of the training."""
@@ -110,7 +126,8 @@ class Train(Kind[TrainConfig]):
             if config.from_search:
                 config = replace(config, model=_largest_cell(task, known))
                 text, note = known.largest_input(task, "data"), LARGEST
-            tasks[task.name] = training_work(config, text, known, assumed, note)
+            work = training_work(config, text, known, assumed, note)
+            tasks[task.name] = with_teachers(work, task, config, text, known)
         return StageForecast(tasks, known.input_of(stage))
 
     def spent(self, folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
@@ -178,14 +195,15 @@ def _taken(folder: Path) -> dict[str, Any] | None:
 def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
     """Return a member's inputs: it starts from the model of its own number, or all start from the only one."""
     starts = stage.input_tasks("start")
-    inputs = {"data": stage.input_tasks("data")}
+    inputs = {"data": stage.input_tasks("data"), **teacher_inputs(stage, stage.config, member)}
     if stage.config.from_search:
         inputs["choice"] = stage.input_tasks("choice")
     if not starts:
         return inputs
-    if stage.config.init_from:
+    if stage.config.init_from or stage.config.start.layers:
+        other = "init_from" if stage.config.init_from else "start.layers"
         raise UserError(
-            f"{stage.name} has models to start from and init_from.", "Give it one of them, the other as null."
+            f"{stage.name} has models to start from and {other}.", "Give it one of them, the other as null or false."
         )
     if len(starts) not in (1, stage.config.members):
         raise UserError(
@@ -197,6 +215,9 @@ def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
 
 def _start(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Path | None:
     """Return the checkpoint to start from, or None."""
+    start = job.out / START
+    if config.start.layers:
+        return start_from_layers(job, config, data, start)
     if job.inputs.get("start"):
         files = start_files(str(job.one("start").path), 1)
     elif config.init_from:
@@ -206,7 +227,6 @@ def _start(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Path |
             raise UserError(f"{checkpoint} has changed since the run was planned.", "Plan it again with `kd run`.")
     else:
         return None
-    start = job.out / START
     if not start.is_file():
         prepare_start(files, data.path / DICTIONARY, config.model, start)
     return start

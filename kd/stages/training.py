@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from kd.models.vocabulary import SPECIAL
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import BatchConfig, Metric, Schedule, TrainConfig, Which
+from kd.stages.teachers import Lessons, learning_identity
 
 START = "start.pt"  # initial weights, kept only while the training runs
 
@@ -49,12 +50,14 @@ class Training:
         data: The encoded corpus.
         seed: Seed of the initial weights and the data order.
         start: Checkpoint with the initial weights; None for random ones.
+        lessons: Where the teachers' token distributions are, if they are learnt.
     """
 
     config: TrainConfig
     data: Artifact
     seed: int
     start: Path | None = None
+    lessons: Lessons = field(default_factory=Lessons)
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -69,6 +72,11 @@ def check_settings(config: TrainConfig) -> None:
         raise UserError(
             f"checkpoint.average is {checkpoint.average} but checkpoint.keep is {checkpoint.keep}.",
             "Raise checkpoint.keep or lower checkpoint.average.",
+        )
+    if checkpoint.validate_every < 0 or checkpoint.validate_every % max(1, checkpoint.every):
+        raise UserError(
+            f"checkpoint.validate_every is {checkpoint.validate_every} but checkpoint.every is {checkpoint.every}.",
+            f"Set checkpoint.validate_every to a multiple of {checkpoint.every}, or to 0.",
         )
     by_bleu = checkpoint.keep_best or checkpoint.average_of is Which.best or config.stop.patience
     if by_bleu and checkpoint.metric is Metric.bleu and not config.validate_bleu:
@@ -90,7 +98,10 @@ def training_identity(config: TrainConfig, seed: int) -> tuple[dict[str, Any], d
     identity, extent = identity_and_extent(config)
     if config.optimizer.schedule is not Schedule.linear:
         identity["optimizer"].pop("decay_updates", None)  # has no effect then
-    return {**identity, "seed": seed}, extent
+    checkpoint = config.checkpoint
+    if not (checkpoint.keep_best or checkpoint.average_of is Which.best or config.stop.patience):
+        extent["checkpoint"].pop("validate_every", None)  # changes what is reported, and not the model
+    return {**learning_identity(config, identity), "seed": seed}, extent
 
 
 def run_training(job: Job[Any], training: Training) -> None:
@@ -118,6 +129,8 @@ def run_training(job: Job[Any], training: Training) -> None:
         device=device,
         world_size=job.world.size(device),
         init_from=training.start,
+        teachers=training.lessons.teachers,
+        distributions=training.lessons.distributions,
     )
     expected = forecast(
         config,
@@ -125,6 +138,7 @@ def run_training(job: Job[Any], training: Training) -> None:
         max_tokens=plan.max_tokens,
         longest=spec.max_pieces + 1,
         world_size=spec.world_size,
+        teachers=training.lessons.parameters,
     )
     _say(job, expected, plan)
     for line in in_words(data.manifest["facts"].get("balance", {}), _target_tokens(config)):

@@ -179,6 +179,20 @@ def test_a_killed_training_resumes_bit_exactly(
     assert without_time(train_lines(tmp_path)) == without_time(train_lines(uninterrupted))
 
 
+def test_validations_may_be_rarer_than_checkpoints(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:
+    rarely = replace(
+        short, config=replace(short.config, checkpoint=replace(short.config.checkpoint, validate_every=30))
+    )
+    run_and_kill(rarely, tmp_path, 25, signal.SIGTERM)
+    result = training.train(rarely, tmp_path)
+    dev = [entry["update"] for entry in read_metrics(tmp_path / "metrics.jsonl") if entry["split"] == "dev"]
+    assert dev == [30, 40]  # and at the end
+    assert [each.name for each in result.checkpoints] == [
+        each.path.name for each in checkpoints.regular(uninterrupted / "checkpoints", 10, END)
+    ]
+    assert_equal_states(uninterrupted, tmp_path)
+
+
 def test_an_interrupted_training_saves_what_it_did(short: TrainSpec, uninterrupted: Path, tmp_path: Path) -> None:
     def interrupt(moment: TrainingProgress) -> None:
         if moment.update >= 15:

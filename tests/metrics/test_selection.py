@@ -12,7 +12,7 @@ import sacrebleu
 from kd.metrics.selection import Chooser, preferences, select
 from kd.metrics.sentence import Candidates, sentence_metric
 from kd.metrics.statistics import Choice, merged
-from kd.recipe.schema import OnGuard, SelectConfig, Variant
+from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf"])
@@ -108,6 +108,13 @@ def test_variants(settings: dict[str, object], rank: int | None) -> None:
     (choice,), chooser = choose([LIST], **settings)
     assert (choice.rank, choice.first_score, choice.dropped) == (rank, SCORES[0], False)
     assert (chooser.statistics.gold, chooser.statistics.chosen) == ((1, 0) if rank is None else (0, 1))
+
+
+def test_below_the_threshold_a_pair_may_be_left_out() -> None:
+    (choice,), chooser = choose([LIST], variant=Variant.threshold, threshold=99.0, below=Below.drop)
+    assert (choice.rank, choice.dropped, choice.below) == (None, True, True)
+    counted = chooser.statistics
+    assert (counted.dropped, counted.below, counted.gold, counted.chosen) == (1, 1, 0, 0)
 
 
 def test_a_hypothesis_that_trips_a_guard_is_not_chosen_while_another_does_not() -> None:

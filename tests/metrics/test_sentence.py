@@ -183,7 +183,10 @@ def test_a_mix_is_the_weighted_sum() -> None:
     ("mix", "message"),
     [
         ({}, "nothing to mix"),
-        ({"blue": 1.0}, r"no metric blue to mix \(select.mix.blue\). Choose among: bleu, chrf, model, external"),
+        (
+            {"blue": 1.0},
+            r"no metric blue to mix \(select.mix.blue\). Choose among: bleu, chrf, mbr_bleu, mbr_chrf, model, external",
+        ),
         ({"mix": 1.0}, "no metric mix to mix"),
         ({"bleu": 0.0}, "select.mix.bleu is 0"),
         ({"bleu": math.nan}, "select.mix.bleu is nan"),

@@ -79,3 +79,8 @@ def test_given_teachers_need_no_training_and_given_lists_no_teachers(tmp_path: P
     (decode,) = lists.find("decode")
     assert (decode.kind.name, len(decode.tasks)) == ("given_lists", 3)
     assert sorted(decode.inputs) == ["collected", "corpus"]
+    # The demo's student learns token distributions and starts from a teacher, and here are no teachers.
+    for name in ("student", "control"):
+        (stage,) = lists.find(name)
+        assert (stage.config.distill.alpha, stage.config.start.layers) == (0, False)
+        assert list(stage.tasks[0].inputs) == ["data"]

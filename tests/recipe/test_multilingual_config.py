@@ -130,3 +130,17 @@ def test_settings_that_are_off_change_no_fingerprint(corpus: Path) -> None:
     (vocabulary,), (encode, *_), (shard, *_) = (made.find(name) for name in ("vocabulary", "encode", "shard"))
     assert "tags" not in vocabulary.tasks[0].identity and "tags" not in encode.tasks[0].identity
     assert "share" not in shard.tasks[0].identity
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("student.distill.alpha=0.5", "learns token distributions"),
+        ("student.start.layers=true", "starts from layers of a teacher"),
+    ],
+)
+def test_a_student_of_several_pairs_takes_text_alone_from_its_teachers(corpus: Path, override: str, said: str) -> None:
+    off = override.partition("=")[0] + ("=false" if override.endswith("true") else "=0")
+    pairs = r"and its teachers are of several language pairs \(fi-en, hu-en\)"
+    with pytest.raises(UserError, match=rf"{said}, {pairs}. Set {off}: only a student of one"):
+        plan("fi_hu_en_small", corpus, override)

@@ -25,7 +25,20 @@ BEFORE = {
     "release.en-de/student-int8": "10932ce4e145dc45",
     "report/all": "f332162bc82b3bd1",
 }
-ON = ("students.first=true", "students.best_and_gold=true", "students.finetuned=true", "students.in_domain=true")
+# The demo's student as it was: text alone, from random weights.
+TEXT_ALONE = (
+    "student.distill.alpha=0",
+    "student.distill.stored=false",
+    "student.start.layers=false",
+    "student.max_update=2600",
+)
+ON = (
+    "students.first=true",
+    "students.one_teacher=true",
+    "students.best_and_gold=true",
+    "students.finetuned=true",
+    "students.in_domain=true",
+)
 IN_DOMAIN = "+in_domain.home_assistant=true"
 
 
@@ -44,16 +57,20 @@ def fingerprints(found: Plan) -> dict[str, str]:
 
 
 def test_switched_off_they_change_no_fingerprint() -> None:
-    found = fingerprints(plan())
+    found = fingerprints(plan(*TEXT_ALONE))
     assert {name: found[name] for name in BEFORE} == BEFORE
-    assert not [name for name in found if "first" in name or "both" in name or "tuned" in name or "domain" in name]
+    assert not [
+        name
+        for name in found
+        if "first" in name or "one" in name or "both" in name or "tuned" in name or "domain" in name
+    ]
 
 
 def test_switched_on_they_recompute_nothing_that_was_there_but_what_compares() -> None:
     before, after = fingerprints(plan()), fingerprints(plan(*ON, IN_DOMAIN))
     changed = {name.partition(".")[0].partition("/")[0] for name in before if before[name] != after[name]}
     assert changed == {"speed", "evaluate", "release", "report"}
-    new = ("student-first", "student-both", "student-finetuned", "student-in-domain")
+    new = ("student-first", "student-one", "student-both", "student-finetuned", "student-in-domain")
     for name in new:
         assert {f"translate.en-de/{name}", f"export.en-de/{name}-int8", f"release.en-de/{name}-int8"} <= set(after)
 
@@ -66,6 +83,9 @@ def test_each_learns_what_it_is_called_for() -> None:
                        "in_domain": "encode_in_domain", "control": "encode"}.items():  # fmt: skip
         (stage,) = found.find(name)
         assert [other.spec.name for _, other in stage.inputs["data"]] == [data]
+    (decode_one,), (student_one,) = found.find("decode_one"), found.find("student_one")
+    for task in (*decode_one.tasks, *student_one.tasks):
+        assert [item.task.full_name for item in task.inputs["teachers"]] == ["teacher.en-de/member-1"]
     (student,), (first,), (tuned,) = found.find("student"), found.find("student_first"), found.find("finetuned")
     assert first.config == student.config
     assert [other.spec.name for _, other in tuned.inputs["start"]] == ["student"]
@@ -101,6 +121,13 @@ def test_more_seeds_keep_the_models_that_are_there() -> None:
         (["finetune.model.width=64"], "For all of them: student.model.width=64"),
         (["students.finetuned=true", "finetune.max_update=50"], "finetune: optimizer.warmup_updates"),
         (["student.members=3", "evaluate.baseline=controll"], "control"),
+        (["checkpoint.validate_every=300"], "Set checkpoint.validate_every to a multiple of 200, or to 0"),
+        (["decode.members=3"], "decode.members is 3, and there are 2 teachers. Set decode.members between 1 and 2"),
+        (["soften.members=-1"], "soften.members is -1, and there are 2 teachers"),
+        (
+            ["student.distill.stored=false", "student.distill.members=3"],
+            "student.distill.members is 3, and there are 2",
+        ),
     ],
 )
 def test_mistakes_name_their_key(overrides: list[str], named: str) -> None:

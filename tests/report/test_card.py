@@ -97,6 +97,12 @@ def test_scores_of_comet_have_four_decimals(card: Card) -> None:
     assert "| **student-int8** | 0.8123 ± 0.0025 |" in text
 
 
+def test_it_says_what_the_model_learned(card: Card) -> None:
+    text = render(dataclasses.replace(card, lessons="It started from layers of a teacher."))
+    assert "(Kim and Rush, 2016).\nIt started from layers of a teacher.\n\n## Use" in text
+    assert "(Kim and Rush, 2016).\n\n## Use" in render(card)
+
+
 def test_p_below_resolution_is_printed_as_less_than(card: Card) -> None:
     sets = [dataclasses.replace(card.sets[0], scores=[score(34.1, 0.0002)])]
     assert "BLEU: p < 0.001: how likely" in render(dataclasses.replace(card, sets=sets))

@@ -18,7 +18,7 @@ from kd.corpora.index import read_json
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.pipeline.model import Artifact, Job, Summary
-from kd.recipe.schema import GuardsConfig, OnGuard, SelectConfig, Variant
+from kd.recipe.schema import Below, GuardsConfig, OnGuard, SelectConfig, Variant
 from kd.stages import select as stage
 from kd.stages.select import Select
 from tests.corpora.samples import rewrite
@@ -220,6 +220,15 @@ def test_below_the_threshold_gold_is_learnt(tmp_path: Path) -> None:
             assert pair.target == gold(pair.id - FIRST)
             assert rank in ("gold", "1")
     assert 0 < summary.facts["gold instead"] < 3 * SHARD
+
+
+def test_below_the_threshold_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
+    config = settings(variant=Variant.threshold, threshold=99.0, below=Below.drop)
+    corpus, summary = selected(job(tmp_path, *make(tmp_path, 3), config))
+    assert set(corpus.column("rank")) == {"1"}
+    left_out = 3 * SHARD - summary.counts["pairs out"]
+    assert left_out == summary.dropped["score below the threshold"] == summary.facts["below the threshold"] > 0
+    assert summary.facts["gold instead"] == 0
 
 
 # --- scores made elsewhere ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import IO, Any, cast
 
 PIECES_TOKENIZER = "kd_pieces"  # name under which fairseq finds our detokeniser: --eval-bleu-detok kd_pieces
@@ -40,6 +41,7 @@ def install() -> None:
     _say_bleu_of_nothing()
     _register_pieces_tokenizer()
     _installed = True
+    import_module("kd.engines.fairseq.criterion")
 
 
 def _allow_namespaces_in_checkpoints() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from kd.engines.fairseq.binary import data_prefix
 from kd.recipe.schema import Metric, ModelConfig, OptimizerConfig, Precision, Schedule, TrainConfig
 
+WORD_LEVEL = "kd_word_level"  # the criterion that `criterion.py` registers
 _NEVER = str(10**9)  # updates or epochs: longer than any training
 
 
@@ -30,6 +31,8 @@ class TrainSpec:
     device: str = "cpu"  # cpu | cuda
     world_size: int = 1  # processes, one a device
     init_from: Path | None = None  # a checkpoint to start from, its optimiser state left out
+    teachers: tuple[Path, ...] = ()  # of word-level distillation: checkpoints of the members …
+    distributions: tuple[Path, ...] = ()  # … or the folders of their stored distributions
 
     @property
     def has_dev(self) -> bool:
@@ -49,7 +52,7 @@ def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
         *("--max-source-positions", str(spec.max_pieces + 1), "--max-target-positions", str(spec.max_pieces + 1)),
         "--skip-invalid-size-inputs-valid-test",
         *model_arguments(config.model),
-        *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", str(config.optimizer.label_smoothing)),
+        *_loss(spec),
         *_optimizer(config.optimizer),
         *("--max-tokens", str(spec.max_tokens), "--update-freq", str(spec.update_freq)),
         *("--max-update", str(config.max_update), "--seed", str(spec.seed)),
@@ -73,6 +76,27 @@ def model_arguments(model: ModelConfig) -> list[str]:
     return [
         *flags,
         *("--attention-dropout", str(model.attention_dropout), "--activation-dropout", str(model.activation_dropout)),
+    ]
+
+
+def _loss(spec: TrainSpec) -> list[str]:
+    """The label-smoothed cross-entropy, or its mixture with that against the teachers (`criterion.py`)."""
+    smoothing = ["--label-smoothing", str(spec.config.optimizer.label_smoothing)]
+    if not (spec.teachers or spec.distributions):
+        return ["--criterion", "label_smoothed_cross_entropy", *smoothing]
+    distill = spec.config.distill
+    option, paths = ("stored", spec.distributions) if spec.distributions else ("teachers", spec.teachers)
+    end = distill.alpha if distill.end_alpha is None else distill.end_alpha
+    return [
+        *("--criterion", WORD_LEVEL, *smoothing),
+        *(f"--distill-{option}", os.pathsep.join(map(str, paths))),
+        *("--distill-alpha", str(distill.alpha), "--distill-temperature", str(distill.temperature)),
+        *(("--distill-top", str(distill.top)) if distill.top else ()),
+        *(
+            ("--distill-end-alpha", str(end), "--distill-end-updates", str(distill.end_updates))
+            if end != distill.alpha
+            else ()
+        ),
     ]
 
 
@@ -108,7 +132,7 @@ def _validation(spec: TrainSpec) -> list[str]:
     """Loss, and greedy BLEU on plain text if asked, at each checkpoint."""
     if not spec.has_dev:
         return ["--disable-validation"]
-    flags = ["--validate-interval", _NEVER, "--validate-interval-updates", str(spec.config.checkpoint.every)]
+    flags = ["--validate-interval", _NEVER, "--validate-interval-updates", str(validated_every(spec.config))]
     flags += ["--max-tokens-valid", str(max(spec.max_tokens, spec.max_pieces + 1))]
     if validated_on(spec.config) is Metric.bleu:
         flags += ["--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric"]
@@ -121,6 +145,11 @@ def _validation(spec: TrainSpec) -> list[str]:
         *("--eval-bleu", "--eval-bleu-args", json.dumps(decoding), "--eval-bleu-detok", "kd_pieces"),
         *("--eval-bleu-detok-args", json.dumps({"vocabulary": str(spec.vocabulary)})),
     ]
+
+
+def validated_every(config: TrainConfig) -> int:
+    """The number of updates between two validations."""
+    return config.checkpoint.validate_every or config.checkpoint.every
 
 
 def validated_on(config: TrainConfig) -> Metric:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kd.base.estimate import Estimate
 from kd.engines.fairseq.checkpoints import number_kept
+from kd.engines.fairseq.flags import validated_every
 from kd.engines.fairseq.training import METRICS, read_metrics
 from kd.models.known import VALIDATED, Known, Text
 from kd.models.transformer import CHECKPOINT_BYTES, MODEL_BYTES, parameter_count
@@ -38,6 +39,7 @@ class Memory:
     communication: int  # gradients on their way between processes
     activations: int  # what the layers keep for the backward pass
     output: int  # probabilities over the vocabulary and their gradients
+    teachers: int = 0  # weights of the models whose distributions are learnt, and these distributions
 
     @property
     def total(self) -> int:
@@ -78,16 +80,22 @@ class Forecast:
         }
 
 
-def forecast(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: int, world_size: int = 1) -> Forecast:
-    """What a training will need.
+def forecast(
+    config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: int, world_size: int = 1, teachers: int = 0
+) -> Forecast:
+    """Compute what a training will need.
 
     vocabulary: symbols, the special ones included; max_tokens: padded pieces of one side in a pass (BatchPlan);
-    longest: pieces of the longest sentence, its end included.
+    longest: pieces of the longest sentence, its end included; teachers: parameters of the models, all members together,
+    whose distributions are computed in each update.
     """
     parameters = parameter_count(config.model, vocabulary)
     return Forecast(
         parameters,
-        memory(config, vocabulary=vocabulary, max_tokens=max_tokens, longest=longest, world_size=world_size),
+        replace(
+            memory(config, vocabulary=vocabulary, max_tokens=max_tokens, longest=longest, world_size=world_size),
+            teachers=teachers * _BYTES[config.precision][0] + (8 * max_tokens * vocabulary if teachers else 0),
+        ),
         disk(config, parameters),
     )
 
@@ -180,7 +188,7 @@ def training_work(config: TrainConfig, text: Text, known: Known, assumed: Estima
         tokens = replace(tokens, source=f"{tokens.source}; {note}")
     cost = known.training_flops(config.model, text)
     work = [Work("train", "target tokens", tokens, cost, Sharing.all, "train")]
-    validations = None if updates.value is None else updates.value // config.checkpoint.every
+    validations = None if updates.value is None else updates.value // validated_every(config)
     if validations and config.validate_bleu:
         work.append(validation(config, Estimate(validations * known.dev, "config"), text, known))
     files = disk(config, known.parameters(config.model), updates.value or 0.0)

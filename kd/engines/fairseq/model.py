@@ -49,6 +49,15 @@ def load_dictionaries(model: ModelFolder) -> tuple[Any, Any]:
     return source, Dictionary.load(str(model.dictionary))
 
 
+def load_teacher(checkpoint: Path, source: Any, target: Any) -> Any:
+    """Load the model of one checkpoint over the dictionaries of a training, ready to predict.
+
+    Raises:
+        UserError: The checkpoint is refused, or does not fit the dictionaries.
+    """
+    return restore(load(checkpoint), ModelFolder.beside(checkpoint), source, target)
+
+
 def restore(state: dict[str, Any], model: ModelFolder, source: Any, target: Any) -> Any:
     """Build the model of a checkpoint that `loading.load` returned, ready to translate.
 

@@ -72,45 +72,73 @@ def prepare_start(files: tuple[Path, Path, Path], dictionary: Path, model: Model
     Raises:
         UserError: The vocabulary or the shape differs; the message names the setting.
     """
-    from kd.engines.fairseq.average import save, without_training
     from kd.engines.fairseq.loading import load
-    from kd.engines.fairseq.model import complete
 
-    checkpoint, *dictionaries = files
-    wanted = read_dictionary(dictionary)
-    for path in dictionaries:
-        if read_dictionary(path) != wanted:
-            raise UserError(
-                f"init_from: {checkpoint} has the vocabulary {path}, and the training data have another.",
-                "Encode the data with that model's vocabulary, or start from a model of this one.",
-            )
-    state = load(checkpoint)
-    _check_shape(checkpoint, vars(complete(state["cfg"]["model"])), model)
-    _check_rows(checkpoint, state["model"], len(wanted))
-    start = without_training(state, state["model"])
+    symbols = check_vocabulary("init_from", files, dictionary)
+    state = load(files[0])
+    check_shape("init_from", files[0], state, model, symbols)
+    write_start(state, state["model"], out)
+
+
+def write_start(state: dict[str, Any], weights: Mapping[str, Any], out: Path) -> None:
+    """Write weights as the checkpoint of a training that has made no update; `state`: the checkpoint they are from."""
+    from kd.engines.fairseq.average import save, without_training
+
+    start = without_training(state, dict(weights))
     start["optimizer_history"][0]["num_updates"] = 0
     # The new training starts at the beginning of its data, but fairseq requires a position.
     start["extra_state"] = {"train_iterator": {"version": 2, "epoch": 1, "iterations_in_epoch": 0, "shuffle": True}}
     save(start, out)
 
 
-def _check_shape(checkpoint: Path, values: Mapping[str, Any], model: ModelConfig) -> None:
+def check_vocabulary(key: str, files: tuple[Path, Path, Path], dictionary: Path) -> int:
+    """Return the number of symbols that a checkpoint and the data of a new training share, special ones included.
+
+    Args:
+        key: The setting that asks for the checkpoint, for the message.
+        files: Checkpoint and dictionaries, source and target.
+        dictionary: That of the new training's data, of both sides.
+
+    Raises:
+        UserError: A dictionary differs.
+    """
+    from kd.models.vocabulary import SPECIAL
+
+    checkpoint, *dictionaries = files
+    wanted = read_dictionary(dictionary)
+    for path in dictionaries:
+        if read_dictionary(path) != wanted:
+            raise UserError(
+                f"{key}: {checkpoint} has the vocabulary {path}, and the training data have another.",
+                "Encode the data with that model's vocabulary, or start from a model of this one.",
+            )
+    return len(SPECIAL) + len(wanted)
+
+
+def check_shape(key: str, checkpoint: Path, state: Mapping[str, Any], model: ModelConfig, symbols: int) -> None:
+    """Raise UserError, naming the dimension, unless a checkpoint holds a model of this shape and vocabulary.
+
+    Args:
+        key: The setting that asks for the checkpoint, for the message.
+        checkpoint: Its path, for the message.
+        state: Its content.
+        model: The shape wanted.
+        symbols: Size of the vocabulary, special symbols included.
+    """
+    from kd.engines.fairseq.model import complete
+
+    values = vars(complete(state["cfg"]["model"]))
     for theirs, ours in _SHAPE.items():
         there, here = values.get(theirs), getattr(model, ours)
         if there is not None and there != here:
             raise UserError(
-                f"init_from: {checkpoint} has {theirs} {there}, and model.{ours} is {here}.",
+                f"{key}: {checkpoint} has {theirs} {there}, and model.{ours} is {here}.",
                 f"Set model.{ours} to {there}, or start from a model of this shape.",
             )
-
-
-def _check_rows(checkpoint: Path, weights: Mapping[str, Any], symbols: int) -> None:
-    from kd.models.vocabulary import SPECIAL
-
     for side in ("encoder", "decoder"):
-        embedding = weights.get(f"{side}.embed_tokens.weight")
-        if embedding is None or len(embedding) != len(SPECIAL) + symbols:
+        embedding = state["model"].get(f"{side}.embed_tokens.weight")
+        if embedding is None or len(embedding) != symbols:
             raise UserError(
-                f"init_from: {checkpoint} holds no {side} with {len(SPECIAL) + symbols} symbols.",
+                f"{key}: {checkpoint} holds no {side} with {symbols} symbols.",
                 "Start from a translation model of this vocabulary.",
             )

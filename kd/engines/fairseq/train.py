@@ -91,7 +91,7 @@ def _train(spec: dict[str, Any], signals: Sequence[int]) -> None:
     save = SaveCheckpoint(watch, **spec["keep"])
     install(Trainer, watch)
     keep_fp32_weights(Trainer)
-    stopping = Stopping(fairseq_train.validate_and_save, watch, save, signals)
+    stopping = Stopping(fairseq_train.validate_and_save, watch, save, signals, cfg.dataset.disable_validation)
     fairseq_train.validate_and_save = stopping.after_update
     fairseq_train.validate = stopping.saved_first(fairseq_train.validate)
     Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
@@ -152,8 +152,11 @@ class Stopping:
     validation is made when the training resumes.
     """
 
-    def __init__(self, validate_and_save: Any, watch: Watch, save: SaveCheckpoint, signals: Sequence[int]) -> None:
+    def __init__(
+        self, validate_and_save: Any, watch: Watch, save: SaveCheckpoint, signals: Sequence[int], without_dev: bool
+    ) -> None:
         self._inner = validate_and_save
+        self._without_dev = without_dev
         self._watch = watch
         self._save = save
         self._signals = signals  # received so far
@@ -169,6 +172,10 @@ class Stopping:
         reason = self._watch.reason_to_end()
         if reason:  # so that fairseq validates and saves as at the last update
             cfg.optimization.max_update = trainer.get_num_updates()
+        at_the_end = trainer.get_num_updates() >= cfg.optimization.max_update
+        # fairseq validates at each checkpoint.
+        off_turn = trainer.get_num_updates() % self._watch.every and not at_the_end
+        cfg.dataset.disable_validation = self._without_dev or bool(off_turn)
         try:
             if _any_rank(bool(self._signals), trainer):
                 raise _StopValidation

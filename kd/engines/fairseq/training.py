@@ -21,7 +21,7 @@ from kd.base.errors import EXIT_TRANSIENT, StopRequested, TransientError
 from kd.base.files import write_json, write_text
 from kd.base.world import World
 from kd.engines.fairseq import checkpoints, launching
-from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_on
+from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_every, validated_on
 from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.measures import GPU_MEMORY, SECONDS, TOKENS
 from kd.engines.fairseq.nodes import Meeting
@@ -218,7 +218,7 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
         "device": spec.device,
         "folder": str(folder),
         "stall_minutes": spec.config.stall_minutes,
-        "ending": {"every": checkpoint.every, "patience": stop.patience, "most_tokens": stop.target_tokens},
+        "ending": {"every": validated_every(spec.config), "patience": stop.patience, "most_tokens": stop.target_tokens},
         "keep": {"keep_best": checkpoints.best_kept(checkpoint), "keep_every": checkpoint.keep_every},
     }
 

@@ -27,6 +27,7 @@ from kd.recipe.schema.corpora import (
     VocabularyModel,
 )
 from kd.recipe.schema.distillation import (
+    Below,
     DecodeConfig,
     DecodeEngine,
     GivenListsConfig,
@@ -56,6 +57,7 @@ from kd.recipe.schema.judging import (
     SpeedConfig,
     TranslateConfig,
 )
+from kd.recipe.schema.learning import DistillConfig, LayerChoice, SoftenConfig, StartConfig
 from kd.recipe.schema.marks import (
     EXTENT,
     TRANSIENT,
@@ -103,6 +105,7 @@ __all__ = [
     "BalanceConfig",
     "BalanceMethod",
     "BatchConfig",
+    "Below",
     "CheckpointConfig",
     "ChooseConfig",
     "ChooseMetric",
@@ -113,6 +116,7 @@ __all__ = [
     "DecodeConfig",
     "DecodeEngine",
     "Device",
+    "DistillConfig",
     "DuplicatesConfig",
     "EncodeConfig",
     "EvaluateConfig",
@@ -130,6 +134,7 @@ __all__ = [
     "JoinConfig",
     "LauncherConfig",
     "LauncherKind",
+    "LayerChoice",
     "ListFormat",
     "LongSources",
     "MachineConfig",
@@ -155,11 +160,13 @@ __all__ = [
     "SelectMetric",
     "ShardConfig",
     "Smoothing",
+    "SoftenConfig",
     "SourceConfig",
     "SpeedConfig",
     "SpeedMeasure",
     "SplitConfig",
     "StageConfig",
+    "StartConfig",
     "StopConfig",
     "StudentsConfig",
     "TrackingConfig",

@@ -57,6 +57,7 @@ class DecodeConfig:
     """Decoding of the training sources with the ensemble of teachers."""
 
     engine: DecodeEngine = setting("Search jointly, or each member alone.", DecodeEngine.ensemble)
+    members: int = setting("Teachers that decode, the first ones; 0: all.", 0, unit="teachers", at_least=0)
     beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size", "num_beams"))
     nbest: int = setting("Hypotheses kept of each source.", unit="hypotheses", at_least=1, aliases=("n_best",))
     member_nbest: int | None = setting(
@@ -110,7 +111,7 @@ class Variant(Enum):
     best = "best"  # the hypothesis with the highest score
     first = "first"  # the teacher's best: sequence-level distillation without selection
     gold = "gold"  # the human target
-    threshold = "threshold"  # the best where its score is at least `threshold`, else gold
+    threshold = "threshold"  # the best where its score is at least `threshold`; else `below` decides
     best_and_gold = "best_and_gold"  # both, as two pairs
 
 
@@ -123,6 +124,7 @@ class StudentsConfig:
 
     control: bool = setting("Train one on the human translations.", True)
     first: bool = setting("Train one on the ensemble's best: distillation without selection.", False)
+    one_teacher: bool = setting("Train one on lists and distributions of the first teacher alone.", False)
     best_and_gold: bool = setting("Train one on the selected and the human translations, as two pairs.", False)
     finetuned: bool = setting("Fine-tune the student on the human translations (group finetune).", False)
     in_domain: bool = setting("Fine-tune the student on the human translations of the corpora in `in_domain`.", False)
@@ -136,11 +138,20 @@ class OnGuard(Enum):
     keep = "keep"  # the best by score is learnt all the same
 
 
+class Below(Enum):
+    """What happens to a pair whose best hypothesis scores below `threshold`."""
+
+    gold = "gold"  # the human target is learnt
+    drop = "drop"  # the pair is left out, and counted
+
+
 class SelectMetric(StrEnum):
     """Scores of a hypothesis to select by."""
 
     bleu = "bleu"  # sacreBLEU's sentence BLEU with effective order
     chrf = "chrf"
+    mbr_bleu = "mbr_bleu"  # minimum Bayes risk: against the other hypotheses of the list, without the human target
+    mbr_chrf = "mbr_chrf"
     model = "model"
     external = "external"
     mix = "mix"
@@ -173,6 +184,7 @@ class SelectConfig:
     feature: str | None = setting("external: feature of the n-best lists that is the score, instead of `scores`.", None)
     variant: Variant = setting("The target that is learnt for each source.", Variant.best)
     threshold: float = setting("threshold: smallest score of a hypothesis, in units of the metric.", 0.0)
+    below: Below = setting("threshold: what happens below it.", Below.gold)
     on_guard: OnGuard = setting("What happens where guards refuse all hypotheses.", OnGuard.gold)
     guards: GuardsConfig = setting(
         "A hypothesis that a guard refuses is chosen only if all are refused.", same_as("guards")

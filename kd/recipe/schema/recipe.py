@@ -25,6 +25,7 @@ from kd.recipe.schema.distillation import (
     StudentsConfig,
 )
 from kd.recipe.schema.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
+from kd.recipe.schema.learning import SoftenConfig
 from kd.recipe.schema.marks import setting
 from kd.recipe.schema.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
 from kd.recipe.schema.searching import SearchConfig
@@ -69,6 +70,7 @@ class RecipeConfig:
         "N-best lists made elsewhere (chain=given_lists).", factory=GivenListsConfig
     )
     student: TrainConfig = setting("Training of the student.", factory=TrainConfig)
+    soften: SoftenConfig = setting("Token distributions of the teachers, stored.", factory=SoftenConfig)
     students: StudentsConfig = setting("Further students.", factory=StudentsConfig)
     finetune: FinetuneConfig = setting("Fine-tuning of the student.", factory=FinetuneConfig)
     in_domain: dict[str, bool] = setting(

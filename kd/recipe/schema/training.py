@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from kd.recipe.schema.learning import DistillConfig, StartConfig
 from kd.recipe.schema.marks import same_as, setting
 
 
@@ -128,10 +129,18 @@ class CheckpointConfig:
     """The checkpoints that a training keeps, and those of which the final model is made."""
 
     every: int = setting(
-        "Updates between checkpoints; each is validated on dev.",
+        "Updates between checkpoints.",
         unit="updates",
         at_least=1,
-        aliases=("save_every", "save_interval", "validate_every", "eval_steps", "save_steps"),
+        aliases=("save_every", "save_interval", "save_steps"),
+    )
+    validate_every: int = setting(
+        "Updates between measurements of dev loss and dev BLEU, a multiple of `every`; 0: at each checkpoint.",
+        0,
+        unit="updates",
+        at_least=0,
+        aliases=("eval_steps", "validate_interval"),
+        extent=True,
     )
     keep: int = setting(
         "Newest checkpoints kept.", unit="checkpoints", at_least=1, aliases=("save_total_limit",), extent=True
@@ -182,6 +191,8 @@ class TrainConfig:
         "Checkpoints; those of the group `checkpoint` unless a recipe sets keys of it here.",
         same_as("checkpoint"),
     )
+    distill: DistillConfig = setting("Token distributions of the teachers in the loss.", factory=DistillConfig)
+    start: StartConfig = setting("Start from layers of a teacher.", factory=StartConfig)
     members: int = setting(
         "Trainings that differ by their seed alone; each is a task.",
         unit="trainings",

@@ -122,4 +122,5 @@ class VerdictRoles:
     teacher: str = ""  # what was distilled: the ensemble, or the only teacher
     export: str = ""  # the form that is deployed
     metric: str = "BLEU"
+    lessons: str = ""  # what the student learned from its teachers, in sentences
     bilingual: str = ""  # of a student for several language pairs: what has its architecture and a pair to itself

@@ -1,0 +1,156 @@
+"""Computes the teachers' token distributions of an encoded corpus and stores them (`distributions.py`).
+
+Each block of sentences is computed at once, sorted by length into batches, and written in the order of the corpus. One
+forward pass of each member gives the distributions of all positions, since the target is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd.base.errors import IncompleteArtifact
+from kd.base.processes import Tick
+from kd.engines.fairseq.binary import EOS, IndexedReader
+from kd.engines.fairseq.distributions import Block, stores
+from kd.models.matching import read_dictionary
+from kd.models.vocabulary import SPECIAL
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LOGITS = 32_000_000  # numbers of the output layer in memory at once: 128 MB in float32
+_PAD = SPECIAL.index("<pad>")
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Softening:
+    """What distributions to compute, and how."""
+
+    data: Path  # an encoded corpus
+    teachers: tuple[Path, ...]  # model folders
+    dictionary: Path
+    top: int
+    temperature: float
+    batch_tokens: int  # target pieces of a batch, padding included
+    device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of symbols, special ones included."""
+        return len(SPECIAL) + len(read_dictionary(self.dictionary))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of sentences of one store, which becomes one block."""
+
+    target: Path  # prefix of the store's targets
+    first: int  # sentence
+    count: int
+    block: Block
+
+    @property
+    def source(self) -> Path:
+        """The prefix of the sources."""
+        return self.target.with_name(self.target.name.removesuffix(".target") + ".source")
+
+
+def parts(softening: Softening, worker: int, workers: int, shard: int) -> list[Part]:
+    """The parts of one worker of several: an equal share of each store, cut after every `shard` sentences."""
+    vocabulary = softening.vocabulary
+    found = []
+    for store, prefix in stores(softening.data).items():
+        reader = IndexedReader(prefix)
+        begin, end = (len(reader) * number // workers for number in (worker, worker + 1))
+        for first in range(begin, end, shard):
+            count = min(shard, end - first)
+            position = int(reader.offsets[first]) // reader.dtype.itemsize
+            pieces = int(reader.sizes[first : first + count].sum(dtype=np.int64))
+            found.append(Part(prefix, first, count, Block(store, position, pieces, softening.top, vocabulary)))
+    return found
+
+
+def is_done(part: Part, folder: Path) -> bool:
+    """Whether the block of a part is in a folder, complete and sound; one that is damaged is computed again."""
+    if not (folder / f"{part.block.name}.json").is_file():
+        return False
+    try:
+        part.block.check(folder)
+    except IncompleteArtifact as error:
+        _LOG.warning("Computed again: %s", error)
+        return False
+    return True
+
+
+class Softener:
+    """The teachers, loaded once."""
+
+    def __init__(self, softening: Softening) -> None:
+        import torch
+
+        from kd.engines.fairseq.model import load_models
+
+        torch.set_num_threads(softening.threads)
+        self._softening = softening
+        self._models, self._dictionary = load_models(softening.teachers, softening.device)
+
+    def write(self, part: Part, folder: Path, tick: Tick) -> None:
+        """Compute a part and write its block; `tick` counts sentences."""
+        source, target = IndexedReader(part.source), IndexedReader(part.target)
+        sentences = range(part.first, part.first + part.count)
+        sizes = [int(target.sizes[sentence]) for sentence in sentences]
+        starts = np.cumsum([0, *sizes])
+        ids = np.zeros((int(starts[-1]), self._softening.top), dtype=np.int64)
+        probabilities = np.zeros(ids.shape, dtype=np.float32)
+        for batch in self._batches(source, target, sentences):
+            rows = self._top([source[each] for each in batch], [target[each] for each in batch])
+            for number, sentence in enumerate(batch):
+                begin, end = starts[sentence - part.first], starts[sentence - part.first + 1]
+                ids[begin:end] = rows[0][number, : end - begin]
+                probabilities[begin:end] = rows[1][number, : end - begin]
+            tick(len(batch))
+        part.block.write(folder, ids, probabilities)
+
+    def _batches(self, source: IndexedReader, target: IndexedReader, sentences: range) -> Iterator[list[int]]:
+        """Sentences of similar length, as many as `batch_tokens` and the memory of the output layer allow."""
+        most = min(self._softening.batch_tokens, _LOGITS // self._softening.vocabulary)
+        batch: list[int] = []
+        widest = 0
+        for sentence in sorted(sentences, key=lambda each: (int(target.sizes[each]), int(source.sizes[each]), each)):
+            width = max(widest, int(target.sizes[sentence]), int(source.sizes[sentence]))
+            if batch and width * (len(batch) + 1) > most:
+                yield batch
+                batch, width = [], max(int(target.sizes[sentence]), int(source.sizes[sentence]))
+            batch.append(sentence)
+            widest = width
+        if batch:
+            yield batch
+
+    def _top(
+        self, sources: Sequence[NDArray[np.int64]], targets: Sequence[NDArray[np.int64]]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The most probable tokens and their probabilities at each position, [sentences, width, top]."""
+        from kd.engines.fairseq.criterion import mean_distribution
+        from kd.engines.fairseq.stock import padded
+
+        def matrix(rows: list[list[int]], left: bool) -> Tensor:
+            return padded(rows, _PAD, left=left).to(self._softening.device)
+
+        tokens = matrix([each.tolist() for each in sources], left=True)
+        net_input = {
+            "src_tokens": tokens,
+            "src_lengths": tokens.ne(_PAD).sum(1),
+            "prev_output_tokens": matrix([[EOS, *each.tolist()[:-1]] for each in targets], left=False),
+        }
+        best = mean_distribution(self._models, net_input, self._softening.temperature).topk(self._softening.top, -1)
+        return best.indices.cpu().numpy(), best.values.cpu().numpy()

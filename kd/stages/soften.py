@@ -1,0 +1,149 @@
+"""Soften: the teachers' token distributions for an encoded corpus, computed once for all students and passes.
+
+A student that learns word by word (`student.distill`) otherwise asks all teachers in every update. For each position of
+the targets the `top` most probable tokens of the ensemble are stored (`kd/engines/fairseq/distributions.py`). Blocks of
+sentences are the unit of restart and workers the tasks.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.estimate import Estimate
+from kd.base.processes import Tick, Workers
+from kd.base.world import take_gpu
+from kd.engines.fairseq.distributions import blocks_in, row_bytes
+from kd.engines.fairseq.soften import Part, Softener, Softening, is_done, parts
+from kd.models.files import DICTIONARY
+from kd.models.known import Known, equal_tasks
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
+from kd.recipe.schema import SoftenConfig
+from kd.stages.teachers import check_teachers, first_members, forward_flops, require_vocabulary
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+
+class Soften(Kind[SoftenConfig]):
+    """Stores the most probable tokens of each target position."""
+
+    name = "soften"
+    version = 1
+    config = SoftenConfig
+    roles: ClassVar = {"data": Role(), "teachers": Role(many=True)}
+    imports = ("torch", "fairseq")
+    needs_models = True
+    resources = "decode"
+    uses_gpus = True
+    resumable = True
+
+    def validate(self, config: SoftenConfig) -> None:
+        """Raise UserError where no number of tokens is set."""
+        if config.top < 1:
+            raise UserError(
+                f"soften.top is {config.top}, and stored distributions have a fixed number of tokens.",
+                "Set student.distill.top to 8, or student.distill.stored=false.",
+            )
+
+    def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
+        """One for each worker; their number is fixed, so that tasks follow from the config alone."""
+        check_teachers(stage)
+        identity, extent = identity_and_extent(stage.config)
+        teachers = first_members(stage.input_tasks("teachers"), stage.config.members, "soften.members")
+        inputs = {"data": stage.input_tasks("data"), "teachers": teachers}
+        for worker in range(stage.config.workers):
+            yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent, inputs)
+
+    def run(self, job: Job[SoftenConfig]) -> None:
+        """Compute the worker's blocks that are not there yet, or not complete."""
+        require_vocabulary(job.inputs["teachers"], job.one("data"))
+        softening = _softening(job)
+        todo = _parts(job, softening)
+        total = sum(part.count for part in todo)
+        missing = [part for part in todo if not is_done(part, job.out)]
+        done = total - sum(part.count for part in missing)
+        processes = min(job.world.workers(job.device), max(1, len(missing)))
+        next_gpu = None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
+
+        def tell(more: int) -> None:
+            job.progress.update("computing distributions", done + more, total, "sentences")
+
+        with Workers(processes, _init_worker, softening, job.out, next_gpu) as workers:
+            for _ in workers.map(_Writer.write, missing, tell):
+                pass
+
+    def check(self, job: Job[SoftenConfig]) -> Summary:
+        """Read every block back: all positions are there, and each row is a distribution."""
+        todo = _parts(job, _softening(job))
+        if [part.block for part in todo] != blocks_in(job.out):
+            raise IncompleteArtifact(f"{job.out} does not hold the blocks that it should.")
+        for part in todo:
+            part.block.check(job.out)
+        size = sum(path.stat().st_size for path in job.out.iterdir())
+        counts: dict[str, int | float] = {
+            "sentences": sum(part.count for part in todo),
+            "target pieces": sum(part.block.pieces for part in todo),
+            "tokens a piece": job.config.top,
+            "megabytes": round(size / 1e6, 1),
+        }
+        return Summary(counts, facts={"members": len(job.inputs["teachers"]), "devices": job.world.workers(job.device)})
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast one forward pass of each teacher over the targets, and the rows that are stored."""
+        text = known.input(stage, "data")
+        length = Estimate(None if text.target_tokens.value is None else text.target_tokens.value + 1, "")
+        pieces = text.pairs.times(length).times(1 / len(stage.tasks))
+        cost = forward_flops(known.models(item.task for item in stage.input_tasks("teachers")), text, known)
+        work = Work(self.name, "target tokens", pieces, cost, Sharing.gpus, "decode")
+        size = row_bytes(stage.config.top, known.vocabulary)
+        rows = replace(pieces.times(size), source=f"{size} bytes a target token")
+        return equal_tasks(stage, TaskWork((work,), kept=rows))
+
+
+def _softening(job: Job[SoftenConfig]) -> Softening:
+    data = job.one("data").path
+    return Softening(
+        data=data,
+        teachers=tuple(artifact.path for artifact in job.inputs["teachers"]),
+        dictionary=data / DICTIONARY,
+        top=job.config.top,
+        temperature=job.config.temperature,
+        batch_tokens=job.config.batch_tokens,
+        device="cpu" if job.device == "cpu" else "cuda",
+        threads=max(1, job.threads // job.world.workers(job.device)),
+    )
+
+
+def _parts(job: Job[SoftenConfig], softening: Softening) -> list[Part]:
+    """This worker's parts, in the order of `blocks_in`."""
+    found = parts(softening, job.identity["worker"], job.config.workers, job.config.shard)
+    return sorted(found, key=lambda part: (part.block.store, part.block.first))
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """The teachers of one process, and the folder that it writes to."""
+
+    softener: Softener
+    out: Path
+
+    def write(self, part: Part, tick: Tick) -> None:
+        """Compute and write one block."""
+        self.softener.write(part, self.out, tick)
+
+
+def _init_worker(softening: Softening, out: Path, next_gpu: Synchronized[int] | None) -> _Writer:
+    """Load the teachers; of several processes each takes a GPU for itself. `next_gpu`: the number of the next one."""
+    if next_gpu is not None:
+        with next_gpu.get_lock():
+            gpu, next_gpu.value = next_gpu.value, next_gpu.value + 1
+        if softening.device != "cpu":
+            take_gpu(gpu)
+    return _Writer(Softener(softening), out)

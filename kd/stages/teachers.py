@@ -1,0 +1,261 @@
+"""The teachers of a training: token distributions (`student.distill`) and layers to start from (`student.start`).
+
+Shared by the kinds that train and by `soften`, which computes the distributions once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kd.base.errors import UserError
+from kd.engines.fairseq.layers import prepare_layers
+from kd.engines.fairseq.start import start_files
+from kd.models.files import DICTIONARY, SOURCE_DICTIONARY
+from kd.models.known import Known, Text
+from kd.models.matching import read_dictionary
+from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.forecast import TaskWork
+from kd.pipeline.model import Artifact, Input, Job, Role, Stage, Task
+from kd.recipe.schema import DistillConfig, FinetuneConfig, ModelConfig, TrainConfig
+
+TEACHERS, DISTRIBUTIONS = "teachers", "distributions"  # roles
+ROLES = {
+    TEACHERS: Role(many=True, optional=True),  # models, by member
+    DISTRIBUTIONS: Role(many=True, optional=True),  # of `soften`, in place of what teachers compute in each update
+}
+START_RATE = 3 / 8  # of optimizer.learning_rate, with a start: in the demo 4e-3 destroyed the start and 1.5e-3 kept it
+_SAME = (
+    "width",
+    "ffn",
+    "heads",
+    "pre_norm",
+    "activation",
+    "tie_embeddings",
+)  # as in the teacher whose layers are taken
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Where a training finds its teachers' distributions: checkpoints to ask, or stored ones; both empty without."""
+
+    teachers: tuple[Path, ...] = ()
+    distributions: tuple[Path, ...] = ()
+    parameters: int = 0  # of the teachers that are in memory during training
+
+
+def check_learning(config: TrainConfig) -> None:
+    """Raise UserError for settings of `distill` or `start` that contradict each other."""
+    distill, start = config.distill, config.start
+    if distill.end_alpha is not None and distill.end_updates < 1:
+        raise UserError(
+            f"distill.end_alpha is {distill.end_alpha}, and distill.end_updates is {distill.end_updates}.",
+            "Set distill.end_updates to the update at which alpha reaches it.",
+        )
+    if distill.stored and not learns_words(config):
+        raise UserError(
+            "distill.stored is true and distill.alpha is 0: distributions would be computed and not learnt.",
+            "Set student.distill.stored=false, or student.distill.alpha=0.5.",
+        )
+    if start.layers and config.init_from:
+        raise UserError(
+            "start.layers and init_from both say where to start.", "Set start.layers=false or init_from=null."
+        )
+
+
+def learns_words(config: TrainConfig) -> bool:
+    """Whether a training uses its teachers' distributions."""
+    return bool(config.distill.alpha or config.distill.end_alpha)
+
+
+def learning_identity(config: TrainConfig, identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a training without settings of `distill` and `start` that are off."""
+    off = {"distill": not learns_words(config), "start": not config.start.layers}
+    return {key: value for key, value in identity.items() if not off.get(key)}
+
+
+def teacher_inputs(stage: Stage, config: TrainConfig, member: int) -> dict[str, Sequence[Input]]:
+    """The teachers or distributions that one member of a training reads.
+
+    Args:
+        stage: The training's.
+        config: Its settings.
+        member: Number of the member, from 0: the teacher to start from is that of the same number, or again the first.
+
+    Raises:
+        UserError: if there are none, or they cannot teach this student.
+    """
+    teachers = stage.input_tasks(TEACHERS)
+    found: dict[str, Sequence[Input]] = {}
+    if learns_words(config):
+        found[DISTRIBUTIONS] = _stored(stage)
+        if not found[DISTRIBUTIONS]:
+            check_teachers(stage)
+            found[TEACHERS] = first_members(teachers, config.distill.members, f"{_key(stage)}.distill.members")
+    if config.start.layers:
+        _check_start(stage, config)
+        first = [teachers[member % len(teachers)]]
+        known = found.get(TEACHERS, [])
+        found[TEACHERS] = [*known, *(item for item in first if item not in known)]
+    return {role: inputs for role, inputs in found.items() if inputs}
+
+
+def start_identity(stage: Stage, config: TrainConfig, member: int) -> dict[str, Any]:
+    """The part of a member's identity that says how it starts from layers; empty if it does not."""
+    if not config.start.layers:
+        return {}
+    teachers = stage.input_tasks(TEACHERS)
+    identity, _ = identity_and_extent(config.start)
+    return {"start": {**identity, "teacher": teachers[member % len(teachers)].task.name}}
+
+
+def first_members(teachers: list[Input], members: int, key: str) -> list[Input]:
+    """The first members of an ensemble, or all of them for 0.
+
+    Raises:
+        UserError: if there are not as many; `key` is the setting for the message.
+    """
+    if not 0 <= members <= len(teachers):
+        there = "is 1 teacher" if len(teachers) == 1 else f"are {len(teachers)} teachers"
+        raise UserError(
+            f"{key} is {members}, and there {there}.",
+            f"Set {key} between 1 and {len(teachers)}, or to 0 for all.",
+        )
+    return teachers[:members] if members else teachers
+
+
+def _stored(stage: Stage) -> list[Input]:
+    """The distributions of the data that are learnt: others, of another corpus, are left aside."""
+    data = {item.task.full_name for item in stage.input_tasks("data")}
+    found = [
+        item
+        for item in stage.input_tasks(DISTRIBUTIONS)
+        if {each.task.full_name for each in item.task.inputs["data"]} <= data
+    ]
+    return found if len(data) == 1 else []
+
+
+def check_teachers(stage: Stage) -> None:
+    """Raise UserError unless a stage has teachers whose distributions fit its data."""
+    off = f"{_key(stage)}.distill.alpha=0"
+    _check_one_pair(stage, "learns token distributions", off)
+    tagged = [data.name for _, data in stage.inputs["data"] if getattr(data.config, "tags", False)]
+    if tagged:
+        raise UserError(
+            f"{stage.name} learns token distributions for the sources of {tagged[0]}, whose language tags its teachers "
+            "do not know.",
+            f"Set {off}, or vocabulary.tags=false.",
+        )
+
+
+def _check_one_pair(stage: Stage, purpose: str, off: str) -> None:
+    if not stage.inputs.get(TEACHERS):
+        raise UserError(
+            f"{stage.name} {purpose}, and has no teachers.",
+            f"Set {off}, or chain.{stage.spec.name}.inputs.teachers to a stage of models.",
+        )
+    pairs = sorted({str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]})
+    if len(pairs) > 1:
+        raise UserError(
+            f"{stage.name} {purpose}, and its teachers are of several language pairs ({', '.join(pairs)}).",
+            f"Set {off}: only a student of one language pair can have this.",
+        )
+
+
+def _key(stage: Stage) -> str:
+    """The key of a recipe that holds the settings of a training."""
+    if isinstance(stage.config, FinetuneConfig):
+        return "finetune"
+    return "teacher" if stage.spec.name == "teacher" else "student"
+
+
+def _check_start(stage: Stage, config: TrainConfig) -> None:
+    """Raise UserError, before anything runs, if a teacher that will be trained has another width or other blocks."""
+    off = f"{_key(stage)}.start.layers=false"
+    _check_one_pair(stage, "starts from layers of a teacher", off)
+    if config.from_search:
+        return  # the shape is not known yet
+    for _, teacher in stage.inputs[TEACHERS]:
+        if not isinstance(teacher.config, TrainConfig):
+            continue  # trained elsewhere: its checkpoint is checked when the training begins
+        for name in _SAME:
+            theirs, ours = getattr(teacher.config.model, name), getattr(config.model, name)
+            if theirs != ours:
+                raise UserError(
+                    f"{stage.name} starts from layers of {teacher.name}, but model.{name} is {ours} here and {theirs} "
+                    "there.",
+                    f"Set {_key(stage)}.model.{name}={theirs}, or {off}.",
+                )
+
+
+def forward_flops(models: Sequence[ModelConfig], text: Text, known: Known) -> float | None:
+    """The FLOPs of computing the mean distribution of models for one target token; None where lengths are unknown."""
+    costs = [known.training_flops(model, text) for model in models]
+    # Of training, a third is the forward pass.
+    return sum(cost for cost in costs if cost is not None) / 3 if models and None not in costs else None
+
+
+def with_teachers(work: TaskWork, task: Task, config: TrainConfig, text: Text, known: Known) -> TaskWork:
+    """Add to the forecast of a training what live teachers compute in each update."""
+    if not learns_words(config) or task.inputs.get(DISTRIBUTIONS):
+        return work
+    updates, *rest = work.work
+    more = forward_flops(known.models(item.task for item in task.inputs.get(TEACHERS, [])), text, known)
+    cost = None if updates.cost is None or more is None else updates.cost + more
+    return replace(work, work=(replace(updates, cost=cost), *rest))
+
+
+def lessons(job: Job[Any], distill: DistillConfig, data: Artifact) -> Lessons:
+    """The distributions that a training reads.
+
+    Raises:
+        UserError: if a teacher has another vocabulary than the data.
+    """
+    if not (distill.alpha or distill.end_alpha):
+        return Lessons()
+    if stored := job.inputs.get(DISTRIBUTIONS):
+        return Lessons(distributions=tuple(artifact.path for artifact in stored))
+    teachers = job.inputs[TEACHERS][: distill.members or None]  # a further one is there to start from
+    require_vocabulary(teachers, data)
+    return Lessons(
+        teachers=tuple(start_files(str(artifact.path), 1)[0] for artifact in teachers),
+        parameters=sum(int(artifact.manifest["facts"].get("parameters", 0)) for artifact in teachers),
+    )
+
+
+def require_vocabulary(teachers: Sequence[Artifact], data: Artifact) -> None:
+    """Raise UserError where a teacher has another vocabulary than the data, of source or target."""
+    wanted = read_dictionary(data.path / DICTIONARY)
+    for teacher in teachers:
+        for path in (teacher.path / DICTIONARY, teacher.path / SOURCE_DICTIONARY):
+            if path.is_file() and read_dictionary(path) != wanted:
+                raise UserError(
+                    f"{teacher.stage}/{teacher.task} has another vocabulary than {data.stage}, and token distributions "
+                    "are of one vocabulary.",
+                    "Encode the student's data with the teachers' vocabulary, or set student.distill.alpha=0.",
+                )
+
+
+def started(config: TrainConfig) -> TrainConfig:
+    """The settings with the learning rate of a start from layers, where there is one."""
+    if not config.start.layers:
+        return config
+    rate = config.start.learning_rate or START_RATE * config.optimizer.learning_rate
+    return replace(config, optimizer=replace(config.optimizer, learning_rate=rate))
+
+
+def start_from_layers(job: Job[Any], config: TrainConfig, data: Artifact, out: Path) -> Path | None:
+    """Write the checkpoint that a member starts from, unless it is there, and return it; None for random weights."""
+    if not config.start.layers:
+        return None
+    if out.is_file():
+        return out
+    teachers = job.inputs[TEACHERS]
+    name = job.identity["start"]["teacher"]
+    teacher = next(artifact for artifact in teachers if artifact.task == name)
+    files = start_files(str(teacher.path), 1)
+    told = prepare_layers(files, data.path / DICTIONARY, config.model, config.start, out)
+    print(f"{job.stage}/{job.name}: {told}", flush=True)
+    return out
