@@ -20,12 +20,13 @@ from kd.models.description import Languages, known_languages
 from kd.models.files import DESCRIPTION
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.known import Known
-from kd.models.systems import System, SystemKind, SystemRole, systems_of
+from kd.models.systems import System, SystemKind, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.pipeline.store import MANIFEST
 from kd.recipe.schema import ReleaseConfig
+from kd.recipe.schema.running import SystemRole
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
 from kd.report.gather.lessons import lessons
 from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES

@@ -14,10 +14,10 @@ from kd.base.errors import IncompleteArtifact
 from kd.base.records import record
 from kd.corpora.index import read_json
 from kd.models.known import Known, single_task
-from kd.models.systems import SystemRole
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import ReportConfig
+from kd.recipe.schema.running import SystemRole
 from kd.report.gather.costs import costs, flow, in_chain_order
 from kd.report.gather.curves import curves
 from kd.report.gather.guards import guard_counts
