@@ -21,6 +21,7 @@ _BLOCKS = (
 )
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCKS})(?=[\s/>])", re.IGNORECASE)
 _BREAK_CODE = re.compile(r"\\(?:line|par|tab|page|cell|row)\b|[\n\t]")
+_WRITTEN_SPACE = re.compile(r"(?:\\[nrtfv~])+")  # escapes of C and RTF that stand for white space, and nothing else
 _SPACE_ENTITY = re.compile(
     r"&(?:nbsp|ensp|emsp|thinsp|Tab|NewLine|#0*(?:9|10|13|32|160)|#x0*(?:9|a|d|20|a0));", re.IGNORECASE
 )
@@ -71,7 +72,7 @@ def _is_space(native: str) -> bool:
     """Tell whether native code is white space, breaks a line, or begins or ends a block."""
     if native and not _SPACE_ENTITY.sub("", native).strip():
         return True
-    return bool(_BREAK_CODE.search(native) or _BLOCK_TAG.search(native))
+    return bool(_WRITTEN_SPACE.fullmatch(native) or _BREAK_CODE.search(native) or _BLOCK_TAG.search(native))
 
 
 def _ends_in_space(parts: Sequence[str]) -> bool:
