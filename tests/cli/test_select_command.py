@@ -204,7 +204,7 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
         (["--metric", "mix", "--mix", "bleu"], "has no weight"),
         (["--mix", "bleu=1"], "has no effect with --metric bleu"),
         (["--mix", "bleu=x"], "has no weight"),
-        (["--metric", "mix"], "--metric mix has nothing to mix. Name metrics and weights: --mix bleu=0.5"),
+        (["--metric", "mix"], "--metric mix has no metrics to mix. Name metrics and weights: --mix bleu=0.5"),
         (["--metric", "mix", "--mix", "blue=1"], "There is no metric blue to mix (--mix blue). Choose among: bleu,"),
         (["--metric", "mix", "--mix", "bleu=0"], "--mix bleu is 0.0. A weight"),
         (["--tokenizer", "moses"], "There is no --tokenizer moses. Choose one of: "),
