@@ -32,6 +32,11 @@ ALL = list(settings(RecipeConfig))
         ("machine.device=CPU", "Did you mean cpu?"),
         ("machine.gpus_per_node=-1", "machine.gpus_per_node is -1. It must be at least 0."),
         ("decode.share=1.5", "decode.share is 1.5. It must be above 0 and at most 1."),
+        (
+            "corpus.sources.home_assistant.weight=-1",
+            "corpus.sources.home_assistant.weight is -1.0. It must be at least 0.",
+        ),
+        ("corpus.sources.home_assistant.format=tsvv", "Did you mean tsv?"),
         ("launcher.threads=0", "launcher.threads is 0. It must be at least 1."),
         ("search.decoder_layers=[1,0]", "search.decoder_layers[1] is 0. It must be at least 1."),
         ("select.smoothing=add_k", "Did you mean add-k?"),

@@ -16,7 +16,7 @@ from kd.stages.grid import budget, cells, shapes
 
 @pytest.fixture(scope="module")
 def config() -> SearchConfig:
-    """The demo's students (4-2-128, 4 heads, a linear schedule over 2,600 updates) in two depths of each side."""
+    """The demo's students (4-2-128, 4 heads, a linear schedule over 2,000 updates) in two depths of each side."""
     overrides = ["recipe=demo", "chain=search", "student=tiny_from_search", "search.encoder_layers=[2,4]",
                  "search.changes.max_update=500", "store.dir=/nonexistent"]  # fmt: skip
     composed = compose.compose(compose.parse_request(overrides))
@@ -37,7 +37,7 @@ def test_every_combination_is_a_cell(config: SearchConfig) -> None:
 
 def test_all_have_one_budget_and_its_schedule_ends_with_it(config: SearchConfig) -> None:
     training = budget(config)
-    assert config.training.max_update == config.training.optimizer.decay_updates == 2600
+    assert config.training.max_update == config.training.optimizer.decay_updates == 2000
     assert (training.max_update, training.optimizer.schedule) == (500, Schedule.linear)
     assert training.optimizer.decay_updates == 500
     assert training.optimizer.learning_rate == config.training.optimizer.learning_rate
