@@ -107,10 +107,10 @@ def test_the_schema_of_a_group_is_printed(capsys: pytest.CaptureFixture[str]) ->
     ("typed", "meant"),
     [
         ("student.lr", ["student.optimizer.learning_rate"]),
-        ("student.learning_rate", ["student.optimizer.learning_rate"]),
+        ("student.learning_rate", ["student.optimizer.learning_rate", "student.start.learning_rate"]),
         ("teacher.batch_size", ["teacher.batch.target_tokens", "teacher.batch.max_tokens"]),
         ("teacher.epochs", ["teacher.max_update"]),
-        ("student.layers", ["student.model.encoder_layers", "student.model.decoder_layers"]),
+        ("student.layers", ["student.model.encoder_layers", "student.model.decoder_layers", "student.start.layers"]),
         ("student.dropout", ["student.model.dropout"]),
         ("vocab_size", ["vocabulary.size"]),
         ("beam_size", ["decode.beam", "evaluate.translate.beam"]),

@@ -123,7 +123,7 @@ def test_more_seeds_keep_the_models_that_are_there() -> None:
         (["student.members=3", "evaluate.baseline=controll"], "control"),
         (["checkpoint.validate_every=300"], "Set checkpoint.validate_every to a multiple of 200, or to 0"),
         (["decode.members=3"], "decode.members is 3, and there are 2 teachers. Set decode.members between 1 and 2"),
-        (["soften.members=-1"], "soften.members is -1, and there are 2 teachers"),
+        (["soften.members=3"], "soften.members is 3, and there are 2 teachers"),
         (
             ["student.distill.stored=false", "student.distill.members=3"],
             "student.distill.members is 3, and there are 2",

@@ -71,7 +71,6 @@ class StartConfig:
         "Takes the place of optimizer.learning_rate; null: three eighths of that. A high rate destroys the start.",
         None,
         above=0,
-        aliases=("lr", "rate"),
     )
 
 
