@@ -214,7 +214,15 @@ def test_each_process_of_a_job_has_a_gpu_of_its_own(job: Job[DecodeConfig], monk
     """Without GPUs here: what they see, as far as it goes by their environment."""
     taken: list[str] = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
-    monkeypatch.setattr(decode, "_Decoder", lambda spec: taken.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+
+    class Taking:
+        def __init__(self, _: Any) -> None:
+            taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+
+        def decode(self, *_: Any) -> None:
+            """Never called: nothing is decoded here."""
+
+    monkeypatch.setattr(decode, "_Decoder", Taking)
     started: list[tuple[Any, ...]] = []
 
     class Here:
