@@ -229,7 +229,11 @@ def test_line_ends_byte_order_marks_and_final_end_marks_are_no_content(
         ("plain.gz", b"one\ntwo\n", "is not compressed, though its name ends in .gz: it is plain text"),
         ("plain.xz", b"one\ntwo\n", "is not compressed, though its name ends in .xz: it is plain text"),
         ("plain.zst", b"one\n", "is not compressed, though its name ends in .zst: it is plain text"),
-        ("twice.gz", gzip.compress(gzip.compress(b"one\n", mtime=0), mtime=0), "is compressed twice: it holds gzip data"),
+        (
+            "twice.gz",
+            gzip.compress(gzip.compress(b"one\n", mtime=0), mtime=0),
+            "is compressed twice: it holds gzip data",
+        ),
         ("zip.txt", b"PK\x03\x04 and so on", "is a zip archive, and is read as text"),
         ("zip.txt.gz", b"PK\x03\x04 and so on", "it is a zip archive"),
     ],
