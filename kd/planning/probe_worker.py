@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.estimate import Estimate
-from kd.base.files import write_json
+from kd.base.files import read_object, write_json
+from kd.base.hashing import sha256
 from kd.base.processes import die_with_parent
 from kd.corpora.shards import Corpus
 from kd.engines.fairseq.forecast import validation
@@ -234,12 +235,16 @@ class Miniature:
 
         from kd.engines.fairseq.loading import load
 
-        path = self._store.paths(task).final / "model.pt"
+        place = self._store.paths(task).final
+        path = place / "model.pt"
         state = load(path)
         for name, tensor in state["model"].items():
             if name.endswith(("embed_tokens.weight", "output_projection.weight")):
                 tensor[2] = 0.0  # </s>: its score is 0, and others are above that
         torch.save(state, path)
+        manifest = read_object(place / MANIFEST)
+        manifest["files"]["model.pt"] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        write_json(place / MANIFEST, manifest)  # weights are compared with it before they are used
 
     # --- results -----------------------------------------------------------------------------------------------------
 

@@ -65,8 +65,8 @@ def test_tasks_inside_give_the_same_output_as_outside(run_inside: Workplace, fin
         json.loads((place.run / "report" / "all" / "report.json").read_text("utf-8"))["systems"]
         for place in (run_inside, finished)
     ]
-    assert [[(row["name"], row["scores"]) for row in rows] for rows in scores[:1]] == [
-        [(row["name"], row["scores"]) for row in rows] for rows in scores[1:]
+    assert [[(row["system"], row["scores"]) for row in rows] for rows in scores[:1]] == [
+        [(row["system"], row["scores"]) for row in rows] for rows in scores[1:]
     ]
 
 

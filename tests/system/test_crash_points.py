@@ -46,8 +46,8 @@ SERIES = [
     # checkpoint_*.pt hold times, which differ between two uninterrupted trainings as well
     Series("train", "teacher.en-xx", "member-1", "model.pt"),
     Series("decode", "decode.en-xx", "worker-0"),
-    Series("select", "select.en-xx"),
-    Series("publish", "select.en-xx", last=True),
+    Series("select", "select.en-xx", "worker-0"),
+    Series("publish", "select.en-xx", "worker-0", last=True),
 ]
 
 
@@ -108,10 +108,10 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def copied(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, str]:
+@pytest.fixture
+def copied(finished: Workplace, tmp_path: Path) -> tuple[Workplace, str]:
     """A copy of the finished run, with its frozen config."""
-    place = finished.copy(tmp_path_factory.mktemp("crashes") / "place")
+    place = finished.copy(tmp_path / "place")
     before = set((place.run / "configs").glob("*.json"))
     place.kd("run", "upto=select")
     (frozen,) = set((place.run / "configs").glob("*.json")) - before

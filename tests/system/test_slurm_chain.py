@@ -145,7 +145,7 @@ def test_scaling_over_nodes_is_submitted_and_shown_when_done(
     with_data(here, finished, "store")
     asked = ["nodes=1,2", "updates=12"]
     first = here.kd("scaling", *asked).stdout
-    assert "Not done yet: 1, 2 nodes." in first
+    assert "Not finished: 1, 2 nodes." in first
     assert {job["name"] for job in here.queued()} <= {"tiny:teacher.en-xx"}  # the first may be through already
     here.wait()
     told = here.kd("scaling", *asked).stdout
