@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tiny import corpus as tiny_corpus
 
+from kd.base.records import record
+from kd.models.systems import System
 from kd.pipeline.store import Store
 
 TINY = Path(__file__).parent / "tiny"
@@ -72,3 +75,8 @@ def new_workplace(folder: Path, recipe: Path = TINY) -> Workplace:
     """Return a workplace with a corpus and nothing else."""
     tiny_corpus.write(folder / "corpus")
     return Workplace(folder, recipe)
+
+
+def title(row: dict[str, Any]) -> str:
+    """Return the name of the system that a row of report.json is about, such as `teacher ensemble`."""
+    return record(System, row["system"], "report.json").title

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace
+from runs_of_tiny import Workplace, title
 
 from kd.base.hashing import sha256
 from kd.corpora.ids import place_of
@@ -61,10 +61,10 @@ def test_checkpoints_of_fairseq_replace_the_teachers_up_to_the_report(workplace:
     report = json.loads(
         (workplace.folder / "runs" / "checkpoints" / "report" / "all" / "report.json").read_text("utf-8")
     )
-    bleu = {row["name"]: next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
+    bleu = {title(row): next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
     assert {"teacher a", "teacher b", "teacher ensemble", "student"} <= set(bleu)
     assert bleu["teacher ensemble"] > 50
-    rows = {row["name"]: row for row in report["systems"]}
+    rows = {title(row): row for row in report["systems"]}
     assert rows["teacher a"]["training_seconds"] is None  # unknown for a foreign model
     assert not [curve for curve in report["curves"] if curve["name"].startswith("teacher")]
     done = workplace.kd("run", *given)

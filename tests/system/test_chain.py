@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace
+from runs_of_tiny import Workplace, title
 
 pytestmark = pytest.mark.system
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 def scores(place: Workplace) -> dict[str, float]:
     """Return the test BLEU of each system."""
     report = json.loads((place.run / "report" / "all" / "report.json").read_text("utf-8"))
-    return {row["name"]: next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
+    return {title(row): next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
 
 
 def test_the_student_has_learned(finished: Workplace) -> None:

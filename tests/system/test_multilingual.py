@@ -96,5 +96,5 @@ def test_the_card_and_the_page_have_both_pairs(run: tuple[Workplace, str]) -> No
     data = json.loads((report / "report.json").read_text("utf-8"))
     assert data["verdict"] | {"metric": ""} == {
         "student": "student", "control": "control", "teacher": "teacher", "export": "student float32", "metric": "",
-        "bilingual": "bilingual",
+        "bilingual": "bilingual", "lessons": "It learned the text that selection kept.",
     }  # fmt: skip
