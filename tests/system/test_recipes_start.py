@@ -99,6 +99,7 @@ TINY: dict[str, Any] = {
         "batch": {"target_tokens": 200, "max_tokens": 1000},
         "members": 1, "max_update": 2, "precision": "fp32", "validate_bleu": False, "stop": {"patience": 0},
     },
+    "student": {"start": {"layers": False}},  # the teachers are narrower than it
 }  # fmt: skip
 
 
