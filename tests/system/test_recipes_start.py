@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, open_dict
-from test_recipes import commands
 
 from kd.engines.fairseq.loading import load
 from kd.pipeline.execute import execute
@@ -23,6 +22,7 @@ from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.recipe import compose
 from kd.recipe.schema import SourceConfig
+from tests.recipe.test_recipes import commands
 
 pytestmark = pytest.mark.system
 
