@@ -18,7 +18,7 @@ from kd.base.errors import UserError
 from kd.base.scratch import scratch_folder
 from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
 from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source
-from kd.engines.nan import nan_scores
+from kd.engines.nan import NaNScores, nan_scores
 from kd.models.folder import ModelFolder
 from kd.models.vocabulary import SPECIAL, Vocabulary
 
@@ -87,7 +87,11 @@ class MembersTranslator:
         with scratch_folder("kd-members-") as folder:
             for number, model_folder in enumerate(model_folders):
                 place = folder / str(number)
-                convert(ModelFolder.open(model_folder), place, "float32")
+                try:
+                    convert(ModelFolder.open(model_folder), place, "float32")
+                except NaNScores:
+                    one = len(model_folders) == 1
+                    raise nan_scores([number], precision, weights=[number], one=one) from None
                 # Loaded once if search and scores use the same type.
                 models = {
                     kind: load(place, compute_type=kind, threads=threads, device=device)
