@@ -133,7 +133,8 @@ def test_dev_bleu_is_that_of_sacrebleu_on_the_same_output(trained, task, tmp_pat
 
     newest = trained.result.checkpoints[0]
     average([newest], tmp_path / "model.pt")
-    (tmp_path / "dict.txt").write_bytes((trained.folder / "dict.txt").read_bytes())
+    for name in ("dict.txt", "vocabulary.model"):
+        (tmp_path / name).write_bytes((trained.folder / name).read_bytes())
     translator = EnsembleTranslator([tmp_path], task.vocabulary, beam=1, max_pieces=40)
     output = [hypotheses[0].text for hypotheses in translator.translate([source for source, _ in task.dev])]
     expected = sacrebleu.corpus_bleu(output, [[target for _, target in task.dev]]).score
