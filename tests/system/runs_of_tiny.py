@@ -41,8 +41,8 @@ class Workplace:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Wide enough that no table is cut."""
-        return {**os.environ, "COLUMNS": "200"}
+        """Wide enough that no row of a table takes two lines, however long tasks took."""
+        return {**os.environ, "COLUMNS": "400"}
 
     @property
     def run(self) -> Path:
