@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tiny import corpus as tiny_corpus
 
-from kd.base.records import record
-from kd.models.systems import System
 from kd.pipeline.store import Store
+from kd.report.model import ReportData
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -54,6 +53,11 @@ class Workplace:
         """The folder of the artifacts."""
         return self.folder / "store"
 
+    def report(self, run: Path | None = None) -> ReportData:
+        """Read the data of the report of this run, or of another run's folder."""
+        path = (run or self.run) / "report" / "all" / "report.json"
+        return ReportData.from_dict(json.loads(path.read_text("utf-8")))
+
     def published(self) -> dict[str, float]:
         """Return the time of the last change of each manifest in the store, by task."""
         return {
@@ -71,12 +75,13 @@ class Workplace:
         return copied
 
 
+def bleu(report: ReportData) -> dict[str, float]:
+    """Return the test BLEU of each system."""
+    found = {row.name: row.score("BLEU") for row in report.systems}
+    return {name: score.value for name, score in found.items() if score}
+
+
 def new_workplace(folder: Path, recipe: Path = TINY) -> Workplace:
     """Return a workplace with a corpus and nothing else."""
     tiny_corpus.write(folder / "corpus")
     return Workplace(folder, recipe)
-
-
-def title(row: dict[str, Any]) -> str:
-    """Return the name of the system that a row of report.json is about, such as `teacher ensemble`."""
-    return record(System, row["system"], "report.json").title

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace, title
+from runs_of_tiny import Workplace, bleu
 
 from kd.base.hashing import sha256
 from kd.corpora.ids import place_of
@@ -58,15 +58,13 @@ def test_checkpoints_of_fairseq_replace_the_teachers_up_to_the_report(workplace:
         "decode.share=0.3",
     ]
     workplace.kd("run", *given)
-    report = json.loads(
-        (workplace.folder / "runs" / "checkpoints" / "report" / "all" / "report.json").read_text("utf-8")
-    )
-    bleu = {title(row): next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
-    assert {"teacher a", "teacher b", "teacher ensemble", "student"} <= set(bleu)
-    assert bleu["teacher ensemble"] > 50
-    rows = {title(row): row for row in report["systems"]}
-    assert rows["teacher a"]["training_seconds"] is None  # unknown for a foreign model
-    assert not [curve for curve in report["curves"] if curve["name"].startswith("teacher")]
+    report = workplace.report(workplace.folder / "runs" / "checkpoints")
+    scores = bleu(report)
+    assert {"teacher a", "teacher b", "teacher ensemble", "student"} <= set(scores)
+    assert scores["teacher ensemble"] > 50
+    rows = {row.name: row for row in report.systems}
+    assert rows["teacher a"].training_seconds is None  # unknown for a foreign model
+    assert not [curve for curve in report.curves if curve.name.startswith("teacher")]
     done = workplace.kd("run", *given)
     assert "Nothing to do" in done.stderr
 

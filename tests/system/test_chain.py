@@ -7,23 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace, title
+from runs_of_tiny import Workplace, bleu
 
 pytestmark = pytest.mark.system
 
 
-def scores(place: Workplace) -> dict[str, float]:
-    """Return the test BLEU of each system."""
-    report = json.loads((place.run / "report" / "all" / "report.json").read_text("utf-8"))
-    return {title(row): next(s["value"] for s in row["scores"] if s["metric"] == "BLEU") for row in report["systems"]}
-
-
 def test_the_student_has_learned(finished: Workplace) -> None:
-    bleu = scores(finished)
+    scores = bleu(finished.report())
     # An untrained model, and one that only learned the words but not their order, stay under 20 here.
-    assert bleu["student"] > 50
-    assert bleu["teacher ensemble"] > 50
-    assert {"teacher 1", "teacher 2", "teacher ensemble", "student", "control", "student int8"} <= set(bleu)
+    assert scores["student"] > 50
+    assert scores["teacher ensemble"] > 50
+    assert {"teacher 1", "teacher 2", "teacher ensemble", "student", "control", "student int8"} <= set(scores)
 
 
 def test_the_run_is_readable_with_ls(finished: Workplace) -> None:

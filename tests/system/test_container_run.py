@@ -61,13 +61,8 @@ def test_tasks_inside_give_the_same_output_as_outside(run_inside: Workplace, fin
             "translate",
         ):
             assert inside[name]["files"] == outside[name]["files"], name
-    scores = [
-        json.loads((place.run / "report" / "all" / "report.json").read_text("utf-8"))["systems"]
-        for place in (run_inside, finished)
-    ]
-    assert [[(row["system"], row["scores"]) for row in rows] for rows in scores[:1]] == [
-        [(row["system"], row["scores"]) for row in rows] for rows in scores[1:]
-    ]
+    scores = [[(row.name, row.scores) for row in place.report().systems] for place in (run_inside, finished)]
+    assert scores[0] == scores[1]
 
 
 def test_manifests_name_the_image_by_digest(run_inside: Workplace, image: Path, finished: Workplace) -> None:

@@ -109,13 +109,12 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copied(finished: Workplace, tmp_path: Path) -> tuple[Workplace, str]:
+def copied(workplace: Workplace) -> tuple[Workplace, str]:
     """A copy of the finished run, with its frozen config."""
-    place = finished.copy(tmp_path / "place")
-    before = set((place.run / "configs").glob("*.json"))
-    place.kd("run", "upto=select")
-    (frozen,) = set((place.run / "configs").glob("*.json")) - before
-    return place, frozen.stem
+    before = set((workplace.run / "configs").glob("*.json"))
+    workplace.kd("run", "upto=select")
+    (frozen,) = set((workplace.run / "configs").glob("*.json")) - before
+    return workplace, frozen.stem
 
 
 @pytest.mark.parametrize("series", SERIES, ids=lambda series: series.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,11 +35,6 @@ def page(finished: Workplace, browser: Tab) -> Iterator[Tab]:
     yield browser
     browser.send("Emulation.setEmulatedMedia", media="")
     browser.send("Emulation.setScriptExecutionDisabled", value=False)
-
-
-def read(finished: Workplace) -> ReportData:
-    """Read the data of the run's page."""
-    return ReportData.from_dict(json.loads((finished.run / "report" / "all" / "report.json").read_text("utf-8")))
 
 
 def show(report: ReportData, browser: Tab, folder: Path) -> Tab:
@@ -75,7 +69,7 @@ def test_verdict_comes_first_and_answers_three_questions(page: Tab) -> None:
 
 
 def test_table_sorts_by_keyboard(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
-    report = read(finished)
+    report = finished.report()
     rows = [
         dataclasses.replace(
             row,
@@ -100,7 +94,7 @@ def test_table_sorts_by_keyboard(finished: Workplace, browser: Tab, tmp_path: Pa
 
 
 def test_curves_are_switched_by_keyboard(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
-    report = read(finished)
+    report = finished.report()
     timed = [
         dataclasses.replace(
             curve,
@@ -158,7 +152,7 @@ def test_everything_that_takes_the_focus_has_a_name(page: Tab) -> None:
 
 
 def test_a_segment_that_is_a_script_is_shown_and_not_run(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
-    report = read(finished)
+    report = finished.report()
     names = [row.name for row in report.systems]
     rows = [
         dataclasses.replace(row, system=dataclasses.replace(row.system, label=f"{row.system.label} {SCRIPTS[0]}"))

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace, title
+from runs_of_tiny import Workplace
 
 pytestmark = pytest.mark.system
 
@@ -53,5 +53,5 @@ def test_stages_and_costs_are_in_the_order_of_the_chain(finished: Workplace) -> 
     chain += ["encode_selected", "student", "export", "translate", "evaluate"]
     assert [stage for stage in order if stage in chain] == chain
     assert [step["stage"] for step in report["flow"]][:2] == ["collect", "clean"]
-    assert report["weaknesses"][0]["systems"].keys() == {title(row) for row in report["systems"]}
+    assert report["weaknesses"][0]["systems"].keys() == {row.name for row in finished.report().systems}
     assert all(curve["points"][-1]["train_loss"] for curve in report["curves"])
