@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.container import locks
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,6 +29,9 @@ def with_extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-    lock = ROOT / "containers" / "locks" / "cpu.txt"
-    subprocess.run([*pip, "install", "-q", "-c", str(lock), *extras["wandb"], *extras["mlflow"]], check=True)
+    # Versions alone: with hashes among the constraints, pip wants one for every package.
+    versions = folder / "versions.txt"
+    locked = locks.pins(ROOT / "containers" / "locks" / "cpu.txt")
+    versions.write_text("".join(f"{name}=={version}\n" for name, version in locked.items()))
+    subprocess.run([*pip, "install", "-q", "-c", str(versions), *extras["wandb"], *extras["mlflow"]], check=True)
     return python
