@@ -13,7 +13,7 @@ from kd.base.errors import UserError
 from kd.recipe import compose
 
 SOURCE = "{format: plain, use: dev, source: a.en, target: a.de}"
-STAGE = '{kind: train, over: pairs, inputs: {data: encode}, settings: "${student}"}'
+STAGE = '{kind: train, over: pairs, inputs: {data: encode, teachers: teacher}, settings: "${student}"}'
 APPTAINER = "Apptainer/1.2.4-GCCcore-12.3.0"
 
 
