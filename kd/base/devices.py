@@ -134,7 +134,7 @@ class RocmSmi:
         self._answer: dict[str, dict[str, str]] = {}
 
     def cards(self) -> dict[str, dict[str, str]]:
-        """Returns the values of each card, as `card0` …"""
+        """Return the values of each card: card0, card1, and so on."""
         if time.monotonic() - self._asked > _FRESH_SECONDS:
             done = subprocess.run(self._command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=True)
             answer = json.loads(done.stdout)

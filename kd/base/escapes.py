@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def visible(text: str) -> str:
-    """Return a text with signs in place of control characters.
+    r"""Return a text with signs in place of control characters.
 
     C0 controls and DEL become their pictures (U+2400 …); C1 controls, line separators and directional overrides, which
-    could swap the text beside them, become an escape such as `\\u202e`.
+    could swap the text beside them, become an escape such as `\u202e`.
     """
     return text.translate(_VISIBLE)
 

@@ -66,6 +66,8 @@ class Workers(Generic[C]):
         One map at a time; a map that is left early ends the processes.
 
         Args:
+            work: A function of the context, an item and a callback for progress.
+            items: The items.
             tick: Called with the sum of all increments that the calls of `work` reported, starting at 0 for each map.
 
         Raises:

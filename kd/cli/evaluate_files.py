@@ -164,7 +164,7 @@ def languages_of(pair: str) -> tuple[str, str]:
 
 
 def _metrics(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """sacreBLEU's metrics, and COMET's models."""
+    """Return the names of the metrics and of the COMET models."""
     names = options.metrics or [*(["bleu", "chrf"] if options.reference or options.test_set else [])]
     wanted = [name.lower() for name in dict.fromkeys(names)]
     models = list(dict.fromkeys(options.comet_model))

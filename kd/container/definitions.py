@@ -90,7 +90,7 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """The definitions there are: cpu, cuda …"""
+    """Return the names of the definitions, such as cpu and cuda."""
     return sorted(path.stem.removeprefix("kd-") for path in folder().glob("kd-*.def"))
 
 

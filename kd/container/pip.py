@@ -52,7 +52,7 @@ def write_settings(folder: Path) -> list[str]:
 
 
 def read_settings() -> dict[str, str]:
-    """pip's settings out here, by name."""
+    """Return the settings of pip outside of the container, by name."""
     rank = {"global": 0, "install": 1, ":env:": 2}
     found: dict[str, tuple[int, str]] = {}
     for line in _said("config", "list").split("\n"):

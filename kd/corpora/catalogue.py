@@ -115,7 +115,7 @@ def _pairs(
 
 
 def _message_ids(messages: Messages) -> Messages:
-    """gettext's own text of each message; its key holds context, id and plural form."""
+    """Return the untranslated text of each message; its key holds context, id and plural form."""
     return {key: key[1] for key in messages}
 
 

@@ -392,7 +392,7 @@ class LineWriter:
         self._characters = 0
 
     def write(self, line: str) -> None:
-        """Add a line, given without its `\\n`. Raises ValueError if it holds one or is not encodable as UTF-8."""
+        r"""Add a line, given without its `\n`. Raises ValueError if it holds one or is not encodable as UTF-8."""
         if "\n" in line:
             raise ValueError(f"a line of {self.path} would hold a line break: {line[:80]!r}")
         self._buffer.append(line)

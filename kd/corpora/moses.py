@@ -40,7 +40,7 @@ class NBestList(NamedTuple):
 
 
 def member_features(scores: Iterable[float]) -> dict[str, tuple[float, ...]]:
-    """The scores of an ensemble's members as features: F0, F1 …"""
+    """Return the scores of an ensemble's members as the features F0, F1, and so on."""
     return {f"F{member}": (score,) for member, score in enumerate(scores)}
 
 

@@ -1,7 +1,7 @@
-"""Corpora by the ids of mtdata, which knows where OPUS, statmt, ELRC, ParaCrawl and others keep 290,000 of them.
+r"""Finds corpora by their ids in mtdata, the catalogue of 290,000 corpora of OPUS, statmt, ELRC, ParaCrawl and others.
 
-Its index says what to fetch and how to read it. Download and text are ours: mtdata begins interrupted downloads anew,
-and its readers split lines at lone `\\r` in compressed files and put U+FFFD where bytes are no UTF-8.
+mtdata's index gives the URLs and formats. kd downloads and reads the files itself: mtdata restarts interrupted
+downloads from the beginning, and its readers split lines at a lone `\r` in compressed files and replace invalid UTF-8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Samples the pairs that each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
+r"""Samples the pairs that each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
 
-Columns: id, filter, source, target. A backslash, tab, carriage return or line break in the text is written as `\\\\`,
-`\\t`, `\\r` or `\\n`; `unescape` reverses that. A side of more than 4,000 characters is
+Columns: id, filter, source, target. A backslash, tab, carriage return or line break in the text is written as `\\`,
+`\t`, `\r` or `\n`; `unescape` reverses that. A side of more than 4,000 characters is
 cut and says how much is missing.
 """
 

@@ -161,7 +161,7 @@ def _significance(system: str, metric: str, result: Result | str, signature: str
 
 @contextmanager
 def _sacrebleu_seed(seed: int) -> Iterator[None]:
-    """sacreBLEU takes its seed from the environment alone, and reads it in two places while a test is set up."""
+    """Set the seed of sacreBLEU, which reads it from the environment in two places while a test is set up."""
     before = os.environ.get("SACREBLEU_SEED")
     os.environ["SACREBLEU_SEED"] = str(seed)
     try:

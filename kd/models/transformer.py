@@ -70,6 +70,8 @@ def training_flops(model: ModelConfig, vocabulary: int, source: float, target: f
     """Compute the FLOPs of training on one target token.
 
     Args:
+        model: its shape.
+        vocabulary: number of entries in its vocabulary.
         source: mean source tokens of a sentence; their cost is attributed to the target tokens, which batches count.
         target: mean target tokens of a sentence.
     """

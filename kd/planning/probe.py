@@ -98,7 +98,9 @@ def probe(
 
     Args:
         config: The resolved recipe.
-        text: What the pairs are, in words.
+        pairs: Source and target sentences.
+        text: A description of the pairs.
+        threads: CPU threads for each measurement.
         models: Whether to measure stages that need a model.
         seconds: About how long each training and decoding takes.
 

@@ -181,7 +181,7 @@ def _check_sets(config: EvaluateConfig, stage: Stage) -> None:
 
 
 def _metrics(config: EvaluateConfig) -> list[str]:
-    """sacreBLEU's."""
+    """Return the names of the metrics that sacreBLEU computes."""
     return [name for name, wanted in config.metrics.items() if wanted and name != COMET]
 
 

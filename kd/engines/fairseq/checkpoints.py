@@ -37,6 +37,7 @@ class ResumePoint:
 
     @property
     def updates(self) -> int:
+        """Return the number of updates that it has seen; 0 without a checkpoint."""
         return self.checkpoint.updates if self.checkpoint else 0
 
 

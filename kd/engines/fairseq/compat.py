@@ -45,9 +45,9 @@ def install() -> None:
 
 
 def _allow_namespaces_in_checkpoints() -> None:
-    """fairseq's checkpoints hold an `argparse.Namespace`, which torch's safe loading (2.6+) refuses unless it is named.
+    """Allow `argparse.Namespace` in checkpoints of fairseq, which torch's safe loading (2.6+) would refuse.
 
-    A Namespace holds values and runs nothing; all else that is no tensor or plain value stays refused.
+    A Namespace holds values and runs no code. Everything else that is neither a tensor nor a plain value stays refused.
     """
     import torch
 
@@ -95,9 +95,9 @@ def _hashable_dataclasses() -> Iterator[None]:
 
 
 def _compose_as_hydra_1_1_did() -> None:
-    """fairseq composes by `hydra.experimental`, which refuses to work once anything has asked Hydra for newer manners.
+    """Let fairseq compose its settings after kd has composed a recipe in the same process.
 
-    That is what composing a recipe does, so the two would not work in one process in that order.
+    fairseq uses `hydra.experimental`, which fails once Hydra was initialized with the behaviour of a newer version.
     """
     from fairseq.dataclass import utils
     from hydra import initialize
@@ -158,7 +158,7 @@ def _initialise_position_buffers() -> None:
 
 
 def _let_ddp_run_on_cpu() -> None:
-    """fairseq always hands device ids to torch's DistributedDataParallel, which refuses them for modules on CPU."""
+    """Omit device ids for modules on CPU: torch's DistributedDataParallel refuses them, and fairseq always passes them."""
     from fairseq.models import distributed_fairseq_model as models
 
     original = models.DistributedDataParallel
@@ -216,7 +216,7 @@ def save_atomically(value: Any, path: str) -> None:
 
 
 def _save_atomically() -> None:
-    """fairseq renames a checkpoint into place without flushing it to disk, and tries a full disk three times."""
+    """Flush a checkpoint to disk before it is renamed, and fail at once on a full disk: fairseq does neither."""
     from fairseq import checkpoint_utils
 
     def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
@@ -226,10 +226,10 @@ def _save_atomically() -> None:
 
 
 def _keep_the_share_of_an_epoch() -> None:
-    """fairseq remembers its place in an epoch as a number of passes, which have another length on other devices.
+    """Resume at the same share of an epoch when the number of micro-batches in it has changed.
 
-    On more GPUs, or with another `max_tokens`, it would leave out data, or find that the epoch has no such place and
-    fail. The number of passes in the epoch is kept beside it, and the place becomes that of the same share.
+    fairseq saves its position in an epoch as a number of micro-batches. On more GPUs, or with another `max_tokens`, that
+    position would skip data or lie beyond the end. The epoch's number of micro-batches is saved with it.
     """
     from fairseq.data.iterators import EpochBatchIterator
 
@@ -253,7 +253,7 @@ def _keep_the_share_of_an_epoch() -> None:
 
 
 def _say_bleu_of_nothing() -> None:
-    """fairseq leaves BLEU out where nothing but empty lines was written, and then fails for want of it."""
+    """Log a BLEU of 0 for empty translations: fairseq logs none, and then fails because it is missing."""
     import numpy as np
     from fairseq.logging import metrics
     from fairseq.tasks.translation import EVAL_BLEU_ORDER, TranslationTask

@@ -178,7 +178,9 @@ def training_work(config: TrainConfig, text: Text, known: Known, assumed: Estima
     """Forecast one training.
 
     Args:
-        text: what it trains on.
+        config: its settings.
+        text: the text that it trains on.
+        known: the facts that are known before the run.
         assumed: updates after which it ends, as the user assumes.
         note: added to the source of its target tokens.
     """
