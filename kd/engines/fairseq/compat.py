@@ -158,7 +158,7 @@ def _initialise_position_buffers() -> None:
 
 
 def _let_ddp_run_on_cpu() -> None:
-    """Omit device ids for modules on CPU: torch's DistributedDataParallel refuses them, and fairseq always passes them."""
+    """Omit device ids for modules on CPU; fairseq passes them, and torch's DistributedDataParallel refuses them."""
     from fairseq.models import distributed_fairseq_model as models
 
     original = models.DistributedDataParallel
@@ -228,8 +228,8 @@ def _save_atomically() -> None:
 def _keep_the_share_of_an_epoch() -> None:
     """Resume at the same share of an epoch when the number of micro-batches in it has changed.
 
-    fairseq saves its position in an epoch as a number of micro-batches. On more GPUs, or with another `max_tokens`, that
-    position would skip data or lie beyond the end. The epoch's number of micro-batches is saved with it.
+    fairseq saves its position in an epoch as a number of micro-batches. On more GPUs, or with another `max_tokens`,
+    that position would skip data or lie beyond the end. The epoch's number of micro-batches is saved with it.
     """
     from fairseq.data.iterators import EpochBatchIterator
 
