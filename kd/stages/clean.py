@@ -45,7 +45,7 @@ class Clean(Kind[CleanConfig]):
     """Filters the training corpora of a language pair and joins them."""
 
     name = "clean"
-    version = 3
+    version = 4
     config = CleanConfig
     roles: ClassVar = {"corpus": Role()}
     resources = "cpu"

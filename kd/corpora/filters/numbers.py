@@ -1,8 +1,8 @@
 """Compares the numbers of both sides: the surest sign, without a model, that two sentences are no translations.
 
-Digits are compared in their order within a number, and zeros count. Grouping and decimal signs of all languages are
-understood (1,000.5, 1.000,5, 1 000,5), and the order of the numbers in a sentence makes no difference. A number without
-a counterpart may be a word on the other side and passes by default.
+Numbers are compared by value: grouping and decimal signs of all languages are understood (1,000.5, 1.000,5, 1 000,5),
+and so are words of scale (15 million, 15 000 000). The order of the numbers in a sentence makes no difference. A number
+without a counterpart may be a word on the other side and passes by default.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kd.corpora.filters.contract import FilterConfig, PairFilter
 
@@ -21,28 +22,66 @@ class NumbersConfig(FilterConfig):
     """Settings of `Numbers`."""
 
     order: float = 80
-    small: int = 12  # numbers up to this may be words, months or hours of a 12-hour clock elsewhere: not compared
+    small: int = 12  # integers up to this may be words, months or hours of a 12-hour clock elsewhere: not compared
     one_sided: bool = True  # numbers that have no counterpart of any kind may be words on the other side: they pass
     most: int = 0  # numbers without a match, on the side that has fewer of them (on both together, if not one_sided)
 
 
 _DIGITS = re.compile(r"\d+")  # of any script
 _GROUPING = ".,'’٬  \u202f\u2009"
-# A grouped number, perhaps with a fraction (1,000.5) | a run of digits
 _NUMBER = re.compile(
-    rf"(?<!\d)(?P<grouped>[1-9]\d{{0,2}}(?P<sign>[{_GROUPING}])\d{{3}}(?:(?P=sign)\d{{3}})*)(?!\d)"
-    r"(?:[.,٫](?P<fraction>\d+))?|(?P<run>\d+)"
+    # 1,000.5 or 12,34,567
+    rf"(?<!\d)(?:(?P<grouped>[1-9]\d{{0,2}}(?P<sign>[{_GROUPING}])\d{{3}}(?:(?P=sign)\d{{3}})*|[1-9]\d?(?:,\d\d)+,\d{{3}})"
+    r"(?!\d)(?:(?!(?P=sign))[.,٫](?P<fraction>\d+))?"
+    # 1.5, but neither a part of 1.5.2001 nor the date `am 1.5. in`
+    r"|(?<!\d[.,٫])(?!(?:0?[1-9]|[12]\d|3[01])\.(?:0?[1-9]|1[0-2])\s?\.\s*\S)(?P<whole>\d+)[.,٫](?P<part>\d+)(?![.,٫:]?\d))"
+    r"|(?P<run>\d+)"
 )
-# Words that stand for zeros: 250 thousand against 250,000. By their first letters, in the languages that are met most.
-_SCALE = re.compile(
-    r"(?<=\d)\s?(?:[kKmM]\b|bn\b|[万億亿千百兆])|\b(?:thous|tausend|tsd|mill|mio|mln|mil\b|mrd|mld|bill|bn\b|trill|hundr|"
-    r"hundert|tusen|duiz|tys|tis[ií]|ezer|tuhat|tuhan|milj|тыс|тис|хиляд|млн|мил|млрд|χιλ|εκατ|δισ)",
-    re.IGNORECASE,
+# Words of scale by their first letters, in the languages that are met most, with the powers of ten that they may mean.
+_SCALES = [
+    (re.compile(rf"(?<![^\W\d_])(?:{words})", re.IGNORECASE), powers)
+    for words, powers in (
+        ("hundr|hundert|百", (2,)),
+        (
+            r"thous|tausend|tsd|tusen|duiz|tys|tis[ií]|ezer|tuhat|tuhan|тыс|тис|хиляд|χιλ|(?<=\d)k\b|(?<=\d )k\b|千",
+            (3,),
+        ),
+        ("万|萬", (4,)),
+        ("lakh", (5,)),
+        (r"mill?i[oóõ]|mio\b|mln|milj(?!a)|млн|мили?о|εκατ|(?<=\d)m\b|(?<=\d )m\b", (6,)),
+        (r"mil\b", (3, 6)),
+        ("crore", (7,)),
+        ("億|亿", (8,)),
+        (r"mill?i[aá]rd|milja|mrd|mld|млрд|мили?ард|δισ", (9,)),
+        (r"bill|bn\b", (9, 12)),
+        ("trill|兆", (12, 18)),
+    )
+]
+_CLOCK = re.compile(
+    r"\b(?:uhr|hours?|hrs?|o.clock|klo?|uur|gmt|utc|ces?t)\b|\d\s?h\b|\b[ap]\.?m\b|\d[ap]m\b", re.IGNORECASE
 )
 _CENTURIES = ("19", "20")  # in which '98 can stand
 _MOST_COMPARISONS = 10_000  # of unmatched numbers: with more it is a table, not a sentence
-_MOST_RUNS = 1000  # of digits in a sentence
-_LONG = 4  # digits of a number that may be written in several runs: a time, a date, a telephone number
+_LONG = 4  # digits of a number that may be written in several runs: a date, a telephone number
+_ROUNDED = 2  # decimals from which on a number may be a rounded form of another
+
+
+class _Number(NamedTuple):
+    """A number of a text: its value is `digits` times ten to the power of `exponent`."""
+
+    digits: str  # European, without zeros at either end; none for zero
+    exponent: int  # below 0: a decimal
+    runs: tuple[str, ...]  # of digits, as written
+
+    @property
+    def value(self) -> tuple[str, int]:
+        """Equal for equal numbers."""
+        return self.digits, self.exponent
+
+    @property
+    def integer(self) -> str:
+        """The digits of an integer, none of a decimal."""
+        return "" if self.exponent < 0 else self.digits + "0" * self.exponent
 
 
 class Numbers(PairFilter[NumbersConfig]):
@@ -53,72 +92,126 @@ class Numbers(PairFilter[NumbersConfig]):
 
     def rejects(self, source: str, target: str) -> bool:
         """Tell whether more numbers than allowed are without a match."""
-        runs = _DIGITS.findall(source), _DIGITS.findall(target)
-        if runs[0] == runs[1]:
+        if _DIGITS.findall(source) == _DIGITS.findall(target):
             return False
         left, right = _numbers(source), _numbers(target)
-        missing, added = left - right, right - left
+        missing, added = _without(left, right), _without(right, left)
         if missing and added and len(missing) * len(added) <= _MOST_COMPARISONS:
-            scaled = bool(_SCALE.search(source) or _SCALE.search(target))
-            european = [_european(run) for run in runs[0]], [_european(run) for run in runs[1]]
-            _match_joined(missing, added, european[1], scaled)
-            _match_joined(added, missing, european[0], scaled)
-            _match_alike(missing, added, _is_scaled if scaled else _is_short_year)
-        alone = [sum(count for number, count in side.items() if self._counts(number)) for side in (missing, added)]
-        return (min(alone) if self.settings.one_sided else sum(alone)) > self.settings.most
+            _match(missing, added, (source, target), (left, right))
+        large = [sum(map(self._is_large, side)) for side in (missing, added)]
+        # A decimal is hardly ever a word, so it counts whatever its size, if the other side has another number.
+        either = min(sum(self._is_large(each) or each.exponent < 0 for each in side) for side in (missing, added))
+        return (either if self.settings.one_sided else max(either, sum(large))) > self.settings.most
 
-    def _counts(self, number: str) -> bool:
-        return len(number) > 9 or int(number) > self.settings.small
+    def _is_large(self, number: _Number) -> bool:
+        whole = number.integer or number.digits[: number.exponent]
+        return len(whole) > 9 or int(whole or 0) > self.settings.small
 
 
-def _numbers(text: str) -> Counter[str]:
-    """Return the numbers of a text in European digits, without leading zeros and grouping signs.
-
-    The fraction of a decimal counts as a number of its own.
-    """
-    found: Counter[str] = Counter()
+def _numbers(text: str) -> list[_Number]:
+    """Return the numbers of a text in their order."""
+    if not text.isascii():
+        text = _DIGITS.sub(lambda run: "".join(str(unicodedata.digit(digit)) for digit in run[0]), text)
+    found = []
     for match in _NUMBER.finditer(text):
-        grouped = "".join(_DIGITS.findall(match["grouped"] or ""))
-        parts = [grouped, match["fraction"] or ""] if grouped else [match["run"]]
-        found.update(number for part in parts if (number := _european(part).lstrip("0")))
+        whole = "".join(_DIGITS.findall(match["grouped"] or match["whole"] or match["run"]))
+        fraction = (match["fraction"] or match["part"] or "").rstrip("0")
+        digits = (whole + fraction).rstrip("0")
+        exponent = len(whole) - len(digits)
+        found.append(_Number(digits.lstrip("0"), exponent, tuple(_DIGITS.findall(match[0]))))
     return found
 
 
-def _european(run: str) -> str:
-    return run if run.isascii() else "".join(str(unicodedata.digit(digit)) for digit in run)
+def _without(numbers: Sequence[_Number], others: Sequence[_Number]) -> list[_Number]:
+    """Return the numbers that `others` lack, zeros left out."""
+    there = Counter(other.value for other in others)
+    rest = []
+    for number in numbers:
+        there[number.value] -= 1
+        if there[number.value] < 0 and number.digits:
+            rest.append(number)
+    return rest
 
 
-def _match_joined(missing: Counter[str], added: Counter[str], runs: list[str], scaled: bool) -> None:
-    """Match numbers whose digits stand on the other side in several runs: 20090612 and 2009-06-12, 1530 and 15.30.
+def _match(
+    missing: list[_Number], added: list[_Number], texts: tuple[str, str], numbers: tuple[list[_Number], list[_Number]]
+) -> None:
+    """Remove from both lists the numbers that are the same in another form."""
+    scales = [{0, *(power for word, powers in _SCALES if word.search(text) for power in powers)} for text in texts]
+    shifts = {left - right for left in scales[0] for right in scales[1]}
+    _pair_off(missing, added, lambda one, other: one.digits == other.digits and other.exponent - one.exponent in shifts)
+    clock = any(_CLOCK.search(text) for text in texts)
+    _match_joined(missing, added, numbers[1], clock)
+    _match_joined(added, missing, numbers[0], clock)
+    _pair_off(missing, added, _is_rounded)
+    _take_apart(missing, added, clock)
+    _take_apart(added, missing, clock)
+    missing[:], added[:] = _without(missing, added), _without(added, missing)
+    _pair_off(missing, added, _is_short_year)
 
-    scaled: zeros at the end may be a word on the other side: 4,320,000 and 4.32 million.
-    """
-    if len(runs) > _MOST_RUNS:
-        return
-    for number in [number for number in missing if len(number) >= _LONG]:
-        wanted = {number, number.rstrip("0")} if scaled else {number}
-        for start in range(len(runs)):
-            pieces = next((p for size in range(2, 6) if "".join(p := runs[start : start + size]) in wanted), None)
-            numbers = Counter(short for piece in pieces or () if (short := piece.lstrip("0")))
-            if numbers and missing[number] > 0 and all(added[piece] >= count for piece, count in numbers.items()):
-                missing[number] -= 1
-                added.subtract(numbers)
 
-
-def _match_alike(missing: Counter[str], added: Counter[str], alike: Callable[[str, str], bool]) -> None:
+def _pair_off(missing: list[_Number], added: list[_Number], alike: Callable[[_Number, _Number], bool]) -> None:
+    """Remove pairs of numbers that are alike, one of each side."""
     for number in list(missing):
-        for other in list(added):
-            if alike(*sorted((number, other), key=len)):
-                both = min(missing[number], added[other])
-                missing[number] -= both
-                added[other] -= both
+        other = next((other for other in added if alike(number, other)), None)
+        if other is not None:
+            missing.remove(number)
+            added.remove(other)
 
 
-def _is_short_year(short: str, long: str) -> bool:
+def _match_joined(missing: list[_Number], added: list[_Number], others: Sequence[_Number], clock: bool) -> None:
+    """Match integers whose digits stand on the other side in several runs: 20090612 and 2009-06-12.
+
+    clock: decimals may be times there: 1530 and 15.30.
+    """
+    for number in [number for number in missing if len(number.integer) >= _LONG]:
+        for start in range(len(others)):
+            pieces = _pieces(number.integer, others[start:], clock)
+            if pieces and not Counter(piece for piece in pieces if piece.digits) - Counter(added):
+                missing.remove(number)
+                for piece in pieces:
+                    if piece.digits:
+                        added.remove(piece)
+                break
+
+
+def _pieces(wanted: str, others: Sequence[_Number], clock: bool) -> Sequence[_Number]:
+    """Return the numbers at the beginning of `others` whose digits make up an integer together."""
+    joined, runs = "", 0
+    for count, other in enumerate(others, 1):
+        if other.exponent < 0 and not clock:
+            return ()
+        joined, runs = joined + "".join(other.runs), runs + len(other.runs)
+        if runs > 1 and joined.lstrip("0") == wanted:
+            return others[:count]
+        if len(joined.lstrip("0")) >= len(wanted):
+            return ()
+    return ()
+
+
+def _take_apart(numbers: list[_Number], others: Sequence[_Number], clock: bool) -> None:
+    """Replace a decimal by its two integers if those stand on the other side: 3.30 and 15:30, SUM(1,2) and SUM(1;2).
+
+    clock: one of the two is enough, also as a part of a decimal, since the other may be an hour of another clock.
+    """
+    runs = {run.lstrip("0") for other in others for run in other.runs}
+    for number in [number for number in numbers if number.exponent < 0]:
+        parts = [part for run in number.runs if (part := _numbers(run)[0]).digits]
+        if not Counter(parts) - Counter(others) or (clock and any(part.integer in runs for part in parts)):
+            numbers.remove(number)
+            numbers += parts
+
+
+def _is_rounded(one: _Number, other: _Number) -> bool:
+    """Tell whether one decimal is the other one with fewer digits."""
+    few, many = sorted((one, other), key=lambda number: -number.exponent)
+    if few.exponent > -_ROUNDED or max(len(one.digits), len(other.digits)) > 40:
+        return False
+    unit = 10 ** (few.exponent - many.exponent)
+    return abs(int(few.digits) * unit - int(many.digits)) < unit
+
+
+def _is_short_year(one: _Number, other: _Number) -> bool:
     """Tell whether one number is a year and the other its last two digits."""
+    short, long = sorted((one.integer, other.integer), key=len)
     return len(short) == 2 and len(long) == 4 and long.endswith(short) and long.startswith(_CENTURIES)
-
-
-def _is_scaled(short: str, long: str) -> bool:
-    """Tell whether two numbers differ in zeros at the end alone, or are a short and a long year."""
-    return _is_short_year(short, long) or short.rstrip("0") == long.rstrip("0")
