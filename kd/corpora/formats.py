@@ -8,115 +8,27 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from kd.base.errors import UserError
 from kd.base.urls import mask
-from kd.corpora.archives import lacks_end_mark
 from kd.corpora.catalogue import GETTEXT, catalogue_files, read_catalogues
-from kd.corpora.download import Say, fetch, is_url
-from kd.corpora.lines import COMPRESSED, Broken, BrokenRow, BrokenText
+from kd.corpora.hub import check_address, is_hub
+from kd.corpora.lines import COMPRESSED
 from kd.corpora.package import fetch_package
-from kd.corpora.places import Place, find_aligned, inside_archive, on_disk, within
+from kd.corpora.places import inside_archive, on_disk, within
 from kd.corpora.plain import read_plain
-from kd.corpora.skips import Skips
+from kd.corpora.reading import Reading, Row, is_remote
+from kd.corpora.records import read_jsonl, read_parquet, read_xlsx
 from kd.corpora.tsv import read_tsv
 from kd.models.languages import primary
-from kd.recipe.schema import CorpusConfig, CorpusFormat, OnError, SourceConfig
+from kd.recipe.schema import CorpusFormat, SourceConfig
 
-Row = tuple[str, ...]  # source, target, and the values of the further columns
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
 COLUMN = re.compile(r"[a-z][a-z0-9_]*")
 ACCELERATORS = ("_", "&", "~")  # marks of the letters of menus: GTK; Qt, Windows and KDE; LibreOffice
-DOWNLOADS = "downloads"  # below corpus.cache
-# What readers count beside the pairs that they leave out
-NOTED = frozenset(("line breaks made spaces", "several variants of a language", "files without the pair"))
-
-
-@dataclass
-class Reading:
-    """A corpus as it is read for one language pair, and what there is to say of it afterwards."""
-
-    name: str
-    source: SourceConfig
-    config: CorpusConfig
-    left: str  # codes of the languages
-    right: str
-    say: Say = lambda *_: None
-    counts: Counter[str] = field(default_factory=Counter)  # what was left out or changed, by reason
-    broken: list[str] = field(default_factory=list)  # files that were read up to some place only
-    skips: Skips = field(default_factory=Skips)  # broken rows that were left out
-    warnings: list[str] = field(default_factory=list)  # sentences about files that may not be what they seem
-
-    @property
-    def cache(self) -> Path:
-        """Where fetched files lie."""
-        return Path(self.config.cache, DOWNLOADS)
-
-    def path(self, pattern: str) -> Path:
-        """A path of the recipe, with the languages' codes filled in."""
-        # Not str.format: a path may hold braces of its own.
-        text = pattern.replace("{source}", self.left).replace("{target}", self.right)
-        return Path(self.config.root or ".", Path(text).expanduser())
-
-    def patterns(self) -> dict[str, str]:
-        """The paths and URLs that the recipe gives, by the names of source, target and scores."""
-        sides = {"source": self.source.source, "target": self.source.target}
-        # Sorted, as their columns are: which file is which column follows from the order of the files.
-        given = {name: text for name, text in sides.items() if text} | dict(sorted(self.source.scores.items()))
-        return {
-            name: text.replace("{source}", self.left).replace("{target}", self.right) for name, text in given.items()
-        }
-
-    def local(self) -> list[dict[str, Place]]:
-        """The files on this disk that belong together; nothing is fetched for it."""
-        patterns = {name: self.path(text) for name, text in self.patterns().items() if not is_url(text)}
-        return find_aligned(patterns) if patterns else []
-
-    def fetched(self) -> list[dict[str, Place]]:
-        """The files that belong together, the ones behind URLs as well."""
-        patterns = self.patterns()
-        remote = {name: text for name, text in patterns.items() if is_url(text)}
-        if not remote:
-            return self.local()
-        wanted = self.source.sha256
-        hashes = {name: {"sha256": wanted[name]} if name in wanted else {} for name in remote}
-        here: dict[str, Place] = {
-            name: fetch(url, self.cache, hashes[name], say=self.say) for name, url in remote.items()
-        }
-        local = self.local()
-        if len(local) > 1:
-            raise UserError(f"corpus.sources.{self.name} has wildcards and a URL.", "Give each file as a corpus.")
-        files = {**here, **(local[0] if local else {})}
-        return [{name: files[name] for name in patterns}]
-
-    @property
-    def on_broken_row(self) -> Broken | None:
-        """Take each broken row, where corpus.on_error says that such rows are left out."""
-        return self.skips.take if self.config.on_error is OnError.skip else None
-
-    def tolerate(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Pass rows on; where the text breaks, end there if corpus.on_error says so."""
-        try:
-            yield from rows
-        except BrokenText as error:
-            if self.config.on_error is not OnError.keep:
-                skip = "corpus.on_error=skip to leave out such rows, or " if isinstance(error, BrokenRow) else ""
-                hint = f"{error.hint} Or set {skip}corpus.on_error=keep to use what comes before that place."
-                raise BrokenText(error.problem, hint) from None
-            self.broken.append(error.problem)
-
-    def check_archives(self, files: Iterable[Path]) -> None:
-        """Warn of tar archives that may have been cut off between two of their files."""
-        self.warnings += [
-            f"{path} has no end mark: it may have been cut off between two of its files"
-            for path in files
-            if lacks_end_mark(path)
-        ]
 
 
 class Format(ABC):
@@ -148,8 +60,8 @@ class Format(ABC):
         source = reading.source
         named = {"source": source.source, "target": source.target, **source.scores}
         given = {name: text for name, text in named.items() if text}
-        remote = {name: source.sha256.get(name, mask(text)) for name, text in given.items() if is_url(text)}
-        local = {name: reading.path(text) for name, text in given.items() if not is_url(text)}
+        remote = {name: source.sha256.get(name, mask(text)) for name, text in given.items() if is_remote(text)}
+        local = {name: reading.path(text) for name, text in given.items() if not is_remote(text)}
         inside = {name: inner for name, path in local.items() if (inner := inside_archive(path))}
         return {**({"fetched": remote} if remote else {}), **({"inside": inside} if inside else {})}
 
@@ -163,7 +75,9 @@ class Plain(Format):
         """Both sides are given."""
         if not (source.source and source.target):
             sides = f"Set {where}.source and {where}.target to paths (recipe=files: source=… target=…)"
-            raise UserError(f"{where} lacks a side.", f"{sides}; one file alone has to be a .tsv or .tmx.")
+            raise UserError(
+                f"{where} lacks a side.", f"{sides}; one file alone has to be a .tsv, .tmx, .jsonl, .parquet or .xlsx."
+            )
         _check_columns(f"{where}.scores", source.scores)
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
@@ -199,12 +113,75 @@ class Tsv(Format):
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Row by row."""
-        numbers = {"source": 1, "target": 2, **reading.source.columns}
-        chosen = [numbers[name] for name in ("source", "target", *self.columns(reading.source))]
+        chosen = _numbers(reading.source)
         for files in reading.fetched():
             for place in within(files["source"], _endings(".tsv")):
                 rows = read_tsv(place, chosen, reading.source.header, reading.on_broken_row)
                 yield from reading.tolerate(rows)
+
+
+class _Records(Format):
+    """Files of records with named fields."""
+
+    takes = frozenset(("source", "sha256", "fields"))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """A file is given, and further fields have names that columns can have."""
+        _check_one_file(where, source)
+        _check_columns(f"{where}.fields", self.columns(source))
+
+    def columns(self, source: SourceConfig) -> tuple[str, ...]:
+        """All fields that are named, beside source and target."""
+        return tuple(sorted(set(source.fields) - {"source", "target"}))
+
+    def _fields(self, reading: Reading) -> list[str]:
+        """Return the names that source, target and further columns have in the file."""
+        named = {"source": "source", "target": "target", **reading.source.fields}
+        chosen = [named[name] for name in ("source", "target", *self.columns(reading.source))]
+        return [name.replace("{source}", reading.left).replace("{target}", reading.right) for name in chosen]
+
+
+class Jsonl(_Records):
+    """JSON lines: an object a line."""
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Line by line."""
+        for files in reading.fetched():
+            for place in within(files["source"], _endings(".jsonl")):
+                rows = read_jsonl(place, self._fields(reading), reading.counts, reading.on_broken_row)
+                yield from reading.tolerate(rows)
+
+
+class Parquet(_Records):
+    """Parquet files."""
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Batch by batch."""
+        for files in reading.fetched():
+            rows = read_parquet(files["source"], self._fields(reading), reading.counts, reading.on_broken_row)
+            yield from reading.tolerate(rows)
+
+
+class Xlsx(Format):
+    """Spreadsheets, whose columns are named as those of TSV."""
+
+    takes = frozenset(("source", "sha256", "columns", "header", "sheet"))
+
+    def check(self, where: str, source: SourceConfig) -> None:
+        """A file is given, and its columns have numbers."""
+        Tsv().check(where, source)
+
+    def columns(self, source: SourceConfig) -> tuple[str, ...]:
+        """All that have a name, beside source and target."""
+        return Tsv().columns(source)
+
+    def rows(self, reading: Reading) -> Iterator[Row]:
+        """Row by row."""
+        source = reading.source
+        for files in reading.fetched():
+            settings = source.header, source.sheet, reading.on_broken_row
+            rows = read_xlsx(files["source"], _numbers(source), reading.counts, *settings)
+            yield from reading.tolerate(rows)
 
 
 class Tmx(Format):
@@ -335,19 +312,24 @@ class Sacrebleu(Format):
 FORMATS: Mapping[str, Format] = {
     "plain": Plain(),
     "tsv": Tsv(),
+    "jsonl": Jsonl(),
+    "parquet": Parquet(),
+    "xlsx": Xlsx(),
     "tmx": Tmx(),
     "catalogue": Catalogue(),
     "mtdata": Mtdata(),
     "sacrebleu": Sacrebleu(),
 }
 AUTO = "auto"
+_OF_ONE_FILE = (CorpusFormat.tsv, CorpusFormat.tmx, CorpusFormat.jsonl, CorpusFormat.parquet, CorpusFormat.xlsx)
 MTDATA = "mtdata:"
 
 
 def with_format(source: SourceConfig) -> SourceConfig:
-    """The corpus with `auto` replaced by what its files' names say: two sides, or one .tsv or .tmx, compressed or not.
+    """Return the corpus with `auto` replaced by the format that its files' names show, compressed or not.
 
-    `mtdata:ID` in place of a file is an id of mtdata. Other names become `plain`, which then lacks a side.
+    Two sides are plain text, and one file is what its name ends in: .tsv, .tmx, .jsonl, .parquet or .xlsx. `mtdata:ID`
+    in place of a file is an id of mtdata. Other names become `plain`, which then lacks a side.
     """
     if source.format != AUTO:
         return source
@@ -358,7 +340,7 @@ def with_format(source: SourceConfig) -> SourceConfig:
     found = CorpusFormat.plain
     if source.source and not source.target:
         name = re.sub(r"(\.(gz|zst|xz|bz2|zip|tgz|tar))+$", "", source.source.split("?")[0].lower())
-        found = next((ending for ending in (CorpusFormat.tsv, CorpusFormat.tmx) if name.endswith(f".{ending}")), found)
+        found = next((ending for ending in _OF_ONE_FILE if name.endswith(f".{ending}")), found)
     return dataclasses.replace(source, format=found)
 
 
@@ -371,6 +353,9 @@ def check_settings(where: str, source: SourceConfig) -> None:
             takes = ", ".join(sorted(chosen.takes))
             raise UserError(f"{where}.{spec.name} means nothing for the format {source.format}.", f"It takes {takes}.")
     chosen.check(where, source)
+    for text in filter(None, (source.source, source.target, *source.scores.values())):
+        if is_hub(text):
+            check_address(text.replace("{source}", "en").replace("{target}", "de"))
     if bad := set(source.sha256) - {"source", "target", *source.scores}:
         raise UserError(f"{where}.sha256.{bad.pop()} belongs to no file.", "Its keys are source, target and scores.")
 
@@ -388,6 +373,12 @@ def _check_columns(where: str, names: Iterable[str]) -> None:
 
 def _kept(source: SourceConfig) -> Sequence[str]:
     return sorted(name for name, wanted in source.keep.items() if wanted)
+
+
+def _numbers(source: SourceConfig) -> list[int]:
+    """Return the numbers of the columns of source, target and further ones."""
+    numbers = {"source": 1, "target": 2, **source.columns}
+    return [numbers[name] for name in ("source", "target", *Tsv().columns(source))]
 
 
 def _endings(ending: str) -> list[str]:

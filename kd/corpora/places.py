@@ -34,8 +34,8 @@ def find(pattern: Path) -> dict[Key, Place]:
     else:
         names = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 -- Path.glob takes no absolute pattern
         inside = [path for name in names if (path := Path(name)).is_file()]
-    expression = _expression(str(pattern))
-    found = {match.groups(): place for place in inside if (match := expression.fullmatch(str(place)))}
+    matches = expression(str(pattern)).fullmatch
+    found = {match.groups(): place for place in inside if (match := matches(str(place)))}
     if not found:
         nested = [str(place) for place in inside if archive is not None and is_archive(Path(str(place)))]
         raise UserError(f"No file matches {pattern}.{_nested(nested)}", "Check the path and its wildcards.")
@@ -48,11 +48,15 @@ def _nested(names: Sequence[str]) -> str:
 
 
 def find_aligned(patterns: Mapping[str, Path]) -> list[dict[str, Place]]:
-    """The files that belong together, by the name of their pattern (source, target, scores …).
+    """Return the files that belong together, by the name of their pattern (source, target, scores …).
 
     Raises UserError where one pattern matches what another does not.
     """
-    found = {name: find(pattern) for name, pattern in patterns.items()}
+    return align({name: find(pattern) for name, pattern in patterns.items()}, patterns)
+
+
+def align(found: Mapping[str, Mapping[Key, Place]], patterns: Mapping[str, Path | str]) -> list[dict[str, Place]]:
+    """Return the files that belong together of those that each pattern found; raises what `find_aligned` raises."""
     keys = list(dict.fromkeys(key for files in found.values() for key in files))
     for key in keys:
         if lacking := [name for name, files in found.items() if key not in files]:
@@ -101,7 +105,7 @@ def _archive_of(pattern: Path) -> Path | None:
     return next((path for path in pattern.parents if is_archive(path) and path.is_file()), None)
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def expression(pattern: str) -> re.Pattern[str]:
     """The pattern as a regular expression with a group for each wildcard; they mean what they mean to Python's glob."""
     wildcards = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
     parts = []

@@ -18,8 +18,8 @@ import zstandard
 
 from kd.base.errors import UserError
 from kd.base.estimate import Estimate, total
-from kd.corpora.download import is_url
-from kd.corpora.formats import FORMATS, Reading, with_format
+from kd.corpora.formats import FORMATS, with_format
+from kd.corpora.reading import Reading, is_remote
 from kd.corpora.shards import Corpus
 from kd.pipeline.model import Task
 from kd.pipeline.plan import Plan
@@ -80,7 +80,7 @@ class _Unread:
         self._reading = Reading(task.name, self._source, config, axis["source"], axis["target"])
         self._format = FORMATS[self._source.format]
         self._done = store.paths(task).is_published()
-        remote = any(is_url(text) for text in self._reading.patterns().values())
+        remote = any(is_remote(text) for text in self._reading.patterns().values())
         fetched = self._source.format in _FETCHED or self._source.package is not None or remote
         self.files: list[Path] = []
         try:

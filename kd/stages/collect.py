@@ -15,9 +15,10 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.base.estimate import NOT_KNOWN, Estimate, joined
 from kd.base.text import unknown_name
-from kd.corpora.formats import AUTO, FORMATS, NOTED, Reading, check_settings, with_format
+from kd.corpora.formats import AUTO, FORMATS, check_settings, with_format
 from kd.corpora.ids import Origin
 from kd.corpora.processed import Processed
+from kd.corpora.reading import NOTED, Reading
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.models.known import Known
@@ -75,7 +76,7 @@ class Collect(Kind[CorpusConfig]):
         files = chosen.files(reading)
         _check_unchanged(job, files)
         reading.check_archives(files)
-        origin = Origin(str(job.axis), job.name, source.use.value, source.licence, source.weight)
+        origin = Origin(str(job.axis), job.name, source.use.value, reading.licence(), source.weight)
         processed = Processed()
         rows = job.progress.follow(origin.number_rows(processed.follow(chosen.rows(reading))), "reading", unit="pairs")
         columns = chosen.columns(source)
@@ -101,7 +102,8 @@ class Collect(Kind[CorpusConfig]):
         corpus.verify()
         notes = json.loads((job.out / NOTES).read_text("utf-8"))
         source = job.config.sources[job.name]
-        facts = {"use": source.use.value, "licence": source.licence, "weight": source.weight}
+        (origin,) = corpus.origins.values()
+        facts = {"use": source.use.value, "licence": origin.licence, "weight": source.weight}
         facts |= {what: count for what, count in notes["counts"].items() if what in NOTED}
         if notes["broken"]:
             facts["broken files, read up to where they break"] = notes["broken"]

@@ -227,7 +227,9 @@ def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
     for artifact in job.inputs.get("others", []):
         if artifact.manifest["kind"] == COLLECT:
             name, facts = artifact.task, _facts(artifact)
-            licence = stated.get(name) or facts.get("licence") or UNKNOWN
+            licence = stated.get(name, UNKNOWN)
+            if licence == UNKNOWN:  # collect may have read it on the card of the data set
+                licence = facts.get("licence") or UNKNOWN
             before = found[name].pairs or 0 if name in found else 0
             pairs = before + artifact.manifest["counts"]["pairs out"]
             found[name] = Corpus(name, licence, facts.get("use", "train"), pairs)

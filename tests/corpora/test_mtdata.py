@@ -20,8 +20,9 @@ import pytest
 
 from kd.base.errors import UserError
 from kd.corpora import download
-from kd.corpora.formats import FORMATS, Reading
+from kd.corpora.formats import FORMATS
 from kd.corpora.mtdata import look_up, read_mtdata
+from kd.corpora.reading import Reading
 from kd.recipe.schema import CorpusConfig, SourceConfig
 from tests.corpora.server import Server, serve
 from tests.corpora.test_places import tarred, zipped

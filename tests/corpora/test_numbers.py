@@ -1,7 +1,7 @@
 """The filter `numbers` on 300 labelled pairs of real text: precision and recall are those of docs/cleaning.md.
 
 numbers.tsv holds the numbers of each pair, with the words of scale and of the clock beside them. The pairs were drawn
-with seed 21 from ten corpora (LibreOffice in six languages, WMT news, captions), from those with a digit on either side,
+with seed 21 from ten corpora (LibreOffice in six languages, WMT news, captions), from those with a digit on a side,
 in three strata of each corpus: rejected by the filter of November 2026, other sets of digits, equal sets of digits. The
 weight is the size of the stratum over the pairs drawn from it. The labels are one reader's: `differ` (both sides state
 numbers, and not the same ones), `one side` (a number is missing on the other side, also as a word), `converted` (into

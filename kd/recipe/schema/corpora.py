@@ -28,9 +28,12 @@ class Use(Enum):
 class CorpusFormat(StrEnum):
     """How the files of a corpus are read; kd/corpora/formats.py has a reader for each."""
 
-    auto = "auto"  # plain, tsv or tmx, by the names of the files
+    auto = "auto"  # plain, tsv, tmx, jsonl, parquet or xlsx, by the names of the files
     plain = "plain"  # two aligned files
     tsv = "tsv"
+    jsonl = "jsonl"
+    parquet = "parquet"
+    xlsx = "xlsx"
     tmx = "tmx"
     catalogue = "catalogue"  # JSON or gettext message catalogues
     mtdata = "mtdata"
@@ -54,8 +57,8 @@ class PackageConfig:
 class SourceConfig:
     """A corpus, keyed by its name. `{source}` and `{target}` in a path stand for the pair's language codes.
 
-    Paths may have wildcards and go into archives (`corpus.zip/*.en`); a path may be a URL. Raw files count by their
-    content, downloads by their name or hash; their place and the licence do not change the corpus.
+    Paths may have wildcards and go into archives (`corpus.zip/*.en`); a path may be a URL or `hf://datasets/…`. Raw
+    files count by their content, downloads by their name or hash; their place and the licence do not change the corpus.
     """
 
     format: CorpusFormat = setting("How the files are read; `auto` decides by their names.")
@@ -66,9 +69,7 @@ class SourceConfig:
     # Transient: a corrected licence trains no teacher again. Whoever shows licences takes them from the recipe.
     licence: str = setting("Licence of the text, as an SPDX identifier where there is one.", "unknown", transient=True)
     weight: float = setting("Weight of the corpus where corpora are mixed.", 1.0, at_least=0)
-    source: str | None = setting(
-        "plain, tsv, tmx: path of the source side, or of the file with both sides.", None, transient=True
-    )
+    source: str | None = setting("Path of the source side, or of the file with both sides.", None, transient=True)
     target: str | None = setting("plain: path of the target side.", None, transient=True)
     sha256: dict[str, str] = setting(
         "SHA-256 of the downloads of a URL: `source`, `target` …", factory=dict, transient=True
@@ -79,9 +80,16 @@ class SourceConfig:
         transient=True,
     )
     columns: dict[str, int] = setting(
-        "tsv: numbers of columns from 1 by their names; source: 1 and target: 2 unless given.", factory=dict, at_least=1
+        "tsv, xlsx: numbers of columns from 1 by their names; source: 1 and target: 2 unless given.",
+        factory=dict,
+        at_least=1,
     )
-    header: bool = setting("tsv: skip the first line of each file.", False)
+    header: bool = setting("tsv, xlsx: skip the first line of each file.", False)
+    fields: dict[str, str] = setting(
+        "jsonl, parquet: names of fields by the columns that they become; `translation.{source}` goes into an object.",
+        factory=dict,
+    )
+    sheet: str | None = setting("xlsx: name of the sheet, where several have content.", None)
     keep: dict[str, bool] = setting(
         "tmx: attributes and properties that become columns: `creationdate`, `tuid`, `prop:domain` …", factory=dict
     )
