@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ LOG_SECONDS = 60.0  # between two lines of the task's log
 FOLLOW_EVERY = 1000  # items between two reports of `Progress.follow`
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ class Progress:
         self._said: list[str] = []
 
     def say(self, line: str) -> None:
-        """Prints a message in the task's log, and passes it on to the launcher, which prints it as well."""
-        print(line, flush=True)
+        """Writes a message to the task's log, and passes it on to the launcher, which prints it as well."""
+        _LOG.info("%s", line)
         self._said.append(line)
         self._written = 0.0
 
@@ -111,7 +113,7 @@ class Progress:
             write_text(self._path, json.dumps(asdict(snapshot)), durable=False)
         if now - self._logged >= LOG_SECONDS:
             self._logged = now
-            print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {snapshot.line()}", flush=True)
+            _LOG.info("%s %s", f"{datetime.now():%Y-%m-%d %H:%M:%S}", snapshot.line())
 
     def follow(self, items: Iterable[T], what: str, total: float | None = None, unit: str = "") -> Iterator[T]:
         """Yields the items, and reports from time to time how many were yielded."""

@@ -1,4 +1,4 @@
-"""`kd` and its commands. Only modules that parse the command line are imported here, heavy ones where they are used.
+"""Implements the command `kd`. Only modules that parse the command line are imported here, large ones on use.
 
 Commands about a run take Hydra overrides (`key=value`); commands about files take ordinary options.
 """
@@ -16,6 +16,7 @@ from types import FrameType, ModuleType
 from kd import __version__
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError, exit_of
 from kd.base.faults import LASTING, disk_fault
+from kd.base.log import print_messages
 from kd.cli import completion, container, evaluate, plan, recipes, scaling, select, settings, translate
 
 EXIT_INTERRUPTED = 130
@@ -24,6 +25,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
+    print_messages()
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     end = given.index("--") if given[:1] == ["container"] and "--" in given else len(given)
     options, rest = parser.parse_known_args(given[:end])
-    options.behind = given[end + 1 :]  # another program's words: `kd container exec cpu -- ls -l`
+    options.behind = given[end + 1 :]  # another program's arguments: `kd container exec cpu -- ls -l`
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         if rest:
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kd: {error}", file=sys.stderr)
         return EXIT_TRANSIENT
     except KeyboardInterrupt:
-        print("kd: stopped; what is done is kept, the same command goes on from there.", file=sys.stderr)
+        print("kd: Stopped; finished work is kept. The same command resumes.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         _discard_output()
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _missing_package(module: str, command: str) -> UserError:
-    """Return the error for a package that an installation for translating alone lacks."""
+    """Return the error for a package that the installation without extras does not have."""
     extra = "comet" if module.partition(".")[0] == "comet" else "train"
     return UserError(
         f"`kd {command}` needs the package {module}, which is not installed.",
@@ -79,16 +81,16 @@ def _missing_package(module: str, command: str) -> UserError:
 
 
 def _output_fault(error: OSError) -> UserError | None:
-    """Returns the error to report if the output could not be written, as on a full disk; None for any other error."""
+    """Return the error to report if the output could not be written, as on a full disk; None for any other error."""
     if error.filename is not None or error.errno not in LASTING:
         return None
     _discard_output()
     reason = os.strerror(error.errno)
-    return UserError(f"The output cannot be written: {reason}.", "Free some space, or write it elsewhere.")
+    return UserError(f"The output cannot be written: {reason}.", "Free some space, or write to another disk.")
 
 
 def _discard_output() -> None:
-    """Redirects standard output to nowhere, so that the interpreter does not complain at exit."""
+    """Discard standard output, so that the interpreter prints no error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -102,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = _about_a_run(
-        commands, "run", _run, "run what is missing of a recipe", "kd run recipe=demo select.metric=chrf"
+        commands, "run", _run, "run the missing tasks of a recipe", "kd run recipe=demo select.metric=chrf"
     )
     run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     run.add_argument("--cfg", choices=["job"], help="print the composed config and do nothing")
@@ -110,31 +112,36 @@ def _parser() -> argparse.ArgumentParser:
         commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo"
     )
     status.add_argument("--all", action="store_true", help="a line for each task, of large stages too")
-    _about_a_run(commands, "cancel", _cancel, "take a run's jobs out of Slurm's queue", "kd cancel recipe=demo")
+    _about_a_run(commands, "cancel", _cancel, "cancel a run's jobs in Slurm's queue", "kd cancel recipe=demo")
     clean = _about_a_run(commands, "clean", _clean, "list artifacts that no run refers to", "kd clean recipe=demo")
-    clean.add_argument("--remove", action="store_true", help="remove it as well")
+    clean.add_argument("--remove", action="store_true", help="remove them as well")
     _about_a_run(
         commands, "verify", _verify, "compare artifacts with their manifests", "kd verify recipe=demo (or kd verify)"
     )
-    _about_a_run(commands, "report", _report, "print a run's results and where its page is", "kd report recipe=demo")
+    _about_a_run(commands, "report", _report, "print a run's results and the path of its page", "kd report recipe=demo")
     _about_a_run(
-        commands, "doctor", _doctor, "look whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
+        commands, "doctor", _doctor, "check whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
     )
 
-    _about_files(commands, "plan", plan, "show what a run would take; submit nothing")
-    _about_files(commands, "scaling", scaling, "measure what more devices or nodes bring to a training")
+    _about_files(commands, "plan", plan, "forecast time, memory, disk and energy of a run; start nothing")
+    _about_files(commands, "scaling", scaling, "measure the speed of a training on several devices or nodes")
 
     _about_files(commands, "recipes", recipes, "list the recipes")
     _about_files(commands, "settings", settings, "search the settings of recipes: type, unit, default, meaning")
-    _about_files(commands, "completion", completion, "print what makes bash or zsh complete commands, recipes and keys")
+    _about_files(
+        commands,
+        "completion",
+        completion,
+        "print the shell code that completes commands, recipes and keys in bash or zsh",
+    )
 
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
-    _about_files(commands, "select", select, "choose of each n-best list what is closest to a reference")
+    _about_files(commands, "select", select, "choose from each n-best list the hypothesis closest to a reference")
     _about_files(commands, "translate", translate, "translate standard input, line by line")
 
-    _about_files(commands, "container", container, "images with kd and all it runs with: list, build, check, exec, pin")
+    _about_files(commands, "container", container, "images with kd and its dependencies: list, build, check, exec, pin")
 
-    task = _command(commands, "task", _task, "run one task from a frozen config (what launchers execute)",
+    task = _command(commands, "task", _task, "run one task from a frozen config (used by launchers)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip
     task.add_argument("--config", required=True, metavar="HASH", help="the frozen config, by its hash")
     task.add_argument(
@@ -175,8 +182,8 @@ def _about_a_run(
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="recipe=NAME or a path; stages=[a,b]: these alone; upto=STAGE (or until=STAGE): STAGE and everything it "
-        "depends on; any setting (`kd settings` lists them)",
+        help="recipe=NAME or a path; stages=[a,b]: these stages only; upto=STAGE (or until=STAGE): STAGE and "
+        "everything it depends on; any setting (`kd settings` lists them)",
     )
     overrides.completer = completion.overrides  # type: ignore[attr-defined]
     return parser
@@ -235,7 +242,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from kd.recipe import compose
 
     named = any(override.startswith("recipe=") for override in options.overrides)
-    # It looks at folders, launcher and machine, which are the same in any recipe that does not set them.
+    # It needs the folders, launcher and machine, which are the same in any recipe that does not set them.
     return command.run(compose.parse_request([*([] if named else ["recipe=demo"]), *options.overrides]))
 
 
@@ -251,7 +258,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _task(options: argparse.Namespace) -> int:
     from kd.run import task
 
-    # A launcher ends a task by SIGTERM, or by SIGUSR1 before its time limit: the task ends with "try again".
+    # A launcher ends a task by SIGTERM, or by SIGUSR1 before its time limit: the task ends with the status for a retry.
     for number in STOP_SIGNALS:
         signal.signal(number, _end_as_transient)
     return task.task(options.config, options.run, options.stage, options.task)
@@ -259,5 +266,5 @@ def _task(options: argparse.Namespace) -> int:
 
 def _end_as_transient(number: int, _frame: FrameType | None) -> None:
     for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # another signal would interrupt the saving that this one began
+        signal.signal(other, signal.SIG_IGN)  # another signal would interrupt the saving that this one started
     raise StopRequested(number)

@@ -1,12 +1,13 @@
-"""`kd evaluate`: reads files, judges, writes tables. It judges by `kd/metrics/`, as the evaluate stage does.
+"""Implements `kd evaluate`: reads files, scores them by `kd/metrics/` as the stage evaluate does, writes tables.
 
-Everything that can be wrong with what was asked is said before anything is scored.
+All options and files are checked before anything is scored.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import sys
@@ -37,19 +38,21 @@ from kd.recipe.schema import GuardsConfig
 from kd.report import weaknesses as shown_weaknesses
 from kd.report.scores import ScoreTable, latex, markdown, terminal
 
+_LOG = logging.getLogger(__name__)
+
 COMET = "comet"
 STANDARD_OUTPUT = "-"
-_PAIR = re.compile(r"(.+)-([a-z]{2,3}(?:[-_][A-Z0-9][A-Za-z0-9]+)*)")  # what goes on in lower case is a language
+_PAIR = re.compile(r"(.+)-([a-z]{2,3}(?:[-_][A-Z0-9][A-Za-z0-9]+)*)")  # a part in lower case is a language
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, checked."""
+    """The options and files, checked."""
 
     systems: dict[str, list[str]]  # by label, in the order given
     sources: list[str] | None
     references: list[list[str]]
-    metrics: list[str]  # sacreBLEU's
+    metrics: list[str]  # those that sacreBLEU computes
     comets: list[Comet]
     baseline: str | None
     resampling: Resampling | None
@@ -57,8 +60,8 @@ class Request:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Does what the options ask for."""
-    _check_places(options)
+    """Run the command; return the exit status."""
+    _check_outputs(options)
     request = _request(options)
     comet_scores = _comet_scores(request)
     results = judge(
@@ -75,7 +78,7 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- what was asked for ----------------------------------------------------------------------------------------------
+# --- options and files -----------------------------------------------------------------------------------------------
 
 
 def _request(options: argparse.Namespace) -> Request:
@@ -84,7 +87,7 @@ def _request(options: argparse.Namespace) -> Request:
     test_set, language = _test_set(options)
     settings = Options(options.tokenize, language)
     metrics, models = _metrics(options)
-    sacrebleu_metrics(metrics, settings)  # an unknown name, a tokeniser that is not here
+    sacrebleu_metrics(metrics, settings)  # raises UserError for an unknown name or a missing tokeniser
     resampling = None
     if options.resamples:
         resampling = Resampling(options.test, options.resamples, options.trials, options.seed, options.jobs)
@@ -92,7 +95,7 @@ def _request(options: argparse.Namespace) -> Request:
     if options.worst and baseline is None:
         raise UserError("--worst has nothing to compare with.", "Give --baseline as well.")
     if not metrics and not models:
-        raise UserError("There is nothing to score against.", "Give --reference, --test-set or a reference-free COMET.")
+        raise UserError("There is no reference.", "Add --reference, --test-set or a reference-free COMET model.")
     sources = None if test_set.source is None else read_lines(test_set.source)
     references = [read_lines(path) for path in test_set.references]
     systems = {label: read_lines(path) for label, path in files.items()}
@@ -123,13 +126,13 @@ def _comets(options: argparse.Namespace, models: Sequence[str], references: bool
 def read_lines(path: Path) -> list[str]:
     r"""Return the lines of a file, or of a pipe such as the shell's `<(command)`.
 
-    A `\r` before `\n`, a byte order mark at the start and a `^Z` at the end are no content, as in training text.
+    A `\r` before `\n`, a byte order mark at the start and a `^Z` at the end are not part of the text, as in training.
     """
     return list(open_text(path))
 
 
 def _baseline(given: str | None, files: Mapping[str, Path]) -> str | None:
-    """The label of the hypothesis that was named, by its label or its path."""
+    """Return the label of the baseline, which may be given by label or path."""
     if given is None:
         return None
     if given in files:
@@ -141,15 +144,15 @@ def _baseline(given: str | None, files: Mapping[str, Path]) -> str | None:
 
 
 def _test_set(options: argparse.Namespace) -> tuple[TestSet, str]:
-    """Source and references, and the target language as far as it is known."""
+    """Return source and references, and the code of the target language or an empty text."""
     if options.test_set is None:
         if options.language_pair and not options.language:
             options.language = languages_of(options.language_pair)[1]
         return TestSet(options.source, tuple(options.reference)), options.language or ""
     if options.source or options.reference:
-        raise UserError("--test-set brings its own source and references.", "Leave out --source and --reference.")
+        raise UserError("--test-set has its own source and references.", "Leave out --source and --reference.")
     if not options.language_pair:
-        raise UserError("--test-set wants a language pair.", "Add --language-pair, such as en-de.")
+        raise UserError("--test-set needs a language pair.", "Add --language-pair, such as en-de.")
     return (
         named_test_set(options.test_set, options.language_pair),
         options.language or languages_of(options.language_pair)[1],
@@ -157,7 +160,7 @@ def _test_set(options: argparse.Namespace) -> tuple[TestSet, str]:
 
 
 def languages_of(pair: str) -> tuple[str, str]:
-    """The codes of a language pair, with their regions and scripts: `en-zh-CN` is English to Chinese, not to `CN`."""
+    """Return the language codes of a pair, with region and script: `en-zh-CN` is `en` and `zh-CN`."""
     found = _PAIR.fullmatch(pair)
     source, target = found.groups() if found else (pair.partition("-")[0], pair.rpartition("-")[2])
     return source, target
@@ -179,7 +182,7 @@ def _metrics(options: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 
 def _check_sides(test_set: TestSet, metrics: Sequence[str], models: Sequence[str], options: argparse.Namespace) -> None:
-    """What is asked for can be computed from what is given."""
+    """Raise UserError if a reference or the source is missing that the options need."""
     wants_reference = metrics or options.weaknesses or options.worst or options.details
     if wants_reference and not test_set.references:
         raise UserError(f"{' and '.join(metrics) or 'This'} needs a reference.", "Give --reference.")
@@ -193,7 +196,7 @@ def _check_lines(
     sources: Sequence[str] | None,
     references: Sequence[Sequence[str]],
 ) -> None:
-    """Sides align, each by the name of its file; blank output is told of."""
+    """Raise UserError unless all files have the same number of lines; warn of empty lines in the output."""
     sides = {str(path): lines for path, lines in zip(test_set.references, references, strict=True)}
     if sources is not None:
         sides |= {str(test_set.source): sources}
@@ -203,11 +206,7 @@ def _check_lines(
     for label, lines in systems.items():
         blank = sum(not line.strip() for line in lines)
         if blank:
-            _tell(f"{label}: {blank:,} of {len(lines):,} lines are empty; they are scored as they are.")
-
-
-def _tell(sentence: str) -> None:
-    print(f"kd: {sentence}", file=sys.stderr)
+            _LOG.warning("%s: %d of %d lines are empty; they are scored as they are.", label, blank, len(lines))
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -219,12 +218,12 @@ def _comet_scores(request: Request) -> list[CometScores]:
         assert request.sources is not None
         found.append(model.scores(request.systems, request.sources, request.references))
         if model.cache_problem:
-            _tell(f"the cache of COMET scores cannot be used ({model.cache_problem}); nothing is kept.")
-    return _told_apart(found, [model.name for model in request.comets])
+            _LOG.warning("The cache of COMET scores cannot be used (%s); nothing is kept.", model.cache_problem)
+    return _distinguished(found, [model.name for model in request.comets])
 
 
-def _told_apart(scores: Sequence[CometScores], models: Sequence[str]) -> list[CometScores]:
-    """Two models of one sort carry their names."""
+def _distinguished(scores: Sequence[CometScores], models: Sequence[str]) -> list[CometScores]:
+    """Add the names of the models where two scores have the same name."""
     names = [item.metric for item in scores]
     return [
         CometScores(f"{item.metric} ({model})", item.signature, item.segments) if names.count(item.metric) > 1 else item
@@ -251,15 +250,15 @@ def _write_scores(options: argparse.Namespace, request: Request, results: Sequen
 
 
 def _to_standard_output(options: argparse.Namespace) -> bool:
-    """Whether a program reads what is printed."""
+    """Whether a result for programs goes to standard output."""
     return STANDARD_OUTPUT in (options.json, options.markdown, options.latex)
 
 
-WIDE = 200  # columns where the output is no terminal: signatures stay whole
+WIDE = 200  # columns if the output is not a terminal, so that signatures are not wrapped
 
 
 def as_json(result: Significance) -> dict[str, Any]:
-    """A score for programs, unrounded."""
+    """Return a score as JSON values, unrounded."""
     content: dict[str, Any] = {
         "system": result.system,
         "metric": result.metric,
@@ -273,12 +272,14 @@ def as_json(result: Significance) -> dict[str, Any]:
     return content
 
 
-def _check_places(options: argparse.Namespace) -> None:
-    """Raises UserError before any scoring: a folder that is not there is more often a slip than wanted."""
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise UserError if the folder of an output file does not exist."""
     for place in (options.json, options.markdown, options.latex, options.segments, options.details):
         if place is not None and str(place) != STANDARD_OUTPUT and not Path(place).absolute().parent.is_dir():
             folder = Path(place).absolute().parent
-            raise UserError(f"{place} cannot be written: there is no folder {folder}.", "Make it, or name another.")
+            raise UserError(
+                f"{place} cannot be written: there is no folder {folder}.", "Create it, or give another path."
+            )
 
 
 def _write(place: str | Path | None, text: str) -> None:
@@ -290,7 +291,7 @@ def _write(place: str | Path | None, text: str) -> None:
     try:
         write_text(Path(place), text, durable=False)
     except OSError as error:
-        raise UserError(f"{place} cannot be written: {error.strerror}.", "Choose another place.") from None
+        raise UserError(f"{place} cannot be written: {error.strerror}.", "Give another path.") from None
 
 
 # --- beyond averages -------------------------------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
         }
     behind: list[of_segments.Behind] = []
     if options.worst and request.baseline is not None:
-        # chrF tells sentences apart better than BLEU does.
+        # chrF is a better metric of single sentences than BLEU.
         metric = "chrF2" if "chrF2" in scores else next(iter(scores))
         behind = of_segments.worst(
             scores, metric, request.baseline, request.systems, request.references, request.sources, options.worst
@@ -343,13 +344,13 @@ def _beyond_averages(options: argparse.Namespace, request: Request, comet_scores
 
 
 def default_guards(source_language: str, target_language: str) -> Guards:
-    """The guards as recipes have them unless they say otherwise."""
+    """Return the guards with the default settings of recipes."""
     settings = yaml.safe_load((folder("conf") / "guards" / "default.yaml").read_text("utf-8"))
     return Guards(GuardsConfig(**settings), source_language, target_language)
 
 
 def _segments_text(place: Path, request: Request, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """One line a system and segment."""
+    """Return the scores of segments, one line per system and segment."""
     rows: Iterable[tuple[str, int, dict[str, float]]] = (
         (system, i, {metric: scores[metric][system][i] for metric in scores})
         for system, lines in request.systems.items()

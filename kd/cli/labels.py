@@ -1,6 +1,6 @@
-"""What tables call the files they were given: as little of a path as tells it from the others.
+"""Derives the names of systems in tables from the paths of their files: the shortest ends that differ.
 
-Programs read whole names; what people read leaves out what all names have in common.
+Output for programs has the whole names; tables for people leave out the parts that all names have in common.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from pathlib import Path
 
 from kd.base.errors import UserError
 
-WORTH = 8  # characters that are worth a note below the table
-_ENDS = re.compile(r"[^\W_]+$")  # of what is common: the letters of a word that goes on differently
+WORTH = 8  # common characters from which the table has a note
+_ENDS = re.compile(r"[^\W_]+$")  # the last word of the common part, which may continue differently
 
 
 def labelled(given: Sequence[str]) -> dict[str, Path]:
-    """Files by what the tables call them: the name before `=`, or the shortest end of the path that tells them apart.
+    """Return the files by name: the text before `=`, or the shortest end of the path that is unique.
 
-    Raises UserError for a file that is given twice, or a name that two have.
+    Raises:
+        UserError: A file is given twice, or two files have the same name.
     """
     named: dict[str, Path] = {}
     unnamed: list[Path] = []
@@ -28,7 +29,7 @@ def labelled(given: Sequence[str]) -> dict[str, Path]:
         name, equals, path = text.partition("=")
         if equals and name and not Path(text).exists():
             if name in named:
-                raise UserError(f"Two hypotheses are called {name}.", "Give each a name of its own.")
+                raise UserError(f"Two hypotheses are called {name}.", "Give each another name.")
             named[name] = Path(path)
             order.append(name)
         else:
@@ -45,12 +46,12 @@ def labelled(given: Sequence[str]) -> dict[str, Path]:
              for item in order}  # fmt: skip
     if len(files) < len(order):
         taken = next(label for label in labels.values() if label in named)
-        raise UserError(f"Two hypotheses are called {taken}.", "Give each a name of its own: NAME=PATH.")
+        raise UserError(f"Two hypotheses are called {taken}.", "Give each another name: NAME=PATH.")
     return files
 
 
 def _shortest(paths: Sequence[Path]) -> list[str]:
-    """As many of its last parts as tell each path from the others."""
+    """Return each path cut to as many of its last parts as make it unique."""
     parts = [path.resolve().parts if len({p.name for p in paths}) < len(paths) else path.parts for path in paths]
     found = []
     for mine in parts:
@@ -62,11 +63,11 @@ def _shortest(paths: Sequence[Path]) -> list[str]:
 
 
 def short(names: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Names for a table, by name, and what they all begin with and the table leaves out; nothing where little is won.
+    """Return the names for a table by whole name, and the common beginning that they leave out, if it is long enough.
 
-    `newstest2021.en-de.hyp.UEdin.de` among its like becomes `UEdin.de`.
+    Among files of the same test set, `newstest2021.en-de.hyp.UEdin.de` becomes `UEdin.de`.
     """
-    first, last = min(names), max(names)  # what these two begin with, all do
+    first, last = min(names), max(names)  # a beginning that these two share is common to all
     common = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     common = _ENDS.sub("", common)
     if len(names) < 2 or len(common) < WORTH or any(name == common for name in names):

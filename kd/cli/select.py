@@ -1,6 +1,6 @@
-"""`kd select`: the options. What they ask for is done in `select_files.py`, which is imported when it is called.
+"""Declares the options of `kd select`, which selects from any n-best lists as the stage select does.
 
-Selection from anybody's n-best lists, without a recipe, by the code of the select stage.
+`select_files.py` implements the command; it is imported when the command runs.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from pathlib import Path
 
 EXAMPLE = """kd select --nbest train.nbest.gz --reference train.de.gz --output selected.de.gz
 
-  The list of line N of the reference (from 0) has the id N, all its hypotheses one after the other, best first:
+  The list for line N of the reference (from 0) has the id N; its hypotheses follow each other, the best first:
     0 ||| ein Hund bellt ||| F0= -1.2 F1= -1.3 ||| -1.25       (Moses, Marian; features and score may be missing)
-  Files are plain UTF-8 text or compressed (.gz .zst .xz .bz2). With scores made elsewhere, one a hypothesis:
+  Files are plain UTF-8 text or compressed (.gz .zst .xz .bz2). With external scores, one per hypothesis:
     kd select --nbest train.nbest --reference train.de --output selected.de --metric external --scores comet-qe.txt
-  Weighted, written with the rank and score of each choice:
+  With a weighted mix of metrics, and a file with the rank and score of each choice:
     kd select --nbest n.zst --reference r.de --output s.de --metric mix --mix bleu=0.5 chrf=0.5 --ranks ranks.tsv"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Add the options."""
     files = parser.add_argument_group("files")
     files.add_argument(
         "--nbest", type=Path, required=True, metavar="FILE", help="n-best lists; - for standard input, plain text"
     )
-    files.add_argument("--format", choices=["moses", "fairseq"], default="moses", help="of --nbest: moses, which is "
-                       "Marian's too, or what fairseq-generate printed, held in memory (default: moses)")  # fmt: skip
-    files.add_argument("--reference", type=Path, required=True, metavar="FILE", help="human translations, one a line")
-    files.add_argument("--output", type=Path, required=True, metavar="FILE", help="what was chosen, one line a line of "
-                       "the reference; .gz and .zst are compressed; - for standard output")  # fmt: skip
+    files.add_argument("--format", choices=["moses", "fairseq"], default="moses", help="format of --nbest: moses "
+                       "(also Marian's) or fairseq-generate's, read into memory (default: moses)")  # fmt: skip
+    files.add_argument("--reference", type=Path, required=True, metavar="FILE", help="human translations, one per line")
+    files.add_argument("--output", type=Path, required=True, metavar="FILE", help="chosen hypotheses, one per line "
+                       "of the reference; .gz and .zst are compressed; - for standard output")  # fmt: skip
     files.add_argument("--ranks", type=Path, metavar="FILE", help="write rank (from 0) and score of each choice")
     files.add_argument("--missing", choices=["refuse", "gold", "empty"], default="refuse",
-                       help="a line of the reference without a list: an error, or the output has the reference or an "
-                       "empty line (default: refuse)")  # fmt: skip
+                       help="for a line without a list: fail, or write the reference or an empty line "
+                       "(default: refuse)")  # fmt: skip
     metric = parser.add_argument_group("metric")
     metric.add_argument("--metric", choices=["bleu", "chrf", "mbr_bleu", "mbr_chrf", "model", "external", "mix"],
                         default="bleu", help="default: bleu, sacreBLEU's sentence BLEU with effective order; mbr_…: "

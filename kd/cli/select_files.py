@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,12 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from kd.base.bar import Bar
 from kd.base.errors import UserError
 from kd.base.processes import Tick, Workers
-from kd.base.text import duration
 from kd.corpora.lines import STANDARD_INPUT, LineWriter, open_text
 from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
@@ -33,7 +29,6 @@ from kd.report.formatting import sentence_metric as sentence_metric_name
 STREAM = "-"
 CHUNK = 400  # lists per unit of work
 FEWEST = 20_000  # lists per process, below which another one costs more than it saves
-REPORT_EVERY = 30.0  # seconds, where the output is no terminal
 
 FORMATS = {"moses": (group_given, parse_given), "fairseq": (group_fairseq, parse_fairseq)}
 
@@ -67,7 +62,7 @@ def select(options: argparse.Namespace) -> int:
         stack.enter_context(output)
         ranks = stack.enter_context(LineWriter(options.ranks)) if options.ranks else None
         total = sum(1 for _ in open_text(options.reference))
-        reporter = stack.enter_context(_Reporter(total))
+        bar = stack.enter_context(Bar("selecting", total, "lists"))
         processes = max(1, min(options.threads, total // FEWEST))
         shared = config, options.format, options.nbest, options.missing
         workers = stack.enter_context(Workers(processes, _make_judge, *shared))
@@ -77,7 +72,7 @@ def select(options: argparse.Namespace) -> int:
                 if ranks is not None:
                     ranks.write("-" if line.rank is None else f"{line.rank}\t{line.score!r}")
                 summary.add(line)
-            reporter.update(summary.lines)
+            bar.advance(len(chosen))
     summary.show(sys.stderr if str(options.output) == STREAM else sys.stdout)
     return 0
 
@@ -322,32 +317,3 @@ class _Summary:
         for label, value in rows.items():
             if value:
                 print(f"{label:<29}  {value}", file=out)
-
-
-class _Reporter:
-    """Progress and time left on standard error: a bar, or a line now and then."""
-
-    def __init__(self, total: int) -> None:
-        console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("selecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=total)
-        self._total, self._began, self._reported = total, time.monotonic(), time.monotonic()
-        self._terminal = console.is_terminal
-
-    def update(self, done: int) -> None:
-        """Report progress if it is due."""
-        self._bar.update(self._task, completed=done)
-        now = time.monotonic()
-        if not self._terminal and now - self._reported > REPORT_EVERY:
-            self._reported = now
-            rate = done / (now - self._began)
-            left = duration((self._total - done) / rate)
-            print(f"kd: {done:,}/{self._total:,} lists, {rate:,.0f} lists/s, {left} left", file=sys.stderr)
-
-    def __enter__(self) -> _Reporter:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

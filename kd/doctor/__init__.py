@@ -1,4 +1,4 @@
-"""`kd doctor`: whether a machine is fit for runs, one line a finding, each with what mends it.
+"""Implements `kd doctor`: checks whether a machine is fit for runs; one line per check, with a remedy.
 
-Where the launcher is Slurm, what concerns the nodes is looked at from a job of two nodes.
+With the launcher Slurm, the checks of compute nodes run in a job on two nodes.
 """

@@ -1,4 +1,4 @@
-"""`kd doctor`: puts the looks together, here or in a job, and prints what was found."""
+"""Implements `kd doctor`: runs the checks locally or in a Slurm job, and prints the findings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from kd.recipe import compose
 from kd.recipe.compose import Request
 from kd.recipe.schema import MachineConfig
 
-LOCAL_WORKERS = 2  # on a computer without GPUs: the least that has somebody to talk to
+LOCAL_WORKERS = 2  # on a computer without GPUs: the fewest that communicate
 
 
 def run(request: Request) -> int:
-    """Looks at a machine; returns 1 where something would make runs fail, else 0."""
+    """Check a machine; return 1 if a check found an error, else 0."""
     config = compose.compose(request)
     machine = _machine(config)
     console = Console(highlight=False)
@@ -44,17 +44,17 @@ def _machine(config: DictConfig) -> MachineConfig:
         machine = OmegaConf.to_object(config.machine)
     except MissingMandatoryValue as error:
         raise UserError(
-            f"{config.machine.name} is not told machine.{error.key}.", f"Say machine.{error.key}=…."
+            f"machine.{error.key} is not set, and {config.machine.name} needs it.", f"Add machine.{error.key}=VALUE."
         ) from None
     assert isinstance(machine, MachineConfig)
     return machine
 
 
 def _of_the_disk(config: DictConfig) -> list[Finding]:
-    """Room, speed and locks where the run and its store would be; once where that is the same file system."""
+    """Check space, speed and locks of the file systems of the run folder and the store, each file system once."""
     one_of_each = {folder.stat().st_dev: folder for folder in sorted(_folders(config), reverse=True)}
-    looks = (disk.room, disk.speed, disk.locks)
-    return [finding for folder in one_of_each.values() for look in looks for finding in look(folder)]
+    checks = (disk.room, disk.speed, disk.locks)
+    return [finding for folder in one_of_each.values() for check in checks for finding in check(folder)]
 
 
 def _folders(config: DictConfig) -> set[Path]:
@@ -62,7 +62,7 @@ def _folders(config: DictConfig) -> set[Path]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
+    """Return the folder, or the nearest one above it that exists."""
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
@@ -81,7 +81,7 @@ def _of_this_node(machine: MachineConfig) -> list[Finding]:
 def _of_the_nodes(machine: MachineConfig, place: Path, console: Console) -> list[Finding]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=".kd-doctor-", dir=place))
-    except OSError:  # what is wrong with the folder stands above
+    except OSError:  # the check of the disk has reported why
         found = [findings.error("job", f"not submitted: nothing can be written to {place}", "Set run.dir elsewhere.")]
         findings.show(found, console)
         return found
@@ -93,7 +93,7 @@ def _of_the_job(machine: MachineConfig, folder: Path, console: Console) -> list[
         found = job.look(machine, folder, lambda line: console.print(Text(line), soft_wrap=True))
     except (UserError, TransientError) as problem:
         shutil.rmtree(folder)
-        found = {"": [findings.error("job", str(problem), "conf/machine/README.md says what each key is to sbatch.")]}
+        found = {"": [findings.error("job", str(problem), "conf/machine/README.md explains the options of sbatch.")]}
     for host, of_host in found.items():
         findings.show(of_host, console, f"{host}: " if host else "")
     every = [finding for of_host in found.values() for finding in of_host]

@@ -1,6 +1,6 @@
-"""Looks at the file system of a run's folder: room, quota, speed of writing, and locks.
+"""Checks the file system of a run's folder: free space, quota, speed of writing, and locks.
 
-A lock of kd is a file that is created exclusively; two nodes that both get one would both do the work.
+A lock of kd is a file that is created exclusively; if two nodes both get it, both do the same work.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from kd.doctor.findings import Finding, error, ok, warning
 ENOUGH = 20e9  # bytes that a small run may need; n-best lists of large corpora take hundreds of GB (kd plan)
 TOO_LITTLE = 1e9
 FILES = 10_000  # inodes that a run of some hundred shards may need
-BYTES = 64 << 20  # that are written to measure
-SLOW = 50e6  # bytes a second: a checkpoint of a big Transformer, 2.5 GB with its optimiser, takes a minute
+BYTES = 64 << 20  # written for the measurement
+SLOW = 50e6  # bytes per second: a checkpoint of a big Transformer, 2.5 GB with its optimiser, takes a minute
 FULL = 0.9  # share of a quota
-LOCKS = 20  # that two nodes race for
+LOCKS = 20  # files that two nodes race for
 
 
 def room(folder: Path) -> list[Finding]:
-    """Free space and inodes, and the user's quota where the file system is Lustre."""
+    """Check free space and inodes, and on Lustre the user's quota."""
     there = os.statvfs(folder)
     free, files = there.f_bavail * there.f_frsize, there.f_favail
     said = f"{free / 1e9:,.0f} GB free in {folder}"
-    hint = "Set store.dir and run.dir to a folder elsewhere, or make room; `kd plan` says how much a run needs."
+    hint = "Set store.dir and run.dir to a folder elsewhere, or free some space; `kd plan` forecasts what a run needs."
     found = [(error if free < TOO_LITTLE else warning)("disk", said, hint) if free < ENOUGH else ok("disk", said)]
     if there.f_files and files < FILES:
         found.append(warning("files", f"{files:,} more files can be made in {folder}", hint))
@@ -56,11 +56,11 @@ def _share(unit: str, used: float, limit: float) -> Finding:
     said = f"{used:,.0f} of {limit:,.0f} {unit} are used"
     if used < FULL * limit:
         return ok("quota", said)
-    return warning("quota", said, "Make room, or set store.dir and run.dir to a folder with another quota.")
+    return warning("quota", said, "Free some space, or set store.dir and run.dir to a folder with another quota.")
 
 
 def speed(folder: Path) -> list[Finding]:
-    """How fast one process writes there."""
+    """Measure how fast one process writes to a folder."""
     path = folder / f".kd-doctor-{os.getpid()}"
     block = os.urandom(1 << 20)
     try:
@@ -82,7 +82,7 @@ def speed(folder: Path) -> list[Finding]:
 
 
 def locks(folder: Path) -> list[Finding]:
-    """Whether a file that is there cannot be created again."""
+    """Check that a file that exists cannot be created again."""
     path = folder / f".kd-doctor-{os.getpid()}.lease"
     hint = "Set run.dir and store.dir to another file system; this one cannot keep two processes apart."
     try:
@@ -93,11 +93,11 @@ def locks(folder: Path) -> list[Finding]:
                 return [ok("locks", f"exclusive creation works in {folder}")]
         return [error("locks", f"a lock was given twice in {folder}", hint)]
     except OSError as problem:
-        return [error("locks", f"none can be made in {folder}: {problem.strerror}", hint)]
+        return [error("locks", f"no lock can be created in {folder}: {problem.strerror}", hint)]
 
 
 def race(folder: Path) -> list[int]:
-    """Creates lock after lock that another node creates too; returns the numbers of those that it got."""
+    """Create locks that another node creates as well; return the numbers of those that this node got."""
     won = []
     for number in range(LOCKS):
         with suppress(FileExistsError):
@@ -108,10 +108,10 @@ def race(folder: Path) -> list[int]:
 
 
 def judge(won: Iterable[Iterable[int]]) -> Finding:
-    """What a race between nodes says of the locks."""
+    """Return the finding on a race between nodes, from the numbers of the locks that each node got."""
     every = [number for one in won for number in one]
     if sorted(every) == list(range(LOCKS)):
-        return ok("locks between nodes", f"each of {LOCKS} was given once")
+        return ok("locks between nodes", f"each of {LOCKS} locks was given once")
     hint = "Set run.dir and store.dir to a file system that all nodes share and that keeps exclusive creation."
-    what = "one was given twice" if len(every) > len(set(every)) else "one was given to nobody"
+    what = "a lock was given twice" if len(every) > len(set(every)) else "a lock was given to neither node"
     return error("locks between nodes", what, hint)

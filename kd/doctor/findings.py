@@ -1,6 +1,6 @@
-"""What a look at the machine found: a line with ok, warning or error, and below it how to mend it.
+"""Defines the result of a check: a line with ok, warning or error, and a remedy below it.
 
-Findings travel from the nodes of a job to the login node as JSON.
+The nodes of a job pass their findings to the login node as JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `mend`: what to do about it; empty where all is well."""
+    """Result of one check. `hint` is the remedy; empty if all is well."""
 
     level: Level
     subject: str
@@ -27,22 +27,22 @@ class Finding:
 
 
 def ok(subject: str, said: str) -> Finding:
-    """As it should be."""
+    """Return a finding for a check that passed."""
     return Finding("ok", subject, said)
 
 
 def warning(subject: str, said: str, hint: str) -> Finding:
-    """Runs will do, but badly."""
+    """Return a finding for a problem that makes runs slow or likely to fail later."""
     return Finding("warning", subject, said, hint)
 
 
 def error(subject: str, said: str, hint: str) -> Finding:
-    """Runs will fail."""
+    """Return a finding for a problem that makes runs fail."""
     return Finding("error", subject, said, hint)
 
 
 def show(findings: Iterable[Finding], console: Console, where: str = "") -> None:
-    """Prints findings, `where` in front of each."""
+    """Print findings, `where` in front of each."""
     for finding in findings:
         head = Text(f"{finding.level:8}", style=_STYLES[finding.level])
         console.print(head + Text(f"{where}{finding.subject}: {finding.said}"), soft_wrap=True)
@@ -51,5 +51,5 @@ def show(findings: Iterable[Finding], console: Console, where: str = "") -> None
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """1 where there is an error; warnings alone are 0."""
+    """Return 1 if there is an error; warnings alone give 0."""
     return int(any(finding.level == "error" for finding in findings))

@@ -1,7 +1,7 @@
-"""Looks at the nodes of a cluster from a job of two of them, submitted as a training is.
+"""Checks the nodes of a cluster from a job on two of them, submitted like a training.
 
-`python -m kd.doctor.job FOLDER` is what the job runs once on each node: it reads the machine from FOLDER and leaves
-what it found there.
+The job runs `python -m kd.doctor.job FOLDER` once on each node, which reads the machine from FOLDER and writes its
+findings there.
 """
 
 from __future__ import annotations
@@ -35,9 +35,15 @@ MACHINE = "machine.json"
 
 
 def look(machine: MachineConfig, folder: Path, tell: Callable[[str], None]) -> dict[str, list[Finding]]:
-    """Submits the job, waits for its end, and returns what was found: host -> findings; "" for what is of both.
+    """Submit the job, wait for its end, and return its findings by host; "" for those of both nodes.
 
-    folder: a fresh one on the file system of the run. Raises UserError where Slurm refuses the job.
+    Args:
+        machine: The machine.
+        folder: A new folder on the file system of the run.
+        tell: Called with each change of the job's state.
+
+    Raises:
+        UserError: Slurm refuses the job.
     """
     wanted = machine.resources.get("train")
     if wanted is None:
@@ -46,7 +52,7 @@ def look(machine: MachineConfig, folder: Path, tell: Callable[[str], None]) -> d
     script = folder / "job.sh"
     script.write_text(_script(machine, wanted, folder), "utf-8")
     job = client.submit([str(script)])
-    tell(f"Job {job} looks at {NODES} nodes; Ctrl-C cancels it.")
+    tell(f"Job {job} checks {NODES} nodes; Ctrl-C cancels it.")
     try:
         _wait(job, tell)
     except KeyboardInterrupt:
@@ -63,7 +69,7 @@ def _wait(job: str, tell: Callable[[str], None]) -> None:
             if row is None or not row.active:
                 return
             state = f"{row.state.lower()}{f' ({row.reason})' if row.reason else ''}"
-        except TransientError as problem:  # the job is in the queue all the same, and reads the folder
+        except TransientError as problem:  # the job is still in the queue, and needs the folder
             state = str(problem)
         if state != before:
             tell(f"  {state}")
@@ -76,9 +82,7 @@ def _collect(folder: Path) -> dict[str, list[Finding]]:
     found = {record["host"]: [Finding(**finding) for finding in record["findings"]] for record in records}
     if len(records) < NODES:
         said = f"{len(records)} of {NODES} nodes answered{_last_words(folder)}"
-        hint = (
-            f"Look into {folder / 'job.out'}; machine.modules, environment and container are what the job begins with."
-        )
+        hint = f"See {folder / 'job.out'}; check machine.modules, machine.environment and machine.container."
         return {**found, "": [error("job", said, hint)]}
     together = [ok("job", f"ran on {' and '.join(found)}"), disk.judge(record["won"] for record in records)]
     return {**found, "": together}
@@ -120,7 +124,7 @@ def _script(machine: MachineConfig, wanted: ResourcesConfig, folder: Path) -> st
 
 
 def main(folder: Path) -> None:
-    """What runs on a node."""
+    """Run the checks of this node."""
     rank = int(os.environ["SLURM_NODEID"])
     plain: Any = json.loads((folder / MACHINE).read_text("utf-8"))
     machine = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MachineConfig), plain))

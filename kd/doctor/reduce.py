@@ -1,6 +1,6 @@
-"""An all-reduce over all workers of a training to be: by NCCL (RCCL) on GPUs, by gloo on CPUs.
+"""Checks an all-reduce over all workers of a training: by NCCL (RCCL) on GPUs, by gloo on CPUs.
 
-`python -m kd.doctor.reduce` is one worker; torch.distributed's own variables tell it which.
+`python -m kd.doctor.reduce` is one worker; the variables of torch.distributed set its rank.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from datetime import timedelta
 
 from kd.doctor.findings import Finding, error, ok
 
-MEETING_SECONDS = 90.0  # for workers to find each other
-SECONDS = 180.0  # for all of it, the import of torch included
+CONNECT_SECONDS = 90.0  # for workers to connect
+SECONDS = 180.0  # for the whole check, with the import of torch
 MEGABYTES = {"nccl": 256, "gloo": 16}
 REPEATS = 5
 
 
 def over(nodes: int, rank: int, workers: int, address: str, device: str) -> list[Finding]:
-    """Starts this node's workers and waits for them.
+    """Start the workers of this node and wait for them; if all went well, only the first node returns a finding.
 
-    rank: of this node. workers: on each node. address: host:port of the first node. Only that one has something to
-    tell when all went well.
+    Args:
+        nodes: Number of nodes.
+        rank: Rank of this node.
+        workers: Workers on each node.
+        address: host:port of the first node.
+        device: cpu, cuda or rocm.
     """
     backend = "gloo" if device == "cpu" else "nccl"
     host, _, port = address.rpartition(":")
@@ -56,7 +60,7 @@ def _said(backend: str, nodes: int, workers: int, failures: list[str], told: str
     subject = f"all-reduce by {backend} over {nodes} node{'s' if nodes > 1 else ''} with {workers} each"
     if failures:
         hint = (
-            "The workers do not reach each other: name the network between the nodes in machine.environment."
+            "The workers cannot connect: name the network between the nodes in machine.environment."
             f"{'NCCL' if backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME (conf/machine/README.md)."
         )
         return [error(subject, failures[0], hint)]
@@ -67,11 +71,11 @@ def _said(backend: str, nodes: int, workers: int, failures: list[str], told: str
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"
 
 
 def main() -> None:
-    """One worker: sums its rank's number with all others, and times it."""
+    """Run one worker: sum a number over all ranks, check the sum, and measure the time."""
     import torch
     from torch import distributed
 
@@ -80,12 +84,12 @@ def main() -> None:
     device = torch.device("cpu") if backend == "gloo" else torch.device("cuda", local)
     if backend == "nccl":
         torch.cuda.set_device(device)
-    distributed.init_process_group(backend, timeout=timedelta(seconds=MEETING_SECONDS))
+    distributed.init_process_group(backend, timeout=timedelta(seconds=CONNECT_SECONDS))
     size = MEGABYTES[backend] * (1 << 20)
     numbers = torch.full((size // 4,), float(rank + 1), device=device)
     distributed.all_reduce(numbers)
     if not bool((numbers == world * (world + 1) / 2).all()):
-        raise SystemExit("The sum is wrong: the network or the memory changes numbers.")
+        raise SystemExit("The sum is wrong: the network or the memory corrupts data.")
     began = time.perf_counter()
     for _ in range(REPEATS):
         distributed.all_reduce(numbers.fill_(1.0))

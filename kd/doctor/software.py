@@ -1,6 +1,6 @@
-"""Looks at what runs on a node: torch and the driver, the GPUs that are seen, fairseq, and the container runtime.
+"""Checks the software of a node: torch and the driver, the visible GPUs, fairseq, and the container runtime.
 
-Each look is a function that returns findings and raises nothing, whatever is missing.
+Each check is a function that returns findings; it raises no error if something is missing.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from kd.doctor.findings import Finding, error, ok, warning
 from kd.launch.container import binds, find_runtime, wrap
 from kd.recipe.schema import MachineConfig
 
-SECONDS = 120.0  # for a program to answer; an image on a slow file system takes its time
+SECONDS = 120.0  # timeout of a program: an image on a slow file system starts slowly
 
 
 def torch(machine: MachineConfig, gpus: int) -> list[Finding]:
-    """Whether torch is built for this device and finds `gpus` of them through the driver."""
+    """Check that torch is built for the machine's device and that its driver shows `gpus` GPUs."""
     try:
         import torch
-    except Exception as problem:  # a library that is missing shows as any kind of error
-        return [error("torch", f"cannot be imported: {problem}", "Install kd anew: make install, or use a container.")]
+    except Exception as problem:  # a missing library can raise any kind of error
+        return [error("torch", f"cannot be imported: {problem}", "Run `make install` again, or use a container.")]
     built = "cuda" if torch.version.cuda else "rocm" if torch.version.hip else "cpu"
     name = f"{torch.__version__}, built for {built} {torch.version.cuda or torch.version.hip or ''}".rstrip()
     if machine.device == "cpu" or not gpus:
-        return [ok("torch", f"{name}; no GPU is wanted here")]
+        return [ok("torch", f"{name}; no GPU is needed here")]
     if built != machine.device:
         hint = f"Install torch for {machine.device}, or use a container of that variant (kd container list)."
         return [error("torch", f"{name}; the machine's device is {machine.device}", hint)]
     driver = _driver(machine.device)
     if not torch.cuda.is_available():
         if driver is None:
-            hint = "Look from a node with GPUs (launcher=slurm); a container wants --nv or --rocm (container_flags)."
-            return [error("driver", "no GPU driver answers here", hint)]
+            hint = "Check from a node with GPUs (launcher=slurm); containers need machine.container_flags."
+            return [error("driver", "there is no GPU driver here", hint)]
         hint = "Use a torch built for an older release, or a container with its compatibility libraries."
-        return [error("driver", f"{driver} does not serve torch {name}", hint)]
-    return [ok("torch", f"{name}; driver: {driver or 'answers'}"), *_gpus(machine, gpus)]
+        return [error("driver", f"{driver} is too old for torch {name}", hint)]
+    return [ok("torch", f"{name}; driver: {driver or 'of unknown version'}"), *_gpus(machine, gpus)]
 
 
 def _gpus(machine: MachineConfig, wanted: int) -> list[Finding]:
@@ -50,18 +50,21 @@ def _gpus(machine: MachineConfig, wanted: int) -> list[Finding]:
     facts = [torch.cuda.get_device_properties(number) for number in range(seen)]
     names = ", ".join(sorted({f"{fact.name} ({fact.total_memory / 1e9:.0f} GB)" for fact in facts}))
     if seen < wanted:
-        hint = "Set machine.gpus_per_node and machine.resources.train.gpus to it; CUDA_VISIBLE_DEVICES may hide some."
-        return [error("GPUs", f"{seen} of {wanted} are seen: {names}", hint)]
+        hint = (
+            "Set machine.gpus_per_node and machine.resources.train.gpus to that number; CUDA_VISIBLE_DEVICES may hide "
+            "some."
+        )
+        return [error("GPUs", f"{seen} of {wanted} are visible: {names}", hint)]
     found = [ok("GPUs", f"{seen}: {names}")]
     smallest = min(fact.total_memory for fact in facts) / 1e9
     if machine.gpu_memory is not None and smallest < 0.9 * machine.gpu_memory:
-        hint = f"Set machine.gpu_memory={smallest:.0f}: batches are measured by it."
-        found.append(warning("GPU memory", f"{smallest:.0f} GB, not the machine's {machine.gpu_memory:g} GB", hint))
+        hint = f"Set machine.gpu_memory={smallest:.0f}: the batch size is derived from it."
+        found.append(warning("GPU memory", f"{smallest:.0f} GB; machine.gpu_memory is {machine.gpu_memory:g}", hint))
     return found
 
 
 def _driver(device: str) -> str | None:
-    """What the driver says of itself; None where none answers."""
+    """Return the version of the driver; None if there is no driver."""
     if device == "rocm":
         said = _answer(["rocm-smi", "--showdriverversion"])
         version = re.search(r"[Dd]river version:\s*(\S+)", said or "")
@@ -74,42 +77,44 @@ def _driver(device: str) -> str | None:
 
 
 def fairseq() -> list[Finding]:
-    """Whether the training engine can be imported."""
+    """Check that the training engine can be imported."""
     try:
         from kd.engines.fairseq import compat
 
         compat.install()
     except Exception as problem:
-        hint = "It is installed without its own dependencies: containers/install.sh does that."
+        hint = "Install it without its dependencies, as containers/install.sh does."
         return [error("fairseq", f"cannot be imported: {problem}", hint)]
     return [ok("fairseq", f"{metadata.version('fairseq')}")]
 
 
 def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
-    """Whether there is a container runtime, and whether it starts the machine's image with `folders` in it."""
+    """Check that the container runtime starts the machine's image with these folders visible inside."""
     facts = asdict(machine)
     try:
         runtime = find_runtime(facts)
     except UserError:
-        said = "neither apptainer nor singularity is here"
+        said = "neither apptainer nor singularity is installed"
         if machine.container is None:
             return [ok("container", f"none is used (machine.container is null), and {said}")]
-        return [error("container", said, "Name the module that brings it: machine.modules.apptainer=true.")]
+        return [error("container", said, "Load the module that provides it: +machine.modules.NAME=true.")]
     there = shutil.which(runtime) is not None
     version = ((there and _answer([runtime, "--version"])) or runtime).strip()
     if machine.container is None:
         return [ok("container", f"{version}; none is used (machine.container is null)")]
     if not Path(machine.container).exists():
-        return [error("container", f"{machine.container} is not there", "Build or copy it: kd container build.")]
-    if not there:  # a module brings it; the job that looks at the nodes runs inside the image
-        return [ok("container", f"{machine.container} is there; {runtime} comes with a module, on the nodes")]
+        return [
+            error("container", f"{machine.container} does not exist", "Build it (kd container build) or copy it there.")
+        ]
+    if not there:  # a module provides it on the nodes, where the job of the checks runs inside the image
+        return [ok("container", f"{machine.container} exists; on the nodes, {runtime} comes with a module")]
     try:
         done = _run(wrap(facts, ["true"], binds=binds({}, *folders), runtime=runtime))
     except UserError as problem:  # a folder that cannot be bound
         return [error("container", problem.problem, problem.hint)]
     if done is None or done.returncode != 0:
         said = done.stderr.strip().split("\n")[-1] if done else f"no answer within {SECONDS:.0f} s"
-        hint = "Try `kd container exec IMAGE`; machine.container_flags and machine.binds are what it is given."
+        hint = "Try `kd container exec IMAGE`; check machine.container_flags and machine.binds."
         return [error("container", f"{version} does not start {machine.container}: {said}", hint)]
     return [ok("container", f"{version} starts {machine.container}")]
 

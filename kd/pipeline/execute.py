@@ -6,10 +6,10 @@ A folder with its final name is always complete. Output of a crashed attempt is 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ from kd.pipeline.fingerprint import canonical
 from kd.pipeline.manifest import manifest
 from kd.pipeline.model import Artifact, Input, Job, Task
 from kd.pipeline.store import MANIFEST, ArtifactPaths, Store
+
+_LOG = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0  # between two looks at a lease that another process holds
 
@@ -122,7 +124,7 @@ class _Execution:
                 if not wait:
                     raise TransientError(f"{self.task.full_name} is being worked on by {holder}.") from None
                 if not announced:
-                    print(f"kd: waiting for {holder}, which has the lease of {self.task.full_name}", file=sys.stderr)
+                    _LOG.warning("waiting for %s, which has the lease of %s", holder, self.task.full_name)
                 announced = True
                 time.sleep(WAIT_SECONDS)
 

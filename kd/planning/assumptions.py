@@ -1,6 +1,6 @@
-"""What the user assumes where nothing was measured: `assume.KEY=NUMBER` on the command line of `kd plan`.
+"""Reads assumptions for `kd plan` about values that were not measured: `assume.KEY=NUMBER`.
 
-These are not settings of the recipe, so nothing assumed enters a run; the forecast labels each as assumed.
+They are not settings of the recipe, so they have no effect on a run; the forecast marks each as assumed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Assumptions:
             head, dot, tail = key.partition(".")
             known = {"pairs": list(pairs), "tflops": ["train", "decode"]}.get(head, list(stages))
             if dot and tail not in known:
-                raise unknown_name(f"name to assume something of ({PREFIX}{key})", tail, known)
+                raise unknown_name(f"stage or pair of {PREFIX}{key}", tail, known)
 
 
 def parse_assumptions(overrides: Sequence[str]) -> tuple[Assumptions, list[str]]:

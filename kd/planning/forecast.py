@@ -16,17 +16,15 @@ from kd.planning.assumptions import Assumptions
 from kd.planning.schedule import Span, critical
 from kd.recipe.schema import MachineConfig
 
-UNKNOWN_INTENSITY = (
-    "the grid's carbon intensity is not known: say machine.carbon_intensity=0.3 or what it is, in kg CO2e a kWh"
-)
+UNKNOWN_INTENSITY = "the grid's carbon intensity is not known: set machine.carbon_intensity=NUMBER, in kg CO2e per kWh"
 UNKNOWN_PUE = (
-    "the PUE (all the centre takes by what its computers take) is not known: say machine.pue=1.2 or what it is"
+    "the PUE (energy of the centre to energy of its computers) is not known: set machine.pue=NUMBER, such as 1.2"
 )
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a job of a stage asks its machine for."""
+    """The resources that a job of a stage requests."""
 
     nodes: int  # 0: it runs where `kd run` is typed
     gpus: int  # of each node
@@ -241,7 +239,11 @@ class Forecast:
         for hours, key, what in ((self.gpu_hours, "gpu_watts", "GPUs"), (self.core_hours, "core_watts", "CPU cores")):
             watts = self.assumptions.get(key)
             if hours.value != 0:
-                parts.append(hours.times(watts or Estimate(None, f"the draw of {what}: say assume.{key}=")).times(1e-3))
+                parts.append(
+                    hours.times(
+                        watts or Estimate(None, f"the power of {what} is not known: set assume.{key}=NUMBER")
+                    ).times(1e-3)
+                )
         return total(parts).times(self.machine.pue if self.machine.pue is not None else 1.0)
 
     @property

@@ -83,8 +83,8 @@ class Forecaster:
         if assumed := self._known.assumed_of("seconds", task.stage):
             return assumed, None
         if work is None:
-            hint = f"say assume.seconds.{task.stage.spec.name}="
-            return otherwise or Estimate(None, f"nothing is known of the kind {task.stage.kind.name}: {hint}"), None
+            hint = f"set assume.seconds.{task.stage.spec.name}=NUMBER"
+            return otherwise or Estimate(None, f"the kind {task.stage.kind.name} has no forecast: {hint}"), None
         hardware = self._hardware(task.stage)
         times = [self._rates.time(task, part, hardware) for part in work.work]
         seconds = [
@@ -142,7 +142,7 @@ class Forecaster:
     def _kept(self, task: Task, work: TaskWork | None) -> Estimate:
         """Return the bytes of a task's output: as assumed, as its kind forecasts, or as measured."""
         if work is None:
-            return Estimate(None, f"nothing is known of the kind {task.stage.kind.name}")
+            return Estimate(None, f"the kind {task.stage.kind.name} has no forecast")
         if assumed := self._known.assumed_of("bytes", task.stage):
             return (work.pairs or work.work[0].amount).times(assumed)
         if work.kept is not None:

@@ -31,14 +31,15 @@ from kd.planning.synthetic import generated
 from kd.recipe import compose
 from kd.recipe.schema import LauncherConfig, LauncherKind, MachineConfig, SplitConfig
 
-_ALL_KEPT = Estimate(1.0, "nobody measured what cleaning drops: all pairs are counted")
+_ALL_KEPT = Estimate(1.0, "the share that cleaning keeps was not measured: all pairs are counted")
 _UNKNOWN_LENGTH = Estimate(
-    None, "how long sentences are: probe, or say assume.source_pieces= and assume.target_pieces="
+    None,
+    "the length of sentences is not known: add --probe, or set assume.source_pieces= and assume.target_pieces=",
 )
 
 
 def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecast:
-    """Forecast a run with these overrides. probing: `all`, `text` (what needs no model), or None."""
+    """Forecast a run with these overrides. probing: `all`, `text` (stages without models), or None."""
     assumptions, overrides = parse_assumptions(arguments)
     request = compose.parse_request(overrides)
     config = compose.compose(request)
@@ -55,7 +56,7 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     observations = [each for item in probes for each in item.observations]
     observations += [each for folder in store.runs() for each in _of_run(folder, store)]
     forecaster = Forecaster(plan, known, Rates(observations, assumptions), assumptions, machine, launcher)
-    # The tasks that `kd run` would look at: all, those of stages=, or what upto= needs.
+    # The tasks that `kd run` would run: all, those of stages=, or those that upto= needs.
     chosen = [task for stage in plan.asked_for(request.stages, request.upto) for task in stage.tasks]
     sizes = {task: float(folder_bytes(store.paths(task).final)) for task in known.done}
     found = forecaster.forecast(str(config.recipe), chosen, sizes, sample.data_in)
@@ -72,12 +73,12 @@ def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
         without_files = compose.plan(config, frozen_files={})  # raises every error that is not about files
         if not any(key.startswith("pairs.") for key in assumptions.values):
             pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
-            raise UserError(error.problem, f"{error.hint} To plan before the corpora are there, say {pairs}.") from None
+            raise UserError(error.problem, f"{error.hint} To plan before the corpora are there, add {pairs}.") from None
         return without_files
 
 
 def _machine(config: DictConfig) -> MachineConfig:
-    """Return the machine's facts; what its file leaves open (`???`) is unknown, and no number may be."""
+    """Return the machine's facts; a value that its file leaves open (`???`) is unknown; a number must be set."""
     plain = OmegaConf.to_container(config.machine, resolve=True)
     assert isinstance(plain, dict)
     groups = {"machine": plain}
@@ -85,7 +86,7 @@ def _machine(config: DictConfig) -> MachineConfig:
     for where, values in groups.items():
         for key in [key for key, value in values.items() if value == MISSING]:
             if key in ("gpus_per_node", "cores", "hours", "gpus"):
-                raise UserError(f"A setting has no value: {where}.{key}.", "The machine's own pages tell it.")
+                raise UserError(f"A setting has no value: {where}.{key}.", "See the documentation of the machine.")
             del values[key]
     merged = OmegaConf.merge(OmegaConf.structured(MachineConfig), plain)
     for key in OmegaConf.missing_keys(merged):
@@ -111,9 +112,9 @@ def _launcher(config: DictConfig) -> LauncherConfig:
 def _probe(config: DictConfig, sample: Sample, launcher: LauncherConfig, *, models: bool) -> None:
     pairs, source = sample.pairs, sample.source
     if not pairs:
-        pairs, source = list(generated(PAIRS)), f"{PAIRS:,} made-up sentences, since the corpora are not here"
+        pairs, source = list(generated(PAIRS)), f"{PAIRS:,} generated sentences, since the corpora are not here"
     console = Console(stderr=True, highlight=False)
-    console.print(f"Probing with {source}: a minute or so …", soft_wrap=True)
+    console.print(f"Probing with {source}; this takes about a minute.", soft_wrap=True)
     threads = max(1, launcher.threads // launcher.processes)
     found = probe(compose.resolve(config), pairs, source, threads=threads, models=models)
     console.print(f"Kept in {cache_folder()}: {found.text}", soft_wrap=True)
@@ -179,7 +180,7 @@ def _lengths(assumptions: Assumptions, counted: Text, probed: Text) -> Text:
 
 def _notes(known: Known, own: Probe | None) -> Iterator[str]:
     if own is not None and known.kept.source == own.label:
-        yield f"Of the collected pairs cleaning keeps {known.kept.value or 1:.0%} ({known.kept.source})."
+        yield f"Cleaning keeps, of the collected pairs, {known.kept.value or 1:.0%} ({known.kept.source})."
     text = known.sample
     if text.source_tokens and text.target_tokens:
         for side, estimate in (("source", text.source_tokens), ("target", text.target_tokens)):

@@ -22,7 +22,17 @@ from kd.recipe.schema import DecodeConfig
 from kd.report.table import Table
 
 WORDS = ("stage", "tasks", "work of a task", "sources")  # columns without numbers
-COLUMNS = ("stage", "tasks", "work of a task", "time of a task", "GPU hours", "core hours", "kept", "aside", "sources")
+COLUMNS = (
+    "stage",
+    "tasks",
+    "work of a task",
+    "time of a task",
+    "GPU hours",
+    "core hours",
+    "kept",
+    "temporary",
+    "sources",
+)
 
 
 def size(value: float | None) -> str:
@@ -49,7 +59,7 @@ def time(value: float | None) -> str:
 def _shown(estimate: Estimate, show: Callable[[float | None], str]) -> str:
     """Format a sum; where it is unknown, the sum of its known parts."""
     more = estimate.value is None and estimate.at_least > 0
-    return f"{UNKNOWN}, what is known comes to {show(estimate.at_least)}" if more else show(estimate.value)
+    return f"{UNKNOWN}, at least {show(estimate.at_least)}" if more else show(estimate.value)
 
 
 def number(value: float | None) -> str:
@@ -151,7 +161,7 @@ def _arrays(forecast: Forecast) -> tuple[str, Estimate]:
         return count(tasks, "tasks"), Estimate(float(tasks))
     again = (sum_known(stage.runs_of_jobs for stage in missing) or tasks) - tasks
     words = f"{count(len(missing), 'job arrays')} with {count(tasks, 'tasks')}"
-    words += f", whose jobs are begun anew {count(again, 'times')} after a time limit" if again else ""
+    words += f", whose jobs are restarted {count(again, 'times')} after a time limit" if again else ""
     here = sum(len(stage.tasks) for stage in forecast.stages if not stage.request.nodes)
     words += f"; {count(here, 'tasks')} more without a job, on the login node" if here else ""
     return words, Estimate(float(tasks))
@@ -161,7 +171,7 @@ def _kwh(forecast: Forecast) -> str:
     if forecast.kwh.value is None:
         return UNKNOWN
     pue = forecast.machine.pue
-    overhead = f"PUE {pue:g}" if pue else "PUE unknown: what the computers take alone"
+    overhead = f"PUE {pue:g}" if pue else "PUE unknown: the computers alone"
     return f"{_three_digits(forecast.kwh.value)} kWh ({overhead})"
 
 
@@ -175,7 +185,7 @@ def open_questions(forecast: Forecast) -> list[str]:
     estimates += [forecast.kwh, forecast.co2, forecast.data_in, *forecast.text.values()]
     hints = [part for estimate in estimates if estimate.value is None for part in estimate.source.split("; ")]
     hints += [UNKNOWN_PUE] if forecast.machine.pue is None else []
-    wanted = ("say assume.", "was not measured", "nothing is known", "is not known", "not here", "how long sentences")
+    wanted = ("set assume.", "was not measured", "has no forecast", "is not known", "not here")
     return list(dict.fromkeys(part for part in hints if any(each in part for each in wanted)))
 
 
@@ -184,7 +194,7 @@ def show(forecast: Forecast, console: Console) -> None:
     if not console.is_terminal:
         console.width = 240
     sources = Sources()
-    where = f"{forecast.recipe} on {forecast.machine.name}: nothing is submitted"
+    where = f"{forecast.recipe} on {forecast.machine.name}: nothing was submitted"
     console.print(Table.of_rows(COLUMNS, rows(forecast, sources), title=where, text=WORDS).terminal())
     console.print()
     questions = open_questions(forecast)
@@ -206,14 +216,14 @@ def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]
     """Return the sources of the known estimates and the hints for the unknown ones, each once."""
     questions = open_questions(forecast)
     numbered = {source: f"[{number}] {source}" for number, source in enumerate(sources.cited, 1)}
-    known = [] if forecast.measured else ["Nothing here was measured: times and sizes are assumed or reckoned."]
+    known = [] if forecast.measured else ["Nothing was measured here: times and sizes are assumed or computed."]
     known += [*forecast.notes, *(line for source, line in numbered.items() if source not in questions)]
     assumed = (forecast.assumptions.typed(key) for key in forecast.assumptions.values)
     rest = [each for each in assumed if not any(each in source for source in sources.cited)]
     known += [f"Assumed as well: {', '.join(rest)}."] if rest else []
     unknown = [numbered.get(question, question) for question in questions]
     if any("was not measured" in question for question in questions):
-        unknown.append("what was not measured: add --probe on that machine, or assume it, as by assume.seconds=600")
+        unknown.append("To measure these, add --probe on that machine; or assume them, such as assume.seconds=600.")
     return known, unknown
 
 
@@ -225,26 +235,26 @@ def markdown(forecast: Forecast) -> str:
     machine = forecast.machine
     sources = Sources()
     lines = [f"# Computing resources: {forecast.recipe} on {machine.name}", ""]
-    lines += [_what(forecast), "", "## What is asked for", "", "| | |", "| --- | ---: |"]
+    lines += [_summary(forecast), "", "## Resources requested", "", "| | |", "| --- | ---: |"]
     lines += [f"| {name} | {words} |" for name, words, _ in totals(forecast)]
     lines += ["", " ".join([*_nodes(forecast), "Waiting in queues is not counted."])]
     lines += ["", _longest(forecast)] if forecast.critical else []
     header = ("stage", "tasks", "nodes", "GPUs", "cores", "time of a task", "limit")
     lines += ["", "## Jobs, by stage", "", Table.of_rows(header, _jobs(forecast)).markdown().strip()]
-    lines += ["", "Nodes are those of a task, GPUs and cores those of each of its nodes. "
-              "What is longer than its limit goes on from its last checkpoint in the next run of the job."]  # fmt: skip
+    lines += ["", "Nodes are per task; GPUs and cores are per node. "
+              "A task that is longer than its limit resumes from its last checkpoint in the next job."]  # fmt: skip
     lines += [
         "",
         "## Work and storage, by stage",
         "",
         Table.of_rows(COLUMNS, rows(forecast, sources), text=WORDS).markdown().strip(),
     ]
-    lines += ["", "Kept stays until the end of the project; aside is needed while a task runs."]
+    lines += ["", "Kept: until the end of the project. Temporary: while a task runs."]
     lines += ["", "## Software", "", _software(forecast)]
     known, unknown = _origins(forecast, sources)
-    lines += ["", "## Where the figures come from", "", *(f"- {line}" for line in known)]
+    lines += ["", "## Sources of the figures", "", *(f"- {line}" for line in known)]
     if unknown:
-        lines += ["", "## What is unknown", "", *(f"- {line}" for line in unknown)]
+        lines += ["", "## Unknown", "", *(f"- {line}" for line in unknown)]
     return "\n".join(lines) + "\n"
 
 
@@ -268,7 +278,7 @@ def _nodes(forecast: Forecast) -> Iterable[str]:
             f"in {name} " + (f"{count(gpus, 'GPUs')} and " if gpus else "") + count(cores, "cores")
             for name, (gpus, cores) in asked.items()
         )
-        yield f"At most a job asks of each node: {'; '.join(requests)}."
+        yield f"The largest requests per node are: {'; '.join(requests)}."
 
 
 def _longest(forecast: Forecast) -> str:
@@ -283,15 +293,15 @@ def _longest(forecast: Forecast) -> str:
     decoding = [task.stage for task in forecast.critical if isinstance(task.stage.config, DecodeConfig)]
     if decoding:
         workers = max(len(stages[stage].tasks) for stage in decoding)
-        text += f" More tasks that decode, by `decode.workers=` ({workers} here), shorten it at the same GPU hours."
+        text += f" A larger decode.workers ({workers} here) shortens it at the same GPU hours."
     return text
 
 
-def _what(forecast: Forecast) -> str:
+def _summary(forecast: Forecast) -> str:
     pairs = "; ".join(f"{name}: {number(estimate.value)} sentence pairs" for name, estimate in forecast.text.items())
     return (
-        "Teachers are trained, their ensemble translates the training corpus, what is closest to the human "
-        f"translations is selected, and a small, fast student is trained on it ({pairs})."
+        "Teachers are trained, their ensemble translates the training corpus, the hypotheses closest to the human "
+        f"translations are selected, and a small, fast student is trained on them ({pairs})."
     )
 
 
@@ -311,7 +321,7 @@ def _software(forecast: Forecast) -> str:
     how = f"inside the Apptainer/Singularity image {container}" if container else "in a Python environment"
     return (
         f"kd {__version__} {how}: Python 3.11 or newer, PyTorch, fairseq 0.12.2, CTranslate2, sentencepiece, "
-        "sacreBLEU, COMET. Trainings of several GPUs start torchrun once a node. Compute nodes need no network."
+        "sacreBLEU, COMET. Trainings on several GPUs start torchrun once per node. Compute nodes need no network."
     )
 
 

@@ -1,12 +1,13 @@
 """Measures a recipe's stages on some thousand pairs for a minute, in a temporary folder.
 
-Every kind runs as it would in the run, with models of the same shapes, on text of the recipe's corpora (or made-up text
-where there is none). Weights are close to random, so a limit gives translations the length of the corpus' targets.
+Every kind runs as in the run, with models of the same shapes, on text of the recipe's corpora, or on generated text if
+they are not here. Weights are close to random, so a limit gives translations the length of the corpus' targets.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import socket
@@ -27,9 +28,11 @@ from kd.launch.environment import environment
 from kd.models.known import Text
 from kd.planning.rates import Observation
 
+_LOG = logging.getLogger(__name__)
+
 VERSION = 4
-FAILED = "could not be measured"  # in a line that the probe's process says
-_ENVIRONMENT = "KD_PROBE"  # so that whoever looks at processes knows what it is
+FAILED = "could not be measured"  # in lines that the process of the probe prints
+_ENVIRONMENT = "KD_PROBE"  # marks the process in a list of processes
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Probe:
     machine: str
     host: str
     date: str
-    text: str  # what was read, in words
+    text: str  # the text that was used, in words
     kept: float | None  # share of pairs that cleaning kept
     lengths: Mapping[str, float]  # source_tokens, target_tokens, pair_bytes, steps: of `Text`
     observations: tuple[Observation, ...]
@@ -124,11 +127,11 @@ def probe(
             check=False,
         )
         if not (folder / "measured.json").is_file():
-            last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").split("\n")[-1]
+            last = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").split("\n")[-1]
             raise UserError(f"The probe failed: {last}", "Plan without it, or from assumptions: docs/plan.md.")
         for line in done.stdout.split("\n"):
             if FAILED in line:
-                print(line, file=sys.stderr)
+                _LOG.warning("%s", line)
         measured = json.loads((folder / "measured.json").read_text("utf-8"))
     spent = f"{time.perf_counter() - wall:.0f} s, {_children() - began:.0f} s of CPU"
     host, date = socket.gethostname(), f"{datetime.now():%Y-%m-%d %H:%M}"

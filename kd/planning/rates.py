@@ -19,15 +19,15 @@ from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.planning.assumptions import Assumptions
 
-START = "start "  # followed by a kind: what a task of it spends before its work begins
-BYTES = "bytes "  # followed by a kind: what a task of it leaves
+START = "start "  # followed by a kind: the time of a task before its work begins
+BYTES = "bytes "  # followed by a kind: the bytes of a task's output
 # Unit of work -> the assumption that has its rate; pairs_per_second for all others.
 _RATES = {"target tokens": "tokens_per_second", "sentences": "sentences_per_second", VALIDATED: ""}
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Work that was done, and what it took."""
+    """Work that was done, and the time it took."""
 
     name: str  # of a `Work`, or START + kind, or BYTES + kind (seconds are bytes then)
     amount: float
@@ -37,7 +37,7 @@ class Observation:
     machine: str
     device: str
     threads: int
-    source: str  # in words: what was measured, when, where
+    source: str  # in words: the measurement, its date and place
     probed: bool = False
 
     @staticmethod
@@ -48,7 +48,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the speed of a task depends on."""
+    """The hardware that the speed of a task depends on."""
 
     machine: str
     device: str
@@ -67,7 +67,7 @@ class Time:
 
 
 class Rates:
-    """All observations, and what the user assumes instead."""
+    """All observations, and the rates that the user assumes instead."""
 
     def __init__(self, observations: Iterable[Observation], assumptions: Assumptions) -> None:
         self._by_name: dict[str, list[Observation]] = {}
@@ -89,7 +89,7 @@ class Rates:
         return Time(Estimate(found.seconds * factor, _source(work, found)), cpu)
 
     def start(self, kind: str, hardware: Hardware) -> Time:
-        """Return what passes before a task's work begins; 0 where it was not measured."""
+        """Return the time before a task's work begins; 0 if it was not measured."""
         found = self._nearest(START + kind, None, hardware)
         return Time(NOTHING) if found is None else Time(Estimate(found.seconds, ""), found.cpu_seconds)
 
@@ -99,7 +99,7 @@ class Rates:
             return work.amount
         found = self._nearest(BYTES + kind, work.cost, None)
         if found is None:
-            return Estimate(None, f"the size of what {kind} leaves was not measured")
+            return Estimate(None, f"the size of the output of {kind} was not measured")
         return Estimate(found.seconds * _factor(work, found), found.source)
 
     def _assumed(self, task: Task, work: Work) -> Estimate | None:
@@ -158,12 +158,12 @@ def lengths(found: Mapping[Task, Mapping[str, Any]]) -> Text:
         return Text()
     # The counts include the ends of sentences.
     source, target = (sum(each[f"{side} pieces"] for each in counts) / pairs - 1 for side in ("source", "target"))
-    label = "counted in what is done"
+    label = "counted in finished tasks"
     return Text(source_tokens=Estimate(source, label), target_tokens=Estimate(target, label))
 
 
 def observe(store: Store, known: Known, label: str) -> Iterator[Observation]:
-    """Yield what the finished tasks of a plan took, by their manifests. `known` has the forecasts of all stages."""
+    """Yield the observations of the finished tasks of a plan. `known` has the forecasts of all stages."""
     for task, manifest in known.done.items():
         work = known.work(task)
         if work is None or not work.has_amount:

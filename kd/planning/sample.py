@@ -32,7 +32,7 @@ _COUNT_SECONDS = 10.0  # for all corpora together; the rest is estimated from th
 _CHUNK = 1 << 20
 _FETCHED = frozenset(("mtdata", "sacrebleu"))
 
-NOT_HERE = Estimate(None, "corpora are not here yet: say assume.data_in=BYTES")
+NOT_HERE = Estimate(None, "corpora are not here yet: set assume.data_in=BYTES")
 
 Pairs = list[tuple[str, str]]
 
@@ -100,9 +100,9 @@ class _Unread:
     def count(self, deadline: float) -> Estimate:
         if self._done:
             counts = self._store.paths(self._task).manifest()["counts"]
-            return Estimate(counts["pairs out"], "counted in what is done")
+            return Estimate(counts["pairs out"], "counted in finished tasks")
         if not self.is_here:
-            return Estimate(None, f"{self._task.name} is not here yet: say assume.pairs.{self._task.stage.axis}=NUMBER")
+            return Estimate(None, f"{self._task.name} is not here yet: set assume.pairs.{self._task.stage.axis}=NUMBER")
         if self._source.format in ("plain", "tsv"):
             sides = [files["source"] for files in self._reading.local()]
             paths = [side for side in sides if isinstance(side, Path)]
@@ -112,7 +112,7 @@ class _Unread:
         for rows, _ in enumerate(self._format.rows(self._reading), 1):
             if rows % 1000 == 0 and time.monotonic() > deadline:
                 return Estimate(
-                    None, f"more than {rows:,}, too many to count: say assume.pairs.{self._task.stage.axis}=…"
+                    None, f"more than {rows:,}, too many to count: set assume.pairs.{self._task.stage.axis}=…"
                 )
         return Estimate(rows, "counted in the files")
 
@@ -127,7 +127,9 @@ def _lines(path: Path, deadline: float) -> Estimate:
                 if time.monotonic() > deadline:
                     return Estimate(round(lines * size / max(1, raw.tell())), "estimated from the size of the files")
     except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError):
-        raise UserError(f"{path} cannot be read to its end.", "Get it again; `kd run` says where it breaks.") from None
+        raise UserError(
+            f"{path} cannot be read to its end.", "Get the file again; `kd run` reports the position of the fault."
+        ) from None
     return Estimate(lines, "counted in the files")
 
 

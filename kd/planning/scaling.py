@@ -64,7 +64,9 @@ def parse_scaling(overrides: Sequence[str]) -> tuple[ScalingRun, list[str]]:
     given = dict(text.split("=", 1) for text in overrides if text.partition("=")[0] in options and "=" in text)
     rest = [text for text in overrides if text.partition("=")[0] not in given]
     if ("nodes" in given) == ("devices" in given):
-        raise UserError("Give the numbers of devices or of nodes.", "devices=1,2,4 on one node, or nodes=1,2,4.")
+        raise UserError(
+            "The numbers of devices or nodes are missing.", "Add devices=1,2,4 (on one node) or nodes=1,2,4."
+        )
     unit = "nodes" if "nodes" in given else "devices"
     numbers = sorted({_count(unit, part) for part in given[unit].strip("[]").split(",")})
     updates = _count("updates", given.get("updates", str(ScalingRun.updates)))
@@ -76,7 +78,7 @@ def parse_scaling(overrides: Sequence[str]) -> tuple[ScalingRun, list[str]]:
 def _count(key: str, text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         example = "40" if key == "updates" else "1,2,4"
-        raise UserError(f"{key}={text} is not a number of 1 or more.", f"Type for instance {key}={example}.")
+        raise UserError(f"{key}={text} is not a number of 1 or more.", f"Type a number, such as {key}={example}.")
     return int(text)
 
 
@@ -188,7 +190,7 @@ def _point(store: Store, task: Task, number: int, unit: str) -> Point:
         raise UserError(f"The training did not use {number} devices: {batch}", f"Its log is in {folder}.")
     first, last = entries[min(1, len(entries) - 2)], entries[-1]
     seconds = float(last["seconds"]) - float(first["seconds"])
-    tokens = float(manifest["counts"]["target tokens an update"])
+    tokens = float(manifest["counts"]["target tokens per update"])
     return Point(number, (int(last["update"]) - int(first["update"])) * tokens / seconds, tokens)
 
 
@@ -197,9 +199,9 @@ def _point(store: Store, task: Task, number: int, unit: str) -> Point:
 
 def show(scaling: ScalingRun, points: Sequence[Point], console: Console) -> None:
     """Print the table."""
-    kind = "weak scaling: the same target tokens a device" if scaling.weak else "strong scaling: the same update"
+    kind = "weak scaling: the same target tokens per device" if scaling.weak else "strong scaling: the same update"
     title = f"{scaling.stage}, {scaling.updates} updates; {kind}"
-    headings = (scaling.unit, "target tokens an update", "tokens/s", "speed-up", "efficiency")
+    headings = (scaling.unit, "target tokens per update", "tokens/s", "speed-up", "efficiency")
     rows = [
         (
             str(each.number),
@@ -224,7 +226,9 @@ def _chart(scaling: ScalingRun, points: Sequence[Point]) -> dict[str, Any]:
     from kd.report.figures.theme import chart, counts
 
     unit, fewest = scaling.unit, points[0].number
-    kind = "same target tokens a device" if scaling.weak else f"{points[0].target_tokens:,.0f} target tokens an update"
+    kind = (
+        "same target tokens per device" if scaling.weak else f"{points[0].target_tokens:,.0f} target tokens per update"
+    )
     description = f"{scaling.stage}: {kind}; dashed: ideal"
     speedup, efficiency = f"speed-up over {fewest}", "parallel efficiency"
     rows = [

@@ -16,7 +16,7 @@ from kd.recipe.schema import SelectConfig
 
 
 def generated(limit: int, seed: int = 1) -> Iterator[tuple[str, str]]:
-    """Yield pairs of made-up words, distributed as words are (Zipf)."""
+    """Yield pairs of generated words with a Zipf distribution."""
     chosen = random.Random(seed)
     syllables = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er")]
     words = ["".join(chosen.choices(syllables, k=chosen.randint(1, 4))) for _ in range(20_000)]

@@ -17,6 +17,7 @@ from kd.pipeline.plan import Plan, build
 from kd.pipeline.store import Store
 from kd.recipe.errors import as_user_error
 from kd.recipe.schema.recipe import FILES_PAIR
+from kd.recipe.schema.walk import split_key
 from kd.recipe.validate import check_typed
 from kd.stages import KINDS, load_kind
 
@@ -100,7 +101,7 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
         try:
             kind.validate(typed)
         except UserError as error:  # a kind does not know the key of its settings
-            raise UserError(f"{where}: {error.problem}", error.hint) from None
+            raise UserError(f"{where}: {error.problem}", _whole_keys(error.hint, where, kind.config)) from None
     inputs = {
         str(role): {
             label: _instead(config, stage)
@@ -111,6 +112,15 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
     }
     role = node.role.value if node.role else None
     return StageSpec(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else (), role)
+
+
+def _whole_keys(hint: str, where: str, schema: type) -> str:
+    """Put the key of the settings before each key of theirs that a hint proposes: `top=8` becomes `soften.top=8`."""
+    return re.sub(
+        r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=(?=\S)",
+        lambda found: f"{where}.{found[0]}" if split_key(schema, found[1]) else found[0],
+        hint,
+    )
 
 
 def _settings(config: DictConfig, name: str, schema: type, where: str) -> Any:

@@ -1,1 +1,1 @@
-"""Start, inspect, cancel and clean runs."""
+"""Starts, inspects, cancels and cleans runs."""

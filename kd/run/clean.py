@@ -24,7 +24,7 @@ from kd.recipe.compose import Request
 
 
 def clean(request: Request, *, remove: bool) -> int:
-    """Lists, and on request removes, the artifacts that no run of the store refers to; returns the exit status."""
+    """List, and on request remove, the artifacts that no run of the store refers to; return the exit status."""
     config = compose.compose(request)
     store = Store(Path(config.store.dir))
     console = Console(highlight=False)
@@ -55,7 +55,7 @@ class _Row:
 
 
 def _listed(paths: ArtifactPaths, store: Store, *, remove: bool) -> _Row:
-    """Describes an artifact, and removes it if `remove` is set and no process works on it."""
+    """Describe an artifact, and remove it if `remove` is set and no process works on it."""
     name = str(paths.final.relative_to(store.root))
     size = folder_bytes(paths.final if paths.final.is_dir() else paths.partial)
     took, state = "", "not finished"
@@ -68,7 +68,7 @@ def _listed(paths: ArtifactPaths, store: Store, *, remove: bool) -> _Row:
         except DamagedFile:
             state = "its manifest is damaged"
     if lease.is_held(paths.lease):
-        return _Row(name, size, took, "being worked on: left alone", removable=False)
+        return _Row(name, size, took, "a process works on it: kept", removable=False)
     if remove:
         try:
             store.remove(paths)
@@ -90,11 +90,12 @@ def _show(rows: Iterable[_Row], console: Console, *, remove: bool) -> None:
 
 
 def _reached(run: Run, store: Store, console: Console) -> set[str]:
-    """Returns the paths in a store that a run links, plans to make or has queued.
+    """Return the paths in a store that a run links, plans to make or has queued.
 
-    A damaged record of one run must not stop everybody's clean-up: then all tasks that the run ever planned count.
+    A damaged record of one run does not stop the command: all tasks that the run ever planned are kept then.
 
-    Raises UserError if the run's folder is not readable.
+    Raises:
+        UserError: The run's folder is not readable.
     """
     try:
         found = {*run.shown().values()}

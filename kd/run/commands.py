@@ -35,7 +35,7 @@ LAUNCHERS = ("local", "slurm")
 
 
 def run(request: Request) -> int:
-    """Runs the missing tasks of a recipe; returns the exit status."""
+    """Run the missing tasks of a recipe; return the exit status."""
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     tracking.wanted(config.tracking.trackers)
@@ -72,26 +72,26 @@ def run(request: Request) -> int:
 
 
 def run_all(requests: Sequence[Request]) -> int:
-    """Runs the variants of a sweep one after the other, after all of them were validated; returns the exit status."""
+    """Run the variants of a sweep one after the other, after all of them were validated; return the exit status."""
     for request in requests:
         compose.plan(compose.compose(request))
     return of_several([run(request) for request in requests])
 
 
 def cancel(request: Request) -> int:
-    """Cancels a run's jobs in a scheduler's queue, and no others; returns the exit status."""
+    """Cancel a run's jobs in a scheduler's queue, and no others; return the exit status."""
     folder = Run(Path(compose.compose(request).run.dir))
     cancelled = queue.cancel(folder, lambda text: print(text, file=sys.stderr))
     if not cancelled:
-        print(f"Nothing of {folder.folder} is queued. (What `kd run` runs on this computer ends with Ctrl-C.)")
+        print(f"Nothing of {folder.folder} is queued. (Tasks on this computer are stopped with Ctrl-C in `kd run`.)")
         return 0
     tasks = sum(len(names) for names in cancelled.values())
-    print(f"Cancelled {tasks} tasks in {len(cancelled)} jobs ({', '.join(cancelled)}); what they have done is kept.")
+    print(f"Cancelled {tasks} tasks in {len(cancelled)} jobs ({', '.join(cancelled)}); their work is kept.")
     return 0
 
 
 def report(request: Request) -> int:
-    """Prints a run's results and the path of its page, which is made if it is missing; returns the exit status.
+    """Print a run's results and the path of its page, which is made if it is missing; return the exit status.
 
     The page is a stage like others, so an outdated page is never shown.
     """
@@ -101,11 +101,11 @@ def report(request: Request) -> int:
     if not folder.folder.is_dir() and not any(store.paths(item).is_published() for item in plan.tasks()):
         raise UserError(
             f"Nothing of {config.recipe} has been run in {folder.folder}.",
-            "Stand where the run's folder is, or give its run.dir= and store.dir=.",
+            "Change to the folder where it was run, or give its run.dir= and store.dir=.",
         )
     pages = [stage for stage in plan.stages if stage.kind.reports]
     if not pages:
-        raise UserError("This chain has no stage of kind report.", "Add one below chain, as conf/chain does.")
+        raise UserError("This chain has no stage of kind report.", "Add one to the chain, as conf/chain/ does.")
     if any(not store.paths(item).is_published() for stage in pages for item in stage.tasks):
         # On this computer, not on a cluster: it takes seconds, and the user is waiting.
         others = [override for override in request.overrides if not override.startswith("launcher")]
@@ -132,7 +132,7 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
                 continue
             earlier = before.get(upstream.full_name)
             stale = earlier is not None and (Path(earlier) / "manifest.json").is_file()
-            upto = "" if item.stage.kind.reports else f" upto={item.stage.name}"  # a report is of all there is
+            upto = "" if item.stage.kind.reports else f" upto={item.stage.name}"  # a report covers the whole run
             raise UserError(
                 f"{item.full_name} reads from {upstream.full_name}, which is {'stale' if stale else 'missing'}.",
                 f"`kd run recipe={recipe}{upto}` makes it, with the same settings.",
@@ -159,8 +159,8 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, comman
     except MissingMandatoryValue as error:
         key = f"machine.{error.key}" if error.key else "a key of machine"
         raise UserError(
-            f"{config.machine.name} is not told {key}.",
-            f"Say {key}=…; the machine's file in conf/machine/ says where it stands.",
+            f"{key} is not set, and {config.machine.name} needs it.",
+            f"Add {key}=VALUE; the machine's file in conf/machine/ says where to find it.",
         ) from None
     assert isinstance(machine, MachineConfig)
     settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, commands)
@@ -171,13 +171,14 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, comman
 
 
 def _warn(config: DictConfig, console: Console) -> None:
-    """Warns of training corpora whose names are those of test sets, and of a leakage guard that is off."""
+    """Warn of training corpora that are named like test sets, and of a leakage guard that is off."""
     from kd.corpora.known_testsets import known_test_sets, training_names
 
     sources = OmegaConf.to_container(config.corpus.sources, resolve=True, enum_to_str=True)
     assert isinstance(sources, dict)
     for name, what in known_test_sets(training_names(sources)).items():
-        line = f"Warning: the training corpus {name} is, by its name, {what}. Give it use: test, or leave it out."
+        line = f"Warning: the training corpus {name} is, by its name, {what}. "
+        line += f"Set corpus.sources.{name}.use=test, or leave it out."
         console.print(Text(line, style="yellow"), soft_wrap=True)
     if str(config.corpus.leakage).lower() in ("off", "false"):
         line = "Warning: LEAKAGE GUARD OFF: train is not compared with the dev and test sets."
@@ -194,7 +195,7 @@ def _tell(failures: Iterable[Failure], console: Console) -> None:
         console.print(Text(f"    log: {failure.log}"), soft_wrap=True)
     if blocked:
         told = ", ".join(f"{stage} ({tasks} task{'s' if tasks > 1 else ''})" for stage, tasks in blocked.items())
-        console.print(Text(f"Not begun, since they need these: {told}"), soft_wrap=True)
+        console.print(Text(f"Not started, because they need these: {told}"), soft_wrap=True)
 
 
 def _show_results(tasks: Iterable[Task], store: Store, folder: Run) -> int:

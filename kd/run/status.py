@@ -50,12 +50,12 @@ class TaskStates:
     ) -> None:
         self._folder = folder
         self._store = store
-        self._remark = remark  # on what another image made
+        self._remark = remark  # remarks on artifacts that another image made
         self._before = folder.shown()
         self._active, self._latest, self._submitted = jobs.active(), jobs.latest(), jobs.submitted()
 
     def of(self, task: Task) -> State:
-        """Returns the state of one task."""
+        """Return the state of one task."""
         paths = self._store.paths(task)
         if paths.is_published():
             manifest = paths.manifest()
@@ -73,7 +73,7 @@ class TaskStates:
         return self._idle(task)
 
     def _idle(self, task: Task) -> State:
-        """Returns the state of a task that no process works on and that is not queued."""
+        """Return the state of a task that no process works on and that is not queued."""
         paths = self._store.paths(task)
         message = failure_message(paths)
         if message is not None:
@@ -82,32 +82,32 @@ class TaskStates:
         if ended is not None:
             return ended
         if paths.partial.is_dir():
-            return State("left off", about="goes on where it stopped" if task.stage.kind.resumable else "begins anew")
+            return State("left off", about="resumes where it stopped" if task.stage.kind.resumable else "begins anew")
         earlier = self._before.get(task.full_name)
         if earlier not in (None, str(paths.final)) and (Path(str(earlier)) / "manifest.json").is_file():
             return State("stale", about="its settings or inputs have changed")
         return State("missing")
 
     def _ended(self, task: Task) -> State | None:
-        """Returns the state of a task whose job ended without a result."""
+        """Return the state of a task whose job ended without a result."""
         name = str(task.relative)
         if name not in self._submitted:
             return None
         culprit = self._culprit(task)
         if culprit is not None:
-            return State("cancelled", about=f"not begun, since {culprit.full_name} did not finish")
+            return State("cancelled", about=f"not started, because {culprit.full_name} did not finish")
         job = self._latest.get(name)
-        if job is None:  # Slurm forgets, and this cluster keeps no accounts
+        if job is None:  # Slurm forgets finished jobs, and this cluster has no accounting
             return None
         log = self._folder.log(task)
         begun = f" (log: {log})" if log.is_file() else ""
         if job.row.state in ("CANCELLED", "PREEMPTED", "COMPLETED"):
-            kept = "; what it has done is kept" if self._store.paths(task).partial.is_dir() else ""
+            kept = "; its work is kept" if self._store.paths(task).partial.is_dir() else ""
             return State("cancelled", about=queue.describe(job.row) + kept)
         return State("failed", about=queue.describe(job.row) + begun)
 
     def _culprit(self, task: Task) -> Task | None:
-        """Returns the first input of a task, direct or not, that is missing and that no process will make."""
+        """Return the first input of a task, direct or not, that is missing and that no process will make."""
         for other in task.upstream():
             paths = self._store.paths(other)
             if paths.is_published() or lease.is_held(paths.lease) or str(other.relative) in self._active:
@@ -117,15 +117,16 @@ class TaskStates:
 
 
 def _silent(held: Path) -> str:
-    """Returns a remark if the process that works on a task seems to be dead, as after a node failure."""
+    """Return a remark if the process that works on a task seems to be dead, as after a node failure."""
     silent, holder = lease.silence(held), lease.read(held)
     if silent < 4 * lease.HEARTBEAT_SECONDS or holder is None:
         return ""
-    return f"no sign of life from {holder.host} for {silent:.0f} s, after {lease.STALE_SECONDS:.0f} s another goes on"
+    stale = f"after {lease.STALE_SECONDS:.0f} s another process takes over"
+    return f"no heartbeat from {holder.host} for {silent:.0f} s; {stale}"
 
 
 def status(request: Request, *, every: bool = False) -> int:
-    """Prints a table of stages and tasks with their states, each task if `every`; returns the exit status."""
+    """Print a table of stages and tasks with their states, each task if `every`; return the exit status."""
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     plan = compose.plan(config)
@@ -136,7 +137,7 @@ def status(request: Request, *, every: bool = False) -> int:
     states_of = TaskStates(folder, store, _jobs(folder, store, list(plan.tasks()), console), remark)
     asked = [item for stage in plan.asked_for(request.stages, request.upto) for item in stage.tasks]
     states = {item: states_of.of(item) for item in asked}
-    nothing = "" if folder.folder.is_dir() else " (there is no such folder: nothing of it has been run here)"
+    nothing = "" if folder.folder.is_dir() else " (there is no such folder: the recipe has not been run here)"
     console.print(Text(f"{config.recipe}: {folder.folder}{nothing}", style="italic"), soft_wrap=True)
     console.print(Text(summary(states.values())), soft_wrap=True)
     lines = rows(states, len(states) if every else FOLDED)
@@ -154,21 +155,21 @@ class Line:
     state: State
 
     def cells(self) -> tuple[str, ...]:
-        """Returns stage, task, state, duration and remark."""
+        """Return stage, task, state, duration and remark."""
         first, number = self.tasks[0], len(self.tasks)
         name = first.name if number == 1 else f"{number} tasks"
         return first.stage.name, name, self.state.word, self.state.took, self.state.about
 
 
 def summary(states: Iterable[State]) -> str:
-    """Returns the number of finished tasks, and the number of tasks in each other state."""
+    """Return the number of finished tasks, and the number of tasks in each other state."""
     counts = Counter(state.word for state in states)
     others = (f"{number} {word}" for word, number in counts.items() if word != "done")
     return ", ".join([f"{counts['done']} of {counts.total()} tasks done", *others])
 
 
 def rows(states: Mapping[Task, State], most: int) -> list[Line]:
-    """Returns a line for each task, or one for a stage of more than `most` tasks that all have the same state."""
+    """Return a line for each task, or one for a stage of more than `most` tasks that all have the same state."""
     stages: dict[Stage, list[Task]] = {}
     for task in states:
         stages.setdefault(task.stage, []).append(task)
@@ -182,7 +183,7 @@ def rows(states: Mapping[Task, State], most: int) -> list[Line]:
 
 
 def _alike(states: Sequence[State], first: str) -> State:
-    """Returns one state for all: the remarks that they have in common, or else those of the first."""
+    """Return one state for all: with the remarks that they have in common, or else those of the first."""
     said = [state.about.split("; ") for state in states]
     common = [part for part in said[0] if all(part in other for other in said)]
     example = f"{first}: {states[0].about}" if states[0].about and states[0].word != "done" else ""
@@ -201,7 +202,7 @@ def _print(lines: Iterable[Line], console: Console) -> None:
     with console.capture() as captured:
         console.print(table)
     for text in captured.get().rstrip("\n").split("\n"):
-        console.print(Text(text.rstrip(" ")), soft_wrap=True)  # cells are filled up with blanks
+        console.print(Text(text.rstrip(" ")), soft_wrap=True)  # cells are padded with blanks
 
 
 def _jobs(folder: Run, store: Store, tasks: list[Task], console: Console) -> Queue:
@@ -209,7 +210,7 @@ def _jobs(folder: Run, store: Store, tasks: list[Task], console: Console) -> Que
         known = queue.read(folder)
         return queue.with_accounts(known, [task for task in tasks if not store.paths(task).is_published()])
     except (TransientError, UserError) as error:
-        console.print(Text(f"What is queued cannot be told: {error}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"The queue cannot be read: {error}", style="yellow"), soft_wrap=True)
         return Queue([], [])
 
 

@@ -28,7 +28,7 @@ from kd.stages import load_kind
 
 
 def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
-    """Runs one task from a frozen config; returns the exit status."""
+    """Run one task from a frozen config; return the exit status."""
     folder = Run(run_folder if run_folder is not None else _run_with(frozen))
     record = folder.frozen(frozen)
     found = _as_planned(record, stage, name)
@@ -43,7 +43,7 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
         found,
         store,
         threads=threads,
-        device="cpu" if world.gpus == 0 else machine["device"],  # of a machine with GPUs, not every job has one
+        device="cpu" if world.gpus == 0 else machine["device"],  # not every job on a machine with GPUs has one
         machine=machine,
         tracking=tracking.facts(config["tracking"]["trackers"], folder.folder, config["recipe"], found.lineage),
         packages=PACKAGES,
@@ -54,7 +54,7 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
 
 
 def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> Task:
-    """Makes the task of a frozen config; raises UserError if this version of kd makes another task of it."""
+    """Return the task of a frozen config; raise UserError if this version of kd plans another task from it."""
     try:
         if "stages" not in record:
             raise UserError("This run was planned by another version of kd.", PLAN_AGAIN)
@@ -71,7 +71,7 @@ def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> Task:
 
 
 def _run_with(frozen: str) -> Path:
-    """Returns the run below runs/ that has a frozen config; raises UserError if there is none, or several."""
+    """Return the run below runs/ that has a frozen config; raise UserError if there is none, or several."""
     found = sorted({path.parent.parent for path in Path("runs").glob(f"**/configs/{frozen}*.json")})
     if len(found) != 1:
         raise unknown_name("frozen config below runs/", frozen, [])
@@ -82,7 +82,7 @@ def _run_with(frozen: str) -> Path:
 
 
 def _part(found: Task, store: Store, world: World, threads: int) -> None:
-    """Does the part of this node, until the task has ended."""
+    """Do the part of this node until the task has ended."""
     paths, started = store.paths(found), world.begun or time.time()
     ensure_ready(found, store)
     found.stage.kind.run_worker_node(paths.partial, world, threads, partial(_is_over, paths, started))
@@ -93,10 +93,10 @@ def _is_over(paths: ArtifactPaths, started: float) -> bool:
 
 
 def _run_worker_node(part: Callable[[], None]) -> int:
-    """Runs another node's part of a task; returns 0 however it ends, since the first node decides what that means.
+    """Run another node's part of a task; return 0 in any case, because the status of the first node decides.
 
-    A launcher takes the highest status of all nodes: if a second node asked for a retry because the first one is gone,
-    a mistake of the user's would be retried again and again.
+    A launcher takes the highest status of all nodes. If this node returned "retry" because the first one is gone, a
+    mistake of the user's would be retried again and again.
     """
     try:
         part()

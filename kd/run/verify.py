@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from kd.base.bar import Bar
 from kd.base.errors import UserError
 from kd.base.files import DamagedFile
 from kd.base.hashing import sha256
@@ -38,7 +37,7 @@ class Fault:
 
 
 def verify(request: Request | None, overrides: Sequence[str] = ()) -> int:
-    """Verifies the published artifacts of a recipe, or of the whole store; returns the exit status.
+    """Verify the published artifacts of a recipe, or of the whole store; return the exit status.
 
     Args:
         request: The recipe; None for the whole store.
@@ -52,8 +51,9 @@ def verify(request: Request | None, overrides: Sequence[str] = ()) -> int:
         chosen, of = [store.paths(task) for task in compose.plan(config).tasks()], str(config.recipe)
     artifacts = [paths for paths in chosen if paths.is_published()]
     console = Console(highlight=False)
-    faults = _with_progress(artifacts)
     total = sum(_bytes(paths) for paths in artifacts)
+    with Bar("verifying", total, "bytes") as bar:
+        faults = check(artifacts, bar.advance)
     broken = len({fault.paths for fault in faults})
     if not faults:
         console.print(f"{of}: all {len(artifacts)} artifacts ({size(total)}) equal their manifests.", soft_wrap=True)
@@ -64,7 +64,7 @@ def verify(request: Request | None, overrides: Sequence[str] = ()) -> int:
 
 
 def check(artifacts: Iterable[ArtifactPaths], tick: Tick = lambda _: None) -> list[Fault]:
-    """Compares artifacts with their manifests on all cores; returns what differs, in the order of the artifacts.
+    """Compare artifacts with their manifests on all cores; return what differs, in the order of the artifacts.
 
     Args:
         artifacts: The paths of published artifacts.
@@ -81,7 +81,7 @@ def check(artifacts: Iterable[ArtifactPaths], tick: Tick = lambda _: None) -> li
 
 
 def _jobs(paths: ArtifactPaths) -> list[Callable[[Tick], list[Fault]]]:
-    """Returns the comparisons of one artifact, one for each file."""
+    """Return the comparisons of one artifact, one for each file."""
     try:
         manifest = paths.manifest()
     except (DamagedFile, OSError) as error:
@@ -104,7 +104,7 @@ def _comparison(paths: ArtifactPaths, name: str, entry: object) -> Callable[[Tic
 
 
 def _problem(path: Path, entry: object, tick: Tick) -> str:
-    """Returns how a file differs from its entry in the manifest; empty if it does not."""
+    """Return how a file differs from its entry in the manifest; empty if it does not."""
     if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
         return "its entry in the manifest is damaged"
     try:
@@ -119,20 +119,6 @@ def _problem(path: Path, entry: object, tick: Tick) -> str:
         return f"cannot be read: {os.strerror(error.errno or 0)}"
 
 
-def _with_progress(artifacts: Sequence[ArtifactPaths]) -> list[Fault]:
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=sum(_bytes(paths) for paths in artifacts))
-        lock = threading.Lock()
-
-        def tick(more: int) -> None:
-            with lock:
-                bar.advance(task, more)
-
-        return check(artifacts, tick)
-
-
 def _bytes(paths: ArtifactPaths) -> int:
     try:
         return int(paths.manifest()["bytes"])
@@ -144,7 +130,7 @@ def _bytes(paths: ArtifactPaths) -> int:
 
 
 def _commands(store: Store, request: Request | None) -> dict[str, str]:
-    """Returns path in the store -> the arguments of the `kd run` that makes it."""
+    """Return path in the store -> the arguments of the `kd run` that makes it."""
     if request is not None:
         plan = compose.plan(compose.compose(request))
         arguments = shlex.join([f"recipe={request.recipe}", *request.overrides])

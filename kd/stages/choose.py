@@ -6,6 +6,7 @@ decided stand beside the choice.
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -26,6 +27,8 @@ from kd.recipe.schema import ChooseConfig, SpeedMeasure
 from kd.report.model import CellForm, CellScore, Chosen, Search, SearchCell
 from kd.report.search import search_document
 from kd.stages.outputs import CHOICE_TABLE, CHOSEN, SCORES, SPEED
+
+_LOG = logging.getLogger(__name__)
 
 METRICS = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "comet": "COMET"}  # more is better in all of them
 WORDS = {
@@ -72,7 +75,7 @@ class Choose(Kind[ChooseConfig]):
         write_json(job.out / CHOSEN, plain(search))
         write_text(job.out / CHOICE_TABLE, search_document(search).markdown())
         for line in (search.rule, *search.doubts):
-            print(f"{job.stage}: {line}", flush=True)
+            _LOG.info("%s: %s", job.stage, line)
 
     def check(self, job: Job[ChooseConfig]) -> Summary:
         """What was chosen is one of the cells."""

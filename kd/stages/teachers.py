@@ -5,6 +5,7 @@ Shared by the kinds that train and by `soften`, which computes the distributions
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Role, Stage, Task
 from kd.recipe.schema import DistillConfig, FinetuneConfig, ModelConfig, TrainConfig
+
+_LOG = logging.getLogger(__name__)
 
 TEACHERS, DISTRIBUTIONS = "teachers", "distributions"  # roles
 ROLES = {
@@ -257,5 +260,5 @@ def start_from_layers(job: Job[Any], config: TrainConfig, data: Artifact, out: P
     teacher = next(artifact for artifact in teachers if artifact.task == name)
     files = start_files(str(teacher.path), 1)
     told = prepare_layers(files, data.path / DICTIONARY, config.model, config.start, out)
-    print(f"{job.stage}/{job.name}: {told}", flush=True)
+    _LOG.info("%s/%s: %s", job.stage, job.name, told)
     return out

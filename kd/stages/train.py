@@ -6,6 +6,7 @@ continues. A student may get its shape and data from a search.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -41,6 +42,8 @@ from kd.stages.teachers import (
     with_teachers,
 )
 from kd.stages.training import START, Training, check_settings, check_training, run_training, training_identity
+
+_LOG = logging.getLogger(__name__)
 
 LARGEST = "the largest cell of the search stands in for what it will choose"
 
@@ -167,7 +170,7 @@ def _chosen(job: Job[TrainConfig]) -> tuple[TrainConfig, Artifact]:
             f"Add it to the data in the inputs of {job.stage}, by the name that the search has for it.",
         )
     learns = f" on {data.label}" if len(corpora) > 1 else ""
-    print(f"{job.stage}/{job.name}: {chosen['shape']}{learns}, as the search chose", flush=True)
+    _LOG.info("%s/%s: %s%s, as the search chose", job.stage, job.name, chosen["shape"], learns)
     return config, data
 
 

@@ -6,6 +6,7 @@ with more updates than before, it continues.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 
 from kd import tracking
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.text import size
 from kd.corpora.balance import in_words
 from kd.corpora.index import read_json, write_json
 from kd.engines.fairseq.batching import BatchPlan
@@ -37,6 +39,8 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import BatchConfig, Metric, Schedule, TrainConfig, Which
 from kd.stages.teachers import Lessons, learning_identity
+
+_LOG = logging.getLogger(__name__)
 
 START = "start.pt"  # initial weights, kept only while the training runs
 
@@ -180,14 +184,16 @@ def _target_tokens(config: TrainConfig) -> int:
 def _say(job: Job[Any], expected: Forecast, plan: BatchPlan) -> None:
     """Print the forecast and the batch size, and warn if the disk is too small."""
     for line in [*expected.lines(job.device), plan.note, plan.derivation]:
-        print(f"{job.stage}/{job.name}: {line}", flush=True)
+        _LOG.info("%s/%s: %s", job.stage, job.name, line)
     free = shutil.disk_usage(job.out).free
     held = sum(path.stat().st_size for path in job.out.glob("checkpoints/checkpoint_*_*.pt"))
     if expected.disk - held > free:
-        print(
-            f"{job.stage}/{job.name}: Warning: the disk has {free / 1e9:,.1f} GB left. Lower checkpoint.keep or "
-            "keep_best, or set store.dir to a folder on another disk.",
-            flush=True,
+        _LOG.warning(
+            "%s/%s: The disk has %s left. Lower checkpoint.keep or keep_best, or set store.dir to a folder on another "
+            "disk.",
+            job.stage,
+            job.name,
+            size(free),
         )
 
 
@@ -214,7 +220,7 @@ def _continue_from_kin(job: Job[Any], max_update: int) -> None:
     for folder in job.resumable_from:
         done = continue_from(folder, job.out, max_update)
         if done:
-            print(f"{job.stage}/{job.name}: continues from update {done} of {folder}", flush=True)
+            _LOG.info("%s/%s: continues from update %d of %s", job.stage, job.name, done, folder)
             return
 
 

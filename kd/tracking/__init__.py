@@ -1,7 +1,7 @@
-"""Shows trainings in other people's tools: TensorBoard, Weights & Biases, MLflow; off to the side of what is made.
+"""Sends the curves of trainings to TensorBoard, Weights & Biases or MLflow, without any effect on the results.
 
-The training engine knows nothing of them: a `Follower` replays `metrics.jsonl`, which is whole and free of doubles
-whatever was killed when. docs/tracking.md is the user's side.
+The training engine does not use them: a `Follower` replays `metrics.jsonl`, which is complete and has no duplicates
+even after crashes. docs/tracking.md is for users.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from kd.base.errors import UserError
 from kd.pipeline.fingerprint import digest
 from kd.tracking.follower import Follower, Subject, Tracker
 
-# Kind -> the package that it needs; kd/tracking/KIND.py is what uses that.
+# Kind -> the package that kd/tracking/KIND.py needs.
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 FOLDER = "tracking"  # within a run's folder
 
 
 def wanted(trackers: Mapping[str, bool]) -> list[str]:
-    """The kinds that are switched on; raises UserError for one that is unknown or whose package is not installed."""
+    """Return the kinds that are switched on; raise UserError for an unknown one or a missing package."""
     for kind, switched_on in trackers.items():
         if kind not in PACKAGES:
-            raise UserError(f"There is no tracker called {kind}.", f"tracking.trackers knows {', '.join(PACKAGES)}.")
+            raise UserError(f"There is no tracker called {kind}.", f"There are: {', '.join(PACKAGES)}.")
         if switched_on and importlib.util.find_spec(PACKAGES[kind]) is None:
             raise UserError(
                 f"tracking.trackers.{kind} is true, and the package {PACKAGES[kind]} is not installed.",
@@ -36,26 +36,33 @@ def wanted(trackers: Mapping[str, bool]) -> list[str]:
 
 
 def facts(trackers: Mapping[str, bool], run: Path, recipe: str, lineage: str) -> dict[str, Any]:
-    """What a task is told: what to follow with, and where; plain values. `lineage`: whose longer work is the same."""
+    """Return the settings of the trackers for one task, as plain values. `lineage` is that of the task."""
     return {"trackers": dict(trackers), "folder": str(run / FOLDER), "project": recipe, "lineage": lineage}
 
 
 def prepare(trackers: Mapping[str, bool], run: Path, recipe: str) -> None:
-    """Makes, before several trainings begin at once, what they share; raises UserError as `wanted` does."""
+    """Create what several trainings share, before they start; raise UserError as `wanted` does."""
     for kind in wanted(trackers):
         _module(kind).prepare(run / FOLDER / kind, recipe)
 
 
 def follower(told: Mapping[str, Any], name: str, settings: Mapping[str, Any], metrics: Path) -> Follower:
-    """Follows the training called `name` (stage/task) by what `facts` says; raises UserError as `wanted` does.
+    """Return a follower for the training called `name` (stage/task); it does nothing if no tracker is switched on.
 
-    With nothing to follow with, it does nothing.
+    Args:
+        told: What `facts` returned.
+        name: stage/task.
+        settings: The training's settings, which trackers show.
+        metrics: Its metrics.jsonl.
+
+    Raises:
+        UserError: As `wanted` does.
     """
     kinds = wanted(told.get("trackers", {}))
     if not kinds:
         return Follower(metrics, {})
     folder, project = Path(told["folder"]), str(told["project"])
-    # Another training at the same place in the run, with changed settings, is another subject.
+    # A training with changed settings is another subject, even at the same place in the run.
     subject = Subject(name, project, digest([str(folder), name, told["lineage"]]), dict(settings))
     return Follower(metrics, {kind: partial(_open, kind, folder / kind, subject) for kind in kinds})
 

@@ -1,11 +1,12 @@
-"""Replays a growing `metrics.jsonl` to trackers, from its first line whenever a training is begun or gone on with.
+"""Replays a growing `metrics.jsonl` to trackers, from its first line each time a training starts or resumes.
 
-So what a tracker shows is a function of that file: a resumed or killed training neither loses nor doubles a point.
+The curves are a function of that file alone, so a training that was killed neither loses nor repeats a point.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from typing import Any, Protocol
 
 from kd.base.errors import TransientError
 
-# Keys of a line that say where on an axis it is, or belong to no curve.
+_LOG = logging.getLogger(__name__)
+# Keys of a line that are positions on an axis, or belong to no curve.
 _AXES = ("split", "update", "epoch", "target_tokens", "seconds", "devices")
 
 
@@ -26,7 +28,7 @@ class Subject:
 
     name: str  # stage/task
     project: str  # the recipe
-    id: str  # the same however often the training is begun
+    id: str  # the same for all attempts at the training
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -41,22 +43,22 @@ class Point:
 
 
 class Tracker(Protocol):
-    """What shows a training. It starts empty: whatever an earlier attempt showed of the subject is replaced."""
+    """Shows one training. It starts empty: the curves of earlier attempts at the training are replaced."""
 
     def write(self, point: Point) -> None:
-        """Shows a point; points come in the order of their updates."""
+        """Add a point; points come in the order of their updates."""
 
     def flush(self) -> None:
-        """Makes what was written visible."""
+        """Make all points visible."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Close the tracker."""
 
 
 class Follower:
-    """Hands the lines of a file to trackers as they come.
+    """Passes the lines of a file to trackers as they are written.
 
-    A tracker that fails, on a full disk for instance, is told of and left alone: no training dies of how it is watched.
+    A tracker that fails, on a full disk for instance, is reported once and dropped: the training continues.
     """
 
     def __init__(self, metrics: Path, opening: Mapping[str, Callable[[], Tracker]]) -> None:
@@ -64,10 +66,10 @@ class Follower:
         self._opening = dict(opening)
         self._trackers: dict[str, Tracker] = {}
         self._read = 0  # bytes
-        self._began: float | None = None  # when it would have begun, had it never been interrupted
+        self._began: float | None = None  # when the training would have started, had it never been interrupted
 
     def look(self) -> None:
-        """Shows what has come since the last look. The first one starts from the file's beginning."""
+        """Pass on the lines that were added since the last call. The first call starts at the beginning of the file."""
         for kind, open_tracker in self._opening.items():
             self._safely(kind, partial(self._open, kind, open_tracker))
         self._opening = {}
@@ -104,16 +106,16 @@ class Follower:
     def _safely(self, kind: str, action: Callable[[], object]) -> None:
         try:
             action()
-        except TransientError:  # a signal, which may come at any moment: no fault of the tracker's
+        except TransientError:  # a signal, which may come at any moment; the tracker has not failed
             raise
         except Exception as error:
             self._trackers.pop(kind, None)
             why = " ".join(str(error).split()) or type(error).__name__
-            print(f"Tracking by {kind} ends here, the training goes on: {why}", flush=True)
+            _LOG.warning("Tracking by %s ends here, and the training continues: %s", kind, why)
 
 
 def point(entry: Mapping[str, Any], began: float) -> Point:
-    """A line of metrics.jsonl as trackers show it; what is not finite there is null, and not shown."""
+    """Convert a line of metrics.jsonl to a point; values that were not finite are null there, and left out."""
     values = {
         f"{entry['split']}/{name}": float(value)
         for name, value in entry.items()

@@ -1,4 +1,4 @@
-"""MLflow's file store: plain files that need neither server nor database, which a cluster's file system may not bear.
+"""Writes MLflow's file store: plain files, without a server and without a database, which cluster file systems break.
 
 `mlflow ui` shows them, and `mlflow migrate-filestore` turns them into a database.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Since 3.17 MLflow refuses its file store unless it is told to; it is told before it is imported.
+# Since 3.17 MLflow refuses its file store unless this variable is set before the import.
 os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
 
 from mlflow.entities import Metric, Param
@@ -19,13 +19,13 @@ from mlflow.tracking import MlflowClient
 
 from kd.tracking.follower import Point, Subject
 
-_ID = "kd.id"  # tag by which the runs of earlier attempts are found
-_LONGEST = 500  # characters of a parameter's value, MLflow's limit of old
-_AT_ONCE = 900  # metrics in a call; MLflow takes 1,000
+_ID = "kd.id"  # tag that identifies the runs of earlier attempts
+_LONGEST = 500  # characters of a parameter's value, the limit of old versions of MLflow
+_AT_ONCE = 900  # metrics per call, the limit of MLflow
 
 
 class StoredRun:
-    """A run of the experiment that is named after the recipe."""
+    """A run of the experiment named after the recipe."""
 
     def __init__(self, folder: Path, subject: Subject) -> None:
         self._client = _client(folder)
@@ -40,7 +40,7 @@ class StoredRun:
         self._waiting: list[Metric] = []
 
     def write(self, point: Point) -> None:
-        """Adds a point; axes other than updates and time are curves of their own."""
+        """Add a point; axes other than updates and time become curves."""
         named = point.values | {f"cost/{name}": value for name, value in point.axes.items()}
         milliseconds = round(point.time * 1000)
         self._waiting += [Metric(name, value, milliseconds, point.update) for name, value in named.items()]
@@ -48,25 +48,25 @@ class StoredRun:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is waiting."""
+        """Write all points that are waiting."""
         waiting, self._waiting = self._waiting, []
         while waiting:
             self._client.log_batch(self._id, metrics=waiting[:_AT_ONCE])
             waiting = waiting[_AT_ONCE:]
 
     def close(self) -> None:
-        """Marks the run as over."""
+        """Mark the run as finished."""
         self.flush()
         self._client.set_terminated(self._id)
 
 
 def prepare(folder: Path, project: str) -> None:
-    """Makes the experiment: of trainings that begin at once each would make its own."""
+    """Create the experiment; trainings that start at the same time would each create one."""
     _experiment(_client(folder), project)
 
 
 def open_tracker(folder: Path, subject: Subject) -> StoredRun:
-    """Begins anew."""
+    """Delete the runs of earlier attempts, and start a new one."""
     return StoredRun(folder, subject)
 
 

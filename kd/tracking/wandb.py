@@ -1,6 +1,7 @@
-"""Weights & Biases, offline: compute nodes reach no network, so a run is a folder that `wandb sync` uploads later.
+"""Writes runs for Weights & Biases offline: `wandb sync` uploads the folders later, from a node with a network.
 
-A training keeps its id over all attempts; of its earlier attempts' folders none is left, for each begins at update 0.
+A training has the same id in all attempts. Each attempt replays all updates, so the folders of earlier attempts are
+deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class OfflineRun:
                 root_dir=str(folder),
                 console="off",
                 silent=True,
-                # It would look at the computer, the checkout and the command line, which are none of its business.
+                # Otherwise it records the computer, the checkout and the command line.
                 x_disable_stats=True,
                 x_disable_machine_info=True,
                 disable_git=True,
@@ -43,22 +44,22 @@ class OfflineRun:
             self._run.define_metric(axis, hidden=True)
 
     def write(self, point: Point) -> None:
-        """Adds a point; a training's and a validation's of the same update become one row."""
+        """Add a point; values of the training and of the validation at the same update become one row."""
         self._run.log({**point.values, **point.axes, "_timestamp": point.time}, step=point.update)
 
     def flush(self) -> None:
-        """Its own process writes as it goes."""
+        """Do nothing: the process of wandb writes continuously."""
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Write the remaining points and close the run."""
         self._run.finish()
 
 
 def prepare(folder: Path, project: str) -> None:
-    """Trainings share nothing but the folder."""
+    """Do nothing: trainings share only the folder."""
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def open_tracker(folder: Path, subject: Subject) -> OfflineRun:
-    """Begins anew."""
+    """Delete the folders of earlier attempts, and start a new run."""
     return OfflineRun(folder, subject)

@@ -220,7 +220,7 @@ def test_hypotheses_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
         (["--reference", "r1", "--hypothesis", "short"], "short has 2 lines"),
         (["--reference", "r1", "short", "--hypothesis", "a.en"], "short has 2 lines"),
         (["--source", "short", "--reference", "r1", "--hypothesis", "a.en"], "short has 2 lines"),
-        (["--hypothesis", "a.en"], "There is nothing to score against"),
+        (["--hypothesis", "a.en"], "There is no reference"),
         (["--hypothesis", "a.en", "--metrics", "bleu"], "bleu needs a reference"),
         (["--reference", "r1", "--hypothesis", "a.en", "--worst", "3"], "--worst has nothing to compare with"),
         (["--reference", "r1", "--hypothesis", "a.en", "--seed", "0"], "seed of the resampling cannot be 0"),
@@ -229,7 +229,7 @@ def test_hypotheses_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
         (["--reference", "r1", "--hypothesis", "a.en", "--segments", "no/x.tsv"], "there is no folder {}/no"),
         (["--test-set", "wmt21/c", "--language-pair", "en-de", "--hypothesis", "a.en"], "Did you mean wmt21/"),
         (["--test-set", "wmt21/C", "--language-pair", "en-sv", "--hypothesis", "a.en"], "has no en-sv"),
-        (["--test-set", "wmt21/C", "--hypothesis", "a.en"], "wants a language pair"),
+        (["--test-set", "wmt21/C", "--hypothesis", "a.en"], "needs a language pair"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -73,7 +73,7 @@ def test_an_image_that_is_not_there_or_does_not_start_is_an_error(programs: Path
     )
     assert [item.level for item in software.container(machine())] == ["ok"]
     (absent,) = software.container(machine(container=str(tmp_path / "kd.sif")))
-    assert (absent.level, absent.said) == ("error", f"{tmp_path / 'kd.sif'} is not there")
+    assert (absent.level, absent.said) == ("error", f"{tmp_path / 'kd.sif'} does not exist")
     (tmp_path / "kd.sif").touch()
     (broken,) = software.container(machine(container=str(tmp_path / "kd.sif")))
     assert broken.level == "error"
@@ -145,8 +145,8 @@ def test_a_race_for_locks_has_one_winner_each(tmp_path: Path) -> None:
     first, second = disk.race(tmp_path), disk.race(tmp_path)
     assert (len(first), second) == (disk.LOCKS, [])
     assert disk.judge([first, second]).level == "ok"
-    assert disk.judge([first, [3]]).said == "one was given twice"
-    assert disk.judge([first[1:], []]).said == "one was given to nobody"
+    assert disk.judge([first, [3]]).said == "a lock was given twice"
+    assert disk.judge([first[1:], []]).said == "a lock was given to neither node"
 
 
 def test_workers_that_cannot_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

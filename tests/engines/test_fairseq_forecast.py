@@ -169,7 +169,7 @@ def test_transformer_big_in_fp32_fits_where_its_parts_do() -> None:
     assert alone.output == 12 * 4096 * 32_000
 
 
-def test_costly_saving_is_told_with_what_would_be_enough(capsys: pytest.CaptureFixture[str]) -> None:
+def test_costly_saving_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     def line(saves: int, saving: float, seconds: float) -> str:
         told = {"saves": saves, "saving": saving, "seconds": seconds, "gpu_memory": None}
         return f"2026-11-21 | INFO | kd.train | kd-told {json.dumps(told)}"
@@ -184,7 +184,7 @@ def test_costly_saving_is_told_with_what_would_be_enough(capsys: pytest.CaptureF
     # 3.025 % of the time at each 1000 updates is 1 % at each 3025.
     expected = "Saving checkpoints took 3.0% of the time: checkpoint.every=3025 instead of 1000 would bring it to 1%."
     assert told.notes == [expected]
-    assert capsys.readouterr().out.count("Saving checkpoints took") == 1  # once, not at each checkpoint
+    assert caplog.text.count("Saving checkpoints took") == 1  # once, not at each checkpoint
     told.read(line(5, 130.0, 14000.0))
     assert told.notes == []
 

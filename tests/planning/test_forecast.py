@@ -185,7 +185,7 @@ def test_checkpoints_are_what_a_training_leaves(big: Forecast) -> None:
 
 def test_the_page_has_what_an_application_asks_for(big: Forecast) -> None:
     text = page.markdown(big)
-    headings = ("What is asked for", "Jobs, by stage", "Work and storage", "Software", "Where the figures come from")
+    headings = ("Resources requested", "Jobs, by stage", "Work and storage", "Software", "Sources of the figures")
     assert all(f"## {heading}" in text for heading in headings)
     rows = ("jobs", "GPUs at once", "GPU hours", "node hours", "disk at the fullest", "data in", "data out", "energy")
     assert all(f"| {row} |" in text for row in rows)
@@ -202,7 +202,7 @@ def test_the_terminal_says_once_what_would_tell_the_unknown(elsewhere: Path) -> 
     page.show(forecast([*BIG, f"assume.pairs.en-de={PAIRS}"]), console)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    for question in ("train was not measured on cluster", "say assume.gpu_watts=", "assume.pairs.en-de=498,800,000"):
+    for question in ("train was not measured on cluster", "set assume.gpu_watts=", "assume.pairs.en-de=498,800,000"):
         assert text.count(question) == 1, question
     assert "--probe" in text and "of them at work" not in text  # nobody knows how much
 
@@ -230,7 +230,7 @@ def test_a_kind_that_is_not_known_takes_nothing_away_from_the_others(
     monkeypatch.setattr(Select, "forecast", Kind.forecast)
     found = forecast([*BIG, *[item for item in ASSUMED if item != "assume.seconds=600"]])
     select = stage(found, "select")
-    assert select.seconds.value is None and "nothing is known of the kind select" in select.seconds.source
+    assert select.seconds.value is None and "the kind select has no forecast" in select.seconds.source
     assert stage(found, "decode").seconds.value is not None
 
 
@@ -255,4 +255,4 @@ def test_sizes_and_times_are_told_in_units_that_fit() -> None:
     assert page.hours(None) == "unknown" and page.hours(12345.6) == "12,346" and page.hours(0.25) == "0.25"
     assert page.hours(3e-5) == "< 0.001" and page.hours(0.003) == "0.003"
     assert [page.count(value, "hypotheses") for value in (1, 2)] == ["1 hypothesis", "2 hypotheses"]
-    assert page._shown(Estimate(None, "x", 7.0), page.hours) == "unknown, what is known comes to 7"
+    assert page._shown(Estimate(None, "x", 7.0), page.hours) == "unknown, at least 7"

@@ -65,7 +65,7 @@ def test_the_page_leaves_nothing_unknown_but_the_grid_and_the_centre(found: Fore
     page = markdown(found)
     unknown = [line for line in page.split("\n") if "unknown" in line.lower() and not line.startswith("#")]
     assert len(unknown) == 2 and "PUE unknown" in unknown[0] and unknown[1] == "| emissions | unknown |"
-    carbon, pue = page.split("## What is unknown")[1].strip().split("\n")
+    carbon, pue = page.split("## Unknown")[1].strip().split("\n")
     assert "machine.carbon_intensity=0.3" in carbon and "kg CO2e a kWh" in carbon and "machine.pue=1.2" in pue
     for row in ("| of them in gpu |", "| of them in cpu |", "| collect.en-de | 12 | login node |"):
         assert row in page
@@ -84,7 +84,7 @@ def test_the_page_describes_what_its_rows_have(found: Forecast) -> None:
         cells[1]: (int(cells[2]), cells[3]) for cells in ([cell.strip() for cell in row.split("|")] for row in jobs)
     }
     arrays = [number for number, nodes in tasks.values() if nodes != "login node"]
-    assert f"{len(arrays)} job arrays with {sum(arrays)} tasks, whose jobs are begun anew 12 times" in page  # 4 x 170 h
+    assert f"{len(arrays)} job arrays with {sum(arrays)} tasks, whose jobs are restarted 12 times" in page  # 4 x 170 h
     assert f"; {tasks['collect.en-de'][0]} tasks more without a job, on the login node" in page
 
 

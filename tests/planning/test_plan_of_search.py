@@ -50,7 +50,7 @@ def test_the_student_is_reckoned_as_the_largest_cell_and_the_plan_says_so(planne
 def test_every_stage_of_a_search_is_known_of(planned: Forecast) -> None:
     stages = {each.stage.spec.name: each for each in planned.stages}
     for name in ("search", "search_export", "search_translate", "search_speed", "search_evaluate", "choose"):
-        assert not any("nothing is known of the kind" in each.seconds.source for each in stages[name].tasks), name
+        assert not any("has no forecast" in each.seconds.source for each in stages[name].tasks), name
 
 
 def test_a_search_translates_dev_and_what_it_chose_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

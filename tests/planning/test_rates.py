@@ -66,7 +66,7 @@ def test_what_the_user_assumes_comes_first_and_says_so(task: Task) -> None:
 
 
 def test_an_unknown_amount_has_no_time(task: Task) -> None:
-    unknown = replace(part(), amount=Estimate(None, "say assume.pairs.en-de=NUMBER"))
+    unknown = replace(part(), amount=Estimate(None, "set assume.pairs.en-de=NUMBER"))
     time = Rates([SEEN], Assumptions({})).time(task, unknown, HERE).seconds
     assert time.value is None and "assume.pairs" in time.source
 

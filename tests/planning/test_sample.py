@@ -56,4 +56,4 @@ def test_a_finished_collection_is_work_of_the_pairs_that_it_counted(
     known.add(collect)
     work = known.work(task)
     assert work is not None and work.has_amount and work.work[0].amount.value == 1200
-    assert known.texts[collect].pairs.source == "counted in what is done"
+    assert known.texts[collect].pairs.source == "counted in finished tasks"

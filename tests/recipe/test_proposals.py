@@ -131,3 +131,31 @@ def test_every_proposal_of_a_message_works_when_it_is_typed(arguments: tuple[str
             plan([*arguments, *typed])
         else:
             plan([*arguments[:-1], *typed])
+
+
+# Settings that exclude each other: every proposal is typed beside them.
+COMBINATIONS = [
+    ((*DEMO, "student.distill.stored=true", "student.distill.alpha=0"), 2),
+    ((*DEMO, "student.distill.stored=true", "student.distill.top=0"), 1),
+    ((*FILES, "student.start.layers=true", "student.init_from=a.en"), 2),
+    ((*FILES, "student.checkpoint.metric=bleu", "student.checkpoint.keep_best=1", "student.validate_bleu=false"), 2),
+    ((*FILES, "encode.tags=true"), 1),
+    ((*FILES, "evaluate.baseline=nosuch"), 1),
+    ((*FILES, "chain=search", "student=tiny_from_search", "search.choose.metric=chrf", "evaluate.metrics.chrf=false"), 1),
+    ((*FILES, "chain=search", "student=tiny_from_search", "search.choose.speed=all_cores",
+      "evaluate.speed.all_cores=false"), 2),
+    ((*FILES, "chain=search", "student=tiny_from_search", "search.changes.init_from=a.en"), 1),
+    ((*FILES, "clean.filters.length=5"), 1),
+    ((*FILES, "student.from_search=true"), 1),
+    ((*FILES, "student.from_search=true", "student.init_from=a.en"), 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "count"), COMBINATIONS)
+def test_every_proposal_for_settings_that_exclude_each_other_works(arguments: tuple[str, ...], count: int) -> None:
+    with pytest.raises(UserError) as caught:
+        plan(arguments)
+    found = proposals(caught.value.hint)
+    assert len(found) >= count, caught.value
+    for typed in found:
+        plan([*arguments, *typed])

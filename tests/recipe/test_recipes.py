@@ -159,7 +159,7 @@ def test_where_nothing_has_run_that_is_told_and_nothing_is_left(
     assert main(["report", *FILES]) == 2
     assert "Nothing of files has been run in" in capsys.readouterr().err
     assert main(["status", *FILES]) == 0
-    assert "nothing of it has been run here" in capsys.readouterr().out
+    assert "the recipe has not been run here" in capsys.readouterr().out
     assert set(elsewhere.iterdir()) - before <= {elsewhere / "store"}  # hashes of the files are kept there
 
 

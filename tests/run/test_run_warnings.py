@@ -58,4 +58,4 @@ def test_what_could_not_begin_is_told_by_stage(tmp_path: Path) -> None:
     commands._tell([*failures, *blocked(tasks, failures)], console)
     assert isinstance(console.file, io.StringIO)
     told = console.file.getvalue().rstrip("\n").split("\n")
-    assert told[-1] == "Not begun, since they need these: second (3 tasks), third (1 task)"
+    assert told[-1] == "Not started, because they need these: second (3 tasks), third (1 task)"

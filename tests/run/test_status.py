@@ -64,7 +64,7 @@ def test_what_failed_and_what_is_cancelled_for_it(tmp_path: Path, stub: Stub) ->
     states = told(chain)
     assert states["first/worker-1"][0] == "failed" and "The user erred." in states["first/worker-1"][1]
     assert states["first/worker-0"] == ("cancelled", "job 101_0: cancelled")
-    assert states["third/worker-0"] == ("cancelled", "not begun, since first/worker-0 did not finish")
+    assert states["third/worker-0"] == ("cancelled", "not started, because first/worker-0 did not finish")
     # Long afterwards, when Slurm has forgotten the jobs, the chain still tells.
     (stub.folder / "queue").unlink()
     assert told(chain)["third/worker-0"] == states["third/worker-0"]
@@ -82,7 +82,7 @@ def test_a_worker_that_has_fallen_silent_is_told(tmp_path: Path, stub: Stub) -> 
         before = held.stat().st_mtime - 60
         os.utime(held, (before, before))
         about = told(chain)["first/worker-1"][1]
-        assert re.fullmatch(r"no sign of life from node7 for 6\d s, after 120 s another goes on", about)
+        assert re.fullmatch(r"no heartbeat from node7 for 6\d s; after 120 s another process takes over", about)
 
 
 def test_what_slurm_ended_is_told_in_its_words(tmp_path: Path, stub: Stub) -> None:

@@ -125,7 +125,7 @@ def test_jobs_after_a_failed_task_are_cancelled_and_status_says_why(slurm: Clust
     told = here.kd("status", "split.dev=100000").stdout
     lines = {line.split()[0]: line for line in told.split("\n") if line.strip()}
     assert " failed " in lines["split"] and "split" in told
-    assert "not begun, since split/all did not finish" in lines["shard.en-xx"]
+    assert "not started, because split/all did not finish" in lines["shard.en-xx"]
     assert "the last lines of" in told and "kd: " in told
     assert "DependencyNeverSatisfied" in {job["reason"] for job in slurm.jobs("--states=all")}
     # Mended, it goes on from there.

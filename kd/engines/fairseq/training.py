@@ -7,6 +7,7 @@ side.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import shutil
@@ -28,6 +29,8 @@ from kd.engines.fairseq.nodes import Meeting
 from kd.engines.fairseq.saving import TOLD
 from kd.engines.fairseq.watch import ENDED
 from kd.recipe.schema import Metric, TrainConfig, Which
+
+_LOG = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -94,7 +97,7 @@ def train(
     notes = [f"{path.name} could not be read to its end and was set aside" for path in point.set_aside]
     if point.set_aside:
         notes[-1] += f"; training went on from update {point.updates}."
-        print(notes[-1], flush=True)
+        _LOG.warning("%s", notes[-1])
     flags = arguments(spec, folder)
     write_text(out / FLAGS, readable(flags))
     metrics = Metrics(out / METRICS, point.updates, spec.config.max_update, progress, devices=spec.world_size)
@@ -340,7 +343,7 @@ class Told:
         self.gpu_memory = told["gpu_memory"]
         before, self._share = self._share, told["saving"] / max(told["seconds"], 1e-9) if told["saves"] > 2 else 0.0
         if self.notes and before <= SAVING_SHARE:
-            print(self.notes[0], flush=True)
+            _LOG.warning("%s", self.notes[0])
 
     @property
     def notes(self) -> list[str]:
