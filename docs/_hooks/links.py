@@ -7,6 +7,7 @@ On a code host `../recipes/demo/README.md` works as it is. In the site such a li
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
     root = Path(config.config_file_path).parent
 
     def rewrite(match: re.Match[str]) -> str:
-        text, _, path, anchor = match.groups()
-        if not (root / path).exists():
+        text, up, below, anchor = match.groups()
+        target = Path(os.path.normpath(root / "docs" / Path(page.file.src_path).parent / up / below))
+        if target.is_relative_to(root / "docs"):
+            return match[0]
+        path = target.relative_to(root).as_posix()
+        if not target.exists():
             log.warning("%s links to %s, which does not exist", page.file.src_path, path)
         if config.repo_url:
             return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path}{anchor or ''})"

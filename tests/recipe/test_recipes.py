@@ -338,7 +338,7 @@ def readme_commands() -> list[list[str]]:
     """Every `kd …` of the READMEs and of docs/, without what stands behind #; some go on in the next line."""
     root = Path(__file__).parents[2]
     found = []
-    readmes = ("README.md", "recipes/*/README.md", "containers/README.md", "conf/machine/README.md", "docs/*.md")
+    readmes = ("README.md", "recipes/*/README.md", "containers/README.md", "conf/machine/README.md", "docs/**/*.md")
     for path in sorted(path for readme in readmes for path in root.glob(readme)):
         for line in path.read_text("utf-8").replace("\\\n", " ").split("\n"):
             if line.startswith("    kd "):
@@ -358,7 +358,8 @@ def test_the_commands_of_the_readmes_can_be_typed(arguments: list[str], elsewher
     options = {"-m", "--cfg", "--remove", "--probe", "--markdown", "--json", "--weak"}
     assert {word for word in words if word.startswith("-")} <= options
     words = [word for word in words if word not in ("machine=NAME", "machine=…")]  # the reader's own
-    words = ["recipe=demo" if word in ("recipe=NAME", "recipe=mine") else word for word in words]
+    own_recipes = ("recipe=NAME", "recipe=mine", "recipe=./mine", "recipe=./with_borrowed")
+    words = ["recipe=demo" if word in own_recipes else word for word in words]
     own = ("assume.", *(("devices=", "nodes=", "stage=", "updates=") if arguments[0] == "scaling" else ()))
     request = compose.parse_request([word for word in words if "=" in word and not word.startswith(own)])
     for item in compose.sweep(request):
