@@ -29,9 +29,9 @@ def room(folder: Path) -> list[Finding]:
     """Check free space and inodes, and on Lustre the user's quota."""
     there = os.statvfs(folder)
     free, files = there.f_bavail * there.f_frsize, there.f_favail
-    said = f"{free / 1e9:,.0f} GB free in {folder}"
+    message = f"{free / 1e9:,.0f} GB free in {folder}"
     hint = "Set store.dir and run.dir to a folder elsewhere, or free some space; `kd plan` forecasts what a run needs."
-    found = [(error if free < TOO_LITTLE else warning)("disk", said, hint) if free < ENOUGH else ok("disk", said)]
+    found = [(error if free < TOO_LITTLE else warning)("disk", message, hint) if free < ENOUGH else ok("disk", message)]
     if there.f_files and files < FILES:
         found.append(warning("files", f"{files:,} more files can be made in {folder}", hint))
     return [*found, *_quota(folder)]
@@ -53,10 +53,10 @@ def _quota(folder: Path) -> list[Finding]:
 
 
 def _share(unit: str, used: float, limit: float) -> Finding:
-    said = f"{used:,.0f} of {limit:,.0f} {unit} are used"
+    message = f"{used:,.0f} of {limit:,.0f} {unit} are used"
     if used < FULL * limit:
-        return ok("quota", said)
-    return warning("quota", said, "Free some space, or set store.dir and run.dir to a folder with another quota.")
+        return ok("quota", message)
+    return warning("quota", message, "Free some space, or set store.dir and run.dir to a folder with another quota.")
 
 
 def speed(folder: Path) -> list[Finding]:
@@ -75,10 +75,10 @@ def speed(folder: Path) -> list[Finding]:
         return [error("writing", f"to {folder} failed: {problem.strerror}", "Set run.dir and store.dir elsewhere.")]
     finally:
         path.unlink(missing_ok=True)
-    said = f"{rate / 1e6:,.0f} MB/s to {folder}"
+    message = f"{rate / 1e6:,.0f} MB/s to {folder}"
     if rate < SLOW:
-        return [warning("writing", said, "Set run.dir and store.dir to the file system for large files (scratch).")]
-    return [ok("writing", said)]
+        return [warning("writing", message, "Set run.dir and store.dir to the file system for large files (scratch).")]
+    return [ok("writing", message)]
 
 
 def locks(folder: Path) -> list[Finding]:

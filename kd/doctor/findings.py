@@ -22,30 +22,30 @@ class Finding:
 
     level: Level
     subject: str
-    said: str
+    message: str
     hint: str = ""
 
 
-def ok(subject: str, said: str) -> Finding:
+def ok(subject: str, message: str) -> Finding:
     """Return a finding for a check that passed."""
-    return Finding("ok", subject, said)
+    return Finding("ok", subject, message)
 
 
-def warning(subject: str, said: str, hint: str) -> Finding:
+def warning(subject: str, message: str, hint: str) -> Finding:
     """Return a finding for a problem that makes runs slow or likely to fail later."""
-    return Finding("warning", subject, said, hint)
+    return Finding("warning", subject, message, hint)
 
 
-def error(subject: str, said: str, hint: str) -> Finding:
+def error(subject: str, message: str, hint: str) -> Finding:
     """Return a finding for a problem that makes runs fail."""
-    return Finding("error", subject, said, hint)
+    return Finding("error", subject, message, hint)
 
 
 def show(findings: Iterable[Finding], console: Console, where: str = "") -> None:
     """Print findings, `where` in front of each."""
     for finding in findings:
         head = Text(f"{finding.level:8}", style=_STYLES[finding.level])
-        console.print(head + Text(f"{where}{finding.subject}: {finding.said}"), soft_wrap=True)
+        console.print(head + Text(f"{where}{finding.subject}: {finding.message}"), soft_wrap=True)
         if finding.hint:
             console.print(Text(f"{'':8}→ {finding.hint}"), soft_wrap=True)
 

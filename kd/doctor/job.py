@@ -34,13 +34,13 @@ POLL_SECONDS = 1.0
 MACHINE = "machine.json"
 
 
-def look(machine: MachineConfig, folder: Path, tell: Callable[[str], None]) -> dict[str, list[Finding]]:
+def look(machine: MachineConfig, folder: Path, report: Callable[[str], None]) -> dict[str, list[Finding]]:
     """Submit the job, wait for its end, and return its findings by host; "" for those of both nodes.
 
     Args:
         machine: The machine.
         folder: A new folder on the file system of the run.
-        tell: Called with each change of the job's state.
+        report: Called with each change of the job's state.
 
     Raises:
         UserError: Slurm refuses the job.
@@ -52,16 +52,16 @@ def look(machine: MachineConfig, folder: Path, tell: Callable[[str], None]) -> d
     script = folder / "job.sh"
     script.write_text(_script(machine, wanted, folder), "utf-8")
     job = client.submit([str(script)])
-    tell(f"Job {job} checks {NODES} nodes; Ctrl-C cancels it.")
+    report(f"Job {job} checks {NODES} nodes; Ctrl-C cancels it.")
     try:
-        _wait(job, tell)
+        _wait(job, report)
     except KeyboardInterrupt:
         client.cancel([job])
         raise
     return _collect(folder)
 
 
-def _wait(job: str, tell: Callable[[str], None]) -> None:
+def _wait(job: str, report: Callable[[str], None]) -> None:
     before = ""
     while True:
         try:
@@ -72,7 +72,7 @@ def _wait(job: str, tell: Callable[[str], None]) -> None:
         except TransientError as problem:  # the job is still in the queue, and needs the folder
             state = str(problem)
         if state != before:
-            tell(f"  {state}")
+            report(f"  {state}")
             before = state
         time.sleep(POLL_SECONDS)
 
@@ -81,9 +81,9 @@ def _collect(folder: Path) -> dict[str, list[Finding]]:
     records = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("node-*.json"))]
     found = {record["host"]: [Finding(**finding) for finding in record["findings"]] for record in records}
     if len(records) < NODES:
-        said = f"{len(records)} of {NODES} nodes answered{_last_words(folder)}"
+        message = f"{len(records)} of {NODES} nodes answered{_last_words(folder)}"
         hint = f"See {folder / 'job.out'}; check machine.modules, machine.environment and machine.container."
-        return {**found, "": [error("job", said, hint)]}
+        return {**found, "": [error("job", message, hint)]}
     together = [ok("job", f"ran on {' and '.join(found)}"), disk.judge(record["won"] for record in records)]
     return {**found, "": together}
 
@@ -91,8 +91,8 @@ def _collect(folder: Path) -> dict[str, list[Finding]]:
 def _last_words(folder: Path) -> str:
     path = folder / "job.out"
     lines = path.read_text("utf-8", "replace").split("\n") if path.is_file() else []
-    said = [line.strip() for line in lines if line.strip()]
-    return f": {said[-1]}" if said else ""
+    message = [line.strip() for line in lines if line.strip()]
+    return f": {message[-1]}" if message else ""
 
 
 def _script(machine: MachineConfig, wanted: ResourcesConfig, folder: Path) -> str:

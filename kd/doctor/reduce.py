@@ -42,21 +42,21 @@ def over(nodes: int, rank: int, workers: int, address: str, device: str) -> list
         )
         started.append(process)
     deadline = time.monotonic() + SECONDS
-    failures, told = [], ""
+    failures, output = [], ""
     for process in started:
         try:
             out, err = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
             if process.returncode:
                 failures.append(_last_line(err))
-            told = told or out
+            output = output or out
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             failures.append(f"no answer within {SECONDS:.0f} s")
-    return _said(backend, nodes, workers, failures, told)
+    return _findings(backend, nodes, workers, failures, output)
 
 
-def _said(backend: str, nodes: int, workers: int, failures: list[str], told: str) -> list[Finding]:
+def _findings(backend: str, nodes: int, workers: int, failures: list[str], output: str) -> list[Finding]:
     subject = f"all-reduce by {backend} over {nodes} node{'s' if nodes > 1 else ''} with {workers} each"
     if failures:
         hint = (
@@ -64,9 +64,9 @@ def _said(backend: str, nodes: int, workers: int, failures: list[str], told: str
             f"{'NCCL' if backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME (conf/machine/README.md)."
         )
         return [error(subject, failures[0], hint)]
-    if not told.strip():
+    if not output.strip():
         return []
-    return [ok(subject, f"{json.loads(told)['gigabytes_per_second']:.2f} GB/s")]
+    return [ok(subject, f"{json.loads(output)['gigabytes_per_second']:.2f} GB/s")]
 
 
 def _last_line(text: str) -> str:

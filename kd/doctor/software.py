@@ -66,11 +66,11 @@ def _gpus(machine: MachineConfig, wanted: int) -> list[Finding]:
 def _driver(device: str) -> str | None:
     """Return the version of the driver; None if there is no driver."""
     if device == "rocm":
-        said = _answer(["rocm-smi", "--showdriverversion"])
-        version = re.search(r"[Dd]river version:\s*(\S+)", said or "")
-        return f"ROCm {version.group(1)}" if version else said and "ROCm"
-    said = _answer(["nvidia-smi"])
-    version, cuda = (re.search(rf"{word} Version:\s*([\d.]+)", said or "") for word in ("Driver", "CUDA"))
+        message = _answer(["rocm-smi", "--showdriverversion"])
+        version = re.search(r"[Dd]river version:\s*(\S+)", message or "")
+        return f"ROCm {version.group(1)}" if version else message and "ROCm"
+    message = _answer(["nvidia-smi"])
+    version, cuda = (re.search(rf"{word} Version:\s*([\d.]+)", message or "") for word in ("Driver", "CUDA"))
     if version is None:
         return None
     return f"{version.group(1)}" + (f" (CUDA up to {cuda.group(1)})" if cuda else "")
@@ -94,10 +94,10 @@ def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
     try:
         runtime = find_runtime(facts)
     except UserError:
-        said = "neither apptainer nor singularity is installed"
+        message = "neither apptainer nor singularity is installed"
         if machine.container is None:
-            return [ok("container", f"none is used (machine.container is null), and {said}")]
-        return [error("container", said, "Load the module that provides it: +machine.modules.NAME=true.")]
+            return [ok("container", f"none is used (machine.container is null), and {message}")]
+        return [error("container", message, "Load the module that provides it: +machine.modules.NAME=true.")]
     there = shutil.which(runtime) is not None
     version = ((there and _answer([runtime, "--version"])) or runtime).strip()
     if machine.container is None:
@@ -113,9 +113,9 @@ def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
     except UserError as problem:  # a folder that cannot be bound
         return [error("container", problem.problem, problem.hint)]
     if done is None or done.returncode != 0:
-        said = done.stderr.strip().split("\n")[-1] if done else f"no answer within {SECONDS:.0f} s"
+        message = done.stderr.strip().split("\n")[-1] if done else f"no answer within {SECONDS:.0f} s"
         hint = "Try `kd container exec IMAGE`; check machine.container_flags and machine.binds."
-        return [error("container", f"{version} does not start {machine.container}: {said}", hint)]
+        return [error("container", f"{version} does not start {machine.container}: {message}", hint)]
     return [ok("container", f"{version} starts {machine.container}")]
 
 

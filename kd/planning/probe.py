@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.base.estimate import Estimate
 from kd.base.files import write_json
+from kd.base.records import plain, record
 from kd.launch.environment import environment
 from kd.models.known import Text
 from kd.planning.rates import Observation
 
 _LOG = logging.getLogger(__name__)
 
-VERSION = 4
 FAILED = "could not be measured"  # in lines that the process of the probe prints
 _ENVIRONMENT = "KD_PROBE"  # marks the process in a list of processes
 
@@ -58,17 +58,6 @@ class Probe:
         source = f"{self.label}: {self.text}"
         return Text(**{name: Estimate(value, source) for name, value in self.lengths.items()})
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {"version": VERSION, **asdict(self)}
-
-    @staticmethod
-    def from_json(plain: Mapping[str, Any]) -> Probe:
-        """Read plain values; raises KeyError or TypeError for those of another format."""
-        fields = {name: value for name, value in plain.items() if name != "version"}
-        fields["observations"] = tuple(Observation(**each) for each in fields["observations"])
-        return Probe(**fields)
-
 
 def cache_folder() -> Path:
     """Return the folder of all probes of this user."""
@@ -80,10 +69,8 @@ def kept_probes(folder: Path) -> list[Probe]:
     found = []
     for path in folder.glob("*.json"):
         try:
-            plain = json.loads(path.read_text("utf-8"))
-            if plain["version"] == VERSION:
-                found.append(Probe.from_json(plain))
-        except (OSError, ValueError, KeyError, TypeError):
+            found.append(record(Probe, json.loads(path.read_text("utf-8")), path.name))
+        except (OSError, ValueError):  # of another version, or no probe
             continue
     return sorted(found, key=lambda probe: probe.date, reverse=True)
 
@@ -144,7 +131,7 @@ def probe(
     result = Probe(
         recipe, machine, host, date, f"{text} ({spent})", measured["kept"], measured["lengths"], observations
     )
-    write_json(cache_folder() / f"{machine}-{host}-{recipe}.json".replace("/", "_"), result.to_json())
+    write_json(cache_folder() / f"{machine}-{host}-{recipe}.json".replace("/", "_"), plain(result))
     return result
 
 

@@ -1,4 +1,4 @@
-"""The command line: light to start, clear when it is mistyped."""
+"""The command line starts fast, and mistakes are one sentence."""
 
 from __future__ import annotations
 

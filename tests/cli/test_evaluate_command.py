@@ -85,7 +85,9 @@ def test_pipes_are_read(files: dict[str, str]) -> None:
     assert bleu["score"] == sacrebleu.corpus_bleu(HYPOTHESES, REFERENCES[:1]).score
 
 
-def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
+def test_tables_are_written_as_markdown_and_latex(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]
+) -> None:
     arguments = ["--reference", files["r1"], "--hypothesis", f"my_[best]|&={files['a.en']}", files["b.en"]]
     outputs = ["--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex")]
     assert main(["evaluate", *arguments, "--baseline", "b.en", *outputs]) == 0
@@ -127,11 +129,13 @@ def test_language_chooses_the_tokeniser(capsys: pytest.CaptureFixture[str], file
         ("", ("", "")),
     ],
 )
-def test_a_language_pair_has_two_languages_whatever_their_regions(pair: str, languages: tuple[str, str]) -> None:
+def test_a_language_pair_is_split_with_regions_and_scripts(pair: str, languages: tuple[str, str]) -> None:
     assert languages_of(pair) == languages
 
 
-def test_beyond_averages(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
+def test_weaknesses_worst_segments_and_segment_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]
+) -> None:
     arguments = ["--source", files["s.de"], "--reference", files["r1"], "--hypothesis", files["a.en"], files["b.en"]]
     places = ["--segments", str(tmp_path / "s.jsonl"), "--details", str(tmp_path / "d.json")]
     shown = ["--weaknesses", "--worst", "1", "--baseline", "a.en", "--language", "en"]
@@ -150,7 +154,9 @@ def test_beyond_averages(tmp_path: Path, capsys: pytest.CaptureFixture[str], fil
     assert [float(cell) for cell in table[1][2:]] == [rows[0]["BLEU"], rows[0]["chrF2"]]
 
 
-def test_comet(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
+def test_comet_scores_segments_and_uses_its_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]
+) -> None:
     """That its scores are unbabel-comet's is asserted in tests/metrics/test_comet.py."""
     kinds = {"comet": "regression_metric", "qe": "referenceless_regression_metric"}
     text = [line for lines in (*REFERENCES, HYPOTHESES, SOURCES) for line in lines]
@@ -183,7 +189,7 @@ def test_comet(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[s
     assert "COMET reads the source as well" in capsys.readouterr().err
 
 
-def test_tables_leave_out_what_all_names_begin_with() -> None:
+def test_tables_omit_the_common_beginning_of_names() -> None:
     names = [f"newstest2021.en-de.hyp.{system}.de" for system in ("UEdin", "UU", "eTranslation")]
     shown, common = short(names)
     assert (list(shown.values()), common) == (["UEdin.de", "UU.de", "eTranslation.de"], "newstest2021.en-de.hyp.")
@@ -191,7 +197,7 @@ def test_tables_leave_out_what_all_names_begin_with() -> None:
         assert short(kept) == ({name: name for name in kept}, "")
 
 
-def test_hypotheses_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+def test_hypotheses_are_named_by_the_unique_end_of_their_paths(tmp_path: Path) -> None:
     for place in ("x/1/out.de", "x/2/out.de", "x/y=z.de"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("a\n")
@@ -246,7 +252,7 @@ def test_mistakes_are_one_sentence(
         assert "3" in printed.err  # both counts
 
 
-def test_a_test_set_of_sacrebleu(
+def test_a_test_set_of_sacrebleu_is_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], files: dict[str, str]
 ) -> None:
     """As sacreBLEU keeps it after it was fetched; a set that is not here says so in a sentence."""

@@ -1,4 +1,4 @@
-"""`kd select` on anybody's n-best lists: Moses, Marian, fairseq; what does not fit is one sentence with the line."""
+"""`kd select` on n-best lists of Moses, Marian and fairseq; a mistake is one sentence with the line."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def chosen(folder: Path) -> list[str]:
     return (folder / "out").read_bytes().decode().split("\n")[:-1]
 
 
-def test_it_chooses_what_is_closest_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_closest_hypothesis_is_chosen_and_summarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert select(tmp_path, MOSES, "--ranks", str(tmp_path / "ranks")) == 0
     assert chosen(tmp_path) == CHOSEN
     best = [
@@ -87,7 +87,7 @@ def test_lists_with_other_fields_are_read(tmp_path: Path, form: Callable[[str], 
     assert chosen(tmp_path) == CHOSEN
 
 
-def test_what_fairseq_generate_prints_is_read_in_any_order(tmp_path: Path) -> None:
+def test_output_of_fairseq_generate_is_read_in_any_order(tmp_path: Path) -> None:
     # Form of fairseq 0.12.2, fairseq_cli/generate.py: S, T, H, D and P lines of a sentence, in the order of lengths.
     lines = ["2026-01-01 | INFO | fairseq.tasks.translation | [en] dictionary: 4000 types"]
     for number in (2, 0, 3, 1):
@@ -102,7 +102,7 @@ def test_what_fairseq_generate_prints_is_read_in_any_order(tmp_path: Path) -> No
     assert chosen(tmp_path) == CHOSEN
 
 
-def test_nothing_in_the_text_moves_a_line(tmp_path: Path) -> None:
+def test_special_characters_do_not_shift_lines(tmp_path: Path) -> None:
     references = [text for text in TORTURE if len(text) < 1000]
     lines = [f"{n} ||| {text} ||| F0= -{rank} ||| -{rank}" for n, gold in enumerate(references)
              for rank, text in enumerate(["else", gold])]  # fmt: skip
@@ -122,7 +122,7 @@ def test_many_processes_give_the_same_as_one(tmp_path: Path, monkeypatch: pytest
     assert len(one) == 100
 
 
-def test_metrics_and_their_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_and_their_options_change_the_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "qe", [str(-rank) for texts in LISTS for rank in range(len(texts))])
     assert select(tmp_path, MOSES, "--metric", "external", "--scores", str(tmp_path / "qe")) == 0
     assert chosen(tmp_path) == [texts[0] for texts in LISTS]
@@ -151,7 +151,7 @@ def test_metrics_and_their_settings(tmp_path: Path, capsys: pytest.CaptureFixtur
     ids=["first lost", "one lost", "last lost", "id returns", "swapped", "too many", "separator in text", "score",
          "empty line", "no id"],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_sentence_with_the_line(
+def test_lists_that_do_not_fit_are_one_sentence_with_the_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[list[str]], list[str]], sentence: str
 ) -> None:
     (tmp_path / "out").write_text("as before\n")
@@ -221,7 +221,7 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
         (["--nbest", "{}/absent"], "absent does not exist"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistakes_in_options_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert select(tmp_path, MOSES, *[option.format(tmp_path) for option in options]) == 2

@@ -1,4 +1,4 @@
-"""Each look of the doctor at something broken says so, with the mend, and the command ends with 1."""
+"""Each check of `kd doctor` reports a fault with its remedy, and the command exits with 1."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_line_each_and_below_it_the_mend(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_finding_is_a_line_with_its_hint_below(capsys: pytest.CaptureFixture[str]) -> None:
     found = [ok("torch", "2.6"), warning("disk", "3 GB free", "Make room."), error("GPUs", "none", "Ask.")]
     show(found, Console(), "node1: ")
     assert capsys.readouterr().out.split("\n") == [
@@ -61,11 +61,11 @@ def test_torch_for_another_device_is_an_error() -> None:
     built = f"cuda {cuda[1]}.{cuda[2]}" if cuda else "cpu"
     (finding,) = software.torch(machine(device="rocm", gpus_per_node=8), 8)
     assert finding.level == "error"
-    assert f"built for {built}; the machine's device is rocm" in finding.said
+    assert f"built for {built}; the machine's device is rocm" in finding.message
     assert [item.level for item in software.torch(machine(), 0)] == ["ok"]
 
 
-def test_an_image_that_is_not_there_or_does_not_start_is_an_error(programs: Path, tmp_path: Path) -> None:
+def test_a_missing_or_broken_image_is_an_error(programs: Path, tmp_path: Path) -> None:
     program(
         programs,
         "apptainer",
@@ -73,14 +73,14 @@ def test_an_image_that_is_not_there_or_does_not_start_is_an_error(programs: Path
     )
     assert [item.level for item in software.container(machine())] == ["ok"]
     (absent,) = software.container(machine(container=str(tmp_path / "kd.sif")))
-    assert (absent.level, absent.said) == ("error", f"{tmp_path / 'kd.sif'} does not exist")
+    assert (absent.level, absent.message) == ("error", f"{tmp_path / 'kd.sif'} does not exist")
     (tmp_path / "kd.sif").touch()
     (broken,) = software.container(machine(container=str(tmp_path / "kd.sif")))
     assert broken.level == "error"
-    assert broken.said.endswith("no loop")
+    assert broken.message.endswith("no loop")
 
 
-def test_the_image_is_started_as_tasks_start_it(programs: Path, tmp_path: Path) -> None:
+def test_the_image_is_started_with_the_options_of_tasks(programs: Path, tmp_path: Path) -> None:
     """With the flags as users write them, the folders, and the image's own Python: by the words that a task has."""
     said = tmp_path / "said"
     program(programs, "apptainer", f'[ "$1" = --version ] && exit; printf "%s\\n" "$@" >{said}')
@@ -102,26 +102,24 @@ def test_the_image_is_started_as_tasks_start_it(programs: Path, tmp_path: Path) 
     assert f"{image} python -P -m kd.doctor.job {tmp_path}" in srun
 
 
-def test_a_runtime_that_a_module_brings_is_looked_for_on_the_nodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_from_a_module_is_checked_on_the_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "kd.sif").touch()
     given = {"container": str(tmp_path / "kd.sif")}
     assert [item.level for item in software.container(machine(**given))] == ["error"]
     (found,) = software.container(machine(**given, modules={"singularity-ce/4.1": True}))
-    assert (found.level, "singularity comes with a module" in found.said) == ("ok", True)
+    assert (found.level, "singularity comes with a module" in found.message) == ("ok", True)
 
 
 def test_a_quota_that_is_nearly_used_up_is_a_warning(programs: Path, tmp_path: Path) -> None:
     # The line as the Lustre manual has it (lfs-quota): kilobytes, then files, each with its quota, limit and grace.
     program(programs, "lfs", f"echo '{tmp_path} 950000000* 900000000 1000000000 6d23h 1000 0 25000 -'")
     over, files = disk._quota(tmp_path)
-    assert (over.level, over.said) == ("warning", "950 of 900 GB are used")
-    assert (files.level, files.said) == ("ok", "1,000 of 25,000 files are used")
+    assert (over.level, over.message) == ("warning", "950 of 900 GB are used")
+    assert (files.level, files.message) == ("ok", "1,000 of 25,000 files are used")
 
 
-def test_a_disk_that_is_nearly_full_or_slow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nearly_full_or_slow_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "ENOUGH", 1e18)
     assert disk.room(tmp_path)[0].level == "warning"
     monkeypatch.setattr(disk, "TOO_LITTLE", 1e18)
@@ -145,18 +143,18 @@ def test_a_race_for_locks_has_one_winner_each(tmp_path: Path) -> None:
     first, second = disk.race(tmp_path), disk.race(tmp_path)
     assert (len(first), second) == (disk.LOCKS, [])
     assert disk.judge([first, second]).level == "ok"
-    assert disk.judge([first, [3]]).said == "a lock was given twice"
-    assert disk.judge([first[1:], []]).said == "a lock was given to neither node"
+    assert disk.judge([first, [3]]).message == "a lock was given twice"
+    assert disk.judge([first[1:], []]).message == "a lock was given to neither node"
 
 
-def test_workers_that_cannot_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_cannot_connect_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
     (finding,) = reduce.over(1, 0, 2, "127.0.0.1:29431", "cpu")
     assert finding.level == "error"
     assert "machine.environment.GLOO_SOCKET_IFNAME" in finding.hint
 
 
-def test_the_command_says_that_this_computer_is_fit(tmp_path: Path) -> None:
+def test_the_command_reports_no_error_on_this_computer(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "kd", "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -166,7 +164,7 @@ def test_the_command_says_that_this_computer_is_fit(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_job_asks_for_what_trainings_ask_for(tmp_path: Path) -> None:
+def test_the_job_requests_the_resources_of_trainings(tmp_path: Path) -> None:
     wanted = ResourcesConfig(cores=4, gpus=2, memory=30.5, hours=1, partition="gpu")
     script = job._script(machine(), wanted, tmp_path)
     for asked in ("cpus-per-task=4", "gres=gpu:2", "mem=30500M", "partition=gpu"):
@@ -174,7 +172,7 @@ def test_the_job_asks_for_what_trainings_ask_for(tmp_path: Path) -> None:
     assert "--mem" not in job._script(machine(), ResourcesConfig(cores=1, hours=1), tmp_path)
 
 
-def test_a_controller_that_is_silent_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_controller_that_times_out_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[list[Row] | TransientError] = [
         *([Row("7", -1, "RUNNING")], TransientError("squeue: timed out."), [Row("7", -1, "COMPLETED")])
     ]
@@ -198,10 +196,10 @@ def test_a_folder_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(command.tempfile, "mkdtemp", refuse)
     (finding,) = command._of_the_nodes(machine(), tmp_path, Console())
-    assert finding.level == "error" and str(tmp_path) in finding.said
+    assert finding.level == "error" and str(tmp_path) in finding.message
 
 
-def test_findings_travel_as_they_are() -> None:
+def test_findings_are_unchanged_by_json() -> None:
     from dataclasses import asdict
 
     finding = warning("disk", "full", "Make room.")

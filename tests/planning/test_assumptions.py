@@ -1,4 +1,4 @@
-"""`assume.KEY=NUMBER` beside overrides of the recipe."""
+"""`assume.KEY=NUMBER` among overrides of the recipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kd.base.errors import UserError
 from kd.planning.assumptions import parse_assumptions
 
 
-def test_they_are_separated_from_overrides() -> None:
+def test_assumptions_are_separated_from_overrides() -> None:
     found, rest = parse_assumptions(["recipe=x", "assume.pairs.en-de=499_000_000", "assume.kept=0.9", "decode.beam=4"])
     assert rest == ["recipe=x", "decode.beam=4"]
     pairs = found.get("pairs.en-de")
@@ -16,7 +16,7 @@ def test_they_are_separated_from_overrides() -> None:
     assert found.get("pairs.da-en") is None
 
 
-def test_the_more_exact_key_counts() -> None:
+def test_the_more_specific_assumption_wins() -> None:
     found, _ = parse_assumptions(["assume.seconds.teacher=5", "assume.seconds.teacher.en-de=7"])
     chosen = found.get("seconds.teacher.en-de", "seconds.teacher")
     assert chosen is not None and chosen.value == 7
@@ -32,12 +32,12 @@ def test_the_more_exact_key_counts() -> None:
         ("assume.tflops=3", "assume.tflops"),
     ],
 )
-def test_what_makes_no_sense_is_refused(text: str, told: str) -> None:
+def test_impossible_assumptions_are_refused(text: str, told: str) -> None:
     with pytest.raises(UserError, match=told.replace("*", r"\*")):
         parse_assumptions([text])
 
 
-def test_a_stage_that_there_is_not_is_refused() -> None:
+def test_an_assumption_about_an_unknown_stage_is_refused() -> None:
     found, _ = parse_assumptions(["assume.seconds.techer=3"])
     with pytest.raises(UserError, match="Did you mean teacher"):
         found.check_stages(["teacher", "student"], ["en-de"])

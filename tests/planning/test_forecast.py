@@ -1,4 +1,4 @@
-"""Forecasts of recipes that nobody has run: half a billion pairs on a cluster, from assumptions or from nothing."""
+"""Forecasts of recipes without measurements, such as half a billion pairs on a cluster."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def keep(*observations: Observation) -> None:
     (cache_folder() / "one.json").write_text(json.dumps(probe.to_json()))
 
 
-def test_what_nobody_measured_is_unknown_and_says_what_would_tell(elsewhere: Path) -> None:
+def test_an_unmeasured_estimate_is_unknown_with_a_hint(elsewhere: Path) -> None:
     found = forecast([*BIG, f"assume.pairs.en-de={PAIRS}"])
     assert found.wall.value is None and found.gpu_hours.value is None and found.kwh.value is None
     questions = "\n".join(page.open_questions(found))
@@ -95,7 +95,7 @@ def test_what_nobody_measured_is_unknown_and_says_what_would_tell(elsewhere: Pat
     assert "unknown" in page.markdown(found)
 
 
-def test_a_forecast_is_work_by_speed(big: Forecast) -> None:
+def test_a_forecast_is_work_divided_by_speed(big: Forecast) -> None:
     found = big
     teacher = stage(found, "teacher")
     # 50,000 updates of 400,000 target tokens, by 8 GPUs of 20,000 tokens/s each.
@@ -137,7 +137,7 @@ def test_node_hours_count_the_share_of_a_node_that_is_held(big: Forecast) -> Non
     assert found.node_hours.value == pytest.approx(expected)
 
 
-def test_energy_has_the_centre_s_overhead_and_its_emissions_the_grid_s(big: Forecast) -> None:
+def test_energy_includes_pue_and_emissions_use_the_grids_intensity(big: Forecast) -> None:
     found = big
     gpu_hours = found.gpu_hours.value
     assert gpu_hours is not None
@@ -153,7 +153,7 @@ def test_lists_of_half_a_billion_pairs_are_hundreds_of_gigabytes(elsewhere: Path
     assert "a probe" in decode.kept.source
 
 
-def test_a_probe_is_scaled_and_counts_for_its_machine_alone(elsewhere: Path) -> None:
+def test_a_probe_is_scaled_and_used_for_its_machine_only(elsewhere: Path) -> None:
     seen = Observation("clean", 10_000, 260.0, 2.0, 2.0, "cluster", "cuda", 1, "probe on node, 2026-11-21 12:00")
     keep(seen)
     found = forecast([*BIG, f"assume.pairs.en-de={PAIRS}"])
@@ -163,7 +163,7 @@ def test_a_probe_is_scaled_and_counts_for_its_machine_alone(elsewhere: Path) -> 
     assert stage(forecast([*here, f"assume.pairs.en-de={PAIRS}"]), "clean").seconds.value is None
 
 
-def test_what_a_job_without_a_gpu_took_counts_on_a_machine_with_gpus(elsewhere: Path) -> None:
+def test_a_measurement_without_a_gpu_is_used_on_a_machine_with_gpus(elsewhere: Path) -> None:
     """A run's manifests say `cpu` of such jobs, and as many threads as they had cores."""
     job = Observation("clean", 10_000, 260.0, 2.0, 60.0, "cluster", "cpu", 64, "a run")
     probed = Observation("clean", 10_000, 260.0, 9.0, 9.0, "cluster", "cuda", 1, "probe on node, 2026-11-21 12:00")
@@ -174,7 +174,7 @@ def test_what_a_job_without_a_gpu_took_counts_on_a_machine_with_gpus(elsewhere: 
     assert stage(found, "teacher").seconds.value is None, "on a GPU"
 
 
-def test_checkpoints_are_what_a_training_leaves(big: Forecast) -> None:
+def test_a_training_keeps_the_forecast_checkpoints(big: Forecast) -> None:
     teacher = stage(big, "teacher")
     # Vaswani et al. (2017), table 3: 213 million parameters with 37,000 pieces; here 32,000 of 1024 each.
     weights = 213e6 - 5000 * 1024
@@ -183,7 +183,7 @@ def test_checkpoints_are_what_a_training_leaves(big: Forecast) -> None:
     assert teacher.tasks[0].temporary.value == pytest.approx(weights * 12, rel=0.02)
 
 
-def test_the_page_has_what_an_application_asks_for(big: Forecast) -> None:
+def test_the_page_has_the_sections_of_an_application(big: Forecast) -> None:
     text = page.markdown(big)
     headings = ("Resources requested", "Jobs, by stage", "Work and storage", "Software", "Sources of the figures")
     assert all(f"## {heading}" in text for heading in headings)
@@ -197,7 +197,7 @@ def test_the_page_has_what_an_application_asks_for(big: Forecast) -> None:
     assert widths  # a row of its own in both tables
 
 
-def test_the_terminal_says_once_what_would_tell_the_unknown(elsewhere: Path) -> None:
+def test_the_terminal_prints_each_hint_once(elsewhere: Path) -> None:
     console = Console(file=io.StringIO())
     page.show(forecast([*BIG, f"assume.pairs.en-de={PAIRS}"]), console)
     assert isinstance(console.file, io.StringIO)
@@ -207,14 +207,14 @@ def test_the_terminal_says_once_what_would_tell_the_unknown(elsewhere: Path) -> 
     assert "--probe" in text and "of them at work" not in text  # nobody knows how much
 
 
-def test_what_a_probe_measured_is_not_said_to_be_assumed(elsewhere: Path) -> None:
+def test_measured_values_are_not_listed_as_assumptions(elsewhere: Path) -> None:
     assert not forecast([*BIG, *ASSUMED]).measured
     keep(Observation("clean", 10_000, 260.0, 2.0, 2.0, "cluster", "cuda", 1, "probe on node, 2026-11-21 12:00"))
     found = forecast([*BIG, *[item for item in ASSUMED if item != "assume.seconds=600"]])
     assert found.measured and "Nothing here was measured" not in page.markdown(found)
 
 
-def test_programs_get_every_figure_with_its_source(big: Forecast) -> None:
+def test_json_has_every_figure_with_its_source(big: Forecast) -> None:
     plain = json.loads(json.dumps(page.to_json(big)))
     decode = next(each for each in plain["stages"] if each["stage"] == "decode.en-de")
     assert decode["work"][0]["amount"]["value"] == pytest.approx(PAIRS / 64)
@@ -222,9 +222,7 @@ def test_programs_get_every_figure_with_its_source(big: Forecast) -> None:
     assert plain["critical_path"][0].startswith("collect")
 
 
-def test_a_kind_that_is_not_known_takes_nothing_away_from_the_others(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kind_without_forecast_does_not_affect_the_others(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kd.stages.select import Select
 
     monkeypatch.setattr(Select, "forecast", Kind.forecast)
@@ -234,7 +232,7 @@ def test_a_kind_that_is_not_known_takes_nothing_away_from_the_others(
     assert stage(found, "decode").seconds.value is not None
 
 
-def test_without_corpora_and_assumption_it_says_how_to_go_on(elsewhere: Path) -> None:
+def test_missing_corpora_without_assumption_are_an_error_with_a_hint(elsewhere: Path) -> None:
     with pytest.raises(UserError, match=r"assume\.pairs\.en-de=NUMBER"):
         forecast(BIG)
     with pytest.raises(UserError, match="members") as wrong:  # which no number of pairs would mend
@@ -242,13 +240,13 @@ def test_without_corpora_and_assumption_it_says_how_to_go_on(elsewhere: Path) ->
     assert "assume" not in str(wrong.value)
 
 
-def test_a_machine_that_does_not_say_its_nodes_is_refused(elsewhere: Path) -> None:
+def test_a_machine_without_nodes_is_refused(elsewhere: Path) -> None:
     (elsewhere / "conf" / "machine" / "cluster.yaml").write_text(MACHINE.replace("cores: 64, hours: 24", "hours: 24"))
     with pytest.raises(UserError, match=r"machine\.resources\.\w+\.cores"):
         forecast([*BIG, *ASSUMED])
 
 
-def test_sizes_and_times_are_told_in_units_that_fit() -> None:
+def test_sizes_and_times_have_suitable_units() -> None:
     assert [page.size(value) for value in (None, 0, 1.5e4, 2.5e7, 3e9, 4.2e12)] == [
         *("unknown", "0 B", "15.0 kB", "25.0 MB", "3.0 GB", "4.2 TB")
     ]

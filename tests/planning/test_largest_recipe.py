@@ -1,4 +1,4 @@
-"""The plan of the largest recipe on its machine: what a PI would paste into an application, reckoned again by hand."""
+"""The plan of the largest recipe on its machine; the expected values are computed by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Forecast:
         return forecast(["recipe=en_de_general", "machine=meluxina", *assumed])
 
 
-def test_node_hours_are_told_by_partition(found: Forecast) -> None:
+def test_node_hours_are_listed_by_partition(found: Forecast) -> None:
     parts = found.node_hours_by_partition
     assert set(parts) == {"gpu", "cpu"}
     assert sum(figure.value or 0.0 for figure in parts.values()) == pytest.approx(found.node_hours.value)
@@ -37,14 +37,14 @@ def test_node_hours_are_told_by_partition(found: Forecast) -> None:
     assert found.gpu_hours.value == pytest.approx(4 * (parts["gpu"].value or 0.0))
 
 
-def test_what_downloads_is_no_job_on_a_machine_without_a_network(found: Forecast) -> None:
+def test_downloads_run_on_the_login_node_of_a_machine_without_a_network(found: Forecast) -> None:
     (collect,) = [stage for stage in found.stages if stage.stage.kind.name == "collect"]
     assert (collect.request.nodes, collect.core_hours.value) == (0, 0)
     # 9 training corpora share the pairs; dev and two test sets are small.
     assert sum(item.kept.value or 0.0 for item in collect.tasks) == pytest.approx(PAIRS * 100, rel=0.001)
 
 
-def test_decoding_uses_all_gpus_that_it_holds(found: Forecast) -> None:
+def test_decoding_uses_all_gpus_of_its_job(found: Forecast) -> None:
     decode = next(stage for stage in found.stages if stage.stage.spec.name == "decode")
     # By hand: 4 members of width 1024, FFN 4096, 6 + 6 layers, 32,000 pieces; beam 5; 1.1 x 31 steps; 29 pieces.
     encoder = 6 * (4 * 1024**2 + 2 * 1024 * 4096)
@@ -54,14 +54,14 @@ def test_decoding_uses_all_gpus_that_it_holds(found: Forecast) -> None:
     assert decode.gpu_hours.value == pytest.approx(hours, rel=0.05)  # attention is some 2 % more
 
 
-def test_lists_and_what_is_selected_are_counted_by_the_pair(found: Forecast) -> None:
+def test_bytes_of_lists_and_selections_are_per_pair(found: Forecast) -> None:
     kept = {stage.stage.spec.name: stage.kept.value for stage in found.stages}
     assert kept["decode"] == pytest.approx(PAIRS * 400)
     assert kept["select"] == pytest.approx(PAIRS * 120)
     assert 0.5e12 < (found.kept.value or 0.0) < (found.peak.value or 0.0) < 1e12
 
 
-def test_the_page_leaves_nothing_unknown_but_the_grid_and_the_centre(found: Forecast) -> None:
+def test_only_carbon_intensity_and_pue_are_unknown_on_the_page(found: Forecast) -> None:
     page = markdown(found)
     unknown = [line for line in page.split("\n") if "unknown" in line.lower() and not line.startswith("#")]
     assert len(unknown) == 2 and "PUE unknown" in unknown[0] and unknown[1] == "| emissions | unknown |"
@@ -72,7 +72,7 @@ def test_the_page_leaves_nothing_unknown_but_the_grid_and_the_centre(found: Fore
     assert "e+" not in page and "e-0" not in page
 
 
-def test_the_page_describes_what_its_rows_have(found: Forecast) -> None:
+def test_the_page_describes_the_nodes_and_requests_of_its_rows(found: Forecast) -> None:
     page = markdown(found)
     assert "A GPU node of meluxina has 4 GPUs (A100-40GB), 64 cores" in page
     assert "in cpu 128 cores; in gpu 4 GPUs and 64 cores" in page
@@ -88,7 +88,7 @@ def test_the_page_describes_what_its_rows_have(found: Forecast) -> None:
     assert f"; {tasks['collect.en-de'][0]} tasks more without a job, on the login node" in page
 
 
-def test_what_is_assumed_is_said_once_and_that_nothing_was_measured(found: Forecast) -> None:
+def test_the_page_lists_assumptions_once_and_states_that_nothing_was_measured(found: Forecast) -> None:
     page = markdown(found)
     assert "Nothing here was measured" in page
     for key in ASSUMED:

@@ -1,4 +1,4 @@
-"""What a search would take: each cell by its own shape and data, and the student by the largest cell, which is said."""
+"""Forecasts of a search: each cell by its own shape and data, the student by the largest cell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def seconds(planned: Forecast, stage: str) -> dict[str, float]:
     return {each.task.name: each.seconds.value or 0.0 for each in found.tasks}
 
 
-def test_each_cell_is_reckoned_by_its_own_shape(planned: Forecast) -> None:
+def test_each_cell_is_forecast_by_its_own_shape(planned: Forecast) -> None:
     found = seconds(planned, "search")
     assert len(found) == 2 * 2 * 4 * 3
     one, other = found["6-1-512-gold-seed1"], found["12-2-512-gold-seed1"]
@@ -36,7 +36,7 @@ def test_each_cell_is_reckoned_by_its_own_shape(planned: Forecast) -> None:
     assert 1.2 * one < other < 2.2 * one
 
 
-def test_the_student_is_reckoned_as_the_largest_cell_and_the_plan_says_so(planned: Forecast) -> None:
+def test_the_student_is_forecast_as_the_largest_cell_with_a_note(planned: Forecast) -> None:
     [student] = [each for each in planned.stages if each.stage.spec.name == "student"]
     [train] = [part for part in student.work if part.name == "train"]
     assert LARGEST in train.amount.source
@@ -47,13 +47,13 @@ def test_the_student_is_reckoned_as_the_largest_cell_and_the_plan_says_so(planne
     )
 
 
-def test_every_stage_of_a_search_is_known_of(planned: Forecast) -> None:
+def test_every_stage_of_a_search_has_a_forecast(planned: Forecast) -> None:
     stages = {each.stage.spec.name: each for each in planned.stages}
     for name in ("search", "search_export", "search_translate", "search_speed", "search_evaluate", "choose"):
         assert not any("has no forecast" in each.seconds.source for each in stages[name].tasks), name
 
 
-def test_a_search_translates_dev_and_what_it_chose_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_translates_dev_and_the_chosen_student_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work_in(tmp_path, monkeypatch)
     found = forecast([*SEARCH, *ASSUMED, "split.dev=300", "split.test=900"])
     amounts = {each.stage.spec.name: each.work[0].amount.value for each in found.stages if each.work}

@@ -1,4 +1,4 @@
-"""The process that a probe measures in: it never outlives the command that wants to know."""
+"""The process of a probe, and the probes that are kept."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+from kd.base.files import write_json
+from kd.base.records import plain
+from kd.planning.probe import Probe, kept_probes
+from kd.planning.rates import Observation
 
-def test_it_ends_with_the_command_that_is_killed(tmp_path: Path) -> None:
+
+def test_the_process_of_a_probe_ends_when_the_command_is_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "request.json")  # to which nothing is written: it waits, as a long measurement would
     probe = [sys.executable, "-P", "-m", "kd.planning.probe_worker", str(tmp_path)]
     start = f"import os, subprocess; subprocess.run([*{probe!r}, str(os.getpid())])"
@@ -36,3 +41,12 @@ def opened(pipe: Path) -> int | None:
     except OSError as error:
         assert error.errno == errno.ENXIO
         return None
+
+
+def test_a_kept_probe_is_read_again_and_files_of_another_format_are_ignored(tmp_path: Path) -> None:
+    seen = Observation("train", 100.0, 2.5, 4.0, None, "laptop", "cpu", 2, "probe on here", probed=True)
+    probe = Probe("mine", "laptop", "here", "2026-11-30 12:00", "some text", None, {"source_tokens": 12.5}, (seen,))
+    write_json(tmp_path / "a.json", plain(probe))
+    write_json(tmp_path / "b.json", {"version": 3, **plain(probe)})
+    (tmp_path / "c.json").write_text("[", "utf-8")
+    assert kept_probes(tmp_path) == [probe]

@@ -1,4 +1,4 @@
-"""Seconds from observations: the nearest one, scaled; what was seen on another machine says nothing of time."""
+"""Times from the nearest observation of the same machine, scaled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def part(amount: float = 4000.0, cost: float | None = 2.0, name: str = "train") 
     return Work(name, "target tokens", Estimate(amount, "config"), cost)
 
 
-def test_time_goes_by_amount_and_cost(task: Task) -> None:
+def test_time_is_proportional_to_amount_and_cost(task: Task) -> None:
     rates = Rates([SEEN], Assumptions({}))
     time = rates.time(task, part(), HERE)
     assert time.seconds.value == 200.0 and time.cpu_seconds == 160.0 and time.seconds.source == "a probe"
@@ -34,14 +34,14 @@ def test_time_goes_by_amount_and_cost(task: Task) -> None:
     assert scaled.value == 600.0 and "scaled by 3" in scaled.source
 
 
-def test_the_nearest_in_cost_counts_and_among_equals_the_longest(task: Task) -> None:
+def test_the_measurement_nearest_in_cost_is_used_and_the_longest_of_equals(task: Task) -> None:
     other = replace(SEEN, cost=40.0, seconds=9000.0, source="far")
     longer = replace(SEEN, amount=10_000.0, seconds=400.0, source="a run")
     time = Rates([other, SEEN, longer], Assumptions({})).time(task, part(), HERE)
     assert time.seconds.value == 160.0 and time.seconds.source == "a run"
 
 
-def test_another_machine_or_device_says_nothing_of_time_but_of_sizes(task: Task) -> None:
+def test_measurements_of_other_machines_are_used_for_sizes_only(task: Task) -> None:
     rates = Rates([SEEN, replace(SEEN, name=BYTES + "train", seconds=7.0)], Assumptions({}))
     for place in (Hardware("there", "cpu", 1), Hardware("here", "cuda", 1)):
         time = rates.time(task, part(), place)
@@ -56,7 +56,7 @@ def test_equal_threads_are_preferred(task: Task) -> None:
     assert rates.time(task, part(1000.0), Hardware("here", "cpu", 3)).seconds.value is not None
 
 
-def test_what_the_user_assumes_comes_first_and_says_so(task: Task) -> None:
+def test_assumptions_override_measurements_and_are_marked(task: Task) -> None:
     rates = Rates([SEEN], Assumptions({"tokens_per_second.teacher": 100.0}))
     time = rates.time(task, part(), HERE).seconds
     assert time.value == 40.0 and time.source == "assumed by you (assume.tokens_per_second.teacher=100)"
@@ -71,7 +71,7 @@ def test_an_unknown_amount_has_no_time(task: Task) -> None:
     assert time.value is None and "assume.pairs" in time.source
 
 
-def test_a_start_is_nothing_where_nobody_measured_it(task: Task) -> None:
+def test_an_unmeasured_start_takes_no_time(task: Task) -> None:
     assert Rates([], Assumptions({})).start("train", HERE).seconds.value == 0.0
     seen = replace(SEEN, name=START + "train", seconds=6.0)
     assert Rates([seen], Assumptions({})).start("train", HERE).seconds.value == 6.0

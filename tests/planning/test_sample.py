@@ -36,7 +36,9 @@ def test_pairs_are_counted_in_the_files(tmp_path: Path, suffix: str) -> None:
     assert found.data_in.value == sum(path.stat().st_size for path in tmp_path.glob("corpus.*"))
 
 
-def test_what_takes_too_long_to_count_is_estimated_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_take_too_long_to_count_are_estimated_by_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kd.planning.sample._COUNT_SECONDS", -1.0)
     monkeypatch.setattr("kd.planning.sample._CHUNK", 4096)
     files = corpus(tmp_path, "")

@@ -22,27 +22,25 @@ def test_numbers_are_separated_from_overrides() -> None:
 @pytest.mark.parametrize(
     "wrong", [[], ["devices=1", "nodes=2"], ["devices=0"], ["nodes=two"], ["devices=1", "updates=2"]]
 )
-def test_what_cannot_be_measured_is_refused(wrong: list[str]) -> None:
+def test_impossible_scaling_runs_are_refused(wrong: list[str]) -> None:
     with pytest.raises(UserError):
         parse_scaling(["recipe=x", *wrong])
 
 
-def test_speedup_is_over_one_and_efficiency_is_that_by_their_number() -> None:
+def test_speedup_is_relative_to_one_device_and_efficiency_per_device() -> None:
     points = compared([Point(1, 100.0, 500.0), Point(2, 180.0, 500.0), Point(8, 400.0, 500.0)])
     assert [point.speedup for point in points] == [1.0, 1.8, 4.0]
     assert [point.efficiency for point in points] == [1.0, 0.9, 0.5]
 
 
-def test_without_one_it_is_over_the_smallest() -> None:
+def test_without_one_device_speedup_is_relative_to_the_smallest_number() -> None:
     points = compared([Point(2, 180.0, 500.0), Point(4, 270.0, 500.0)])
     assert [point.speedup for point in points] == [1.0, 1.5]
     assert [point.efficiency for point in points] == [1.0, 0.75]
     assert compared([]) == []
 
 
-def test_the_runs_stand_beside_the_recipe_s_whatever_the_folder_is_called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scaling_runs_are_beside_the_run_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     (tmp_path / "it's, here").mkdir()
     monkeypatch.chdir(tmp_path / "it's, here")
@@ -52,7 +50,7 @@ def test_the_runs_stand_beside_the_recipe_s_whatever_the_folder_is_called(
     assert begun == [str(folder / "devices-1"), str(folder / "devices-2")]
 
 
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+def test_the_plot_is_written_as_png_and_svg(tmp_path: Path) -> None:
     points = compared([Point(1, 100.0, 500.0), Point(2, 180.0, 500.0)])
     plot(ScalingRun("devices", (1, 2)), points, tmp_path)
     assert (tmp_path / "scaling.png").read_bytes().startswith(bytes([0x89]) + b"PNG")

@@ -1,4 +1,4 @@
-"""The launchers' rules, played through on chains whose spans can be worked out by hand."""
+"""The rules of the launchers, on chains whose times can be computed by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spans(slots: int, *, by_stage: bool = False, limit: int = 0) -> dict[str, tu
     return {task.full_name: (span.begin, span.end) for task, span in found.items()}
 
 
-def test_slots_are_shared_and_what_waits_comes_in_order() -> None:
+def test_waiting_tasks_take_free_slots_in_order() -> None:
     found = spans(2)
     assert found["a/worker-0"] == (0, 10) and found["a/worker-1"] == (0, 10)
     assert found["a/worker-2"] == (10, 20)
@@ -37,14 +37,14 @@ def test_slots_are_shared_and_what_waits_comes_in_order() -> None:
     assert max(end for _, end in found.values()) == 25
 
 
-def test_a_scheduler_has_room_for_all_but_throttles_an_array() -> None:
+def test_a_scheduler_runs_all_tasks_but_throttles_an_array() -> None:
     assert spans(0, by_stage=True)["b/worker-0"] == (10, 15)
     throttled = spans(0, by_stage=True, limit=1)
     assert throttled["b/worker-0"] == (30, 35)
     assert throttled["c/worker-0"] == (0, 1)
 
 
-def test_the_critical_chain_leads_without_a_pause_to_the_end() -> None:
+def test_the_critical_path_has_no_pauses() -> None:
     tasks = list(chain().tasks())
     found = lay_out(tasks, dict.fromkeys(tasks, 4.0), Rules(by_stage=True))
     assert [task.stage.name for task in critical(found)] == ["a", "b"]

@@ -1,4 +1,4 @@
-"""Recipes with teachers and lists made elsewhere: how they are planned, and what is told before anything runs."""
+"""Recipes with external teachers and lists: their plans, and mistakes that are found before anything runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_mistakes_name_their_key(tmp_path: Path, overrides: list[str], message: 
     assert message in str(caught.value)
 
 
-def test_models_count_by_content_wherever_they_lie(tmp_path: Path) -> None:
+def test_the_path_of_a_model_does_not_change_its_fingerprint(tmp_path: Path) -> None:
     def fingerprint(folder: Path) -> str:
         members = f"+given_models.members={{a: {{folder: '{folder}'}}}}"
         return plan(tmp_path, TEACHERS, members).task("decode.en-de", "worker-0").fingerprint

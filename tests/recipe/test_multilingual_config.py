@@ -1,4 +1,4 @@
-"""Multilingual recipes: how they are planned, and what is told before anything runs."""
+"""Multilingual recipes: their plans, and mistakes that are found before anything runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one_to_many(place: Path, *overrides: str) -> Plan:
 
 
 @pytest.mark.parametrize("recipe", SMALL)
-def test_one_student_for_all_pairs_beside_one_for_each(recipe: str, corpus: Path) -> None:
+def test_one_student_for_all_pairs_and_one_for_each(recipe: str, corpus: Path) -> None:
     made, count = plan(recipe, corpus), len(SMALL[recipe])
     names = [stage.name for stage in made.stages]
     assert {"vocabulary", "encode_multi", "encode_multi_gold", "student", "control", "export", "release_multi"} < {
@@ -74,7 +74,7 @@ def test_large_recipes_are_planned_for_their_machine(recipe: str, tmp_path: Path
     assert encode.config.balance.budget == student.config.max_update * student.config.batch.target_tokens
 
 
-def test_what_pairs_have_in_common_is_learnt_once_where_asked_for(corpus: Path) -> None:
+def test_shared_sentences_are_joined_if_enabled(corpus: Path) -> None:
     def source_of_encode(*overrides: str) -> set[str]:
         (encode,) = plan("fi_hu_en_small", corpus, *overrides).find("encode_multi")
         return {stage.name for _, stage in encode.inputs["corpus"]}
@@ -101,7 +101,7 @@ def test_several_targets_need_tags(corpus: Path) -> None:
         one_to_many(corpus, "vocabulary.tags=true", "chain.vocabulary.over=pairs")
 
 
-def test_given_weights_are_those_of_the_language_pairs(corpus: Path) -> None:
+def test_weights_name_the_language_pairs(corpus: Path) -> None:
     given = ["encode.balance.method=weights", "chain.join.enabled=true", "+encode.balance.weights.fi-en=1"]
     with pytest.raises(UserError, match="weights has fi-en, hu-fi, and the corpora are fi-en, hu-en"):
         plan("fi_hu_en_small", corpus, *given, "+encode.balance.weights.hu-fi=2")
@@ -110,7 +110,7 @@ def test_given_weights_are_those_of_the_language_pairs(corpus: Path) -> None:
     assert encode.tasks[0].identity["balance"] == {"method": "weights", "weights": {"fi-en": 1, "hu-en": 2}}
 
 
-def test_teachers_of_other_runs(corpus: Path) -> None:
+def test_teachers_of_other_runs_replace_the_training(corpus: Path) -> None:
     for language in SMALL["fi_hu_en_small"]:
         folder = corpus / f"runs/bilingual.{language}-en/teacher.{language}-en/member-1"
         folder.mkdir(parents=True)
@@ -139,7 +139,7 @@ def test_settings_that_are_off_change_no_fingerprint(corpus: Path) -> None:
         ("student.start.layers=true", "starts from layers of a teacher"),
     ],
 )
-def test_a_student_of_several_pairs_takes_text_alone_from_its_teachers(corpus: Path, override: str, said: str) -> None:
+def test_a_multilingual_student_learns_only_text_from_its_teachers(corpus: Path, override: str, said: str) -> None:
     off = override.partition("=")[0] + ("=false" if override.endswith("true") else "=0")
     pairs = r"and its teachers are of several language pairs \(fi-en, hu-en\)"
     with pytest.raises(UserError, match=rf"{said}, {pairs}. Set {off}: only a student of one"):

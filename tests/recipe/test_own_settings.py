@@ -35,7 +35,7 @@ def test_a_local_file_comes_after_the_groups_and_before_the_recipe(place: Path) 
     assert config.shard.lines == 10_000  # recipes/files sets it
 
 
-def test_own_dev_and_test_files_take_the_place_of_held_out_sentences() -> None:
+def test_own_dev_and_test_files_replace_held_out_sentences() -> None:
     own = ("dev.source=dev.en", "dev.target=dev.de", "test.source=test.en", "test.target=test.de")
     config = compose.compose(compose.parse_request([*FILES, *own]))
     found = {name: (source.use.name, source.source, source.target) for name, source in config.corpus.sources.items()}
@@ -48,7 +48,7 @@ def test_own_dev_and_test_files_take_the_place_of_held_out_sentences() -> None:
     assert {task.name for task in collect.tasks} == {"files", "dev", "test"}
 
 
-def test_without_own_files_there_is_the_corpus_alone() -> None:
+def test_without_own_files_only_the_corpus_is_read() -> None:
     config = compose.compose(compose.parse_request(FILES))
     assert set(config.corpus.sources) == {"files"}
     dev_alone = compose.compose(compose.parse_request([*FILES, "dev.source=dev.tsv"]))
@@ -61,7 +61,7 @@ def test_one_side_of_a_dev_set_is_an_error_that_names_it() -> None:
         compose.plan(config)
 
 
-def test_until_is_another_name_of_upto() -> None:
+def test_until_is_an_alias_of_upto() -> None:
     assert compose.parse_request([*FILES, "until=clean"]) == compose.parse_request([*FILES, "upto=clean"])
 
 

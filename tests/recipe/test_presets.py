@@ -1,4 +1,4 @@
-"""The shapes that come with kd have the parameters that they should have, counted by hand."""
+"""The presets of architectures have the numbers of parameters counted by hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_presets_have_the_parameters_counted_by_hand(group: str, name: str) -> N
     assert parameter_count(preset(group, name), PIECES) == COUNTS[group, name]
 
 
-def test_the_formula_counts_what_is_built(tmp_path: Path) -> None:
+def test_the_formula_equals_the_parameters_of_a_model(tmp_path: Path) -> None:
     dictionary = tmp_path / "dict.txt"
     dictionary.write_text("".join(f"piece{number} 1\n" for number in range(96)), "utf-8")
     for name in ("base", "tiny_3_3", "small_6_6"):  # recipes and models in turn: their Hydras differ in manners

@@ -1,4 +1,4 @@
-"""Recipes are found, composed and planned; what is wrong with a config is told in one sentence before anything runs."""
+"""Recipes are found, composed and planned; a mistake in a config is one sentence before anything runs."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(
     assert key in capsys.readouterr().err
 
 
-def test_where_nothing_has_run_that_is_told_and_nothing_is_left(
+def test_status_without_a_run_prints_a_message_and_creates_nothing(
     capsys: pytest.CaptureFixture[str], elsewhere: Path
 ) -> None:
     before = set(elsewhere.iterdir())
@@ -163,7 +163,7 @@ def test_where_nothing_has_run_that_is_told_and_nothing_is_left(
     assert set(elsewhere.iterdir()) - before <= {elsewhere / "store"}  # hashes of the files are kept there
 
 
-def test_status_is_of_the_stages_that_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_the_requested_stages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", *FILES, "upto=clean"]) == 0
     assert "0 of 2 tasks done, 2 missing" in capsys.readouterr().out
     assert main(["status", *FILES, "stages=[split]"]) == 0
@@ -173,9 +173,7 @@ def test_status_is_of_the_stages_that_are_asked_for(capsys: pytest.CaptureFixtur
         assert "stages= and upto= exclude each other." in capsys.readouterr().err
 
 
-def test_a_report_of_what_did_not_run_names_the_command_that_makes_it(
-    capsys: pytest.CaptureFixture[str], elsewhere: Path
-) -> None:
+def test_a_report_without_a_run_names_the_command_to_type(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
     (elsewhere / "runs" / "files").mkdir(parents=True)
     assert main(["report", *FILES]) == 2
     assert "which is missing. `kd run recipe=files` makes it" in capsys.readouterr().err
@@ -230,7 +228,7 @@ def test_each_pair_of_the_bilingual_recipe_is_a_run_of_its_own(elsewhere: Path) 
     assert (shape.encoder_layers, shape.decoder_layers, shape.width) == (12, 1, 512)
 
 
-def test_a_users_own_recipe_and_groups_are_found_where_they_stand(elsewhere: Path) -> None:
+def test_recipes_and_groups_of_the_working_directory_are_found(elsewhere: Path) -> None:
     (elsewhere / "recipes" / "mine").mkdir(parents=True)
     (elsewhere / "recipes" / "mine" / "recipe.yaml").write_text(
         "defaults: [files/recipe@_global_, override /student: mine, _self_]\nseed: 7\n", "utf-8"
@@ -246,14 +244,14 @@ def test_a_users_own_recipe_and_groups_are_found_where_they_stand(elsewhere: Pat
     assert config.vocabulary.size == 8000
 
 
-def test_a_recipe_in_a_folder_here_is_found_by_its_name(elsewhere: Path) -> None:
+def test_a_recipe_of_the_working_directory_is_found_by_name(elsewhere: Path) -> None:
     (elsewhere / "mine").mkdir()
     content = "defaults: [/files/recipe@_global_, _self_]\nsource: a.en\ntarget: a.de\n"
     (elsewhere / "mine" / "recipe.yaml").write_text(content, "utf-8")
     assert planned("recipe=mine") == planned("recipe=./mine") == planned(*FILES)
 
 
-def test_what_is_no_yaml_is_one_sentence_with_its_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_yaml_is_one_sentence_with_its_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (elsewhere / "mine").mkdir()
     for content in ("defaults: [/base, _self_]\npairs: {en-de: {\n", "defaults:\n\t- /base\n"):
         (elsewhere / "mine" / "recipe.yaml").write_text(content, "utf-8")
@@ -264,7 +262,7 @@ def test_what_is_no_yaml_is_one_sentence_with_its_line(elsewhere: Path, capsys: 
     assert main(["run", "recipe=./mine"]) == 2 and "is not in UTF-8" in capsys.readouterr().err
 
 
-def test_a_recipe_may_give_one_student_what_the_others_share(elsewhere: Path) -> None:
+def test_one_student_may_override_a_shared_setting(elsewhere: Path) -> None:
     (elsewhere / "mine").mkdir()
     content = "defaults: [/demo/recipe@_global_, _self_]\nstudent: {checkpoint: {every: 20}}\n"
     (elsewhere / "mine" / "recipe.yaml").write_text(content, "utf-8")
@@ -273,7 +271,7 @@ def test_a_recipe_may_give_one_student_what_the_others_share(elsewhere: Path) ->
     assert config["teacher"]["checkpoint"]["every"] == config["checkpoint"]["every"] != 20
 
 
-def test_hydra_leaves_nothing_behind(elsewhere: Path) -> None:
+def test_hydra_writes_no_files(elsewhere: Path) -> None:
     planned(*FILES)
     assert not (elsewhere / "outputs").exists()
 
@@ -297,7 +295,7 @@ def test_a_pair_takes_its_languages_from_its_name_or_from_its_keys() -> None:
     assert stage.axis_value == {"source": "source", "target": "de-AT"}
 
 
-def test_where_things_lie_and_who_runs_them_changes_no_fingerprint(elsewhere: Path) -> None:
+def test_paths_and_launchers_change_no_fingerprint(elsewhere: Path) -> None:
     def fingerprints(*overrides: str) -> dict[str, str]:
         plan = compose.plan(compose.compose(compose.parse_request([*FILES[:1], *overrides])))
         return {task.full_name: task.fingerprint for task in plan.tasks()}
@@ -316,7 +314,7 @@ def test_where_things_lie_and_who_runs_them_changes_no_fingerprint(elsewhere: Pa
     assert all(changed[name] != here[name] for name in here)
 
 
-def test_a_longer_training_keeps_its_lineage_and_changes_what_follows() -> None:
+def test_a_longer_training_keeps_its_lineage_and_changes_later_stages() -> None:
     def tasks(*overrides: str) -> dict[str, tuple[str, str]]:
         plan = compose.plan(compose.compose(compose.parse_request([*FILES, *overrides])))
         return {task.full_name: (task.lineage, task.fingerprint) for task in plan.tasks()}
@@ -403,14 +401,14 @@ def test_a_student_of_several_pairs_and_one_with_changed_settings_are_lines_of_a
         compose.plan(compose.compose(wrong))
 
 
-def test_scores_made_elsewhere_start_from_where_one_stands(elsewhere: Path) -> None:
+def test_paths_of_external_scores_are_relative_to_the_working_directory(elsewhere: Path) -> None:
     scores = ("select.metric=external", "select.scores='comet/{shard}.txt'")
     stages = compose.plan(compose.compose(compose.parse_request([*FILES, *scores]))).stages
     (select,) = (stage for stage in stages if stage.kind.name == "select")
     assert select.config.scores == f"{elsewhere}/comet/{{shard}}.txt"  # a task of Slurm's stands elsewhere
 
 
-def test_a_frozen_plan_asks_the_disk_for_no_raw_file_and_needs_no_place_to_stand(
+def test_a_frozen_plan_reads_no_raw_file_and_no_working_directory(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (elsewhere / "catalogues").mkdir()

@@ -1,4 +1,4 @@
-"""Students beside the one: switched off they change nothing, switched on they are in all that judges and shows."""
+"""Further students: off, they change nothing; on, they are part of all evaluations and reports."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def fingerprints(found: Plan) -> dict[str, str]:
     return {task.full_name: task.fingerprint for task in found.tasks()}
 
 
-def test_switched_off_they_change_no_fingerprint() -> None:
+def test_students_that_are_off_change_no_fingerprint() -> None:
     found = fingerprints(plan(*TEXT_ALONE))
     assert {name: found[name] for name in BEFORE} == BEFORE
     assert not [
@@ -66,7 +66,7 @@ def test_switched_off_they_change_no_fingerprint() -> None:
     ]
 
 
-def test_switched_on_they_recompute_nothing_that_was_there_but_what_compares() -> None:
+def test_students_that_are_on_recompute_only_the_comparison() -> None:
     before, after = fingerprints(plan()), fingerprints(plan(*ON, IN_DOMAIN))
     changed = {name.partition(".")[0].partition("/")[0] for name in before if before[name] != after[name]}
     assert changed == {"speed", "evaluate", "release", "report"}
@@ -75,7 +75,7 @@ def test_switched_on_they_recompute_nothing_that_was_there_but_what_compares() -
         assert {f"translate.en-de/{name}", f"export.en-de/{name}-int8", f"release.en-de/{name}-int8"} <= set(after)
 
 
-def test_each_learns_what_it_is_called_for() -> None:
+def test_each_student_reads_its_training_data() -> None:
     found = plan(*ON, IN_DOMAIN)
     variants = {name: found.find(name)[0].config.variant.value for name in ("select", "select_first", "select_both")}
     assert variants == {"select": "best", "select_first": "first", "select_both": "best_and_gold"}
@@ -93,7 +93,7 @@ def test_each_learns_what_it_is_called_for() -> None:
     assert tuned.config.max_update == tuned.config.optimizer.decay_updates == 2000
 
 
-def test_fine_tuning_goes_on_from_the_student_of_its_own_seed() -> None:
+def test_fine_tuning_starts_from_the_student_of_the_same_seed() -> None:
     found = plan("student.members=3", "students.finetuned=true")
     (tuned,), (student,) = found.find("finetuned"), found.find("student")
     assert [task.inputs["start"][0].task for task in tuned.tasks] == student.tasks
@@ -106,7 +106,7 @@ def test_fine_tuning_goes_on_from_the_student_of_its_own_seed() -> None:
     ]
 
 
-def test_more_seeds_keep_the_models_that_are_there() -> None:
+def test_more_seeds_keep_the_existing_models() -> None:
     one, three = fingerprints(plan()), fingerprints(plan("student.members=3"))
     for name in ("student.en-de/member-1", "control.en-de/member-1", "export.en-de/student-int8"):
         assert one[name] == three.get(name, three.get(name.replace("student-", "student-1-")))

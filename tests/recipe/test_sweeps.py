@@ -1,4 +1,4 @@
-"""Sweeps: each variant has a run of its own, none is begun before all make sense, and one status tells of all."""
+"""Sweeps: each variant has its own run, all are validated before the first starts, one status covers all."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_values_that_are_written_alike_have_folders_of_their_own() -> None:
+def test_similar_values_of_a_sweep_have_different_folders() -> None:
     found = compose.sweep(Request("demo", ("corpus.root=/data/a,/data-a,/data/b",)))
     assert len({item.variant for item in found}) == len(found) == 3
     assert found[0].variant == "corpus.root-data-a"  # as it is without the other
 
 
-def test_a_mistake_in_the_last_variant_is_told_before_the_first_begins(
+def test_a_mistake_in_the_last_variant_stops_the_sweep_before_the_first(
     begun: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*DEMO, "seed=1,2,three"]) == EXIT_USER
@@ -44,6 +44,6 @@ def test_a_mistake_in_the_last_variant_is_told_before_the_first_begins(
 
 
 @pytest.mark.parametrize(("seeds", "status"), [("1,1", 0), ("1,2", EXIT_TRANSIENT), ("2,3,1", EXIT_USER), ("4,2,3", 1)])
-def test_one_status_tells_of_all(begun: list[str], seeds: str, status: int) -> None:
+def test_one_status_covers_all_variants(begun: list[str], seeds: str, status: int) -> None:
     assert main([*DEMO, f"seed={seeds}"]) == status
     assert len(begun) == len(set(seeds.split(",")))

@@ -91,12 +91,12 @@ def test_every_bound_of_the_schema_is_enforced(kind: Any, name: str) -> None:
         (SourceConfig(columns={"source": 0}), r"decode\.columns\.source is 0"),
     ],
 )
-def test_settings_of_a_stage_alone_are_checked_as_well(config: Any, told: str) -> None:
+def test_inline_settings_of_a_stage_are_checked(config: Any, told: str) -> None:
     with pytest.raises(UserError, match=told):
         check_typed(config, "decode")
 
 
-def test_every_setting_says_what_it_means() -> None:
+def test_every_setting_has_a_meaning() -> None:
     assert [setting.key for setting in ALL if not setting.meaning.endswith((".", "…"))] == []
 
 

@@ -40,19 +40,19 @@ def texts(store: Path) -> set[str]:
     return {path.read_text().split()[1] for path in store.glob("a/*/worker-0/lines")}
 
 
-def test_it_lists_and_removes_nothing_unless_asked(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_removes_nothing_by_default(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert clean(Request("mine", ()), remove=False) == 0
     told = capsys.readouterr().out
     assert told.count("worker-0") == 1 and "could be removed" in told
     assert texts(workplace / "store") == {"text", "other", "old"}
 
 
-def test_it_removes_what_no_run_reaches_and_only_that(workplace: Path) -> None:
+def test_clean_removes_exactly_the_artifacts_without_a_run(workplace: Path) -> None:
     assert clean(Request("mine", ()), remove=True) == 0
     assert texts(workplace / "store") == {"text", "other"}
 
 
-def test_a_store_that_cannot_be_written_to_is_told(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_store_is_an_error(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(workplace / "store" / "a" / ".lease"))
 
@@ -62,7 +62,7 @@ def test_a_store_that_cannot_be_written_to_is_told(workplace: Path, monkeypatch:
     assert texts(workplace / "store") == {"text", "other", "old"}
 
 
-def test_a_run_that_was_deleted_reaches_nothing(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_artifacts_of_a_deleted_run_are_listed(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workplace / "other" / "plan.json").unlink()
     (workplace / "other").rmdir()
     clean(Request("mine", ()), remove=True)
@@ -72,7 +72,7 @@ def test_a_run_that_was_deleted_reaches_nothing(workplace: Path, capsys: pytest.
     assert "All artifacts in" in capsys.readouterr().out
 
 
-def test_a_finished_run_stays_in_reach_while_another_setting_is_tried(workplace: Path) -> None:
+def test_old_artifacts_are_kept_until_new_ones_exist(workplace: Path) -> None:
     store, mine = Store(workplace / "store"), Run(workplace / "mine")
     finished = plan(entry("a", steps=1))
     mine.show(finished, store, "hash")
@@ -82,7 +82,7 @@ def test_a_finished_run_stays_in_reach_while_another_setting_is_tried(workplace:
     assert texts(workplace / "store") == {"text"}
 
 
-def test_what_a_run_makes_that_begins_meanwhile_stays(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_of_a_run_that_starts_meanwhile_are_kept(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, meanwhile = Store(workplace / "store"), plan(entry("a", text="meanwhile"))
     asked = clean_module.queue.reached
 
@@ -98,7 +98,7 @@ def test_what_a_run_makes_that_begins_meanwhile_stays(workplace: Path, monkeypat
     assert texts(workplace / "store") == {"text", "other", "meanwhile"}
 
 
-def test_where_a_run_may_not_be_looked_at_nothing_is_removed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_removed_if_a_run_is_not_readable(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Run) -> dict[str, str]:
         raise PermissionError(errno.EACCES, "Permission denied", str(workplace / "other" / "plan.json"))
 
@@ -170,7 +170,7 @@ def test_an_artifact_whose_folder_was_moved_and_linked_stays_in_use(workplace: P
         b'{"tasks": ' + b"9" * 5000,
     ],
 )
-def test_a_damaged_plan_of_one_run_stops_nobody_and_loses_nothing(
+def test_a_damaged_plan_of_one_run_keeps_its_artifacts(
     workplace: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, other = Store(workplace / "store"), Run(workplace / "other")

@@ -1,4 +1,4 @@
-"""`kd run` says what is odd about a recipe's training corpora before it begins."""
+"""`kd run` warns of suspicious training corpora before it starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ corpus:
 
 
 @pytest.mark.parametrize(("setting", "alarm"), [("remove", False), ("fail", False), ("off", True), ("false", True)])
-def test_known_test_sets_and_a_guard_that_is_off(tmp_path: Path, setting: str, alarm: bool) -> None:
+def test_known_test_sets_and_a_disabled_guard_are_warned_of(tmp_path: Path, setting: str, alarm: bool) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE, "utf-8")
     console = Console(file=io.StringIO(), width=200)
     commands._warn(compose.compose(Request(str(tmp_path), (f"corpus.leakage={setting}",))), console)
@@ -40,7 +40,7 @@ def test_known_test_sets_and_a_guard_that_is_off(tmp_path: Path, setting: str, a
     assert ("LEAKAGE GUARD OFF" in told) is alarm
 
 
-def test_off_as_yaml_reads_it(tmp_path: Path) -> None:
+def test_an_unquoted_off_in_yaml_disables_the_guard(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("corpus:", "corpus:\n  leakage: off"), "utf-8")
     config = compose.compose(Request(str(tmp_path), ()))
     console = Console(file=io.StringIO(), width=200)
@@ -49,7 +49,7 @@ def test_off_as_yaml_reads_it(tmp_path: Path) -> None:
     assert "LEAKAGE GUARD OFF" in console.file.getvalue()
 
 
-def test_what_could_not_begin_is_told_by_stage(tmp_path: Path) -> None:
+def test_tasks_that_could_not_start_are_listed_by_stage(tmp_path: Path) -> None:
     second = {"name": "second", "workers": 3, "inputs": {"many": {"x": "first"}}}
     chain = Chain(tmp_path, {"name": "first"}, second, {"name": "third", "inputs": {"many": {"x": "second"}}})
     tasks = list(chain.plan.tasks())

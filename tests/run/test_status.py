@@ -1,4 +1,4 @@
-"""What `kd status` says of tasks that were submitted, from artifacts, records and the queue."""
+"""States of submitted tasks in `kd status`, from artifacts, records and the queue."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def submit(chain: Chain) -> None:
     SlurmLauncher(settings(chain), chain.store, lambda _: []).launch(list(chain.plan.tasks()))
 
 
-def test_what_is_queued_is_told_with_its_job_and_why_it_waits(tmp_path: Path, stub: Stub) -> None:
+def test_queued_tasks_are_shown_with_job_and_reason(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, *CHAIN)
     assert {word for word, _ in told(chain).values()} == {"missing"}
     submit(chain)
@@ -55,7 +55,7 @@ def test_what_is_queued_is_told_with_its_job_and_why_it_waits(tmp_path: Path, st
     assert told(chain)["first/worker-1"] == ("running", "job 101_1 on , 0:00 of 1:00")
 
 
-def test_what_failed_and_what_is_cancelled_for_it(tmp_path: Path, stub: Stub) -> None:
+def test_failed_tasks_and_the_tasks_cancelled_with_them_are_shown(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, {**CHAIN[0], "mishap": "user"}, *CHAIN[1:])
     submit(chain)
     with pytest.raises(UserError):
@@ -70,7 +70,7 @@ def test_what_failed_and_what_is_cancelled_for_it(tmp_path: Path, stub: Stub) ->
     assert told(chain)["third/worker-0"] == states["third/worker-0"]
 
 
-def test_a_worker_that_has_fallen_silent_is_told(tmp_path: Path, stub: Stub) -> None:
+def test_a_worker_without_heartbeat_is_shown(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, *CHAIN)
     task = chain.plan.task("first", "worker-1")
     held = chain.store.paths(task).lease
@@ -85,14 +85,14 @@ def test_a_worker_that_has_fallen_silent_is_told(tmp_path: Path, stub: Stub) -> 
         assert re.fullmatch(r"no heartbeat from node7 for 6\d s; after 120 s another process takes over", about)
 
 
-def test_what_slurm_ended_is_told_in_its_words(tmp_path: Path, stub: Stub) -> None:
+def test_jobs_that_slurm_ended_are_shown_with_its_reason(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, CHAIN[0])
     submit(chain)
     stub.change_states("PENDING", "OUT_OF_MEMORY")
     assert told(chain)["first/worker-0"] == ("failed", "job 101_0: out of memory")
 
 
-def test_accounts_tell_what_the_queue_has_forgotten(tmp_path: Path, stub: Stub) -> None:
+def test_accounting_is_asked_about_finished_jobs(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, CHAIN[0])
     submit(chain)
     (stub.folder / "queue").unlink()
@@ -107,14 +107,14 @@ def test_accounts_tell_what_the_queue_has_forgotten(tmp_path: Path, stub: Stub) 
     assert told(chain)["first/worker-1"] == ("cancelled", "job 101_1: cancelled")
 
 
-def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
+def test_a_failed_task_is_shown_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_lines(log, 2) == []
     log.write_bytes(b"one\ntwo\n10%\r20%\rthree \xe2\x80\xa8still\n")
     assert last_lines(log, 2) == ["two", "three \u2028still"]
 
 
-def test_tasks_are_counted_and_a_large_stage_whose_tasks_stand_alike_is_one_line(tmp_path: Path, stub: Stub) -> None:
+def test_a_large_stage_with_equal_states_is_one_line(tmp_path: Path, stub: Stub) -> None:
     large = {"name": "large", "workers": 7, "steps": 1}
     chain = Chain(tmp_path, large, {**large, "name": "mixed"}, {"name": "small", "workers": 6, "steps": 1})
     dummies.run(chain.plan.task("mixed", "worker-3"), chain.store)

@@ -1,4 +1,4 @@
-"""Trackers show what metrics.jsonl says, each point once, however often a training was begun, to their own readers."""
+"""Trackers show each point of metrics.jsonl once, for any number of restarts; read back by their own readers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read(python: Path, kind: str, run: Path) -> dict[str, list[tuple[int, float]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_points_are_neither_lost_nor_doubled(kind: str, with_extras: Path, tmp_path: Path) -> None:
+def test_points_are_neither_lost_nor_repeated(kind: str, with_extras: Path, tmp_path: Path) -> None:
     metrics, run = tmp_path / "metrics.jsonl", tmp_path / "run"
     write(metrics, lines(range(1, 26)), tail='{"split": "tr')  # cut short
     attempt(with_extras, kind, run, metrics, "killed")
@@ -109,7 +109,7 @@ def test_points_are_neither_lost_nor_doubled(kind: str, with_extras: Path, tmp_p
     assert "train/gnorm" not in found  # was null
 
 
-def test_lines_are_shown_as_they_come(tmp_path: Path) -> None:
+def test_new_lines_are_passed_on(tmp_path: Path) -> None:
     shown: list[int] = []
 
     class Recorder:
@@ -143,12 +143,12 @@ def test_a_tracker_that_fails_stops_nothing(tmp_path: Path, caplog: pytest.LogCa
     assert caplog.text.count("No space left on device") == 1
 
 
-def test_times_are_those_of_a_training_without_interruptions() -> None:
+def test_times_exclude_interruptions() -> None:
     first, last = (point(entry, began=1e9) for entry in (lines(range(1, 2))[0], lines(range(5, 6))[0]))
     assert (first.time, last.time) == (1e9 + 36, 1e9 + 180)
 
 
-def test_nothing_wanted_is_nothing_written(tmp_path: Path) -> None:
+def test_without_trackers_nothing_is_written(tmp_path: Path) -> None:
     write(tmp_path / "metrics.jsonl", lines(range(1, 4)))
     told = tracking.facts(dict.fromkeys(KINDS, False), tmp_path, "demo", "lineage")
     with tracking.follower(told, "teacher/member-1", {}, tmp_path / "metrics.jsonl") as follower:
@@ -169,7 +169,7 @@ def test_a_missing_package_is_one_sentence_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_is_no_fault_of_a_tracker(tmp_path: Path) -> None:
+def test_a_signal_is_not_reported_as_a_trackers_failure(tmp_path: Path) -> None:
     def asked_to_end() -> Any:
         raise StopRequested(signal.SIGUSR1)
 
