@@ -242,7 +242,7 @@ class _Judge:
 
 
 def _make_judge(config: SelectConfig, format_: str, path: Path, missing: str) -> _Judge:
-    """Makes the metric, once in each process: it remembers scores."""
+    """Make the metric once in each process, because it caches scores."""
     return _Judge(Chooser(config), FORMATS[format_][1], path, missing)
 
 

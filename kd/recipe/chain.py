@@ -101,7 +101,7 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
         try:
             kind.validate(typed)
         except UserError as error:  # a kind does not know the key of its settings
-            raise UserError(f"{where}: {error.problem}", _whole_keys(error.hint, where, kind.config)) from None
+            raise UserError(f"{where}: {error.problem}", _whole_keys(error.hint, config, where, kind.config)) from None
     inputs = {
         str(role): {
             label: _instead(config, stage)
@@ -114,13 +114,24 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
     return StageSpec(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else (), role)
 
 
-def _whole_keys(hint: str, where: str, schema: type) -> str:
-    """Put the key of the settings before each key of theirs that a hint proposes: `top=8` becomes `soften.top=8`."""
-    return re.sub(
-        r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=(?=\S)",
-        lambda found: f"{where}.{found[0]}" if split_key(schema, found[1]) else found[0],
-        hint,
-    )
+def _whole_keys(hint: str, config: DictConfig, where: str, schema: type) -> str:
+    """Complete the keys that a kind's hint proposes: `init_from=null` becomes `student.init_from=null`."""
+
+    def whole(found: re.Match[str]) -> str:
+        first, dot, rest = found[1].partition(".")
+        if not split_key(schema, found[1]):
+            return found[0]
+        raw = OmegaConf.to_container(OmegaConf.select(config, where), resolve=False)
+        reference = _reference(raw.get(first)) if isinstance(raw, dict) else None  # as in `checkpoint: ${checkpoint}`
+        return f"{reference or f'{where}.{first}'}{dot}{rest}="
+
+    return re.sub(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=(?=\S)", whole, hint)
+
+
+def _reference(value: Any) -> str | None:
+    """Return the key that a value refers to as a whole."""
+    found = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    return found[1] if found else None
 
 
 def _settings(config: DictConfig, name: str, schema: type, where: str) -> Any:
@@ -156,9 +167,8 @@ def _settings(config: DictConfig, name: str, schema: type, where: str) -> Any:
 def settings_key(config: DictConfig, name: str) -> str:
     """Return the key that a user would change: `teacher` where the chain has `settings: ${teacher}`."""
     raw = OmegaConf.to_container(config.chain[name], resolve=False)
-    settings = raw.get("settings") if isinstance(raw, dict) else None
-    reference = re.fullmatch(r"\$\{([\w.]+)\}", settings) if isinstance(settings, str) else None
-    return reference.group(1) if reference else f"chain.{name}.settings"
+    reference = _reference(raw.get("settings")) if isinstance(raw, dict) else None
+    return reference or f"chain.{name}.settings"
 
 
 def _labels(where: str, role: str, ref: Any) -> dict[str, str]:

@@ -23,6 +23,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.en").write_text("one\ntwo\n", "utf-8")
     (tmp_path / "a.de").write_text("eins\nzwei\n", "utf-8")
+    (tmp_path / "dict.txt").write_text("eins 1\n", "utf-8")
 
 
 def plan(arguments: Sequence[str]) -> None:
@@ -115,6 +116,7 @@ MISTAKES = [
     ((*FILES, "teacher=[tiny_3_3]"), 1),
     ((*FILES, "+pairs={en-de: {}}"), 2),
     ((*FILES, "pairs.en-de={}"), 1),
+    ((*FILES, "clean.filters.length=5"), 1),
     (("recipe=bilingual", "corpus.root=."), 1),
     (("demo",), 1),
 ]
@@ -138,15 +140,14 @@ COMBINATIONS = [
     ((*DEMO, "student.distill.stored=true", "student.distill.alpha=0"), 2),
     ((*DEMO, "student.distill.stored=true", "student.distill.top=0"), 1),
     ((*FILES, "student.start.layers=true", "student.init_from=a.en"), 2),
-    ((*FILES, "student.checkpoint.metric=bleu", "student.checkpoint.keep_best=1", "student.validate_bleu=false"), 2),
+    ((*FILES, "checkpoint.metric=bleu", "checkpoint.keep_best=1", "student.validate_bleu=false"), 2),
     ((*FILES, "encode.tags=true"), 1),
     ((*FILES, "evaluate.baseline=nosuch"), 1),
     ((*FILES, "chain=search", "student=tiny_from_search", "search.choose.metric=chrf",
       "evaluate.metrics.chrf=false"), 1),
     ((*FILES, "chain=search", "student=tiny_from_search", "search.choose.speed=all_cores",
       "evaluate.speed.all_cores=false"), 2),
-    ((*FILES, "chain=search", "student=tiny_from_search", "search.changes.init_from=a.en"), 1),
-    ((*FILES, "clean.filters.length=5"), 1),
+    ((*FILES, "chain=search", "student=tiny_from_search", "+search.changes.init_from=a.en"), 1),
     ((*FILES, "student.from_search=true"), 1),
     ((*FILES, "student.from_search=true", "student.init_from=a.en"), 1),
 ]  # fmt: skip
