@@ -16,10 +16,8 @@ from kd.planning.assumptions import Assumptions
 from kd.planning.schedule import Span, critical
 from kd.recipe.schema import MachineConfig
 
-UNKNOWN_INTENSITY = "the grid's carbon intensity is not known: set machine.carbon_intensity=NUMBER, in kg CO2e per kWh"
-UNKNOWN_PUE = (
-    "the PUE (energy of the centre to energy of its computers) is not known: set machine.pue=NUMBER, such as 1.2"
-)
+UNKNOWN_INTENSITY = "the carbon intensity is not known: set it in kg CO2e per kWh, such as machine.carbon_intensity=0.3"
+UNKNOWN_PUE = "the PUE (energy of the centre to energy of its computers) is not known: set it, such as machine.pue=1.2"
 
 
 @dataclass(frozen=True)

@@ -80,5 +80,5 @@ def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:
         )
     assert done.returncode == 2
     assert done.stderr == (
-        "kd: The output cannot be written: No space left on device. Free some space, or write it elsewhere.\n"
+        "kd: The output cannot be written: No space left on device. Free some space, or write to another disk.\n"
     )

@@ -66,7 +66,7 @@ def test_only_carbon_intensity_and_pue_are_unknown_on_the_page(found: Forecast) 
     unknown = [line for line in page.split("\n") if "unknown" in line.lower() and not line.startswith("#")]
     assert len(unknown) == 2 and "PUE unknown" in unknown[0] and unknown[1] == "| emissions | unknown |"
     carbon, pue = page.split("## Unknown")[1].strip().split("\n")
-    assert "machine.carbon_intensity=0.3" in carbon and "kg CO2e a kWh" in carbon and "machine.pue=1.2" in pue
+    assert "machine.carbon_intensity=0.3" in carbon and "kg CO2e per kWh" in carbon and "machine.pue=1.2" in pue
     for row in ("| of them in gpu |", "| of them in cpu |", "| collect.en-de | 12 | login node |"):
         assert row in page
     assert "e+" not in page and "e-0" not in page
@@ -77,7 +77,7 @@ def test_the_page_describes_the_nodes_and_requests_of_its_rows(found: Forecast) 
     assert "A GPU node of meluxina has 4 GPUs (A100-40GB), 64 cores" in page
     assert "in cpu 128 cores; in gpu 4 GPUs and 64 cores" in page
     assert "| 1 model |" in page and "| 1 task |" in page
-    assert "30,000 validation sentences" in page and "`decode.workers=` (64 here)" in page
+    assert "30,000 validation sentences" in page and "decode.workers (64 here)" in page
     # The jobs' row is made of the same numbers as the table below it.
     jobs = page.split("## Jobs, by stage")[1].split("\n\n")[1].split("\n")[2:]
     tasks = {
@@ -90,7 +90,7 @@ def test_the_page_describes_the_nodes_and_requests_of_its_rows(found: Forecast) 
 
 def test_the_page_lists_assumptions_once_and_states_that_nothing_was_measured(found: Forecast) -> None:
     page = markdown(found)
-    assert "Nothing here was measured" in page
+    assert "Nothing was measured here" in page
     for key in ASSUMED:
         # bytes.encode= also begins no other key; seconds= stands for many stages, as one numbered source.
         assert page.count(f"assume.{key}=") == 1, key
