@@ -91,16 +91,16 @@ def test_what_is_no_snapshot_is_none(tmp_path: Path) -> None:
 
 
 def test_the_log_has_a_line_a_minute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "kd")
     now = [1000.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     told = Progress(tmp_path / "progress.json")
     for second in range(150):
         now[0] = 1000.0 + second
         told.update("training", second, 1000, "updates", notes={"epoch": "2", "dev BLEU": "31.20"})
-    lines = capsys.readouterr().out.split("\n")[:-1]
-    assert [line.split(" ", 2)[2] for line in lines] == [
+    assert [line.split(" ", 2)[2] for line in caplog.messages] == [
         f"training, {done}/1,000 updates, epoch 2, dev BLEU 31.20, 1 updates/s, {left} left"
         for done, left in ((60, "15 min 40 s"), (120, "14 min 40 s"))
     ]
