@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from kd.base.processes import Tick
 from kd.corpora.duplicates import key_function
 from kd.corpora.filters import DUPLICATES, Setting
-from kd.corpora.filters.contract import PairFilter, Rewriter, ScoreFilter
+from kd.corpora.filters.contract import Filter, PairFilter, Rewriter, ScoreFilter
 from kd.corpora.ids import Pair, prefix_of
 from kd.corpora.rejects import Reject, Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
 from kd.recipe.schema import DuplicatesConfig
 
-TICK_PAIRS = 5000  # between two words on how far the work is
+TICK_PAIRS = 5000  # between two messages of progress
+BLOCK_PAIRS = 1024  # that filters are asked about at once
 
 
 @dataclass(frozen=True)
@@ -57,52 +59,54 @@ class Tally:
         self.rewritten.update(other.rewritten)
 
 
-class _Step(NamedTuple):
-    """A filter's one method, taken out of it once: the loop over pairs is where the time goes."""
-
-    label: str
-    rewrite: Callable[[str], str] | None = None
-    rejects: Callable[[str, str], bool] | None = None
-    rejects_value: Callable[[str | None], bool] | None = None
-    column: int = 0  # of the value, among those that are read
+_Row = tuple[Pair, Sequence[str | None]]  # a pair with its values in the columns that filters ask about
 
 
 class Cleaner:
-    """The filters of a recipe, asked one after the other."""
+    """The filters of a recipe, asked one after the other about blocks of pairs."""
 
     def __init__(self, rules: Rules) -> None:
         self.columns = rules.columns
         self.tally = Tally()
         self._sample = Sample(rules.rejects)
-        self._steps: list[_Step] = []
-        for setting in rules.filters:
-            made = setting.make(rules.languages)
-            if isinstance(made, Rewriter):
-                self._steps.append(_Step(setting.label, rewrite=made.rewrite))
-            elif isinstance(made, PairFilter):
-                self._steps.append(_Step(setting.label, rejects=made.rejects))
-            elif isinstance(made, ScoreFilter):
-                column = self.columns.index(made.column)
-                self._steps.append(_Step(setting.label, rejects_value=made.rejects_value, column=column))
+        self._steps = [(setting.label, setting.make(rules.languages)) for setting in rules.filters]
 
-    def survivors(self, rows: Iterable[tuple[Pair, Sequence[str | None]]]) -> Iterator[Pair]:
-        """Yield what no filter rejects, as rewritten. Each pair comes with its values in `columns`."""
-        read, rewritten, steps = self.tally.read, self.tally.rewritten, self._steps
-        for (number, source, target), values in rows:
-            read[prefix_of(number)] += 1
-            for label, rewrite, rejects, rejects_value, column in steps:
-                if rewrite is not None:
-                    before = source, target
-                    source, target = rewrite(source), rewrite(target)
-                    if before != (source, target):
-                        rewritten[label] += 1
-                elif (rejects is not None and rejects(source, target)) or (
-                    rejects_value is not None and rejects_value(values[column])
-                ):
-                    self.drop(label, Pair(number, source, target))
-                    break
-            else:
-                yield Pair(number, source, target)
+    def survivors(self, rows: Iterable[_Row]) -> Iterator[Pair]:
+        """Yield the pairs that no filter rejects, as rewritten. Each comes with its values in `columns`."""
+        iterator = iter(rows)
+        while block := list(islice(iterator, BLOCK_PAIRS)):
+            self.tally.read.update([prefix_of(pair.id) for pair, _ in block])
+            for label, step in self._steps:
+                block = (
+                    self._rewrite(label, step, block) if isinstance(step, Rewriter) else self._ask(label, step, block)
+                )
+            for pair, _ in block:
+                yield pair
+
+    def _rewrite(self, label: str, step: Rewriter[Any], block: list[_Row]) -> list[_Row]:
+        rewrite, done = step.rewrite, []
+        for row in block:
+            (number, source, target), values = row
+            new_source, new_target = rewrite(source), rewrite(target)
+            if new_source != source or new_target != target:
+                self.tally.rewritten[label] += 1
+                row = Pair(number, new_source, new_target), values
+            done.append(row)
+        return done
+
+    def _ask(self, label: str, step: Filter[Any], block: list[_Row]) -> list[_Row]:
+        if isinstance(step, ScoreFilter):
+            column = self.columns.index(step.column)
+            rejected: Sequence[bool] = [step.rejects_value(values[column]) for _, values in block]
+        else:
+            assert isinstance(step, PairFilter)
+            rejected = step.rejects_each([pair for pair, _ in block])
+        if not any(rejected):
+            return block
+        for (pair, _), gone in zip(block, rejected, strict=True):
+            if gone:
+                self.drop(label, pair)
+        return [row for row, gone in zip(block, rejected, strict=True) if not gone]
 
     def drop(self, label: str, pair: Pair) -> None:
         """Count a pair that goes, and consider it for the sample."""
@@ -113,9 +117,6 @@ class Cleaner:
         """What was counted, with the sample."""
         self.tally.rejects = self._sample.rejects()
         return self.tally
-
-
-# Label, how a side is rewritten or else how a pair is rejected, the place of the value asked about (-1: the text).
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,6 @@ def _ticking(rows: Iterable[_Row], tick: Tick) -> Iterator[_Row]:
         if number % TICK_PAIRS == 0:
             tick(TICK_PAIRS)
     tick(number % TICK_PAIRS)
-
-
-_Row = tuple[Pair, Sequence[str | None]]
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,18 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd.corpora.cleaning import Cleaner, Piece, Repeats, Rules, drop_repeats, filter_piece
 from kd.corpora.duplicates import DuplicateFinder
 from kd.corpora.filters import KINDS, parse
+from kd.corpora.filters.contract import PairFilter, Rewriter
 from kd.corpora.ids import Origin, Pair
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.recipe.schema import DuplicatesConfig, SameBy
+from tests.messages import messages
 
 FILTERS = {kind: {} for kind in KINDS if kind != "score"} | {
     "length": {"max_words": 4, "max_characters": 30},
@@ -44,6 +47,32 @@ def test_in_is_out_and_dropped(rows: list[tuple[int, str, str]]) -> None:
     again = Cleaner(RULES)
     assert list(again.survivors((pair, ()) for pair in left)) == left
     assert again.finished().rewritten.total() == 0
+
+
+def test_blocks_decide_as_each_filter_does_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The expected decisions are those of `rewrite` and `rejects`, pair by pair, with fastText's own answers."""
+    english_german = messages("de")
+    rows = [*english_german, *zip(*(side[::3] for side in zip(*english_german, strict=True)), strict=True)]
+    rows += [(source, target) for (source, _), (_, target) in zip(rows, messages("fr"), strict=False)]
+    rows += [(f"no 5{n} " * (n % 9), f"nein 5{n % 7} " * (n % 8)) for n in range(60)]
+    rules = Rules(parse(FILTERS | {"length": {}}), ("en", "de"), None, 1000)
+    numbered = list(Origin("en-de", "x").number(rows))
+    left, dropped = [], Counter[str]()
+    steps = [(setting.label, setting.make(("en", "de"))) for setting in rules.filters]
+    for number, source, target in numbered:
+        for label, step in steps:
+            if isinstance(step, Rewriter):
+                source, target = step.rewrite(source), step.rewrite(target)
+            elif isinstance(step, PairFilter) and step.rejects(source, target):
+                dropped[label] += 1
+                break
+        else:
+            left.append(Pair(number, source, target))
+    assert len(dropped) > 5
+    monkeypatch.setattr("kd.corpora.filters.language.MANY", 0)
+    cleaner = Cleaner(rules)
+    assert list(cleaner.survivors((pair, ()) for pair in numbered)) == left
+    assert {label: count for (_, label), count in cleaner.tally.dropped.items()} == dropped
 
 
 @settings(max_examples=40)

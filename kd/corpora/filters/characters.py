@@ -160,7 +160,7 @@ class _Expected:
         self._is_other_chinese = _is_other_chinese(named) if named in ("Hans", "Hant") else None
 
     def too_strange(self, text: str) -> bool:
-        if self._ascii and text.isascii():
+        if self._ascii and _is_latin_1(text):  # whose letters are all Latin
             return False
         if self._is_other_chinese is not None and self._is_other_chinese(text):
             return True
@@ -173,6 +173,13 @@ class _Expected:
             return False
         letters = sum(map(str.isalpha, text))
         return sum(text.count(character) for character in characters & self._strange) > self._most * letters
+
+
+def _is_latin_1(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode("latin-1"))
+    except UnicodeEncodeError:
+        return False
 
 
 @dataclass

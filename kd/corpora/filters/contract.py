@@ -7,8 +7,11 @@ Filters know nothing of files, counts or one another; `kd.corpora.cleaning` asks
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
+
+from kd.corpora.ids import Pair
 
 C = TypeVar("C", bound="FilterConfig")
 
@@ -54,6 +57,11 @@ class PairFilter(Filter[C]):
     @abstractmethod
     def rejects(self, source: str, target: str) -> bool:
         """Whether the pair goes."""
+
+    def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:
+        """Tell of each pair whether `rejects` rejects it; some filters are faster at many pairs."""
+        rejects = self.rejects
+        return [rejects(source, target) for _, source, target in pairs]
 
 
 class ScoreFilter(Filter[C]):

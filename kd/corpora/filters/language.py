@@ -5,9 +5,11 @@ Asked of long enough text alone, and only about languages that the model knows (
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kd.corpora.filters.contract import FilterConfig, PairFilter
+from kd.corpora.ids import Pair
 from kd.models.languages import LanguageIdentifier, primary
 
 
@@ -23,6 +25,7 @@ class LanguageConfig(FilterConfig):
 
 # Most sentences show their language in so many characters, and a look at these takes half the time of a look at all.
 FIRST_LOOK = 50
+MANY = 100_000  # pairs from which on the faster first look is worth the seconds until it is compiled and loaded
 
 # Varieties that the model cannot tell from one another.
 _ALIKE = (
@@ -45,6 +48,7 @@ class Language(PairFilter[LanguageConfig]):
     def __init__(self, config: LanguageConfig, languages: tuple[str, str]) -> None:
         super().__init__(config, languages)
         self._identifier = LanguageIdentifier()
+        self._asked = 0  # pairs
         accepted = [self._accepted(code) for code in languages]
         self._source, self._target = accepted
         unknown = [code for code, codes in zip(languages, accepted, strict=True) if not codes]
@@ -64,6 +68,28 @@ class Language(PairFilter[LanguageConfig]):
     def rejects(self, source: str, target: str) -> bool:
         """Whether a side is surely in another language."""
         return self._is_other(source, self._source) or self._is_other(target, self._target)
+
+    def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:
+        """Tell of each pair whether a side is surely in another language; of many pairs by a faster first look."""
+        self._asked += len(pairs)
+        if self._asked < MANY:
+            return super().rejects_each(pairs)
+        sides = ((self._source, [pair.source for pair in pairs]), (self._target, [pair.target for pair in pairs]))
+        rejected = [False] * len(pairs)
+        for accepted, texts in sides:
+            for place in self._doubtful(texts, accepted):
+                rejected[place] = rejected[place] or self._is_other(texts[place], accepted)
+        return rejected
+
+    def _doubtful(self, texts: Sequence[str], accepted: tuple[str, ...]) -> Iterator[int]:
+        """Yield the places of texts that are long enough and not surely in an accepted language."""
+        places = [place for place, text in enumerate(texts) if len(text) >= self.settings.letters]
+        if not accepted or not places:
+            return
+        heads = [text[:FIRST_LOOK] if not text.isupper() else text.lower()[:FIRST_LOOK] for text in texts]
+        for place, surely in zip(places, self._identifier.surely([heads[p] for p in places], accepted), strict=True):
+            if not surely:
+                yield place
 
     def _is_other(self, text: str, accepted: tuple[str, ...]) -> bool:
         if not accepted or len(text) < self.settings.letters or sum(map(str.isalpha, text)) < self.settings.letters:

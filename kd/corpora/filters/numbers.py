@@ -28,6 +28,7 @@ class NumbersConfig(FilterConfig):
 
 
 _DIGITS = re.compile(r"\d+")  # of any script
+_NO_DIGITS = bytes(code for code in range(256) if chr(code) not in "0123456789")
 _GROUPING = ".,'’٬  \u202f\u2009"
 _NUMBER = re.compile(
     # 1,000.5 or 12,34,567
@@ -92,6 +93,8 @@ class Numbers(PairFilter[NumbersConfig]):
 
     def rejects(self, source: str, target: str) -> bool:
         """Tell whether more numbers than allowed are without a match."""
+        if not (_has_digit(source) and _has_digit(target)) and self.settings.one_sided:
+            return False
         if _DIGITS.findall(source) == _DIGITS.findall(target):
             return False
         left, right = _numbers(source), _numbers(target)
@@ -106,6 +109,13 @@ class Numbers(PairFilter[NumbersConfig]):
     def _is_large(self, number: _Number) -> bool:
         whole = number.integer or number.digits[: number.exponent]
         return len(whole) > 9 or int(whole or 0) > self.settings.small
+
+
+def _has_digit(text: str) -> bool:
+    try:
+        return bool(text.encode("latin-1").translate(None, _NO_DIGITS))
+    except UnicodeEncodeError:
+        return _DIGITS.search(text) is not None
 
 
 def _numbers(text: str) -> list[_Number]:

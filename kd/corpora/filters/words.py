@@ -6,6 +6,7 @@ Both are what a student learns fastest and what it should never do (Khayrallah a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import eq
 
 import regex
 
@@ -72,15 +73,21 @@ class Repetition(PairFilter[RepetitionConfig]):
 
     def rejects(self, source: str, target: str) -> bool:
         """Whether one side repeats itself too often, and the other does not."""
-        most = self.settings.most
-        return (self._repeats(source) > most) != (self._repeats(target) > most)
+        return self._repeats(source) != self._repeats(target)
 
-    def _repeats(self, text: str) -> int:
-        """How often, at most, the same words stand one after the other."""
-        words = text.split()
-        if len(words) - len(set(words)) < self.settings.most:  # the fast way out: n + 1 times need n double words
-            return 1
-        return max(_longest_run(words, size, self.settings.letters) for size in range(1, self.settings.longest + 1))
+    def _repeats(self, text: str) -> bool:
+        """Tell whether the same words stand one after the other more than `most` times."""
+        words, most = text.split(), self.settings.most
+        if len(words) - len(set(words)) < most:  # the fast way out: n + 1 times need n double words
+            return False
+        alphabetical = sorted(words)
+        if not any(map(eq, alphabetical, alphabetical[most:])):  # no word occurs n + 1 times
+            return False
+        return any(
+            # Each repetition of a unit makes as many words equal to those that stand its size later.
+            sum(map(eq, words, words[size:])) >= most * size and _longest_run(words, size, self.settings.letters) > most
+            for size in range(1, self.settings.longest + 1)
+        )
 
 
 def _longest_run(words: list[str], size: int, letters: int) -> int:
