@@ -34,6 +34,8 @@ FORMAT, VERSION = "kd.corpus", 1
 PAIR_COLUMNS = ("id", "source", "target")
 MOST_SHARDS = 100_000
 
+Ends = tuple[str, str] | None  # first and last source of a shard; None for an empty one
+
 
 class CorpusWriter:
     """Writes a corpus folder; a context manager, whose index appears when it is left without an exception.
@@ -242,7 +244,7 @@ class Shard:
         """Yield the runs of pairs with equal sources, each known by the id of its first pair."""
         return (list(group) for _, group in groupby(self.read(), key=attrgetter("source")))
 
-    def verify(self, origins: Mapping[int, Origin], groups_kept: bool) -> tuple[str, str] | None:
+    def verify(self, origins: Mapping[int, Origin], groups_kept: bool) -> Ends:
         """Read everything; returns the first and the last source, None for an empty shard.
 
         Raises Damaged, naming file and line, if hashes, counts, ids or runs of equal sources are not as they should be.
@@ -392,9 +394,12 @@ class Corpus:
 
     def verify(self) -> None:
         """Read everything back. Raises Damaged, an IncompleteArtifact, naming file and line."""
+        self.check_ends(shard.verify(self.origins, self.groups_kept) for shard in self.shards)
+
+    def check_ends(self, ends: Iterable[Ends]) -> None:
+        """Compare the ends of neighbouring shards, as `Shard.verify` returns them. Raises Damaged, as `verify` does."""
         last = None
-        for shard in self.shards:
-            ends = shard.verify(self.origins, self.groups_kept)
-            if self.groups_kept and ends and ends[0] == last:
+        for shard, sources in zip(self.shards, ends, strict=True):
+            if self.groups_kept and sources and sources[0] == last:
                 raise Damaged(f"{shard.path('source')}, line 1: the source also ends the shard before it.")
-            last = ends[1] if ends else last
+            last = sources[1] if sources else last

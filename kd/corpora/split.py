@@ -1,12 +1,12 @@
-"""Held-out sets drawn by a seeded hash of a sentence: it meets the same fate in every language pair.
+"""Draws held-out sets by a seeded hash of a sentence, so that a sentence is held out in every language pair or in none.
 
-One pass over each pair's corpus, with a bounded heap: memory holds the held-out pairs alone.
+The parts of a corpus are looked at independently, each in one pass; memory holds the candidates alone.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -22,17 +22,22 @@ SIDES = ("source", "target")
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one language pair holds out, in a seeded order: the beginning of a set is a random sample of it."""
+    """The held-out pairs of a language pair, in a seeded order: the beginning of a set is a random sample of it."""
 
     dev: list[Pair] = field(default_factory=list)
     test: list[Pair] = field(default_factory=list)
 
 
 def held_side(by: str, languages: tuple[str, str], name: str) -> str:
-    """The side, `source` or `target`, that `split.by` means in a language pair.
+    """Return the side, `source` or `target`, that `split.by` means in a language pair.
 
-    by: a side, or the code of a language, which means whichever side is in it (`en` also one in `en-GB`). Raises
-    UserError, naming the pair, if neither is, or both are.
+    Args:
+        by: A side, or the code of a language, which means the side that is in it (`en` also takes `en-GB`).
+        languages: The codes of source and target.
+        name: The language pair, for the message.
+
+    Raises:
+        UserError: Neither side is in the language, or both are.
     """
     if by in SIDES:
         return by
@@ -49,45 +54,70 @@ def held_side(by: str, languages: tuple[str, str], name: str) -> str:
     return found[0]
 
 
-def choose(
-    pairs: Iterable[Pair],
-    *,
-    dev: int,
-    test: int,
-    min_words: int,
-    seed: int,
-    side: str = "source",
-    given: Collection[str] = (),
-    guard: Guard | None = None,
-    name: str = "The corpus",
-) -> Drawn:
-    """Draw pairs with so many distinct sentences of at least `min_words` words (separated by whitespace), in one pass.
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn out of a corpus.
+
+    Attributes:
+        dev: Distinct sentences of the dev set.
+        test: Distinct sentences of the test set.
+        min_words: Words, separated by whitespace, that a sentence has at least.
+        seed: Seed of the hash.
+        side: `source` or `target`, whose sentences count.
+        given: Sentences of sets that come as files, which are not drawn again.
+    """
+
+    dev: int
+    test: int
+    min_words: int
+    seed: int
+    side: str = "source"
+    given: frozenset[str] = frozenset()
+
+
+Candidates = tuple[dict[int, Pair], dict[int, Pair]]  # by hash, of test and of dev
+
+
+def candidates(pairs: Iterable[Pair], draw: Draw, guard: Guard | None = None) -> Candidates:
+    """Return the pairs of a part of a corpus that may be drawn, in one pass; `merged` chooses among several parts.
 
     Each set takes the smallest hashes: dev of the odd ones, test of the even ones, so that what one language pair tests
-    on no other validates on. Of a sentence that returns the first pair is taken. side: `source` or `target`, whose
-    sentences count. `given` are sentences of sets that come as files, which are not drawn again; nor are pairs that
-    `guard` finds in them, in capitals for instance. Raises UserError, beginning with `name`, if there are too few.
+    on no other validates on. Of a sentence that returns the first pair is taken. Pairs that `guard` finds in a given
+    set, in capitals for instance, are not drawn.
     """
-    given = frozenset(given)
-    wanted = (_Smallest(test), _Smallest(dev))
-    hash_of = sentence_hash(seed, PURPOSE)
-    text_of = attrgetter(side)
+    wanted = (_Smallest(draw.test), _Smallest(draw.dev))
+    hash_of = sentence_hash(draw.seed, PURPOSE)
+    text_of = attrgetter(draw.side)
     for pair in pairs:
         text = text_of(pair)
         value = hash_of(text)
         smallest = wanted[value & 1]
         if (
             smallest.wants(value)
-            and text not in given
-            and len(text.split()) >= min_words
+            and text not in draw.given
+            and len(text.split()) >= draw.min_words
             and not (guard and guard.match(pair.source, pair.target))
         ):
             smallest.add(value, pair)
+    return wanted[0].pairs, wanted[1].pairs
+
+
+def merged(parts: Iterable[Candidates], draw: Draw, name: str = "The corpus") -> Drawn:
+    """Draw among the candidates of the parts of a corpus, in its order.
+
+    Raises UserError, beginning with `name`, if there are too few.
+    """
+    wanted = (_Smallest(draw.test), _Smallest(draw.dev))
+    for part in parts:
+        for smallest, found in zip(wanted, part, strict=True):
+            for value, pair in found.items():
+                if smallest.wants(value):
+                    smallest.add(value, pair)
     for use, smallest in zip(("test", "dev"), wanted, strict=True):
         if len(smallest.pairs) < smallest.size:
             raise UserError(
-                f"{name} has only {len(smallest.pairs)} distinct {side}s of {min_words} words or more in the half "
-                f"that the {smallest.size} of split.{use} are drawn from.",
+                f"{name} has only {len(smallest.pairs)} distinct {draw.side}s of {draw.min_words} words or more in the "
+                f"half that the {smallest.size} of split.{use} are drawn from.",
                 f"Lower split.{use} or split.min_words.",
             )
     test_set, dev_set = (smallest.in_order() for smallest in wanted)
@@ -103,11 +133,11 @@ class _Smallest:
         self._heap: list[int] = []  # negated: the largest hash comes first
 
     def wants(self, value: int) -> bool:
-        """Whether a pair with this hash would be taken; one that was let go of never returns."""
+        """Tell whether a pair with this hash would be taken; one that was removed never returns."""
         return (len(self._heap) < self.size or (self.size > 0 and value < -self._heap[0])) and value not in self.pairs
 
     def add(self, value: int, pair: Pair) -> None:
-        """Take a pair, and let go of the one with the largest hash if they are too many."""
+        """Take a pair, and remove the one with the largest hash if there are too many."""
         self.pairs[value] = pair
         if len(self._heap) < self.size:
             heapq.heappush(self._heap, -value)
@@ -115,5 +145,5 @@ class _Smallest:
             del self.pairs[-heapq.heapreplace(self._heap, -value)]
 
     def in_order(self) -> list[Pair]:
-        """The pairs by hash."""
+        """Return the pairs by hash."""
         return [pair for _, pair in sorted(self.pairs.items())]

@@ -6,10 +6,12 @@ Pairs are ordered by a seeded hash of their source: equal sources are adjacent, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.processes import Tick, Workers, share
 from kd.corpora.hashing import HASH_BITS, sentence_hash
 from kd.corpora.heldout import HeldOutSet, read_sets, side_of
 from kd.corpora.ids import Pair
@@ -17,13 +19,16 @@ from kd.corpora.index import file_entry, read_json, verify_file, write_json
 from kd.corpora.known_testsets import known_test_sets
 from kd.corpora.leakage import Guard, Leaks, keep_out, mode
 from kd.corpora.lines import LineWriter
-from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.shards import Corpus, CorpusWriter, Ends
+from kd.corpora.shards import Shard as CorpusShard
 from kd.corpora.shuffle import shuffle
 from kd.models.known import Known, by_pairs
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import ShardConfig
 from kd.stages.outputs import LEAKAGE, LEAKED
+
+PROCESS_PAIRS = 200_000  # that are worth the second which a process takes to start
 
 
 class Shard(Kind[ShardConfig]):
@@ -60,10 +65,8 @@ class Shard(Kind[ShardConfig]):
     def check(self, job: Job[ShardConfig]) -> Summary:
         """Reads all back: hashes, counts, unique ids, and that nothing that was drawn as held out is there."""
         corpus = Corpus(job.out)
-        corpus.verify()
         held, side = _drawn(job, list(read_sets(job.one("held_out").path)))
-        if not held.isdisjoint(corpus.column(side)):
-            raise IncompleteArtifact(f"{job.out} holds a {side} that is held out.")
+        _verify(job, corpus, frozenset(held), side)
         entered = Corpus(job.one("corpus").path).pairs
         leakage = read_json(job.out / LEAKAGE)
         verify_file(job.out / LEAKED, leakage.pop("sample"))
@@ -81,6 +84,30 @@ class Shard(Kind[ShardConfig]):
         text = known.input(stage, "corpus")
         # benchmarks/bench_memory.py, 10 million pairs: 2.48 times the compressed output at the peak.
         return by_pairs(stage, text, output=text, temporary_share=1.5)
+
+
+class _Check(NamedTuple):
+    """What a process needs to check a shard."""
+
+    corpus: Corpus
+    held: frozenset[str]  # sentences that none of `side` may be
+    side: str
+
+
+def _verify(job: Job[ShardConfig], corpus: Corpus, held: frozenset[str], side: str) -> None:
+    """Read the shards back, side by side. Raises IncompleteArtifact."""
+    processes = max(1, min(job.threads, len(corpus.shards), corpus.pairs // PROCESS_PAIRS))
+    tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
+    with Workers(processes, share, _Check(corpus, held, side)) as workers:
+        corpus.check_ends(workers.map(_verify_shard, corpus.shards, tick))
+
+
+def _verify_shard(check: _Check, shard: CorpusShard, tick: Tick) -> Ends:
+    ends = shard.verify(check.corpus.origins, check.corpus.groups_kept)
+    if not check.held.isdisjoint(shard.column(check.side)):
+        raise IncompleteArtifact(f"{shard.folder} holds a {check.side} that is held out.")
+    tick(shard.lines)
+    return ends
 
 
 _IN_WORDS = {"both": "both sides", "source": "a source", "target": "a target"}

@@ -5,22 +5,25 @@ What any pair draws as held out is in no pair's training corpus: `shard` leaves 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.processes import Tick, Workers
 from kd.corpora.heldout import HeldOutSet, read_heldout, side_of, verify_heldout, write_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import ONE_SIDED_WORDS, Guard
-from kd.corpora.shards import Corpus
-from kd.corpora.split import Drawn, choose, held_side
+from kd.corpora.shards import Corpus, Shard
+from kd.corpora.split import Candidates, Draw, Drawn, candidates, held_side, merged
 from kd.models.known import Known, by_pairs
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SplitConfig
 
 SETS = ("dev", "test")
+PROCESS_PAIRS = 200_000  # that are worth the second which a process takes to start
 
 
 class SplitSets(Kind[SplitConfig]):
@@ -57,8 +60,7 @@ class SplitSets(Kind[SplitConfig]):
             for use, pairs in sets.items()
         ]
         for name, corpus in corpora.items():
-            guard = Guard(named, corpus.languages, ONE_SIDED_WORDS) if named else None
-            drawn = _draw(job, name, corpus, sides[name], given[name], taken, guard)
+            drawn = _draw(job, name, corpus, sides[name], given[name], taken, named)
             sets = {use: [*given[name].get(use, []), *getattr(drawn, use)] for use in SETS}
             how = {use: _how(job.config, use, sides[name], corpus) for use in _to_draw(job.config, given[name])}
             origins = [origin for each in (corpus, *received) for origin in each.origins.values()]
@@ -122,22 +124,32 @@ def _draw(
     side: str,
     given: Mapping[str, list[Pair]],
     taken: set[str],
-    guard: Guard | None,
+    named: Sequence[HeldOutSet],
 ) -> Drawn:
-    drawn = _to_draw(job.config, given)
-    sizes = {use: getattr(job.config, use) if use in drawn else 0 for use in SETS}
+    """Draw the sets of a language pair; the shards of its corpus are looked at side by side."""
+    wanted = _to_draw(job.config, given)
+    sizes = {use: getattr(job.config, use) if use in wanted else 0 for use in SETS}
     if not any(sizes.values()):
         return Drawn()
-    return choose(
-        job.progress.follow(corpus.read(), f"drawing from {name}", corpus.pairs, "pairs"),
-        **sizes,
-        min_words=job.config.min_words,
-        seed=job.config.seed,
-        side=side,
-        given=taken,
-        guard=guard,
-        name=f"The corpus of {name}",
-    )
+    draw = Draw(**sizes, min_words=job.config.min_words, seed=job.config.seed, side=side, given=frozenset(taken))
+    processes = max(1, min(job.threads, len(corpus.shards), corpus.pairs // PROCESS_PAIRS))
+    tick = partial(job.progress.update, f"drawing from {name}", total=corpus.pairs, unit="pairs")
+    with Workers(processes, _Drawing, draw, named, corpus.languages) as workers:
+        return merged(workers.map(_candidates, corpus.shards, tick), draw, f"The corpus of {name}")
+
+
+class _Drawing:
+    """What a process needs to look for candidates."""
+
+    def __init__(self, draw: Draw, named: Sequence[HeldOutSet], languages: tuple[str, str]) -> None:
+        self.draw = draw
+        self.guard = Guard(named, languages, ONE_SIDED_WORDS) if named else None
+
+
+def _candidates(drawing: _Drawing, shard: Shard, tick: Tick) -> Candidates:
+    found = candidates(shard.read(), drawing.draw, drawing.guard)
+    tick(shard.lines)
+    return found
 
 
 def _how(config: SplitConfig, use: str, side: str, corpus: Corpus) -> dict[str, Any]:

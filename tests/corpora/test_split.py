@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,18 @@ from kd.base.errors import UserError
 from kd.corpora.heldout import HeldOutSet
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import Guard
-from kd.corpora.split import Drawn, choose, held_side
+from kd.corpora.split import Draw, Drawn, candidates, held_side, merged
 
 
 def corpus(sources: list[str], language: str) -> list[Pair]:
     return [Pair(place, source, f"{language} {place}") for place, source in enumerate(sources)]
+
+
+def choose(pairs: list[Pair], guard: Guard | None = None, name: str = "x", parts: int = 1, **draw: Any) -> Drawn:
+    chosen = Draw(**draw)
+    size = -(-len(pairs) // parts) or 1
+    found = (candidates(pairs[start : start + size], chosen, guard) for start in range(0, len(pairs), size))
+    return merged(found, chosen, name)
 
 
 @given(
@@ -87,6 +95,14 @@ def test_a_corpus_too_small_is_one_sentence() -> None:
     pairs = corpus(["a b c d"] * 10, "de")
     with pytest.raises(UserError, match=r"en-de has only [01] distinct sources of 4 words or more .* split\.test"):
         choose(pairs, dev=0, test=2, min_words=4, seed=1, name="en-de")
+
+
+def test_the_draw_depends_on_no_number_of_parts() -> None:
+    numbers = random.Random(3).choices(range(400), k=1000)  # sentences return, in one part and across parts
+    pairs = corpus([f"one two {number}" for number in numbers], "de")
+    draw: dict[str, Any] = {"dev": 20, "test": 30, "min_words": 3, "seed": 1, "given": frozenset({"one two 7"})}
+    whole = choose(pairs, **draw)
+    assert all(choose(pairs, parts=parts, **draw) == whole for parts in (2, 3, 10, 1000))
 
 
 def test_nothing_is_held_out_where_nothing_is_asked_for() -> None:
