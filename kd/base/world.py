@@ -5,9 +5,11 @@ Most tasks are one process. A training may be several: one for each GPU, on one 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
 
 from kd.base.errors import UserError
 
@@ -82,6 +84,21 @@ def take_gpu(number: int, environment: MutableMapping[str, str] = os.environ) ->
     name = next((name for name in VISIBLE if environment.get(name)), VISIBLE[-1])
     given = environment.get(name)
     environment[name] = given.split(",")[number] if given else str(number)
+
+
+def gpu_counter(processes: int) -> Synchronized[int] | None:
+    """Returns the counter by which each of several processes takes a GPU; None for one process, which has them all."""
+    return None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
+
+
+def take_next_gpu(counter: Synchronized[int] | None, device: str) -> None:
+    """Restricts this process to the next GPU that no other process has taken; without effect on a CPU."""
+    if counter is None:
+        return
+    with counter.get_lock():
+        gpu, counter.value = counter.value, counter.value + 1
+    if device != "cpu":
+        take_gpu(gpu)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int) -> int:

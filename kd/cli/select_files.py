@@ -253,8 +253,8 @@ def _judge(judge: _Judge, chunk: _Chunk, _: Tick) -> list[_Chosen]:
         given = chunk.lists[place]
         assert given is not None
         texts, model_scores = _parsed(given, judge)
-        external = chunk.scores[place] if chunk.scores else []
-        candidates.append(Candidates(texts, chunk.references[place], model_scores, external))
+        given_scores = {"external": chunk.scores[place]} if chunk.scores else {}
+        candidates.append(Candidates(texts, chunk.references[place], model_scores, given_scores))
     chosen = [_Chosen(reference if judge.missing == "gold" else "") for reference in chunk.references]
     for place, item, choice in zip(places, candidates, judge.chooser.choose(candidates), strict=True):
         assert choice.rank is not None  # neither guards nor variants are used

@@ -37,6 +37,11 @@ MOST_SHARDS = 100_000
 Ends = tuple[str, str] | None  # first and last source of a shard; None for an empty one
 
 
+def target_columns(targets: int) -> tuple[str, ...]:
+    """Return the columns of a corpus with several targets of each source, the first one being its `target`."""
+    return ("target", *(f"target_{number}" for number in range(2, targets + 1)))
+
+
 class CorpusWriter:
     """Writes a corpus folder; a context manager, whose index appears when it is left without an exception.
 

@@ -1,47 +1,52 @@
 """COMET: a neural metric that reads source, translation and reference (Rei et al., 2020 and 2022), by unbabel-comet.
 
-The package takes seconds to import and its models gigabytes: neither is touched before a segment has to be scored
-that the cache does not know.
+The package takes seconds to import and its models are gigabytes, so neither is loaded before a segment has to be scored
+that is not in the cache.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
-import os
-import pickle
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from kd.base.errors import UserError
+from kd.metrics.comet_models import (
+    REFERENCE_FREE,
+    REGRESSION,
+    UNIFIED,
+    find_checkpoint,
+    hparams_file,
+    hyperparameters,
+    load,
+    quiet,
+)
 from kd.metrics.corpus import check_aligned
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.significance import Duel, Resampling, Significance
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MEAN, MAX, FIRST = "mean", "max", "first"
 REFERENCES = (MEAN, MAX, FIRST)
-"""What becomes of several references: the models read one, so a segment has a score with each."""
+"""How the scores with each of several references are combined; the models read one reference at a time."""
 
-REFERENCE_FREE = "referenceless_regression_metric"
-UNIFIED = ("unified_metric", "xcomet_metric")  # with a reference or, if they read the source, without
-CLASSES = (REFERENCE_FREE, *UNIFIED, "regression_metric", "ranking_metric")
-
-CHUNK = 20_000  # segments scored before they are cached: what an interrupted run keeps
+CHUNK = 20_000  # segments scored before they are cached: the work that an interruption can lose
 DUEL_SPLITS, DUEL_SHARE, DUEL_TIE = 300, 0.4, 0.001  # the defaults of comet-compare
+
+Segment = dict[str, str]  # `src`, `mt` and, unless the model is used without a reference, `ref`
 
 
 @dataclass(frozen=True)
 class CometScores:
-    """One model's opinion of every system."""
+    """The scores of every system by one model."""
 
     metric: str  # COMET, or COMET-QE where no reference was read
     signature: str
@@ -49,7 +54,7 @@ class CometScores:
 
 
 class Comet:
-    """A COMET checkpoint; loaded when a segment is to be scored that is not cached."""
+    """A COMET model, loaded when a segment has to be scored that is not cached."""
 
     def __init__(
         self,
@@ -60,9 +65,17 @@ class Comet:
         several_references: str = MEAN,
         device: str = "auto",
     ) -> None:
-        """`model`: a folder with `checkpoints/model.ckpt` and `hparams.yaml`, a .ckpt file in one, or a name.
+        """Find the model and read its settings.
 
-        `device`: cpu, cuda, or auto (a GPU where there is one). Raises UserError where there is no such model.
+        Args:
+            model: A folder with `checkpoints/model.ckpt` and `hparams.yaml`, a .ckpt file in one, or a name.
+            cache: Scores of earlier calls; None: each call computes all of its scores.
+            batch_size: Segments per batch.
+            several_references: How the scores with each of several references are combined.
+            device: cpu, cuda, or auto for a GPU where there is one.
+
+        Raises:
+            UserError: There is no such model, or a value is out of range.
         """
         if several_references not in REFERENCES:
             raise UserError(
@@ -70,10 +83,10 @@ class Comet:
                 f"Choose one of: {', '.join(REFERENCES)}.",
             )
         if batch_size < 1:
-            raise UserError(f"A batch of {batch_size} segments is none.", "Use 1 or more.")
+            raise UserError(f"The batch size must be at least 1 segment, got {batch_size}.", "Use 1 or more.")
         self.checkpoint, self.name = find_checkpoint(model)
         self._local = Path(model).expanduser().exists()
-        self._settings = _hyperparameters(self.checkpoint)
+        self._settings = hyperparameters(self.checkpoint)
         self._cache = cache
         self._batch_size = batch_size
         self._several_references = several_references
@@ -83,13 +96,13 @@ class Comet:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether it can say nothing without a reference."""
+        """Whether the model cannot score without a reference."""
         kind = self._settings["class_identifier"]
         return kind != REFERENCE_FREE and not (kind in UNIFIED and self._reads("src"))
 
     @property
     def uses_reference(self) -> bool:
-        """Whether a reference makes a difference."""
+        """Whether a reference changes the score."""
         kind = self._settings["class_identifier"]
         return kind != REFERENCE_FREE and not (kind in UNIFIED and not self._reads("ref"))
 
@@ -119,13 +132,23 @@ class Comet:
             self._cache.remember_file(path, found)
         return found
 
+    def signature(self, references: int) -> str:
+        """Return the parts of a signature, in sacreBLEU's notation, for scores with this number of references."""
+        parts = [f"nrefs:{references}"]
+        if references > 1:
+            parts.append(f"refs:{self._several_references}")
+        parts += [f"model:{self.name}", f"sha256:{self.fingerprint[:12]}", f"version:{version('unbabel-comet')}"]
+        return "|".join(parts)
+
     def scores(
         self, systems: Mapping[str, Sequence[str]], sources: Sequence[str], references: Sequence[Sequence[str]]
     ) -> CometScores:
-        """Score each system's output, one line a segment; a reference-free model ignores the references.
+        """Score the output of each system, one line per segment. A reference-free model ignores the references.
 
-        White space around a line does not count, as in comet-score. Raises UserError for sides of unequal length or
-        no reference where one is needed.
+        White space around a line is ignored, as in comet-score.
+
+        Raises:
+            UserError: The sides differ in length, or the model needs a reference and there is none.
         """
         if self.needs_reference and not references:
             raise UserError(
@@ -136,30 +159,24 @@ class Comet:
         if self._several_references == FIRST:
             used = used[:1]
         segments = {name: self._system(sources, lines, used) for name, lines in systems.items()}
-        parts = [f"nrefs:{len(used)}"]
-        if len(used) > 1:
-            parts.append(f"refs:{self._several_references}")
-        parts += [f"model:{self.name}", f"sha256:{self.fingerprint[:12]}", f"version:{version('unbabel-comet')}"]
-        return CometScores("COMET" if used else "COMET-QE", "|".join(parts), segments)
+        return CometScores("COMET" if used else "COMET-QE", self.signature(len(used)), segments)
 
     def _system(self, sources: Sequence[str], lines: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-        """One score a segment."""
+        """Return one score per segment."""
         columns: list[list[float]] = []
         without: list[Sequence[str] | None] = [None]
         for reference in references or without:
-            samples = [{"src": source.strip(), "mt": line.strip()} for source, line in zip(sources, lines, strict=True)]
-            if reference is not None:
-                for sample, text in zip(samples, reference, strict=True):
-                    sample["ref"] = text.strip()
-            columns.append(self._scored(samples))
+            texts = [sources, lines] if reference is None else [sources, lines, reference]
+            columns.append(self.segments([segment(*row) for row in zip(*texts, strict=True)]))
         if self._several_references == MAX:
             return [max(scores) for scores in zip(*columns, strict=True)]
         return [sum(scores) / len(scores) for scores in zip(*columns, strict=True)]
 
-    def _scored(self, samples: Sequence[dict[str, str]]) -> list[float]:
-        keys = [self._key(sample) for sample in samples]
+    def segments(self, segments: Sequence[Segment]) -> list[float]:
+        """Score segments; equal ones are computed once, and those in the cache not at all."""
+        keys = [self._key(each) for each in segments]
         known = self._cache.get(keys) if self._cache else {}
-        missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
+        missing = {key: each for key, each in zip(keys, segments, strict=True) if key not in known}
         todo = list(missing)
         for begin in range(0, len(todo), CHUNK):
             some = todo[begin : begin + CHUNK]
@@ -169,43 +186,133 @@ class Comet:
                 self._cache.put(found)
         return [known[key] for key in keys]
 
-    def _key(self, sample: Mapping[str, str]) -> bytes:
+    def _key(self, segment: Segment) -> bytes:
         digest = hashlib.sha256(f"{self.fingerprint} {version('unbabel-comet')}".encode())
         for name in ("src", "mt", "ref"):
-            text = sample.get(name)
-            # The length before each text: where one ends and the next begins is part of the key.
+            text = segment.get(name)
+            # With the length before each text, other boundaries between texts give another key.
             digest.update(b"\0-" if text is None else b"\0%d\0" % len(text.encode()) + text.encode())
         return digest.digest()
 
-    def _predict(self, samples: list[dict[str, str]]) -> list[float]:
+    def _loaded(self) -> Any:
+        if self._model is None:
+            self._model = load(self.checkpoint, self._local)
+        return self._model
+
+    @property
+    def _uses_gpu(self) -> bool:
         import torch
 
-        if self._model is None:
-            self._model = _load(self.checkpoint, self._local)
-        gpus = int(self._device != "cpu" and torch.cuda.is_available())
+        return self._device != "cpu" and torch.cuda.is_available()
+
+    def _predict(self, segments: list[Segment]) -> list[float]:
+        model, gpus = self._loaded(), int(self._uses_gpu)
+        with self._memory_checked(), quiet():
+            output = model.predict(
+                segments,
+                batch_size=self._batch_size,
+                gpus=gpus,
+                num_workers=2 * gpus,
+                progress_bar=sys.stderr.isatty(),
+            )
+        return [float(score) for score in output.scores]
+
+    @contextmanager
+    def _memory_checked(self) -> Iterator[None]:
+        import torch
+
         try:
-            with _quiet():
-                output = self._model.predict(
-                    samples,
-                    batch_size=self._batch_size,
-                    gpus=gpus,
-                    num_workers=2 * gpus,
-                    progress_bar=sys.stderr.isatty(),
-                )
+            yield
         except torch.cuda.OutOfMemoryError:
             raise UserError(
                 f"The GPU has too little memory for batches of {self._batch_size} segments.", "Use smaller ones."
             ) from None
-        return [float(score) for score in output.scores]
+
+    def consensus(self, sources: Sequence[str], lists: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Score each hypothesis by its mean score with every other one of its list as the reference.
+
+        A model that encodes source, translation and reference apart (`regression_metric`) encodes each text once, as
+        comet-mbr does; others score all pairs.
+
+        Args:
+            sources: One per list.
+            lists: The hypotheses of each source, two or more.
+        """
+        if self._settings["class_identifier"] == REGRESSION:
+            return self._consensus_of_embeddings(sources, lists)
+        pairs = [
+            segment(source, hypothesis, reference)
+            for source, hypotheses in zip(sources, lists, strict=True)
+            for rank, hypothesis in enumerate(hypotheses)
+            for other, reference in enumerate(hypotheses)
+            if other != rank
+        ]
+        scores = iter(self.segments(pairs))
+        means = []
+        for hypotheses in lists:
+            others = len(hypotheses) - 1
+            means.append([sum(next(scores) for _ in range(others)) / others for _ in hypotheses])
+        return means
+
+    def _consensus_of_embeddings(self, sources: Sequence[str], lists: Sequence[Sequence[str]]) -> list[list[float]]:
+        import torch
+
+        with torch.inference_mode(), self._memory_checked(), quiet():
+            texts = dict.fromkeys(text.strip() for texts in (sources, *lists) for text in texts)
+            embeddings = self._embeddings(list(texts))
+            means = []
+            for source, hypotheses in zip(sources, lists, strict=True):
+                rows = torch.stack([embeddings[text.strip()] for text in hypotheses])
+                means.append(self._mean_utilities(embeddings[source.strip()], rows))
+        return means
+
+    def _embeddings(self, texts: list[str]) -> dict[str, Tensor]:
+        """Return the sentence embedding of each text, [width]."""
+        model = self._loaded()
+        model.to("cuda" if self._uses_gpu else "cpu")
+        ordered = sorted(texts, key=len, reverse=True)  # batches of similar lengths
+        found: dict[str, Tensor] = {}
+        for begin in range(0, len(ordered), self._batch_size):
+            batch = ordered[begin : begin + self._batch_size]
+            inputs = model.encoder.prepare_sample(batch)
+            embeddings = model.get_sentence_embedding(
+                inputs["input_ids"].to(model.device), inputs["attention_mask"].to(model.device)
+            )
+            found.update(zip(batch, embeddings, strict=True))
+        return found
+
+    def _mean_utilities(self, source: Tensor, hypotheses: Tensor) -> list[float]:
+        """Return the mean score of each hypothesis against the others.
+
+        Args:
+            source: Embedding, [width].
+            hypotheses: Embeddings, [hypotheses, width].
+        """
+        count = len(hypotheses)
+        translations = hypotheses.repeat_interleave(count, dim=0)
+        references = hypotheses.repeat(count, 1)
+        scores = self._model.estimate(source.expand_as(translations), translations, references)["score"]
+        matrix = scores.float().view(count, count)
+        means = (matrix.sum(1) - matrix.diagonal()) / (count - 1)
+        return [float(mean) for mean in means]
+
+
+def segment(source: str, translation: str, reference: str | None = None) -> Segment:
+    """Return texts in the form that unbabel-comet reads."""
+    found = {"src": source.strip(), "mt": translation.strip()}
+    return found if reference is None else {**found, "ref": reference.strip()}
 
 
 # --- significance ----------------------------------------------------------------------------------------------------
 
 
 def compare(scores: CometScores, baseline: str | None, resampling: Resampling | None) -> list[Significance]:
-    """The mean of each system; against the baseline a paired t-test and comet-compare's bootstrap, as it does them.
+    """Return the mean of each system, and its comparison with the baseline by comet-compare's two tests.
 
-    Intervals are of bootstrap resampling over segments. `resampling` None: scores alone.
+    Args:
+        scores: Of all systems.
+        baseline: The system to compare with by a paired t-test and comet-compare's bootstrap; None: no comparison.
+        resampling: Of the segments, for intervals; None: means alone.
     """
     found = []
     seed = f"bs:{resampling.samples}|seed:{resampling.seed}|" if resampling else ""
@@ -222,7 +329,7 @@ def compare(scores: CometScores, baseline: str | None, resampling: Resampling | 
 
 
 def t_test(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """The two-sided p-value of a paired t-test over segments; None where two segments are not at hand."""
+    """Return the two-sided p-value of a paired t-test over segments; None for fewer than two segments."""
     from scipy.stats import ttest_rel
 
     if list(one) == list(other):
@@ -232,7 +339,7 @@ def t_test(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 def bootstrap_duel(one: Sequence[float], other: Sequence[float], seed: int) -> Duel:
-    """comet-compare's bootstrap: 300 test sets of 40 % of the segments, with replacement; 0.001 apart is a tie."""
+    """Resample as comet-compare does: 300 test sets of 40 % of the segments, with replacement; 0.001 apart is a tie."""
     import numpy as np
 
     size = max(int(len(one) * DUEL_SHARE), 1)
@@ -250,147 +357,3 @@ def _interval(segments: Sequence[float], resampling: Resampling) -> tuple[float,
     means = [values[random.integers(len(values), size=len(values))].mean() for _ in range(resampling.samples)]
     mean, half = map(float, estimate_ci(np.array(means)))
     return mean, (mean - half, mean + half)
-
-
-# --- checkpoints -----------------------------------------------------------------------------------------------------
-
-
-def find_checkpoint(model: str) -> tuple[Path, str]:
-    """The checkpoint file of a model and what to call it: a folder, a file, or a name, fetched if it is not here.
-
-    Raises UserError where there is none.
-    """
-    path = Path(model).expanduser()
-    if path.is_file():
-        return path, path.absolute().parent.parent.name
-    if path.is_dir():
-        # First the name that the hub's models have; those of the first generation carry the epoch in theirs.
-        found = [path / "checkpoints" / "model.ckpt", *sorted(path.glob("checkpoints/*.ckpt")), *path.glob("*.ckpt")]
-        checkpoint = next(filter(Path.is_file, found), None)
-        if checkpoint is None:
-            raise UserError(f"{path} holds no COMET checkpoint.", "There should be checkpoints/model.ckpt in it.")
-        return checkpoint, path.absolute().name
-    if model.startswith((".", "/", "~")) or model.endswith(".ckpt"):
-        raise UserError(f"There is no COMET model at {model}.", "Give its folder, its .ckpt file, or a model's name.")
-    return _by_name(model)
-
-
-def _by_name(model: str) -> tuple[Path, str]:
-    first_generation = Path.home() / ".cache" / "torch" / "unbabel_comet" / model  # where unbabel-comet keeps them
-    if "/" not in model and first_generation.is_dir():
-        return find_checkpoint(os.fspath(first_generation))
-    names = [model] if "/" in model else [model, f"Unbabel/{model}"]
-    from huggingface_hub import snapshot_download
-
-    for name in names[-1:]:
-        try:  # what is here needs no network
-            checkpoint = Path(snapshot_download(name, local_files_only=True)) / "checkpoints" / "model.ckpt"
-        except Exception:
-            continue
-        if checkpoint.is_file():
-            return checkpoint, name
-    return _download(model, names)
-
-
-def _download(model: str, names: Sequence[str]) -> tuple[Path, str]:
-    with _quiet():
-        from comet.models import download_model
-        from comet.models.download_utils import available_legacy_metrics
-
-    name = model if model in available_legacy_metrics else names[-1]
-    try:
-        return Path(download_model(name)), name
-    except Exception as error:  # unbabel-comet turns every reason into a KeyError
-        raise UserError(
-            f"The COMET model {name} is not here and could not be fetched: no network, no such name, or a licence to "
-            "accept on its page first.",
-            f"Where there is a network, `hf download {name} --local-dir FOLDER` fetches it; copy that folder here and "
-            "give its path instead of the name.",
-        ) from error
-
-
-def hparams_file(checkpoint: Path) -> Path:
-    """Where unbabel-comet looks for a checkpoint's hyperparameters."""
-    return checkpoint.parent.parent / "hparams.yaml"
-
-
-def _hyperparameters(checkpoint: Path) -> dict[str, Any]:
-    path = hparams_file(checkpoint)
-    if not path.is_file():
-        raise UserError(
-            f"The COMET checkpoint {checkpoint} has no hparams.yaml in the folder above its own.",
-            "A model is a folder with hparams.yaml and checkpoints/model.ckpt in it, as it was downloaded.",
-        )
-    try:
-        settings = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        settings = None
-    if not isinstance(settings, dict) or settings.get("class_identifier") not in CLASSES:
-        raise UserError(
-            f"{path} is not of a model that unbabel-comet {version('unbabel-comet')} knows.",
-            f"Its class_identifier should be one of: {', '.join(CLASSES)}.",
-        )
-    return settings
-
-
-def _load(checkpoint: Path, local: bool) -> Any:
-    """Load a checkpoint; of a local one nothing is asked of the network, its encoder's tokeniser included."""
-    with _offline(local), _quiet():
-        from comet.models import load_from_checkpoint
-
-        try:
-            model = load_from_checkpoint(os.fspath(checkpoint), local_files_only=local)
-        except pickle.UnpicklingError as error:
-            raise UserError(
-                f"The COMET checkpoint {checkpoint} is damaged, or holds more than weights: {_one_line(error)[:200]}",
-                "Fetch it again; if you trust who made it, set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.",
-            ) from None
-        except Exception as error:  # without the tokeniser of its encoder an AttributeError, among others
-            encoder = _hyperparameters(checkpoint).get("pretrained_model")
-            raise UserError(
-                f"The COMET model at {checkpoint} cannot be loaded ({type(error).__name__}: {_one_line(error)[:200]}).",
-                f"If it is whole, the tokeniser of {encoder} is missing: where there is a network, `hf download "
-                f"{encoder} --include '*.json' '*.model'` puts it into the Hugging Face cache ($HF_HOME); copy that.",
-            ) from error
-    model.eval()
-    return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning announces hardware and advertises, and what COMET imports is deprecated here and there."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextmanager
-def _offline(wanted: bool) -> Iterator[None]:
-    """Hugging Face's packages look for newer files unless told not to, and wait long where no network is."""
-    if not wanted:
-        yield
-        return
-    variable = os.environ.get("HF_HUB_OFFLINE")
-    loaded = sys.modules.get("huggingface_hub.constants")
-    constant = bool(getattr(loaded, "HF_HUB_OFFLINE", variable))
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    if loaded is not None:  # the variable was read when it was imported
-        loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        os.environ.pop("HF_HUB_OFFLINE")
-        if variable is not None:
-            os.environ["HF_HUB_OFFLINE"] = variable
-        loaded = sys.modules.get("huggingface_hub.constants")
-        if loaded is not None:
-            loaded.HF_HUB_OFFLINE = constant  # type: ignore[attr-defined]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

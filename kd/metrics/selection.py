@@ -1,13 +1,16 @@
-"""Which hypothesis of a list is learnt: the order of preference, the variants for ablation, the guards.
+"""Chooses the hypotheses of an n-best list that the student learns: order of preference, variants, guards.
 
-`Chooser` is all that the stage and the command share: candidates in, choices out, statistics kept as it goes.
+The stage `select` and `kd select` share `Chooser`, which also counts what it chose.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
+
+from sacrebleu.metrics.ter import TER
 
 from kd.metrics.sentence import Candidates, sentence_metric
 from kd.metrics.statistics import Choice, Statistics
@@ -15,27 +18,28 @@ from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 
 
 class Guard(Protocol):
-    """What tells bad hypotheses: `kd.corpora.guards.Guards`."""
+    """Recognises bad hypotheses: `kd.corpora.guards.Guards`."""
 
     def check(self, source: str, hypothesis: str) -> str | None:
-        """The name of the first guard that a hypothesis trips, None where it is fine."""
+        """Return the name of the first guard that a hypothesis trips; None if it trips none."""
         ...
 
 
 def select(
     hypotheses: Sequence[str], scores: Sequence[float], model_scores: Sequence[float], reference: str | None = None
 ) -> int:
-    """Give the rank (from 0) of the hypothesis to learn: the one with the highest score.
+    """Return the rank (from 0) of the hypothesis to learn: the one with the highest score.
 
     Among equal scores a hypothesis with text in it goes before an empty one, then one that is `reference` itself (where
     that is given: `Yes.` and `Yes .` are the same to a tokeniser), then the one with the higher model score, then the
     one of lower rank. So a list in which every score is 0 yields the model's best.
 
-    Raises ValueError for an empty list, lists of unequal length, or a score that is not a number.
+    Raises:
+        ValueError: The list is empty, the lengths differ, or a score is NaN.
     """
     if not len(hypotheses) == len(scores) == len(model_scores) > 0:
         raise ValueError(f"{len(hypotheses)} hypotheses, {len(scores)} scores, {len(model_scores)} model scores")
-    # NaN compares as neither less nor greater: it would win or lose by its place in the list.
+    # A comparison with NaN is always false, so NaN would win or lose by its position in the list.
     if math.isnan(sum(scores) + sum(model_scores)) and any(map(math.isnan, (*scores, *model_scores))):
         raise ValueError(f"a score is not a number: {list(scores)}, model {list(model_scores)}")
     best = max(scores)
@@ -47,7 +51,7 @@ def select(
 def preferences(
     hypotheses: Sequence[str], scores: Sequence[float], model_scores: Sequence[float], reference: str | None
 ) -> Iterator[int]:
-    """Yield the ranks in the order in which `select` prefers them."""
+    """Yield all ranks in the order in which `select` prefers them."""
 
     def preference(rank: int) -> tuple[float, bool, bool, float, int]:
         text = hypotheses[rank]
@@ -57,17 +61,28 @@ def preferences(
 
 
 class Chooser:
-    """Judges lists by a config's metric and chooses by its variant; keeps statistics of what it chose."""
+    """Scores lists by a config's metric, chooses by its variant, and counts its choices."""
 
-    def __init__(self, config: SelectConfig, guards: Guard | None = None) -> None:
-        """Raises UserError for what `sentence_metric` raises it."""
-        self.metric = sentence_metric(config)
+    def __init__(
+        self, config: SelectConfig, guards: Guard | None = None, signatures: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Make the metric. `signatures`: of metrics whose scores come with the lists. Raise as `sentence_metric`."""
+        self.metric = sentence_metric(config, signatures)
         self._config = config
         self._guards = guards
+        self._ter = TER()
         self.statistics = Statistics(self.metric.name, self.metric.signature, self.metric.bin_width)
 
     def choose(self, lists: Sequence[Candidates], sources: Sequence[str] | None = None) -> list[Choice]:
-        """Choose of each list; sources are what guards compare with. Raises ValueError as `select` does."""
+        """Choose from each list.
+
+        Args:
+            lists: With the scores that they come with.
+            sources: One per list, for the guards.
+
+        Raises:
+            ValueError: As `select` does.
+        """
         choices = []
         for place, (item, scores) in enumerate(zip(lists, self.metric.scores(lists), strict=True)):
             source = sources[place] if sources is not None else ""
@@ -91,19 +106,42 @@ class Chooser:
                 return Choice(best, scores[best], scores[0], guard)
             self.statistics.set_aside[guard] += 1
             best = passing
-        if config.variant is Variant.threshold and not scores[best] >= config.threshold:
-            return Choice(None, scores[best], scores[0], dropped=config.below is Below.drop, below=True)
-        return Choice(best, scores[best], scores[0])
+        below = config.variant is Variant.threshold and not scores[best] >= config.threshold
+        distant = not below and self._is_distant(item, best)
+        if below or distant:
+            dropped = config.below is Below.drop
+            return Choice(None, scores[best], scores[0], dropped=dropped, below=below, distant=distant)
+        return Choice(best, scores[best], scores[0], further=self._further(item, scores, source, best))
+
+    def _is_distant(self, item: Candidates, rank: int) -> bool:
+        """Whether a hypothesis has a TER above the limit: the rule of Freitag et al. (2017, arXiv 1702.01802)."""
+        limit, text = self._config.max_ter, item.hypotheses[rank]
+        if limit is None or text == item.reference:
+            return False
+        return bool(self._ter.sentence_score(text, [item.reference]).score > 100 * limit)
+
+    def _further(self, item: Candidates, scores: list[float], source: str, best: int) -> tuple[int, ...]:
+        """Return the next best hypotheses with other texts that pass the guards and the limit of TER."""
+        if self._config.variant is not Variant.top:
+            return ()
+        found: dict[str, int] = {item.hypotheses[best]: best}
+        for rank in preferences(item.hypotheses, scores, item.model_scores, item.reference):
+            if len(found) >= self._config.top:
+                break
+            if item.hypotheses[rank] in found or self._check(item, source, rank) or self._is_distant(item, rank):
+                continue
+            found[item.hypotheses[rank]] = rank
+        return tuple(found.values())[1:]
 
     def _passing(self, item: Candidates, scores: list[float], source: str, best: int) -> int | None:
-        """The preferred one of the others that trip no guard."""
+        """Return the preferred of the other hypotheses that trip no guard; None if there is none."""
         order: Iterator[int] = iter(range(len(scores)))
         if self._config.variant is not Variant.first:
             order = preferences(item.hypotheses, scores, item.model_scores, item.reference)
         return next((rank for rank in order if rank != best and not self._check(item, source, rank)), None)
 
     def _check(self, item: Candidates, source: str, rank: int) -> str | None:
-        # What a human wrote as the translation cannot be a bad one: `OK` is a copy, and right.
+        # A hypothesis that equals the human target is right, even where it is a copy of the source, such as `OK`.
         if item.hypotheses[rank] == item.reference or self._guards is None:
             return None
         return self._guards.check(source, item.hypotheses[rank])

@@ -1,13 +1,15 @@
-"""Scores of single sentences, by which one hypothesis of each n-best list is selected for the student to learn.
+"""Sentence-level scores, by which a hypothesis of each n-best list is selected for the student.
 
-BLEU and chrF equal sacreBLEU's to the last bit and carry its signature: matches are counted by compiled code, and the
-counts become a score in sacreBLEU's own functions, as Python's version adds and rounds.
+BLEU and chrF equal sacreBLEU's to the last bit and carry its signature. Compiled code counts the matches; sacreBLEU's
+own functions, or the same operations in the same order, turn the counts into scores.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from sacrebleu.metrics.bleu import BLEU
@@ -15,32 +17,34 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.utils import my_log
 
 from kd.base.errors import UserError
-from kd.recipe.schema import SelectConfig
+from kd.recipe.schema import SCORED, SelectConfig
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Value = TypeVar("Value")
+_Maker = Callable[[SelectConfig, Mapping[str, str]], "SentenceMetric"]  # settings and signatures of given scores
 
 REMEMBERED = 1 << 17  # scores by their counts: about 20 MB
 
 
 class Candidates(NamedTuple):
-    """An n-best list with what it is judged by; one score a hypothesis, in the order of their ranks."""
+    """An n-best list with the texts and scores that it is judged by; scores are in the order of the ranks."""
 
     hypotheses: Sequence[str]  # detokenised
     reference: str
     model_scores: Sequence[float] = ()
-    external_scores: Sequence[float] = ()  # somebody else's, such as COMET-QE's; higher is better
+    # By metric, higher is better: `external` for scores made elsewhere, and the metrics of the stage `score`.
+    given: Mapping[str, Sequence[float]] = MappingProxyType({})
 
 
 class SentenceMetric(Protocol):
-    """What selection needs of a metric."""
+    """The interface of a metric for selection."""
 
     @property
     def name(self) -> str:
-        """The name a recipe gives it: `select.metric`."""
+        """Its name in a recipe: `select.metric`."""
         ...
 
     @property
@@ -50,11 +54,11 @@ class SentenceMetric(Protocol):
 
     @property
     def bin_width(self) -> float:
-        """Of histograms of its scores."""
+        """The width of a histogram's bins, in units of its scores."""
         ...
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """Score every hypothesis of every list; higher is better. Some hundred lists at once go fastest."""
+        """Return one score per hypothesis of each list; higher is better. Some hundred lists per call are fastest."""
         ...
 
 
@@ -76,7 +80,7 @@ class SentenceBleu:
         self.signature = _signature(metric)
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """Score from 0 to 100 (an exact match may get 100.00000000000004, as in sacreBLEU)."""
+        """Return scores from 0 to 100 (100.00000000000004 for some exact matches, as in sacreBLEU)."""
         from kd.metrics.compiled import CHARACTERS, MTEVAL13A, WORDS
 
         lines, sizes = _lines(lists, self._metric.lowercase)
@@ -90,7 +94,7 @@ class SentenceBleu:
         return _cut_up(_remembering(counts, self._score, self._remembered), sizes)
 
     def _score(self, counts: list[int]) -> float:
-        """`BLEU.compute_bleu` without the record that it makes: the same operations in the same order."""
+        """Compute the score by the operations of `BLEU.compute_bleu` in their order, without building its record."""
         hypothesis, reference, *correct = counts
         if not any(correct):
             return 0.0
@@ -128,7 +132,7 @@ class SentenceChrf:
         self.signature = _signature(metric)
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """Score from 0 to 100."""
+        """Return scores from 0 to 100."""
         import numpy as np
 
         from kd.metrics.compiled import CHARACTERS, WORDS
@@ -147,7 +151,7 @@ class SentenceChrf:
 
 
 def _statistics(counts: list[int]) -> list[int]:
-    """What sacreBLEU's chrF calls so, three numbers an order: n-grams of the hypothesis, of the reference, shared."""
+    """Return sacreBLEU's chrF statistics: per order the n-grams of the hypothesis, of the reference, and shared."""
     statistics = []
     if counts:
         hypothesis, reference, *matches = counts
@@ -158,13 +162,13 @@ def _statistics(counts: list[int]) -> list[int]:
 
 
 def _signature(metric: BLEU | CHRF) -> str:
-    # sacreBLEU knows the number of references, which is part of the signature, only after it has scored something.
+    # sacreBLEU sets the number of references, a part of the signature, when it scores for the first time.
     metric.sentence_score("a", ["a"])
     return str(metric.get_signature().format())
 
 
 def _lines(lists: Sequence[Candidates], lowercase: bool) -> tuple[list[str], list[int]]:
-    """Each list's reference and hypotheses, and how many hypotheses it has."""
+    """Return the reference and the hypotheses of each list in a row, and the number of hypotheses of each list."""
     lines: list[str] = []
     for candidates in lists:
         lines.append(candidates.reference)
@@ -173,7 +177,7 @@ def _lines(lists: Sequence[Candidates], lowercase: bool) -> tuple[list[str], lis
 
 
 def _decoded(lines: list[str]) -> list[str]:
-    """The first steps of mteval-v13a, in the words of sacreBLEU's tokenizer_13a.py; what is left is done compiled."""
+    """Apply the first steps of mteval-v13a, as sacreBLEU's tokenizer_13a.py does; compiled code does the others."""
     text = "\n".join(lines)
     if text.count("\n") >= len(lines):  # a line break within a line
         lines = [line.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ") for line in lines]
@@ -189,7 +193,7 @@ def _entities(line: str) -> str:
 
 
 def _matches(lines: Sequence[str], sizes: Sequence[int], mode: int, order: int) -> NDArray[np.int32]:
-    """What `count_matches` counts in lines of text."""
+    """Return the counts of `count_matches` for lines of text."""
     import numpy as np
 
     from kd.metrics.compiled import count_matches
@@ -203,7 +207,7 @@ def _matches(lines: Sequence[str], sizes: Sequence[int], mode: int, order: int) 
 def _remembering(
     counts: NDArray[np.int32], score: Callable[[list[int]], float], known: dict[bytes, float]
 ) -> list[float]:
-    """The score of each row; rows that were there before are looked up."""
+    """Return the score of each row; scores of rows that occurred before are looked up."""
     import numpy as np
 
     keys: list[Any] = (
@@ -230,19 +234,22 @@ def _cut_up(scores: list[float], sizes: Sequence[int]) -> list[list[float]]:
     return lists
 
 
-# --- other people's scores, and several together ------------------------------------------------------------------
+# --- scores that come with the lists, and several metrics together ---------------------------------------------------
 
 
 class GivenScore:
-    """Scores that lists come with: the teacher's own (its best hypothesis wins), or somebody else's."""
+    """Scores that lists come with: the teachers' own, or those of another program or stage."""
 
-    def __init__(self, name: str, bin_width: float, of: Callable[[Candidates], Sequence[float]]) -> None:
-        self.name = self.signature = name
+    def __init__(
+        self, name: str, bin_width: float, of: Callable[[Candidates], Sequence[float]], signature: str = ""
+    ) -> None:
+        self.name = name
+        self.signature = signature or name
         self.bin_width = bin_width
         self._of = of
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """The scores as they came. Raises ValueError where there are not as many as hypotheses."""
+        """Return the scores unchanged. Raise ValueError where their number is not that of the hypotheses."""
         return [_as_many(item, self._of(item), f"{self.name} scores") for item in lists]
 
 
@@ -263,7 +270,7 @@ class Mix:
         self.bin_width = max(abs(weight) * metric.bin_width for weight, metric in parts)
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """Add up, in the order in which the recipe names the metrics."""
+        """Return the weighted sums, added in the order in which the recipe names the metrics."""
         totals = [[0.0] * len(item.hypotheses) for item in lists]
         for weight, metric in self._parts:
             for total, values in zip(totals, metric.scores(lists), strict=True):
@@ -275,21 +282,35 @@ class Mix:
 # --- by name ------------------------------------------------------------------------------------------------------
 
 
-def sentence_metric(config: SelectConfig) -> SentenceMetric:
+def sentence_metric(config: SelectConfig, signatures: Mapping[str, str] = MappingProxyType({})) -> SentenceMetric:
     """Make the metric that `select` asks for.
 
-    Raises UserError for an unknown metric, tokeniser or smoothing, a weight that is none, or a tokeniser that cannot be
-    had here.
+    Args:
+        config: The settings of selection.
+        signatures: Of the metrics whose scores come with the lists, by name.
+
+    Raises:
+        UserError: An unknown metric, tokeniser or smoothing, a weight of 0, or a tokeniser that cannot be loaded.
     """
-    return _choice(_METRICS, config.metric, "select.metric")(config)
+    return _choice(_METRICS, config.metric, "select.metric")(config, signatures)
+
+
+def metrics_used(config: SelectConfig) -> list[str]:
+    """Return the names of the metrics that selection reads: one, or those of a mix."""
+    return list(config.mix) if config.metric == "mix" else [config.metric]
 
 
 def uses_external_scores(config: SelectConfig) -> bool:
-    """Whether the metric is, or mixes in, scores made elsewhere."""
-    return config.metric == "external" or (config.metric == "mix" and "external" in config.mix)
+    """Whether scores made elsewhere are read."""
+    return "external" in metrics_used(config)
 
 
-def _bleu(config: SelectConfig) -> SentenceMetric:
+def scored_metrics(config: SelectConfig) -> list[str]:
+    """Return the metrics whose scores the stage `score` makes."""
+    return [name for name in metrics_used(config) if name in SCORED]
+
+
+def _bleu(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
     _choice(BLEU.SMOOTH_DEFAULTS, config.smoothing, "select.smoothing")
     _choice(dict.fromkeys(BLEU.TOKENIZERS), config.tokenizer, "select.tokenizer")
     value = config.smooth_value
@@ -314,27 +335,27 @@ def _bleu(config: SelectConfig) -> SentenceMetric:
     return SentenceBleu(metric)
 
 
-def _chrf(config: SelectConfig) -> SentenceMetric:
+def _chrf(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
     if config.word_order < 0:
         raise UserError(f"select.word_order is {config.word_order}.", "It is 0 for chrF, 2 for chrF++.")
     return SentenceChrf(CHRF(word_order=config.word_order, lowercase=config.lowercase))
 
 
-def _consensus(of: Callable[[SelectConfig], SentenceMetric]) -> Callable[[SelectConfig], SentenceMetric]:
+def _consensus(of: _Maker, config: SelectConfig, signatures: Mapping[str, str]) -> SentenceMetric:
     """Make minimum Bayes risk with a metric as its utility."""
+    from kd.metrics.consensus import Consensus
 
-    def metric(config: SelectConfig) -> SentenceMetric:
-        from kd.metrics.consensus import Consensus
-
-        return Consensus(of(config))
-
-    return metric
+    return Consensus(of(config, signatures))
 
 
-def _mix(config: SelectConfig) -> SentenceMetric:
+def _given(name: str, bin_width: float, _: SelectConfig, signatures: Mapping[str, str]) -> SentenceMetric:
+    return GivenScore(name, bin_width, lambda item: item.given.get(name, ()), signatures.get(name, ""))
+
+
+def _mix(config: SelectConfig, signatures: Mapping[str, str]) -> SentenceMetric:
     if not config.mix:
         raise UserError(
-            "select.metric=mix has nothing to mix.", "Choose select=mix, or name metrics and weights below select.mix."
+            "select.metric is mix but select.mix is empty.", "Choose select=mix, or set weights: +select.mix.bleu=0.5."
         )
     for name, weight in config.mix.items():
         if name == "mix" or name not in _METRICS:
@@ -342,22 +363,25 @@ def _mix(config: SelectConfig) -> SentenceMetric:
             raise UserError(f"There is no metric {name} to mix (select.mix.{name}).", f"Choose among: {others}.")
         if not math.isfinite(weight) or not weight:
             raise UserError(f"select.mix.{name} is {weight}.", "A weight is a number other than 0.")
-    return Mix([(weight, _METRICS[name](config)) for name, weight in config.mix.items()])
+    return Mix([(weight, _METRICS[name](config, signatures)) for name, weight in config.mix.items()])
 
 
-_METRICS: dict[str, Callable[[SelectConfig], SentenceMetric]] = {
+_METRICS: dict[str, _Maker] = {
     "bleu": _bleu,
     "chrf": _chrf,
-    "mbr_bleu": _consensus(_bleu),
-    "mbr_chrf": _consensus(_chrf),
-    "model": lambda _: GivenScore("model", 0.25, lambda item: item.model_scores),
-    "external": lambda _: GivenScore("external", 0.05, lambda item: item.external_scores),
+    "mbr_bleu": partial(_consensus, _bleu),
+    "mbr_chrf": partial(_consensus, _chrf),
+    "comet": partial(_given, "comet", 0.05),
+    "qe": partial(_given, "qe", 0.05),
+    "mbr_comet": partial(_given, "mbr_comet", 0.05),
+    "model": lambda *_: GivenScore("model", 0.25, lambda item: item.model_scores),
+    "external": partial(_given, "external", 0.05),
     "mix": _mix,
 }
 
 
 def _choice(choices: Mapping[str, Value], name: str, key: str) -> Value:
-    """Look a setting up among those there are."""
+    """Return the choice of this name. Raise UserError for an unknown one."""
     if name not in choices:
         raise UserError(f"There is no {key}={name}.", f"Choose one of: {', '.join(choices)}.")
     return choices[name]

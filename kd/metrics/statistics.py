@@ -1,6 +1,6 @@
-"""What selection changed, counted as it goes: for the manifest, the report and the command's summary.
+"""Counts the choices of selection, for the manifest, the report and the command's summary.
 
-Memory does not grow with the corpus, and the counts of several shards or workers add up to those of the whole.
+Memory does not grow with the corpus, and the counts of several shards or workers can be added.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WINDOW = 1000  # words of which the distinct ones are counted: standardised type
 
 
 class Choice(NamedTuple):
-    """What became of one list."""
+    """The choice from one list."""
 
     rank: int | None  # from 0, of the chosen hypothesis; None: the human target is learnt, or nothing
     score: float  # of the preferred hypothesis, chosen or not
@@ -28,11 +28,13 @@ class Choice(NamedTuple):
     guard: str | None = None  # tripped by the preferred hypothesis where all trip one
     dropped: bool = False  # no pair is made
     below: bool = False  # the preferred hypothesis scores below `select.threshold`
+    distant: bool = False  # its TER against the human target is above `select.max_ter`
+    further: tuple[int, ...] = ()  # ranks of the hypotheses that later epochs learn (`select.variant=top`)
 
 
 @dataclass
 class Words:
-    """Words (between white space) of one side, and how varied they are; memory does not grow with the text."""
+    """Counts the words (between white space) of one side, and their variety, in constant memory."""
 
     words: int = 0
     windows: int = 0  # of WINDOW words each
@@ -50,13 +52,13 @@ class Words:
             del self._rest[:WINDOW]
 
     def to_json(self) -> dict[str, int]:
-        """Counts; words after the last full window have no part in `types`."""
+        """Return the counts; words after the last full window do not count in `types`."""
         return {"words": self.words, "windows": self.windows, "types": self.types}
 
 
 @dataclass
 class Statistics:
-    """What selection changed, for the manifest and the report; those of several shards add up."""
+    """Counts of choices, for the manifest and the report; those of several shards can be added."""
 
     metric: str
     signature: str
@@ -64,11 +66,13 @@ class Statistics:
     lists: int = 0  # judged, one a pair
     chosen: int = 0  # pairs of which a hypothesis is learnt
     sum_first: float = 0.0  # score of the hypothesis of rank 0, over the chosen
-    sum_selected: float = 0.0  # score of what was chosen
+    sum_selected: float = 0.0  # score of the chosen hypothesis
     exact: int = 0  # chosen hypotheses that are the human target, letter by letter
     gold: int = 0  # pairs whose human target is learnt instead of a hypothesis
     dropped: int = 0  # pairs left out
     below: int = 0  # pairs whose preferred hypothesis scores below `select.threshold`: human target, or left out
+    distant: int = 0  # pairs whose preferred hypothesis has a TER above `select.max_ter`: human target, or left out
+    further: int = 0  # hypotheses that later epochs learn
     ranks: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)  # bin of bin_width -> chosen hypotheses
     first_scores: Counter[int] = field(default_factory=Counter)  # the same of rank 0
@@ -87,10 +91,12 @@ class Statistics:
         if choice.rank is None:
             self.dropped += choice.dropped
             self.below += choice.below
+            self.distant += choice.distant
             self.gold += not choice.dropped
             return
         rank, text = choice.rank, item.hypotheses[choice.rank]
         self.chosen += 1
+        self.further += len(choice.further)
         self.sum_first += scores[0]
         self.sum_selected += scores[rank]
         self.exact += text == item.reference
@@ -116,19 +122,19 @@ class Statistics:
             "source": source, "gold": item.reference, "first": item.hypotheses[0], "selected": item.hypotheses[rank],
             "rank": rank, "score_first": scores[0], "score_selected": scores[rank],
         }  # fmt: skip
-        # Earlier ones stay among equals; and the heap never compares dictionaries.
+        # The second element keeps the earlier of equal gains, and prevents a comparison of dictionaries.
         entry = (gain, -self.lists, example)
         (heapq.heappush if len(self._examples) < MOST_EXAMPLES else heapq.heappushpop)(self._examples, entry)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; examples with the largest gain first."""
+        """Return plain values; examples with the largest gain first."""
         largest = [item for *_, item in sorted(self._examples, key=lambda entry: entry[:2], reverse=True)]
         values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return {**values, "words": {name: side.to_json() for name, side in self.words.items()}, "examples": largest}
 
 
 def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The statistics of several shards or workers, as JSON has them, as one; counts by bin or rank have text keys."""
+    """Add up the statistics of several shards or workers, as read from JSON: counts by bin or rank have text keys."""
     total = dict(parts[0])
     for part in parts[1:]:
         for name, value in part.items():
@@ -142,7 +148,7 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _added(left: Mapping[Any, Any], right: Mapping[Any, Any]) -> dict[str, Any]:
-    """Sums by key, nested or not."""
+    """Return the sums by key, of nested mappings too."""
     total = {str(key): value for key, value in left.items()}
     for key, value in right.items():
         before = total.get(str(key))

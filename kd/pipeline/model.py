@@ -137,6 +137,10 @@ class Kind(ABC, Generic[C]):
     delivers: ClassVar[bool] = False  # the output leaves the machine: a model or a report
     reports: ClassVar[bool] = False  # the output is a page of everything in the run; `kd report` makes and shows it
 
+    def is_needed(self, config: C) -> bool:
+        """Returns whether a stage with this config has work to do; without any it counts as switched off."""
+        return True
+
     def validate(self, config: C) -> None:
         """Raises UserError for a combination of values that cannot work, before anything runs."""
 

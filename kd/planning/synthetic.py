@@ -50,6 +50,6 @@ def made_up_lists(corpus: Corpus, out: Path, nbest: int, members: int) -> tuple[
 
 def warm_up(config: SelectConfig) -> None:
     """Compile the functions that selection compiles at its first use."""
-    lists = [Candidates(["a b c d", "a b c e"], "a b c d", [-0.1, -0.2], [])]
+    lists = [Candidates(["a b c d", "a b c e"], "a b c d", [-0.1, -0.2])]
     with contextlib.suppress(Exception):
         Chooser(config).choose(lists, ["a b c d"])

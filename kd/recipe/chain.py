@@ -97,7 +97,8 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
     kind = load_kind(node.kind)
     where = settings_key(config, name)
     typed = _settings(config, name, kind.config, where)
-    if node.enabled:
+    enabled = bool(node.enabled) and kind.is_needed(typed)
+    if enabled:
         try:
             kind.validate(typed)
         except UserError as error:  # a kind does not know the key of its settings
@@ -111,7 +112,7 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
         if ref is not None  # how another kind put in a stage's place removes an input
     }
     role = node.role.value if node.role else None
-    return StageSpec(name, kind, typed, inputs, node.over, node.enabled, (node.after,) if node.after else (), role)
+    return StageSpec(name, kind, typed, inputs, node.over, enabled, (node.after,) if node.after else (), role)
 
 
 def _whole_keys(hint: str, config: DictConfig, where: str, schema: type) -> str:

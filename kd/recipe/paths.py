@@ -23,9 +23,10 @@ def make_paths_absolute(config: DictConfig) -> None:
             _make_absolute(config, setting.key, "." if setting.leaf == "root" else None)
     for name in config.chain:
         _make_absolute(config, f"chain.{name}.changes.init_from", None)
-    model = OmegaConf.select(config, "evaluate.comet.model")  # a path or a name
-    if model is not None and (model.startswith((".", "~")) or Path(model).exists()):
-        OmegaConf.update(config, "evaluate.comet.model", os.path.normpath(Path.cwd() / Path(model).expanduser()))
+    for key in ("evaluate.comet.model", "score.comet.model", "score.qe.model"):  # a path or a name
+        model = OmegaConf.select(config, key)
+        if model is not None and (model.startswith((".", "~")) or Path(model).exists()):
+            OmegaConf.update(config, key, os.path.normpath(Path.cwd() / Path(model).expanduser()))
 
 
 def _make_absolute(config: DictConfig, key: str, default: str | None) -> None:

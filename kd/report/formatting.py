@@ -61,12 +61,12 @@ def count(value: int) -> str:
 
 def sentence_metric(name: str) -> str:
     """What a sentence metric is called in print; one that is not known keeps its name."""
-    return {"bleu": "BLEU", "chrf": "chrF2"}.get(name, name)
+    return {"bleu": "BLEU", "chrf": "chrF2", "comet": "COMET", "qe": "COMET-QE"}.get(name, name)
 
 
 def sentence_score(value: float, metric: str) -> str:
     """A sentence score: one decimal on a scale to 100, three of a model's score or somebody else's."""
-    return score(value) if metric in ("bleu", "chrf", "mix") else f"{value:.3f}"
+    return score(value) if metric in ("bleu", "chrf", "mbr_bleu", "mbr_chrf", "mix") else f"{value:.3f}"
 
 
 def percent(share: float) -> str:

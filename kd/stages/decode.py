@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.processes import Tick, Workers
-from kd.base.world import take_gpu
+from kd.base.world import gpu_counter, take_next_gpu
 from kd.corpora.guards import Guards
 from kd.corpora.nbest import (
     Hypothesis,
@@ -40,12 +39,13 @@ from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import DecodeConfig, DecodeEngine, LongSources, Precision
+from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, LongSources, Precision
 from kd.stages.teachers import first_members
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
+    from kd.engines.fairseq.sampling import Diversity, Sampling
     from kd.engines.fairseq.translate import EnsembleTranslator
     from kd.engines.fairseq.translate import Hypothesis as Found
     from kd.engines.members import MembersTranslator
@@ -53,6 +53,11 @@ if TYPE_CHECKING:
 SCORES = "natural logarithms, summed over the pieces and the end, divided by their number ** length_penalty"
 
 _LOG = logging.getLogger(__name__)
+# Settings that count with one method only.
+_SETTINGS_OF = {
+    DecodeMethod.sample: ("seed", "temperature", "sample_top"),
+    DecodeMethod.diverse: ("groups", "diversity"),
+}
 # Names of a shard's counts.
 _GUARD = "guard "
 _CAPPED = "sources whose output was limited to the teachers' training length"
@@ -73,7 +78,19 @@ class Decode(Kind[DecodeConfig]):
 
     def validate(self, config: DecodeConfig) -> None:
         """Raise UserError for lists longer than the beam and an unknown number format."""
-        _require_list("nbest", config.nbest, config.beam)
+        if config.method is not DecodeMethod.sample:
+            _require_list("nbest", config.nbest, config.beam)
+        if config.method is not DecodeMethod.beam and config.engine is not DecodeEngine.ensemble:
+            raise UserError(
+                f"decode.method is {config.method.value}, and decode.engine is {config.engine.value}, which has beam "
+                "search alone.",
+                "Set decode.engine=ensemble, or decode.method=beam.",
+            )
+        if config.method is DecodeMethod.diverse and config.beam % config.groups:
+            raise UserError(
+                f"decode.beam is {config.beam}, which is not a multiple of decode.groups={config.groups}.",
+                f"Set decode.groups={config.beam} for groups of one hypothesis each.",
+            )
         if config.member_nbest is not None:
             _require_list("member_nbest", config.member_nbest, config.beam)
         if config.compute_type not in COMPUTE_TYPES:
@@ -92,6 +109,9 @@ class Decode(Kind[DecodeConfig]):
         identity, extent = identity_and_extent(stage.config)
         if stage.config.retry_precision is None:
             identity.pop("retry_precision", None)  # without it, lists are the same as before the setting existed
+        for method, keys in _SETTINGS_OF.items():
+            if stage.config.method is not method:
+                identity = {key: value for key, value in identity.items() if key not in keys}
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
         inputs["teachers"] = first_members(inputs["teachers"], stage.config.members, "decode.members")
         for worker in range(stage.config.workers):
@@ -144,7 +164,7 @@ class Decode(Kind[DecodeConfig]):
         config, text = stage.config, known.input(stage, "corpus")
         models = known.models(item.task for item in stage.input_tasks("teachers"))
         sentences = text.pairs.times(config.share / len(stage.tasks))
-        cost = known.translation_flops(models, text, config.beam)
+        cost = known.translation_flops(models, text, _width(config))
         work = Work(f"decode {config.engine.value}", "sentences", sentences, cost, Sharing.gpus, "decode")
         lists = replace(work, cost=None if text.side_bytes is None else text.side_bytes * config.nbest)
         output = replace(text, pairs=text.pairs.times(config.share))
@@ -198,12 +218,11 @@ def _decode(job: Job[DecodeConfig], shards: list[CorpusShard], total: int) -> No
     tag = tag_for(read_languages(folders[0]), corpus.languages[1], job.inputs["teachers"][0].stage)
     threads = max(1, job.threads // processes)
     spec = _WorkerSpec(job.config, folders, corpus.languages, job.out, job.device, threads, tag)
-    next_gpu = None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
 
     def tell(more: int) -> None:
         job.progress.update("decoding", done + more, total, "sentences")
 
-    with Workers(min(processes, len(shards)), _init_worker, spec, next_gpu) as workers:
+    with Workers(min(processes, len(shards)), _init_worker, spec, gpu_counter(processes)) as workers:
         for _ in workers.map(_Decoder.decode, shards, tell):
             pass
 
@@ -282,11 +301,7 @@ class _Decoder:
 
 def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> _Decoder:
     """Load the engine in a process. `next_gpu`: the first GPU that no other process uses; None for one process."""
-    if next_gpu is not None:
-        with next_gpu.get_lock():
-            gpu, next_gpu.value = next_gpu.value, next_gpu.value + 1
-        if spec.device != "cpu":
-            take_gpu(gpu)
+    take_next_gpu(next_gpu, spec.device)
     return _Decoder(spec)
 
 
@@ -296,7 +311,7 @@ def _load(spec: _WorkerSpec, precision: Precision) -> EnsembleTranslator | Membe
     config = spec.config
     folders = spec.teachers
     settings: dict[str, Any] = {
-        "beam": config.beam,
+        "beam": _width(config),
         "nbest": config.nbest,
         "max_pieces": config.max_pieces,
         "max_source_pieces": config.max_source_pieces,
@@ -311,11 +326,24 @@ def _load(spec: _WorkerSpec, precision: Precision) -> EnsembleTranslator | Membe
     if config.engine is DecodeEngine.ensemble:
         from kd.engines.fairseq.translate import EnsembleTranslator
 
-        return EnsembleTranslator(folders, Vocabulary(folders[0]), **settings)
+        return EnsembleTranslator(folders, Vocabulary(folders[0]), method=_method(config), **settings)
     from kd.engines.members import MembersTranslator
 
     settings |= {"member_nbest": config.member_nbest, "compute_type": config.compute_type}
     return MembersTranslator(folders, Vocabulary(folders[0]), **settings)
+
+
+def _width(config: DecodeConfig) -> int:
+    """Return the hypotheses that are extended at a time: the beam, or all samples."""
+    return config.nbest if config.method is DecodeMethod.sample else config.beam
+
+
+def _method(config: DecodeConfig) -> Sampling | Diversity | None:
+    from kd.engines.fairseq.sampling import Diversity, Sampling
+
+    if config.method is DecodeMethod.sample:
+        return Sampling(config.seed, config.temperature, config.sample_top)
+    return Diversity(config.groups, config.diversity) if config.method is DecodeMethod.diverse else None
 
 
 def _entry(found: Found) -> Hypothesis:

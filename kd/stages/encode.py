@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +20,7 @@ from kd.corpora.heldout import read_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.index import write_json
 from kd.corpora.joined import read_joined
-from kd.corpora.shards import Corpus
+from kd.corpora.shards import Corpus, target_columns
 from kd.models.description import Languages
 from kd.models.files import DICTIONARY, LANGUAGES, SOURCE_DICTIONARY, TARGET_DICTIONARY, VOCABULARY
 from kd.models.known import Known, equal_tasks
@@ -28,7 +28,7 @@ from kd.models.segmentation import Sampling
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import BalanceMethod, CorpusConfig, EncodeConfig, Use
+from kd.recipe.schema import BalanceMethod, CorpusConfig, EncodeConfig, SelectConfig, Use, Variant
 
 if TYPE_CHECKING:
     from kd.engines.fairseq.encoding import Encoded, Encoding
@@ -78,6 +78,7 @@ class Encode(Kind[EncodeConfig]):
         if stage.axis is None:
             _check_targets(stage)
             _check_weights(stage)
+        _check_top(stage)
         _check_vocabulary(stage)
         yield TaskSpec("all", identity, extent)
 
@@ -98,7 +99,7 @@ class Encode(Kind[EncodeConfig]):
         if not valid.pairs:
             raise UserError("No dev pair is short enough to validate on.", "Raise encode.max_pieces.")
         corpora = [corpus for each in groups.values() for corpus in each]
-        total = sum(corpus.pairs for corpus in corpora) * config.passes
+        total = sum(corpus.pairs for corpus in corpora) * _passes(config, _targets_of(corpora))
         encoding = Encoding(
             folder,
             config.max_pieces,
@@ -143,7 +144,8 @@ class Encode(Kind[EncodeConfig]):
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the pairs that are read, once for each pass."""
         text = known.input(stage, "corpus")
-        work = Work(self.name, "pairs", text.pairs.times(stage.config.passes), text.pair_bytes.value)
+        text = replace(text, pairs=text.pairs.times(_passes(stage.config, _top(stage))))
+        work = Work(self.name, "pairs", text.pairs, text.pair_bytes.value)
         return equal_tasks(stage, TaskWork((work,)), text)
 
 
@@ -230,6 +232,23 @@ def _check_weights(stage: Stage) -> None:
         check_weights(stage.config.balance.weights, groups)
 
 
+def _top(stage: Stage) -> int:
+    """Return the number of targets that each source of a stage has, as far as the plan tells."""
+    if isinstance(stage.config, SelectConfig):
+        return int(stage.config.top) if stage.config.variant is Variant.top else 1
+    inputs = [other for role in ("corpus", "corpora") for _, other in stage.inputs.get(role, [])]
+    return max(map(_top, inputs), default=1)
+
+
+def _check_top(stage: Stage) -> None:
+    """Raise UserError for balanced language pairs with several targets per source."""
+    if _top(stage) > 1 and stage.config.balance.method is not BalanceMethod.proportional and stage.axis is None:
+        raise UserError(
+            f"{stage.name} balances language pairs, and select.variant=top gives each epoch another hypothesis.",
+            "Set encode.balance.method=proportional, or select.variant=best.",
+        )
+
+
 def _check_vocabulary(stage: Stage) -> None:
     """It has tags where they are wanted. Raises UserError before anything runs."""
     for _, vocabulary in stage.inputs.get("vocabulary", []) if stage.config.tags else []:
@@ -280,10 +299,32 @@ def _encode_train(
         return encode_balanced(groups, job.out, encoding, config.balance, **settings)
     corpora = [(group, corpus) for group, corpora in groups.items() for corpus in corpora]
     totals = {group: Encoded() for group in groups}
-    settings |= {"folder_pairs": config.folder_pairs, "passes": config.passes}
+    targets = _targets_of([corpus for _, corpus in corpora])
+    passes = _passes(config, targets)
+    settings |= {"folder_pairs": config.folder_pairs, "passes": passes, "targets": targets}
     settings |= {"totals": [totals[group] for group, _ in corpora]}
     train = encode_corpora([corpus for _, corpus in corpora], job.out, encoding, **settings)
-    return train, as_they_are(totals, config.passes) if len(groups) > 1 else {}
+    return train, as_they_are(totals, passes) if len(groups) > 1 else {}
+
+
+def _targets_of(corpora: Sequence[Corpus]) -> int:
+    """Return how many targets each source has: more than one after `select.variant=top`.
+
+    Raises:
+        UserError: The corpora differ in that.
+    """
+    found = {sum(column in target_columns(len(corpus.columns)) for column in corpus.columns) for corpus in corpora}
+    if len(found) > 1:
+        raise UserError(
+            f"The corpora have different numbers of targets for each source: {', '.join(map(str, sorted(found)))}.",
+            "Select with one value of select.top for all of them.",
+        )
+    return found.pop()
+
+
+def _passes(config: EncodeConfig, targets: int) -> int:
+    """Return the passes over the corpora: with several targets at least one for each; only sampling needs more."""
+    return max(config.passes, targets)
 
 
 def _shares(balance: Mapping[str, Mapping[str, float]]) -> str:

@@ -7,8 +7,9 @@ Every system is compared with the baseline, by default the control, on the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,8 @@ from kd.corpora.guards import Guards
 from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
-from kd.metrics.comet import REFERENCES, Comet, CometScores, find_checkpoint, hparams_file
+from kd.metrics.comet import REFERENCES, Comet, CometScores
+from kd.metrics.comet_models import model_files
 from kd.metrics.corpus import Options, corpus_scores
 from kd.metrics.judge import judge
 from kd.metrics.pairing import Match, compare, matches, named
@@ -96,7 +98,10 @@ class Evaluate(Kind[EvaluateConfig]):
             identity["language"] = primary(target)
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
-        yield TaskSpec("all", identity, extent, files=lambda: _comet_files(config))
+        files: Callable[[], list[Path]] = partial(
+            model_files, config.comet.model if config.metrics.get(COMET) else None
+        )
+        yield TaskSpec("all", identity, extent, files=files)
 
     def run(self, job: Job[EvaluateConfig]) -> None:
         """Scores, then resamples, then counts."""
@@ -317,15 +322,6 @@ def _seed_by_seed(
 
 def _score(item: Significance) -> dict[str, Any]:
     return {"metric": item.metric, "value": item.value, "signature": item.signature}
-
-
-def _comet_files(config: EvaluateConfig) -> list[Path]:
-    """What a model that is here consists of; none of one that is named."""
-    model = config.comet.model
-    if not (config.metrics.get(COMET) and model and Path(model).is_absolute()):
-        return []
-    checkpoint, _ = find_checkpoint(model)
-    return [checkpoint, hparams_file(checkpoint)]
 
 
 def _comet(

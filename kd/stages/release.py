@@ -143,11 +143,12 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
 
 
 def _lessons(job: Job[ReleaseConfig], system: System) -> str:
-    """What the student, or the student that was exported, learned from its teachers; empty for every other model."""
+    """Return what the student, exported or not, learned from its teachers; empty for every other model."""
     if system.label != SystemRole.student.value:
         return ""
     trained = [each for each in job.inputs["systems"] if each.label == system.label]
-    return lessons(trained[0].settings) if trained else ""
+    selection = next((each.settings for each in job.inputs.get("others", []) if each.label == "select"), {})
+    return lessons(trained[0].settings, selection) if trained else ""
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         title=job.config.title,
         date=_newest(everything),
         systems=systems,
-        verdict=replace(verdict_roles(systems), lessons=_lessons(inputs["trainings"])),
+        verdict=replace(verdict_roles(systems), lessons=_lessons(inputs["trainings"], inputs.get("selections", []))),
         baseline=baseline,
         comparisons=tests,
         paired=pairs,
@@ -163,10 +163,11 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     )
 
 
-def _lessons(trainings: Iterable[Artifact]) -> str:
-    """Say what the student learned from its teachers; empty without one."""
+def _lessons(trainings: Iterable[Artifact], selections: Iterable[Artifact]) -> str:
+    """Return the sentences on what the student learned from its teachers; empty without a student."""
     settings = [artifact.settings for artifact in trainings if artifact.label == SystemRole.student.value]
-    return lessons(settings[0]) if settings else ""
+    selection = next((artifact.settings for artifact in selections), {})
+    return lessons(settings[0], selection) if settings else ""
 
 
 def _searches(artifacts: Iterable[Artifact], several: bool) -> list[Search]:

@@ -24,20 +24,20 @@ from kd.corpora.ids import PLACE_BITS, Origin, Pair, place_of, prefix_of
 from kd.corpora.index import Damaged, read_json, write_json
 from kd.corpora.leakage import reproduced_facts
 from kd.corpora.nbest import Hypothesis, NBestCorpus, NBestShard
-from kd.corpora.scores import ScoreFile
-from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.scores import ScoreCorpus, ScoreFile, ScoreShard
+from kd.corpora.shards import Corpus, CorpusWriter, target_columns
 from kd.corpora.shards import Shard as CorpusShard
 from kd.metrics.selection import Chooser
-from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
+from kd.metrics.sentence import Candidates, scored_metrics, sentence_metric, uses_external_scores
 from kd.metrics.statistics import Choice, merged
 from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
-from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
+from kd.pipeline.model import Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 from kd.stages.outputs import SELECTION
 
-# Of what is learnt: its rank from 0, or `gold`; its score, none of gold; the score of the teacher's best.
+# Of the learnt target: its rank from 0, or `gold`; its score, empty for gold; the score of the teacher's best.
 COLUMNS = ("rank", "score", "first_score")
 GOLD = "gold"
 BATCH = 512  # pairs judged at once
@@ -50,7 +50,12 @@ class Select(Kind[SelectConfig]):
     version = 2
     config = SelectConfig
     imports = ("numba",)
-    roles: ClassVar = {"corpus": Role(), "lists": Role(), "held_out": Role(optional=True)}
+    roles: ClassVar = {
+        "corpus": Role(),
+        "lists": Role(),
+        "scores": Role(optional=True),  # of `score`: read where the metric is one of its scores
+        "held_out": Role(optional=True),
+    }
     resources = "cpu"
     resumable = True
 
@@ -72,8 +77,11 @@ class Select(Kind[SelectConfig]):
         identity, extent = identity_and_extent(stage.config)
         corpus, held_out = stage.input_tasks("corpus"), stage.input_tasks("held_out")
         files = partial(_score_files, stage.config, stage.axis_value)
+        scores = _scores_by_task(stage)
         for lists in stage.input_tasks("lists"):
             inputs = {"corpus": corpus, "lists": [lists], "held_out": held_out}
+            if scores:
+                inputs["scores"] = [scores[lists.task.name]]
             yield TaskSpec(lists.task.name, identity, extent, inputs, files)
 
     def run(self, job: Job[SelectConfig]) -> None:
@@ -125,9 +133,38 @@ class _ShardToSelect:
     origins: tuple[Origin, ...]
     corpus: CorpusShard
     lists: NBestShard
-    scores: Path | None  # external ones
+    external: Path | None  # scores made elsewhere
+    scored: ScoreShard | None  # scores of the stage `score`
+    signatures: Mapping[str, str]  # of the latter, by metric
     out: Path
     made_from: Mapping[str, Any]
+
+
+def _scores_by_task(stage: Stage) -> dict[str, Input]:
+    """Return the tasks of the stage `score` by the name of the task whose lists they scored; empty if none is needed.
+
+    Raises:
+        UserError: The metric needs scores that the stage does not make.
+    """
+    needed = scored_metrics(stage.config)
+    if not needed:
+        return {}
+    scores = {item.task.name: item for item in stage.input_tasks("scores")}
+    made = [name for item in list(scores.values())[:1] for name in item.task.identity["metrics"]]
+    lists = {item.task for item in stage.input_tasks("lists")}
+    for name in needed:
+        if name not in made:
+            raise UserError(
+                f"{stage.name} selects by {name}, and the scores that it reads have no {name}.",
+                f"Set score.metrics.{name}=true, and chain.{stage.spec.name}.inputs.scores to the stage that scores "
+                "these lists.",
+            )
+    if {each.task for item in scores.values() for each in item.task.inputs.get("lists", [])} != lists:
+        raise UserError(
+            f"{stage.name} reads scores of other lists than its own.",
+            f"Let chain.{stage.spec.name}.inputs.scores name a stage that scores the lists that it reads.",
+        )
+    return scores
 
 
 def _score_path(config: SelectConfig, languages: Mapping[str, Any], shard: str) -> Path:
@@ -153,18 +190,29 @@ def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
     if config.variant is Variant.best_and_gold:
         origins += tuple(_gold_copies(origins).values())
     identity, _ = identity_and_extent(config)
+    scored = ScoreCorpus(job.one("scores").path) if job.inputs.get("scores") else None
     work = []
     for lists in NBestCorpus(job.one("lists").path).shards:
         if lists.name not in shards:
             raise Damaged(f"{lists.path('nbest')} belongs to no shard of {corpus.folder}.")
-        shard, scores = shards[lists.name], None
+        shard, external, scores = shards[lists.name], None, None
         made_from: dict[str, Any] = {"settings": identity, "corpus": shard.files, "lists": lists.files}
         if uses_external_scores(config) and config.scores is not None:
-            scores = _score_path(config, job.axis_value, lists.name)
-            if not scores.is_file():
-                raise UserError(f"The scores {scores} are not there.", f"Score the lists in {lists.path('nbest')}.")
-            made_from["scores"] = sha256(scores)
-        work.append(_ShardToSelect(config, corpus.languages, origins, shard, lists, scores, job.out, made_from))
+            external = _score_path(config, job.axis_value, lists.name)
+            if not external.is_file():
+                raise UserError(f"The scores {external} are not there.", f"Score the lists in {lists.path('nbest')}.")
+            made_from["scores"] = sha256(external)
+        if scored is not None:
+            scores = scored.shards.get(lists.name)
+            if scores is None:
+                raise Damaged(f"{scored.folder} lacks the scores of the shard {lists.name}.")
+            made_from["scored"] = scores.files
+        signatures = scored.signatures if scored is not None else {}
+        work.append(
+            _ShardToSelect(
+                config, corpus.languages, origins, shard, lists, external, scores, signatures, job.out, made_from
+            )
+        )
     return work
 
 
@@ -178,10 +226,14 @@ def _select_missing(job: Job[SelectConfig], missing: list[_ShardToSelect]) -> No
 
 def _select_shard(_: None, item: _ShardToSelect, tick: Tick) -> None:
     """Write one shard and its record."""
-    chooser = Chooser(item.config, Guards(item.config.guards, *item.languages))
+    chooser = Chooser(item.config, Guards(item.config.guards, *item.languages), item.signatures)
     aside = place_aside(item.out, item.lists.name)
-    copies = {prefix: copy.prefix for prefix, copy in _gold_copies(item.origins).items()}
-    writer = CorpusWriter(aside, item.languages, None, columns=COLUMNS, keep_groups=True, origins=item.origins)
+    copies = {}
+    if item.config.variant is Variant.best_and_gold:
+        copies = {prefix: copy.prefix for prefix, copy in _gold_copies(item.origins).items()}
+    writer = CorpusWriter(
+        aside, item.languages, None, columns=_columns(item.config), keep_groups=True, origins=item.origins
+    )
     with writer:
         writer.begin_shard(item.lists.name)
         rows = _candidates(item)
@@ -189,28 +241,40 @@ def _select_shard(_: None, item: _ShardToSelect, tick: Tick) -> None:
             pairs, lists = [pair for pair, _ in batch], [candidates for _, candidates in batch]
             choices = chooser.choose(lists, [pair.source for pair in pairs])
             for pair, candidates, choice in zip(pairs, lists, choices, strict=True):
-                _write(writer, pair, candidates, choice, copies if item.config.variant is Variant.best_and_gold else {})
+                _write(writer, pair, candidates, choice, copies, item.config)
             tick(len(batch))
     finish_shard(item.out, item.lists.name, item.made_from, chooser.statistics.to_json())
 
 
 def _candidates(item: _ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
-    """Every pair with its list, and the scores made elsewhere where they are asked for."""
-    scores = None if item.scores is None else ScoreFile(item.scores)
+    """Yield every pair with its list, and the scores that are made elsewhere or by the stage `score`."""
+    external = None if item.external is None else ScoreFile(item.external)
+    rows = {name: item.scored.read(name) for name in scored_metrics(item.config)} if item.scored else {}
     line = 1
     for group, nbest in item.lists.beside(item.corpus):
         hypotheses = nbest.hypotheses
-        external: list[float] = []
-        if scores is not None:
-            external = scores.take(len(hypotheses))
+        given: dict[str, list[float]] = {}
+        if external is not None:
+            given["external"] = external.take(len(hypotheses))
         elif item.config.feature is not None and uses_external_scores(item.config):
-            external = [_feature(h, item.config.feature, item.lists, line + i) for i, h in enumerate(hypotheses)]
+            given["external"] = [
+                _feature(h, item.config.feature, item.lists, line + i) for i, h in enumerate(hypotheses)
+            ]
         texts, model_scores = [h.text for h in hypotheses], [h.score for h in hypotheses]
         for pair in group:
-            yield pair, Candidates(texts, pair.target, model_scores, external)
+            scores = {name: _scores_of(pair, column, item.lists) for name, column in rows.items()}
+            yield pair, Candidates(texts, pair.target, model_scores, given | scores)
         line += len(hypotheses)
-    if scores is not None:
-        scores.finish()
+    if external is not None:
+        external.finish()
+
+
+def _scores_of(pair: Pair, rows: Iterator[tuple[int, list[float]]], lists: NBestShard) -> list[float]:
+    """Return the next scores. Raise Damaged unless they are this pair's."""
+    pair_id, scores = next(rows, (None, []))
+    if pair_id != pair.id:
+        raise Damaged(f"The scores of {lists.name} have {pair_id} where {pair.id} belongs.")
+    return scores
 
 
 def _feature(hypothesis: Hypothesis, name: str, lists: NBestShard, line: int) -> float:
@@ -222,14 +286,29 @@ def _feature(hypothesis: Hypothesis, name: str, lists: NBestShard, line: int) ->
     return hypothesis.features[name][0]
 
 
-def _write(writer: CorpusWriter, pair: Pair, candidates: Candidates, choice: Choice, copies: Mapping[int, int]) -> None:
+def _columns(config: SelectConfig) -> tuple[str, ...]:
+    """Return the columns beside the pair; `top` has one for the target of each further epoch."""
+    return (*COLUMNS, *target_columns(config.top)[1:]) if config.variant is Variant.top else COLUMNS
+
+
+def _write(
+    writer: CorpusWriter,
+    pair: Pair,
+    candidates: Candidates,
+    choice: Choice,
+    copies: Mapping[int, int],
+    config: SelectConfig,
+) -> None:
     first = repr(choice.first_score)
     if choice.dropped:
         return
+    further = len(_columns(config)) - len(COLUMNS)
     if choice.rank is None:
-        writer.add(pair, GOLD, "", first)
+        writer.add(pair, GOLD, "", first, *[pair.target] * further)
         return
-    writer.add(pair._replace(target=candidates.hypotheses[choice.rank]), str(choice.rank), repr(choice.score), first)
+    texts = [candidates.hypotheses[rank] for rank in (choice.rank, *choice.further)]
+    targets = [texts[turn % len(texts)] for turn in range(further + 1)]  # a list may have fewer than `top`
+    writer.add(pair._replace(target=targets[0]), str(choice.rank), repr(choice.score), first, *targets[1:])
     if copies:
         copy = copies[prefix_of(pair.id)] << PLACE_BITS | place_of(pair.id)
         writer.add(pair._replace(id=copy), GOLD, "", first)
@@ -250,11 +329,14 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
     corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
     origins = work[0].origins if work else corpus.origins.values()
     records = finished(job.out)
-    writer = CorpusWriter(job.out, corpus.languages, None, columns=COLUMNS, keep_groups=True, origins=origins)
+    writer = CorpusWriter(
+        job.out, corpus.languages, None, columns=_columns(job.config), keep_groups=True, origins=origins
+    )
     with writer:
         for record in records.values():
             writer.count_in(record["entry"])
-    nothing = Chooser(job.config).statistics.to_json()
+    signatures = work[0].signatures if work else {}
+    nothing = Chooser(job.config, signatures=signatures).statistics.to_json()
     statistics = merged([nothing, *(record["facts"] for record in records.values())])
     write_json(job.out / SELECTION, {**statistics, "variant": job.config.variant.value})
 
@@ -292,8 +374,9 @@ def _summary(config: SelectConfig, statistics: Mapping[str, Any], pairs: int) ->
     chosen = statistics["chosen"]
     guards = statistics["no_way_out"] if config.on_guard is OnGuard.drop else {}
     dropped = {f"guard: {guard}": count for guard, count in guards.items()}
-    if config.below is Below.drop and statistics["below"]:
-        dropped["score below the threshold"] = statistics["below"]
+    if config.below is Below.drop:
+        misses = {"score below the threshold": statistics["below"], "TER above the limit": statistics["distant"]}
+        dropped |= {reason: count for reason, count in misses.items() if count}
     return Summary(
         {
             "pairs in": statistics["lists"],
@@ -309,6 +392,8 @@ def _summary(config: SelectConfig, statistics: Mapping[str, Any], pairs: int) ->
             "mean score of the selected": statistics["sum_selected"] / max(1, chosen),
             "gold instead": statistics["gold"],
             **({"below the threshold": statistics["below"]} if config.variant is Variant.threshold else {}),
+            **({"TER above the limit": statistics["distant"]} if config.max_ter is not None else {}),
+            **({"further hypotheses": statistics["further"]} if config.variant is Variant.top else {}),
             "set aside by guards": statistics["set_aside"],
             "all hypotheses trip": statistics["no_way_out"],
         },

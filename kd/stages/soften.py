@@ -7,7 +7,6 @@ sentences are the unit of restart and workers the tasks.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.estimate import Estimate
 from kd.base.processes import Tick, Workers
-from kd.base.world import take_gpu
+from kd.base.world import gpu_counter, take_next_gpu
 from kd.engines.fairseq.distributions import blocks_in, row_bytes
 from kd.engines.fairseq.soften import Part, Softener, Softening, is_done, parts
 from kd.models.files import DICTIONARY
@@ -70,12 +69,11 @@ class Soften(Kind[SoftenConfig]):
         missing = [part for part in todo if not is_done(part, job.out)]
         done = total - sum(part.count for part in missing)
         processes = min(job.world.workers(job.device), max(1, len(missing)))
-        next_gpu = None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
 
         def tell(more: int) -> None:
             job.progress.update("computing distributions", done + more, total, "sentences")
 
-        with Workers(processes, _init_worker, softening, job.out, next_gpu) as workers:
+        with Workers(processes, _init_worker, softening, job.out, gpu_counter(processes)) as workers:
             for _ in workers.map(_Writer.write, missing, tell):
                 pass
 
@@ -141,9 +139,5 @@ class _Writer:
 
 def _init_worker(softening: Softening, out: Path, next_gpu: Synchronized[int] | None) -> _Writer:
     """Load the teachers; of several processes each takes a GPU for itself. `next_gpu`: the number of the next one."""
-    if next_gpu is not None:
-        with next_gpu.get_lock():
-            gpu, next_gpu.value = next_gpu.value, next_gpu.value + 1
-        if softening.device != "cpu":
-            take_gpu(gpu)
+    take_next_gpu(next_gpu, softening.device)
     return _Writer(Softener(softening), out)

@@ -17,7 +17,7 @@ from sentencepiece import SentencePieceProcessor
 
 from kd.corpora.ids import Origin
 from kd.corpora.index import Damaged
-from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.shards import Corpus, CorpusWriter, target_columns
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.encoding import SIDES, Encoded, Encoding, encode_corpora, encode_pairs
 from kd.models import vocabulary
@@ -195,6 +195,59 @@ def test_a_vocabulary_numbered_otherwise_is_read_by_its_dictionary(pieces: Path,
     [expected] = vocabulary.Vocabulary(tmp_path).encode_ids(["see Haus"])
     assert IndexedReader(tmp_path / "source")[0].tolist() == [*expected, 2]
     assert expected != vocabulary.Vocabulary(pieces).encode_ids(["see Haus"])[0]
+
+
+# --- several targets of each source --------------------------------------------------------------------------------
+
+
+def three_targets(folder: Path, pairs: list[tuple[str, str]]) -> Corpus:
+    """A corpus whose second and third targets are the first with other endings."""
+    origin = Origin("en-de", "made_up")
+    with CorpusWriter(folder, ("en", "de"), 60, columns=target_columns(3)[1:], origins=[origin]) as writer:
+        for pair in origin.number(pairs):
+            writer.add(pair, f"{pair.target} two", f"{pair.target} three")
+    return Corpus(folder)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_pass_has_another_target_and_sources_are_stored_once(pieces: Path, tmp_path: Path, workers: int) -> None:
+    pairs = texts(250, 8, words=(1, 4))
+    made = three_targets(tmp_path / "c", pairs)
+    counted = encoded(pieces, [made], tmp_path / "out", folder_pairs=125, passes=3, targets=3, workers=workers)
+    folders = data_folders(tmp_path / "out")
+    assert len(folders) == len(counted) == 6
+    read = vocabulary.Vocabulary(pieces)
+    for turn, ending in enumerate(("", " two", " three")):
+        found = [pair for folder in folders[2 * turn : 2 * turn + 2] for pair in sentences(folder)]
+        assert [tuple(read.decode_pieces(read.pieces_of(ids[:-1])) for ids in pair) for pair in found] == [
+            (source, target + ending) for source, target in pairs
+        ]
+        for folder, first in zip(folders[2 * turn : 2 * turn + 2], folders[:2], strict=True):
+            data = folder / "train.source-target.source.bin"
+            assert data.resolve() == (first / data.name).resolve()
+    sizes = [(each.pairs, sum(len(target) for _, target in sentences(folder))) for each, folder in
+             zip(counted, folders, strict=True)]  # fmt: skip
+    assert [(each.pairs, each.target) for each in counted] == sizes
+
+
+def test_a_pair_one_of_whose_targets_is_too_long_is_left_out_of_all_passes(pieces: Path, tmp_path: Path) -> None:
+    made = three_targets(tmp_path / "c", [("see", "Haus"), ("Haus", "see " * 37)])  # fits without the ending alone
+    counted = encoded(pieces, [made], tmp_path / "out", passes=3, targets=3)
+    assert [(each.pairs, each.too_long) for each in counted] == [(1, 1)] * 3
+
+
+def test_passes_with_sampling_take_the_targets_in_turn(pieces: Path, tmp_path: Path) -> None:
+    pairs = texts(80, 9)
+    made = three_targets(tmp_path / "c", pairs)
+    (tmp_path / "out").mkdir()
+    how = Encoding(pieces, 10_000, Sampling(0.2, 16, 1))
+    encode_corpora([made], tmp_path / "out", how, folder_pairs=10**6, passes=4, targets=3)
+    read = vocabulary.Vocabulary(pieces)
+    endings = []
+    for folder in data_folders(tmp_path / "out"):
+        target = read.decode_pieces(read.pieces_of(sentences(folder)[0][1][:-1]))
+        endings.append(target.removeprefix(pairs[0][1]))
+    assert endings == ["", " two", " three", ""]
 
 
 # --- sub-word regularisation ---------------------------------------------------------------------------------------

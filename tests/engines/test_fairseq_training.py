@@ -20,6 +20,7 @@ import pytest
 from kd.base.errors import TransientError, UserError
 from kd.base.progress import Progress, read
 from kd.engines.fairseq import checkpoints, training
+from kd.engines.fairseq.average import average
 from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
 from kd.engines.fairseq.launching import Launch, TrainingFailed
@@ -232,6 +233,46 @@ def test_a_longer_training_continues_a_shorter_one(short: TrainSpec, uninterrupt
     assert (result.resumed_from, result.updates) == (15, END)
     assert_equal_states(uninterrupted, tmp_path / "long")
     assert without_time(train_lines(tmp_path / "long")) == without_time(train_lines(uninterrupted))
+
+
+def test_a_moving_average_of_the_weights_is_kept_resumed_and_averaged(short: TrainSpec, tmp_path: Path) -> None:
+    """The average is computed again from the weights of each update: e = d e + (1 - d) w from the warm-up's end on."""
+    import torch
+
+    decay, start, last = 0.75, 3, 8
+    config = replace(
+        short.config,
+        checkpoint=replace(short.config.checkpoint, every=1, keep=last, ema=decay),
+        optimizer=replace(short.config.optimizer, warmup_updates=start),
+        max_update=last,
+    )
+    spec = replace(short, config=config, update_freq=1)
+    training.train(replace(spec, config=replace(config, max_update=5)), tmp_path / "part")
+    assert training.continue_from(tmp_path / "part", tmp_path / "resumed", last) == 5
+    training.train(spec, tmp_path / "resumed")
+    training.train(spec, tmp_path / "whole")
+    assert_equal_states(tmp_path / "whole", tmp_path / "resumed")
+    paths = {name: tmp_path / name / "checkpoints" for name in ("whole", "resumed")}
+    one, two = (tensors(load(path / "checkpoint_last.pt")["extra_state"]["ema"]) for path in paths.values())
+    assert [name for name in one if "float_tensor" not in name and not torch.equal(one[name], two[name])] == []
+    states = [load(path) for path in sorted(paths["whole"].glob("checkpoint_*_*.pt"), key=_update)]
+    assert len(states) == last
+    expected: dict[str, torch.Tensor] = {}
+    for update, state in enumerate(states, 1):
+        for name, weight in state["model"].items():
+            old = expected.get(name, weight) if update >= start else weight
+            expected[name] = old * decay + weight * (1 - decay) if update >= start else weight
+            if "float_tensor" not in name and "version" not in name:
+                assert torch.allclose(state["extra_state"]["ema"][name], expected[name], atol=1e-6), (update, name)
+    average([paths["whole"] / "checkpoint_last.pt"], tmp_path / "model.pt")
+    final = load(tmp_path / "model.pt")["model"]
+    name = next(name for name in final if name.endswith("fc1.weight"))
+    assert torch.equal(final[name], states[-1]["extra_state"]["ema"][name])
+    assert not torch.equal(final[name], states[-1]["model"][name])
+
+
+def _update(path: Path) -> int:
+    return int(path.stem.rsplit("_", 1)[1])
 
 
 def test_a_finished_training_does_nothing(

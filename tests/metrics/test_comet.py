@@ -15,7 +15,8 @@ import pytest
 from metrics.tiny_comet import make_checkpoint
 
 from kd.base.errors import UserError
-from kd.metrics.comet import Comet, bootstrap_duel, compare, find_checkpoint, t_test
+from kd.metrics.comet import Comet, bootstrap_duel, compare, t_test
+from kd.metrics.comet_models import find_checkpoint
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.significance import Resampling
 

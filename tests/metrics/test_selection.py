@@ -117,6 +117,33 @@ def test_below_the_threshold_a_pair_may_be_left_out() -> None:
     assert (counted.dropped, counted.below, counted.gold, counted.chosen) == (1, 1, 0, 0)
 
 
+def test_the_limit_of_ter_is_that_of_sacrebleu() -> None:
+    """TER by sacreBLEU: `TER().sentence_score(text, [reference]).score`, in per cent."""
+    ter = sacrebleu.TER().sentence_score(TEXTS[BEST], [REFERENCE]).score / 100
+    assert 0 < ter < 1
+    (choice,), _ = choose([LIST], max_ter=ter)
+    assert choice.rank == BEST
+    (choice,), chooser = choose([LIST], max_ter=ter - 1e-6)
+    assert (choice.rank, choice.distant, choice.below, choice.dropped) == (None, True, False, False)
+    assert (chooser.statistics.distant, chooser.statistics.gold) == (1, 1)
+    (choice,), _ = choose([LIST], max_ter=ter - 1e-6, below=Below.drop)
+    assert choice.dropped
+
+
+def test_top_takes_the_next_best_that_pass_guards_and_differ() -> None:
+    texts = [*TEXTS, TEXTS[1], "the cat"]
+    item = Candidates(texts, REFERENCE, [-float(rank) for rank in range(5)])
+    scores = [sacrebleu.sentence_bleu(text, [REFERENCE]).score for text in texts]
+    order = sorted(range(5), key=lambda rank: (-scores[rank], rank))
+    (choice,), chooser = choose([item], variant=Variant.top, top=4)
+    assert [choice.rank, *choice.further] == [rank for rank in order if rank != 3]
+    assert chooser.statistics.further == 3
+    (choice,), _ = choose([item], [TEXTS[1]], variant=Variant.top, top=3)
+    assert not {1, 3} & {choice.rank, *choice.further}
+    (choice,), _ = choose([item], variant=Variant.top, top=2)
+    assert len(choice.further) == 1
+
+
 def test_a_hypothesis_that_trips_a_guard_is_not_chosen_while_another_does_not() -> None:
     (choice,), chooser = choose([LIST], [TEXTS[BEST]])
     assert choice == Choice(1, SCORES[1], SCORES[0])

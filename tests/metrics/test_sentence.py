@@ -157,7 +157,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_others_scores_pass_through() -> None:
-    item = Candidates(["a", "b"], "a", [-1.0, -2.0], [0.5, 0.7])
+    item = Candidates(["a", "b"], "a", [-1.0, -2.0], {"external": [0.5, 0.7]})
     assert sentence_metric(SelectConfig("model", "exp", "13a")).scores([item]) == [[-1.0, -2.0]]
     assert sentence_metric(SelectConfig("external", "exp", "13a")).scores([item]) == [[0.5, 0.7]]
     with pytest.raises(ValueError, match="2 hypotheses and 0 external scores"):
@@ -182,7 +182,7 @@ def test_a_mix_is_the_weighted_sum() -> None:
 @pytest.mark.parametrize(
     ("mix", "message"),
     [
-        ({}, "nothing to mix"),
+        ({}, "select.mix is empty"),
         (
             {"blue": 1.0},
             r"no metric blue to mix \(select.mix.blue\). Choose among: bleu, chrf, mbr_bleu, mbr_chrf, model, external",

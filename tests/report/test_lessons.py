@@ -35,6 +35,14 @@ def test_each_part_has_its_sentence(settings: dict, said: str) -> None:
     assert lessons(settings) == said
 
 
+def test_several_hypotheses_are_named() -> None:
+    top = {"variant": "top", "top": 4}
+    assert lessons({}, top) == "It learned the 4 best hypotheses of each source, one in each epoch in turn."
+    assert lessons({"distill": WORDS}, top).startswith("It learned the 4 best hypotheses of each source, one in each "
+                                                       "epoch in turn, and the teachers' token")  # fmt: skip
+    assert lessons({}, {"variant": "best", "top": 4}) == TEXT
+
+
 def test_the_verdict_says_it_of_the_student(report: ReportData) -> None:
     roles = dataclasses.replace(report.verdict, lessons=TEXT)
     [verdict] = verdicts(dataclasses.replace(report, verdict=roles))

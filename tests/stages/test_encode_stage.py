@@ -87,6 +87,18 @@ def test_each_pass_is_a_folder(inputs: Mapping[str, Path], tmp_path: Path) -> No
         assert path.read_bytes() == (work.out / path.name).read_bytes()
 
 
+def test_several_targets_are_passes_of_their_own(inputs: Mapping[str, Path], tmp_path: Path) -> None:
+    origin = Origin("de-en", "made_up")
+    with CorpusWriter(tmp_path / "top", ("de", "en"), 50, ("rank", "target_2"), origins=[origin]) as writer:
+        for pair in origin.number(PAIRS):
+            writer.add(pair, "0", "doors")
+    work = job({**inputs, "corpus": tmp_path / "top"}, tmp_path / "out")
+    Encode().run(work)
+    counts = Encode().check(work).counts
+    assert (counts["folders"], counts["pairs in"], counts["pairs out"]) == (2, 400, 400)
+    assert counts["target pieces"] < 400 * 10
+
+
 def test_nothing_short_enough_is_said(inputs: Mapping[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"encode\.max_pieces"):
         Encode().run(job(inputs, tmp_path / "out", replace(CONFIG, max_pieces=1)))

@@ -231,6 +231,32 @@ def test_below_the_threshold_pairs_are_left_out_and_counted(tmp_path: Path) -> N
     assert summary.facts["gold instead"] == 0
 
 
+def test_further_hypotheses_are_columns_of_the_pair(tmp_path: Path) -> None:
+    lists = make(tmp_path, 3, lambda place: [f"Satz {place}", gold(place), f"Satz {place}", "Nummer hier."])
+    corpus, summary = selected(job(tmp_path, *lists, settings(variant=Variant.top, top=4)))
+    assert corpus.columns[-3:] == ("target_2", "target_3", "target_4")
+    groups = {pair.source: pair.id - FIRST for pair in reversed(list(Corpus(lists[0]).read()))}
+    for shard in corpus.shards:
+        for pair, further in shard.rows(*corpus.columns[-3:]):
+            place = groups[pair.source]
+            texts = [f"Satz {place}", gold(place), "Nummer hier."]  # a text that comes twice counts once
+            reference = gold(pair.id - FIRST)
+            expected = sorted(texts, key=lambda text: -sacrebleu.sentence_bleu(text, [reference]).score)
+            assert [pair.target, *further] == [*expected, expected[0]]  # and then in turn
+    assert summary.facts["further hypotheses"] == 2 * 3 * SHARD
+
+
+def test_hypotheses_far_from_gold_are_left_out_by_their_ter(tmp_path: Path) -> None:
+    lists = make(tmp_path, 3, lambda place: ["ganz anders als das"] if place % 4 == 0 else [gold(place)])
+    config = settings(max_ter=0.8, below=Below.drop)
+    corpus, summary = selected(job(tmp_path, *lists, config))
+    kept = [pair for group in Corpus(lists[0]).groups() if (group[0].id - FIRST) % 4 for pair in group]
+    assert [pair.id for pair in corpus.read()] == [pair.id for pair in kept]
+    left_out = 3 * SHARD - len(kept)
+    assert summary.dropped == {"TER above the limit": left_out}
+    assert summary.facts["TER above the limit"] == left_out
+
+
 # --- scores made elsewhere ----------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from kd.engines.fairseq.loading import load
 def average(checkpoints: Sequence[Path], out: Path) -> None:
     """Write the mean of the weights to `out`, added up in float64 and stored in the type of the first checkpoint.
 
+    Of checkpoints with an exponential moving average of the weights (`checkpoint.ema`), that average counts.
     Equal checkpoints give equal bytes, whatever the folder.
 
     Raises:
@@ -27,7 +28,7 @@ def average(checkpoints: Sequence[Path], out: Path) -> None:
     state, sums = None, {}
     for path in checkpoints:
         loaded = load(path)
-        weights = loaded["model"]
+        weights = _weights(loaded)
         if state is None:
             state = loaded
             sums = {name: _summand(weight).clone() for name, weight in weights.items()}
@@ -36,8 +37,15 @@ def average(checkpoints: Sequence[Path], out: Path) -> None:
         for name, weight in weights.items():
             sums[name] += _summand(weight)
     assert state is not None
-    means = {name: _mean(total, len(checkpoints), state["model"][name].dtype) for name, total in sums.items()}
+    kinds = {name: weight.dtype for name, weight in _weights(state).items()}
+    means = {name: _mean(total, len(checkpoints), kinds[name]) for name, total in sums.items()}
     save(without_training(state, means), out)
+
+
+def _weights(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the moving average of the weights, in fp32 where it was kept so, or the weights themselves."""
+    further = state.get("extra_state") or {}
+    return dict(further.get("ema_fp32_params") or further.get("ema") or state["model"])
 
 
 def _summand(weight: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Corpora to fairseq's numbers, shards side by side in processes of their own, without text in between.
+"""Encodes corpora as fairseq's memory-mapped data, several shards at a time, without text files in between.
 
-Each worker turns a whole shard into a part of the files; the parts are joined in the order of the shards, so that the
-outcome does not depend on the number of workers.
+Each worker process turns a whole shard into a part of the files. The parts are joined in the order of the shards, so
+the output does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from kd.base.processes import Tick, Workers
 from kd.corpora.ids import prefix_of
-from kd.corpora.shards import Corpus, Shard
-from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix
+from kd.corpora.shards import Corpus, Shard, target_columns
+from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix, write_view
 from kd.models.description import tag_of
 from kd.models.segmentation import Sampling
 from kd.models.vocabulary import Vocabulary
@@ -30,7 +30,7 @@ BATCH_CHARACTERS = 4_000_000  # both sides together: a few very long lines are a
 
 @dataclass
 class Encoded:
-    """Numbers of one split; of several folders and passes, all of them together."""
+    """Counts of one split, or of several folders and passes together."""
 
     pairs: int = 0
     source: int = 0  # pieces, ends of sentence included
@@ -39,7 +39,7 @@ class Encoded:
     others: int = 0  # pairs of corpora that are not wanted
 
     def add(self, other: Encoded) -> None:
-        """Counts another part."""
+        """Add the counts of another part."""
         self.pairs += other.pairs
         self.source += other.source
         self.target += other.target
@@ -49,7 +49,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How text becomes numbers."""
+    """The settings by which text becomes token ids."""
 
     vocabulary: Path  # folder
     max_pieces: int  # of a side, its end not counted; longer pairs are left out
@@ -58,23 +58,27 @@ class Encoding:
     tags: bool = False  # each source begins with the symbol of its target language, which counts as a piece
 
     def tag(self, target: str) -> str | None:
-        """What sources to be translated into a language begin with."""
+        """Return the tag that begins each source to be translated into a language; None without tags."""
         return tag_of(target) if self.tags else None
 
 
 def encode_pairs(
     groups: Iterable[tuple[str, Iterable[tuple[str, str]]]], prefixes: Sequence[Path], encoding: Encoding
 ) -> Encoded:
-    """Writes source and target sides of pairs to the files of two prefixes, here and now.
+    """Encode pairs in this process.
 
-    groups: pairs with the target language that they have, one group after the other.
+    Args:
+        groups: Pairs and their target language, one group after the other.
+        prefixes: Of the files of source and target.
+        encoding: The settings.
     """
     vocabulary = Vocabulary(encoding.vocabulary)
     total = Encoded()
     with ExitStack() as stack:
         writers = [stack.enter_context(IndexedWriter(prefix, vocabulary.size)) for prefix in prefixes]
         for target, pairs in groups:
-            total.add(_encode(pairs, writers, vocabulary, encoding, encoding.tag(target), lambda _: None))
+            (encoded,) = _encode(pairs, writers, vocabulary, encoding, encoding.tag(target), lambda _: None)
+            total.add(encoded)
     return total
 
 
@@ -85,44 +89,71 @@ def encode_corpora(
     *,
     folder_pairs: int,
     passes: int = 1,
+    targets: int = 1,
     workers: int = 1,
     progress: Tick = lambda _: None,
     totals: Sequence[Encoded] = (),
 ) -> list[Encoded]:
-    """Writes the split `train` of one or several data folders, named by `data_folder`, and returns what is in each.
+    """Write the split `train` of one or several data folders, named by `data_folder`.
 
     Each pass over the corpora makes folders of at most about `folder_pairs` pairs (whole shards, so up to one shard
-    more), all of one size. Corpora are mixed: each folder has its share of every one. Memory does not grow with the
-    corpora, and besides the outcome the parts of at most two shards a worker (`processes.AHEAD`) lie on disk. With
-    sampling, each pass draws other segmentations. `progress` is told pairs as they are done; `totals`, one for each
-    corpus where they are given, count what it has of all folders.
+    more), all of one size. Corpora are mixed: each folder has its share of every corpus. Memory does not grow with the
+    corpora, and the disk holds the parts of at most two shards per worker (`processes.AHEAD`) beside the output.
 
-    Raises: Damaged, with file and line, where a shard is not whole, and what `Workers.map` raises.
+    Pass k encodes the k-th target of each source, and begins again with the first after the last. Without sampling,
+    every pass has the same sources: they are stored once, and later passes refer to them. A pair one of whose targets
+    is too long is then left out of all passes.
+
+    Args:
+        corpora: All with as many targets as `targets` says.
+        out: The data folder.
+        encoding: The settings; with sampling, each pass draws other segmentations.
+        folder_pairs: Pairs of a folder.
+        passes: Over the corpora; without sampling, one for each target.
+        targets: Targets of each source, in the columns `target_columns`.
+        workers: Processes.
+        progress: Called with the pairs that are done, those of all passes.
+        totals: Counts of each corpus, to which its part of all folders is added; empty for none.
+
+    Returns:
+        The counts of each folder.
+
+    Raises:
+        Damaged: A shard is incomplete; names file and line.
+        Exception: Whatever `Workers.map` raises.
     """
     plan = _in_folders(corpora, folder_pairs)
-    folders = passes * (plan[-1][0] + 1 if plan else 0)
+    folders = plan[-1][0] + 1 if plan else 0
+    columns = target_columns(targets)
+    shared = targets > 1 and encoding.sampling is None
+    passes = targets if shared else passes
+    turns = [columns] if shared else [(columns[turn % targets],) for turn in range(passes)]
     work = [
         _Part(
             shard,
-            data_folder(out, folder + turn * (folders // passes)) / f"part-{place}",
+            data_folder(out, folder + turn * folders) / f"part-{place}",
             place,
             turn,
             encoding,
             encoding.tag(corpora[number].languages[1]),
             totals[number] if totals else None,
+            of_turn,
         )
-        for turn in range(passes)
+        for turn, of_turn in enumerate(turns)
         for place, (folder, number, shard) in enumerate(plan)
     ]
     size = Vocabulary(encoding.vocabulary).size
-    encoded: list[Encoded] = []
-    for folder in (data_folder(out, number) for number in range(folders)):
-        folder.mkdir(exist_ok=True)
+    encoded: dict[int, Encoded] = {}
+    for number in range(folders * passes):
+        data_folder(out, number).mkdir(exist_ok=True)
     with Workers(min(workers, len(work)), Vocabulary, encoding.vocabulary) as pool:
         parts = pool.map(_encode_part, work, progress)
-        for folder in (data_folder(out, number) for number in range(folders)):
-            encoded.append(_joined(folder, size, [part for part in work if part.prefix.parent == folder], parts))
-    return encoded
+        for number in range(folders * len(turns)):
+            of_folder = [part for part in work if part.prefix.parent == data_folder(out, number)]
+            places = [data_folder(out, number + turn * folders) for turn in range(len(turns[number // folders]))]
+            for turn, found in enumerate(_joined(places, size, of_folder, parts)):
+                encoded[number + turn * folders] = found
+    return [encoded[number] for number in range(folders * passes)]
 
 
 def encode_groups(
@@ -133,9 +164,9 @@ def encode_groups(
     workers: int = 1,
     progress: Tick = lambda _: None,
 ) -> dict[str, Encoded]:
-    """Writes the split `train` of one folder with the corpora of each group one after the other; says what each has.
+    """Write the split `train` of one folder with the corpora of each group one after the other.
 
-    Memory does not grow with the corpora. Raises as `encode_corpora` does.
+    Memory does not grow with the corpora. Returns the counts of each group; raises as `encode_corpora` does.
     """
     folder.mkdir(exist_ok=True)
     shards = [
@@ -152,33 +183,42 @@ def encode_groups(
     totals = {group: Encoded() for group in groups}
     with Workers(min(workers, len(work)), Vocabulary, encoding.vocabulary) as pool, ExitStack() as stack:
         writers = [stack.enter_context(IndexedWriter(data_prefix(folder, "train", side), size)) for side in SIDES]
-        for (group, *_), part, encoded in zip(shards, work, pool.map(_encode_part, work, progress), strict=True):
+        for (group, *_), part, (encoded,) in zip(shards, work, pool.map(_encode_part, work, progress), strict=True):
             for writer, side in zip(writers, SIDES, strict=True):
                 writer.append(part.path(side))
             totals[group].add(encoded)
     return totals
 
 
-def _joined(folder: Path, size: int, expected: Sequence[_Part], parts: Iterator[Encoded]) -> Encoded:
-    """Puts the parts of one folder together, as they come in their order."""
-    total = Encoded()
+def _joined(
+    folders: Sequence[Path], size: int, expected: Sequence[_Part], parts: Iterator[list[Encoded]]
+) -> list[Encoded]:
+    """Join the parts of one folder in their order, and return its counts.
+
+    With several folders, the first has the first target of each part, the next the second and so on; sources are stored
+    in the first.
+    """
+    totals = [Encoded() for _ in folders]
     with ExitStack() as stack:
-        writers = [stack.enter_context(IndexedWriter(data_prefix(folder, "train", side), size)) for side in SIDES]
+        prefixes = [data_prefix(folders[0], "train", "source"), *(data_prefix(f, "train", "target") for f in folders)]
+        writers = [stack.enter_context(IndexedWriter(prefix, size)) for prefix in prefixes]
         for part in expected:
-            encoded = next(parts)
-            for writer, side in zip(writers, SIDES, strict=True):
+            for writer, side in zip(writers, part.sides, strict=True):
                 writer.append(part.path(side))
-            total.add(encoded)
-            if part.total is not None:
-                part.total.add(encoded)
-    return total
+            for total, encoded in zip(totals, next(parts), strict=True):
+                total.add(encoded)
+                if part.total is not None:
+                    part.total.add(encoded)
+    for folder in folders[1:]:
+        write_view(data_prefix(folder, "train", "source"), prefixes[0], [(0, totals[0].pairs)])
+    return totals
 
 
 # --- which shard goes where ------------------------------------------------------------------------------------------
 
 
 def _in_folders(corpora: Sequence[Corpus], folder_pairs: int) -> list[tuple[int, int, Shard]]:
-    """All shards, mixed evenly, each with the numbers of folder and corpus; folders follow each other without a gap."""
+    """Return the number of the folder, the number of the corpus and the shard, for all shards, evenly mixed."""
     mixed = sorted(
         ((place + 0.5) / len(corpus.shards), number, shard)
         for number, corpus in enumerate(corpora)
@@ -201,64 +241,78 @@ def _in_folders(corpora: Sequence[Corpus], folder_pairs: int) -> list[tuple[int,
 
 @dataclass(frozen=True)
 class _Part:
-    """A shard to encode, and where to."""
+    """A shard to encode, and the place of its files."""
 
     shard: Shard
     prefix: Path
     place: int  # of the shard among all
     turn: int  # of the passes
     encoding: Encoding
-    tag: str | None = None  # what its sources begin with
-    total: Encoded | None = None  # of its corpus; only where the parts are joined
+    tag: str | None = None  # that begins its sources
+    total: Encoded | None = None  # counts of its corpus; used only where the parts are joined
+    targets: tuple[str, ...] = ("target",)  # columns
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The columns that are encoded."""
+        return ("source", *self.targets)
 
     def path(self, side: str) -> Path:
-        """The prefix of the files of a side."""
+        """Return the prefix of the files of a side."""
         return self.prefix.with_name(f"{self.prefix.name}.{side}")
 
 
-def _encode_part(vocabulary: Vocabulary, part: _Part, told: Tick) -> Encoded:
-    writers = [IndexedWriter(part.path(side), vocabulary.size) for side in SIDES]
+def _encode_part(vocabulary: Vocabulary, part: _Part, tick: Tick) -> list[Encoded]:
+    """Encode a shard; return the counts for each of its targets."""
+    writers = [IndexedWriter(part.path(side), vocabulary.size) for side in part.sides]
     encoding = part.encoding
     if encoding.sampling is not None:
         seed = _seed(encoding.sampling.seed, part.turn, part.place)
         encoding = replace(encoding, sampling=replace(encoding.sampling, seed=seed))
-    encoded = _encode(_texts(part.shard, encoding.wanted), writers, vocabulary, encoding, part.tag, told)
-    encoded.others = part.shard.lines - encoded.pairs - encoded.too_long
+    found = _encode(_texts(part, encoding.wanted), writers, vocabulary, encoding, part.tag, tick)
+    for encoded in found:
+        encoded.others = part.shard.lines - encoded.pairs - encoded.too_long
     for writer in writers:
         writer.leave()
-    return encoded
+    return found
 
 
-def _texts(shard: Shard, wanted: frozenset[int] | None) -> Iterable[tuple[str, str]]:
+def _texts(part: _Part, wanted: frozenset[int] | None) -> Iterable[tuple[str, ...]]:
+    """Yield source and targets of each pair that is wanted."""
     if wanted is None:
-        return zip(*(shard.column(side) for side in SIDES), strict=True)  # ids need not be looked at
-    return ((pair.source, pair.target) for pair in shard.read() if prefix_of(pair.id) in wanted)
+        return zip(*(part.shard.column(side) for side in part.sides), strict=True)  # without the ids
+    return ((pair.source, *targets) for pair, targets in part.shard.rows(*part.targets) if prefix_of(pair.id) in wanted)
 
 
 def _encode(
-    pairs: Iterable[tuple[str, str]],
+    pairs: Iterable[tuple[str, ...]],
     writers: Sequence[IndexedWriter],
     vocabulary: Vocabulary,
     encoding: Encoding,
     tag: str | None,
-    told: Tick,
-) -> Encoded:
-    """Encodes pairs batch by batch; those with a side of more than `max_pieces` are left out and counted."""
-    total = Encoded()
+    tick: Tick,
+) -> list[Encoded]:
+    """Encode rows of a source and its targets, batch by batch; count those with a side of more than `max_pieces`.
+
+    Returns:
+        The counts for each target; the sources count in each of them.
+    """
+    totals = [Encoded() for _ in writers[1:]]
     for number, columns in enumerate(_batches(pairs)):
         sides = [
             _numbers(texts, vocabulary, encoding, number, side, None if side else tag)
             for side, texts in enumerate(columns)
         ]
-        fits = np.logical_and(*(sizes <= encoding.max_pieces + 1 for _, sizes in sides))
+        fits = np.logical_and.reduce([sizes <= encoding.max_pieces + 1 for _, sizes in sides])
         if not fits.all():
             sides = [(ids[np.repeat(fits, sizes)], sizes[fits]) for ids, sizes in sides]
         for writer, (ids, sizes) in zip(writers, sides, strict=True):
             writer.write_array(ids, sizes)
         kept = int(fits.sum())
-        total.add(Encoded(kept, len(sides[0][0]), len(sides[1][0]), len(fits) - kept))
-        told(len(fits))
-    return total
+        for total, (ids, _) in zip(totals, sides[1:], strict=True):
+            total.add(Encoded(kept, len(sides[0][0]), len(ids), len(fits) - kept))
+        tick(len(fits) * len(totals))
+    return totals
 
 
 def _numbers(
@@ -271,21 +325,19 @@ def _numbers(
 
 
 def _seed(*numbers: int) -> int:
-    """32 bits that depend on all of the numbers."""
+    """Return 32 bits that depend on all of the numbers."""
     return int.from_bytes(blake2b(repr(numbers).encode("ascii"), digest_size=4).digest(), "big")
 
 
-def _batches(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], list[str]]]:
-    """Sources and targets of some thousand pairs at a time, fewer where they are long."""
-    sources: list[str] = []
-    targets: list[str] = []
+def _batches(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Yield the columns of some thousand rows at a time, of fewer where they are long."""
+    batch: list[tuple[str, ...]] = []
     characters = 0
-    for source, target in pairs:
-        sources.append(source)
-        targets.append(target)
-        characters += len(source) + len(target)
-        if len(sources) == BATCH_PAIRS or characters >= BATCH_CHARACTERS:
-            yield sources, targets
-            sources, targets, characters = [], [], 0
-    if sources:
-        yield sources, targets
+    for row in rows:
+        batch.append(row)
+        characters += sum(map(len, row))
+        if len(batch) == BATCH_PAIRS or characters >= BATCH_CHARACTERS:
+            yield list(zip(*batch, strict=True))
+            batch, characters = [], 0
+    if batch:
+        yield list(zip(*batch, strict=True))

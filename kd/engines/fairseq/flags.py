@@ -125,6 +125,18 @@ def _checkpoints(spec: TrainSpec, save_dir: Path) -> list[str]:
         *("--save-dir", str(save_dir), "--save-interval-updates", str(every), "--keep-interval-updates", str(keep)),
         *("--save-interval", _NEVER, "--no-epoch-checkpoints"),
         *(("--finetune-from-model", str(spec.init_from)) if spec.init_from else ()),
+        *_moving_average(spec.config),
+    ]
+
+
+def _moving_average(config: TrainConfig) -> list[str]:
+    """The exponential moving average of the weights, which starts with the weights at the end of the warm-up."""
+    if not config.checkpoint.ema:
+        return []
+    return [
+        *("--store-ema", "--ema-decay", str(config.checkpoint.ema)),
+        *("--ema-start-update", str(config.optimizer.warmup_updates)),
+        *(() if config.precision is Precision.fp32 else ("--ema-fp32",)),
     ]
 
 

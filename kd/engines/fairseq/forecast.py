@@ -39,6 +39,7 @@ class Memory:
     communication: int  # gradients on their way between processes
     activations: int  # what the layers keep for the backward pass
     output: int  # probabilities over the vocabulary and their gradients
+    moving_average: int = 0  # of the weights
     teachers: int = 0  # weights of the models whose distributions are learnt, and these distributions
 
     @property
@@ -129,7 +130,16 @@ def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: in
         communication=parameters * gradients if world_size > 1 else 0,
         activations=max_tokens * (model.encoder_layers * encoder + model.decoder_layers * decoder + rest),
         output=max_tokens * vocabulary * 12,
+        moving_average=_moving_average(config, parameters),
     )
+
+
+def _moving_average(config: TrainConfig, parameters: int) -> int:
+    """Bytes of the moving average of the weights: in the model's precision, and in fp32 where that is another one."""
+    if not config.checkpoint.ema:
+        return 0
+    size = _BYTES[config.precision][0]
+    return parameters * (size if config.precision is Precision.fp32 else size + 4)
 
 
 @dataclass(frozen=True)
@@ -165,10 +175,12 @@ class Disk:
 def disk(config: TrainConfig, parameters: int, updates: float | None = None) -> Disk:
     """Forecast the files of a training of so many updates; by default of `config.max_update`.
 
-    A checkpoint has weights and Adam's two averages, in fp32 whatever the precision.
+    A checkpoint has weights and Adam's two averages, in fp32 whatever the precision, and the moving average of the
+    weights if one is kept.
     """
     kept = number_kept(config.checkpoint, int(config.max_update if updates is None else updates))
-    return Disk(kept, parameters * CHECKPOINT_BYTES, parameters * MODEL_BYTES)
+    checkpoint = parameters * CHECKPOINT_BYTES + _moving_average(config, parameters)
+    return Disk(kept, checkpoint, parameters * MODEL_BYTES)
 
 
 # --- work ------------------------------------------------------------------------------------------------------------

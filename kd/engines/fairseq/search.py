@@ -70,11 +70,14 @@ class StackedSearch:
         import torch
 
         with torch.inference_mode():
-            batch = _Batch(self, tokens)
+            batch = self._begin(tokens)
             for step in range(self._max_pieces + 1):
                 if batch.advance(step, last=step == self._max_pieces):
                     break
             return batch.finished()
+
+    def _begin(self, tokens: Tensor) -> Batch:
+        return Batch(self, tokens)
 
     def _candidates(self, hidden: list[Tensor], *, first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return the most probable tokens of each row: ids [rows, k], log-probabilities of the ensemble and of members.
@@ -105,13 +108,26 @@ class StackedSearch:
         pieces = _largest(mean, 1 if last else min(2 * self._beam, self._size - 1))
         if last:
             pieces = torch.cat([pieces, torch.full_like(pieces, self._eos)], dim=1)
+        logs, members = self._logs(pieces, logits, probabilities)
+        return (pieces[:, 1:], logs[:, 1:], members[:, :, 1:]) if last else (pieces, logs, members)
+
+    def _logs(self, pieces: Tensor, logits: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of pieces by the ensemble, [rows, k], and by members, [members, rows, k].
+
+        Args:
+            pieces: Token ids, [rows, k], the most probable one of each row among them.
+            logits: [members, rows, vocabulary].
+            probabilities: [members, rows, vocabulary].
+        """
+        import torch
+
         index = pieces.expand(self._members, -1, -1)
         chosen, shares = logits.gather(2, index).float(), probabilities.gather(2, index)
         # The normaliser of each row, from its largest candidate, whose logarithm is exact.
         share, place = shares.max(2, keepdim=True)
         members = chosen - (chosen.gather(2, place) - share.log())
         logs = members[0] if self._members == 1 else torch.logsumexp(members, 0) - math.log(self._members)
-        return (pieces[:, 1:], logs[:, 1:], members[:, :, 1:]) if last else (pieces, logs, members)
+        return logs, members
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
@@ -131,8 +147,10 @@ def _largest(values: Tensor, count: int) -> Tensor:
     return torch.cat([places, tail], dim=1).gather(1, index)
 
 
-class _Batch:
+class Batch:
     """The search of one batch. `alive`: the sentence that each row belongs to."""
+
+    further_scores = 0  # scores that are kept beside those of the members
 
     def __init__(self, search: StackedSearch, tokens: Tensor) -> None:
         import torch
@@ -146,17 +164,18 @@ class _Batch:
         self.alive = torch.arange(sentences, device=self.device)
         self.tokens = torch.full((sentences, 1), search._eos, device=self.device)
         self.scores = torch.zeros((sentences, 1), device=self.device)
-        self.member_scores = torch.zeros((search._members, sentences, 1), device=self.device)
+        columns = search._members + self.further_scores
+        self.member_scores = torch.zeros((columns, sentences, 1), device=self.device)
         kind = self.states[0].cross[0][0].dtype
         self.past = torch.zeros((sentences, 1, 1), device=self.device, dtype=kind)
         self.own_slots = torch.full((beam, beam), -math.inf, device=self.device, dtype=kind).fill_diagonal_(0)
-        self.nan = torch.zeros(search._members, dtype=torch.bool, device=self.device)  # members that gave NaN
+        self.nan = torch.zeros(columns, dtype=torch.bool, device=self.device)  # members that gave NaN
         # For each step, by sentence: the token of each hypothesis and the place of the hypothesis it extends.
         self.history: list[tuple[Tensor, Tensor, Tensor]] = []
         # For each sentence: its finished hypotheses in the order found; the last place takes any that is one too many.
         self.ends = torch.zeros(sentences, dtype=torch.long, device=self.device)
         self.end_scores = torch.full((sentences, beam + 1), -math.inf, device=self.device)
-        self.end_members = torch.zeros((search._members, sentences, beam + 1), device=self.device)
+        self.end_members = torch.zeros((columns, sentences, beam + 1), device=self.device)
         self.end_places = torch.zeros(
             (sentences, beam + 1, 2), dtype=torch.long, device=self.device
         )  # step, hypothesis
@@ -170,28 +189,19 @@ class _Batch:
             stack.step(state, self.tokens, step, self.past)
             for stack, state in zip(search._stacks, self.states, strict=True)
         ]
-        pieces, logs, member_logs = search._candidates(hidden, first=step == 0, last=last)
-        sentences, rows = self.tokens.shape
-        width = pieces.shape[1]
-        total = (self.scores.unsqueeze(2) + logs.view(sentences, rows, width)).flatten(1)
-        scores, index = torch.topk(total, min(2 * beam, total.shape[1]))
-        parents = torch.div(index, width, rounding_mode="floor")
-        chosen = pieces.view(sentences, -1).gather(1, index)
-        wide = index.expand(search._members, -1, -1)
-        members = member_logs.view(search._members, sentences, -1).gather(2, wide)
-        members += self.member_scores.gather(2, parents.expand_as(wide))
+        chosen, scores, members, parents = self._choose(step, hidden, last=last)
+        sentences = len(self.tokens)
         ends = chosen.eq(search._eos) & scores.gt(-math.inf)
         self._set_aside(step, ends[:, :beam], scores[:, :beam], members[:, :, :beam], parents[:, :beam])
         done = self.ends[self.alive].ge(beam)
-        self.nan |= member_logs.isnan().flatten(1).any(1)
         number_done, any_nan = torch.stack([done.sum(), self.nan.any()]).tolist()  # one synchronisation with the GPU
         if any_nan:
             raise NaNFound(self.nan[search._place].nonzero().flatten().tolist())
         if last or number_done == len(done):
             return True
         onward = torch.sort(ends.byte(), dim=1, stable=True)[1][:, :beam]
-        self.tokens, self.scores = chosen.gather(1, onward), scores.gather(1, onward)
-        self.member_scores = members.gather(2, onward.expand(search._members, -1, -1))
+        self.tokens, self.scores = chosen.gather(1, onward), self._carried(scores, ends).gather(1, onward)
+        self.member_scores = members.gather(2, onward.expand(len(members), -1, -1))
         parents = parents.gather(1, onward)
         self.history.append((self.alive, self.tokens, parents))
         past = self.past.gather(1, parents.unsqueeze(2).expand(-1, -1, self.past.shape[2]))
@@ -199,6 +209,32 @@ class _Batch:
         if number_done > _WASTE * len(done):
             self._keep((~done).nonzero().squeeze(1))
         return False
+
+    def _choose(self, step: int, hidden: list[Tensor], *, last: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Choose the candidates of each sentence, the best first.
+
+        Returns:
+            Their tokens, the scores of their hypotheses and the places of the hypotheses that they extend, each
+            [sentences, candidates], and the members' scores, [members, sentences, candidates], as the third.
+        """
+        import torch
+
+        pieces, logs, member_logs = self.search._candidates(hidden, first=step == 0, last=last)
+        self.nan |= member_logs.isnan().flatten(1).any(1)
+        sentences, rows = self.tokens.shape
+        width = pieces.shape[1]
+        total = (self.scores.unsqueeze(2) + logs.view(sentences, rows, width)).flatten(1)
+        scores, index = torch.topk(total, min(2 * self.search._beam, total.shape[1]))
+        parents = torch.div(index, width, rounding_mode="floor")
+        chosen = pieces.view(sentences, -1).gather(1, index)
+        wide = index.expand(len(member_logs), -1, -1)
+        members = member_logs.view(len(member_logs), sentences, -1).gather(2, wide)
+        members += self.member_scores.gather(2, parents.expand_as(wide))
+        return chosen, scores, members, parents
+
+    def _carried(self, scores: Tensor, ends: Tensor) -> Tensor:
+        """Return the scores with which candidates go on."""
+        return scores
 
     def _set_aside(self, step: int, ends: Tensor, scores: Tensor, members: Tensor, parents: Tensor) -> None:
         import torch

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.base.errors import UserError
 from kd.engines.fairseq.model import holds_nan, load_models
+from kd.engines.fairseq.sampling import DiverseSearch, Diversity, SampledSearch, Sampling
 from kd.engines.fairseq.search import NaNFound
 from kd.engines.nan import NaNScores, nan_scores
 from kd.models.vocabulary import SPECIAL, Vocabulary
@@ -200,7 +201,8 @@ class EnsembleTranslator:
     models were trained on, when None or more than that) are cut there, or skipped with `skip_long`. Blank sources are
     not decoded. `counts` says how many of each. `tag` is what each source begins with, for models of several targets.
     `batch_tokens` is the number of source pieces in a batch, padding included. `engine` is `stacked` or `stock`; when
-    None, stacked where the models allow it.
+    None, stacked where the models allow it. `method`: None for beam search, or the settings of sampling (then `beam` is
+    the number of samples) or of a diverse beam search.
     """
 
     def __init__(
@@ -221,6 +223,7 @@ class EnsembleTranslator:
         skip_long: bool = False,
         engine: str | None = None,
         tag: str | None = None,
+        method: Sampling | Diversity | None = None,
     ) -> None:
         if nbest > beam:
             raise UserError(f"nbest is {nbest} and beam is {beam}.", "Set beam to nbest or more.")
@@ -244,6 +247,7 @@ class EnsembleTranslator:
         self.engine, self._search = _search(
             self._ensemble,
             engine,
+            method,
             beam=beam,
             max_pieces=self.max_pieces,
             length_penalty=length_penalty,
@@ -279,12 +283,29 @@ class EnsembleTranslator:
         return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, found.score, members)
 
 
-def _search(ensemble: Ensemble, engine: str | None, *, score_members: bool, **settings: Any) -> tuple[str, Search]:
+def _search(
+    ensemble: Ensemble,
+    engine: str | None,
+    method: Sampling | Diversity | None = None,
+    *,
+    score_members: bool,
+    **settings: Any,
+) -> tuple[str, Search]:
     """Return the name and the search for these models: stacked if they support it, else stock."""
     from kd.engines.fairseq.search import StackedSearch
     from kd.engines.fairseq.stock import StockSearch
 
-    if engine != "stock" and _can_be_stacked(ensemble):
+    stacked = engine != "stock" and _can_be_stacked(ensemble)
+    if method is not None and not stacked:
+        raise UserError(
+            "Only beam search can decode these models: fairseq's own, slower decoder has to be used for them.",
+            "Set decode.method=beam.",
+        )
+    if isinstance(method, Sampling):
+        return "stacked", SampledSearch(ensemble.models, ensemble.dictionary, sampling=method, **settings)
+    if isinstance(method, Diversity):
+        return "stacked", DiverseSearch(ensemble.models, ensemble.dictionary, diversity=method, **settings)
+    if stacked:
         return "stacked", StackedSearch(ensemble.models, ensemble.dictionary, **settings)
     return "stock", StockSearch(ensemble.models, ensemble.dictionary, score_members=score_members, **settings)
 

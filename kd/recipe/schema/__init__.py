@@ -27,9 +27,11 @@ from kd.recipe.schema.corpora import (
     VocabularyModel,
 )
 from kd.recipe.schema.distillation import (
+    SCORED,
     Below,
     DecodeConfig,
     DecodeEngine,
+    DecodeMethod,
     GivenListsConfig,
     GivenListsFileConfig,
     GivenModelConfig,
@@ -40,6 +42,8 @@ from kd.recipe.schema.distillation import (
     LongSources,
     OnGuard,
     OnMissing,
+    ScoreConfig,
+    ScorerConfig,
     SelectConfig,
     SelectMetric,
     Smoothing,
@@ -100,6 +104,7 @@ from kd.recipe.schema.training import (
 
 __all__ = [
     "EXTENT",
+    "SCORED",
     "TRANSIENT",
     "AverageConfig",
     "BalanceConfig",
@@ -115,6 +120,7 @@ __all__ = [
     "CorpusFormat",
     "DecodeConfig",
     "DecodeEngine",
+    "DecodeMethod",
     "Device",
     "DistillConfig",
     "DuplicatesConfig",
@@ -155,6 +161,8 @@ __all__ = [
     "SameBy",
     "SamplingConfig",
     "Schedule",
+    "ScoreConfig",
+    "ScorerConfig",
     "SearchConfig",
     "SelectConfig",
     "SelectMetric",

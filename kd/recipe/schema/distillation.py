@@ -45,6 +45,14 @@ class DecodeEngine(Enum):
     members = "members"  # each member alone with CTranslate2; all members score every hypothesis
 
 
+class DecodeMethod(Enum):
+    """How the hypotheses of an n-best list are found."""
+
+    beam = "beam"  # beam search: the most probable ones that it finds, often alike
+    sample = "sample"  # drawn from the teachers' distribution: as many samples as `nbest`
+    diverse = "diverse"  # diverse beam search (Vijayakumar et al., 2018): groups of the beam avoid each other's tokens
+
+
 class LongSources(Enum):
     """What happens to a source that has too many tokens."""
 
@@ -58,6 +66,22 @@ class DecodeConfig:
 
     engine: DecodeEngine = setting("Search jointly, or each member alone.", DecodeEngine.ensemble)
     members: int = setting("Teachers that decode, the first ones; 0: all.", 0, unit="teachers", at_least=0)
+    method: DecodeMethod = setting("Beam search, sampling or diverse beam search.", DecodeMethod.beam)
+    seed: int = setting("sample: seed; with it and the source, a sample is fixed.", same_as("seed"), at_least=0)
+    temperature: float = setting("sample: below 1 probable tokens are drawn more often, above 1 less.", 1.0, above=0)
+    sample_top: int = setting(
+        "sample: most probable tokens from which each is drawn; 0: the whole vocabulary.",
+        0,
+        unit="tokens",
+        at_least=0,
+        aliases=("top_k", "sampling_topk"),
+    )
+    groups: int = setting("diverse: groups of the beam; they must divide it.", 5, unit="groups", at_least=1)
+    diversity: float = setting(
+        "diverse: cost of a token, in natural logarithms, for each candidate of an earlier group that has it.",
+        0.5,
+        at_least=0,
+    )
     beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size", "num_beams"))
     nbest: int = setting("Hypotheses kept of each source.", unit="hypotheses", at_least=1, aliases=("n_best",))
     member_nbest: int | None = setting(
@@ -113,6 +137,7 @@ class Variant(Enum):
     gold = "gold"  # the human target
     threshold = "threshold"  # the best where its score is at least `threshold`; else `below` decides
     best_and_gold = "best_and_gold"  # both, as two pairs
+    top = "top"  # the `top` best, in each epoch another one
 
 
 @dataclass
@@ -139,7 +164,7 @@ class OnGuard(Enum):
 
 
 class Below(Enum):
-    """What happens to a pair whose best hypothesis scores below `threshold`."""
+    """What happens to a pair whose best hypothesis scores below `threshold`, or is further than `max_ter` from gold."""
 
     gold = "gold"  # the human target is learnt
     drop = "drop"  # the pair is left out, and counted
@@ -152,9 +177,15 @@ class SelectMetric(StrEnum):
     chrf = "chrf"
     mbr_bleu = "mbr_bleu"  # minimum Bayes risk: against the other hypotheses of the list, without the human target
     mbr_chrf = "mbr_chrf"
-    model = "model"
-    external = "external"
+    comet = "comet"  # by the stage `score`: source, hypothesis and human target
+    qe = "qe"  # by the stage `score`: a reference-free model; source and hypothesis
+    mbr_comet = "mbr_comet"  # by the stage `score`: minimum Bayes risk with COMET
+    model = "model"  # the teachers' own score
+    external = "external"  # scores made elsewhere
     mix = "mix"
+
+
+SCORED = (SelectMetric.comet, SelectMetric.qe, SelectMetric.mbr_comet)  # by the stage `score`
 
 
 Smoothing = StrEnum("Smoothing", {"exp": "exp", "floor": "floor", "add-k": "add-k", "none": "none"})
@@ -183,11 +214,56 @@ class SelectConfig:
     )
     feature: str | None = setting("external: feature of the n-best lists that is the score, instead of `scores`.", None)
     variant: Variant = setting("The target that is learnt for each source.", Variant.best)
+    top: int = setting(
+        "top: hypotheses of each source, the best ones; epoch k teaches the k-th of them, and so on in turn.",
+        4,
+        unit="hypotheses",
+        at_least=1,
+    )
     threshold: float = setting("threshold: smallest score of a hypothesis, in units of the metric.", 0.0)
-    below: Below = setting("threshold: what happens below it.", Below.gold)
+    max_ter: float | None = setting(
+        "Largest TER of a learnt hypothesis against the human target, 1 for as many edits as the target has words; "
+        "null: no limit.",
+        None,
+        at_least=0,
+    )
+    below: Below = setting("threshold, max_ter: what happens to a pair whose hypothesis misses the bound.", Below.gold)
     on_guard: OnGuard = setting("What happens where guards refuse all hypotheses.", OnGuard.gold)
     guards: GuardsConfig = setting(
         "A hypothesis that a guard refuses is chosen only if all are refused.", same_as("guards")
+    )
+
+
+@dataclass
+class ScorerConfig:
+    """A COMET model of the stage `score`."""
+
+    model: str | None = setting(
+        "Folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name to fetch.",
+        None,
+        transient=True,
+    )
+    batch: int = setting(
+        "Segments per batch.", 16, unit="segments", at_least=1, aliases=("batch_size",), transient=True
+    )
+
+
+@dataclass
+class ScoreConfig:
+    """Scores of n-best lists, or of the pairs of a corpus, by neural models; computed where selection needs them."""
+
+    select_metric: SelectMetric = setting("Metric of selection, whose scores are computed.", same_as("select.metric"))
+    select_mix: dict[str, float] = setting("Metrics that selection mixes.", same_as("select.mix"))
+    metrics: dict[str, bool] = setting(
+        "Scores that are computed whatever selection needs: comet, qe, mbr_comet.", factory=dict
+    )
+    comet: ScorerConfig = setting("Model of comet and mbr_comet, which reads a reference.", factory=ScorerConfig)
+    qe: ScorerConfig = setting("Model of qe, which reads none.", factory=ScorerConfig)
+    workers: int = setting(
+        "Tasks that score the pairs of a corpus; lists are scored by as many tasks as decoded them.",
+        8,
+        unit="tasks",
+        at_least=1,
     )
 
 

@@ -21,6 +21,7 @@ from kd.recipe.schema.distillation import (
     GivenListsConfig,
     GivenModelsConfig,
     GuardsConfig,
+    ScoreConfig,
     SelectConfig,
     StudentsConfig,
 )
@@ -63,6 +64,7 @@ class RecipeConfig:
     guards: GuardsConfig = setting("Guards against bad hypotheses.", factory=GuardsConfig)
     decode: DecodeConfig = setting("Decoding with the teachers.", factory=DecodeConfig)
     select: SelectConfig = setting("Selection from n-best lists.", factory=SelectConfig)
+    score: ScoreConfig = setting("Scores of n-best lists by neural models.", factory=ScoreConfig)
     given_models: GivenModelsConfig = setting(
         "Models trained elsewhere (chain=given_teachers).", factory=GivenModelsConfig
     )

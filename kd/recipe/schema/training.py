@@ -157,6 +157,14 @@ class CheckpointConfig:
     )
     metric: Metric = setting("Result of a validation by which a checkpoint is the best.", Metric.bleu, extent=True)
     average: int = setting("Checkpoints averaged into the final model.", unit="checkpoints", at_least=1, extent=True)
+    ema: float = setting(
+        "Decay of an exponential moving average of the weights, updated after each update past the warm-up; the final "
+        "model is averaged from it; 0: off.",
+        0.0,
+        at_least=0,
+        below=1,
+        aliases=("exponential_smoothing", "ema_decay"),
+    )
     average_of: Which = setting("Average the newest checkpoints or the best ones.", Which.last, extent=True)
 
 

@@ -32,6 +32,7 @@ def selection(name: str, parts: Sequence[Mapping[str, Any]]) -> Selection:
         scores=scores,
         first_scores=first_scores,
         exact=total["exact"],
+        further=total.get("further", 0),  # older shards do not count them
         gold=total["gold"],
         dropped=total["dropped"],
         set_aside=total["set_aside"],

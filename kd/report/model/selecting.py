@@ -50,12 +50,13 @@ class Selection:
     mean_first: float  # sentence score of the teacher's best, mean over lists
     mean_selected: float  # of the selected one
     name: str = ""  # language pair, where there are several
-    variant: str = "best"  # as recipes name it: best, first, gold, threshold, best_and_gold
+    variant: str = "best"  # as recipes name it: best, first, gold, threshold, best_and_gold, top
     ranks: list[int] = field(default_factory=list)  # how often the hypothesis of rank 0, 1, … was chosen
     gains: Histogram | None = None  # score of the selected minus score of the first, where they differ
     scores: Histogram | None = None  # of the selected
     first_scores: Histogram | None = None  # of the teacher's best, between the same edges
     exact: int = 0  # selected hypotheses that are the human translation, letter by letter
+    further: int = 0  # hypotheses that later epochs learn (variant top)
     gold: int = 0  # further pairs whose human translation is learnt instead of a hypothesis
     dropped: int = 0  # further pairs that are left out
     set_aside: dict[str, int] = field(default_factory=dict)  # guard -> preferred hypotheses that tripped it

@@ -1,0 +1,185 @@
+"""COMET checkpoints: finds them by folder, file or name, reads their settings, and loads them without a network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kd.base.errors import UserError
+
+REGRESSION = "regression_metric"
+REFERENCE_FREE = "referenceless_regression_metric"
+UNIFIED = ("unified_metric", "xcomet_metric")  # the reference is optional if they read the source
+CLASSES = (REFERENCE_FREE, *UNIFIED, REGRESSION, "ranking_metric")
+
+
+def find_checkpoint(model: str) -> tuple[Path, str]:
+    """Return the checkpoint file of a model and the model's name.
+
+    Args:
+        model: A folder, a .ckpt file, or a name, whose model is downloaded unless it is in the cache.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path, path.absolute().parent.parent.name
+    if path.is_dir():
+        # The hub's models use the first name; checkpoints of the first generation have the epoch in their names.
+        found = [path / "checkpoints" / "model.ckpt", *sorted(path.glob("checkpoints/*.ckpt")), *path.glob("*.ckpt")]
+        checkpoint = next(filter(Path.is_file, found), None)
+        if checkpoint is None:
+            raise UserError(f"{path} has no COMET checkpoint.", "Give a folder that contains checkpoints/model.ckpt.")
+        return checkpoint, path.absolute().name
+    if model.startswith((".", "/", "~")) or model.endswith(".ckpt"):
+        raise UserError(f"There is no COMET model at {model}.", "Give its folder, its .ckpt file, or a model's name.")
+    return _by_name(model)
+
+
+def model_files(model: str | None) -> list[Path]:
+    """Return the files of a model that is given as a path, which count by content; none for a name."""
+    if not model or not Path(model).is_absolute():
+        return []
+    checkpoint, _ = find_checkpoint(model)
+    return [checkpoint, hparams_file(checkpoint)]
+
+
+def _by_name(model: str) -> tuple[Path, str]:
+    first_generation = Path.home() / ".cache" / "torch" / "unbabel_comet" / model  # unbabel-comet's own cache
+    if "/" not in model and first_generation.is_dir():
+        return find_checkpoint(os.fspath(first_generation))
+    names = [model] if "/" in model else [model, f"Unbabel/{model}"]
+    from huggingface_hub import snapshot_download
+
+    for name in names[-1:]:
+        try:  # a cached model needs no network
+            checkpoint = Path(snapshot_download(name, local_files_only=True)) / "checkpoints" / "model.ckpt"
+        except Exception:
+            continue
+        if checkpoint.is_file():
+            return checkpoint, name
+    return _download(model, names)
+
+
+def _download(model: str, names: Sequence[str]) -> tuple[Path, str]:
+    with quiet():
+        from comet.models import download_model
+        from comet.models.download_utils import available_legacy_metrics
+
+    name = model if model in available_legacy_metrics else names[-1]
+    try:
+        return Path(download_model(name)), name
+    except Exception as error:  # unbabel-comet raises KeyError for every cause
+        raise UserError(
+            f"The COMET model {name} is not here and could not be fetched: no network, no such name, or a licence to "
+            "accept on its page first.",
+            f"Where there is a network, `hf download {name} --local-dir FOLDER` fetches it; copy that folder here and "
+            "give its path instead of the name.",
+        ) from error
+
+
+def hparams_file(checkpoint: Path) -> Path:
+    """Return the file in which unbabel-comet expects a checkpoint's hyperparameters."""
+    return checkpoint.parent.parent / "hparams.yaml"
+
+
+def hyperparameters(checkpoint: Path) -> dict[str, Any]:
+    """Read a checkpoint's hyperparameters. Raise UserError if they are missing or of an unknown class."""
+    path = hparams_file(checkpoint)
+    if not path.is_file():
+        raise UserError(
+            f"The COMET checkpoint {checkpoint} has no hparams.yaml in the folder above its own.",
+            "A model is a folder with hparams.yaml and checkpoints/model.ckpt in it, as it was downloaded.",
+        )
+    try:
+        settings = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        settings = None
+    if not isinstance(settings, dict) or settings.get("class_identifier") not in CLASSES:
+        raise UserError(
+            f"{path} is not of a model that unbabel-comet {version('unbabel-comet')} knows.",
+            f"Its class_identifier should be one of: {', '.join(CLASSES)}.",
+        )
+    return settings
+
+
+def load(checkpoint: Path, local: bool) -> Any:
+    """Load a model.
+
+    Args:
+        checkpoint: Its file.
+        local: Whether to use no network at all, not even for its encoder's tokeniser.
+
+    Raises:
+        UserError: The file is damaged or holds more than weights, or the tokeniser is missing.
+    """
+    with _offline(local), quiet():
+        from comet.models import load_from_checkpoint
+
+        try:
+            model = load_from_checkpoint(os.fspath(checkpoint), local_files_only=local)
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"The COMET checkpoint {checkpoint} is damaged, or holds more than weights: {_one_line(error)[:200]}",
+                "Fetch it again; if you trust who made it, set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.",
+            ) from None
+        except Exception as error:  # AttributeError, among others, if the tokeniser is missing
+            encoder = hyperparameters(checkpoint).get("pretrained_model")
+            raise UserError(
+                f"The COMET model at {checkpoint} cannot be loaded ({type(error).__name__}: {_one_line(error)[:200]}).",
+                f"If it is whole, the tokeniser of {encoder} is missing: where there is a network, `hf download "
+                f"{encoder} --include '*.json' '*.model'` puts it into the Hugging Face cache ($HF_HOME); copy that.",
+            ) from error
+    model.eval()
+    return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress Lightning's messages about hardware and the deprecation warnings of COMET's imports."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Keep Hugging Face's packages from looking for newer files, which takes long without a network."""
+    if not wanted:
+        yield
+        return
+    variable = os.environ.get("HF_HUB_OFFLINE")
+    loaded = sys.modules.get("huggingface_hub.constants")
+    constant = bool(getattr(loaded, "HF_HUB_OFFLINE", variable))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if loaded is not None:  # it read the variable when it was imported
+        loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        os.environ.pop("HF_HUB_OFFLINE")
+        if variable is not None:
+            os.environ["HF_HUB_OFFLINE"] = variable
+        loaded = sys.modules.get("huggingface_hub.constants")
+        if loaded is not None:
+            loaded.HF_HUB_OFFLINE = constant  # type: ignore[attr-defined]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
