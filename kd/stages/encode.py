@@ -76,6 +76,7 @@ class Encode(Kind[EncodeConfig]):
         if stage.config.corpora is not None:
             identity["corpora"] = sorted(_check_corpora(stage))
         if stage.axis is None:
+            identity["records"] = "language pairs"  # of each sentence; earlier artifacts lack them
             _check_targets(stage)
             _check_weights(stage)
         _check_top(stage)
@@ -303,6 +304,8 @@ def _encode_train(
     passes = _passes(config, targets)
     settings |= {"folder_pairs": config.folder_pairs, "passes": passes, "targets": targets}
     settings |= {"totals": [totals[group] for group, _ in corpora]}
+    if len(groups) > 1:
+        settings["pairs"] = [group for group, _ in corpora]
     train = encode_corpora([corpus for _, corpus in corpora], job.out, encoding, **settings)
     return train, as_they_are(totals, passes) if len(groups) > 1 else {}
 

@@ -67,7 +67,7 @@ class Score(Kind[ScoreConfig]):
 
     def is_needed(self, config: ScoreConfig) -> bool:
         """Return whether a score is asked for."""
-        return bool(_metrics(config))
+        return bool(_metrics(config) or any(config.metrics.values()))
 
     def validate(self, config: ScoreConfig) -> None:
         """Raise UserError for an unknown metric, and for a metric without a model or with one of the wrong class."""

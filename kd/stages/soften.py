@@ -1,8 +1,9 @@
 """Soften: the teachers' token distributions for an encoded corpus, computed once for all students and passes.
 
-A student that learns word by word (`student.distill`) otherwise asks all teachers in every update. For each position of
-the targets the `top` most probable tokens of the ensemble are stored (`kd/engines/fairseq/distributions.py`). Blocks of
-sentences are the unit of restart and workers the tasks.
+A student that learns word by word (`student.distill`) otherwise runs all teachers in every update. For each position of
+the targets the `top` most probable tokens of the ensemble are stored (`kd/engines/fairseq/distributions.py`). In data
+of several language pairs, each sentence is read by the teachers of its pair. Blocks of sentences are the unit of
+restart, and workers are the tasks.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from kd.models.files import DICTIONARY
 from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
-from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
+from kd.pipeline.model import Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SoftenConfig
-from kd.stages.teachers import check_teachers, first_members, forward_flops, require_vocabulary
+from kd.stages.teachers import check_softened, first_members, forward_flops, require_vocabulary
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -52,10 +53,15 @@ class Soften(Kind[SoftenConfig]):
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One for each worker; their number is fixed, so that tasks follow from the config alone."""
-        check_teachers(stage)
+        """Yield a task per worker. Their number is fixed, so that the tasks follow from the config alone."""
+        check_softened(stage)
         identity, extent = identity_and_extent(stage.config)
-        teachers = first_members(stage.input_tasks("teachers"), stage.config.members, "soften.members")
+        by_pair: dict[str, list[Input]] = {}
+        for item in stage.input_tasks("teachers"):
+            by_pair.setdefault(str(item.task.stage.axis), []).append(item)
+        teachers = [
+            item for items in by_pair.values() for item in first_members(items, stage.config.members, "soften.members")
+        ]
         inputs = {"data": stage.input_tasks("data"), "teachers": teachers}
         for worker in range(stage.config.workers):
             yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent, inputs)
@@ -66,7 +72,7 @@ class Soften(Kind[SoftenConfig]):
         softening = _softening(job)
         todo = _parts(job, softening)
         total = sum(part.count for part in todo)
-        missing = [part for part in todo if not is_done(part, job.out)]
+        missing = sorted((part for part in todo if not is_done(part, job.out)), key=lambda part: part.pair)
         done = total - sum(part.count for part in missing)
         processes = min(job.world.workers(job.device), max(1, len(missing)))
 
@@ -99,6 +105,8 @@ class Soften(Kind[SoftenConfig]):
         length = Estimate(None if text.target_tokens.value is None else text.target_tokens.value + 1, "")
         pieces = text.pairs.times(length).times(1 / len(stage.tasks))
         cost = forward_flops(known.models(item.task for item in stage.input_tasks("teachers")), text, known)
+        pairs = len({teacher.axis for _, teacher in stage.inputs["teachers"]})  # a sentence is read by its pair's alone
+        cost = None if cost is None else cost / pairs
         work = Work(self.name, "target tokens", pieces, cost, Sharing.gpus, "decode")
         size = row_bytes(stage.config.top, known.vocabulary)
         rows = replace(pieces.times(size), source=f"{size} bytes a target token")
@@ -107,15 +115,19 @@ class Soften(Kind[SoftenConfig]):
 
 def _softening(job: Job[SoftenConfig]) -> Softening:
     data = job.one("data").path
+    teachers: dict[str, tuple[Path, ...]] = {}
+    for artifact in job.inputs["teachers"]:
+        teachers[str(artifact.axis)] = (*teachers.get(str(artifact.axis), ()), artifact.path)
     return Softening(
         data=data,
-        teachers=tuple(artifact.path for artifact in job.inputs["teachers"]),
+        teachers=teachers,
         dictionary=data / DICTIONARY,
         top=job.config.top,
         temperature=job.config.temperature,
         batch_tokens=job.config.batch_tokens,
         device="cpu" if job.device == "cpu" else "cuda",
         threads=max(1, job.threads // job.world.workers(job.device)),
+        tags=bool(job.one("data").settings.get("tags")),
     )
 
 

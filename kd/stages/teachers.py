@@ -141,19 +141,40 @@ def _stored(stage: Stage) -> list[Input]:
 
 
 def check_teachers(stage: Stage) -> None:
-    """Raise UserError unless a stage has teachers whose distributions fit its data."""
+    """Raise UserError unless a stage has teachers whose distributions fit its data, asked in each update."""
     off = f"{_key(stage)}.distill.alpha=0"
-    _check_one_pair(stage, "learns token distributions", off)
+    stored = f"{_key(stage)}.distill.stored=true {_key(stage)}.distill.top=8"
+    _check_one_pair(stage, "learns token distributions in each update", off, stored)
     tagged = [data.name for _, data in stage.inputs["data"] if getattr(data.config, "tags", False)]
     if tagged:
         raise UserError(
-            f"{stage.name} learns token distributions for the sources of {tagged[0]}, whose language tags its teachers "
-            "do not know.",
-            f"Set {off}, or vocabulary.tags=false.",
+            f"{stage.name} learns token distributions in each update for the sources of {tagged[0]}, whose language "
+            "tags its teachers do not know.",
+            f"Set {stored}.",
         )
 
 
-def _check_one_pair(stage: Stage, purpose: str, off: str) -> None:
+def check_softened(stage: Stage) -> None:
+    """Raise UserError unless there are teachers for each language pair of the data whose distributions are stored."""
+    pairs = {str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]}
+    wanted = {pair for _, data in stage.inputs["data"] for pair in data.axis_values()}
+    if len(wanted) > 1 and (missing := sorted(wanted - pairs)):
+        raise UserError(
+            f"{stage.name} has no teachers of {', '.join(missing)}, whose sentences are among its data.",
+            f"Set student.distill.alpha=0 and student.distill.stored=false, or add them to "
+            f"chain.{stage.spec.name}.inputs.teachers.",
+        )
+
+
+def _check_one_pair(stage: Stage, purpose: str, off: str, several: str = "") -> None:
+    """Raise UserError for a stage without teachers, or with teachers of several language pairs.
+
+    Args:
+        stage: The stage.
+        purpose: What it does with its teachers.
+        off: The setting that switches this off.
+        several: The settings to propose for several language pairs; `off` if empty.
+    """
     if not stage.inputs.get(TEACHERS):
         raise UserError(
             f"{stage.name} {purpose}, and has no teachers.",
@@ -163,7 +184,7 @@ def _check_one_pair(stage: Stage, purpose: str, off: str) -> None:
     if len(pairs) > 1:
         raise UserError(
             f"{stage.name} {purpose}, and its teachers are of several language pairs ({', '.join(pairs)}).",
-            f"Set {off}: only a student of one language pair can have this.",
+            f"Set {several or off}.",
         )
 
 

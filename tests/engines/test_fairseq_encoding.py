@@ -18,7 +18,7 @@ from sentencepiece import SentencePieceProcessor
 from kd.corpora.ids import Origin
 from kd.corpora.index import Damaged
 from kd.corpora.shards import Corpus, CorpusWriter, target_columns
-from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix
+from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, data_prefix, read_runs
 from kd.engines.fairseq.encoding import SIDES, Encoded, Encoding, encode_corpora, encode_pairs
 from kd.models import vocabulary
 from kd.models.segmentation import Sampling
@@ -185,6 +185,16 @@ def test_each_folder_has_its_share_of_every_corpus(pieces: Path, tmp_path: Path)
     shares = [np.mean([source == haus for source, _ in sentences(folder)]) for folder in data_folders(tmp_path / "out")]
     assert len(shares) == 4
     assert shares == pytest.approx([0.2] * 4, abs=0.05)
+
+
+def test_the_language_pair_of_each_sentence_is_recorded(pieces: Path, tmp_path: Path) -> None:
+    large = corpus(tmp_path / "a", [("see", "see")] * 800, lines=50, name="a")
+    small = corpus(tmp_path / "b", [("Haus", "Haus")] * 200, lines=25, name="b")
+    encoded(pieces, [large, small], tmp_path / "out", folder_pairs=250, pairs=["en-de", "en-nl"])
+    haus = [*vocabulary.Vocabulary(pieces).encode_ids(["Haus"])[0], 2]
+    for folder in data_folders(tmp_path / "out"):
+        names = [name for name, count in read_runs(folder) for _ in range(count)]
+        assert names == ["en-nl" if source == haus else "en-de" for source, _ in sentences(folder)]
 
 
 def test_a_vocabulary_numbered_otherwise_is_read_by_its_dictionary(pieces: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from engines.test_fairseq_encoding import corpus, texts, trained
 
 from kd.base.errors import UserError
-from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix
+from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix, read_runs
 from kd.engines.fairseq.encoding import Encoding
 from kd.engines.fairseq.epochs import encode_balanced
 from kd.recipe.schema import BalanceConfig, BalanceMethod
@@ -46,6 +46,7 @@ def test_epochs_hold_their_shares_of_each_language_and_no_copy(tmp_path: Path, p
     assert told["da-en"].epochs(1000) == pytest.approx(1000 * told["da-en"].token_share / told["da-en"].target)
     stored = [path for path in out.rglob("*.bin") if not path.is_symlink()]
     assert sorted(path.parent.name for path in stored) == ["pool", "pool"]
+    assert read_runs(out / "pool") == [("da-en", 40), ("de-en", 600)]
 
 
 def test_fairseq_reads_an_epoch(tmp_path: Path, pieces: Path) -> None:

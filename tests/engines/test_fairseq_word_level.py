@@ -189,9 +189,8 @@ def stored(task: Task, teachers: tuple[Path, ...], tmp_path_factory: pytest.Temp
 
 
 def softening_of(task: Task, teachers: tuple[Path, ...]) -> Softening:
-    return Softening(
-        task.data, tuple(path.parent for path in teachers), task.vocabulary_folder / "dict.txt", 8, 1.0, 2000
-    )
+    folders = {"de-en": tuple(path.parent for path in teachers)}
+    return Softening(task.data, folders, task.vocabulary_folder / "dict.txt", 8, 1.0, 2000)
 
 
 def test_the_blocks_hold_the_ensembles_distributions(task: Task, teachers: tuple[Path, ...], stored) -> None:

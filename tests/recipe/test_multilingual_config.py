@@ -132,15 +132,39 @@ def test_settings_that_are_off_change_no_fingerprint(corpus: Path) -> None:
     assert "share" not in shard.tasks[0].identity
 
 
+def test_a_student_of_several_pairs_learns_the_distributions_of_each_pairs_teachers(corpus: Path) -> None:
+    words = ["student.distill.alpha=0.5", "student.distill.top=8", "student.distill.stored=true"]
+    made = plan("fi_hu_en_small", corpus, *words)
+    [soften] = made.find("soften_multi")
+    read = {role: [item.task.full_name for item in items] for role, items in soften.tasks[0].inputs.items()}
+    assert read["data"] == ["encode_multi/all"]
+    assert {name.partition("/")[0] for name in read["teachers"]} == {"teacher.fi-en", "teacher.hu-en"}
+    [student] = made.find("student")
+    assert [item.task for item in student.tasks[0].inputs["distributions"]] == soften.tasks
+    [first, second] = made.find("bilingual")
+    assert [item.task.stage.name for item in first.tasks[0].inputs["distributions"]] == ["soften.fi-en"]
+    assert [item.task.stage.name for item in second.tasks[0].inputs["distributions"]] == ["soften.hu-en"]
+    one = plan("fi_hu_en_small", corpus, *words, "soften.members=1").find("soften_multi")[0].tasks[0]
+    assert [item.task.full_name for item in one.inputs["teachers"]] == [
+        "teacher.fi-en/member-1",
+        "teacher.hu-en/member-1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("student.distill.alpha=0.5", "learns token distributions"),
-        ("student.start.layers=true", "starts from layers of a teacher"),
+        (
+            "student.distill.alpha=0.5",
+            r"learns token distributions in each update, {pairs}. "
+            r"Set student.distill.stored=true student.distill.top=8",
+        ),
+        ("student.start.layers=true", r"starts from layers of a teacher, {pairs}. Set student.start.layers=false"),
     ],
 )
-def test_a_multilingual_student_learns_only_text_from_its_teachers(corpus: Path, override: str, said: str) -> None:
-    off = override.partition("=")[0] + ("=false" if override.endswith("true") else "=0")
+def test_a_student_of_several_pairs_neither_asks_teachers_in_each_update_nor_starts_from_one(
+    corpus: Path, override: str, said: str
+) -> None:
     pairs = r"and its teachers are of several language pairs \(fi-en, hu-en\)"
-    with pytest.raises(UserError, match=rf"{said}, {pairs}. Set {off}: only a student of one"):
+    with pytest.raises(UserError, match=said.format(pairs=pairs)):
         plan("fi_hu_en_small", corpus, override)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.estimate import Estimate
 from kd.base.progress import Progress
-from kd.engines.fairseq.binary import IndexedReader
+from kd.engines.fairseq.binary import IndexedReader, IndexedWriter, write_runs
 from kd.engines.fairseq.distributions import FolderDistributions, blocks_in
 from kd.engines.fairseq.soften import Part, Softener
 from kd.models.known import Known, Text
@@ -101,6 +102,57 @@ def test_a_worker_goes_on_with_the_block_that_is_missing(
     for block in blocks:
         for mine, theirs in zip(block.rows(copy), block.rows(stored[0]), strict=True):
             assert np.array_equal(mine, theirs)
+
+
+def test_each_sentence_is_read_by_the_teachers_of_its_language_pair(
+    data: Path, teachers: list[Path], stored: list[Path], tmp_path: Path
+) -> None:
+    """Two pairs share the data, in runs that no shard boundary respects; each has one teacher of its own."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(data, mixed)
+    write_runs(mixed, [("de-en", 700), ("nl-en", 1000), ("de-en", 900), ("nl-en", 400)])
+    models = [
+        Artifact(path, "teachers", f"teacher.{axis}", "member-1", "f", axis, {}, {"facts": {}})
+        for axis, path in zip(("de-en", "nl-en"), teachers, strict=True)
+    ]
+    folders = [tmp_path / str(worker) for worker in range(2)]
+    for worker, folder in enumerate(folders):
+        this = job(folder, mixed, teachers, worker)
+        run(replace(this, inputs={**this.inputs, "teachers": models}))
+    alone = {}
+    for axis, path in zip(("de-en", "nl-en"), teachers, strict=True):
+        of_pair = [tmp_path / f"{axis}-{worker}" for worker in range(2)]
+        for worker, folder in enumerate(of_pair):
+            run(job(folder, data, [path], worker))
+        alone[axis] = FolderDistributions(data, data, of_pair).batch(range(3000), 40)
+    ids, probabilities = FolderDistributions(mixed, mixed, folders).batch(range(3000), 40)
+    expected = np.array(["de-en"] * 700 + ["nl-en"] * 1000 + ["de-en"] * 900 + ["nl-en"] * 400)
+    for axis, (_, theirs) in alone.items():
+        own = expected == axis
+        assert probabilities[own] == pytest.approx(theirs[own], abs=2e-3)  # fp16, in batches of other shapes
+        other = next(rows for name, (_, rows) in alone.items() if name != axis)
+        assert np.abs(probabilities[own] - other[own]).max() > 0.1
+    assert len(ids) == 3000
+
+
+def test_a_language_tag_is_taken_off_for_teachers_that_do_not_know_it(
+    data: Path, teachers: list[Path], stored: list[Path], tmp_path: Path
+) -> None:
+    """The source of the tagged data begins with one more symbol; what is stored is the same as without it."""
+    tagged = tmp_path / "tagged"
+    shutil.copytree(data, tagged)
+    plain = IndexedReader(data / "train.source-target.source")
+    vocabulary = len((data / "dict.txt").read_text("utf-8").split("\n")) + 3
+    with IndexedWriter(tagged / "train.source-target.source", vocabulary) as writer:
+        writer.write([[7, *plain[number].tolist()[:-1]] for number in range(len(plain))])
+    folders = [tmp_path / str(worker) for worker in range(2)]
+    for worker, folder in enumerate(folders):
+        this = job(folder, tagged, teachers, worker)
+        [encoded] = this.inputs["data"]
+        run(replace(this, inputs={**this.inputs, "data": [replace(encoded, settings={"tags": True})]}))
+    _, found = FolderDistributions(tagged, tagged, folders).batch(range(3000), 40)
+    _, expected = FolderDistributions(data, data, stored).batch(range(3000), 40)
+    assert found == pytest.approx(expected, abs=2e-3)
 
 
 def test_what_is_damaged_or_missing_is_not_published(

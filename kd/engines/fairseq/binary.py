@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kd.base.files import read_object, write_json
+
 EOS = 2  # fairseq.data.Dictionary: <s> 0, <pad> 1, </s> 2, <unk> 3
 
 _MAGIC = b"MMIDIDX\x00\x00"
@@ -25,6 +27,7 @@ _VERSION = 1
 _HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the dtype, number of sentences
 _CODES: dict[int, Any] = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16, 9: np.uint32}
 _CHUNK = 1 << 20  # sentences of the index in memory at a time
+RUNS = "train.pairs.json"  # of a data folder of several language pairs
 _COPIED = 1 << 20  # bytes of a part in memory at a time
 
 
@@ -216,6 +219,23 @@ def write_view(prefix: Path, pool: Path, parts: Sequence[tuple[int, int]]) -> in
     link, data = _with_suffix(prefix, ".bin"), _with_suffix(pool, ".bin")
     link.symlink_to(os.path.relpath(data, link.parent))  # folders of artifacts are renamed: no absolute path holds
     return pieces
+
+
+def write_runs(folder: Path, runs: Iterable[tuple[str, int]]) -> None:
+    """Record the language pairs of a folder's training sentences: name and number of sentences of each run."""
+    joined: list[tuple[str, int]] = []
+    for name, count in runs:
+        if joined and joined[-1][0] == name:
+            joined[-1] = (name, joined[-1][1] + count)
+        else:
+            joined.append((name, count))
+    write_json(folder / RUNS, {"runs": joined}, durable=False)
+
+
+def read_runs(folder: Path) -> list[tuple[str, int]]:
+    """Return the runs that `write_runs` recorded; empty for data of one language pair."""
+    path = folder / RUNS
+    return [(str(name), int(count)) for name, count in read_object(path)["runs"]] if path.is_file() else []
 
 
 def _with_suffix(prefix: Path, suffix: str) -> Path:

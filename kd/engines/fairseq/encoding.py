@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kd.base.processes import Tick, Workers
 from kd.corpora.ids import prefix_of
 from kd.corpora.shards import Corpus, Shard, target_columns
-from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix, write_view
+from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix, write_runs, write_view
 from kd.models.description import tag_of
 from kd.models.segmentation import Sampling
 from kd.models.vocabulary import Vocabulary
@@ -93,6 +93,7 @@ def encode_corpora(
     workers: int = 1,
     progress: Tick = lambda _: None,
     totals: Sequence[Encoded] = (),
+    pairs: Sequence[str] = (),
 ) -> list[Encoded]:
     """Write the split `train` of one or several data folders, named by `data_folder`.
 
@@ -114,6 +115,7 @@ def encode_corpora(
         workers: Processes.
         progress: Called with the pairs that are done, those of all passes.
         totals: Counts of each corpus, to which its part of all folders is added; empty for none.
+        pairs: The language pair of each corpus, recorded for each sentence (`read_runs`); empty for a single pair.
 
     Returns:
         The counts of each folder.
@@ -138,6 +140,7 @@ def encode_corpora(
             encoding.tag(corpora[number].languages[1]),
             totals[number] if totals else None,
             of_turn,
+            pairs[number] if pairs else "",
         )
         for turn, of_turn in enumerate(turns)
         for place, (folder, number, shard) in enumerate(plan)
@@ -176,8 +179,8 @@ def encode_groups(
         for shard in corpus.shards
     ]
     work = [
-        _Part(shard, folder / f"part-{place}", place, 0, encoding, encoding.tag(target))
-        for place, (_, target, shard) in enumerate(shards)
+        _Part(shard, folder / f"part-{place}", place, 0, encoding, encoding.tag(target), pair=group)
+        for place, (group, target, shard) in enumerate(shards)
     ]
     size = Vocabulary(encoding.vocabulary).size
     totals = {group: Encoded() for group in groups}
@@ -187,6 +190,7 @@ def encode_groups(
             for writer, side in zip(writers, SIDES, strict=True):
                 writer.append(part.path(side))
             totals[group].add(encoded)
+    write_runs(folder, ((group, total.pairs) for group, total in totals.items()))
     return totals
 
 
@@ -199,6 +203,7 @@ def _joined(
     in the first.
     """
     totals = [Encoded() for _ in folders]
+    runs = []
     with ExitStack() as stack:
         prefixes = [data_prefix(folders[0], "train", "source"), *(data_prefix(f, "train", "target") for f in folders)]
         writers = [stack.enter_context(IndexedWriter(prefix, size)) for prefix in prefixes]
@@ -209,6 +214,9 @@ def _joined(
                 total.add(encoded)
                 if part.total is not None:
                     part.total.add(encoded)
+            runs.append((part.pair, encoded.pairs))
+    for folder in folders if any(part.pair for part in expected) else ():
+        write_runs(folder, runs)
     for folder in folders[1:]:
         write_view(data_prefix(folder, "train", "source"), prefixes[0], [(0, totals[0].pairs)])
     return totals
@@ -251,6 +259,7 @@ class _Part:
     tag: str | None = None  # that begins its sources
     total: Encoded | None = None  # counts of its corpus; used only where the parts are joined
     targets: tuple[str, ...] = ("target",)  # columns
+    pair: str = ""  # language pair, where there are several
 
     @property
     def sides(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ forward pass of each member gives the distributions of all positions, since the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kd.base.errors import IncompleteArtifact
 from kd.base.processes import Tick
-from kd.engines.fairseq.binary import EOS, IndexedReader
+from kd.engines.fairseq.binary import EOS, IndexedReader, read_runs
 from kd.engines.fairseq.distributions import Block, stores
 from kd.models.matching import read_dictionary
 from kd.models.vocabulary import SPECIAL
@@ -33,16 +33,22 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Softening:
-    """What distributions to compute, and how."""
+    """The settings of computing distributions."""
 
     data: Path  # an encoded corpus
-    teachers: tuple[Path, ...]  # model folders
+    teachers: Mapping[str, tuple[Path, ...]]  # model folders by language pair; of one pair under any name
     dictionary: Path
     top: int
     temperature: float
     batch_tokens: int  # target pieces of a batch, padding included
     device: str = "cpu"
     threads: int = 1
+    tags: bool = False  # whether sources begin with a tag of the target language that the teachers do not know
+
+    def teachers_of(self, pair: str) -> tuple[Path, ...]:
+        """Return the teachers of a language pair; `pair` is empty in data of one pair."""
+        (only, *others) = self.teachers.values()
+        return only if not (pair or others) else self.teachers[pair]
 
     @property
     def vocabulary(self) -> int:
@@ -58,6 +64,7 @@ class Part:
     first: int  # sentence
     count: int
     block: Block
+    pair: str = ""  # language pair, in data of several
 
     @property
     def source(self) -> Path:
@@ -66,18 +73,30 @@ class Part:
 
 
 def parts(softening: Softening, worker: int, workers: int, shard: int) -> list[Part]:
-    """The parts of one worker of several: an equal share of each store, cut after every `shard` sentences."""
+    """Return the parts of one of several workers: an equal share of each store, cut after every `shard` sentences.
+
+    A part has sentences of one language pair.
+    """
     vocabulary = softening.vocabulary
     found = []
     for store, prefix in stores(softening.data).items():
         reader = IndexedReader(prefix)
         begin, end = (len(reader) * number // workers for number in (worker, worker + 1))
-        for first in range(begin, end, shard):
-            count = min(shard, end - first)
+        for pair, first, count in _spans(read_runs(prefix.parent), begin, end, shard):
             position = int(reader.offsets[first]) // reader.dtype.itemsize
             pieces = int(reader.sizes[first : first + count].sum(dtype=np.int64))
-            found.append(Part(prefix, first, count, Block(store, position, pieces, softening.top, vocabulary)))
+            found.append(Part(prefix, first, count, Block(store, position, pieces, softening.top, vocabulary), pair))
     return found
+
+
+def _spans(runs: Sequence[tuple[str, int]], begin: int, end: int, most: int) -> Iterator[tuple[str, int, int]]:
+    """Yield language pair, first sentence and number of sentences of spans that cover `begin` to `end`."""
+    start = 0
+    for pair, count in runs or [("", end)]:
+        first, last = max(begin, start), min(end, start + count)
+        for at in range(first, last, most):
+            yield pair, at, min(most, last - at)
+        start += count
 
 
 def is_done(part: Part, folder: Path) -> bool:
@@ -93,19 +112,29 @@ def is_done(part: Part, folder: Path) -> bool:
 
 
 class Softener:
-    """The teachers, loaded once."""
+    """The teachers of one language pair, loaded when a part of that pair comes."""
 
     def __init__(self, softening: Softening) -> None:
+        """Load nothing yet."""
         import torch
-
-        from kd.engines.fairseq.model import load_models
 
         torch.set_num_threads(softening.threads)
         self._softening = softening
-        self._models, self._dictionary = load_models(softening.teachers, softening.device)
+        self._loaded: tuple[Path, ...] = ()
+        self._models: list[Any] = []
+
+    def _load(self, pair: str) -> None:
+        from kd.engines.fairseq.model import load_models
+
+        wanted = self._softening.teachers_of(pair)
+        if wanted != self._loaded:
+            self._models = []  # frees their memory first
+            self._models, _ = load_models(wanted, self._softening.device)
+            self._loaded = wanted
 
     def write(self, part: Part, folder: Path, tick: Tick) -> None:
         """Compute a part and write its block; `tick` counts sentences."""
+        self._load(part.pair)
         source, target = IndexedReader(part.source), IndexedReader(part.target)
         sentences = range(part.first, part.first + part.count)
         sizes = [int(target.sizes[sentence]) for sentence in sentences]
@@ -122,7 +151,7 @@ class Softener:
         part.block.write(folder, ids, probabilities)
 
     def _batches(self, source: IndexedReader, target: IndexedReader, sentences: range) -> Iterator[list[int]]:
-        """Sentences of similar length, as many as `batch_tokens` and the memory of the output layer allow."""
+        """Yield sentences of similar length, as many as `batch_tokens` and the memory of the output layer allow."""
         most = min(self._softening.batch_tokens, _LOGITS // self._softening.vocabulary)
         batch: list[int] = []
         widest = 0
@@ -139,14 +168,14 @@ class Softener:
     def _top(
         self, sources: Sequence[NDArray[np.int64]], targets: Sequence[NDArray[np.int64]]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The most probable tokens and their probabilities at each position, [sentences, width, top]."""
+        """Return the most probable tokens and their probabilities at each position, [sentences, width, top]."""
         from kd.engines.fairseq.criterion import mean_distribution
         from kd.engines.fairseq.stock import padded
 
         def matrix(rows: list[list[int]], left: bool) -> Tensor:
             return padded(rows, _PAD, left=left).to(self._softening.device)
 
-        tokens = matrix([each.tolist() for each in sources], left=True)
+        tokens = matrix([each.tolist()[int(self._softening.tags) :] for each in sources], left=True)
         net_input = {
             "src_tokens": tokens,
             "src_lengths": tokens.ne(_PAD).sum(1),
