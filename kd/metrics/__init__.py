@@ -1,1 +1,1 @@
-"""How good a translation is: single sentences for selection, whole corpora for judging, with significance."""
+"""Scores of translations: of single sentences for selection, of whole corpora for evaluation, with significance."""

@@ -1,7 +1,7 @@
-"""N-gram matches of many hypotheses with their references, counted by code that numba compiles where it runs.
+"""Counts the n-gram matches of many hypotheses with their references, in code that numba compiles on the machine.
 
-Text comes as one array of code points; tokens are found, numbered and counted without a Python object for any of them.
-Counts are integers and exact: a token or n-gram is the same only if all its code points are.
+Text is one array of code points. Tokens are found, numbered and counted without a Python object for each of them.
+Counts are exact integers: two tokens or n-grams are equal only if all their code points are.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 WORDS, CHARACTERS, MTEVAL13A = range(3)
-"""How text is cut: at white space; into characters, white space left out; by the rules of mteval-v13a."""
+"""Modes of tokenisation: at white space; into characters without white space; by the rules of mteval-v13a."""
 
 
 def _compiled(function: Function) -> Function:
-    """Compile when first called; the machine code is kept where numba finds a folder to write to."""
+    """Compile a function at its first call; keep the machine code if numba finds a folder that it can write to."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no such folder: neither the package's, nor the user's cache, nor NUMBA_CACHE_DIR
@@ -29,7 +29,7 @@ def _compiled(function: Function) -> Function:
 
 @_compiled
 def _is_space(code: int) -> bool:
-    """What `str.split` takes for white space."""
+    """Whether `str.split` takes a character for white space."""
     if code <= 0x20:
         return code == 0x20 or 9 <= code <= 13 or code >= 28
     if code < 0x1680:
@@ -44,9 +44,9 @@ def _is_space(code: int) -> bool:
 def _is_set_apart(code: int, previous: int, following: int, previous_taken: bool) -> bool:
     """Whether mteval-v13a makes a character a token of its own; `previous` and `following` are spaces at a word's ends.
 
-    sacreBLEU does it by four substitutions, one after the other. Together they say: most ASCII symbols always; a dash
-    after a digit; a period or comma unless it stands between digits. `previous_taken` is what makes it exact in runs of
-    them: the second substitution consumes the character before a period, and cannot consume one twice.
+    sacreBLEU applies four substitutions in turn. Together they set apart: most ASCII symbols always; a dash after a
+    digit; a period or comma unless it stands between digits. `previous_taken` makes runs of these exact: the second
+    substitution consumes the character before a period, and cannot consume a character twice.
     """
     if code == 0x2E or code == 0x2C:  # . ,
         after_digit = 0x30 <= previous <= 0x39
@@ -61,9 +61,9 @@ def _is_set_apart(code: int, previous: int, following: int, previous_taken: bool
 
 @_compiled
 def _cut(text: NDArray[Any], start: int, end: int, mode: int, starts: NDArray[Any], ends: NDArray[Any]) -> int:
-    """Find the tokens of text[start:end]; returns how many."""
+    """Find the tokens of text[start:end] and return their number."""
     count = 0
-    begun = -1  # where the token at hand began; -1: there is none
+    begun = -1  # start of the current token; -1 outside of tokens
     previous = 0x20
     taken = False  # the previous character was consumed as the period or comma of the second substitution
     for place in range(start, end):
@@ -103,7 +103,7 @@ def _cut(text: NDArray[Any], start: int, end: int, mode: int, starts: NDArray[An
 
 @_compiled
 def _hash(text: NDArray[Any], start: int, end: int) -> int:
-    """FNV-1a over code points, its high bits folded in."""
+    """Return FNV-1a over code points, its high bits folded in."""
     value = np.uint64(14695981039346656037)
     for place in range(start, end):
         value = (value ^ np.uint64(text[place])) * np.uint64(1099511628211)
@@ -111,23 +111,23 @@ def _hash(text: NDArray[Any], start: int, end: int) -> int:
 
 
 class _Tables(NamedTuple):
-    """What one reference after the other is looked up in; made once, marks say which reference an entry is of."""
+    """Hash tables that all references use in turn; a mark states the reference that an entry belongs to."""
 
     token_slots: NDArray[Any]  # hash table: slot -> number of a token
     token_marks: NDArray[Any]
-    token_starts: NDArray[Any]  # number of a token -> where it stands in the text
+    token_starts: NDArray[Any]  # number of a token -> its start in the text
     token_ends: NDArray[Any]
     ngram_keys: NDArray[Any]  # hash table: slot -> number of an n-gram's beginning and of its last token
     ngram_numbers: NDArray[Any]  # slot -> number of the n-gram; those of single tokens are the tokens'
     ngram_marks: NDArray[Any]
-    wanted: NDArray[Any]  # number of an n-gram -> how often the reference has it
-    seen: NDArray[Any]  # how often the hypothesis at hand had it so far
+    wanted: NDArray[Any]  # number of an n-gram -> its count in the reference
+    seen: NDArray[Any]  # its count so far in the current hypothesis
     seen_marks: NDArray[Any]
 
 
 @_compiled
 def _tables(longest: int, order: int) -> _Tables:
-    """Room for references of up to `longest` characters; hash tables are never more than half full."""
+    """Allocate tables for references of up to `longest` characters; they are never more than half full."""
     tokens = ngrams = 16
     while tokens < 2 * longest:
         tokens *= 2
@@ -143,7 +143,7 @@ def _tables(longest: int, order: int) -> _Tables:
 
 @_compiled
 def _find_token(text: NDArray[Any], start: int, end: int, mark: int, tables: _Tables) -> int:
-    """The slot of a token, or the free one where it belongs."""
+    """Return the slot of a token, or the free slot for it."""
     mask = len(tables.token_slots) - 1
     slot = _hash(text, start, end) & mask
     while tables.token_marks[slot] == mark:
@@ -160,7 +160,7 @@ def _find_token(text: NDArray[Any], start: int, end: int, mark: int, tables: _Ta
 
 @_compiled
 def _find_ngram(key: int, mark: int, tables: _Tables) -> int:
-    """The slot of an n-gram, or the free one where it belongs."""
+    """Return the slot of an n-gram, or the free slot for it."""
     mask = len(tables.ngram_keys) - 1
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     slot = np.int64(mixed >> np.uint64(33)) & mask
@@ -174,7 +174,7 @@ def _enter_reference(
     text: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], ids: NDArray[Any], length: int, order: int, mark: int,
     tables: _Tables,
 ) -> None:  # fmt: skip
-    """Number the tokens and n-grams of a reference and count how often it has each."""
+    """Number the tokens and n-grams of a reference and count them."""
     numbered = 0
     for place in range(length):
         slot = _find_token(text, starts[place], ends[place], mark, tables)
@@ -204,7 +204,7 @@ def _match_hypothesis(
     text: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], ids: NDArray[Any], length: int, order: int, mark: int,
     hypothesis: int, matches: NDArray[Any], tables: _Tables,
 ) -> None:  # fmt: skip
-    """Count, by order, the n-grams that are the reference's too, each at most as often as it has them."""
+    """Count, by order, the n-grams that the reference has too, each at most as often as it has it."""
     for place in range(length):
         slot = _find_token(text, starts[place], ends[place], mark, tables)
         ids[place] = tables.token_slots[slot] if tables.token_marks[slot] == mark else -1
@@ -215,7 +215,7 @@ def _match_hypothesis(
                 slot = _find_ngram((ngram << 32) | ids[last], mark, tables)
                 ngram = tables.ngram_numbers[slot] if tables.ngram_marks[slot] == mark else -1
             if ngram < 0 or ids[last] < 0:
-                break  # what is not there in short is not there longer
+                break  # no longer n-gram can match
             if tables.seen_marks[ngram] != hypothesis:
                 tables.seen_marks[ngram], tables.seen[ngram] = hypothesis, 0
             tables.seen[ngram] += 1
@@ -229,10 +229,16 @@ def count_matches(
 ) -> NDArray[np.int32]:
     """Count the tokens of each hypothesis and reference and the n-grams that they share.
 
-    text: code points of all lines. bounds: where each line begins, and the last ends; of each list first the reference,
-    then its hypotheses. sizes: hypotheses of each list. mode: how text is cut. Returns a row for each hypothesis: its
-    tokens, the reference's, then the matches of orders 1 to `order`, each n-gram counted at most as often as the
-    reference has it.
+    Args:
+        text: Code points of all lines, [characters].
+        bounds: Start of each line and end of the last, [lines + 1]; each list has its reference, then its hypotheses.
+        sizes: Number of hypotheses of each list, [lists].
+        mode: Of tokenisation: WORDS, CHARACTERS or MTEVAL13A.
+        order: Longest n-gram.
+
+    Returns:
+        A row per hypothesis, [hypotheses, 2 + order]: its tokens, the reference's tokens, and the matches of orders 1
+        to `order`, each n-gram counted at most as often as the reference has it.
     """
     longest = 0
     for line in range(len(bounds) - 1):

@@ -1,6 +1,6 @@
-"""Minimum Bayes risk over an n-best list: each hypothesis is scored against the others, and no human target is needed.
+"""Minimum Bayes risk over an n-best list: scores each hypothesis against the others, without the human target.
 
-Kumar and Byrne (2004); as a way to choose what a student learns, Finkelstein and Freitag (2024, arXiv 2309.10966).
+Kumar and Byrne (2004); for the text of a student, Finkelstein and Freitag (2024, arXiv 2309.10966).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-ALONE = 100.0  # of the only hypothesis of a list: it agrees with all there is
+ALONE = 100.0  # score of the only hypothesis of a list
 
 
 class Utility(Protocol):
@@ -16,26 +16,26 @@ class Utility(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that a recipe gives it."""
+        """Its name in a recipe."""
         ...
 
     @property
     def signature(self) -> str:
-        """What makes the scores reproducible."""
+        """The settings that make the scores reproducible, in sacreBLEU's notation."""
         ...
 
     @property
     def bin_width(self) -> float:
-        """Of histograms of its scores."""
+        """The width of a histogram's bins, in units of its scores."""
         ...
 
     def scores(self, lists: Sequence[Any]) -> list[list[float]]:
-        """Score every hypothesis of every list against the list's reference."""
+        """Return the scores of each list's hypotheses against the list's reference."""
         ...
 
 
 class Consensus:
-    """The expected score of a hypothesis if one of the others of its list, each as likely, is the right one."""
+    """The expected score of a hypothesis if each of the others of its list is equally likely to be right."""
 
     def __init__(self, metric: Utility) -> None:
         """Use a metric as the utility."""
@@ -45,7 +45,7 @@ class Consensus:
         self.bin_width = metric.bin_width
 
     def scores(self, lists: Sequence[Any]) -> list[list[float]]:
-        """Score each hypothesis by its mean score against every other one of its list.
+        """Return the mean score of each hypothesis against every other one of its list.
 
         Args:
             lists: `kd.metrics.sentence.Candidates`, whose references are not read.
@@ -60,7 +60,7 @@ class Consensus:
 
 
 def _means(columns: Sequence[Sequence[float]]) -> list[float]:
-    """The mean score of each row over all columns but its own; a column holds the scores against one reference."""
+    """Return the mean of each row over all columns but its own; a column has the scores against one reference."""
     others = len(columns) - 1
     return [
         sum(column[row] for number, column in enumerate(columns) if number != row) / others

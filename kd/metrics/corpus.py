@@ -1,6 +1,6 @@
-"""Scores of a whole system output against one or several references: sacreBLEU's, unrounded, with their signatures.
+"""Scores a system's whole output against one or several references: sacreBLEU's scores, unrounded, with signatures.
 
-What is compared must be aligned: sides of unequal length are refused, since sacreBLEU would cut the longer one.
+Sides of unequal length are refused, since sacreBLEU would cut the longer one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ References = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Options:
-    """What sacreBLEU can be told; the defaults are its own, and what it is told stands in the signature."""
+    """Settings of sacreBLEU, which its signatures state; the defaults are its own."""
 
-    tokenize: str | None = None  # of BLEU, by sacreBLEU's name; None: what it takes for the language
-    language: str = ""  # BCP-47 code of the target language; for zh, ja and ko it takes other tokenisers than 13a
+    tokenize: str | None = None  # of BLEU, by sacreBLEU's name; None: its default for the language
+    language: str = ""  # BCP-47 code of the target language; zh, ja and ko have other default tokenisers than 13a
 
 
 DEFAULTS = Options()
@@ -35,7 +35,7 @@ METRICS: dict[str, Callable[[Options, References | None], Metric]] = {
     "chrf++": lambda _, references: CHRF(word_order=2, references=references),
     "ter": lambda _, references: TER(references=references),
 }
-"""The metrics by the names users give them; what a score is called ("BLEU", "chrF2", "TER") sacreBLEU says."""
+"""The metrics by their names in settings; sacreBLEU names the scores ("BLEU", "chrF2", "TER")."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ def corpus_scores(
     metrics: Iterable[str] = ("bleu", "chrf"),
     options: Options = DEFAULTS,
 ) -> list[Score]:
-    """Score a system's detokenised output, one line a segment, against references of one line a segment each.
+    """Score a system's detokenised output against references; all have one line per segment.
 
-    Raises UserError for an unknown metric, an empty output, no reference, or sides of unequal length.
+    Raises:
+        UserError: The metric is unknown, the output is empty, there is no reference, or sides differ in length.
     """
     check_aligned({"output": hypotheses}, references)
     scores = []
@@ -70,7 +71,8 @@ def sacrebleu_metrics(
 ) -> dict[str, Metric]:
     """Make sacreBLEU's metrics, by name. With `references`, their n-grams are counted once for all systems.
 
-    Raises UserError for an unknown metric or tokeniser, or one that cannot be had here.
+    Raises:
+        UserError: A metric or tokeniser is unknown, or cannot be loaded.
     """
     made = {}
     for name in names:
@@ -96,9 +98,15 @@ def _bleu(options: Options, references: References | None) -> BLEU:
 
 
 def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first: str = "the reference") -> None:
-    """Refuse what does not align line by line: each system's output and each side have one line a segment.
+    """Check that each system's output and each side have the same number of lines.
 
-    `sides` are the references; or another side, which `first` says in words, and then the references.
+    Args:
+        systems: Outputs by name.
+        sides: The references, or another side and then the references.
+        first: Name of the first side for messages.
+
+    Raises:
+        UserError: There is no side, one is empty, or lengths differ.
     """
     if not sides:
         raise UserError("There is no reference to score against.", "Give at least one.")

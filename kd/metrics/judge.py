@@ -1,6 +1,6 @@
-"""Judging of systems on one test set: what `kd evaluate` and the evaluate stage both call.
+"""Scores systems on one test set, for `kd evaluate` and the stage `evaluate`.
 
-Scores of sacreBLEU's metrics and of COMET in one list, with intervals and a paired test against a baseline.
+The scores of sacreBLEU's metrics and of COMET are one list, with intervals and a paired test against a baseline.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def judge(
 ) -> list[Significance]:
     """Score every system with every metric; systems in the order given, the baseline first.
 
-    With a baseline every other system is tested against it, on the same segments; without `resampling` there are
+    With a baseline, every other system is tested against it on the same segments. Without `resampling` there are
     neither tests nor intervals.
 
-    Raises UserError for an unknown baseline, metric or test, outputs that do not align, or numbers out of range.
+    Raises:
+        UserError: The baseline, a metric or the test is unknown, outputs differ in length, or a number is out of range.
     """
     if baseline is not None and baseline not in systems:
         raise UserError(

@@ -1,7 +1,7 @@
-"""Comparison of systems seed by seed: the student of a seed with the control of the same seed.
+"""Compares systems seed by seed: the student of a seed with the control of the same seed.
 
-Two trainings of one seed see their data in the same order and start from the same weights. What remains of their
-difference is what they were trained on; the luck of training shows as the spread over seeds.
+Two trainings of one seed see their data in the same order and start from the same weights, so that they differ by their
+training text alone. The effect of the seed shows as the spread over seeds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Scores of segments kept on disk by content, so that a neural metric scores no segment twice.
+"""A cache of segments' scores on disk, by content, so that a neural metric scores no segment twice.
 
-One SQLite file; what cannot be kept (a read-only folder, a damaged file) is computed anew, and `problem` says why.
+It is one SQLite file. If it cannot be used (a read-only folder, a damaged file), scores are computed again, and
+`problem` states the cause.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class ScoreCache:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
-        self.problem = ""  # why it is not used any more
+        self.problem = ""  # why the file is no longer used
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        """The scores that are known, of those asked for."""
+        """Return the known ones of these scores."""
 
         def read(database: sqlite3.Connection) -> dict[bytes, float]:
             known: dict[bytes, float] = {}
@@ -49,7 +50,7 @@ class ScoreCache:
         self._with(lambda database: database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", scores.items()))
 
     def file_hash(self, path: Path) -> str | None:
-        """The hash that was remembered of a file, if it has not changed since, by size and time."""
+        """Return the remembered hash of a file, unless its size or time has changed since."""
         query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime = ?"
         found = self._with(lambda database: database.execute(query, _stamp(path)).fetchone())
         return found[0] if found else None
@@ -60,7 +61,7 @@ class ScoreCache:
         self._with(lambda database: database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row))
 
     def _with(self, action: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Do something in a transaction; None, and never an exception, where the database cannot be used."""
+        """Run an action in a transaction; return None, without an exception, if the database cannot be used."""
         if self.problem:
             return None
         try:

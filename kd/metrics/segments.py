@@ -1,6 +1,6 @@
-"""What an average hides: scores of single segments and of length buckets, and what is known to go wrong with students.
+"""Scores of single segments and of length buckets, and counts of faults that students are known for.
 
-Whatever is counted is measured against the references: a copy that the reference makes as well is no fault.
+Faults are counted against the references: a copy that the reference makes as well is no fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kd.corpora.guards import NAMES, Guards
 from kd.metrics.corpus import DEFAULTS, Options, References, corpus_scores, sacrebleu_metrics
 
 BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
-"""Lengths of a segment in words (`words`), both ends included; None: no end."""
+"""Lengths of a segment in words (`words`), both bounds included; None: no upper bound."""
 
 SHORT_WORDS = 3  # a source of so many words or fewer is a short input
 RUNAWAY_RATIO, RUNAWAY_SLACK = 2.0, 20  # characters: longer than 2 x (the longest reference + 20)
@@ -33,16 +33,16 @@ _NAME_OR_CODE = re.compile(r"[^\W_][\w'’-]*[^\W_]")  # two characters and more
 
 @dataclass(frozen=True)
 class Kept:
-    """Of what source and every reference share, how much the hypotheses have as well."""
+    """Items that source and every reference share, and how many of them the hypotheses have too."""
 
     expected: int = 0
     kept: int = 0
-    segments: int = 0  # that lack some of it
+    segments: int = 0  # that lack some of them
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The segments whose first reference is of some length."""
+    """The segments whose first reference has a length in a range."""
 
     shortest: int  # words
     longest: int | None
@@ -52,7 +52,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Weaknesses:
-    """Counts of one system's segments; what needs the source is None where there is none."""
+    """Counts of one system's segments; those that need the source are None without it."""
 
     segments: int
     empty: int  # blank hypotheses, where no reference is blank
@@ -60,7 +60,7 @@ class Weaknesses:
     guards: dict[str, int] | None  # that a guard trips (kd/corpora/guards.py) and no reference does, by guard
     copied: int | None  # the source itself, which no reference is
     short: int | None  # inputs of one to three words
-    short_exact: int | None  # of those, translated as a reference has them
+    short_exact: int | None  # of those, equal to a reference
     short_runaway: int | None  # of those, runaway
     numbers: Kept | None
     placeholders: Kept | None
@@ -85,14 +85,14 @@ class Behind:
 
 
 def words(text: str) -> list[str]:
-    """Words between white space; of Chinese and Japanese, which have none, characters."""
+    """Return the words between white space; for Chinese and Japanese the characters."""
     return _WORD.findall(text)
 
 
 def segment_scores(
     systems: Mapping[str, Sequence[str]], references: References, metrics: Iterable[str], options: Options = DEFAULTS
 ) -> dict[str, dict[str, list[float]]]:
-    """Sentence scores, sacreBLEU's: metric -> system -> one a segment. BLEU is with effective order, as it advises."""
+    """Return sacreBLEU's sentence scores, one per segment, by metric and system. BLEU has effective order."""
     found: dict[str, dict[str, list[float]]] = {}
     by_segment = list(zip(*references, strict=True))
     for metric in sacrebleu_metrics(metrics, options).values():
@@ -113,7 +113,7 @@ def weaknesses(
     options: Options = DEFAULTS,
     guards: Guards | None = None,
 ) -> Weaknesses:
-    """Count what goes wrong in a system's output; guards are asked where there is a source."""
+    """Count the faults of a system's output; guards need the source."""
     by_segment = list(zip(*references, strict=True))
     runaway = [_runaway(line, texts) for line, texts in zip(hypotheses, by_segment, strict=True)]
     about_sources = _about_sources(hypotheses, by_segment, sources, runaway) if sources is not None else {}
@@ -158,7 +158,7 @@ def worst(
     sources: Sequence[str] | None,
     number: int,
 ) -> list[Behind]:
-    """For each system the segments in which it is furthest behind the baseline, the worst first; none if never."""
+    """Return for each system the segments in which it is furthest behind the baseline, the worst first."""
     sign = -1 if metric == "TER" else 1
     found = []
     for system in systems:
@@ -175,7 +175,7 @@ def worst(
     return found
 
 
-# --- what is counted -------------------------------------------------------------------------------------------------
+# --- faults ----------------------------------------------------------------------------------------------------------
 
 
 def _runaway(line: str, texts: Iterable[str]) -> bool:
@@ -185,7 +185,7 @@ def _runaway(line: str, texts: Iterable[str]) -> bool:
 def _tripped(
     hypotheses: Sequence[str], by_segment: Sequence[tuple[str, ...]], sources: Sequence[str], guards: Guards
 ) -> dict[str, int]:
-    """Segments by the guard that they trip first, where no reference trips the same one."""
+    """Count the segments by the guard that they trip first, unless a reference trips it too."""
     counts: Counter[str] = Counter()
     for line, texts, source in zip(hypotheses, by_segment, sources, strict=True):
         name = guards.check(source, line)
@@ -195,7 +195,7 @@ def _tripped(
 
 
 def _numbers(text: str) -> Counter[str]:
-    """Digits alone: languages group and point them differently."""
+    """Count the numbers by their digits alone, since languages separate them differently."""
     return Counter(re.sub(r"\D", "", number) for number in _NUMBER.findall(text))
 
 
@@ -204,7 +204,7 @@ def _placeholders(text: str) -> Counter[str]:
 
 
 def _names(text: str) -> Counter[str]:
-    """Words with a letter in them, and a capital or a digit."""
+    """Count the words that have a letter, and a capital or a digit."""
     found = _NAME_OR_CODE.findall(_PLACEHOLDER.sub(" ", text))
     return Counter(
         word for word in found if any(map(str.isalpha, word)) and any(char.isupper() or char.isdigit() for char in word)

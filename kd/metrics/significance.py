@@ -1,7 +1,7 @@
-"""Whether one system is better than another, or luck with this test set explains it: paired tests, and intervals.
+"""Paired tests of whether one system is better than another, and confidence intervals.
 
 Paired bootstrap resampling (Koehn, 2004) and paired approximate randomisation (Riezler and Maxwell, 2005) are
-sacreBLEU's own: the figures are those that its command line prints with the same seed.
+sacreBLEU's own: the figures equal those of its command line with the same seed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from kd.metrics.corpus import DEFAULTS, Options, References, check_aligned, sacr
 
 BOOTSTRAP, RANDOMISATION = "bootstrap", "randomisation"
 TESTS = {BOOTSTRAP: "bs", RANDOMISATION: "ar"}
-"""The paired tests, with what sacreBLEU calls them."""
+"""The paired tests, with sacreBLEU's names for them."""
 
 
 @dataclass(frozen=True)
 class Duel:
-    """How often a system was ahead of the baseline on resampled test sets; shares from 0 to 1."""
+    """The shares of resampled test sets, from 0 to 1, on which a system was ahead of the baseline, behind, or equal."""
 
     wins: float
     losses: float
@@ -33,12 +33,12 @@ class Duel:
 
 @dataclass(frozen=True)
 class Significance:
-    """A score of one system, and what resampling says of it."""
+    """A score of one system, with its interval and its comparison with the baseline."""
 
     system: str
     metric: str  # BLEU | chrF2 | chrF2++ | TER | COMET | COMET-QE
     value: float  # of the whole test set, unrounded
-    mean: float | None  # over the resampled test sets; None where none were drawn
+    mean: float | None  # over the resampled test sets; None without resampling
     interval: tuple[float, float] | None  # 95 %: mean minus and plus half the width sacreBLEU states
     p_value: float | None  # of the difference from the baseline, two-sided; None for the baseline itself
     signature: str  # sacreBLEU's, number of resamplings and seed included
@@ -52,25 +52,25 @@ class Significance:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How luck is judged."""
+    """Settings of resampling."""
 
     test: str = BOOTSTRAP  # against a baseline: bootstrap | randomisation
     samples: int = 1000  # resampled test sets, for intervals and for the bootstrap test
     trials: int = 10000  # of the randomisation test
     seed: int = 12345  # sacreBLEU's own default
-    jobs: int = 1  # processes among which systems are shared out; the figures are the same
+    jobs: int = 1  # processes, which share the systems; the figures do not depend on it
 
     def check(self) -> None:
-        """Raises UserError for an unknown test, or a number or seed out of range."""
+        """Raise UserError for an unknown test, or a number or seed out of range."""
         if self.test not in TESTS:
             raise UserError(f"There is no paired test {self.test!r}.", f"Choose one of: {', '.join(TESTS)}.")
         if self.samples < 2:
-            raise UserError(f"{self.samples} resamplings are too few.", "Ask for two or more; 1000 is customary.")
+            raise UserError(f"The number of resamplings must be at least 2, got {self.samples}.", "1000 is customary.")
         if self.trials < 1:
-            raise UserError(f"{self.trials} trials are none.", "Ask for at least one; 10000 is customary.")
+            raise UserError(f"The number of trials must be at least 1, got {self.trials}.", "10000 is customary.")
         if self.seed < 1:
             # PairedTest takes 0 for "no seed": the figures would differ from call to call.
-            raise UserError(f"The seed of the resampling cannot be {self.seed}.", "Use a seed of 1 or more.")
+            raise UserError(f"The seed of the resampling must be at least 1, got {self.seed}.", "Use 1 or more.")
 
 
 def paired_test(
@@ -81,12 +81,13 @@ def paired_test(
     resampling: Resampling | None = None,
     options: Options = DEFAULTS,
 ) -> list[Significance]:
-    """Compare each system's output (one line a segment) with the baseline's on the same segments.
+    """Compare each system's output (one line per segment) with the baseline's on the same segments.
 
-    The baseline comes first, the others follow in the order given; each has one entry a metric. Intervals are of
-    bootstrap resampling with either test. The figures are sacreBLEU's, but that p is 1 where two scores are the same.
+    The baseline comes first, the others follow in the order given; each has one entry per metric. Intervals are of
+    bootstrap resampling with either test. The figures are sacreBLEU's, except that p is 1 where two scores are equal.
 
-    Raises UserError for an unknown baseline or metric, outputs that do not align, or a seed or number out of range.
+    Raises:
+        UserError: The baseline or a metric is unknown, outputs differ in length, or a seed or number is out of range.
     """
     resampling = resampling or Resampling()
     if baseline not in systems:
@@ -116,8 +117,8 @@ def paired_test(
 
 
 def _undecided(found: Significance, level: float) -> bool:
-    # sacreBLEU counts the resamplings that differ by more than the systems do, so that of two which are the same line
-    # by line it finds none, and p is the least that there is: a reader takes that for a difference.
+    # sacreBLEU counts the resamplings that differ by more than the systems do. For two equal outputs it finds none and
+    # prints its smallest p, which would look like a difference.
     return found.p_value is not None and found.value == level
 
 
@@ -128,7 +129,7 @@ def intervals(
     resampling: Resampling | None = None,
     options: Options = DEFAULTS,
 ) -> list[Significance]:
-    """Score each system, with the confidence interval of bootstrap resampling and nothing to compare with.
+    """Score each system, with the confidence interval of bootstrap resampling, without a comparison.
 
     The figures are those of sacreBLEU's `--confidence`. Raises UserError as `paired_test` does.
     """

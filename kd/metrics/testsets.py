@@ -1,7 +1,4 @@
-"""Test sets by the names that sacreBLEU gives them; it fetches them once and keeps them in `~/.sacrebleu`.
-
-Beside them stand sets that are merely files.
-"""
+"""Test sets by sacreBLEU's names, which it fetches once and keeps in `~/.sacrebleu`, or given as files."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ from kd.base.text import did_you_mean
 class TestSet:
     """The files of a test set, aligned by line."""
 
-    __test__ = False  # pytest takes classes that are called so for tests
+    __test__ = False  # pytest takes classes of this name for tests
 
     source: Path | None
     references: tuple[Path, ...]
 
 
 def named_test_set(name: str, language_pair: str) -> TestSet:
-    """Fetch a set that sacreBLEU knows, unless it is here. Raises UserError where there is none or it cannot be had."""
+    """Return sacreBLEU's set of this name, fetched if needed. Raise UserError if it is unknown or cannot be fetched."""
     from sacrebleu.dataset import DATASETS
     from sacrebleu.utils import get_reference_files, get_source_file
 
@@ -36,7 +33,7 @@ def named_test_set(name: str, language_pair: str) -> TestSet:
     try:
         source = Path(get_source_file(name, language_pair))
         references = tuple(map(Path, get_reference_files(name, language_pair)))
-    except (Exception, SystemExit) as error:  # it exits where a certificate or a checksum is wrong
+    except (Exception, SystemExit) as error:  # it exits if a certificate or a checksum is wrong
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"sacreBLEU's test set {name} is not here and could not be fetched: {reason}.",

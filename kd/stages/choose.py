@@ -1,7 +1,7 @@
-"""Choose: of what a search trained, what loses no more quality than is allowed, and of that the fastest.
+"""Choose: the fastest cell of a search whose loss of quality against the best cell is within the limit.
 
-Quality is the mean over seeds on dev, of the exported models; the table, the Pareto front and what chance may have
-decided stand beside the choice.
+Quality is the mean over seeds on dev, of the exported models. The output has the table, the Pareto front, and doubts
+about differences that may be chance.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Choose(Kind[ChooseConfig]):
     roles: ClassVar = {"cells": Role(), "exports": Role(), "scores": Role(), "speeds": Role()}
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One; quality and speed that it goes by are measured."""
+        """Yield one task. Raise UserError if the quality or speed to choose by is not measured."""
         config: ChooseConfig = stage.config
         formats = {str(system_of(item).format) for item in stage.input_tasks("exports")}
         if config.format not in formats:
@@ -70,7 +70,7 @@ class Choose(Kind[ChooseConfig]):
         yield TaskSpec("all", identity, extent)
 
     def run(self, job: Job[ChooseConfig]) -> None:
-        """Joins scores and speeds, and applies the rule."""
+        """Join scores and speeds, and apply the rule."""
         search = _search(job)
         write_json(job.out / CHOSEN, plain(search))
         write_text(job.out / CHOICE_TABLE, search_document(search).markdown())
@@ -78,7 +78,7 @@ class Choose(Kind[ChooseConfig]):
             _LOG.info("%s: %s", job.stage, line)
 
     def check(self, job: Job[ChooseConfig]) -> Summary:
-        """What was chosen is one of the cells."""
+        """Check that the choice is one of the cells."""
         search: Search = record(Search, read_json(job.out / CHOSEN), CHOSEN)
         if search.chosen.name not in {cell.name for cell in search.cells}:
             raise IncompleteArtifact(f"{job.out / CHOSEN} chose none of its cells.")
@@ -130,7 +130,7 @@ def _search(job: Job[ChooseConfig]) -> Search:
 def _by_cell(
     job: Job[ChooseConfig], scores: Mapping[str, Any], speeds: Mapping[str, Any]
 ) -> dict[tuple[str, str], list[tuple[Artifact, dict[str, Any]]]]:
-    """(shape, data) -> the trainings of its seeds, each with format -> scores and speed of its export."""
+    """Return the trainings of each shape and data, one per seed, with scores and speed of each exported format."""
     trained = {artifact.reference: artifact for artifact in job.inputs["cells"]}
     by_shape: dict[tuple[str, str], Any] = {}  # of those measured
     exported: dict[str, dict[str, Any]] = {}
@@ -165,7 +165,7 @@ def _cell(key: tuple[str, str], seeds: list[tuple[Artifact, dict[str, Any]]]) ->
 
 
 def _form(format_: str, seeds: list[tuple[list[dict[str, Any]], dict[str, Any]]]) -> CellForm:
-    """Scores of all seeds, and the speed, which is that of the first that was measured."""
+    """Return the scores of all seeds, and the speed of the first seed, the only one that is measured."""
     speed = seeds[0][1]
     latency, everywhere = speed.get("latency_ms") or {}, speed.get("all_cores") or {}
     return CellForm(
@@ -187,7 +187,7 @@ def _score(found: list[dict[str, Any]]) -> CellScore:
 
 
 def _metric_name(metric: str, cells: list[SearchCell]) -> str:
-    """As the scores call it: COMET is COMET-QE where its model reads no reference."""
+    """Return the name of a metric among the scores: COMET is COMET-QE if its model reads no reference."""
     names = [score.metric for score in cells[0].forms[0].scores]
     return next(name for name in names if name == METRICS[metric] or (metric == "comet" and name.startswith("COMET")))
 
@@ -203,14 +203,14 @@ def _candidate(cell: SearchCell, form: CellForm, metric: str, measure: SpeedMeas
     }[measure]
     if speed is None:
         raise UserError(
-            f"The search shall choose by {WORDS[measure]}, which was not measured.",
+            f"search.choose.speed is {measure.value} ({WORDS[measure]}), which was not measured.",
             "Set search.choose.speed=one_core, or measure on several cores, with evaluate.speed.all_cores=true.",
         )
     return Candidate(name, tuple(score.values), speed, cell.parameters)
 
 
 def _rule(config: ChooseConfig, choice: Choice, metric: str) -> str:
-    """What was done, in words."""
+    """Return the rule and its outcome as a sentence."""
     best, chosen = choice.best, choice.chosen
     rule = (
         f"The best cell in {config.format} is {best.name} with {best.mean:.2f} {metric} (mean over seeds, dev). Of "

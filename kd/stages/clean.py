@@ -1,7 +1,7 @@
-"""Clean: pairs that are no training material go, each counted by the first filter that rejects it; then repetitions go.
+"""Clean: removes pairs that are unfit for training, counted by the first filter that rejects them, then duplicates.
 
-Corpora that are held-out sets by the recipe's word are left as they are. The shards of the others are worked on side by
-side, and what is left does not depend on how many processes there were.
+Corpora that the recipe declares as dev or test sets are left out. Shards are processed in parallel, and the output does
+not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CleanConfig
 
 COUNTS = "counts.json"
-WORK = ".work"  # folder of what stands between the two looks
-# Kinds of filters that reject much only where files, sides or languages are mixed up
+WORK = ".work"  # folder of intermediate files
+# Kinds of filters that reject many pairs only if files, sides or languages are mixed up.
 MISTAKEN = frozenset(("ratio", "scripts", "copies", "numbers", "language"))
-MUCH = 0.2  # share of the pairs that they reject of a corpus that is not what it seems
-PROCESS_PAIRS = 20_000  # that are worth the second which a process takes to begin
+MUCH = 0.2  # share of rejected pairs from which a warning is printed
+PROCESS_PAIRS = 20_000  # fewest pairs for a further process, whose start takes a second
 
 
 class Clean(Kind[CleanConfig]):
@@ -55,14 +55,14 @@ class Clean(Kind[CleanConfig]):
         parse(config.filters)
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One. Which filters are asked in which order counts, not how that was said nor what is switched off."""
+        """Yield one task. Its identity has the filters that are on, in their order."""
         config: CleanConfig = stage.config
         filters = [[setting.label, setting.kind, _identity(setting)] for setting in parse(config.filters)]
         duplicates = canonical(config.duplicates) if config.duplicates.enabled else None
         yield TaskSpec("all", {"filters": filters, "duplicates": duplicates, "rejects": config.rejects})
 
     def run(self, job: Job[CleanConfig]) -> None:
-        """Two looks at each shard: filters, then repetitions."""
+        """Apply the filters to each shard, then remove duplicates."""
         corpora = _training(job)
         rules = _rules(job, corpora)
         work = job.out / WORK
@@ -90,7 +90,7 @@ class Clean(Kind[CleanConfig]):
         (job.out / COUNTS).write_text(json.dumps(counts, ensure_ascii=False), "utf-8")
 
     def check(self, job: Job[CleanConfig]) -> Summary:
-        """Compares what was written with its index, and the counts with one another and with what came in."""
+        """Compare the output with its index, and the counts with one another and with the input."""
         corpus = Corpus(job.out)
         with Workers(_processes(job, corpus.shards), share, corpus) as workers:
             tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
@@ -116,14 +116,14 @@ class Clean(Kind[CleanConfig]):
 def _nothing_left(pair: str, dropped: Counter[str], filters: Sequence[Setting]) -> UserError:
     why = ", ".join(f"{label} {count:,}" for label, count in dropped.most_common() if count)
     what = f"Cleaning left no pair of {pair}; dropped by {why}"
-    # Looser settings would only train a model that copies.
+    # Do not propose looser settings: they would train a model that copies.
     if 2 * sum(dropped[setting.label] for setting in filters if setting.kind == Copies.kind) > dropped.total():
         return UserError(f"{what}: source and target are nearly the same text.", "Are these the right files?")
     return UserError(f"{what}.", "Loosen the settings of clean.")
 
 
 def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
-    """What came through, what took most, and what could not be looked at."""
+    """Return a sentence on the pairs kept, the filter that rejected most, and the filters that could not be used."""
     parts = [f"kept {left:,} of {entered:,} pairs"]
     most, count = max(counts["dropped"].items(), key=lambda item: item[1], default=("", 0))
     if count:
@@ -131,10 +131,10 @@ def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
     suspicious = sum(counts["dropped"].get(label, 0) for label in counts.get("suspicious", ()))
     if suspicious > MUCH * entered:
         parts.append(
-            f"WARNING: {suspicious:,} PAIRS LOOK LIKE NO TRANSLATIONS: are these the right files, sides and languages?"
+            f"WARNING: {suspicious:,} PAIRS DO NOT LOOK LIKE TRANSLATIONS: are files, sides and languages right?"
         )
     if counts["idle"]:
-        parts.append(f"at rest, since the languages are not known to them: {', '.join(counts['idle'])}")
+        parts.append(f"not used, since they do not support these languages: {', '.join(counts['idle'])}")
     return "; ".join(parts)
 
 
@@ -164,7 +164,7 @@ def _rules(job: Job[CleanConfig], corpora: Sequence[Corpus]) -> Rules:
 
 
 def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) -> None:
-    """A column that no corpus has is a mistake; one that some lack is a mixture, unless the recipe says otherwise."""
+    """Raise UserError if no corpus has the column, or if some lack it and `unscored` is fail."""
     lacking = [corpus for corpus in corpora if config.column not in corpus.columns]
     if len(lacking) == len(corpora) or (lacking and config.unscored is Unscored.fail):
         names = ", ".join(origin.name for corpus in lacking for origin in corpus.origins.values())
@@ -178,7 +178,7 @@ def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) ->
 def _cleaned(
     job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], workers: Workers[Rules]
 ) -> Iterator[tuple[Piece | None, Tally]]:
-    """What became of pairs, bit by bit; with the piece once it is finished."""
+    """Yield the counts of pairs as they are processed, with each piece once it is finished."""
     total = sum(piece.shard.lines for piece in pieces)
     finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
     tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
@@ -197,7 +197,7 @@ def _cleaned(
 
 
 def _with_verdicts(pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts) -> Iterator[Repeats]:
-    """The pieces with what is known of their pairs, read when they are asked for."""
+    """Yield the pieces with the verdicts on their pairs, which are read when they are needed."""
     for piece, first, pairs in zip(pieces, accumulate(kept, initial=0), kept, strict=False):
         yield Repeats(piece, verdicts.of(first, pairs))
 
@@ -208,7 +208,7 @@ def _verify(corpus: Corpus, shard: Shard, tick: Tick) -> None:
 
 
 def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[str, Any]:
-    """As they stand beside the corpus: by filter, and by corpus and filter. A filter that rejected nothing says so."""
+    """Return the counts by filter, and by corpus and filter, with those of filters that rejected no pair."""
     made = {setting.label: setting.make(rules.languages) for setting in rules.filters}
     labels = [label for label, each in made.items() if not isinstance(each, Rewriter)] + (
         [DUPLICATES] if rules.duplicates else []

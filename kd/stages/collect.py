@@ -1,6 +1,6 @@
-"""Collect: parallel text as it comes, from files and packages, each pair with the id it keeps from here on.
+"""Collect: reads parallel text from files and packages and gives each pair its permanent id.
 
-Each corpus of a language pair is a task of its own; this is the only kind that may need a network.
+Each corpus of a language pair is a task. This is the only kind of stage that may need a network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kd.recipe.schema import CorpusConfig, OnError, SourceConfig, Use
 
 LINES_PER_SHARD = 500_000
 NOTES = "notes.json"
-MUCH = 0.1  # share of a corpus that is left out only where something is wrong with it
+MUCH = 0.1  # share of left-out pairs from which a warning is printed
 
 
 class Collect(Kind[CorpusConfig]):
@@ -41,7 +41,7 @@ class Collect(Kind[CorpusConfig]):
     network = True
 
     def validate(self, config: CorpusConfig) -> None:
-        """Every corpus says what its format needs."""
+        """Raise UserError for an unknown format, and for a corpus that lacks a setting of its format."""
         if not config.sources:
             raise UserError("corpus.sources is empty.", "Add a corpus, or use recipe=files source=… target=… .")
         for name, source in config.sources.items():
@@ -51,7 +51,7 @@ class Collect(Kind[CorpusConfig]):
             check_settings(where, with_format(source))
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One a corpus. Raw files count by content, so that moving them recomputes nothing; nothing is fetched yet."""
+        """Yield a task per corpus. Raw files count by content, so moving them recomputes nothing."""
         config: CorpusConfig = stage.config
         if not any(_is_read(given, str(stage.axis)) for given in config.sources.values()):
             raise UserError(f"No corpus is read for {stage.axis}.", "Give corpus.sources one, or correct its `pairs`.")
@@ -63,12 +63,12 @@ class Collect(Kind[CorpusConfig]):
             chosen = FORMATS[source.format]
             identity, extent = identity_and_extent(source)
             identity |= chosen.identity(reading)
-            if config.on_error is not OnError.fail:  # another corpus where a file is broken
+            if config.on_error is not OnError.fail:  # changes the output of a broken file
                 identity["on_error"] = config.on_error.value
             yield TaskSpec(name, identity, extent, files=partial(chosen.files, reading))
 
     def run(self, job: Job[CorpusConfig]) -> None:
-        """Reads one corpus and numbers its pairs."""
+        """Read one corpus and number its pairs."""
         source = with_format(job.config.sources[job.name])
         languages = job.axis_value["source"], job.axis_value["target"]
         reading = Reading(job.name, source, job.config, *languages, job.progress.update)
@@ -97,7 +97,7 @@ class Collect(Kind[CorpusConfig]):
         (job.out / NOTES).write_text(json.dumps(notes, ensure_ascii=False), "utf-8")
 
     def check(self, job: Job[CorpusConfig]) -> Summary:
-        """Compares what was written with its index."""
+        """Compare the output with its index."""
         corpus = Corpus(job.out)
         corpus.verify()
         notes = json.loads((job.out / NOTES).read_text("utf-8"))
@@ -130,7 +130,7 @@ class Collect(Kind[CorpusConfig]):
 
 
 def _note(left: int, dropped: Mapping[str, int], notes: Mapping[str, Any]) -> str:
-    """Say how much was left out and why; more than `MUCH` of a corpus is a warning."""
+    """Return a sentence on the rows that were left out and why, with a warning from `MUCH` of a corpus on."""
     parts = [f"READ UP TO A BREAK: {' '.join(notes['broken'])}"] if notes["broken"] else []
     gone = sum(dropped.values())
     if gone:
@@ -148,7 +148,7 @@ def _is_read(source: SourceConfig, pair: str) -> bool:
 def _check_unchanged(job: Job[CorpusConfig], files: list[Path]) -> None:
     for path in dict.fromkeys([*files, *job.files]):
         if not path.is_file() or job.hash_file(path) != job.files.get(path):
-            raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+            raise UserError(f"{path} has changed since the run was planned.", "Plan it again with `kd run`.")
 
 
 def is_training(task: Task) -> bool:

@@ -1,6 +1,6 @@
-"""Encode: text to the numbers that fairseq trains on, in its memory-mapped format.
+"""Encode: text to token ids, in fairseq's memory-mapped format.
 
-The same kind encodes the gold corpus for the teachers and what was selected for the student.
+The same kind encodes the gold corpus for the teachers and the selected text for the student.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Encode(Kind[EncodeConfig]):
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """A single one; the settings of sampling count only where it is on."""
+        """Yield one task; the settings of sampling count only if it is on."""
         identity, extent = identity_and_extent(stage.config)
         if not stage.config.sampling.alpha:
             identity.pop("sampling", None)
-        identity.pop("balance", None)  # of which only what its method reads says anything
+        identity.pop("balance", None)  # replaced by the settings that its method uses
         balance = stage.config.balance
         if balance.method is not BalanceMethod.proportional and stage.axis is None:
             settings = {name: getattr(balance, name) for name in _SETTINGS_OF[balance.method]}
@@ -84,7 +84,7 @@ class Encode(Kind[EncodeConfig]):
         yield TaskSpec("all", identity, extent)
 
     def run(self, job: Job[EncodeConfig]) -> None:
-        """Writes the binary files, the dictionaries and a copy of the vocabulary."""
+        """Write the binary files, the dictionaries and a copy of the vocabulary."""
         from kd.engines.fairseq.binary import data_prefix
         from kd.engines.fairseq.encoding import Encoding, encode_pairs
 
@@ -115,7 +115,7 @@ class Encode(Kind[EncodeConfig]):
         _write_counts(job.out, total, train, valid, balanced)
 
     def check(self, job: Job[EncodeConfig]) -> Summary:
-        """Compares the number of sentences on both sides, in each folder, with what was counted."""
+        """Compare the number of sentences on both sides, in each folder, with the counts."""
         from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix
 
         counts = json.loads((job.out / COUNTS).read_text("utf-8"))
@@ -155,7 +155,7 @@ def _wanted(corpora: Mapping[str, bool]) -> list[str]:
 
 
 def _check_corpora(stage: Stage) -> list[str]:
-    """The names of the corpora to encode, all of which the recipe trains on."""
+    """Return the names of the corpora to encode. Raise UserError unless all are training corpora."""
     collected = [other.config.sources for other in stage.upstream() if isinstance(other.config, CorpusConfig)]
     known = {name for sources in collected for name, source in sources.items() if source.use is Use.train}
     wanted = _wanted(stage.config.corpora)
@@ -189,7 +189,7 @@ def _check_balance(config: EncodeConfig) -> None:
 
 
 def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
-    """Puts it beside the numbers that it gives meaning to, under fairseq's names as well; returns its folder."""
+    """Copy the vocabulary beside the data, under fairseq's names as well; return its folder."""
     folder = job.one("vocabulary").path
     for name in (SOURCE_DICTIONARY, TARGET_DICTIONARY):
         shutil.copyfile(folder / DICTIONARY, job.out / name)
@@ -199,7 +199,7 @@ def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
 
 
 def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
-    """The corpora of each language pair, a stage's tasks as one; what has no pair stands under its stage's name."""
+    """Return the corpora by language pair, the tasks of a stage joined; a stage's name stands for a missing pair."""
     folders: dict[str, dict[str, list[Path]]] = {}
     for artifact in job.inputs["corpus"]:
         parts = {pair: corpus.folder for pair, corpus in read_joined(artifact.path).items()}
@@ -209,13 +209,13 @@ def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
 
 
 def _targets(stage: Stage, role: str) -> list[str]:
-    """The target languages of what a stage reads, as far as the plan tells."""
+    """Return the target languages of a stage's input, as far as the plan tells."""
     values = [value for _, corpus in stage.inputs.get(role, []) for value in corpus.axis_values().values()]
     return list(dict.fromkeys(str(value["target"]) for value in values))
 
 
 def _check_targets(stage: Stage) -> None:
-    """A model of several targets has to be told which one to write. Raises UserError before anything runs."""
+    """Raise UserError for several target languages without tags."""
     targets = _targets(stage, "corpus")
     config: EncodeConfig = stage.config
     if len(targets) > 1 and not config.tags:
@@ -226,7 +226,7 @@ def _check_targets(stage: Stage) -> None:
 
 
 def _check_weights(stage: Stage) -> None:
-    """Each language pair has one where they are given. Raises UserError before anything runs."""
+    """Raise UserError if weights are given but not for every language pair."""
     pairs = [set(corpus.axis_values()) for _, corpus in stage.inputs.get("corpus", [])]
     groups = set().union(*pairs)
     if stage.config.balance.method is BalanceMethod.weights and all(pairs) and len(groups) > 1:
@@ -251,7 +251,7 @@ def _check_top(stage: Stage) -> None:
 
 
 def _check_vocabulary(stage: Stage) -> None:
-    """It has tags where they are wanted. Raises UserError before anything runs."""
+    """Raise UserError if tags are wanted and the vocabulary lacks them."""
     for _, vocabulary in stage.inputs.get("vocabulary", []) if stage.config.tags else []:
         there, wanted = _targets(vocabulary, "corpora"), _targets(stage, "corpus")
         if not vocabulary.config.tags:
@@ -264,7 +264,7 @@ def _check_vocabulary(stage: Stage) -> None:
 
 
 def _write_languages(job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]]) -> None:
-    """What a model of several language pairs, or one that needs tags, has to take along."""
+    """Write the languages of data of several language pairs, or with tags, which its models need."""
     if job.axis and not job.config.tags:
         return
     pairs = {name: corpora[0].languages for name, corpora in groups.items()}
@@ -275,7 +275,7 @@ def _write_languages(job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpu
 def _dev(
     job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]]
 ) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
-    """Dev pairs with their target language; of a model for several language pairs those of all of them."""
+    """Yield the dev pairs of all language pairs with their target language."""
     corpora = [corpus for corpora in groups.values() for corpus in corpora]
     targets = {origin.pair: corpus.languages[1] for corpus in corpora for origin in corpus.origins.values()}
     for pair in [job.axis] if job.axis else targets:
@@ -286,7 +286,7 @@ def _dev(
 def _encode_train(
     job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]], encoding: Encoding, total: int
 ) -> tuple[list[Encoded], dict[str, Balanced]]:
-    """What is in each data folder, and what part each language pair has where there are several."""
+    """Encode the training text; return the counts of each data folder, and the share of each of several pairs."""
     from kd.engines.fairseq.encoding import Encoded, encode_corpora
     from kd.engines.fairseq.epochs import as_they_are, encode_balanced
 

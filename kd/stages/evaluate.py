@@ -1,8 +1,8 @@
-"""Evaluate: scores of every system on each held-out set, with signatures, and whether differences are more than luck.
+"""Evaluate: scores of every system on each held-out set, with signatures and paired tests.
 
-Every system is compared with the baseline, by default the control, on the same resampled test sets; what averages hide
-(empty, copied, runaway output, lost numbers …) is counted beside them, and what the leakage guard said of each set.
-`kd evaluate` does the same to any files.
+Every system is compared with the baseline, by default the control, on the same resampled test sets. Faults (empty, copied
+or runaway output, lost numbers …) are counted, and the leakage guard's verdict on each set is stated. `kd evaluate` does
+the same for any files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from kd.recipe.schema import CorpusConfig, EvaluateConfig, SplitConfig, Translat
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
 
 COMET = "comet"
-HELD_OUT = "held_out"  # what the set that split drew is called among the others
+HELD_OUT = "held_out"  # name of the set that `split` drew
 
 
 class Evaluate(Kind[EvaluateConfig]):
@@ -53,7 +53,7 @@ class Evaluate(Kind[EvaluateConfig]):
     roles: ClassVar = {
         "held_out": Role(),
         "translations": Role(many=True),
-        "corpora": Role(many=True, optional=True),  # of the trainings: what the leakage guard found in them
+        "corpora": Role(many=True, optional=True),  # training corpora, for the verdict of the leakage guard
     }
     resources = "cpu"
 
@@ -75,7 +75,7 @@ class Evaluate(Kind[EvaluateConfig]):
                 )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One, which depends on the content of COMET's checkpoint where that is a file here."""
+        """Yield one task, which depends on the content of COMET's checkpoint if that is a local file."""
         config: EvaluateConfig = stage.config
         _check_main_set(config, stage)
         _check_sets(config, stage)
@@ -94,7 +94,9 @@ class Evaluate(Kind[EvaluateConfig]):
         if pairs := _matches(config, systems):
             identity["pairs"] = [[match.system, match.other] for match in pairs]
         target = str(stage.axis_value.get("target") or "")
-        if "_" in target:  # `zh_CN` once got the tokeniser of no language; a higher version would be one for all pairs
+        if (
+            "_" in target
+        ):  # an earlier version had no tokeniser for codes such as zh_CN; raising `version` would affect all pairs
             identity["language"] = primary(target)
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
@@ -104,7 +106,7 @@ class Evaluate(Kind[EvaluateConfig]):
         yield TaskSpec("all", identity, extent, files=files)
 
     def run(self, job: Job[EvaluateConfig]) -> None:
-        """Scores, then resamples, then counts."""
+        """Score, resample, and count faults."""
         test = read_heldout(job.one("held_out").path, str(job.axis), job.config.set.value)
         sources, references = [pair.source for pair in test], [[pair.target for pair in test]]
         found = {system_of(artifact): artifact for artifact in job.inputs["translations"]}
@@ -126,7 +128,7 @@ class Evaluate(Kind[EvaluateConfig]):
         write_json(job.out / WEAKNESSES, counted)
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
-        """Every system has every metric."""
+        """Check that every system has every metric."""
         content, counted = read_json(job.out / SCORES), read_json(job.out / WEAKNESSES)["systems"]
         wanted = len(_metrics(job.config)) + bool(job.config.metrics.get(COMET))
         names = [system_of(artifact).name for artifact in job.inputs["translations"]]
@@ -146,7 +148,7 @@ class Evaluate(Kind[EvaluateConfig]):
 
 
 def _check_main_set(config: EvaluateConfig, stage: Stage) -> None:
-    """There are sets to be judged on, and the main one is one of them, where those follow from config."""
+    """Raise UserError if the config gives no sets to score, or the main one is not among them."""
     use = Use(config.set.value)
     configs = [other.config for other in stage.upstream()]
     corpora = [config.sources for config in configs if isinstance(config, CorpusConfig)]
@@ -176,7 +178,7 @@ def _nothing_to_score(config: EvaluateConfig, axis: str, stage: str) -> UserErro
 
 
 def _check_sets(config: EvaluateConfig, stage: Stage) -> None:
-    """What is scored was translated of the same sets."""
+    """Raise UserError if the translations are of other sets than the scores."""
     for _, other in stage.inputs.get("translations", []):
         if isinstance(other.config, TranslateConfig) and other.config.set is not config.set:
             raise UserError(
@@ -229,14 +231,14 @@ def _could_be(name: str, stage: Stage) -> bool:
 
 @dataclass(frozen=True)
 class _Set:
-    """A test set: places of its segments in the file of them all, and what the leakage guard said of it."""
+    """A test set: indices of its segments among all segments, and the verdict of the leakage guard."""
 
     segments: list[int]
     leakage: dict[str, Any]
 
 
 def _sets(job: Job[EvaluateConfig], ids: Sequence[int]) -> dict[str, _Set]:
-    """The test sets by name, the main one first. Raises UserError where there is no main one."""
+    """Return the test sets by name, the main one first. Raise UserError if the main one is missing."""
     places = {pair_id: place for place, pair_id in enumerate(ids)}
     found = {}
     for each in read_sets(job.one("held_out").path):
@@ -252,7 +254,7 @@ def _sets(job: Job[EvaluateConfig], ids: Sequence[int]) -> dict[str, _Set]:
 
 
 def _leakage(job: Job[EvaluateConfig], name: str) -> dict[str, Any]:
-    """The guard's verdict on a set, over the training corpora that this stage reads from."""
+    """Return the leakage guard's verdict on a set, over the training corpora of this stage."""
     facts = [artifact.manifest.get("facts", {}).get("leakage") for artifact in job.inputs.get("corpora", [])]
     looked = [fact for fact in facts if fact]
     if not looked:
@@ -271,7 +273,7 @@ def _judged(
     comet_scores: Sequence[CometScores],
     options: Options,
 ) -> dict[str, Any]:
-    """Scores on one test set, and against each baseline."""
+    """Return the scores on one test set, and the tests against each baseline."""
     metrics = _metrics(job.config)
     outputs = {name: [lines[i] for i in segments] for name, lines in systems.items()}
     texts = [[reference[i] for i in segments] for reference in references]
@@ -350,7 +352,7 @@ def _weaknesses(
     guards: Guards,
     baselines: Sequence[str],
 ) -> dict[str, Any]:
-    """Counts by system, and the segments in which each is furthest behind the last baseline: the teachers', if any."""
+    """Return the faults by system, and the segments in which each is furthest behind the last baseline."""
     metrics = _metrics(config)
     counted = {
         name: asdict(weaknesses(lines, references, sources, metrics=metrics, options=options, guards=guards))

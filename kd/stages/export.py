@@ -30,7 +30,7 @@ from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpe
 from kd.recipe.schema import ExportConfig
 
 AVERAGED, LAST = "averaged", "last"
-FEWEST = 20  # sentences that have to be compared for the agreement to be a condition
+FEWEST = 20  # compared sentences from which the agreement is a condition
 FLOAT32 = "float32"
 
 WEIGHT_BYTES = {"float32": 4, "int8_float32": 1.1, "int8": 1.1}  # of an export, by format; of any other: 2
@@ -183,7 +183,7 @@ def _agreement(
     from kd.models.vocabulary import Vocabulary
 
     config = job.config
-    # Longer output than a model was trained on fairseq does not write, and CTranslate2 does.
+    # CTranslate2 writes output that is longer than in the training; fairseq does not.
     longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_target_pieces"] or config.max_pieces)
     outputs: list[list[str]] = [[], []]
     for target in dict.fromkeys(target for target, _ in dev.values()):

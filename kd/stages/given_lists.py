@@ -1,6 +1,6 @@
-"""Given lists: n-best lists made elsewhere take the place of decoding, matched to the sources by their ids.
+"""Given lists: n-best lists made elsewhere, matched to the sources by their ids, in place of decoding.
 
-What it leaves is what decoding leaves, without the models' pieces, so that selection reads from it alike.
+The output has the format of `decode`, without the models' tokens, so selection reads it in the same way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SCORES = "as in the given files"
 
 
 class GivenLists(Kind[GivenListsConfig]):
-    """Takes over n-best lists."""
+    """Imports n-best lists."""
 
     name = "given_lists"
     version = 1
@@ -49,25 +49,25 @@ class GivenLists(Kind[GivenListsConfig]):
     resources = "cpu"
 
     def validate(self, config: GivenListsConfig) -> None:
-        """Raise UserError where no file is named."""
+        """Raise UserError if no file is named."""
         if not config.files:
             raise UserError(
                 "given_lists.files is empty.", "Name a file of n-best lists: '+given_lists.files.NAME.file=FILE'"
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One a worker."""
+        """Yield a task per worker."""
         identity, extent = identity_and_extent(stage.config)
         files = partial(_paths, stage.config, stage.axis_value)
         for worker in range(stage.config.workers):
             yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent, files=files)
 
     def run(self, job: Job[GivenListsConfig]) -> None:
-        """Joins lists and sources, shard by shard."""
+        """Join lists and sources, shard by shard."""
         corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
         for path in _paths(job.config, job.axis_value):
             if not path.is_file() or sha256(path) != job.files.get(path):
-                raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+                raise UserError(f"{path} has changed since the run was planned.", "Plan it again with `kd run`.")
         files = _files(job, corpus)
         guards, tripped = Guards(job.config.guards, *corpus.languages), Counter[str]()
         counts, fit = Joined(), Fit()
@@ -83,11 +83,11 @@ class GivenLists(Kind[GivenListsConfig]):
                     writer.add(NBestList(group[0].id, hypotheses))
         _refuse(job, corpus, counts, fit)
         write_nbest_index(job.out, {"scores": SCORES})
-        del tripped[""]  # those that are fine
+        del tripped[""]  # hypotheses that trip no guard
         write_json(job.out / COUNTS, {"joined": vars(counts), "guards": tripped})
 
     def check(self, job: Job[GivenListsConfig]) -> Summary:
-        """Reads all back: every source has its list, under its id."""
+        """Read the output back: every source has its list, under its id."""
         corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
         shards = {shard.name: shard for shard in _shares(job, corpus)}
         lists = NBestCorpus(job.out)
@@ -112,7 +112,7 @@ class GivenLists(Kind[GivenListsConfig]):
 
 
 def _shares(job: Job[GivenListsConfig], corpus: Corpus) -> Sequence[Shard]:
-    """The shards of this worker: those of its number modulo the workers."""
+    """Return the shards of this worker, whose number is its own modulo the workers."""
     return corpus.shards[job.identity["worker"] :: job.config.workers]
 
 
@@ -121,7 +121,7 @@ def _paths(config: GivenListsConfig, languages: Mapping[str, str]) -> list[Path]
 
 
 def _path(config: GivenListsConfig, entry: GivenListsFileConfig, languages: Mapping[str, str]) -> Path:
-    # Not str.format: a path may hold braces of its own.
+    # str.format would fail for other braces in a path.
     text = entry.file
     for side, code in languages.items():
         text = text.replace(f"{{{side}}}", code)
@@ -129,7 +129,7 @@ def _path(config: GivenListsConfig, entry: GivenListsFileConfig, languages: Mapp
 
 
 def _files(job: Job[GivenListsConfig], corpus: Corpus) -> list[ListsFile]:
-    """The files with what their ids mean."""
+    """Return the files with the meaning of their ids."""
     origins = {origin.name: origin for origin in corpus.origins.values() if origin.pair == job.axis}
     collected = {artifact.task: Corpus(artifact.path).pairs for artifact in job.inputs.get("collected", [])}
     files = []
@@ -146,7 +146,7 @@ def _files(job: Job[GivenListsConfig], corpus: Corpus) -> list[ListsFile]:
             )
         if decoded not in origins:
             raise unknown_name(f"corpus (named by given_lists.files.{name}.corpus)", decoded, origins)
-        # Without the stage that collected, only ids that no pair has are unknown, and they do no harm.
+        # Without the stage `collect`, the number of lines is unknown; ids beyond them match no pair.
         pairs = max(0, collected.get(decoded, 1 << 39) - entry.first)
         files.append(
             ListsFile(path, entry.format, first_id(origins[decoded].prefix, entry.first), pairs, corpus=decoded)
@@ -155,7 +155,7 @@ def _files(job: Job[GivenListsConfig], corpus: Corpus) -> list[ListsFile]:
 
 
 def _refuse(job: Job[GivenListsConfig], corpus: Corpus, counts: Joined, fit: Fit) -> None:
-    """Raises UserError for lists that are missing, or of other sources."""
+    """Raise UserError for lists that are missing, or belong to other sources."""
     if counts.first_missing is not None and (
         job.config.on_missing == "fail" or counts.missing == _sources(job, corpus)
     ):
@@ -167,7 +167,7 @@ def _refuse(job: Job[GivenListsConfig], corpus: Corpus, counts: Joined, fit: Fit
         )
     if job.config.check_fit and fit.refuse():
         raise UserError(
-            "The lists are no more like the human translations of their sources than like those of others.",
+            "The lists fit the human translations of their own sources no better than those of others.",
             "Check `corpus` and `first` of given_lists.files, or set given_lists.check_fit=false to go on as it is.",
         )
 

@@ -1,7 +1,7 @@
-"""Release: a folder to give away for each export, and for the teachers where quality goes before speed.
+"""Release: a folder to publish for each export, and for the teachers if quality matters more than speed.
 
-Everything that translating needs, and a model card with what the run knows of it: data, licences, scores with
-signatures, speed, memory, energy, limits. Files are other names of those that exist: a folder takes no room.
+A folder has everything that translation needs, and a model card with the facts of the run: data, licences, scores with
+signatures, speed, memory, energy, limits. Its files are hard links, so it takes no further space.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Release(Kind[ReleaseConfig]):
         "scores": Role(many=True, optional=True),
         "speeds": Role(many=True, optional=True),
         "corpora": Role(many=True, optional=True),
-        "others": Role(many=True, optional=True),  # whose corpora and energy the cards state as well
+        "others": Role(many=True, optional=True),  # their corpora and energy are on the cards too
     }
     resources = "cpu"
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One for each export, and for each of the systems that are asked for and exist."""
+        """Yield a task for each export, and for each system that is requested and exists."""
         config: ReleaseConfig = stage.config
         identity, _ = identity_and_extent(config)
         licences = {name: source.licence for name, source in config.sources.items()}
@@ -60,7 +60,7 @@ class Release(Kind[ReleaseConfig]):
                 yield TaskSpec(system.name, {**identity, "sources": licences}, subject=plain(system))
 
     def run(self, job: Job[ReleaseConfig]) -> None:
-        """Puts the folder together."""
+        """Assemble the folder."""
         from kd.engines.fairseq.model import longest_pieces
 
         systems = systems_of(job.inputs["systems"], job.config.ensembles)
@@ -81,7 +81,7 @@ class Release(Kind[ReleaseConfig]):
         write_text(job.out / CARD, render(_card(job, system, systems)))
 
     def check(self, job: Job[ReleaseConfig]) -> Summary:
-        """Loads it and translates a word; the card is there."""
+        """Load the model, translate a word, and check that there is a card."""
         check_translates(job.out)
         if not (job.out / CARD).read_text("utf-8").startswith("---\n"):
             raise IncompleteArtifact(f"{job.out} has no card.")
@@ -107,7 +107,7 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
     source, target = (", ".join(codes) or "und" for codes in (known.source, known.target))
     scores, weak = _left(job, "scores", SCORES), _left(job, "scores", WEAKNESSES)
     several = len(scores) > 1
-    # Of several language pairs the first one's speed: the model is the same, and a card has room for one.
+    # The model is the same for all language pairs, and a card has one table: the first pair's speed.
     pair, speed = next(iter(_left(job, "speeds", SPEED).items()), ("", {}))
     beside = [each.name for each in _beside(system, [*systems, *_scored_everywhere(scores)])]
     counted = {name: content["systems"][job.name] for name, content in weak.items() if job.name in content["systems"]}
@@ -161,7 +161,7 @@ def _all(job: Job[ReleaseConfig]) -> list[Artifact]:
 
 
 def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, dict[str, Any]]:
-    """What a stage left for programs, by language pair; nothing where the recipe has no such stage."""
+    """Return the JSON output of a stage by language pair; empty if the recipe has no such stage."""
     return {str(artifact.axis): read_json(artifact.path / name) for artifact in job.inputs.get(role, [])}
 
 
@@ -222,7 +222,7 @@ def _set(
 
 
 def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
-    """The corpora of the recipe of all language pairs as they were collected; licences as it states them now."""
+    """Return the corpora of all language pairs as collected, with the licences that the recipe states now."""
     stated = {name: source.licence for name, source in job.config.sources.items()}
     found: dict[str, Corpus] = {}
     for artifact in job.inputs.get("others", []):
@@ -238,7 +238,7 @@ def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
 
 
 def _energy(job: Job[ReleaseConfig]) -> dict[str, Any]:
-    """The sum over the stages that measured it."""
+    """Return the energy of the stages that measured it."""
     kwh, carbon, measured, missing = 0.0, 0.0, [], []
     known = True
     for artifact in [*job.inputs["systems"], *job.inputs.get("others", [])]:

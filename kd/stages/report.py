@@ -1,6 +1,6 @@
-"""Report: one page that says how good and how fast each model is, what selection changed, and how to do it again.
+"""Report: one page with the quality and speed of each model, the effect of selection, and how to repeat the run.
 
-It gathers what the other stages left and computes nothing of its own; `report.json` beside it has the same numbers.
+It collects the output of the other stages and computes nothing itself; `report.json` has the same numbers.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class Report(Kind[ReportConfig]):
         "trainings": Role(many=True),
         "searches": Role(many=True, optional=True),
         "selections": Role(many=True, optional=True),
-        "others": Role(many=True, optional=True),  # whose counts, costs and settings the page shows as well
+        "others": Role(many=True, optional=True),  # their counts, costs and settings are on the page too
     }
 
     def run(self, job: Job[ReportConfig]) -> None:
-        """Gathers and renders."""
+        """Collect the data and render the page."""
         from kd.report import across
         from kd.report.figures import draw
         from kd.report.page import render
@@ -97,7 +97,7 @@ class Report(Kind[ReportConfig]):
         (job.out / PAGE).write_text(render(data, figures), "utf-8")
 
     def check(self, job: Job[ReportConfig]) -> Summary:
-        """Reads the numbers back."""
+        """Read the numbers back."""
         data = ReportData.from_dict(read_json(job.out / REPORT))
         for name in (PAGE, RESULTS_MARKDOWN, RESULTS_LATEX):
             if not (job.out / name).stat().st_size:
@@ -115,7 +115,7 @@ class Report(Kind[ReportConfig]):
 
 
 def gather(job: Job[ReportConfig]) -> ReportData:
-    """All that the page shows."""
+    """Return the data of the page."""
     inputs = job.inputs
     evaluations = {str(artifact.axis): read_json(artifact.path / SCORES) for artifact in inputs["scores"]}
     speeds = {str(artifact.axis): read_json(artifact.path / SPEED) for artifact in inputs.get("speeds", [])}
@@ -130,7 +130,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         pairs += paired(evaluation, shown)
     titles = {pair: titles_in(evaluation) for pair, evaluation in evaluations.items()}
     baseline = next((titles[p][next(iter(e["significance"]))] for p, e in evaluations.items() if e["significance"]), "")
-    # What comes first of stages that do not stand on each other: as far as roles tell, the way to the student.
+    # Among stages that do not depend on each other, those on the way to the student come first.
     roles = sorted(inputs, key=lambda role: role not in ("others", "selections"))
     everything = in_chain_order([artifact for role in roles for artifact in inputs[role]])
     return ReportData(

@@ -1,6 +1,6 @@
-"""Search: many small trainings, one for each architecture, data and seed of a grid, all in the same budget.
+"""Search: many small trainings, one for each architecture, data and seed of a grid, all with the same budget.
 
-Each is a task of its own, known by what it trains: a grid that grows trains what is new, and nothing again.
+Each is a task that is identified by its settings, so a larger grid trains only the new cells.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Search(Kind[SearchConfig]):
     needs_models = True
     roles: ClassVar = {
         "data": Role(many=True),  # encoded corpora, by the names of the data variants
-        TEACHERS: ROLES[TEACHERS],  # what they know is computed in each update: no distributions are stored
+        TEACHERS: ROLES[TEACHERS],  # their distributions are computed in each update, not stored
     }
     role = SystemRole.student.value
     resources = "train"
@@ -70,11 +70,11 @@ class Search(Kind[SearchConfig]):
             raise UserError(f"In the search's budget (search.changes): {error.problem}", error.hint) from None
 
     def suits(self, config: SearchConfig, device: str) -> None:
-        """The device can train in this precision."""
+        """Check that the device supports the precision."""
         check_precision(budget(config).precision, device)
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One for each cell and seed."""
+        """Yield a task for each cell and seed."""
         config: SearchConfig = stage.config
         by_label = {item.label: [item] for item in stage.input_tasks("data")}
         known = stage.spec.inputs["data"]
@@ -93,18 +93,18 @@ class Search(Kind[SearchConfig]):
             yield TaskSpec(cell.name, identity, extent, inputs=inputs, subject=subject)
 
     def run(self, job: Job[SearchConfig]) -> None:
-        """Measures the batch, trains on, averages."""
+        """Derive the batch size, train or resume, and average."""
         cell = _cell(job)
         config, data = cell.training, job.one("data")
         start = start_from_layers(job, config, data, job.out / START)
         run_training(job, Training(started(config), data, config.seed, start, lessons(job, config.distill, data)))
 
     def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
-        """Runs this node's processes of the training."""
+        """Run this node's processes of the training."""
         run_worker_node(out, world, threads, over)
 
     def check(self, job: Job[SearchConfig]) -> Summary:
-        """Loads the final model."""
+        """Load the final model."""
         cell = _cell(job)
         summary = check_training(job, cell.training)
         model = shape(cell.training.model)

@@ -1,6 +1,7 @@
-"""Shard: the training corpus without what is held out and what leaks a held-out set, shuffled and cut.
+"""Shard: the training corpus without held-out sentences and leaks of them, shuffled and cut into shards.
 
-Pairs are ordered by a seeded hash of their source: equal sources are adjacent, a prefix of shards is a random sample.
+Pairs are ordered by a seeded hash of their source, so equal sources are adjacent and the first shards are a random
+sample.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PROCESS_PAIRS = 200_000  # that are worth the second which a process takes to st
 
 
 class Shard(Kind[ShardConfig]):
-    """Makes the corpus that is trained on."""
+    """Makes the training corpus."""
 
     name = "shard"
     version = 2
@@ -41,13 +42,13 @@ class Shard(Kind[ShardConfig]):
     resources = "cpu"
 
     def run(self, job: Job[ShardConfig]) -> None:
-        """Leaves out, shuffles, cuts."""
+        """Remove held-out sentences and leaks, shuffle, and cut into shards."""
         corpus = Corpus(job.one("corpus").path)
         sets = list(read_sets(job.one("held_out").path))
         chosen = mode(job.config.leakage)
         guard = Guard(sets if chosen != "off" else [], corpus.languages, job.config.one_sided_words)
         with LineWriter(job.out / LEAKED) as sample:
-            # What repeats a set that was drawn here is nobody's mistake: it goes, and does not fail.
+            # Repetitions of a set that was drawn from this corpus are removed; they are not the user's mistake.
             leaks = Leaks(corpus.origins, sample, guard.given if chosen == "fail" else ())
             pairs = _without(job, corpus, sets)
             if chosen != "off":
@@ -63,7 +64,7 @@ class Shard(Kind[ShardConfig]):
             raise UserError(f"Nothing of {job.axis} is left to train on.", "Lower split.dev and split.test.")
 
     def check(self, job: Job[ShardConfig]) -> Summary:
-        """Reads all back: hashes, counts, unique ids, and that nothing that was drawn as held out is there."""
+        """Read the output back: hashes, counts, unique ids, and that it has no sentence of a drawn set."""
         corpus = Corpus(job.out)
         held, side = _drawn(job, list(read_sets(job.one("held_out").path)))
         _verify(job, corpus, frozenset(held), side)
@@ -120,7 +121,7 @@ def _note(leakage: dict[str, Any]) -> str:
 
 
 class _Sample:
-    """Pairs whose source is in the share, in which all pairs of a source have one fate; counts the others."""
+    """The pairs whose source is in the share, all or none of a source; counts the others."""
 
     def __init__(self, pairs: Iterable[Pair], config: ShardConfig) -> None:
         self._pairs = pairs
@@ -137,7 +138,7 @@ class _Sample:
 
 
 def _write(job: Job[ShardConfig], corpus: Corpus, pairs: Iterable[Pair]) -> int:
-    """Shuffle and cut; returns how many pairs were written."""
+    """Shuffle and cut; return the number of pairs written."""
     writer = CorpusWriter(
         job.out, corpus.languages, job.config.lines, keep_groups=True, origins=corpus.origins.values()
     )
@@ -156,12 +157,12 @@ def _without(job: Job[ShardConfig], corpus: Corpus, sets: list[HeldOutSet]) -> I
 
 
 def _drawn(job: Job[ShardConfig], sets: list[HeldOutSet]) -> tuple[set[str], str]:
-    """The sentences that any language pair has drawn, and the side of this one's corpus that none may stand on."""
+    """Return the sentences that any pair has drawn, and the side of this corpus that must have none of them."""
     held = {text for each in sets if each.drawn for text in each.texts()}
     return held, side_of(job.one("held_out").path, str(job.axis))
 
 
 def _refusing(pairs: Iterator[Pair], leaks: Leaks, name: str) -> Iterator[Pair]:
-    """Raises at the end of the corpus, before anything is written, so that the sentence has all counts."""
+    """Refuse leaks at the end of the corpus, before anything is written, so that the message has all counts."""
     yield from pairs
     leaks.refuse(name)

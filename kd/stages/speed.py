@@ -1,7 +1,7 @@
-"""Speed: how fast each system translates on this machine, one after the other and with nothing else running.
+"""Speed: the speed of each system on this machine, measured one after the other with nothing else running.
 
-Every system gets the same sentences, batch size and beam: on one core and on all, and one sentence at a time. Memory,
-time to load and disk stand beside it.
+Every system has the same sentences, batch size and beam: on one core and on all, and one sentence at a time. Memory,
+loading time and disk space are measured too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Speed(Kind[SpeedConfig]):
     exclusive = True
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One for all: they are measured in a row."""
+        """Yield one task for all systems, which are measured in turn."""
         identity, extent = identity_and_extent(stage.config)
         systems_of(stage.input_tasks("systems"), stage.config.ensembles)  # refuses two of one name
         if not stage.config.once_a_shape:
@@ -51,7 +51,7 @@ class Speed(Kind[SpeedConfig]):
         yield TaskSpec("all", identity, extent, {**inputs, "systems": _first_of_each_shape(inputs["systems"])})
 
     def run(self, job: Job[SpeedConfig]) -> None:
-        """Measures one system after the other."""
+        """Measure one system after the other."""
         config = job.config
         pairs = read_heldout(job.one("held_out").path, str(job.axis), config.set.value)
         sources = tuple(pair.source for pair in pairs)[: config.sentences]
@@ -77,7 +77,7 @@ class Speed(Kind[SpeedConfig]):
         write_json(job.out / SPEED, {"note": note, "notes": _notes(config, cores), "systems": measured})
 
     def check(self, job: Job[SpeedConfig]) -> Summary:
-        """Every system has a figure."""
+        """Check that every system was measured."""
         measured = read_json(job.out / SPEED)["systems"]
         if set(measured) != set(_systems(job)):
             raise IncompleteArtifact(f"{job.out / SPEED} lacks a system.")
@@ -86,7 +86,7 @@ class Speed(Kind[SpeedConfig]):
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the rounds of every system."""
         config = stage.config
-        # All cores together take as long again: each core gets as much as one can do.
+        # On all cores it takes as long again, since the work grows with the cores.
         rounds = config.repeats * (2 if config.all_cores else 1)
         sentences = min(config.sentences, known.held_out(config.set)) * rounds + ALONE * config.latency_sentences + 20
         tasks = {}
@@ -105,7 +105,7 @@ class Speed(Kind[SpeedConfig]):
 
 
 def _first_of_each_shape(systems: Sequence[Input]) -> list[Input]:
-    """Of exports to one format whose models have one shape, the first; everything else as well."""
+    """Return the first export of each shape and format, and all other systems."""
     seen, kept = [], []
     for item in systems:
         models = [other.task.identity.get("model") for other in item.task.inputs.get("models", [])]
@@ -122,7 +122,7 @@ def _systems(job: Job[SpeedConfig]) -> dict[str, list[Artifact]]:
 
 
 def _notes(config: SpeedConfig, cores: int) -> dict[str, str]:
-    """What the other figures mean, for people."""
+    """Return the explanation of each figure."""
     notes = {
         "tokens_per_second": "output pieces, as the system's vocabulary cuts them, on one thread",
         "latency_ms": f"{config.latency_sentences} sentences one by one, each alone, on one thread: median, and 99 %",

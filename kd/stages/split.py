@@ -1,6 +1,6 @@
-"""Split: dev and test sets, drawn over all language pairs of the recipe at once or taken as given.
+"""Split: dev and test sets, drawn over all language pairs of the recipe together, or given as corpora.
 
-What any pair draws as held out is in no pair's training corpus: `shard` leaves it out, and looks for what leaks.
+A sentence that any language pair holds out is in no pair's training corpus: `shard` removes it, and leaks of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SplitSets(Kind[SplitConfig]):
     resources = "cpu"
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One over all language pairs, each of which has the side that is held out."""
+        """Yield one task for all language pairs, with the held-out side of each."""
         for _, corpora in stage.inputs["corpora"]:
             if corpora.axis:
                 languages = (corpora.axis_value["source"], corpora.axis_value["target"])
@@ -44,7 +44,7 @@ class SplitSets(Kind[SplitConfig]):
         yield from super().tasks(stage)
 
     def run(self, job: Job[SplitConfig]) -> None:
-        """One pass over the corpora."""
+        """Draw the sets in one pass over the corpora."""
         corpora = {str(artifact.axis): Corpus(artifact.path) for artifact in job.inputs["corpora"]}
         sides = {name: held_side(job.config.by, corpus.languages, name) for name, corpus in corpora.items()}
         collected = [Corpus(artifact.path) for artifact in job.inputs.get("given", [])]
@@ -68,7 +68,7 @@ class SplitSets(Kind[SplitConfig]):
             write_heldout(job.out, name, sets, corpus.languages, sides[name], how, own)
 
     def check(self, job: Job[SplitConfig]) -> Summary:
-        """Reads the sets back; what a pair tests on, no pair may validate on."""
+        """Read the sets back, and check that no test sentence is in a dev set."""
         counts: dict[str, int | float] = {}
         texts: dict[str, set[str]] = {use: set() for use in SETS}
         for name in sorted({str(artifact.axis) for artifact in job.inputs["corpora"]}):
@@ -88,7 +88,7 @@ class SplitSets(Kind[SplitConfig]):
 
 
 def _given(received: Iterable[Corpus], name: str) -> dict[str, list[Pair]]:
-    """The sets of a language pair that the recipe gives as corpora, by use."""
+    """Return the sets of a language pair that the recipe gives as corpora, by use."""
     sets: dict[str, list[Pair]] = {}
     for corpus in received:
         uses = {origin.use for origin in corpus.origins.values() if origin.pair == name}
@@ -100,12 +100,12 @@ def _given(received: Iterable[Corpus], name: str) -> dict[str, list[Pair]]:
 def _sentences(
     given: Mapping[str, Mapping[str, list[Pair]]], sides: Mapping[str, str], uses: Iterable[str]
 ) -> set[str]:
-    """The sentences of the given sets of all pairs, on each pair's held-out side."""
+    """Return the sentences of the given sets of all pairs, on each pair's held-out side."""
     return {getattr(pair, sides[name]) for name, sets in given.items() for use in uses for pair in sets.get(use, [])}
 
 
 def _without_tested(name: str, sets: dict[str, list[Pair]], side: str, tested: set[str]) -> None:
-    """Take out of a given dev set what any pair tests on."""
+    """Remove test sentences of any pair from a given dev set."""
     if "dev" in sets:
         sets["dev"] = [pair for pair in sets["dev"] if getattr(pair, side) not in tested]
         if not sets["dev"]:
@@ -113,7 +113,7 @@ def _without_tested(name: str, sets: dict[str, list[Pair]], side: str, tested: s
 
 
 def _to_draw(config: SplitConfig, given: Mapping[str, list[Pair]]) -> list[str]:
-    """The sets that are drawn out of the training corpus."""
+    """Return the sets that are drawn from the training corpus."""
     return [use for use in SETS if use not in given or (use == "test" and config.test_beside_given)]
 
 
@@ -153,7 +153,7 @@ def _candidates(drawing: _Drawing, shard: Shard, tick: Tick) -> Candidates:
 
 
 def _how(config: SplitConfig, use: str, side: str, corpus: Corpus) -> dict[str, Any]:
-    """What one needs to draw a set again."""
+    """Return the facts by which a set can be drawn again."""
     return {
         "by": side,
         "size": getattr(config, use),

@@ -42,11 +42,11 @@ _SAME = (
 
 @dataclass(frozen=True)
 class Lessons:
-    """Where a training finds its teachers' distributions: checkpoints to ask, or stored ones; both empty without."""
+    """The source of the teachers' distributions: checkpoints or stored ones; both are empty if unused."""
 
     teachers: tuple[Path, ...] = ()
     distributions: tuple[Path, ...] = ()
-    parameters: int = 0  # of the teachers that are in memory during training
+    parameters: int = 0  # of the teachers in memory during training
 
 
 def check_learning(config: TrainConfig) -> None:
@@ -74,13 +74,13 @@ def learns_words(config: TrainConfig) -> bool:
 
 
 def learning_identity(config: TrainConfig, identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity of a training without settings of `distill` and `start` that are off."""
+    """Return the identity of a training without the settings of `distill` and `start` that are off."""
     off = {"distill": not learns_words(config), "start": not config.start.layers}
     return {key: value for key, value in identity.items() if not off.get(key)}
 
 
 def teacher_inputs(stage: Stage, config: TrainConfig, member: int) -> dict[str, Sequence[Input]]:
-    """The teachers or distributions that one member of a training reads.
+    """Return the teachers or distributions that one member of a training reads.
 
     Args:
         stage: The training's.
@@ -106,7 +106,7 @@ def teacher_inputs(stage: Stage, config: TrainConfig, member: int) -> dict[str, 
 
 
 def start_identity(stage: Stage, config: TrainConfig, member: int) -> dict[str, Any]:
-    """The part of a member's identity that says how it starts from layers; empty if it does not."""
+    """Return the part of a member's identity that describes its start from layers; empty without one."""
     if not config.start.layers:
         return {}
     teachers = stage.input_tasks(TEACHERS)
@@ -115,7 +115,7 @@ def start_identity(stage: Stage, config: TrainConfig, member: int) -> dict[str, 
 
 
 def first_members(teachers: list[Input], members: int, key: str) -> list[Input]:
-    """The first members of an ensemble, or all of them for 0.
+    """Return the first members of an ensemble, or all of them for 0.
 
     Raises:
         UserError: if there are not as many; `key` is the setting for the message.
@@ -130,7 +130,7 @@ def first_members(teachers: list[Input], members: int, key: str) -> list[Input]:
 
 
 def _stored(stage: Stage) -> list[Input]:
-    """The distributions of the data that are learnt: others, of another corpus, are left aside."""
+    """Return the stored distributions of the training data, without those of other corpora."""
     data = {item.task.full_name for item in stage.input_tasks("data")}
     found = [
         item
@@ -189,7 +189,7 @@ def _check_one_pair(stage: Stage, purpose: str, off: str, several: str = "") -> 
 
 
 def _key(stage: Stage) -> str:
-    """The key of a recipe that holds the settings of a training."""
+    """Return the key of a recipe that has the settings of a training."""
     if isinstance(stage.config, FinetuneConfig):
         return "finetune"
     return "teacher" if stage.spec.name == "teacher" else "student"
@@ -215,14 +215,14 @@ def _check_start(stage: Stage, config: TrainConfig) -> None:
 
 
 def forward_flops(models: Sequence[ModelConfig], text: Text, known: Known) -> float | None:
-    """The FLOPs of computing the mean distribution of models for one target token; None where lengths are unknown."""
+    """Return the FLOPs of the mean distribution of models for one target token; None if lengths are unknown."""
     costs = [known.training_flops(model, text) for model in models]
-    # Of training, a third is the forward pass.
+    # The forward pass is a third of training.
     return sum(cost for cost in costs if cost is not None) / 3 if models and None not in costs else None
 
 
 def with_teachers(work: TaskWork, task: Task, config: TrainConfig, text: Text, known: Known) -> TaskWork:
-    """Add to the forecast of a training what live teachers compute in each update."""
+    """Add the work of live teachers to the forecast of a training."""
     if not learns_words(config) or task.inputs.get(DISTRIBUTIONS):
         return work
     updates, *rest = work.work
@@ -232,7 +232,7 @@ def with_teachers(work: TaskWork, task: Task, config: TrainConfig, text: Text, k
 
 
 def lessons(job: Job[Any], distill: DistillConfig, data: Artifact) -> Lessons:
-    """The distributions that a training reads.
+    """Return the distributions that a training reads.
 
     Raises:
         UserError: if a teacher has another vocabulary than the data.
@@ -241,7 +241,7 @@ def lessons(job: Job[Any], distill: DistillConfig, data: Artifact) -> Lessons:
         return Lessons()
     if stored := job.inputs.get(DISTRIBUTIONS):
         return Lessons(distributions=tuple(artifact.path for artifact in stored))
-    teachers = job.inputs[TEACHERS][: distill.members or None]  # a further one is there to start from
+    teachers = job.inputs[TEACHERS][: distill.members or None]  # without one that is only the start
     require_vocabulary(teachers, data)
     return Lessons(
         teachers=tuple(start_files(str(artifact.path), 1)[0] for artifact in teachers),
@@ -250,7 +250,7 @@ def lessons(job: Job[Any], distill: DistillConfig, data: Artifact) -> Lessons:
 
 
 def require_vocabulary(teachers: Sequence[Artifact], data: Artifact) -> None:
-    """Raise UserError where a teacher has another vocabulary than the data, of source or target."""
+    """Raise UserError if a teacher has another vocabulary than the data, for source or target."""
     wanted = read_dictionary(data.path / DICTIONARY)
     for teacher in teachers:
         for path in (teacher.path / DICTIONARY, teacher.path / SOURCE_DICTIONARY):
@@ -263,7 +263,7 @@ def require_vocabulary(teachers: Sequence[Artifact], data: Artifact) -> None:
 
 
 def started(config: TrainConfig) -> TrainConfig:
-    """The settings with the learning rate of a start from layers, where there is one."""
+    """Return the settings, with the learning rate of a start from layers if there is one."""
     if not config.start.layers:
         return config
     rate = config.start.learning_rate or START_RATE * config.optimizer.learning_rate

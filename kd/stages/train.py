@@ -59,7 +59,7 @@ class Train(Kind[TrainConfig]):
     needs_models = True
     roles: ClassVar = {
         "data": Role(many=True),  # one, or several of which a search has chosen one by its label
-        "start": Role(optional=True),  # models to go on from, by member
+        "start": Role(optional=True),  # models to continue from, by member
         "choice": Role(optional=True),  # of `choose`: read where the config says from_search
         **ROLES,
     }
@@ -88,7 +88,7 @@ class Train(Kind[TrainConfig]):
         _check_inputs(stage)
         for member in range(config.members):
             identity, extent = training_identity(config, config.seed + member)
-            if config.from_search:  # then these say nothing
+            if config.from_search:  # which sets them later
                 identity["model"] = {key: value for key, value in identity["model"].items() if key not in SHAPE}
             inputs = _inputs(stage, member)
             identity |= start_identity(stage, config, member)

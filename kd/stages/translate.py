@@ -1,7 +1,7 @@
-"""Translate: the test sets, or dev, by every system: each teacher, the ensemble, the student, the control, the exports.
+"""Translate: the held-out sets by every system: each teacher, the ensemble, the student, the control, the exports.
 
-What comes out is plain text, one line a segment, for `evaluate` and for people. What somebody else's system made of the
-same test sources stands beside it as it is given.
+The output is plain text, one line per segment. The output of systems from elsewhere, for the same test sources, is copied
+as it is given.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Translate(Kind[TranslateConfig]):
     uses_gpus = True
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One a system; what is given counts by its content."""
+        """Yield a task per system; given outputs count by their content."""
         config: TranslateConfig = stage.config
         identity, extent = identity_and_extent(config)
         held_out = stage.input_tasks("held_out")
@@ -57,7 +57,7 @@ class Translate(Kind[TranslateConfig]):
             yield TaskSpec(name, {GIVEN: True}, inputs={"held_out": held_out}, files=files, subject=plain(external))
 
     def run(self, job: Job[TranslateConfig]) -> None:
-        """Loads the system and translates; or takes over what is given."""
+        """Translate with the system, or copy the given output."""
         if job.identity.get(GIVEN):
             _take_over(job)
             return
@@ -70,11 +70,11 @@ class Translate(Kind[TranslateConfig]):
         outputs = system(sources, lambda done, total: job.progress.update("translating", done, total, "sentences"))
         with LineWriter(job.out / HYPOTHESES) as writer:
             for output in outputs:
-                # No line of output may become two: what the vocabulary's bytes can spell, a model may write.
+                # With byte tokens a model may write a line break.
                 writer.write(output.replace("\n", " "))
 
     def check(self, job: Job[TranslateConfig]) -> Summary:
-        """A line for each segment."""
+        """Check that there is a line for each segment."""
         segments = len(read_heldout(job.one("held_out").path, str(job.axis), job.config.set.value))
         lines = sum(1 for _ in open_lines(job.out / HYPOTHESES))
         if lines != segments:
@@ -95,7 +95,7 @@ class Translate(Kind[TranslateConfig]):
 
 def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> list[Path]:
     path = config.given[name]
-    for side, code in languages.items():  # not str.format: a path may hold braces of its own
+    for side, code in languages.items():  # str.format would fail for other braces in a path
         path = path.replace(f"{{{side}}}", code)
     place = Path(config.root or ".", Path(path).expanduser())
     try:
@@ -106,10 +106,10 @@ def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> 
 
 
 def _take_over(job: Job[TranslateConfig]) -> None:
-    """Somebody else's output, which has a line for each segment of the test sets."""
+    """Copy the output of a system from elsewhere. Raise UserError unless it has a line for each segment."""
     (path,) = _files(job.config, job.name, job.axis_value)
     if job.hash_file(path) != job.files.get(path):
-        raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+        raise UserError(f"{path} has changed since the run was planned.", "Plan it again with `kd run`.")
     segments = len(read_heldout(job.one("held_out").path, str(job.axis), "test"))
     with LineWriter(job.out / HYPOTHESES) as writer:
         for line in open_text(path):

@@ -1,6 +1,6 @@
-"""Vocabulary: one joint sentencepiece model over both sides of everything that is trained on.
+"""Vocabulary: one joint sentencepiece model over both sides of all training corpora.
 
-Placeholders such as `{name}` become symbols of their own, so that a model cannot break them.
+Placeholders such as `{name}` become symbols of their own, so that a model cannot split them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import VocabularyConfig
 
-PLACEHOLDER_SENTENCES = 10_000_000  # looked through for placeholders, where there are more
+PLACEHOLDER_SENTENCES = 10_000_000  # at most, that are searched for placeholders
 
 
 class TrainVocabulary(Kind[VocabularyConfig]):
@@ -32,7 +32,7 @@ class TrainVocabulary(Kind[VocabularyConfig]):
     resources = "cpu"
 
     def run(self, job: Job[VocabularyConfig]) -> None:
-        """Samples languages and corpora by their shares, and trains."""
+        """Sample languages and corpora by their shares, and train."""
         config = job.config
         placeholders: list[str] = []
         if config.placeholders and config.max_placeholders:
@@ -43,12 +43,12 @@ class TrainVocabulary(Kind[VocabularyConfig]):
         train(_sample(job, config.sample, "sampling"), job.out, config, placeholders, tags)
 
     def check(self, job: Job[VocabularyConfig]) -> Summary:
-        """Loads it, and takes a sentence there and back."""
+        """Load the vocabulary, and encode and decode a sentence."""
         vocabulary = Vocabulary(job.out)
         corpora = _corpora(job)
         sentence = next(pair.source for corpus in corpora for pair in corpus.read())
         (pieces,) = vocabulary.encode_pieces([sentence])
-        written = sentence.replace("\u2581", " ")  # sentencepiece's own mark of a space, which reads back as one
+        written = sentence.replace("\u2581", " ")  # sentencepiece's mark of a space, which is decoded as a space
         if vocabulary.decode_pieces(pieces) != written and job.config.normalization == "identity":
             raise IncompleteArtifact(f"{job.out} does not give back the sentence {sentence!r}.")
         sentences = min(job.config.sample, 2 * sum(corpus.pairs for corpus in corpora))
@@ -67,7 +67,7 @@ def _corpora(job: Job[VocabularyConfig]) -> list[Corpus]:
 
 
 def _say(job: Job[VocabularyConfig]) -> None:
-    """What each language has of the sample, where several language pairs share a vocabulary and parts are unequal."""
+    """Print the share of each language in the sample, if the shares of several languages differ much."""
     config, corpora = job.config, _corpora(job)
     counts = by_language(shares(corpora, config.sample, config.language_exponent))
     told = ", ".join(f"{language} {count / sum(counts.values()):.0%}" for language, count in counts.items())
@@ -80,7 +80,7 @@ def _say(job: Job[VocabularyConfig]) -> None:
 
 
 def _sample(job: Job[VocabularyConfig], count: int, what: str) -> Iterator[str]:
-    """The sentences of a sample; says how far it is, and at its end that the vocabulary is being trained."""
+    """Yield the sentences of a sample, with their progress and, at the end, that of the training."""
     corpora = _corpora(job)
     count = min(count, 2 * sum(corpus.pairs for corpus in corpora))
     sentences = sample_sentences(corpora, count, job.config.seed, job.config.language_exponent)

@@ -229,7 +229,10 @@ def test_hypotheses_are_named_by_the_unique_end_of_their_paths(tmp_path: Path) -
         (["--hypothesis", "a.en"], "There is no reference"),
         (["--hypothesis", "a.en", "--metrics", "bleu"], "bleu needs a reference"),
         (["--reference", "r1", "--hypothesis", "a.en", "--worst", "3"], "--worst has nothing to compare with"),
-        (["--reference", "r1", "--hypothesis", "a.en", "--seed", "0"], "seed of the resampling cannot be 0"),
+        (
+            ["--reference", "r1", "--hypothesis", "a.en", "--seed", "0"],
+            "seed of the resampling must be at least 1, got 0",
+        ),
         (["--reference", "r1", "--hypothesis", "a.en", "--json", "r1/out.json"], "cannot be written"),
         (["--reference", "r1", "--hypothesis", "a.en", "--json", "no/x.json"], "there is no folder {}/no"),
         (["--reference", "r1", "--hypothesis", "a.en", "--segments", "no/x.tsv"], "there is no folder {}/no"),

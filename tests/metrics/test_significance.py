@@ -138,8 +138,11 @@ def test_records_are_plain_numbers(systems: dict[str, list[str]], reference: lis
     ("change", "message"),
     [
         ({"baseline": "teacher"}, "no system 'teacher'.*ensemble, control, student"),
-        ({"resampling": Resampling(samples=1)}, "1 resamplings"),
-        ({"resampling": Resampling(seed=0)}, "seed of the resampling cannot be 0"),  # sacreBLEU would draw afresh
+        ({"resampling": Resampling(samples=1)}, "at least 2, got 1"),
+        (
+            {"resampling": Resampling(seed=0)},
+            "must be at least 1, got 0",
+        ),  # sacreBLEU would draw afresh
         ({"resampling": Resampling(test="ttest")}, "no paired test 'ttest'"),
         ({"metrics": ["blue"]}, "no metric 'blue'"),
         ({"references": [["one"]]}, "ensemble has 60 lines, the reference has 1"),

@@ -73,7 +73,7 @@ def test_what_goes_in_comes_out_or_is_counted(tmp_path: Path) -> None:
     expected = {"empty": 2, "length": 1, "ratio": 1, "copies": 2, "duplicates": 5}
     assert summary.dropped == expected
     assert summary.facts["note"].startswith(
-        "kept 3 of 14 pairs (duplicates dropped 5); WARNING: 3 PAIRS LOOK LIKE NO TRANSLATIONS"
+        "kept 3 of 14 pairs (duplicates dropped 5); WARNING: 3 PAIRS DO NOT LOOK LIKE TRANSLATIONS"
     )
     assert summary.facts["rewritten"] == {"normalise": 2}
     assert summary.facts["corpora"]["web"] == {

@@ -238,7 +238,7 @@ def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["evaluate.metrics.comet=true"], r"evaluate\.comet\.model"),
         (["evaluate.metrics.comet=true", "evaluate.comet.model=./none"], r"no COMET model at .*/none\."),
         (["evaluate.tokenize=moses"], "no tokeniser 'moses'"),
-        (["evaluate.bootstrap=1"], "1 resamplings"),
+        (["evaluate.bootstrap=1"], "at least 2, got 1"),
         (["evaluate.seed=0"], "seed of the resampling"),
         (["evaluate.set=dev"], "evaluate.source-target scores dev, and translate.source-target translates test"),
     ],

@@ -115,5 +115,5 @@ def test_missing_lists_and_lists_of_other_sources_are_refused(workplace: Workpla
     lists = f"+given_lists.files={{x: {{file: '{shifted}'}}}}"
     done = workplace.kd("run", lists, *places, "given_lists.on_missing=gold", check=False)
     assert done.returncode == 2
-    assert "no more like the human translations of their sources" in done.stderr
+    assert "fit the human translations of their own sources no better" in done.stderr
     assert "Traceback" not in done.stderr
