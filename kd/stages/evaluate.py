@@ -1,8 +1,8 @@
 """Evaluate: scores of every system on each held-out set, with signatures and paired tests.
 
-Every system is compared with the baseline, by default the control, on the same resampled test sets. Faults (empty, copied
-or runaway output, lost numbers …) are counted, and the leakage guard's verdict on each set is stated. `kd evaluate` does
-the same for any files.
+Every system is compared with the baseline, by default the control, on the same resampled test sets. Faults (empty,
+copied or runaway output, lost numbers …) are counted, and the leakage guard's verdict on each set is stated.
+`kd evaluate` does the same for any files.
 """
 
 from __future__ import annotations

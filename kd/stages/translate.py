@@ -1,7 +1,7 @@
 """Translate: the held-out sets by every system: each teacher, the ensemble, the student, the control, the exports.
 
-The output is plain text, one line per segment. The output of systems from elsewhere, for the same test sources, is copied
-as it is given.
+The output is plain text, one line per segment. The output of systems from elsewhere, for the same test sources, is
+copied as it is given.
 """
 
 from __future__ import annotations
