@@ -86,10 +86,10 @@ class Decode(Kind[DecodeConfig]):
                 "search alone.",
                 "Set decode.engine=ensemble, or decode.method=beam.",
             )
-        if config.method is DecodeMethod.diverse and config.beam % config.groups:
+        if config.method is DecodeMethod.diverse and config.beam % (config.groups or 1):
             raise UserError(
                 f"decode.beam is {config.beam}, which is not a multiple of decode.groups={config.groups}.",
-                f"Set decode.groups={config.beam} for groups of one hypothesis each.",
+                "Set decode.groups=null for groups of one hypothesis each.",
             )
         if config.member_nbest is not None:
             _require_list("member_nbest", config.member_nbest, config.beam)
@@ -112,6 +112,8 @@ class Decode(Kind[DecodeConfig]):
         for method, keys in _SETTINGS_OF.items():
             if stage.config.method is not method:
                 identity = {key: value for key, value in identity.items() if key not in keys}
+        if stage.config.method is DecodeMethod.sample:
+            identity.pop("beam", None)
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
         inputs["teachers"] = first_members(inputs["teachers"], stage.config.members, "decode.members")
         for worker in range(stage.config.workers):
@@ -343,7 +345,9 @@ def _method(config: DecodeConfig) -> Sampling | Diversity | None:
 
     if config.method is DecodeMethod.sample:
         return Sampling(config.seed, config.temperature, config.sample_top)
-    return Diversity(config.groups, config.diversity) if config.method is DecodeMethod.diverse else None
+    if config.method is DecodeMethod.diverse:
+        return Diversity(config.groups or config.beam, config.diversity)
+    return None
 
 
 def _entry(found: Found) -> Hypothesis:

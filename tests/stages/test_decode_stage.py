@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from kd.corpora.shards import CorpusWriter
 from kd.engines.nan import NaNScores
 from kd.models.folder import ModelFolder
 from kd.pipeline.model import Artifact, Job
-from kd.recipe.schema import DecodeConfig, DecodeEngine, GuardsConfig, LongSources, Precision
+from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, GuardsConfig, LongSources, Precision
 from kd.stages import decode
 from kd.stages.decode import Decode
 from tests.corpora.samples import rewrite
@@ -367,3 +368,56 @@ def test_more_of_the_corpus_repeats_nothing(
 def test_impossible_settings_are_explained(change: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         Decode().validate(replace(CONFIG, **change))
+
+
+# --- other ways to n-best lists -------------------------------------------------------------------------------------
+
+
+def test_samples_are_lists_of_nbest_that_the_seed_determines(corpus: Path, trained, second, tmp_path: Path) -> None:
+    def sampled(name: str, **changes: Any) -> list[str]:
+        config = replace(CONFIG, method=DecodeMethod.sample, nbest=4, **{"seed": 1, "temperature": 2.0, **changes})
+        this = new_job(config, corpus, [trained.folder, second], tmp_path / name)
+        Decode().run(this)
+        assert Decode().check(this).counts["hypotheses"] > 3 * 28  # all but the blank one have four
+        return [h.text for shard in NBestCorpus(this.out).shards for nbest in shard.read() for h in nbest.hypotheses]
+
+    first = sampled("first")
+    assert sampled("again", batch_tokens=50) == first  # batches of other sizes
+    assert sampled("other", seed=2) != first
+
+
+def test_a_diverse_beam_has_more_first_words(corpus: Path, trained, second, tmp_path: Path) -> None:
+    def first_words(name: str, **changes: Any) -> int:
+        config = replace(CONFIG, beam=4, nbest=4, **changes)
+        this = new_job(config, corpus, [trained.folder, second], tmp_path / name)
+        Decode().run(this)
+        Decode().check(this)
+        lists = [nbest for shard in NBestCorpus(this.out).shards for nbest in shard.read()]
+        return sum(len({h.text.split(" ")[0] for h in nbest.hypotheses}) for nbest in lists)
+
+    diverse = first_words("diverse", method=DecodeMethod.diverse, diversity=5.0)
+    assert diverse > 1.5 * first_words("beam")
+
+
+def test_settings_of_other_methods_are_no_part_of_the_identity() -> None:
+    def identity(**changes: Any) -> Mapping[str, Any]:
+        stage: Any = SimpleNamespace(config=replace(CONFIG, seed=1, **changes), inputs={"teachers": []})
+        stage.input_tasks = lambda role: []
+        return next(Decode().tasks(stage)).identity
+
+    assert identity() == identity(groups=2, diversity=1.0, temperature=2.0, sample_top=5)
+    sample, diverse = {"method": DecodeMethod.sample}, {"method": DecodeMethod.diverse}
+    assert identity(**sample) == identity(**sample, beam=9) != identity(**sample, temperature=2.0)
+    assert identity(**diverse) == identity(**diverse, temperature=2.0) != identity(**diverse, beam=9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"method": DecodeMethod.sample, "engine": DecodeEngine.members}, "Set decode.engine=ensemble"),
+        ({"method": DecodeMethod.diverse, "beam": 3, "groups": 2}, "not a multiple of decode.groups=2"),
+    ],
+)
+def test_methods_that_cannot_work_are_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        Decode().validate(replace(CONFIG, **changes))

@@ -76,7 +76,12 @@ class DecodeConfig:
         at_least=0,
         aliases=("top_k", "sampling_topk"),
     )
-    groups: int = setting("diverse: groups of the beam; they must divide it.", 5, unit="groups", at_least=1)
+    groups: int | None = setting(
+        "diverse: groups of the beam; they must divide it; null: each hypothesis is a group.",
+        None,
+        unit="groups",
+        at_least=1,
+    )
     diversity: float = setting(
         "diverse: cost of a token, in natural logarithms, for each candidate of an earlier group that has it.",
         0.5,
