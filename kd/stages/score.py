@@ -137,7 +137,7 @@ class Score(Kind[ScoreConfig]):
         work = {item.name: item for item in _shards(job, scores.signatures)}
         if set(scores.shards) != set(work) or set(scores.signatures) != {m.value for m in _metrics(job.config)}:
             raise IncompleteArtifact(f"{job.out} does not hold the scores that it should.")
-        counts = {"pairs": 0, "scores": 0}
+        counts: dict[str, int | float] = {"pairs": 0, "scores": 0}
         for name, shard in scores.shards.items():
             shard.verify()
             for metric in scores.signatures:

@@ -208,13 +208,14 @@ def _joined(
         prefixes = [data_prefix(folders[0], "train", "source"), *(data_prefix(f, "train", "target") for f in folders)]
         writers = [stack.enter_context(IndexedWriter(prefix, size)) for prefix in prefixes]
         for part in expected:
+            counts = next(parts)
             for writer, side in zip(writers, part.sides, strict=True):
                 writer.append(part.path(side))
-            for total, encoded in zip(totals, next(parts), strict=True):
+            for total, encoded in zip(totals, counts, strict=True):
                 total.add(encoded)
                 if part.total is not None:
                     part.total.add(encoded)
-            runs.append((part.pair, encoded.pairs))
+            runs.append((part.pair, counts[0].pairs))
     for folder in folders if any(part.pair for part in expected) else ():
         write_runs(folder, runs)
     for folder in folders[1:]:
