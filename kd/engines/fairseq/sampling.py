@@ -62,7 +62,7 @@ class SampledSearch(StackedSearch):
         for row in tokens.tolist():
             source = repr([token for token in row if token != self._pad]).encode("ascii")
             key = int.from_bytes(blake2b(source, digest_size=8).digest(), "big")
-            generator = np.random.Generator(np.random.Philox(key=[self._sampling.seed, key]))
+            generator = np.random.Generator(np.random.Philox(key=self._sampling.seed << 64 | key))
             rows.append(generator.random((self._max_pieces + 1, self._beam)))
         return torch.from_numpy(np.stack(rows)).to(tokens.device)
 
