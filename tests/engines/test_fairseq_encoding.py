@@ -223,7 +223,9 @@ def three_targets(folder: Path, pairs: list[tuple[str, str]]) -> Corpus:
 def test_each_pass_has_another_target_and_sources_are_stored_once(pieces: Path, tmp_path: Path, workers: int) -> None:
     pairs = texts(250, 8, words=(1, 4))
     made = three_targets(tmp_path / "c", pairs)
-    counted = encoded(pieces, [made], tmp_path / "out", folder_pairs=125, passes=3, targets=3, workers=workers)
+    (tmp_path / "out").mkdir()
+    how = Encoding(pieces, 10_000)
+    counted = encode_corpora([made], tmp_path / "out", how, folder_pairs=125, passes=3, targets=3, workers=workers)
     folders = data_folders(tmp_path / "out")
     assert len(folders) == len(counted) == 6
     read = vocabulary.Vocabulary(pieces)

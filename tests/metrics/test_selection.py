@@ -121,7 +121,7 @@ def test_the_limit_of_ter_is_that_of_sacrebleu() -> None:
     """TER by sacreBLEU: `TER().sentence_score(text, [reference]).score`, in per cent."""
     ter = sacrebleu.TER().sentence_score(TEXTS[BEST], [REFERENCE]).score / 100
     assert 0 < ter < 1
-    (choice,), _ = choose([LIST], max_ter=ter)
+    (choice,), _ = choose([LIST], max_ter=ter + 1e-6)
     assert choice.rank == BEST
     (choice,), chooser = choose([LIST], max_ter=ter - 1e-6)
     assert (choice.rank, choice.distant, choice.below, choice.dropped) == (None, True, False, False)
