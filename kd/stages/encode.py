@@ -75,8 +75,9 @@ class Encode(Kind[EncodeConfig]):
             identity["balance"] = {"method": balance.method.value, **settings}
         if stage.config.corpora is not None:
             identity["corpora"] = sorted(_check_corpora(stage))
-        if stage.axis is None:
+        if len(_pairs(stage)) > 1:
             identity["records"] = "language pairs"  # of each sentence; earlier artifacts lack them
+        if stage.axis is None:
             _check_targets(stage)
             _check_weights(stage)
         _check_top(stage)
@@ -227,10 +228,15 @@ def _check_targets(stage: Stage) -> None:
 
 def _check_weights(stage: Stage) -> None:
     """Raise UserError if weights are given but not for every language pair."""
-    pairs = [set(corpus.axis_values()) for _, corpus in stage.inputs.get("corpus", [])]
-    groups = set().union(*pairs)
-    if stage.config.balance.method is BalanceMethod.weights and all(pairs) and len(groups) > 1:
+    groups = _pairs(stage)
+    if stage.config.balance.method is BalanceMethod.weights and len(groups) > 1:
         check_weights(stage.config.balance.weights, groups)
+
+
+def _pairs(stage: Stage) -> set[str]:
+    """Return the language pairs of a stage's corpora; empty if the plan does not tell those of all."""
+    pairs = [set(corpus.axis_values()) for _, corpus in stage.inputs.get("corpus", [])]
+    return set().union(*pairs) if all(pairs) else set()
 
 
 def _top(stage: Stage) -> int:
