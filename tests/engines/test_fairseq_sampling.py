@@ -77,7 +77,7 @@ def test_samples_follow_the_mean_of_the_members_distributions(models: list[Any],
     start = tokens.new_full((1, 1), dictionary.eos())
     with torch.no_grad():
         outputs = [model(tokens, torch.tensor([tokens.shape[1]]), start)[0] for model in models]
-    mean = sum(torch.softmax(output[0, 0], -1) for output in outputs)
+    mean = sum(torch.softmax(output[0, 0].double(), -1) for output in outputs)
     mean[[dictionary.pad(), dictionary.eos()]] = 0
     expected = 1000 * mean / mean.sum()
     common = (expected >= 5).nonzero().flatten().tolist()
