@@ -219,4 +219,4 @@ def _candidates(
                 "Give one score per hypothesis.",
             )
         ranks = [-float(rank) for rank in range(len(hypotheses))]
-        yield Candidates(hypotheses, reference, ranks, external[0] if external else ())
+        yield Candidates(hypotheses, reference, ranks, {"external": external[0]} if external else {})
