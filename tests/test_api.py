@@ -104,6 +104,7 @@ def test_external_scores_select() -> None:
         (lambda: list(kd.select(["abc"], GOLD[:1])), "List 1 is no list"),
         (lambda: kd.select(LISTS, GOLD, metric="bleuu"), "bleuu"),
         (lambda: kd.select(LISTS, GOLD, metric="external"), "go together"),
+        (lambda: kd.select(LISTS, GOLD, metric="mix", mix={"qe": 1.0}), "does not compute the metric qe"),
         (lambda: list(kd.select(LISTS[:1], GOLD[:1], metric="external", scores=[[1.0]])), "3 hypotheses and 1 scores"),
     ],
 )

@@ -22,7 +22,7 @@ from kd.corpora.lines import STANDARD_INPUT, LineWriter, open_text
 from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
 from kd.metrics.selection import Chooser
-from kd.metrics.sentence import Candidates, sentence_metric, uses_external_scores
+from kd.metrics.sentence import Candidates, scored_metrics, sentence_metric, uses_external_scores
 from kd.recipe.schema import SelectConfig
 from kd.report.formatting import sentence_metric as sentence_metric_name
 
@@ -110,6 +110,11 @@ def _config(options: argparse.Namespace) -> SelectConfig:
         word_order=options.word_order,
         mix=mix,
     )
+    if scored := scored_metrics(config):
+        raise UserError(
+            f"kd select does not compute the metric {scored[0]}, which needs a COMET model.",
+            "Give its scores with --metric external --scores FILE, or select in a recipe (docs/selection.md).",
+        )
     if uses_external_scores(config) != (options.scores is not None):
         raise UserError("The metric external and a file of scores go together.", "Give --scores FILE with it.")
     return config

@@ -167,6 +167,7 @@ def select(
             and scores.
     """
     from kd.metrics.selection import Chooser
+    from kd.metrics.sentence import scored_metrics
     from kd.recipe.schema import SelectConfig
 
     config = SelectConfig(
@@ -178,6 +179,11 @@ def select(
         word_order=word_order,
         mix=dict(mix or {}),
     )
+    if scored := scored_metrics(config):
+        raise UserError(
+            f"kd.select does not compute the metric {scored[0]}, which needs a COMET model.",
+            "Give scores= made elsewhere with metric='external', or select in a recipe (docs/selection.md).",
+        )
     if (metric == "external" or "external" in config.mix) != (scores is not None):
         raise UserError("The metric external and scores= go together.", "Give both, or neither.")
     return _selections(Chooser(config), lists, references, scores)
