@@ -1,6 +1,6 @@
-"""Long text cut where sentences end, so that a model which was trained on sentences can translate it piece by piece.
+"""Cuts long text where sentences end, so that a model that was trained on sentences can translate it in parts.
 
-Nothing is lost on the way: the segments with the space behind each, put together, are the text again.
+The segments, each with the space behind it, are together the whole text.
 """
 
 from __future__ import annotations
@@ -8,37 +8,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from kd.models.languages import primary
+from kd.corpora.sentence_ends import sentences
 
 
 class Segment(NamedTuple):
-    """Text without space at its ends, and the space that stands behind it."""
+    """Text without space at its ends, and the space behind it."""
 
     text: str
     space: str
 
 
 def segments(text: str, language: str, fits: Callable[[str], bool]) -> list[Segment]:
-    """Cut a text into as few pieces as `fits` allows, at ends of sentences where that is enough, else between words.
+    """Cut a text into as few segments as `fits` allows: at ends of sentences, else between words, else within words.
 
-    Where a single word does not fit it is cut as well. `language` is a BCP-47 code; the rules of sentencex (Wikimedia)
-    for it, or its general ones, say where sentences end. A single character is never cut, whether it fits or not.
+    A single character is never cut, whether it fits or not.
+
+    Args:
+        text: A line of any length.
+        language: Its BCP-47 code, for the rules of where sentences end.
+        fits: Whether a text is short enough.
     """
     if fits(text.strip()):
         return [_segment(text)]
-    parts = [part for sentence in _sentences(text, language) for part in _fitting(sentence, fits)]
+    parts = [part for sentence in sentences(text, language) for part in _fitting(sentence, fits)]
     return [_segment(part) for part in _together(parts, fits)]
 
 
-def _sentences(text: str, language: str) -> list[str]:
-    import sentencex
-
-    found = list(sentencex.segment(primary(language) or "en", text))
-    return found if "".join(found) == text else [text]
-
-
 def _fitting(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """The text in halves of halves, cut behind the space that is nearest to the middle."""
+    """Yield the text in halves of halves, cut behind the space that is nearest to the middle."""
     if len(text) < 2 or fits(text.strip()):
         yield text
         return
@@ -58,7 +55,7 @@ def _from_the_middle(text: str) -> Iterator[int]:
 
 
 def _together(parts: list[str], fits: Callable[[str], bool]) -> Iterator[str]:
-    """Neighbours joined as long as they fit: context helps, and fewer calls do."""
+    """Join neighbours as long as they fit: models use the context, and fewer calls are faster."""
     whole = ""
     for part in parts:
         if whole and not fits((whole + part).strip()):
