@@ -17,7 +17,7 @@ from kd import __version__
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError, exit_of
 from kd.base.faults import LASTING, disk_fault
 from kd.base.log import print_messages
-from kd.cli import completion, container, evaluate, plan, recipes, scaling, select, settings, translate
+from kd.cli import completion, container, evaluate, plan, recipes, scaling, select, serve, settings, translate
 
 EXIT_INTERRUPTED = 130
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -123,6 +123,13 @@ def _parser() -> argparse.ArgumentParser:
         commands, "doctor", _doctor, "check whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
     )
 
+    _about_a_run(
+        commands,
+        "release",
+        _release,
+        "list the released models of a run, or upload one: push=ORG/NAME folder=NAME",
+        "kd release recipe=demo push=me/demo-en-de folder=student-int8",
+    )
     _about_files(commands, "plan", plan, "forecast time, memory, disk and energy of a run; start nothing")
     _about_files(commands, "scaling", scaling, "measure the speed of a training on several devices or nodes")
 
@@ -138,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     _about_files(commands, "evaluate", evaluate, "score translations of any files against references")
     _about_files(commands, "select", select, "choose from each n-best list the hypothesis closest to a reference")
     _about_files(commands, "translate", translate, "translate standard input, line by line")
+    _about_files(commands, "serve", serve, "serve models over HTTP: LibreTranslate's API, and a page")
 
     _about_files(commands, "container", container, "images with kd and its dependencies: list, build, check, exec, pin")
 
@@ -235,6 +243,15 @@ def _report(options: argparse.Namespace) -> int:
     from kd.run import commands
 
     return commands.report(compose.parse_request(options.overrides))
+
+
+def _release(options: argparse.Namespace) -> int:
+    from kd.recipe import compose
+    from kd.run.release import release
+
+    given = dict(each.partition("=")[::2] for each in options.overrides)
+    rest = [each for each in options.overrides if each.partition("=")[0] not in ("push", "folder")]
+    return release(compose.parse_request(rest), given.get("push"), given.get("folder"))
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -34,23 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of an exported model, or folders of trained models",
     )
     add("--to", metavar="LANGUAGE", help="language to write, for a model of several: de")
-    add("--beam", type=_positive, default=4, metavar="N", help="width of the search (default 4)")
+    add("--beam", type=positive, default=4, metavar="N", help="width of the search (default 4)")
     add(
         "--nbest",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="print the N best of each line in the Moses format, with their scores; the search is at least as wide",
     )
     add("--score", action="store_true", help="print each translation's score before it, and a tab")
-    add("--max-pieces", type=_positive, default=256, metavar="N", help="longest output of a sentence (default 256)")
+    add("--max-pieces", type=positive, metavar="N", help="longest output of a sentence, in tokens (default 256)")
     add("--length-penalty", type=float, default=1.0, metavar="X", help="exponent of the length (default 1.0)")
-    add("--batch-tokens", type=_positive, default=2000, metavar="N", help="source tokens per batch (default 2000)")
-    add("--threads", type=_positive, metavar="N", help="CPU threads (default: all cores)")
+    add("--batch-tokens", type=positive, default=2000, metavar="N", help="source tokens per batch (default 2000)")
+    add("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
     add("--as-is", action="store_true", help="read text as it is, without the normalisation of training text")
     add("--device", choices=["cpu", "cuda"], default="cpu")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")

@@ -5,6 +5,7 @@ An exported folder holds `model/` (CTranslate2's files), `vocabulary.model` (sen
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
@@ -19,6 +20,7 @@ from kd.models.files import EXPORTED, EXPORTED_WEIGHTS, VOCABULARY
 from kd.models.folder import ModelFolder, write_description
 from kd.models.integrity import COPY_AGAIN, check_hash
 from kd.models.matching import load_processor
+from kd.models.normaliser import write_normalising
 
 LONGEST = 1024  # tokens of a side, fairseq's default, if a model does not state the length of its training
 T = TypeVar("T")
@@ -31,6 +33,7 @@ def export(
     compute_type: str,
     *,
     languages: Languages,
+    normalise: bool = True,
     fingerprint: str | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> None:
@@ -41,6 +44,7 @@ def export(
         out: The folder to write.
         compute_type: CTranslate2's name of the number format.
         languages: The translation directions of the model.
+        normalise: Whether its sentencepiece model normalises text, so that other runtimes need not do it.
         fingerprint: Of the model that it is made from, for `model.json`.
         run: Where the model comes from, for `model.json`.
 
@@ -55,13 +59,16 @@ def export(
     model.check()
     out.mkdir(parents=True, exist_ok=True)
     convert(model, out / EXPORTED, compute_type)
-    shutil.copyfile(model.vocabulary, out / VOCABULARY)
+    if normalise:
+        write_normalising(model.vocabulary, out / VOCABULARY)
+    else:
+        shutil.copyfile(model.vocabulary, out / VOCABULARY)
     content = describe(
         CTRANSLATE2,
         compute_type,
         languages=languages,
         longest=longest_pieces(model.weights),
-        vocabulary=model.vocabulary,
+        vocabulary=out / VOCABULARY,
         fingerprint=fingerprint,
         run=run,
     )
@@ -107,15 +114,16 @@ class Translator:
         opened = ModelFolder.open(folder)
         if opened.engine != CTRANSLATE2:
             raise UserError(f"{folder} is not an exported model.", "Give a folder that `export` made.")
-        check_hash(opened.vocabulary)
+        for file in opened.files:
+            check_hash(file)
         opened.check()
         self.description = opened.description
-        tag = tag_for(opened.languages, to, folder)
-        self._start = [tag] if tag else []
+        self._folder, self._languages = folder, opened.languages
+        self._start = self._tags(to)
         self._pieces = load_processor(opened.vocabulary)
         self._compute_type = compute_type = computable(self.description["compute_type"], device)
         self._model = load(folder / EXPORTED, compute_type=compute_type, threads=threads, device=device)
-        # CTranslate2 has no encodings of positions beyond those of the training, and fails there.
+        # A model is used for no longer text than in its training, although the table of positions is longer.
         self._longest_source = int(self.description.get("max_source_pieces") or LONGEST)
         longest_target = int(self.description.get("max_target_pieces") or self._longest_source)
         self._options = {
@@ -125,6 +133,16 @@ class Translator:
             "max_decoding_length": min(max_pieces, longest_target),
             "max_input_length": 0,
         }
+
+    def into(self, to: str) -> Translator:
+        """Return a translator into another of the model's languages that shares the loaded weights."""
+        other = copy.copy(self)
+        other._start = self._tags(to)
+        return other
+
+    def _tags(self, to: str | None) -> list[str]:
+        tag = tag_for(self._languages, to, self._folder)
+        return [tag] if tag else []
 
     def translate(self, sources: Sequence[str], batch_tokens: int = 2000) -> list[str]:
         """Return the best translation of each source, in order; `batch_tokens` is the source tokens of a batch."""

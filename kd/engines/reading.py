@@ -1,6 +1,6 @@
-"""How text from anywhere is made to look like what models were trained on, before one reads it.
+"""Normalises text before translation as cleaning normalises training text.
 
-A model has never read a byte order mark, a tab or a letter in two parts, and writes nonsense for them.
+Models were never trained on a byte order mark, a tab or a decomposed letter, and write nonsense for them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from collections.abc import Callable
 
 from kd.corpora.filters.normalise import Normalise, NormaliseConfig
 
-# What cleaning does to training text by default. Escapes such as `&amp;` stay: whoever gives them may mean them.
+# The default of cleaning, except for escapes such as `&amp;`, which may be meant.
 _NORMALISE = Normalise(NormaliseConfig(escapes=False), ("", ""))
-_OTHER_SPACE = re.compile(r"[^\S ]")  # no-break and typographic ones, which cleaning keeps
+_OTHER_SPACE = re.compile(r"[^\S ]")  # no-break and typographic spaces, which cleaning keeps
 
 
 def reader(knows: Callable[[str], bool]) -> Callable[[str], str]:
-    """A function that makes text look like training text: NFC, nothing invisible, single spaces.
+    """Return a function that normalises text: NFC, no invisible characters, single spaces.
 
-    `knows` says whether a vocabulary has a character: of spaces that it has not, an ordinary one is read.
+    Args:
+        knows: Whether the vocabulary has a character; spaces that it lacks become ordinary ones.
     """
 
     def space(match: re.Match[str]) -> str:

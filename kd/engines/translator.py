@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from kd.models.folder import ModelFolder
 from kd.models.languages import primary
 
 WINDOW = 2048  # lines translated together: enough for batches of equal length, few enough for memory
-MAX_PIECES = 256  # of a source, if a model does not state the length of its training
+MAX_PIECES = 256  # tokens of a source, if a model does not state the length of its training, and of an output
 _NO_SPACES = {"ja", "km", "lo", "my", "th", "zh"}  # written without spaces between sentences
 
 PathLike = str | os.PathLike[str]
@@ -34,14 +35,26 @@ class Translation(NamedTuple):
 
 
 class Engine(Protocol):
-    """Translates short text."""
+    """Translates short text.
+
+    Attributes:
+        max_source_pieces: The longest source of the training, in tokens.
+        source_language: The code of the only language it reads; empty if it reads several or does not state it.
+        target_language: The code of the language it writes; empty if it does not state it.
+        concurrent: Whether several threads may call `nbest` at once.
+    """
 
     max_source_pieces: int
     target_language: str
     source_language: str
+    concurrent: bool
 
-    def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
-        """Return the best translations of each source, the best first; at least one."""
+    def nbest(self, sources: Sequence[str], count: int) -> list[list[Translation]]:
+        """Return at most `count` translations of each source, the best first; at least one."""
+        ...
+
+    def into(self, to: str) -> Engine:
+        """Return an engine that writes another of the model's languages; it shares the weights if the engine can."""
         ...
 
     def fits(self, text: str) -> bool:
@@ -55,13 +68,23 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the search and the device."""
+    """Settings of the search and the device.
+
+    Attributes:
+        beam: Width of the search.
+        nbest: Translations of each line.
+        max_pieces: Longest output of a segment, in tokens; by default 256, or that of the training if it is shorter.
+        length_penalty: Exponent of the length in the score.
+        batch_tokens: Source tokens per batch, padding included.
+        threads: CPU threads.
+        device: `cpu` or `cuda`.
+    """
 
     beam: int = 4
     nbest: int = 1
-    max_pieces: int = MAX_PIECES  # longest output of a segment
+    max_pieces: int | None = None
     length_penalty: float = 1.0
-    batch_tokens: int = 2000  # source pieces a batch
+    batch_tokens: int = 2000
     threads: int = 1
     device: str = "cpu"
 
@@ -69,12 +92,25 @@ class Options:
 class Translator:
     """A loaded model folder, or several that translate as an ensemble.
 
-    `threads` defaults to all cores. Text of more pieces than the model was trained on is cut at ends of sentences,
-    and the translations are joined again. Blank lines stay blank. `to` is the language to write: needed for a model
-    that writes several, refused by one that does not write it. Text is normalised as cleaning does it to what models
-    are trained on (NFC, no control or invisible characters, single spaces), unless it shall be read `as_is`.
+    A text with more tokens than the model was trained on is cut at ends of sentences, and the translations are joined.
+    Blank lines stay blank.
 
-    Raises: UserError where a folder holds no model, settings contradict each other, or the device cannot be used.
+    Args:
+        model: The folder, or the folders of an ensemble's members.
+        beam: Width of the search.
+        nbest: Translations of each line, at most `beam`.
+        max_pieces: Longest output of a segment, in tokens; by default 256, or that of the training if it is shorter.
+        length_penalty: Exponent of the length in the score.
+        batch_tokens: Source tokens per batch, padding included.
+        threads: CPU threads; all cores by default.
+        device: `cpu` or `cuda`.
+        to: The language to write. A model that writes several needs it.
+        as_is: Whether to leave out the normalisation of training text (NFC, no control or invisible characters,
+            single spaces).
+
+    Raises:
+        UserError: A folder holds no model, settings contradict each other, the model does not write the language, or
+            the device cannot be used.
     """
 
     def __init__(
@@ -83,7 +119,7 @@ class Translator:
         *,
         beam: int = 4,
         nbest: int = 1,
-        max_pieces: int = MAX_PIECES,
+        max_pieces: int | None = None,
         length_penalty: float = 1.0,
         batch_tokens: int = 2000,
         threads: int | None = None,
@@ -98,12 +134,35 @@ class Translator:
         options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
         self._engine = _load(folders, options, to)
         self._read = _unchanged if as_is else reader(self._engine.knows)
-        self._joint = "" if primary(self._engine.target_language) in _NO_SPACES else " "
+        self._joint = _joint(self._engine.target_language)
+        self._nbest = nbest
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may call `window` at once."""
+        return self._engine.concurrent
+
+    @property
+    def source_language(self) -> str:
+        """The code of the only language that the model reads; empty if it reads several or does not state it."""
+        return self._engine.source_language
+
+    def into(self, to: str) -> Translator:
+        """Return a translator into another of the model's languages that shares the loaded weights.
+
+        Raises:
+            UserError: The model does not write that language.
+        """
+        other = copy.copy(self)
+        other._engine = self._engine.into(to)
+        other._joint = _joint(to)
+        return other
 
     def translate(self, lines: Iterable[str]) -> Iterator[str]:
         """Yield the best translation of each line, in order. Memory does not grow with the number of lines.
 
-        Raises: TypeError for what is no text: a text alone would be taken for the lines of its letters.
+        Raises:
+            TypeError: A line is not text, or a text was given instead of a list of lines.
         """
         return (found[0].text for found in self.nbest(lines))
 
@@ -117,11 +176,11 @@ class Translator:
         while window := list(islice(rest, WINDOW)):
             yield from self.window(window)
 
-    def window(self, lines: Sequence[str]) -> list[list[Translation]]:
-        """Return the best translations of some lines at once."""
+    def window(self, lines: Sequence[str], nbest: int | None = None) -> list[list[Translation]]:
+        """Return the best translations of some lines at once: `nbest`, or as many as the translator was made for."""
         cut = [self._segments(line) for line in lines]
         flat = [segment.text for each in cut for segment in each]
-        found = iter(self._engine.nbest(flat))
+        found = iter(self._engine.nbest(flat, nbest or self._nbest))
         return [self._joined(each, [next(found) for _ in each]) for each in cut]
 
     def _segments(self, line: str) -> list[Segment]:
@@ -147,6 +206,11 @@ class Translator:
         # Keep the source's own separator if it has one, such as a line separator between sentences.
         spaces = [self._joint if segment.space in ("", " ") else segment.space for segment in cut[:-1]]
         return "".join(text + space for text, space in zip(texts, [*spaces, ""], strict=True))
+
+
+def _joint(language: str) -> str:
+    """Return the text between two sentences of a language."""
+    return "" if primary(language) in _NO_SPACES else " "
 
 
 def _unchanged(text: str) -> str:
@@ -196,6 +260,8 @@ def _check_target(model: ModelFolder, to: str | None) -> None:
 class _CTranslate2:
     """An exported model."""
 
+    concurrent = True
+
     def __init__(self, folder: Path, options: Options, to: str | None) -> None:
         from kd.engines.ctranslate2 import Translator as Exported
 
@@ -203,7 +269,7 @@ class _CTranslate2:
             folder,
             threads=options.threads,
             beam=options.beam,
-            max_pieces=options.max_pieces,
+            max_pieces=options.max_pieces or MAX_PIECES,
             length_penalty=options.length_penalty,
             device=options.device,
             to=to,
@@ -220,13 +286,21 @@ class _CTranslate2:
     def knows(self, character: str) -> bool:
         return self._model.knows(character)
 
-    def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
-        lists = self._model.nbest(sources, self._options.nbest, self._options.batch_tokens)
+    def into(self, to: str) -> _CTranslate2:
+        other = copy.copy(self)
+        other._model = self._model.into(to)
+        other.target_language = to
+        return other
+
+    def nbest(self, sources: Sequence[str], count: int) -> list[list[Translation]]:
+        lists = self._model.nbest(sources, count, self._options.batch_tokens)
         return [[Translation(text, score) for text, score in each] for each in lists]
 
 
 class _Fairseq:
     """Trained models, alone or as an ensemble."""
+
+    concurrent = False
 
     def __init__(self, models: Sequence[ModelFolder], options: Options, to: str | None) -> None:
         from kd.engines.fairseq.translate import EnsembleTranslator
@@ -238,6 +312,7 @@ class _Fairseq:
             model.check()
         self.source_language = _only(languages.source)
         self.target_language = to or _only(languages.target)
+        self._models, self._options = models, options
         self._vocabulary = Vocabulary(members[0].path)
         self._tag = tag_for(languages, to, models[0].path)
         self._model = EnsembleTranslator(
@@ -258,8 +333,12 @@ class _Fairseq:
     def knows(self, character: str) -> bool:
         return self._vocabulary.knows(character)
 
-    def nbest(self, sources: Sequence[str]) -> list[list[Translation]]:
-        return [[Translation(each.text, each.score) for each in found] for found in self._model.translate(sources)]
+    def into(self, to: str) -> _Fairseq:
+        return _Fairseq(self._models, self._options, to)  # fairseq's translator has one tag: the weights load again
+
+    def nbest(self, sources: Sequence[str], count: int) -> list[list[Translation]]:
+        lists = self._model.translate(sources)
+        return [[Translation(each.text, each.score) for each in found[:count]] for found in lists]
 
 
 def _only(languages: Any) -> str:

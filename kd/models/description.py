@@ -20,6 +20,7 @@ from kd.models.sentencepiece_model import preprocessing
 
 FORMAT = 1
 FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
+TRANSFORMERS, ARGOS = "transformers", "argos"  # of folders for other software, which kd writes and does not load
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ def _read(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is damaged: its entry {name} is {_shown(content[name])}.", COPY_AGAIN)
     if content.get("engine") == CTRANSLATE2 and content.get("compute_type") is None:
         raise UserError(f"{path} is damaged: it has no entry compute_type.", COPY_AGAIN)
+    if content.get("tags") and not content.get("target_languages"):
+        raise UserError(f"{path} is damaged: it has tags and no target_languages.", COPY_AGAIN)
     return content
 
 
@@ -180,7 +183,7 @@ def _are_pairs(value: Any) -> bool:
 
 
 _ENTRIES: dict[str, Callable[[Any], bool]] = {
-    "engine": lambda value: value in (FAIRSEQ, CTRANSLATE2),
+    "engine": lambda value: value in (FAIRSEQ, CTRANSLATE2, TRANSFORMERS, ARGOS),
     "compute_type": _is_text,
     "source_languages": _are_texts,
     "target_languages": _are_texts,

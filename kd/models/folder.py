@@ -21,7 +21,16 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.base.files import link_file, write_json
 from kd.base.hashing import sha256
-from kd.models.description import CTRANSLATE2, FAIRSEQ, Languages, describe, read_description, read_languages
+from kd.models.description import (
+    ARGOS,
+    CTRANSLATE2,
+    FAIRSEQ,
+    TRANSFORMERS,
+    Languages,
+    describe,
+    read_description,
+    read_languages,
+)
 from kd.models.files import (
     DESCRIPTION,
     DICTIONARY,
@@ -120,8 +129,16 @@ class ModelFolder:
         if not described:
             raise UserError(f"{path} has no {DESCRIPTION}.", COPY_AGAIN)
         description = read_description(path)
-        if description.get("engine", CTRANSLATE2) != CTRANSLATE2:
+        engine = description.get("engine", CTRANSLATE2)
+        if engine in (TRANSFORMERS, ARGOS):
+            raise UserError(
+                f"{path} is for {engine}, and kd does not load it.",
+                "See the example in its README.md, or give another export of the model.",
+            )
+        if engine != CTRANSLATE2:
             raise UserError(f"{path} has no folder {MEMBERS}.", "Copy the whole folder, members included.")
+        if "compute_type" not in description:
+            raise UserError(f"{path / DESCRIPTION} is damaged: it has no entry compute_type.", COPY_AGAIN)
         return cls(path, CTRANSLATE2, path / EXPORTED / EXPORTED_WEIGHTS, path / VOCABULARY)
 
     @classmethod
@@ -278,7 +295,8 @@ def write_description(folder: Path, content: Mapping[str, Any]) -> None:
 
     With the hashes, `kd translate` notices a copy that is incomplete or damaged.
     """
-    names = [f"{EXPORTED}/{EXPORTED_WEIGHTS}", VOCABULARY]
+    names = [path.relative_to(folder).as_posix() for path in sorted((folder / EXPORTED).glob("*"))]
+    names += [VOCABULARY, "model.safetensors"]
     names += [f"{MEMBERS}/{number}/{name}" for number in range(1, content.get("members", 0) + 1)
               for name in (WEIGHTS, VOCABULARY, DICTIONARY)]  # fmt: skip
     files = {name: folder / name for name in names if (folder / name).is_file()}

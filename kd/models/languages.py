@@ -92,6 +92,12 @@ class LanguageIdentifier:
         labels, probabilities = self._model.predict(text.replace("\n", " "), k=-1)
         return dict(zip(labels, map(float, probabilities), strict=True)).get(code, 0.0)
 
+    def probabilities(self, text: str, languages: Sequence[str]) -> dict[str, float]:
+        """Return how probable it is, 0 to 1, that a text is in each of some languages (BCP-47 codes)."""
+        labels, probabilities = self._model.predict(text.replace("\n", " "), k=-1)
+        found = dict(zip(labels, map(float, probabilities), strict=True))
+        return {each: min(1.0, found.get(f"__label__{primary(each)}", 0.0)) for each in languages}
+
     def knows(self, language: str) -> bool:
         """Whether the model has a language at all."""
         labels, _ = self._model.predict("a", k=-1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.base.errors import UserError
 from kd.base.records import plain, record
-from kd.models.description import FAIRSEQ
+from kd.models.description import ARGOS, FAIRSEQ, TRANSFORMERS
 from kd.recipe.schema.running import SystemRole
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ class System:
         label: The training's name in the recipe, such as `student-first`.
         member: Which member, where a training has several; None for the only one and for the ensemble of all.
         ensemble: All members of the label translate together.
-        format: Number format of an export, such as int8; None for a trained model.
+        format: Number format or package of an export, such as int8 or argos; None for a trained model.
         checkpoint: Checkpoint that was exported; None for the averaged model.
         pair: Language pair of the model; None for a model of several pairs.
-        engine: fairseq or ctranslate2; empty for an external system.
+        engine: fairseq or ctranslate2, transformers or argos; empty for an external system.
     """
 
     role: SystemRole
@@ -73,6 +73,11 @@ class System:
         if self.format:
             return SystemKind.export
         return SystemKind.ensemble if self.ensemble else SystemKind(self.role.value)
+
+    @property
+    def packaged(self) -> bool:
+        """Whether it is an export for other software, which kd gives away and does not run."""
+        return self.engine in (TRANSFORMERS, ARGOS)
 
     @property
     def seed(self) -> str:
@@ -123,17 +128,19 @@ def labelled(item: Described) -> System:
     return replace(system, label=item.label) if system.engine and not system.format else system
 
 
-def systems_of(items: Iterable[T], ensembles: Mapping[str, bool]) -> dict[System, list[T]]:
+def systems_of(items: Iterable[T], ensembles: Mapping[str, bool], *, packaged: bool = False) -> dict[System, list[T]]:
     """Return the systems that the inputs of a stage make up, each with its models.
 
     Args:
         items: Trainings and exports.
         ensembles: Labels whose members also translate together -> whether they do.
+        packaged: Whether to include exports for other software, which kd does not run.
 
     Raises:
         UserError: Two systems would have one name.
     """
     described = [(labelled(item), item) for item in items]
+    described = [(system, item) for system, item in described if packaged or not system.packaged]
     check_names(system for system, _ in described)
     by_label: dict[str, dict[System, list[T]]] = {}
     for system, item in described:

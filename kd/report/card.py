@@ -1,11 +1,12 @@
-"""The model card: what whoever gets a model folder has to know, as Markdown with the front matter of Hugging Face.
+"""Renders the model card of a folder to give away: Markdown with the front matter of Hugging Face.
 
-The keys of the front matter are those of the hub's documentation (huggingface.co/docs/hub/model-cards); what a run does
-not know is left out there, and said in the text.
+The keys of the front matter are those of the hub's documentation (huggingface.co/docs/hub/model-cards); what a run
+does not know is left out there, and the text says so.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,13 @@ import jinja2
 import yaml
 
 from kd.base.escapes import visible
+from kd.models.description import ARGOS
+from kd.models.languages import primary
 from kd.report import formatting
 
 HERE = Path(__file__).parent / "templates"
 UNKNOWN = "unknown"
+LIBRARIES = {ARGOS: "argos-translate"}  # the hub's names, where they are not those of the engines
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,13 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Card:
-    """All that a card says."""
+    """The content of a card."""
 
     name: str
     title: str
     source: str  # BCP-47 code; of a model of several languages theirs, for people: `da, nl`
     target: str
-    engine: str  # ctranslate2 | fairseq
+    engine: str  # ctranslate2, fairseq, transformers or argos
     description: Mapping[str, Any]  # model.json
     licence: str | None = None
     text: str | None = None
@@ -72,6 +76,7 @@ class Card:
     machine: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     made_by: str = ""
+    scores_of: str = ""  # the system whose scores these are, if it is another
     lessons: str = ""  # what the model learned from its teachers, in sentences; empty: nothing is said of it
 
     @property
@@ -87,6 +92,32 @@ class Card:
         """The option of `kd translate` that a model of several targets needs, with one of them; of others empty."""
         targets = self.description.get("target_languages") or []
         return f" --to {code(targets[0])}" if self.description.get("tags") and len(targets) > 1 else ""
+
+    @property
+    def tag(self) -> str:
+        """The tag of the first target language, which sources of a model with tags begin with; of others empty."""
+        tags = self.description.get("tags")
+        return json.dumps(str(tags[0]))[1:-1] if isinstance(tags, list) and tags else ""
+
+    @property
+    def from_code(self) -> str:
+        """The source language as Argos Translate names it."""
+        return code(primary(self.source)).replace('"', "")
+
+    @property
+    def to_code(self) -> str:
+        """The target language as Argos Translate names it."""
+        return code(primary(self.target)).replace('"', "")
+
+    @property
+    def source_file(self) -> str:
+        """A name for a file of source text."""
+        return "source" if len(self.languages) > 2 else f"source.{code(self.source)}"
+
+    @property
+    def target_file(self) -> str:
+        """A name for a file of translations."""
+        return "target" if len(self.languages) > 2 else f"target.{code(self.target)}"
 
     @property
     def languages(self) -> list[str]:
@@ -139,7 +170,7 @@ def front_matter(card: Card) -> dict[str, Any]:
     front: dict[str, Any] = {
         "language": card.languages,
         "license": card.licence or UNKNOWN,
-        "library_name": card.engine,
+        "library_name": LIBRARIES.get(card.engine, card.engine),
         "pipeline_tag": "translation",
         "tags": ["translation", "knowledge-distillation"],
     }

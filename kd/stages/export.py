@@ -1,4 +1,4 @@
-"""Export: converts trained models to CTranslate2, once for each number format.
+"""Export: converts trained models to CTranslate2, once for each number format, and to packages for other software.
 
 Each export is a folder with everything that translating needs. Before it is published, its translations of some dev
 sentences are compared with fairseq's.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.loading import Decoding, check_translates, load
 from kd.metrics.corpus import corpus_scores
-from kd.models.description import CTRANSLATE2, known_languages, read_languages
+from kd.models.description import ARGOS, CTRANSLATE2, TRANSFORMERS, known_languages, read_languages
 from kd.models.files import DESCRIPTION, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known
@@ -31,16 +32,23 @@ from kd.recipe.schema import ExportConfig
 
 AVERAGED, LAST = "averaged", "last"
 FEWEST = 20  # compared sentences from which the agreement is a condition
-FLOAT32 = "float32"
+EXACT = ("float32", "huggingface")  # formats that keep all digits
 
-WEIGHT_BYTES = {"float32": 4, "int8_float32": 1.1, "int8": 1.1}  # of an export, by format; of any other: 2
+PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS}  # formats beside CTranslate2's, with their engines
+WEIGHT_BYTES = {
+    "float32": 4,
+    "huggingface": 4,
+    "argos": 1.1,
+    "int8_float32": 1.1,
+    "int8": 1.1,
+}  # of an export, by format; of any other: 2
 
 
 class Export(Kind[ExportConfig]):
     """Converts models."""
 
     name = "export"
-    version = 3  # 3: model.json holds the hashes of the files
+    version = 4  # 3: hashes of the files in model.json; 4: more positions, normalisation in the sentencepiece model
     config = ExportConfig
     imports = ("torch", "fairseq", "ctranslate2")
     delivers = True
@@ -48,12 +56,17 @@ class Export(Kind[ExportConfig]):
     resources = "cpu"
 
     def validate(self, config: ExportConfig) -> None:
-        """Check that CTranslate2 has the formats and that the checkpoint is named correctly."""
+        """Check the names of the formats and of the checkpoint, and that the packages' libraries are installed."""
         from kd.engines.ctranslate2 import COMPUTE_TYPES
 
         for name in config.formats:
-            if name not in COMPUTE_TYPES:
-                raise unknown_name("format (named by export.formats)", name, COMPUTE_TYPES)
+            if name not in (*COMPUTE_TYPES, *PACKAGES):
+                raise unknown_name("format (named by export.formats)", name, (*COMPUTE_TYPES, *PACKAGES))
+        if config.formats.get("huggingface") and not find_spec("transformers"):
+            raise UserError(
+                "export.formats.huggingface needs the package transformers, which is not installed.",
+                "Type: pip install 'kd[comet]', or set export.formats.huggingface=false.",
+            )
         if config.checkpoint not in (AVERAGED, LAST) and not config.checkpoint.isdecimal():
             raise UserError(
                 f"There is no export.checkpoint={config.checkpoint}.",
@@ -70,22 +83,21 @@ class Export(Kind[ExportConfig]):
         for format_, wanted in config.formats.items():
             for item in models if wanted else []:
                 checkpoint = chosen.get("checkpoint")
-                system = replace(labelled(item), format=format_, engine=CTRANSLATE2, checkpoint=checkpoint)
+                engine = PACKAGES.get(format_, CTRANSLATE2)
+                system = replace(labelled(item), format=format_, engine=engine, checkpoint=checkpoint)
                 inputs = {"models": [item], **({"held_out": held_out} if compared else {})}
-                identity = {"format": format_, **chosen, **compared}
+                normalise = {} if config.normalise else {"normalise": False}
+                identity = {"format": format_, **chosen, **normalise, **compared}
                 yield TaskSpec(system.name, identity, inputs=inputs, subject=plain(system))
 
     def run(self, job: Job[ExportConfig]) -> None:
         """Convert one model to one format, and compare."""
-        from kd.engines.ctranslate2 import export
-
         model = job.one("models")
         with scratch_folder("kd-export-") as temporary:
             folder, checkpoint = _weights(model, job.identity.get("checkpoint"), temporary)
-            export(
+            _convert(
+                job,
                 folder,
-                job.out,
-                job.identity["format"],
                 languages=known_languages(folder, job.axis_value),
                 fingerprint=model.fingerprint,
                 run=_origin(model, checkpoint),
@@ -95,10 +107,14 @@ class Export(Kind[ExportConfig]):
                 write_json(path, {**read_json(path), "agreement": _agreement(job, folder, _dev(job, folder))})
 
     def check(self, job: Job[ExportConfig]) -> Summary:
-        """Load it and translate a word; check that float32 translates as fairseq does."""
-        if ModelFolder.open(job.out).engine != CTRANSLATE2:
-            raise IncompleteArtifact(f"{job.out} holds no CTranslate2 model.")
-        check_translates(job.out)
+        """Load it and translate a word; check that a format with all digits translates as fairseq does."""
+        if job.identity["format"] in PACKAGES:
+            decoding = Decoding(1, 8, 100, next(iter(read_languages(job.out).target), None))
+            _translated(job, job.out, ["a"], decoding)
+        else:
+            if ModelFolder.open(job.out).engine != CTRANSLATE2:
+                raise IncompleteArtifact(f"{job.out} holds no CTranslate2 model.")
+            check_translates(job.out)
         facts = read_json(job.out / DESCRIPTION)
         counts: dict[str, int | float] = {
             "bytes": sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
@@ -120,6 +136,19 @@ class Export(Kind[ExportConfig]):
             kept = Estimate(float(size) or None, "weights x bytes of the format")
             tasks[task.name] = TaskWork((work,), kept=kept, models=tuple(models))
         return StageForecast(tasks)
+
+
+def _convert(job: Job[ExportConfig], folder: Path, **facts: Any) -> None:
+    """Write the format of a task."""
+    from kd.engines import argos, ctranslate2, huggingface
+
+    format_ = job.identity["format"]
+    if format_ == "huggingface":
+        huggingface.export(folder, job.out, beam=job.config.beam, **facts)
+    elif format_ == "argos":
+        argos.export(folder, job.out, **facts)
+    else:
+        ctranslate2.export(folder, job.out, format_, normalise=job.config.normalise, **facts)
 
 
 def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[Path, str]:
@@ -157,12 +186,13 @@ def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
 def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, list[str]]]:
     """Return the target language and some dev sentences of each language pair, equally many of each.
 
-    Raises: UserError where nobody knows which language pairs the model is for.
+    Raises:
+        UserError: The model does not state its language pairs.
     """
     pairs = read_languages(weights).pairs if job.axis is None else {job.axis: ("", job.axis_value["target"])}
     if not pairs:
         raise UserError(
-            f"{job.one('models').stage} does not say which language pairs it was trained on.",
+            f"{job.one('models').stage} does not state its language pairs.",
             "Set export.compare=0, or export it in a stage over pairs.",
         )
     count = -(-job.config.compare // len(pairs))
@@ -176,9 +206,9 @@ def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, l
 def _agreement(
     job: Job[ExportConfig], weights: Path, dev: Mapping[str, tuple[str | None, list[str]]]
 ) -> dict[str, Any]:
-    """Count the dev sentences with the same translation as by fairseq; those cut at the longest length do not count.
+    """Count the dev sentences that the export translates as fairseq does.
 
-    There CTranslate2 goes on where fairseq ends a translation.
+    Those whose translation reaches the longest length do not count: fairseq ends it there, and other software goes on.
     """
     from kd.models.vocabulary import Vocabulary
 
@@ -190,9 +220,9 @@ def _agreement(
         sources = [source for other, texts in dev.values() if other == target for source in texts]
         decoding = Decoding(config.beam, longest, batch_tokens=2000, to=target)
         for translated, folder in zip(outputs, (weights, job.out), strict=True):
-            engine = "fairseq" if folder is weights else "CTranslate2"
+            engine = "fairseq" if folder is weights else job.identity["format"]
             job.progress.update(f"comparing with fairseq: {engine}" + (f", to {target}" if len(dev) > 1 else ""))
-            translated += load([folder], decoding, threads=job.threads, device=job.device)(sources)
+            translated += _translated(job, folder, sources, decoding)
     pieces = Vocabulary(weights).encode_ids(outputs[0])
     fairseqs, ours = _unzipped(
         [pair for pair, ids in zip(zip(*outputs, strict=True), pieces, strict=True) if len(ids) < longest]
@@ -209,19 +239,31 @@ def _agreement(
     }
 
 
+def _translated(job: Job[ExportConfig], folder: Path, sources: Sequence[str], decoding: Decoding) -> list[str]:
+    """Translate with the model itself, or with an export as its users do."""
+    from kd.engines import argos, huggingface
+
+    format_ = job.identity["format"]
+    translate = {"huggingface": huggingface.translate, "argos": argos.translate}.get(format_)
+    if folder != job.out or translate is None:
+        return load([folder], decoding, threads=job.threads, device=job.device)(sources)
+    return translate(folder, sources, beam=decoding.beam, max_pieces=decoding.max_pieces, to=decoding.to,
+                     threads=job.threads)  # fmt: skip
+
+
 def _unzipped(pairs: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
 def _in_words(agreement: Mapping[str, Any]) -> str:
     if not agreement["sentences"]:
-        return "of the translations none could be compared with fairseq's: all reached the longest length"
-    return f"{agreement['identical']} of {agreement['sentences']} translations as fairseq's"
+        return "no translation could be compared with fairseq's: all reached the longest length"
+    return f"{agreement['identical']} of {agreement['sentences']} translations equal fairseq's"
 
 
 def _check_agreement(job: Job[ExportConfig], agreement: dict[str, Any]) -> None:
     share = agreement["identical"] / max(1, agreement["sentences"])
-    judged = job.identity["format"] == FLOAT32 and agreement["sentences"] >= FEWEST
+    judged = job.identity["format"] in EXACT and agreement["sentences"] >= FEWEST
     if judged and share < job.config.least_agreement:
         raise IncompleteArtifact(
             f"The exported model translates {agreement['identical']} of {agreement['sentences']} sentences as fairseq "

@@ -1,7 +1,7 @@
-"""Release: a folder to publish for each export, and for the teachers if quality matters more than speed.
+"""Release: a folder to give away for each export, and for the teachers, for uses where quality matters most.
 
-A folder has everything that translation needs, and a model card with the facts of the run: data, licences, scores with
-signatures, speed, memory, energy, limits. Its files are hard links, so it takes no further space.
+A folder has everything that translating needs, and a model card: how to use it, data, licences, scores with signatures,
+speed, memory, energy, limits. Files are hard links to those of the exports, so a folder takes no space.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kd.base.files import link_file, write_text
 from kd.base.records import plain, record
 from kd.corpora.index import read_json
 from kd.engines.loading import check_translates
-from kd.models.description import Languages, known_languages
+from kd.models.description import CTRANSLATE2, FAIRSEQ, Languages, known_languages
 from kd.models.files import DESCRIPTION
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.known import Known
@@ -38,7 +38,7 @@ class Release(Kind[ReleaseConfig]):
     """Makes folders with cards."""
 
     name = "release"
-    version = 5  # 4: systems and baseline of a card follow from roles; 5: the card says what was distilled
+    version = 6  # 5: the card says what was distilled; 6: examples, intended use and packages on the card
     config = ReleaseConfig
     delivers = True
     roles: ClassVar = {
@@ -55,7 +55,7 @@ class Release(Kind[ReleaseConfig]):
         config: ReleaseConfig = stage.config
         identity, _ = identity_and_extent(config)
         licences = {name: source.licence for name, source in config.sources.items()}
-        for system in systems_of(stage.input_tasks("systems"), config.ensembles):
+        for system in systems_of(stage.input_tasks("systems"), config.ensembles, packaged=True):
             if system.format or config.systems.get(system.name):
                 yield TaskSpec(system.name, {**identity, "sources": licences}, subject=plain(system))
 
@@ -63,7 +63,7 @@ class Release(Kind[ReleaseConfig]):
         """Assemble the folder."""
         from kd.engines.fairseq.model import longest_pieces
 
-        systems = systems_of(job.inputs["systems"], job.config.ensembles)
+        systems = systems_of(job.inputs["systems"], job.config.ensembles, packaged=True)
         (system,) = [each for each in systems if each.name == job.name]
         artifacts = systems[system]
         if system.format:
@@ -82,14 +82,15 @@ class Release(Kind[ReleaseConfig]):
 
     def check(self, job: Job[ReleaseConfig]) -> Summary:
         """Load the model, translate a word, and check that there is a card."""
-        check_translates(job.out)
+        if read_json(job.out / DESCRIPTION)["engine"] in (CTRANSLATE2, FAIRSEQ):
+            check_translates(job.out)
         if not (job.out / CARD).read_text("utf-8").startswith("---\n"):
             raise IncompleteArtifact(f"{job.out} has no card.")
         size = sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
-        return Summary({"bytes": size}, facts={"note": "a folder to give away, with its card"})
+        return Summary({"bytes": size}, facts={"note": "a folder to give away, with its card" + _unlicensed(job)})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast one of the systems each, the largest at most."""
+        """Forecast one link of files per task, and the size of the largest model at most."""
         tasks = {}
         for task in stage.tasks:
             kept = known.largest_model(item.task for item in task.inputs.get("systems", []))
@@ -109,8 +110,9 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
     several = len(scores) > 1
     # The model is the same for all language pairs, and a card has one table: the first pair's speed.
     pair, speed = next(iter(_left(job, "speeds", SPEED).items()), ("", {}))
+    scored = system.trained if system.packaged else system
     beside = [each.name for each in _beside(system, [*systems, *_scored_everywhere(scores)])]
-    counted = {name: content["systems"][job.name] for name, content in weak.items() if job.name in content["systems"]}
+    counted = {name: each["systems"][scored.name] for name, each in weak.items() if scored.name in each["systems"]}
     parameters = [_facts(each).get("parameters") or _facts(each).get("run", {}).get("parameters") for each in artifacts]
     return Card(
         name=job.name,
@@ -125,10 +127,11 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
         corpora=_corpora(job),
         training_pairs=sum(each.manifest["counts"]["pairs out"] for each in job.inputs.get("corpora", [])) or None,
         sets=[
-            _set(name, content, job.name, beside, axis if several else "", _baseline(system, evaluation))
+            _set(name, content, scored.name, beside, axis if several else "", _baseline(system, evaluation))
             for axis, evaluation in scores.items()
             for name, content in evaluation.get("sets", {}).items()
         ],
+        scores_of=scored.name if scored is not system else "",
         speed=speed.get("systems", {}).get(job.name),
         speed_note=f"{pair}, {speed.get('note', '')}" if several and speed else speed.get("note", ""),
         speeds={name: speed["systems"][name] for name in beside if name in speed.get("systems", {})},
@@ -140,6 +143,10 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
         made_by=f"kd {version('kd')}",
         lessons=_lessons(job, system),
     )
+
+
+def _unlicensed(job: Job[ReleaseConfig]) -> str:
+    return "" if job.config.licence else "; no licence was chosen: set release.licence"
 
 
 def _lessons(job: Job[ReleaseConfig], system: System) -> str:

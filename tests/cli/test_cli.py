@@ -25,7 +25,8 @@ HEAVY = (
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["evaluate", "--help"], ["select", "--help"], ["--version"]]
+    "arguments",
+    [["--help"], ["run", "--help"], ["evaluate", "--help"], ["select", "--help"], ["serve", "--help"], ["--version"]],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     # Not a timed test: what makes `kd --help` slow is imports, and those can be named.
@@ -39,7 +40,21 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "status", "clean", "report", "evaluate", "select", "translate", "task", "settings", "recipes"]
+    "command",
+    [
+        "run",
+        "status",
+        "clean",
+        "report",
+        "evaluate",
+        "select",
+        "translate",
+        "serve",
+        "release",
+        "task",
+        "settings",
+        "recipes",
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

@@ -81,7 +81,8 @@ def test_what_nobody_sees_changes_no_translation(form: str, exported: Path, trai
     as_is = kd.Translator(exported if form == "exported" else trained.folder, threads=1, as_is=True)
     assert list(as_is.translate(["eins zwei drei."])) == [expected]
     with_mark, without = (next(as_is.nbest([text]))[0].score for text in (same[0], "eins zwei drei."))
-    assert with_mark != without
+    # The sentencepiece model of an export normalises as well.
+    assert (with_mark != without) == (form == "trained")
 
 
 def test_a_space_that_the_vocabulary_has_stays() -> None:

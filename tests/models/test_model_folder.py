@@ -117,6 +117,8 @@ EXPORTED = {
     "long number": (text("model.json", '{"format": ' + "9" * 5000 + "}"), r"model\.json"),
     "list description": (text("model.json", "[1]"), "is not a JSON object"),
     "no compute type": (edit_description(compute_type=None), "has no entry compute_type"),
+    "empty description": (text("model.json", "{}"), "has no entry compute_type"),
+    "tags": (edit_description(tags=["<2en>"], target_languages=[]), "has tags and no target_languages"),
     "languages": (edit_description(source_languages=5), "its entry source_languages is 5"),
     "pairs": (edit_description(pairs=[1]), r"its entry pairs is \[1\]"),
     "longest": (edit_description(max_source_pieces="x"), "its entry max_source_pieces is 'x'"),
@@ -195,7 +197,7 @@ def flip_a_bit(path: Path, seed: int) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("name", ["model/model.bin", "vocabulary.model"])
+@pytest.mark.parametrize("name", ["model/model.bin", "model/shared_vocabulary.json", "vocabulary.model"])
 def test_a_flipped_bit_in_an_exported_folder_is_noticed(exported: Path, tmp_path: Path, name: str) -> None:
     """CTranslate2 loads whatever numbers are there."""
     folder = copied(exported, tmp_path / "copy")
@@ -234,7 +236,7 @@ def test_weights_are_hashed_once(exported: Path, tmp_path: Path, monkeypatch: py
     for _ in range(2):
         kd.Translator(folder, threads=1)
         integrity._hashes.cache_clear()  # as in another process
-    assert sorted(hashed) == ["model.bin", "vocabulary.model"]
+    assert sorted(hashed) == ["config.json", "model.bin", "shared_vocabulary.json", "vocabulary.model"]
 
 
 def test_the_stores_and_the_models_name_the_same_manifest() -> None:

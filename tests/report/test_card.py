@@ -149,7 +149,8 @@ def test_a_card_of_several_pairs_has_the_scores_of_each(card: Card) -> None:
     ]  # fmt: skip
     assert "Translates en to da, sv." in text
     assert f"- BLEU: `{SIGNATURE}` / `{other}`\n" in text
-    assert "kd translate --model FOLDER --to da < source > target" in text and 'Translator("FOLDER", to="da")' in text
+    assert "kd translate --model . --to da < source > target" in text and 'Translator(".", to="da")' in text
+    assert '["<2da>"] + pieces.encode(text, out_type=str)' in text
     assert "en-sv, held\\_out, 1,000 segments" in text
     assert "Of 9 test segments (en-da): 1 empty" in text
 

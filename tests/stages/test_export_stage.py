@@ -46,6 +46,16 @@ def job_of(
                Progress(None))  # fmt: skip
 
 
+@pytest.mark.parametrize(("format_", "fewest"), [("huggingface", 29), ("argos", 20)])
+def test_packages_are_compared_with_fairseq_before_they_are_published(
+    format_: str, fewest: int, trained, held_out: Path, tmp_path: Path
+) -> None:
+    job = job_of(tmp_path / "out", trained.folder, held_out, {"format": format_})
+    Export().run(job)
+    summary = Export().check(job)
+    assert summary.counts["compared"] > 20 and summary.counts["identical"] >= fewest
+
+
 def test_the_agreement_with_fairseq_is_in_its_description(trained, held_out: Path, tmp_path: Path) -> None:
     job = job_of(tmp_path / "out", trained.folder, held_out, {"format": "float32"})
     Export().run(job)
@@ -68,7 +78,7 @@ def test_the_agreement_with_fairseq_is_in_its_description(trained, held_out: Pat
     # As where every sentence reached the longest length.
     nothing = {**agreement, "sentences": 0, "identical": 0, "cut": 30}
     (job.out / "model.json").write_text(json.dumps({**description, "agreement": nothing}))
-    assert "none could be compared" in Export().check(job).facts["note"]
+    assert "no translation could be compared" in Export().check(job).facts["note"]
 
 
 def test_a_checkpoint_that_was_not_averaged(trained, held_out: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ apptainer=${XDG_CACHE_HOME:-$HOME/.cache}/kd-tests/apptainer
 needs() {
     cat <<'TABLE'
 tests/system/test_page_in_browser.py  chromium    chromium
+tests/serve/test_page_in_browser.py   chromium    chromium
 tests/system/test_slurm_*.py          root        -
 tests/system/test_slurm_*.py          slurmctld   slurmctld
 tests/system/test_slurm_*.py          slurmd      slurmd

@@ -31,6 +31,7 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
 _END = SPECIAL.index("</s>")
+LONGEST_OUTPUT = 256  # tokens, if nobody asks for another length
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,16 @@ class Ensemble:
         weights = [member for member in members if holds_nan(self.models[member])]
         return nan_scores(members, self.precision, weights=weights, one=len(self.models) == 1)
 
-    def limit_output(self, pieces: int) -> int:
-        """Return the longest output: `pieces`, or less if the models were trained on less, which is logged."""
+    def limit_output(self, pieces: int | None) -> int:
+        """Return the longest output: `pieces`, or less if the models were trained on less, which is logged.
+
+        Args:
+            pieces: In tokens; None for as much as is usual (256).
+        """
         trained = min(model.max_decoder_positions() for model in self.models) - 1
-        if pieces > trained:
-            _LOG.warning("max_pieces is %d; the models were trained on %d, which holds.", pieces, trained)
-        return int(min(pieces, trained))
+        if pieces is not None and pieces > trained:
+            _LOG.warning("max_pieces is %d, and the models were trained on %d: %d is used.", pieces, trained, trained)
+        return int(min(pieces or LONGEST_OUTPUT, trained))
 
     def limit_source(self, pieces: int | None) -> int:
         """Return the longest source: `pieces`, or the longest of the training if that is less or `pieces` is None."""
@@ -212,7 +217,7 @@ class EnsembleTranslator:
         *,
         beam: int,
         nbest: int = 1,
-        max_pieces: int,
+        max_pieces: int | None,
         length_penalty: float = 1.0,
         batch_tokens: int = 4000,
         threads: int = 1,

@@ -137,7 +137,12 @@ class ExportConfig:
     """The form in which a student is deployed."""
 
     formats: dict[str, bool] = setting(
-        "CTranslate2's number formats: float32, int8 …", factory=dict, aliases=("quantization", "compute_type")
+        "CTranslate2's number formats (float32, int8 …), and packages for other software: huggingface, argos.",
+        factory=dict,
+        aliases=("quantization", "compute_type"),
+    )
+    normalise: bool = setting(
+        "Put the normalisation of training text into the exported sentencepiece models, for runtimes without one.", True
     )
     checkpoint: str = setting(
         "averaged: the final model; last; or the number of updates of a kept checkpoint.", "averaged"
@@ -151,7 +156,7 @@ class ExportConfig:
     beam: int = setting("Width of the beam in that comparison.", 4, unit="hypotheses", at_least=1)
     max_pieces: int = setting("Longest translation in that comparison.", 256, unit="tokens", at_least=1)
     least_agreement: float = setting(
-        "Share of sentences that float32 must translate as fairseq does.", 0.9, at_least=0, at_most=1
+        "Share of sentences that float32 and huggingface must translate as fairseq does.", 0.9, at_least=0, at_most=1
     )
 
 
