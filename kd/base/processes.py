@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 from kd.base.errors import TransientError
 
 AHEAD = 2  # items submitted for each process: no process waits for its next item, and few results wait for their turn
+TICK_ITEMS = 5000  # between two reports of progress
 POLL_SECONDS = 0.5  # between two reads of the progress count
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -37,6 +38,16 @@ Tick = Callable[[int], None]  # called by the work with an increment, and by `Wo
 def share(context: C) -> C:
     """Returns its argument: `Workers(count, share, rules)` hands `rules` to every process once."""
     return context
+
+
+def ticking(items: Iterable[T], tick: Tick) -> Iterator[T]:
+    """Pass items on and report every `TICK_ITEMS` of them."""
+    number = 0
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % TICK_ITEMS == 0:
+            tick(TICK_ITEMS)
+    tick(number % TICK_ITEMS)
 
 
 class Workers(Generic[C]):

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kd.base.processes import Tick
+from kd.base.processes import Tick, ticking
 from kd.corpora.duplicates import key_function
 from kd.corpora.filters import DUPLICATES, Setting
 from kd.corpora.filters.contract import Filter, PairFilter, Rewriter, ScoreFilter
@@ -23,7 +23,6 @@ from kd.corpora.rejects import Reject, Sample
 from kd.corpora.shards import Corpus, CorpusWriter, Shard
 from kd.recipe.schema import DuplicatesConfig
 
-TICK_PAIRS = 5000  # between two messages of progress
 BLOCK_PAIRS = 1024  # that filters are asked about at once
 
 
@@ -146,7 +145,7 @@ def filter_piece(rules: Rules, piece: Piece, tick: Tick) -> tuple[int, Tally]:
     keys = bytearray()
     with CorpusWriter(piece.filtered, rules.languages, None) as writer:
         writer.begin_shard(piece.name)
-        for pair in cleaner.survivors(_ticking(rows, tick)):
+        for pair in cleaner.survivors(ticking(rows, tick)):
             writer.add(pair)
             if key_of is not None:
                 keys += key_of(pair.source, pair.target)
@@ -166,15 +165,6 @@ def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence
         yield pair, [by_name.get(column) for column in columns]
 
 
-def _ticking(rows: Iterable[_Row], tick: Tick) -> Iterator[_Row]:
-    number = 0
-    for number, row in enumerate(rows, 1):
-        yield row
-        if number % TICK_PAIRS == 0:
-            tick(TICK_PAIRS)
-    tick(number % TICK_PAIRS)
-
-
 @dataclass(frozen=True)
 class Repeats:
     """A piece after the first look, with the verdict on each of its pairs."""
@@ -192,7 +182,7 @@ def drop_repeats(rules: Rules, repeats: Repeats, tick: Tick) -> Tally:
     cleaner = Cleaner(Rules((), rules.languages, None, rules.rejects))
     distinct = piece.folder / f"{piece.name}.distinct"
     (shard,) = Corpus(piece.filtered).shards
-    rows = _ticking(((pair, ()) for pair in shard.read()), tick)
+    rows = ticking(((pair, ()) for pair in shard.read()), tick)
     with CorpusWriter(distinct, rules.languages, None) as writer:
         writer.begin_shard(piece.name)
         for (pair, _), again in zip(rows, repeats.again, strict=True):

@@ -246,15 +246,15 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def keep_out(pairs: Iterable[Pair], guard: Guard, leaks: Leaks) -> Iterator[Pair]:
-    """Yield the pairs that match no held-out set; the others are noted in `leaks`."""
+def keep_out(pairs: Iterable[Pair], guard: Guard, leak: Callable[[Pair, dict[str, str]], None]) -> Iterator[Pair]:
+    """Yield the pairs that match no held-out set; `leak` takes each of the others, with its matches."""
     match = guard.match
     for pair in pairs:
         hits = match(pair.source, pair.target)
         if hits is None:
             yield pair
         else:
-            leaks.add(pair, hits)
+            leak(pair, hits)
 
 
 def mode(setting: str) -> str:

@@ -6,13 +6,19 @@ sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.base.processes import Tick, Workers, share
+from kd.base.processes import Tick, Workers, share, ticking
 from kd.corpora.hashing import HASH_BITS, sentence_hash
 from kd.corpora.heldout import HeldOutSet, read_sets, side_of
 from kd.corpora.ids import Pair
@@ -20,9 +26,9 @@ from kd.corpora.index import file_entry, read_json, verify_file, write_json
 from kd.corpora.known_testsets import known_test_sets
 from kd.corpora.leakage import Guard, Leaks, keep_out, mode
 from kd.corpora.lines import LineWriter
-from kd.corpora.shards import Corpus, CorpusWriter, Ends
+from kd.corpora.shards import MOST_SHARDS, Corpus, CorpusWriter, Ends
 from kd.corpora.shards import Shard as CorpusShard
-from kd.corpora.shuffle import shuffle
+from kd.corpora.shuffle import Range, Scattered, buckets_for, scatter
 from kd.models.known import Known, by_pairs
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary
@@ -46,20 +52,22 @@ class Shard(Kind[ShardConfig]):
         corpus = Corpus(job.one("corpus").path)
         sets = list(read_sets(job.one("held_out").path))
         chosen = mode(job.config.leakage)
-        guard = Guard(sets if chosen != "off" else [], corpus.languages, job.config.one_sided_words)
-        with LineWriter(job.out / LEAKED) as sample:
+        held, side = _drawn(job, sets)
+        rules = _Rules(corpus, sets if chosen != "off" else [], frozenset(held), side, job.config)
+        guard = rules.guard()
+        parts = _parts(corpus.shards, _processes(job, corpus))
+        work = Path(tempfile.mkdtemp(prefix=".shuffle-", dir=job.out))
+        scattered = Scattered(work, [part.name for part in parts], buckets_for(corpus.pairs))
+        with Workers(len(parts), _Shuffling, rules, scattered) as workers, LineWriter(job.out / LEAKED) as sample:
             # Repetitions of a set that was drawn from this corpus are removed; they are not the user's mistake.
             leaks = Leaks(corpus.origins, sample, guard.given if chosen == "fail" else ())
-            pairs = _without(job, corpus, sets)
-            if chosen != "off":
-                pairs = keep_out(pairs, guard, leaks)
-            pairs = _refusing(pairs, leaks, str(job.axis))
-            kept = _Sample(pairs, job.config)
-            written = _write(job, corpus, kept)
+            beyond = _leave_out(job, corpus, workers, parts, leaks)
+            written = _write(job, corpus, workers, scattered)
+        shutil.rmtree(work)
         write_json(job.out / LEAKAGE, {"mode": chosen, "one_sided_words": job.config.one_sided_words,
                                        "held_out_sets": guard.sets, **leaks.to_json(),
                                        "sample": file_entry(sample),
-                                       **({"beyond_share": kept.beyond} if kept.beyond else {})})  # fmt: skip
+                                       **({"beyond_share": beyond} if beyond else {})})  # fmt: skip
         if not written:
             raise UserError(f"Nothing of {job.axis} is left to train on.", "Lower split.dev and split.test.")
 
@@ -97,7 +105,7 @@ class _Check(NamedTuple):
 
 def _verify(job: Job[ShardConfig], corpus: Corpus, held: frozenset[str], side: str) -> None:
     """Read the shards back, side by side. Raises IncompleteArtifact."""
-    processes = max(1, min(job.threads, len(corpus.shards), corpus.pairs // PROCESS_PAIRS))
+    processes = _processes(job, corpus)
     tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
     with Workers(processes, share, _Check(corpus, held, side)) as workers:
         corpus.check_ends(workers.map(_verify_shard, corpus.shards, tick))
@@ -120,49 +128,124 @@ def _note(leakage: dict[str, Any]) -> str:
     return f"leakage: removed {leakage['pairs']:,}" if leakage["pairs"] else "leakage: clean"
 
 
-class _Sample:
-    """The pairs whose source is in the share, all or none of a source; counts the others."""
+@dataclass(frozen=True)
+class _Rules:
+    """What is left out of a corpus."""
 
-    def __init__(self, pairs: Iterable[Pair], config: ShardConfig) -> None:
-        self._pairs = pairs
-        self._fate = sentence_hash(config.seed, "kd.shard.share")
-        self._limit = round(config.share * (1 << HASH_BITS))
-        self.beyond = 0
+    corpus: Corpus
+    sets: Sequence[HeldOutSet]  # that may not leak
+    held: frozenset[str]  # sentences that none of `side` may be
+    side: str
+    config: ShardConfig
 
-    def __iter__(self) -> Iterator[Pair]:
-        for pair in self._pairs:
-            if self._fate(pair.source) < self._limit:
+    def guard(self) -> Guard:
+        """Return the leakage guard."""
+        return Guard(self.sets, self.corpus.languages, self.config.one_sided_words)
+
+
+class _Part(NamedTuple):
+    """Neighbouring shards of the corpus, read by one process."""
+
+    name: str
+    shards: Sequence[CorpusShard]
+
+
+def _processes(job: Job[ShardConfig], corpus: Corpus) -> int:
+    return max(1, min(job.threads, len(corpus.shards), corpus.pairs // PROCESS_PAIRS))
+
+
+def _parts(shards: Sequence[CorpusShard], count: int) -> list[_Part]:
+    ends = [len(shards) * place // count for place in range(count + 1)]
+    return [_Part(f"{place:04d}", shards[first:end]) for place, (first, end) in enumerate(pairwise(ends))]
+
+
+class _Shuffling:
+    """What a process needs to leave out, to shuffle and to write."""
+
+    def __init__(self, rules: _Rules, scattered: Scattered) -> None:
+        self.rules = rules
+        self.scattered = scattered
+        self.guard = rules.guard() if rules.sets else None
+
+
+class _LeftOut(NamedTuple):
+    leaks: list[tuple[Pair, dict[str, str]]]  # each with the sets that it matches
+    beyond: int  # pairs that are not in the share
+
+
+def _scatter(shuffling: _Shuffling, part: _Part, tick: Tick) -> _LeftOut:
+    """Write the pairs of a part that stay to the buckets."""
+    rules, config = shuffling.rules, shuffling.rules.config
+    text_of, fate_of = attrgetter(rules.side), sentence_hash(config.seed, "kd.shard.share")
+    limit = round(config.share * (1 << HASH_BITS))
+    leaks: list[tuple[Pair, dict[str, str]]] = []
+    beyond = 0
+
+    def in_the_share(pairs: Iterable[Pair]) -> Iterator[Pair]:
+        nonlocal beyond
+        for pair in pairs:
+            if fate_of(pair.source) < limit:  # all pairs of a source have one fate
                 yield pair
             else:
-                self.beyond += 1
+                beyond += 1
+
+    read = (pair for shard in part.shards for pair in ticking(shard.read(), tick))
+    pairs: Iterator[Pair] = (pair for pair in read if text_of(pair) not in rules.held)
+    if shuffling.guard is not None:
+        pairs = keep_out(pairs, shuffling.guard, lambda pair, hits: leaks.append((pair, hits)))
+    scatter(in_the_share(pairs), config.seed, shuffling.scattered, part.name)
+    return _LeftOut(leaks, beyond)
 
 
-def _write(job: Job[ShardConfig], corpus: Corpus, pairs: Iterable[Pair]) -> int:
-    """Shuffle and cut; return the number of pairs written."""
-    writer = CorpusWriter(
+def _leave_out(
+    job: Job[ShardConfig], corpus: Corpus, workers: Workers[_Shuffling], parts: Sequence[_Part], leaks: Leaks
+) -> int:
+    """Scatter the corpus and note what leaks; returns how many pairs are beyond the share. Raises UserError."""
+    tick = partial(job.progress.update, "leaving out, shuffling", total=corpus.pairs, unit="pairs")
+    beyond = 0
+    for left_out in workers.map(_scatter, parts, tick):
+        beyond += left_out.beyond
+        for pair, hits in left_out.leaks:
+            leaks.add(pair, hits)
+    leaks.refuse(str(job.axis))  # at the end of the corpus, so that the sentence has all counts
+    return beyond
+
+
+def _write(job: Job[ShardConfig], corpus: Corpus, workers: Workers[_Shuffling], scattered: Scattered) -> int:
+    """Write the shards; returns how many pairs they have."""
+    tick = partial(job.progress.update, "writing shards", total=corpus.pairs, unit="pairs")
+    ranges = list(scattered.cut(job.config.lines))
+    if sum(len(each.starts) for each in ranges) > MOST_SHARDS:  # names are sorted as text
+        raise UserError(f"The corpus has more than {MOST_SHARDS} shards.", "Raise shard.lines.")
+    removed = 0
+    with CorpusWriter(
         job.out, corpus.languages, job.config.lines, keep_groups=True, origins=corpus.origins.values()
-    )
-    with writer:
-        ordered = shuffle(pairs, job.config.seed, job.out, corpus.pairs)
-        for pair in job.progress.follow(ordered, "writing shards", corpus.pairs, "pairs"):
-            writer.add(pair)
+    ) as writer:
+        for each, folder in zip(ranges, workers.map(_write_range, ranges, tick), strict=True):
+            writer.take(Corpus(folder))
+            shutil.rmtree(folder)
+            done = each.end * scattered.buckets >> HASH_BITS  # buckets that no later range reads
+            for number in range(removed, done):
+                scattered.remove(number)
+            removed = done
     return writer.pairs
 
 
-def _without(job: Job[ShardConfig], corpus: Corpus, sets: list[HeldOutSet]) -> Iterator[Pair]:
-    held, side = _drawn(job, sets)
-    text_of = attrgetter(side)
-    pairs = job.progress.follow(corpus.read(), "leaving out, shuffling", corpus.pairs, "pairs")
-    return (pair for pair in pairs if text_of(pair) not in held)
+def _write_range(shuffling: _Shuffling, each: Range, tick: Tick) -> Path:
+    """Write the shards of a range to a folder of their own."""
+    folder = shuffling.scattered.folder / f"shards-{each.number:05d}"
+    starts = deque(each.starts)
+    with CorpusWriter(folder, shuffling.rules.corpus.languages, None, keep_groups=True) as writer:
+        for value, source, pair_id, target in shuffling.scattered.in_order(each.starts[0], each.end, each.pairs):
+            if starts and value >= starts[0]:
+                writer.begin_shard(f"{each.number + len(each.starts) - len(starts):05d}")
+                starts.popleft()
+            writer.add(Pair(pair_id, source, target))
+    tick(each.pairs)
+    return folder
 
 
 def _drawn(job: Job[ShardConfig], sets: list[HeldOutSet]) -> tuple[set[str], str]:
     """Return the sentences that any pair has drawn, and the side of this corpus that must have none of them."""
     held = {text for each in sets if each.drawn for text in each.texts()}
     return held, side_of(job.one("held_out").path, str(job.axis))
-
-
-def _refusing(pairs: Iterator[Pair], leaks: Leaks, name: str) -> Iterator[Pair]:
-    """Refuse leaks at the end of the corpus, before anything is written, so that the message has all counts."""
-    yield from pairs
-    leaks.refuse(name)

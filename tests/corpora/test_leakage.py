@@ -97,7 +97,7 @@ def test_a_pair_counts_in_every_set_by_its_strongest_match(tmp_path: Path) -> No
     train = list(origin.number(rows))
     with LineWriter(tmp_path / "leaked.tsv.zst") as sample:
         leaks = Leaks({origin.prefix: origin}, sample)
-        assert list(keep_out(train, guard(first, second), leaks)) == train[:1]
+        assert list(keep_out(train, guard(first, second), leaks.add)) == train[:1]
     assert leaks.pairs == 4
     assert leaks.by_kind == {"both": 2, "source": 1, "target": 1}
     assert leaks.by_set == {
@@ -123,10 +123,10 @@ def test_what_blocks_is_refused_with_counts_and_examples() -> None:
     origin = Origin("en-de", "law")
     leaks = Leaks({origin.prefix: origin}, blocking=found.given)
     repeats = list(origin.number([("One more sentence of the test set!", "y")] * 3))
-    assert list(keep_out(repeats, found, leaks)) == []
+    assert list(keep_out(repeats, found, leaks.add)) == []
     leaks.refuse("en-de")
     planted = list(origin.number([("fine", "gut"), (SOURCE, "y"), (SOURCE.upper(), TARGET)]))[1:]
-    list(keep_out(planted, found, leaks))
+    list(keep_out(planted, found, leaks.add))
     with pytest.raises(UserError) as caught:
         leaks.refuse("en-de")
     first, second = (f"{SOURCE[:59]}…", f"{SOURCE[:59].upper()}…")
@@ -140,7 +140,7 @@ def test_the_sample_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(leakage, "MOST_SAMPLED", 3)
     with LineWriter(tmp_path / "leaked.tsv") as sample:
         leaks = Leaks({}, sample)
-        assert list(keep_out([Pair(i, SOURCE, TARGET) for i in range(50)], guard(), leaks)) == []
+        assert list(keep_out([Pair(i, SOURCE, TARGET) for i in range(50)], guard(), leaks.add)) == []
     assert (leaks.pairs, sample.lines, len(leaks.examples)) == (50, 4, 3)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kd.corpora import shuffle as shuffle_module
 from kd.corpora.ids import Pair
 from kd.corpora.shards import Corpus, CorpusWriter
-from kd.corpora.shuffle import shuffle
+from kd.corpora.shuffle import Scattered, scatter, shuffle
 from tests.corpora.samples import TORTURE
 
 any_text = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))
@@ -56,10 +56,35 @@ def test_the_number_of_buckets_follows_from_the_size(tmp_path: Path, monkeypatch
     order = shuffle(pairs, 1, tmp_path, 100)
     next(order)
     (hidden,) = tmp_path.iterdir()
-    assert sorted(path.name for path in hidden.iterdir()) == ["0.zst", "1.zst", "2.zst", "3.zst"]
+    assert sorted(path.name for path in hidden.iterdir()) == [
+        f"000{bucket}-all.{ending}" for bucket in range(4) for ending in ("hashes", "zst")
+    ]
     order.close()  # type: ignore[attr-defined]
     assert list(tmp_path.iterdir()) == []
     assert list(shuffle([], 1, tmp_path, 0)) == []
+
+
+@pytest.mark.parametrize(("lines", "bucket_pairs"), [(1, 30), (10, 30), (25, 7), (1000, 30)])
+def test_ranges_of_several_writers_are_the_shards_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int, bucket_pairs: int
+) -> None:
+    pairs = [Pair(place, f"sentence {place * place % 73}", f"{place}") for place in range(300)]
+    with CorpusWriter(tmp_path / "wanted", ("en", "de"), lines, keep_groups=True) as writer:
+        for pair in shuffle(pairs, 1, tmp_path / "all", 300):
+            writer.add(pair)
+    wanted = [list(shard.read()) for shard in Corpus(tmp_path / "wanted").shards]
+    monkeypatch.setattr(shuffle_module, "BUCKET_PAIRS", bucket_pairs)
+    scattered = Scattered(tmp_path, ("a", "b", "c"), 5)
+    for place, name in enumerate("abc"):
+        scatter(pairs[place * 100 : place * 100 + 100], 1, scattered, name)
+    found: list[list[Pair]] = []
+    for each in scattered.cut(lines):
+        assert each.number == len(found)
+        rows = list(scattered.in_order(each.starts[0], each.end, each.pairs))
+        assert len(rows) == each.pairs
+        bounds = [*each.starts, each.end]
+        found += [[Pair(i, s, t) for value, s, i, t in rows if a <= value < b] for a, b in pairwise(bounds)]
+    assert found == wanted
 
 
 def test_other_seeds_give_other_orders_and_a_prefix_is_a_sample(tmp_path: Path) -> None:
