@@ -1,10 +1,10 @@
 """How fast a corpus goes through collect, clean, split and shard, how much of that is serial, and an extrapolation.
 
 The pairs are real text, repeated and changed: `--source` and `--target` name aligned files, and each round over them
-turns the words of every sentence and adds a number, so that pairs are distinct. Each stage runs in a process of its own,
-with one worker and with several. The serial part is the CPU time of the stage's own process while its workers do the
-rest, as a share of all CPU time; other work on the machine changes it little. The extrapolation is Amdahl's law: the CPU
-time with one worker, scaled by the number of pairs, with its parallel part divided by the number of cores.
+turns the words of every sentence and adds a number, so that pairs are distinct. Each stage runs in a process of its
+own, with one worker and with several. The serial part is the CPU time of the stage's own process while its workers do
+the rest, as a share of all CPU time; other work on the machine changes it little. The extrapolation is Amdahl's law:
+the CPU time with one worker, scaled by the number of pairs, with its parallel part divided by the number of cores.
 """
 
 from __future__ import annotations
