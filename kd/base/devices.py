@@ -1,4 +1,4 @@
-"""Finds the GPUs that this process may use and reads their power: NVIDIA's by NVML, AMD's by `rocm-smi`.
+"""Find the GPUs that this process may use and read their power: NVIDIA's by NVML, AMD's by `rocm-smi`.
 
 NVML lists all GPUs of a computer, regardless of CUDA_VISIBLE_DEVICES; so that variable is read here.
 """
@@ -26,17 +26,17 @@ class Gpu(Protocol):
     name: str
 
     def watts(self) -> float | None:
-        """Returns the power at the moment."""
+        """Return the power at the moment."""
 
     def joules(self) -> float | None:
-        """Returns the energy used since some time in the past."""
+        """Return the energy used since some time in the past."""
 
     def utilisation(self) -> float | None:
-        """Returns the share of the last sample period in which it was computing, 0 to 1."""
+        """Return the share of the last sample period in which it was computing, 0 to 1."""
 
 
 def given(device: str, environment: Mapping[str, str]) -> tuple[list[Gpu], str]:
-    """Returns the GPUs that this process may use and the source of their readings; no GPU if they cannot be read."""
+    """Return the GPUs that this process may use and the source of their readings; no GPU if they cannot be read."""
     try:
         if device == "rocm":
             return _amd(environment), ROCM_SMI
@@ -95,7 +95,7 @@ def _nvidia(environment: Mapping[str, str]) -> list[Gpu]:
 
 
 def _nvidia_handle(nvml: Any, name: str, count: int) -> Any:
-    """Returns the handle for an entry of CUDA_VISIBLE_DEVICES: an index, or a UUID (a prefix is enough).
+    """Return the handle for an entry of CUDA_VISIBLE_DEVICES: an index, or a UUID (a prefix is enough).
 
     The index is NVML's, by position on the bus; CUDA's is the same if all GPUs are of one kind, or with
     CUDA_DEVICE_ORDER=PCI_BUS_ID.
@@ -113,7 +113,7 @@ def _nvidia_handle(nvml: Any, name: str, count: int) -> Any:
 
 
 def _visible(environment: Mapping[str, str], variables: Sequence[str], count: int) -> list[str]:
-    """Returns the entries of the first of these variables that is set; without any, all GPUs."""
+    """Return the entries of the first of these variables that is set; without any, all GPUs."""
     for variable in variables:
         if variable in environment:
             entries = [entry.strip() for entry in environment[variable].split(",")]
@@ -157,7 +157,7 @@ class AmdGpu:
         return _number(self._read("graphics package power (w)"))
 
     def joules(self) -> float | None:
-        """Returns None: rocm-smi has no counter of energy."""
+        """Return None: rocm-smi has no counter of energy."""
         return None
 
     def utilisation(self) -> float | None:

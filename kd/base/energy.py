@@ -1,4 +1,4 @@
-"""Measures the energy of a task's GPUs: samples their power in a thread and adds it up to kWh over all attempts.
+"""Measure the energy of a task's GPUs: sample their power in a thread and add it up to kWh over all attempts.
 
 With the machine's PUE and carbon intensity it becomes kg CO2e, the columns of OLMo's energy table (Groeneveld et al.,
 2024, arXiv:2402.00838, section on power consumption and carbon footprint): kWh * PUE * kg CO2e a kWh.
@@ -40,7 +40,7 @@ class Spent:
 
     @classmethod
     def load(cls, path: Path) -> Spent:
-        """Reads the record of earlier attempts at `path`; an empty one if it is missing or damaged."""
+        """Read the record of earlier attempts at `path`; an empty one if it is missing or damaged."""
         try:
             found = cls(**read_object(path))
         except (OSError, DamagedFile, TypeError):
@@ -62,7 +62,7 @@ class Counter:
         self._last: tuple[float, float | None, float | None] | None = None  # seconds, watts, counted joules
 
     def sample(self, now: float) -> tuple[float, float | None]:
-        """Returns the joules since the last sample, and the utilisation (0 to 1) if it can be read."""
+        """Return the joules since the last sample, and the utilisation (0 to 1) if it can be read."""
         watts, counted, busy = self.gpu.watts(), self.gpu.joules(), self.gpu.utilisation()
         before, self._last = self._last, (now, watts, counted)
         return (_between(before, (now, watts, counted)), busy) if before else (0.0, busy)
@@ -118,7 +118,7 @@ class Meter:
             self._save()
 
     def sample(self) -> None:
-        """Reads all GPUs once."""
+        """Read all GPUs once."""
         now = self._clock()
         readings = [reading for counter in self._counters if (reading := _tried(counter, now)) is not None]
         elapsed = now - self._sampled if self._sampled is not None else 0.0
@@ -152,14 +152,14 @@ def _tried(counter: Counter, now: float) -> tuple[float, float | None] | None:
 
 
 def measuring(path: Path, *, uses_gpus: bool, machine: Mapping[str, Any]) -> Meter:
-    """Returns a meter of the GPUs that this process may use; of no GPU if the task does not compute on them."""
+    """Return a meter of the GPUs that this process may use; of no GPU if the task does not compute on them."""
     device = str(machine.get("device", "cpu"))
     gpus, source = given(device, os.environ) if uses_gpus and device != "cpu" else ([], NOT_MEASURED)
     return Meter(path, gpus, source)
 
 
 def record(spent: Spent, machine: Mapping[str, Any], nodes: int = 1) -> dict[str, Any]:
-    """Returns the manifest's `energy`, from the record of the first of `nodes` nodes.
+    """Return the manifest's `energy`, from the record of the first of `nodes` nodes.
 
     Keys:
         kwh: Energy of the GPUs over all attempts; on several nodes, that of the first one times their number, as in

@@ -1,4 +1,4 @@
-"""Defines the kinds of failure that `kd` distinguishes, each with its exit status.
+"""Define the kinds of failure that `kd` distinguishes, each with its exit status.
 
 Every other exception is a bug and shows its traceback.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 
 from kd.base.escapes import visible_lines
+from kd.base.urls import mask_text
 
 EXIT_USER = 2
 EXIT_TRANSIENT = 75  # EX_TEMPFAIL of sysexits.h: "try me again"
@@ -17,8 +18,7 @@ class UserError(Exception):
     """A mistake that the user can correct: one sentence for the problem, one for what to type. Exit status 2."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
-        # Names of files, replies of servers and texts of corpora stand in messages, and messages on terminals.
-        problem, hint = visible_lines(problem), visible_lines(hint)
+        problem, hint = _shown(problem), _shown(hint)
         super().__init__(f"{problem} {hint}".strip())
         self.problem = problem
         self.hint = hint
@@ -32,7 +32,7 @@ class TransientError(Exception):
     """A fault that may pass (a signal before a time limit, a node that failed): exit status 75, retry."""
 
     def __init__(self, problem: str = "") -> None:
-        super().__init__(visible_lines(problem))
+        super().__init__(_shown(problem))
 
 
 class StopRequested(TransientError):
@@ -47,6 +47,11 @@ class IncompleteArtifact(Exception):
     """Raised by `check` if a task's output is not complete; nothing is published, and the task runs again."""
 
 
+def _shown(message: str) -> str:
+    """Make a message fit for terminals and logs: it may hold file names, replies of servers and typed URLs."""
+    return visible_lines(mask_text(message))
+
+
 def exit_of(error: UserError | TransientError) -> int:
-    """Returns the exit status of a known failure."""
+    """Return the exit status of a known failure."""
     return EXIT_USER if isinstance(error, UserError) else EXIT_TRANSIENT

@@ -1,4 +1,4 @@
-"""Makes control characters of other people's text visible, so that no terminal or browser acts on them."""
+"""Make control characters of other people's text visible, so that no terminal or browser acts on them."""
 
 from __future__ import annotations
 

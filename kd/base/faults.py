@@ -1,4 +1,4 @@
-"""Turns failures of disks and file systems into one sentence for the user, with the right exit status."""
+"""Turn failures of disks and file systems into one sentence for the user, with the right exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSING = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMO
 
 
 def disk_fault(error: BaseException, folder: Path) -> UserError | TransientError | None:
-    """Returns the error to report for a failure of a disk or file system; None for any other error.
+    """Return the error to report for a failure of a disk or file system; None for any other error.
 
     Args:
         error: The error to explain.

@@ -1,4 +1,4 @@
-"""Reads JSON, and writes files and folders in one step: they are complete or absent, even after a crash.
+"""Read JSON, and write files and folders in one step: they are complete or absent, even after a crash.
 
 Everything is written beside its final place, flushed to disk and renamed.
 """
@@ -25,7 +25,7 @@ class DamagedFile(UserError):
 
 
 def read_json(path: Path, hint: str = "") -> Any:
-    """Reads a JSON file.
+    """Read a JSON file.
 
     Args:
         path: The file.
@@ -43,7 +43,7 @@ def read_json(path: Path, hint: str = "") -> Any:
 
 
 def read_object(path: Path, hint: str = "") -> dict[str, Any]:
-    """Reads a JSON file that holds an object; raises as `read_json` does, and DamagedFile for any other value."""
+    """Read a JSON file that holds an object; raises as `read_json` does, and DamagedFile for any other value."""
     content = read_json(path, hint)
     if not isinstance(content, dict):
         raise DamagedFile(f"{path} is damaged: it is not a JSON object.", hint)
@@ -51,12 +51,12 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
 
 
 def aside_name(path: Path) -> Path:
-    """Returns a new name beside `path` for a temporary file: hidden, and found by `temporary_files`."""
+    """Return a new name beside `path` for a temporary file: hidden, and found by `temporary_files`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}")
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replaces a file's content in one step.
+    """Replace a file's content in one step.
 
     Args:
         path: The file; its folder is made if it is missing.
@@ -78,7 +78,7 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Replaces a file's content by readable JSON, in one step; `durable` as in `write_text`."""
+    """Replace a file's content by readable JSON, in one step; `durable` as in `write_text`."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable=durable)
 
 
@@ -97,7 +97,7 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> None:
-    """Removes the temporary files `.NAME.*` of a folder that a killed process left.
+    """Remove the temporary files `.NAME.*` of a folder that a killed process left.
 
     Args:
         folder: The folder.
@@ -115,7 +115,7 @@ def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> Non
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder, its files and its entries to disk, so that a later rename never publishes lost content."""
+    """Flush a folder, its files and its entries to disk, so that a later rename never publishes lost content."""
     for path in sorted(folder.rglob("*")):
         if not path.is_symlink() and (path.is_file() or path.is_dir()):
             _sync(path)
@@ -123,7 +123,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def rename_folder(aside: Path, final: Path) -> None:
-    """Gives a finished folder its final name."""
+    """Give a finished folder its final name."""
     aside.rename(final)
     _sync(final.parent)
 

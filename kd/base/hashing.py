@@ -1,4 +1,4 @@
-"""Hashes files, and remembers the hashes by path, size and modification time.
+"""Hash files, and remember the hashes by path, size and modification time.
 
 A corpus of hundreds of gigabytes is read once for its hash, and not again until it changes.
 """
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def sha256(path: Path, tick: Callable[[int], None] | None = None) -> str:
-    """Returns the SHA-256 of a file's content, as hexadecimal digits.
+    """Return the SHA-256 of a file's content, as hexadecimal digits.
 
     Args:
         path: The file.
@@ -46,7 +46,7 @@ class FileHashes:
             self._known = {path: mark for path, mark in known.items() if isinstance(mark, list) and len(mark) == 3}
 
     def __call__(self, path: Path) -> str:
-        """Returns the hash of a file; raises UserError if it cannot be read."""
+        """Return the hash of a file; raises UserError if it cannot be read."""
         key = str(path.absolute())
         try:
             state = path.stat()

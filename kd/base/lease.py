@@ -1,4 +1,4 @@
-"""Implements a lease: a lock that works on cluster file systems, where flock is often local to the node.
+"""Implement a lease: a lock that works on cluster file systems, where flock is often local to the node.
 
 It is a file that its holder creates exclusively and touches every few seconds. It is taken over if its holder is known
 to be dead, or if the holder cannot be observed and has stopped touching it.
@@ -36,13 +36,13 @@ class Holder:
 
     @classmethod
     def here(cls) -> Holder:
-        """Returns a holder for this process."""
+        """Return a holder for this process."""
         pid = os.getpid()
         start = _process_start(pid) or ""
         return cls(secrets.token_hex(8), socket.gethostname(), pid, start, _pid_namespace(), time.time())
 
     def alive(self) -> bool | None:
-        """Whether the holder is alive; None if that cannot be observed: on another host, in another pid namespace."""
+        """Return whether the holder is alive; None if unknown: it is on another host or in another pid namespace."""
         if not self.process_start or (self.host, self.pid_namespace) != (socket.gethostname(), _pid_namespace()):
             return None
         now = _process_start(self.pid)
@@ -84,7 +84,7 @@ class Lease:
 
     @classmethod
     def acquire(cls, path: Path, on_lost: Callable[[], None] = lambda: None) -> Lease:
-        """Takes the lease, or raises LeaseHeld."""
+        """Take the lease, or raise LeaseHeld."""
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Holder.here()
         if _create(path, holder):
@@ -95,12 +95,12 @@ class Lease:
         raise LeaseHeld(read(path))
 
     def still_ours(self) -> bool:
-        """Whether no other process took over, for instance because this machine was suspended for long."""
+        """Return whether no other process took over, for instance because this machine was suspended for long."""
         current = read(self.path)
         return current is not None and current.token == self._holder.token
 
     def release(self) -> None:
-        """Removes the lease file. Raises nothing: an error here must not replace the one that is being reported.
+        """Remove the lease file. Raises nothing: an error here must not replace the one that is being reported.
 
         A lease that cannot be removed is taken over later, since its holder is dead.
         """
@@ -127,7 +127,7 @@ class Lease:
 
 
 def read(path: Path) -> Holder | None:
-    """Returns the holder of the lease at `path`; None if there is no lease or it is unreadable."""
+    """Return the holder of the lease at `path`; None if there is no lease or it is unreadable."""
     try:
         holder = Holder(**read_object(path))
     except (OSError, DamagedFile, TypeError):
@@ -136,19 +136,19 @@ def read(path: Path) -> Holder | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a live process holds the lease at `path`."""
+    """Return whether a live process holds the lease at `path`."""
     return read(path) is not None and not is_free(path)
 
 
 def is_free(path: Path) -> bool:
-    """Whether the lease at `path` can be taken: there is none, or its holder is dead or has stopped touching it."""
+    """Return whether the lease at `path` can be taken: absent, or its holder is dead or has stopped touching it."""
     holder = read(path)
     alive = holder.alive() if holder is not None else None
     return _silent(path) if alive is None else not alive
 
 
 def silence(path: Path) -> float:
-    """Returns the seconds since the last heartbeat of a holder that cannot be observed; 0 for one that is alive."""
+    """Return the seconds since the last heartbeat of a holder that cannot be observed; 0 for one that is alive."""
     holder = read(path)
     if holder is None or holder.alive() is not None:
         return 0.0
@@ -174,7 +174,7 @@ def _create(path: Path, holder: Holder) -> bool:
 
 
 def _take_over(path: Path, holder: Holder) -> Abandoned | None:
-    """Replaces a dead holder by a new one; raises LeaseHeld if another process was faster."""
+    """Replace a dead holder by a new one; raises LeaseHeld if another process was faster."""
     # One taker at a time, and the file is replaced, never absent: otherwise two processes could both believe that they
     # hold it.
     gate = path.with_name(f"{path.name}.taking")
@@ -234,7 +234,7 @@ def _now(path: Path) -> float:
 
 
 def _process_start(pid: int) -> str | None:
-    """Returns the start of a process in clock ticks since boot, which identifies it even if its pid is reused.
+    """Return the start of a process in clock ticks since boot, which identifies it even if its pid is reused.
 
     Returns an empty string for a process that has ended, and None for one that is not visible.
     """

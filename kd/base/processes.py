@@ -1,4 +1,4 @@
-"""Distributes work over processes: results in order, bounded memory, and no process left behind.
+"""Distribute work over processes: results in order, bounded memory, and no process left behind.
 
 The results do not depend on the number of processes: each item is processed alone. One process needs no pool.
 """
@@ -36,7 +36,7 @@ Tick = Callable[[int], None]  # called by the work with an increment, and by `Wo
 
 
 def share(context: C) -> C:
-    """Returns its argument: `Workers(count, share, rules)` hands `rules` to every process once."""
+    """Return its argument: `Workers(count, share, rules)` hands `rules` to every process once."""
     return context
 
 
@@ -72,7 +72,7 @@ class Workers(Generic[C]):
         self._busy = False  # with work whose results nobody may read any more
 
     def map(self, work: Callable[[C, T, Tick], R], items: Iterable[T], tick: Tick = lambda _: None) -> Iterator[R]:
-        """Yields `work(context, item, tick)` for each item, in order; items are read when a process needs them.
+        """Yield `work(context, item, tick)` for each item, in order; items are read when a process needs them.
 
         One map at a time; a map that is left early ends the processes.
 
@@ -148,7 +148,7 @@ class Workers(Generic[C]):
                 self._processes |= set(multiprocessing.active_children()) - before
 
     def _end(self) -> None:
-        """Ends the processes, at once if they are busy."""
+        """End the processes, at once if they are busy."""
         if self._pool is not None:
             (pool, _), self._pool = self._pool, None
             if self._busy:
@@ -165,7 +165,7 @@ class Workers(Generic[C]):
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Makes the kernel send this process a signal when its parent ends, however it ends (Linux only).
+    """Make the kernel send this process a signal when its parent ends, however it ends (Linux only).
 
     Args:
         parent: The process id of the parent, which may have ended before this call.
@@ -179,7 +179,7 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Blocks Ctrl-C in this thread, and for good in the processes that it starts meanwhile."""
+    """Block Ctrl-C in this thread, and for good in the processes that it starts meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -188,7 +188,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _fault(error: BrokenProcessPool, processes: Iterable[BaseProcess]) -> Exception:
-    """Builds the error for a broken pool from the exit codes of its processes."""
+    """Build the error for a broken pool from the exit codes of its processes."""
     if error.__cause__ is not None:
         return RuntimeError("The result of a worker process cannot be read.")
     for process in processes:
@@ -214,7 +214,7 @@ class _Worker:
         self._context: list[Any] = []
 
     def work(self, work: Callable[[Any, Any, Tick], R], item: Any) -> R:
-        """Processes one item; the first one makes the context, since a pool loses an initialiser's exceptions."""
+        """Process one item; the first one makes the context, since a pool loses an initialiser's exceptions."""
         if not self._context:
             self._context.append(self._start())
         return work(self._context[0], item, self._count)

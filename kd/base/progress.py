@@ -1,4 +1,4 @@
-"""Reports the progress of a task in a small file that launchers and `kd status` read, on any machine.
+"""Report the progress of a task in a small file that launchers and `kd status` read, on any machine.
 
 It holds the phase, how far it is, the rate and the time left; once a minute the task's log gets the same line.
 """
@@ -40,7 +40,7 @@ class Snapshot:
     said: list[str] = field(default_factory=list)  # messages of the task since it started
 
     def is_valid(self) -> bool:
-        """Whether all values have the right type; a file that a disk damaged may be JSON of another form."""
+        """Return whether all values have the right type; a file that a disk damaged may be JSON of another form."""
         numbers = (self.done, self.total, self.per_second, self.seconds_left)
         return (
             isinstance(self.what, str)
@@ -53,7 +53,7 @@ class Snapshot:
         )
 
     def line(self) -> str:
-        """Returns one line for people."""
+        """Return one line for people."""
         parts = [self.what]
         if self.total:
             parts.append(f"{self.done:,.0f}/{self.total:,.0f} {self.unit}".rstrip())
@@ -79,7 +79,7 @@ class Progress:
         self._said: list[str] = []
 
     def say(self, line: str) -> None:
-        """Writes a message to the task's log, and passes it on to the launcher, which prints it as well."""
+        """Write a message to the task's log, and pass it on to the launcher, which prints it as well."""
         _LOG.info("%s", line)
         self._said.append(line)
         self._written = 0.0
@@ -95,7 +95,7 @@ class Progress:
         seconds_left: float | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """Reports how far the task is; derives rate and time left from earlier calls unless given. Cheap to call."""
+        """Report how far the task is; derives rate and time left from earlier calls unless given. Cheap to call."""
         now = time.monotonic()
         if self._began is None or self._began[0] != what:
             self._began = (what, now, done)
@@ -116,7 +116,7 @@ class Progress:
             _LOG.info("%s %s", f"{datetime.now():%Y-%m-%d %H:%M:%S}", snapshot.line())
 
     def follow(self, items: Iterable[T], what: str, total: float | None = None, unit: str = "") -> Iterator[T]:
-        """Yields the items, and reports from time to time how many were yielded."""
+        """Yield the items, and report from time to time how many were yielded."""
         for number, item in enumerate(items, 1):
             yield item
             if number % FOLLOW_EVERY == 0:
@@ -124,7 +124,7 @@ class Progress:
 
 
 def read(path: Path) -> Snapshot | None:
-    """Returns the last snapshot at `path`; None if there is none, or a damaged one."""
+    """Return the last snapshot at `path`; None if there is none, or a damaged one."""
     try:
         snapshot = Snapshot(**read_object(path))
     except (OSError, DamagedFile, TypeError):

@@ -1,4 +1,4 @@
-"""Finds kd's own configuration, recipes and container definitions.
+"""Find kd's own configuration, recipes and container definitions.
 
 They are top-level folders of the checkout, where people read and edit them. A wheel has them inside the package
 (`kd/_data/…`, see pyproject.toml), so that an installed `kd` works from any folder.
@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folder(name: Literal["conf", "recipes", "containers"]) -> Path:
-    """Returns the folder of that name: inside the installed package, or beside `kd/` in the checkout."""
+    """Return the folder of that name: inside the installed package, or beside `kd/` in the checkout."""
     carried = _PACKAGE / "_data" / name
     if carried.is_dir():
         return carried

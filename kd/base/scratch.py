@@ -1,4 +1,4 @@
-"""Makes folders for temporary files, and removes the ones that killed processes left."""
+"""Make folders for temporary files, and remove the ones that killed processes left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTENT = "content"
 
 @contextlib.contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Makes a folder below TMPDIR and removes it at the end.
+    """Make a folder below TMPDIR and remove it at the end.
 
     Also removes the folders of the same prefix whose process on this computer is dead: a killed process cannot remove
     its own, and one may hold models of several gigabytes.

@@ -1,4 +1,4 @@
-"""Reads the versions of installed packages."""
+"""Read the versions of installed packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Returns package -> version, with `python` first; `absent` for a package that is not installed."""
+    """Return package -> version, with `python` first; `absent` for a package that is not installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -1,4 +1,4 @@
-"""Formats durations and sizes, and suggests the nearest known name."""
+"""Format durations and sizes, and suggest the nearest known name."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _TAIL_BYTES = 16384  # of a log that are read for its last lines
 
 
 def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, similarity: float = SIMILARITY) -> str:
-    """Returns "Did you mean A or B?" with up to `count` known names nearest to `name`; empty if none is near."""
+    """Return "Did you mean A or B?" with up to `count` known names nearest to `name`; empty if none is near."""
     near = difflib.get_close_matches(name, sorted(set(known)), n=count, cutoff=similarity)
     return f"Did you mean {' or '.join(near)}?" if near else ""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
-    """Builds the error for a name that does not exist; its hint is the nearest known name, or all of them."""
+    """Build the error for a name that does not exist; its hint is the nearest known name, or all of them."""
     names = sorted(set(known))
     hint = did_you_mean(name, names) or f"There are: {', '.join(names) or 'none'}."
     return UserError(f"There is no {what} called {name}.", hint)
 
 
 def duration(seconds: float) -> str:
-    """Formats seconds in the two largest units: `3.2 s`, `48 s`, `4 min 12 s`, `2 h 05 min`, `3 d 04 h`."""
+    """Format seconds in the two largest units: `3.2 s`, `48 s`, `4 min 12 s`, `2 h 05 min`, `3 d 04 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
@@ -40,12 +40,12 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float) -> str:
-    """Formats a number with one decimal below 100, without decimals above, with two significant digits below 1."""
+    """Format a number with one decimal below 100, without decimals above, with two significant digits below 1."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
 
 
 def size(number: float) -> str:
-    """Formats bytes in decimal units: `999 B`, `15.0 kB`, `2.5 GB`, `120 GB`."""
+    """Format bytes in decimal units: `999 B`, `15.0 kB`, `2.5 GB`, `120 GB`."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5:
@@ -55,7 +55,7 @@ def size(number: float) -> str:
 
 
 def last_lines(log: Path, number: int) -> list[str]:
-    """Returns the last lines of a log file; of a line that a progress bar rewrote, its last state.
+    """Return the last lines of a log file; of a line that a progress bar rewrote, its last state.
 
     Returns an empty list for a file that is empty or cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Keeps user names, passwords and tokens of URLs out of configs, manifests, messages and logs.
+"""Keep user names, passwords and tokens of URLs out of configs, manifests, messages and logs.
 
 A recipe's URLs are masked as soon as it is composed. When a file is fetched, what was masked is looked for in this
 order: in the environment variable that the masking process left for its children; in `KD_CREDENTIALS_HOST`
@@ -28,6 +28,7 @@ SECRET_NAMES = frozenset(("key", "pass", "user", "username", "login", "policy", 
 SECRET_BEGINNINGS = ("xamz", "xgoog", "xoss", "xcos")  # signed links: dates and expiry change with every signature
 SIGNED = frozenset(("expires", "se", "st", "sp", "sv", "sr", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"))
 _SIGNATURES = ("sig", "signature")
+_IN_TEXT = re.compile(r"""https?://[^\s"'<>\\^`{|}\]]*[^\s"'<>\\^`{|}\].,;:)]""", re.IGNORECASE)
 
 
 class Secrets(NamedTuple):
@@ -66,6 +67,11 @@ def split_secrets(url: str) -> tuple[str, Secrets]:
 def mask(url: str) -> str:
     """Return a URL without its secrets."""
     return split_secrets(url)[0]
+
+
+def mask_text(text: str) -> str:
+    """Return a text, such as a message or a command line, with all its URLs masked."""
+    return _IN_TEXT.sub(lambda match: mask(match[0]), text) if "://" in text else text
 
 
 def mask_for_children(url: str) -> str:

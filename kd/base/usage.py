@@ -1,4 +1,4 @@
-"""Reads the CPU time and the peak memory of this process and of the processes that it started.
+"""Read the CPU time and the peak memory of this process and of the processes that it started.
 
 Those count once they have ended and were waited for. Processes on other nodes do not count.
 """
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 def cpu_seconds() -> float:
-    """Returns the seconds of CPU time, user and system, of all threads."""
+    """Return the seconds of CPU time, user and system, of all threads."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def peak_memory() -> int:
-    """Returns the peak memory in bytes of this process, or of the largest one that it started and waited for."""
+    """Return the peak memory in bytes of this process, or of the largest one that it started and waited for."""
     return max(_own_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 

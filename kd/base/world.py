@@ -1,4 +1,4 @@
-"""Reads from the environment how many processes work on a task, and on which nodes; a launcher sets it for `kd task`.
+"""Read from the environment how many processes work on a task, and on which nodes; a launcher sets it for `kd task`.
 
 Most tasks are one process. A training may be several: one for each GPU, on one or more nodes, as one torchrun.
 """
@@ -43,22 +43,22 @@ class World:
     begun: int = 0
 
     def workers(self, device: str) -> int:
-        """Returns the processes on each node: one for each GPU, or on the CPU the number that was set."""
+        """Return the processes on each node: one for each GPU, or on the CPU the number that was set."""
         return self.processes if device == "cpu" else max(1, 1 if self.gpus is None else self.gpus)
 
     def size(self, device: str) -> int:
-        """Returns the processes on all nodes together."""
+        """Return the processes on all nodes together."""
         return self.nodes * self.workers(device)
 
     @property
     def address(self) -> tuple[str, str]:
-        """Returns host and port of the first node."""
+        """Return host and port of the first node."""
         host, _, port = str(self.rendezvous).rpartition(":")
         return host.strip("[]"), port  # an IPv6 address has brackets
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> World:
-    """Reads KD_NODES, KD_NODE_RANK, KD_RENDEZVOUS, KD_GPUS, KD_PROCESSES and KD_BEGUN; without them, one process.
+    """Read KD_NODES, KD_NODE_RANK, KD_RENDEZVOUS, KD_GPUS, KD_PROCESSES and KD_BEGUN; without them, one process.
 
     Raises:
         UserError: A value is not a number, or two values contradict each other.
@@ -77,7 +77,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> World:
 
 
 def take_gpu(number: int, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Restricts this process to its GPU of this index, from 0; call it before any library has used a GPU.
+    """Restrict this process to its GPU of this index, from 0; call it before any library has used a GPU.
 
     The GPUs of the process are those that HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES list, as Slurm sets them.
     """

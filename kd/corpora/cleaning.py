@@ -20,7 +20,8 @@ from kd.corpora.filters import DUPLICATES, Setting
 from kd.corpora.filters.contract import Filter, PairFilter, Rewriter, ScoreFilter
 from kd.corpora.ids import Pair, prefix_of
 from kd.corpora.rejects import Reject, Sample
-from kd.corpora.shards import Corpus, CorpusWriter, Shard
+from kd.corpora.shard import Shard
+from kd.corpora.shards import Corpus, CorpusWriter
 from kd.recipe.schema import DuplicatesConfig
 
 BLOCK_PAIRS = 1024  # that filters are asked about at once
@@ -156,7 +157,7 @@ def filter_piece(rules: Rules, piece: Piece, tick: Tick) -> tuple[int, Tally]:
 
 def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence[str | None]]]:
     """The pairs with their values in columns, None for a column that this corpus lacks."""
-    present = [column for column in columns if column in shard.files]
+    present = [column for column in columns if column in shard.columns]
     if list(columns) == present:
         yield from shard.rows(*present)
         return

@@ -1,64 +1,107 @@
-"""Corpus folders that grow shard by shard: by several processes, over several attempts, from another run's folder.
+"""Folders of shards that grow shard by shard: by several processes, over several attempts, from another run's folder.
 
-A shard is written aside; its files get their place, and last of all a record beside them says that it is whole and what
-it was made from. So whatever dies, what has a record is finished; it is taken over where it was made from the same.
+A shard's file gets its name once it is whole. Then a line in the folder's journal, `shards.jsonl`, states
+its counts and its hash. Shards without such a line are made again.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.corpora.index import read_index, read_json, write_json
+from kd.base import files
+from kd.corpora.index import INDEX, shard_name
 from kd.corpora.lines import PathLike
-from kd.corpora.shards import FORMAT, VERSION
 
-RECORD = ".shard.json"
+JOURNAL = "shards.jsonl"
+_AT_ONCE = 1 << 20  # bytes of a record that are written by one system call
 
-
-def place_aside(folder: PathLike, name: str) -> Path:
-    """An empty folder within `folder` to write one shard to, with a `CorpusWriter`."""
-    aside = Path(folder) / f".{name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    return aside
+Entry = dict[str, Any]  # with `name`
 
 
-def finish_shard(folder: PathLike, name: str, made_from: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Move the one shard that was written aside to its place, and leave its record: its origin, and facts."""
-    place, aside = Path(folder), Path(folder) / f".{name}"
-    (entry,) = read_index(aside, FORMAT, VERSION)["shards"]
-    for column in entry["files"]:
-        file = aside / f"{name}.{column}.zst"
-        file.replace(place / file.name)
-    write_json(place / (name + RECORD), {"made_from": made_from, "entry": entry, "facts": facts})
-    shutil.rmtree(aside)
+def note_finished(folder: PathLike, entry: Mapping[str, Any]) -> None:
+    """Record a whole shard. Processes of one node may call this at the same time."""
+    # The line break in front ends a record that a killed process wrote in part.
+    with Path(folder, JOURNAL).open("ab", buffering=_AT_ONCE) as file:
+        file.write(f"\n{_line(entry)}".encode())
 
 
-def finished(folder: PathLike) -> dict[str, dict[str, Any]]:
-    """The records of the shards that are whole, by name, in the order of names."""
-    paths = sorted(Path(folder).glob("*" + RECORD))
-    return {path.name.removesuffix(RECORD): read_json(path) for path in paths}
+def finished(folder: PathLike) -> dict[str, Entry]:
+    """Return the records of a folder's shards, sorted by name; the last one of a name counts."""
+    return dict(sorted((entry["name"], entry) for entry in _entries(Path(folder, JOURNAL))))
 
 
-def adopt_finished(other: PathLike, folder: PathLike, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    """Take over another folder's finished shards, as hard links, where they were made from what is `wanted` by name."""
+def resume(
+    folder: PathLike,
+    others: Iterable[PathLike],
+    files_of: Callable[[Entry], Iterable[str]],
+    accept: Callable[[Path, Entry], bool],
+) -> dict[str, Entry]:
+    """Prepare a folder for the work that is left, and return the records of the shards that need no more work.
+
+    Files that a killed process wrote in part are removed, and so is the index, which is written when all is there.
+
+    Args:
+        folder: The folder, new or with shards of an earlier attempt.
+        others: Folders whose shards are taken over as hard links, if this one has none of their name.
+        files_of: Returns the names of a shard's files.
+        accept: Tells from the folder and the record of a shard whether it can be used. Others are made again.
+    """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    for name, record in finished(other).items():
-        if name not in wanted or record["made_from"] != wanted[name] or (place / (name + RECORD)).exists():
+    for left in place.glob("*.partial"):
+        left.unlink()
+    kept: dict[str, Entry] = {}
+    for source in (place, *map(Path, others)):
+        for name, entry in finished(source).items():
+            if name in kept or not accept(source, entry):
+                continue
+            if source != place:
+                for file in files_of(entry):
+                    _link_or_copy(source / file, place / file)
+            kept[name] = entry
+    _write_journal(place, kept)
+    (place / INDEX).unlink(missing_ok=True)
+    return kept
+
+
+def complete(folder: PathLike) -> dict[str, Entry]:
+    """Write the journal in the order of names, whatever the order of the work was; return its records."""
+    entries = finished(folder)
+    _write_journal(Path(folder), entries)
+    return entries
+
+
+def _entries(journal: Path) -> Iterator[Entry]:
+    """Yield the records; lines that are none, because a process was killed as it wrote them, are left out."""
+    try:
+        lines = journal.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            shard_name(entry["name"])
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
-        for column in record["entry"]["files"]:
-            link_or_copy(Path(other) / f"{name}.{column}.zst", place / f"{name}.{column}.zst")
-        write_json(place / (name + RECORD), record)
+        yield entry
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file another name; where the disk cannot do that, another file with its content."""
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _write_journal(folder: Path, entries: Mapping[str, Entry]) -> None:
+    files.write_text(folder / JOURNAL, "".join(map(_line, entries.values())), durable=False)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system has no hard links."""
     target.unlink(missing_ok=True)
     try:
         target.hardlink_to(source)
-    except OSError:  # another file system, or one without hard links
+    except OSError:
         shutil.copyfile(source, target)

@@ -23,7 +23,7 @@ from kd.base.errors import UserError
 from kd.corpora.ids import PLACE_BITS, Pair, place_of
 from kd.corpora.lines import PathLike, open_lines, open_text
 from kd.corpora.moses import FORM, SEPARATOR, Hypothesis, is_id, parse_score
-from kd.corpora.shards import Shard
+from kd.corpora.shard import Shard
 
 BUCKET_LISTS = 200_000  # joined in memory at once, by id alone
 MOST_BUCKETS = 1024

@@ -40,15 +40,20 @@ def read_json(path: PathLike) -> dict[str, Any]:
         raise Damaged(error.problem) from None
 
 
+def entry_of_file(value: Any) -> dict[str, Any]:
+    """Return size and hash of a file's entry, checked. Raises ValueError for anything else."""
+    size, digest = count_of(value["bytes"]), _typed(value["sha256"], str)
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ValueError(f"{digest[:40]!r} is no hash")
+    return {"bytes": size, "sha256": digest}
+
+
 def file_entries(value: Any) -> dict[str, dict[str, Any]]:
-    """Return the files of an index's entry, checked. Raises ValueError for anything but names, sizes and hashes."""
+    """Return size and hash of several files by name, checked. Raises ValueError for anything else."""
     entries = dict(_typed(value, dict))
-    for name, entry in entries.items():
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-            raise ValueError(f"{name[:40]!r} is no name of a file")
-        if not re.fullmatch(r"[0-9a-f]{64}", _typed(_typed(entry, dict).get("sha256"), str)):
-            raise ValueError(f"the hash of {name} is none")
-    return entries
+    if wrong := next((name for name in entries if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)), None):
+        raise ValueError(f"{wrong[:40]!r} is not a name of a file")
+    return {name: entry_of_file(_typed(entry, dict)) for name, entry in entries.items()}
 
 
 def count_of(value: Any) -> int:

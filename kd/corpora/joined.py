@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kd.corpora.duplicates import DuplicateFinder, Verdicts, key_function
 from kd.corpora.index import INDEX
-from kd.corpora.shards import PAIR_COLUMNS, Corpus, CorpusWriter
+from kd.corpora.shard import PAIR_COLUMNS
+from kd.corpora.shards import Corpus, CorpusWriter
 from kd.recipe.schema import DuplicatesConfig, SameBy
 
 WORK = "work"  # folder, while it is written

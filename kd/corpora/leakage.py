@@ -320,6 +320,6 @@ def reproduced_facts(held_out: Iterable[PathLike], selected: Corpus) -> dict[str
     if not folders:
         return {}
     references = References((held for folder in folders for held in read_sets(folder)), selected.languages)
-    columns = [selected.column(name) for name in ("source", "target", "rank")]
-    rows = ((source, target) for source, target, rank in zip(*columns, strict=True) if rank != "gold")
+    texts = selected.texts("source", "target", "rank")
+    rows = ((source, target) for source, target, rank in texts if rank != "gold")
     return {"reproduced": reproduced(references, rows)}

@@ -1,7 +1,8 @@
-"""The Moses format of n-best lists, `id ||| hypothesis ||| F0= -1.2 F1= -1.3 ||| -1.25`, read and written.
+"""Reads and writes n-best lists in the Moses format: `id ||| hypothesis ||| F0= -1.2 F1= -1.3 ||| -1.25`.
 
-Text is detokenised and `|||` in it is escaped reversibly; scores are natural logarithms and print as what they are, so
-that reading back gives the same bits. Lists made elsewhere are read more leniently (`group_given`, `given_lists.py`).
+The text is detokenised, and `|||` in it is escaped reversibly. Scores are natural logarithms, written so that reading
+them back gives the same bits. A fifth field may hold the tokens that the model emitted, where Moses itself has word
+alignments. Lists made elsewhere are read more leniently (`group_given`, `given_lists.py`).
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from kd.base.errors import UserError
-from kd.corpora.lines import LineWriter, PathLike, open_aligned, open_lines, open_text
+from kd.corpora.lines import LineWriter, PathLike, open_lines, open_text
 
 MOST_DIGITS = 19  # of an id: 63 bits
 SEPARATOR = " ||| "
@@ -29,7 +29,7 @@ class Hypothesis(NamedTuple):
     text: str
     features: Mapping[str, tuple[float, ...]]  # name -> values; a member's score is F0, F1 …
     score: float
-    pieces: str | None = None  # as the model emitted them, joined by spaces; None where they were not read
+    pieces: str | None = None  # the tokens that the model emitted, joined by spaces; None if unknown
 
 
 class NBestList(NamedTuple):
@@ -59,24 +59,28 @@ def unescape(text: str) -> str:
 
 
 class NBestWriter:
-    """Writes n-best lists to a file, and their pieces to another; a context manager.
+    """Writes n-best lists to a file; a context manager.
 
-    After `close`: `lists`, `lines`, and the writers `text` and `pieces` with their hashes.
+    Attributes:
+        lists: The lists that were added.
+        lines: Their hypotheses.
+        text: The writer of the file, which has its hash after `close`.
     """
 
-    def __init__(self, path: PathLike, pieces_path: PathLike | None = None) -> None:
+    def __init__(self, path: PathLike, pieces: bool = False) -> None:
+        """Begin a file. `pieces`: also write the tokens, which every hypothesis then must have."""
         self.lists = 0
         self.lines = 0
         self.text = LineWriter(path)
-        self.pieces = None if pieces_path is None else LineWriter(pieces_path)
+        self._pieces = pieces
         self._seen = _SeenIds()
 
     def add(self, nbest: NBestList) -> None:
-        """Write a list. Raises ValueError if it is empty, its id was there before, or a score is not a number."""
+        """Write a list. Raises ValueError if it is empty, its id was there before, a score is NaN or tokens lack."""
         if not nbest.hypotheses:
             raise ValueError(f"the list of {nbest.id} is empty")
         if nbest.id < 0 or not self._seen.add(nbest.id):
-            raise ValueError(f"the id {nbest.id} stands there twice or is negative")
+            raise ValueError(f"the id {nbest.id} is negative or occurs twice")
         for hypothesis in nbest.hypotheses:
             self._write(nbest.id, hypothesis)
         self.lists += 1
@@ -84,26 +88,20 @@ class NBestWriter:
 
     def _write(self, list_id: int, hypothesis: Hypothesis) -> None:
         features = " ".join(f"{name}= {_numbers(values)}" for name, values in hypothesis.features.items())
-        self.text.write(
-            SEPARATOR.join((str(list_id), escape(hypothesis.text), features, _numbers((hypothesis.score,))))
-        )
-        if self.pieces is not None:
+        fields = [str(list_id), escape(hypothesis.text), features, _numbers((hypothesis.score,))]
+        if self._pieces:
             if hypothesis.pieces is None:
-                raise ValueError(f"a hypothesis of {list_id} comes without its pieces")
-            self.pieces.write(f"{list_id}{SEPARATOR}{hypothesis.pieces}")
+                raise ValueError(f"a hypothesis of {list_id} comes without its tokens")
+            fields.append(hypothesis.pieces)
+        self.text.write(SEPARATOR.join(fields))
 
     def close(self) -> None:
-        """Finish the files."""
-        for writer in self._writers():
-            writer.close()
+        """Finish the file."""
+        self.text.close()
 
     def abort(self) -> None:
         """Remove what was written."""
-        for writer in self._writers():
-            writer.abort()
-
-    def _writers(self) -> list[LineWriter]:
-        return [self.text] if self.pieces is None else [self.text, self.pieces]
+        self.text.abort()
 
     def __enter__(self) -> NBestWriter:
         return self
@@ -117,19 +115,19 @@ class NBestWriter:
 
 def _numbers(values: Sequence[float]) -> str:
     if any(map(math.isnan, values)):
-        raise ValueError("a score is not a number")
+        raise ValueError("a score is NaN")
     return " ".join(repr(float(value)) for value in values)
 
 
 class _SeenIds:
-    """Which ids came; a run of consecutive ones, as line numbers are, takes no memory."""
+    """Remembers ids; a run of consecutive ones, such as line numbers, takes no memory."""
 
     def __init__(self) -> None:
         self._first = self._next = -1
         self._others: set[int] = set()
 
     def add(self, list_id: int) -> bool:
-        """Note an id; says whether it is new."""
+        """Add an id; returns whether it is new."""
         if self._first <= list_id < self._next or list_id in self._others:
             return False
         if self._next < 0:
@@ -141,63 +139,52 @@ class _SeenIds:
         return True
 
 
-def read_nbest(path: PathLike, pieces_path: PathLike | None = None, escaped: bool = True) -> Iterator[NBestList]:
-    """Yield the lists of a file in the Moses format, with the pieces of a sidecar if one is given.
+def read_nbest(path: PathLike, escaped: bool = True) -> Iterator[NBestList]:
+    """Yield the lists of a file in the Moses format.
 
-    `escaped=False` leaves `&#124;` alone in lists made elsewhere. Raises UserError, naming file and line, for a line of
-    another form, an id that comes back after another, and a sidecar whose ids or number of lines differ.
+    Args:
+        path: The file.
+        escaped: Whether `escape` was applied to the text; lists made elsewhere may hold `&#124;` as text.
+
+    Raises:
+        UserError: Naming file and line, for a line of another form, and an id that comes back after another.
     """
-    lines = open_lines(path)
-    rows: Iterator[tuple[str, str | None]] = zip(lines, repeat(None))
-    if pieces_path is not None:
-        rows = ((text, pieces) for text, pieces in open_aligned([path, pieces_path]))
-    return _lists(rows, Path(path), pieces_path, escaped)
-
-
-def _lists(
-    rows: Iterable[tuple[str, str | None]], path: Path, pieces_path: PathLike | None, escaped: bool
-) -> Iterator[NBestList]:
-    seen = _SeenIds()
-    list_id = -1
+    place, seen, list_id = Path(path), _SeenIds(), -1
     hypotheses: list[Hypothesis] = []
-    for number, (line, pieces_line) in enumerate(rows, 1):
-        found, hypothesis = _parsed(line, path, number, escaped)
-        if pieces_line is not None:
-            pieces_id, separator, pieces = pieces_line.partition(SEPARATOR)
-            if not separator or pieces_id != str(found):
-                raise UserError(f"{pieces_path}, line {number}: the pieces are not those of {found}.", _MAKE_AGAIN)
-            hypothesis = hypothesis._replace(pieces=pieces)
+    for number, line in enumerate(open_lines(place), 1):
+        found, hypothesis = _parsed(line, place, number, escaped)
         if found != list_id:
             if hypotheses:
                 yield NBestList(list_id, hypotheses)
             list_id, hypotheses = found, []
             if not seen.add(found):
-                raise UserError(f"{path}, line {number}: the id {found} returns after another.", "Sort the file by id.")
+                raise UserError(f"{place}, line {number}: the id {found} returns after another.", _SORT)
         hypotheses.append(hypothesis)
     if hypotheses:
         yield NBestList(list_id, hypotheses)
 
 
-_MAKE_AGAIN = "Make the file again."
+_SORT = "Sort the file by id."
 FORM = "A line looks like this: 7 ||| a hypothesis ||| F0= -1.2 ||| -1.2"
 
 
 def _parsed(line: str, path: Path, number: int, escaped: bool) -> tuple[int, Hypothesis]:
-    fields = line.split(SEPARATOR)
-    if len(fields) != 4:
-        raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4.", FORM)
-    number_text, text, features, total = fields
-    if not (number_text.isascii() and number_text.isdigit()):
-        raise UserError(f"{path}, line {number}: {number_text[:40]!r} is no id.", FORM)
+    fields = line.split(SEPARATOR, 4)  # tokens may hold a separator
+    if len(fields) < 4:
+        raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4 or 5.", FORM)
+    number_text, text, features, total, *pieces = fields
+    if not is_id(number_text):
+        raise UserError(f"{path}, line {number}: {number_text[:40]!r} is not an id.", FORM)
     try:
-        hypothesis = Hypothesis(unescape(text) if escaped else text, _features(features), parse_score(total))
+        text = unescape(text) if escaped else text
+        hypothesis = Hypothesis(text, _features(features), parse_score(total), pieces[0] if pieces else None)
     except ValueError as error:
         raise UserError(f"{path}, line {number}: {error}.", FORM) from None
     return int(number_text), hypothesis
 
 
 def _features(text: str) -> dict[str, tuple[float, ...]]:
-    """`F0= -1.2 Lexical0= -1 -2` by name."""
+    """Parse features such as `F0= -1.2 Lexical0= -1 -2`."""
     words = text.split()
     if _ONE_VALUE_EACH.fullmatch(text):  # as nearly all have it; what looks unlike it is looked at word by word
         plain: dict[str, tuple[float, ...]] = {
@@ -210,7 +197,7 @@ def _features(text: str) -> dict[str, tuple[float, ...]]:
     for word in words:
         if word.endswith("="):
             if word == "=" or word[:-1] in values:
-                raise ValueError(f"{word!r} is no feature's name, or there twice")
+                raise ValueError(f"{word!r} is not a feature's name, or occurs twice")
             current = values[word[:-1]] = []
         elif current is None:
             raise ValueError(f"a feature's name is missing before {word!r}")
@@ -222,13 +209,13 @@ def _features(text: str) -> dict[str, tuple[float, ...]]:
 
 
 def parse_score(text: str) -> float:
-    """A score, infinite ones too. Raises ValueError where the text is none."""
+    """Parse a score, which may be infinite. Raises ValueError for NaN and for other text."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if math.isnan(value):
-        raise ValueError(f"{text[:40]!r} is no score")
+        raise ValueError(f"{text[:40]!r} is not a score")
     return value
 
 
@@ -236,9 +223,9 @@ def parse_score(text: str) -> float:
 
 
 class UnreadList(NamedTuple):
-    """A list as it stands in somebody's file, its lines not looked into yet."""
+    """A list of a file made elsewhere, whose lines have not been parsed."""
 
-    id: int  # what the file calls it
+    id: int  # in the file
     line: int  # 1-based, of its first hypothesis
     lines: Sequence[str]
 
@@ -269,9 +256,9 @@ def group_given(path: PathLike) -> Iterator[UnreadList]:
 
 
 def parse_given(line: str) -> tuple[str, float]:
-    """A hypothesis and its score out of a line: `id ||| hypothesis [||| features] [||| score [||| anything]]`.
+    """Parse the hypothesis and score of a line `id ||| hypothesis [||| features] [||| score [||| anything]]`.
 
-    A line without a score gets 0. The hypothesis stands as it is. Raises ValueError saying what is wrong.
+    A line without a score gets 0. The hypothesis is not unescaped. Raises ValueError for another form.
     """
     _, text, *rest = line.split(SEPARATOR)
     if not rest:
@@ -282,15 +269,16 @@ def parse_given(line: str) -> tuple[str, float]:
             return text, 0.0
         return text, parse_score(rest[0])
     if rest[0].strip() and not _ONE_VALUE_EACH.fullmatch(rest[0]):
-        _features(rest[0])  # what is shifted by a separator within the text is noticed here
+        _features(rest[0])  # raises if a separator within the text has shifted the fields
     return text, parse_score(rest[1])
 
 
 def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
-    """Yield the lists in what `fairseq-generate` prints, in the order of their ids; all are held in memory.
+    """Yield the lists in the output of `fairseq-generate`, in the order of their ids; all are held in memory.
 
-    Hypotheses are its `D-` lines (detokenised), and where there are none its `H-` lines. Raises UserError, naming file
-    and line, for another form, or if there is no hypothesis.
+    Hypotheses are its `D-` lines (detokenised), or its `H-` lines if it has no `D-` lines.
+
+    Raises UserError, naming file and line, for another form, or if there is no hypothesis.
     """
     found: dict[str, dict[int, tuple[int, list[str]]]] = {"D-": {}, "H-": {}}
     for number, line in enumerate(open_text(path), 1):
@@ -299,7 +287,7 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
             continue
         text = line[2 : line.find("\t")]
         if line.count("\t") < 2 or not is_id(text):
-            raise UserError(f"{path}, line {number}: no hypothesis looks like this: {line[:40]!r}.", _FAIRSEQ_FORM)
+            raise UserError(f"{path}, line {number}: {line[:40]!r} is not a hypothesis.", _FAIRSEQ_FORM)
         lists.setdefault(int(text), (number, []))[1].append(line)
     chosen = found["D-"] or found["H-"]
     if not chosen:
@@ -309,9 +297,9 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
 
 
 def parse_fairseq(line: str) -> tuple[str, float]:
-    """A hypothesis and its score (to base 2) out of a `D-` or `H-` line. Raises ValueError saying what is wrong."""
+    """Parse the hypothesis and score (to base 2) of a `D-` or `H-` line. Raises ValueError for another form."""
     _, score, text = line.split("\t", 2)
     return text, parse_score(score)
 
 
-_FAIRSEQ_FORM = "Give what fairseq-generate printed: D-7, a score and a hypothesis, with tabs between them."
+_FAIRSEQ_FORM = "Give the output of fairseq-generate: lines of D-7, a score and a hypothesis, with tabs between them."

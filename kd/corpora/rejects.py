@@ -1,25 +1,22 @@
-r"""Samples the pairs that each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
+"""Samples the pairs that each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
 
-Columns: id, filter, source, target. A backslash, tab, carriage return or line break in the text is written as `\\`,
-`\t`, `\r` or `\n`; `unescape` reverses that. A side of more than 4,000 characters is
-cut and says how much is missing.
+Columns: id, filter, source, target, escaped as in `kd.corpora.cells`. A side of more than 4,000 characters is cut and
+says how much is missing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from kd.corpora.cells import join_cells, split_cells
 from kd.corpora.ids import Pair
 from kd.corpora.lines import LineWriter, PathLike, open_lines
 
 FILE = "rejected.tsv.zst"
 LONGEST = 4000  # characters of a side
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\r": "\\r", "\n": "\\n"})
-_ESCAPED = re.compile(r"\\([\\trn])")
 _PURPOSE = b"kd.rejects"
 
 
@@ -69,22 +66,15 @@ class Sample:
         """Write the sample; a file without lines if nothing was rejected."""
         with LineWriter(path) as writer:
             for reject in self.rejects():
-                texts = (text.translate(_ESCAPES) for text in (reject.source, reject.target))
-                writer.write("\t".join((str(reject.id), reject.filter, *texts)))
+                writer.write(join_cells((str(reject.id), reject.filter, reject.source, reject.target)))
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text) - LONGEST} characters more)"
 
 
-def unescape(text: str) -> str:
-    """The text of a column as it was."""
-    characters: Mapping[str, str] = {"\\": "\\", "t": "\t", "r": "\r", "n": "\n"}
-    return _ESCAPED.sub(lambda match: characters[match[1]], text)
-
-
 def read_rejects(path: PathLike) -> Iterator[tuple[str, Pair]]:
     """Yield label and pair of each line of a file that `Sample.write` wrote."""
     for line in open_lines(path):
-        number, label, source, target = line.split("\t")
-        yield label, Pair(int(number), unescape(source), unescape(target))
+        number, label, source, target = split_cells(line)
+        yield label, Pair(int(number), source, target)

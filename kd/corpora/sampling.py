@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from kd.corpora.hashing import HASH_BITS, sentence_hash
 from kd.corpora.ids import Pair, prefix_of
-from kd.corpora.shards import Corpus, Shard
+from kd.corpora.shard import Shard
+from kd.corpora.shards import Corpus
 
 WEIGHED = 100_000  # pairs that the mean weight of a corpus is taken from, where its sources have different ones
 _SPARE = 1.1  # as many more pairs as are needed are read, so that the seed has a choice

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
-from kd.corpora.finished import RECORD, finished
+from kd.corpora.finished import Entry, complete, note_finished, resume
 from kd.corpora.index import (
     Damaged,
     count_of,
@@ -20,7 +20,6 @@ from kd.corpora.index import (
     shard_name,
     verify_file,
     write_index,
-    write_json,
 )
 from kd.corpora.lines import LineWriter, PathLike, open_lines, open_text
 
@@ -97,14 +96,40 @@ def write_scores(
     return {"name": name, "lines": lines, "files": {metric: file_entry(file) for metric, file in files.items()}}
 
 
-def finish_scores(folder: Path, entry: Mapping[str, Any], made_from: Mapping[str, Any]) -> None:
-    """Record that a shard is complete, and its inputs (see `kd.corpora.finished`)."""
-    write_json(folder / (entry["name"] + RECORD), {"made_from": made_from, "entry": entry, "facts": {}})
+def finish_scores(folder: Path, entry: Mapping[str, Any], made_from: str) -> None:
+    """Record that a shard is complete, and the hash of its inputs (see `kd.corpora.finished`)."""
+    note_finished(folder, {**entry, "made_from": made_from})
+
+
+def resume_scores(folder: Path, others: Iterable[PathLike], wanted: Mapping[str, str]) -> set[str]:
+    """Prepare a folder for the shards that are left; return the names of those that are finished and whole.
+
+    Args:
+        folder: The folder, new or with shards of an earlier attempt.
+        others: Folders of the same work with another share of the corpus, whose shards are taken over.
+        wanted: The hash of the inputs of each shard, by name.
+    """
+
+    def accept(place: Path, entry: Entry) -> bool:
+        name = entry["name"]
+        if name not in wanted or entry.get("made_from") != wanted[name]:
+            return False
+        try:
+            for metric, described in file_entries(entry.get("files")).items():
+                verify_file(_path(place, name, metric), described)
+        except (Damaged, ValueError, KeyError):
+            return False
+        return True
+
+    def files_of(entry: Entry) -> list[str]:
+        return [_path(folder, entry["name"], metric).name for metric in entry["files"]]
+
+    return set(resume(folder, others, files_of, accept))
 
 
 def write_score_index(folder: Path, signatures: Mapping[str, str]) -> None:
     """Complete a folder of finished shards. `signatures`: of the metrics by name."""
-    entries = [record["entry"] for record in finished(folder).values()]
+    entries = [{key: entry[key] for key in ("name", "lines", "files")} for entry in complete(folder).values()]
     write_index(folder, FORMAT, VERSION, {"metrics": dict(signatures), "shards": entries})
 
 

@@ -1,1 +1,1 @@
-"""What a stage and a task are: how they are planned, named, stored and resumed. Knows nothing of translation."""
+"""Stages and tasks: how they are planned, named, stored and resumed. Independent of translation."""

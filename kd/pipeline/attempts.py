@@ -1,4 +1,4 @@
-"""Records the attempts at a task, beside its output: when each started, how long it lived and how far it came.
+"""Record the attempts at a task, beside its output: when each started, how long it lived and how far it came.
 
 Adds up the time of all attempts, and detects a task that makes no progress across retries.
 """
@@ -23,7 +23,7 @@ Attempt = dict[str, Any]
 
 
 def note(paths: ArtifactPaths, held: Lease, started: float) -> list[Attempt]:
-    """Records a new attempt; returns all attempts, this one last.
+    """Record a new attempt; returns all attempts, this one last.
 
     An attempt that was killed lasted until the last heartbeat of its lease.
     """
@@ -38,7 +38,7 @@ def note(paths: ArtifactPaths, held: Lease, started: float) -> list[Attempt]:
 
 
 def end(paths: ArtifactPaths, *, counts: bool) -> None:
-    """Records that the last attempt ended without a result; if it `counts`, also how far it came."""
+    """Record that the last attempt ended without a result; if it `counts`, also how far it came."""
     with contextlib.suppress(OSError, LookupError):
         attempts = _read(paths)
         take_down(attempts[-1])
@@ -49,20 +49,20 @@ def end(paths: ArtifactPaths, *, counts: bool) -> None:
 
 
 def take_down(attempt: Attempt) -> None:
-    """Adds to an attempt that ends now how long it took."""
+    """Add to an attempt that ends now how long it took."""
     attempt["seconds"] = time.time() - attempt["started"]
     attempt["cpu_seconds"] = usage.cpu_seconds() - attempt["cpu_before"]
 
 
 def cpu_seconds(attempts: Sequence[Attempt]) -> float | None:
-    """Returns the CPU seconds of all attempts; None if one was killed, since its usage is unknown."""
+    """Return the CPU seconds of all attempts; None if one was killed, since its usage is unknown."""
     if any("cpu_seconds" not in attempt for attempt in attempts):
         return None
     return round(sum(attempt["cpu_seconds"] for attempt in attempts), 3)
 
 
 def in_vain(paths: ArtifactPaths, *, resumable: bool) -> bool:
-    """Whether the last attempts of this submission each ended no further than an earlier one.
+    """Return whether the last attempts of this submission each ended no further than an earlier one.
 
     Attempts that were killed by a node failure or preempted do not count. A task that is not resumable starts from the
     beginning each time, so another attempt never comes further.
@@ -91,7 +91,7 @@ def _read(paths: ArtifactPaths) -> list[Attempt]:
 
 
 def _is_attempt(value: Any) -> bool:
-    """Whether a value has the form of an attempt; a damaged disk may have changed it."""
+    """Return whether a value has the form of an attempt; a damaged disk may have changed it."""
     if not isinstance(value, dict) or not isinstance(value.get("started"), int | float):
         return False
     reached = value.get("reached", ["", 0])

@@ -1,4 +1,4 @@
-"""Runs one task: takes its lease, works in a folder beside the final place, checks, writes the manifest, renames.
+"""Run one task: take its lease, work in a folder beside the final place, check, write the manifest, rename.
 
 A folder with its final name is always complete. Output of a crashed attempt is resumed or deleted.
 """
@@ -25,8 +25,8 @@ from kd.pipeline import attempts
 from kd.pipeline.failures import record_failure
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.manifest import manifest
-from kd.pipeline.model import Artifact, Input, Job, Task
-from kd.pipeline.store import MANIFEST, ArtifactPaths, Store
+from kd.pipeline.model import Artifact, Input, Job, Summary, Task
+from kd.pipeline.store import MANIFEST, RAN, ArtifactPaths, Store
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def execute(
     packages: Sequence[str] = (),
     wait: bool = False,
 ) -> bool:
-    """Runs a task unless its output exists; returns whether it ran.
+    """Run a task unless its output exists; returns whether it ran.
 
     A failure is recorded beside the task's output before it is raised.
 
@@ -66,7 +66,7 @@ def execute(
 
 
 def ensure_ready(task: Task, store: Store) -> None:
-    """Raises UserError if an input of the task is missing."""
+    """Raise UserError if an input of the task is missing."""
     for upstream in task.upstream():
         if not store.paths(upstream).is_published():
             raise UserError(
@@ -92,7 +92,7 @@ class _Execution:
         self.paths = self.store.paths(self.task)
 
     def run(self, *, wait: bool) -> bool:
-        """Takes the lease and runs the task unless its output exists; returns whether it ran."""
+        """Take the lease and run the task unless its output exists; returns whether it ran."""
         if self.paths.is_published():
             return False
         ensure_ready(self.task, self.store)
@@ -134,24 +134,40 @@ class _Execution:
         so_far = attempts.note(paths, held, time.time())
         paths.failure.unlink(missing_ok=True)
         write_text(paths.lineage, f"{self.task.lineage}\n")
-        if paths.partial.exists() and not kind.resumable:
+        if paths.partial.exists() and not (kind.resumable or paths.ran):
             shutil.rmtree(paths.partial)
         paths.partial.mkdir(exist_ok=True)
         job = self._job(len(so_far))
         job.progress.update("starting")
         machine = {**self.machine, "device": self.device}
         with energy.measuring(paths.energy, uses_gpus=kind.uses_gpus, machine=machine) as meter:
-            kind.run(job)
+            if not paths.ran:
+                kind.run(job)
+                # A stop during the check, which may take hours, must not repeat the work.
+                sync_folder(paths.partial)
+                (paths.partial / RAN).touch()
         job.progress.update("checking")
-        summary = kind.check(job)
+        summary = self._check(job)
         record = manifest(self.task, job, summary, so_far, meter.spent, self.packages)
         write_json(paths.partial / MANIFEST, record)
+        (paths.partial / RAN).unlink(missing_ok=True)
         sync_folder(paths.partial)
         if not held.still_ours():
             raise TransientError(f"{self.task.full_name} was taken over by another process; its output is used.")
         rename_folder(paths.partial, paths.final)
         paths.attempts.unlink(missing_ok=True)
         paths.energy.unlink(missing_ok=True)
+
+    def _check(self, job: Job[Any]) -> Summary:
+        """Check the output; if it is refused, the next attempt repeats the work."""
+        try:
+            return self.task.stage.kind.check(job)
+        except (TransientError, OSError):  # the same check may pass in another attempt
+            raise
+        except Exception:
+            for name in (RAN, MANIFEST):
+                (self.paths.partial / name).unlink(missing_ok=True)
+            raise
 
     def _job(self, number: int) -> Job[Any]:
         task, stage = self.task, self.task.stage
@@ -192,7 +208,7 @@ class _Execution:
     # --- failing -------------------------------------------------------------------------------------------------
 
     def _explained(self, error: BaseException, *, ours: bool) -> UserError | TransientError | None:
-        """Records a failed attempt; returns the error to report instead of `error`, if there is a better one.
+        """Record a failed attempt; returns the error to report instead of `error`, if there is a better one.
 
         Args:
             error: What ended the attempt.
@@ -201,7 +217,7 @@ class _Execution:
         failure = disk_fault(error, self.paths.final.parent)
         if not ours:
             return failure
-        if isinstance(failure, UserError) and not self.task.stage.kind.resumable:
+        if isinstance(failure, UserError) and not (self.task.stage.kind.resumable or self.paths.ran):
             shutil.rmtree(self.paths.partial, ignore_errors=True)  # useless, and it takes space on a full disk
         stopped = isinstance(error, StopRequested) and error.number == signal.SIGTERM
         attempts.end(self.paths, counts=not stopped)
@@ -210,7 +226,7 @@ class _Execution:
         return failure
 
     def _no_progress(self, error: BaseException) -> UserError | None:
-        """Returns the error for a task that was retried too often without progress; None if a retry makes sense."""
+        """Return the error for a task that was retried too often without progress; None if a retry makes sense."""
         kind = self.task.stage.kind
         if not isinstance(error, TransientError) or not attempts.in_vain(self.paths, resumable=kind.resumable):
             return None

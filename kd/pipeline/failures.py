@@ -1,4 +1,4 @@
-"""Records why the last attempt at a task failed, beside its output, for launchers and `kd status`."""
+"""Record why the last attempt at a task failed, beside its output, for launchers and `kd status`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd.pipeline.store import ArtifactPaths
 
 
 def record_failure(paths: ArtifactPaths, error: BaseException) -> None:
-    """Writes the record of a failed attempt; an interruption is not a failure, since the work will be resumed."""
+    """Write the record of a failed attempt; an interruption is not a failure, since the work will be resumed."""
     if isinstance(error, TransientError | KeyboardInterrupt):
         return
     record = {
@@ -28,7 +28,7 @@ def record_failure(paths: ArtifactPaths, error: BaseException) -> None:
 
 
 def failed_since(paths: ArtifactPaths, started: float) -> bool:
-    """Whether an attempt has failed for good since `started`, in seconds since the epoch."""
+    """Return whether an attempt has failed for good since `started`, in seconds since the epoch."""
     try:
         return datetime.fromisoformat(str(_read(paths).get("time"))).timestamp() >= started
     except ValueError:
@@ -36,7 +36,7 @@ def failed_since(paths: ArtifactPaths, started: float) -> bool:
 
 
 def failure_message(paths: ArtifactPaths) -> str | None:
-    """Returns the message of the last attempt's failure; None if it did not fail or was started again."""
+    """Return the message of the last attempt's failure; None if it did not fail or was started again."""
     message = _read(paths).get("message")
     return None if message is None else str(message)
 

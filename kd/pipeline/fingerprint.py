@@ -1,4 +1,4 @@
-"""Turns configs into fingerprints: the names under which the store keeps what a task made.
+"""Turn configs into fingerprints: the names under which the store keeps the outputs of tasks.
 
 Two tasks with equal fingerprints make equal output, so nothing is computed twice and nothing is ever overwritten.
 """
@@ -20,7 +20,7 @@ LENGTH = 16  # hexadecimal digits: 64 bits, against a store of some thousand art
 
 
 def canonical(value: Any) -> Any:
-    """`value` as plain JSON types; raises TypeError for what has no stable form."""
+    """Return a value as plain JSON types; raises TypeError for a type without a stable form."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -37,21 +37,21 @@ def canonical(value: Any) -> Any:
 
 
 def digest(value: Any) -> str:
-    """The fingerprint of a value: the first 64 bits of the SHA-256 of its canonical JSON."""
+    """Return the fingerprint of a value: the first 64 bits of the SHA-256 of its canonical JSON."""
     text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
 def is_fingerprint(name: str) -> bool:
-    """Whether a folder of this name can be one that a fingerprint gave its name."""
+    """Return whether a name has the form of a fingerprint."""
     return re.fullmatch(rf"[0-9a-f]{{{LENGTH}}}", name) is not None
 
 
 def identity_and_extent(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits a config dataclass by its fields' metadata into what makes the work another one and how far it goes.
+    """Split a config dataclass by its fields' metadata into identity (which work) and extent (how far it goes).
 
-    Transient fields are in neither. A field at its class's default is left out, so that a field added later, with the
-    old behaviour as its default, does not make a store worthless; whoever changes a default raises the kind's version.
+    Transient fields are in neither. A field at its class's default is left out, so that a new field whose default is
+    the old behaviour changes no fingerprint. Raise the kind's version when you change a default.
     """
     identity: dict[str, Any] = {}
     extent: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def _is_default(spec: dataclasses.Field[Any], value: Any) -> bool:
 
 
 def restore(form: Any, value: Any) -> Any:
-    """Makes a value of the type `form` of the plain values that `canonical` made of one.
+    """Rebuild a value of the type `form` from the plain values that `canonical` returned for it.
 
     Args:
         form: The annotation of the value: a dataclass, an Enum, a path, a mapping, a list, a union or a plain type.

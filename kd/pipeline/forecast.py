@@ -70,7 +70,7 @@ class TaskWork:
 
     @property
     def has_amount(self) -> bool:
-        """Whether the amount of the first work is known and not 0."""
+        """Return whether the amount of the first work is known and not 0."""
         return bool(self.work) and bool(self.work[0].amount.value)
 
 

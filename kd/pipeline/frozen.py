@@ -1,4 +1,4 @@
-"""Freezes the tasks of a plan as plain values, and makes a task of them again without planning the recipe.
+"""Freeze the tasks of a plan as plain values, and make a task of them again without planning the recipe.
 
 A frozen task holds its resolved inputs, so that editing a recipe changes nothing that is queued.
 """
@@ -19,12 +19,12 @@ PLAN_AGAIN = "Plan it again by `kd run`."
 
 
 def frozen_stages(plan: Plan) -> dict[str, Any]:
-    """Returns the stages of a plan with their tasks, as plain JSON values."""
+    """Return the stages of a plan with their tasks, as plain JSON values."""
     return {stage.name: _frozen_stage(stage) for stage in plan.stages}
 
 
 def thawed_task(stages: Mapping[str, Any], stage: str, name: str, load_kind: Callable[[str], Kind[Any]]) -> Task:
-    """Makes a task of what `frozen_stages` returned, with its inputs, but without the inputs' own inputs.
+    """Make a task of what `frozen_stages` returned, with its inputs, but without the inputs' own inputs.
 
     Args:
         stages: The frozen stages.
@@ -93,7 +93,7 @@ class _NotLoaded(Kind[Any]):
 
 
 def _input_task(stages: Mapping[str, Any], stage: str, name: str) -> Task:
-    """Makes a task that another one reads from; its config stays plain."""
+    """Make a task that another one reads from; its config stays plain."""
     return _task(_stage(stages, stage, _NotLoaded(), stages[stage]["config"]), name, stages[stage]["tasks"][name], {})
 
 

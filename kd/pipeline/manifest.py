@@ -1,4 +1,4 @@
-"""Builds the manifest of an artifact: how it was made, from what, with which files."""
+"""Build the manifest of an artifact: how it was made, from what, with which files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from kd.pipeline import attempts
 from kd.pipeline.attempts import Attempt
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.model import Job, Summary, Task
-from kd.pipeline.store import MANIFEST
+from kd.pipeline.store import MANIFEST, RAN
 
 
 def manifest(
     task: Task, job: Job[Any], summary: Summary, so_far: list[Attempt], spent: energy.Spent, packages: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns the manifest of a task whose output in `job.out` is complete.
+    """Return the manifest of a task whose output in `job.out` is complete.
 
     Args:
         task: The task.
@@ -71,16 +71,16 @@ def manifest(
 
 
 def hashed_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns path within the folder -> {"bytes", "sha256"} of every file but the manifest; links are left out."""
+    """Return path in the folder -> {"bytes", "sha256"} of all files to publish, without the manifest and links."""
     return {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path != folder / MANIFEST
+        if path.is_file() and not path.is_symlink() and path not in (folder / MANIFEST, folder / RAN)
     }
 
 
 def container(environment: Mapping[str, str] = os.environ) -> dict[str, str | None] | None:
-    """Returns the image that this process runs in, as its launcher set it; None outside of an image.
+    """Return the image that this process runs in, as its launcher set it; None outside of an image.
 
     The form is {"path", "sha256"}; sha256 is None for an image that was entered by hand.
     """

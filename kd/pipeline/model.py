@@ -1,4 +1,4 @@
-"""Defines the parts of a pipeline: kinds, stages, tasks, their inputs and outputs.
+"""Define the parts of a pipeline: kinds, stages, tasks, their inputs and outputs.
 
 A new kind of stage is one class with a config, its tasks, `run` and `check`; `kd/stages/` has all of them.
 """
@@ -102,7 +102,7 @@ class Job(Generic[C]):
     hash_file: Callable[[Path], str] = field(default=sha256)
 
     def one(self, role: str) -> Artifact:
-        """Returns the artifact of a role that has exactly one."""
+        """Return the artifact of a role that has exactly one."""
         (artifact,) = self.inputs[role]
         return artifact
 
@@ -142,22 +142,22 @@ class Kind(ABC, Generic[C]):
         return True
 
     def validate(self, config: C) -> None:
-        """Raises UserError for a combination of values that cannot work, before anything runs."""
+        """Raise UserError for a combination of values that cannot work, before anything runs."""
 
     def suits(self, config: C, device: str) -> None:
-        """Raises UserError for a config that a machine with this device (cpu, cuda, rocm) cannot run."""
+        """Raise UserError for a config that a machine with this device (cpu, cuda, rocm) cannot run."""
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yields the tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
+        """Yield the tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
         identity, extent = identity_and_extent(stage.config)
         yield TaskSpec("all", identity, extent)
 
     @abstractmethod
     def run(self, job: Job[C]) -> None:
-        """Does the work; writes to `job.out` only."""
+        """Do the work; writes to `job.out` only."""
 
     def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
-        """Does the part of a node that is not the first one in a task of several nodes; the first one publishes.
+        """Do the part of a node that is not the first one in a task of several nodes; the first one publishes.
 
         Args:
             out: The folder that the first node's `run` writes to, through which the nodes find each other.
@@ -168,10 +168,10 @@ class Kind(ABC, Generic[C]):
 
     @abstractmethod
     def check(self, job: Job[C]) -> Summary:
-        """Reads the output back; raises IncompleteArtifact if it is not complete."""
+        """Read the output back; raises IncompleteArtifact if it is not complete."""
 
     def results(self, folder: Path, shown_at: Path) -> Iterator[Any]:
-        """Yields what `kd run` and `kd report` print for a published output: strings and rich renderables.
+        """Yield what `kd run` and `kd report` print for a published output: strings and rich renderables.
 
         Args:
             folder: The output in the store.
@@ -251,7 +251,7 @@ class Stage:
         return self.spec.role or self.kind.role
 
     def upstream(self) -> Iterator[Stage]:
-        """Yields every stage that it depends on, directly or not, each once."""
+        """Yield every stage that it depends on, directly or not, each once."""
         seen: set[Stage] = set()
         todo: list[Stage] = [self]
         while todo:
@@ -263,14 +263,14 @@ class Stage:
                         yield other
 
     def axis_values(self) -> dict[str, Mapping[str, Any]]:
-        """Returns its own axis value by name; without an axis, the values of all stages that it depends on."""
+        """Return its own axis value by name; without an axis, the values of all stages that it depends on."""
         if self.axis is not None:
             return {self.axis: self.axis_value}
         upstream = [stage for inputs in self.inputs.values() for _, stage in inputs]
         return {name: value for stage in upstream for name, value in stage.axis_values().items()}
 
     def input_tasks(self, role: str) -> list[Input]:
-        """Returns every task of every stage of a role."""
+        """Return every task of every stage of a role."""
         return [Input(label, task) for label, stage in self.inputs.get(role, []) for task in stage.tasks]
 
 
@@ -301,7 +301,7 @@ class Task:
         return Path(self.stage.name, self.fingerprint, self.name)
 
     def upstream(self) -> Iterator[Task]:
-        """Yields the tasks that it reads from."""
+        """Yield the tasks that it reads from."""
         for inputs in self.inputs.values():
             for item in inputs:
                 yield item.task

@@ -1,4 +1,4 @@
-"""From a recipe's chain to stages and tasks with fingerprints: everything follows from config, before anything has run.
+"""Plan a recipe's chain: stages and tasks with fingerprints, from the config alone, before anything has run.
 
 The chain is a mapping of named stages; a stage `over` an axis (the language pairs) becomes one instance per value.
 """
@@ -16,7 +16,7 @@ from kd.base.text import unknown_name
 from kd.pipeline.fingerprint import canonical, digest
 from kd.pipeline.model import Role, Stage, StageSpec, Task, TaskSpec
 
-RESERVED = ("configs", "logs", "plan.json", "slurm")  # what else stands in a run's folder
+RESERVED = ("configs", "logs", "plan.json", "slurm")  # other names in a run's folder
 
 
 class Plan:
@@ -27,19 +27,19 @@ class Plan:
         self._by_name = {stage.name: stage for stage in stages}
 
     def tasks(self) -> Iterator[Task]:
-        """Every task, upstream before downstream."""
+        """Yield every task, upstream before downstream."""
         for stage in self.stages:
             yield from stage.tasks
 
     def find(self, name: str) -> list[Stage]:
-        """The stages called `name`: an instance (`teacher.en-de`) or all instances of an entry (`teacher`)."""
+        """Return the stages called `name`: an instance (`teacher.en-de`) or all instances of an entry (`teacher`)."""
         found = [stage for stage in self.stages if name in (stage.name, stage.spec.name)]
         if not found:
             raise unknown_name("stage", name, [*self._by_name, *{stage.spec.name for stage in self.stages}])
         return found
 
     def task(self, stage: str, task: str) -> Task:
-        """One task by name."""
+        """Return a task by its name and that of its stage."""
         if stage not in self._by_name:
             raise unknown_name("stage", stage, self._by_name)
         tasks = {item.name: item for item in self._by_name[stage].tasks}
@@ -48,9 +48,9 @@ class Plan:
         return tasks[task]
 
     def asked_for(self, names: Sequence[str] = (), upto: str | None = None) -> list[Stage]:
-        """The stages of these names, or all that the one named by `upto` needs; all where nothing is named.
+        """Return the stages of these names, or `upto` and everything it depends on; without either, all stages.
 
-        Raises: UserError for both together, or a name that there is not.
+        Raises UserError for both together, and for an unknown name.
         """
         if names and upto:
             raise UserError("stages= and upto= exclude each other.", "Give one of them.")
@@ -62,7 +62,7 @@ class Plan:
         return [stage for stage in self.stages if stage in named]
 
     def needed_for(self, stages: Iterable[Stage]) -> list[Stage]:
-        """These stages and all they stand on, in order."""
+        """Return these stages and everything they depend on, in order."""
         wanted: set[Stage] = set()
         todo = list(stages)
         while todo:
@@ -79,9 +79,16 @@ def build(
     hash_file: Callable[[Path], str],
     frozen_files: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Plan:
-    """Plans a chain, or raises UserError for one without sense. `axes`: axis -> value name -> what the value holds.
+    """Plan a chain.
 
-    `frozen_files`: task -> raw file -> content hash, as of an earlier planning; the disk is not asked then.
+    Args:
+        entries: The stages by name, as the recipe declares them.
+        axes: Axis -> name of a value -> the value.
+        hash_file: Returns the content hash of a raw file.
+        frozen_files: Task -> raw file -> content hash, of an earlier plan; no file is read then.
+
+    Raises:
+        UserError: A name is invalid or unknown, an input is missing, or stages depend on each other in a circle.
     """
 
     def files_of(name: str, task: TaskSpec) -> Mapping[Path, str]:
@@ -105,14 +112,14 @@ def build(
             values = axes[spec.over]
             if not values:
                 raise UserError(
-                    f"The stage {name} runs over {spec.over}, and there are none.", f"Add one to {spec.over}."
+                    f"The stage {name} runs over {spec.over}, which is empty.", f"Add an entry to {spec.over}."
                 )
         stages[name] = [_instance(spec, value, axes, stages, enabled, files_of) for value in values]
     return Plan([stage for name in stages for stage in stages[name]])
 
 
 def _check_name(name: str, what: str, *, forbidden: str, reserved: Iterable[str] = ()) -> None:
-    """Names become names of folders in the store and in the run."""
+    """Raise UserError for a name that cannot name a folder in the store and in the run."""
     wrong = next((char for char in name if char in forbidden or not char.isprintable()), None)
     if wrong is not None:
         raise UserError(f"The {what} {name!r} has {wrong!r} in its name.", "Call it something else.")
@@ -121,10 +128,10 @@ def _check_name(name: str, what: str, *, forbidden: str, reserved: Iterable[str]
 
 
 def _with_roles(enabled: Mapping[str, StageSpec], entries: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
-    """Fill in the roles that inputs imply (`Role.implies`) where the recipe declares none.
+    """Fill in the roles that inputs imply (`Role.implies`) and the recipe does not declare.
 
     Raises:
-        UserError: A role is declared for a stage whose output is no system.
+        UserError: A role is declared for a stage whose output is not a system.
     """
     implied: dict[str, str] = {}
     for spec in enabled.values():
@@ -136,7 +143,7 @@ def _with_roles(enabled: Mapping[str, StageSpec], entries: Mapping[str, StageSpe
     for name, spec in enabled.items():
         if spec.role and spec.kind.role is None:
             raise UserError(
-                f"chain.{name}.role is {spec.role}, but a stage of the kind {spec.kind.name} makes no system.",
+                f"chain.{name}.role is {spec.role}, but the output of a {spec.kind.name} stage is not a system.",
                 f"Remove chain.{name}.role.",
             )
     return {
@@ -155,13 +162,16 @@ def _order(enabled: Mapping[str, StageSpec], entries: Mapping[str, StageSpec]) -
         return list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         ring = " -> ".join(reversed(error.args[1]))
-        raise UserError(f"The chain runs in a circle: {ring}.", "Take one of these inputs away.") from None
+        raise UserError(f"The chain has a cycle: {ring}.", "Remove one of these inputs.") from None
 
 
 def _references(
     spec: StageSpec, enabled: Mapping[str, StageSpec], entries: Mapping[str, StageSpec]
 ) -> Iterator[tuple[str, str, str]]:
-    """Role, label and entry name of each input; those of many that are switched off are left out."""
+    """Yield role, label and entry name of each enabled input.
+
+    Raises UserError for an unknown role, and for a single or required input that is missing or switched off.
+    """
     for role, refs in spec.inputs.items():
         if role not in spec.kind.roles:
             raise unknown_name(f"input of the kind {spec.kind.name}", role, spec.kind.roles)
@@ -229,15 +239,15 @@ def _instance(
     for task in spec.kind.tasks(stage):
         _check_name(task.name, f"task of {name}", forbidden="/")
         if any(task.name == other.name for other in stage.tasks):
-            raise UserError(f"{name} has two tasks called {task.name}.", f"Look at the settings of chain.{spec.name}.")
+            raise UserError(f"{name} has two tasks called {task.name}.", f"Check the settings of chain.{spec.name}.")
         stage.tasks.append(_task(stage, task, files_of(f"{name}/{task.name}", task)))
     if not stage.tasks:
-        raise UserError(f"The stage {name} has nothing to do.", f"Look at the settings of chain.{spec.name}.")
+        raise UserError(f"The stage {name} has no tasks.", f"Check the settings of chain.{spec.name}.")
     return stage
 
 
 def _choose(ref: str, spec: StageSpec, value: str, stages: Mapping[str, list[Stage]]) -> list[Stage]:
-    """The instances that a reference means: the same value where both run over one axis, else all."""
+    """Return the instances that a reference means: the same value if both run over one axis, else all."""
     if ref not in stages:
         base, _, wanted = ref.partition(".")
         found = [stage for stage in stages[base] if stage.axis == wanted]
@@ -263,7 +273,7 @@ def _task(stage: Stage, spec: TaskSpec, files: Mapping[Path, str]) -> Task:
             "inputs": {
                 role: [[i.label, i.task.stage.axis, i.task.name, i.task.fingerprint] for i in items]
                 for role, items in inputs.items()
-                if items  # a kind may get another optional input without making a store worthless
+                if items  # so that a new optional input of a kind changes no fingerprint
             },
             "files": list(files.values()),
         }

@@ -1,4 +1,4 @@
-"""Implements a run: a recipe's view of the store, readable with `ls`.
+"""Implement a run: a recipe's view of the store, readable with `ls`.
 
 Its folder holds links to artifacts (`<stage>/<task>`), the frozen configs of its tasks, and their logs.
 """
@@ -34,7 +34,7 @@ class Run:
     # --- frozen configs -----------------------------------------------------------------------------------------
 
     def freeze(self, config: Mapping[str, Any], plan: Plan) -> str:
-        """Writes a resolved config, the hashes of its raw files and the fingerprints of its tasks; returns its hash."""
+        """Write a resolved config, the hashes of its raw files and the fingerprints of its tasks; returns its hash."""
         frozen = {
             "config": config,
             "files": {
@@ -52,7 +52,7 @@ class Run:
         return name
 
     def frozen(self, name: str) -> dict[str, Any]:
-        """Reads a frozen config by its hash, or the beginning of it; raises UserError if it is missing or damaged."""
+        """Read a frozen config by its hash, or the beginning of it; raises UserError if it is missing or damaged."""
         found = sorted((self.folder / "configs").glob(f"{glob_escape(name)}*.json"))
         if len(found) != 1:
             known = [path.stem for path in self.folder.glob("configs/*.json")]
@@ -60,7 +60,7 @@ class Run:
         return read_object(found[0], "Type the command of the run again: `kd run` writes it anew.")
 
     def frozen_tasks(self, store: Store) -> set[str]:
-        """Returns the paths in the store of all tasks of all frozen configs; unreadable configs are left out."""
+        """Return the paths in the store of all tasks of all frozen configs; unreadable configs are left out."""
         found: set[str] = set()
         for path in self.folder.glob("configs/*.json"):
             with contextlib.suppress(DamagedFile, FileNotFoundError, AttributeError):
@@ -72,7 +72,7 @@ class Run:
     # --- its artifacts ------------------------------------------------------------------------------------------
 
     def show(self, plan: Plan, store: Store, frozen: str, command: str = "") -> None:
-        """Writes the recipe's current tasks to plan.json, and links those that are published.
+        """Write the recipe's current tasks to plan.json, and link those that are published.
 
         Args:
             plan: The recipe's plan.
@@ -92,7 +92,7 @@ class Run:
         self.drop_outdated(plan, store)
 
     def drop_outdated(self, plan: Plan, store: Store) -> None:
-        """Removes the links to tasks that the recipe no longer has, once all its tasks are published."""
+        """Remove the links to tasks that the recipe no longer has, once all its tasks are published."""
         if not all(store.paths(task).is_published() for task in plan.tasks()):
             return
         current = {self.link_path(task) for task in plan.tasks()}
@@ -103,7 +103,7 @@ class Run:
                     path.parent.rmdir()
 
     def planned(self) -> dict[str, str]:
-        """Returns task -> path in the store, as of the last `kd run`; raises DamagedFile for a damaged plan.json."""
+        """Return task -> path in the store, as of the last `kd run`; raises DamagedFile for a damaged plan.json."""
         path = self.folder / PLAN
         try:
             tasks = read_object(path, "Type the command of the run again: `kd run` writes it anew.").get("tasks")
@@ -114,11 +114,11 @@ class Run:
         return tasks
 
     def command(self) -> str:
-        """Returns the arguments of the last `kd run`; raises DamagedFile for a damaged plan.json."""
+        """Return the arguments of the last `kd run`; raises DamagedFile for a damaged plan.json."""
         return str(read_object(self.folder / PLAN).get("command") or "")
 
     def shown(self) -> dict[str, str]:
-        """Returns task -> path in the store that the run's link points to, from this or an earlier `kd run`."""
+        """Return task -> path in the store that the run's link points to, from this or an earlier `kd run`."""
         found = {}
         for path in self.folder.glob("*/*"):
             with contextlib.suppress(OSError):  # not a link, or removed this moment
@@ -129,11 +129,11 @@ class Run:
         return found
 
     def link_path(self, task: Task) -> Path:
-        """Returns the path of the run's link to a task's output."""
+        """Return the path of the run's link to a task's output."""
         return self.folder / task.stage.name / task.name
 
     def link(self, task: Task, store: Store) -> None:
-        """Makes the run's link to a task's output."""
+        """Make the run's link to a task's output."""
         path = self.link_path(task)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Relative to the link's real folder: the run's folder may itself be reached through a link.
@@ -146,12 +146,12 @@ class Run:
         aside.replace(path)
 
     def log(self, task: Task) -> Path:
-        """Returns the path of a task's log; each attempt appends to it."""
+        """Return the path of a task's log; each attempt appends to it."""
         return self.folder / "logs" / task.stage.name / f"{task.name}.log"
 
 
 def _points_into_a_store(link: Path) -> bool:
-    """Whether a link points to `<stage>/<fingerprint>/<task>`: the folder may hold other links of the user's."""
+    """Return whether a link points to `<stage>/<fingerprint>/<task>`; other links in the folder are the user's."""
     try:
         parts = link.readlink().parts[-3:]
     except OSError:  # another `kd run` removed it this moment
@@ -160,7 +160,7 @@ def _points_into_a_store(link: Path) -> bool:
 
 
 def ensure_writable(folder: Path, key: str) -> None:
-    """Raises UserError naming the key if a folder is not writable."""
+    """Raise UserError naming the key if a folder is not writable."""
     probe = folder / f".write-{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Stores artifacts, keyed by content, in `store/<stage>/<fingerprint>/<task>/`.
+"""Store artifacts, keyed by content, in `store/<stage>/<fingerprint>/<task>/`.
 
 Beside a task's folder are, while they matter, its work in progress (`.partial`), its lease, its progress and the record
 of its last failure, so that the state of everything is visible with `ls`.
@@ -25,6 +25,7 @@ from kd.pipeline.fingerprint import is_fingerprint
 from kd.pipeline.model import Task
 
 MANIFEST = "manifest.json"
+RAN = ".ran"  # file of a partial folder whose work is done, so that another attempt only repeats the check
 TEMPORARY_SECONDS = 3600.0  # since its last change, after which a temporary file belongs to a process that was killed
 
 
@@ -72,12 +73,17 @@ class ArtifactPaths:
         """The fingerprint without the extent."""
         return self._beside(".lineage")
 
+    @property
+    def ran(self) -> bool:
+        """Return whether the work in progress only lacks its check."""
+        return any((self.partial / name).is_file() for name in (RAN, MANIFEST))
+
     def is_published(self) -> bool:
-        """Whether the output exists; it is complete then."""
+        """Return whether the output exists; it is complete then."""
         return (self.final / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """Reads the manifest; raises DamagedFile if the disk has damaged it."""
+        """Read the manifest; raises DamagedFile if the disk has damaged it."""
         hint = f"Remove the folder {self.final}: the next `kd run` makes it again."
         found = read_object(self.final / MANIFEST, hint)
         for key, blank in BLANK_MANIFEST.items():
@@ -86,7 +92,7 @@ class ArtifactPaths:
         return found
 
     def sweep(self) -> None:
-        """Removes the temporary files that killed processes left beside the output."""
+        """Remove the temporary files that killed processes left beside the output."""
         remove_temporary_files(self.final.parent, self.final.name, older_than=TEMPORARY_SECONDS)
 
 
@@ -115,15 +121,15 @@ class Store:
         self.root = root.resolve()
 
     def paths(self, task: Task) -> ArtifactPaths:
-        """Returns the paths of a task's output."""
+        """Return the paths of a task's output."""
         return ArtifactPaths(self.root / task.relative)
 
     def file_hashes(self) -> FileHashes:
-        """Returns the content hashes of raw files, remembered in the store."""
+        """Return the content hashes of raw files, remembered in the store."""
         return FileHashes(self.root / ".files.json")
 
     def resumable_from(self, task: Task) -> list[Path]:
-        """Returns the folders, complete or partial, of the same work with another extent, newest first."""
+        """Return the folders, complete or partial, of the same work with another extent, newest first."""
         found = []
         for mark in self.root.glob(f"{glob_escape(task.stage.name)}/*/{glob_escape(task.name)}.lineage"):
             paths = ArtifactPaths(mark.with_suffix(""))
@@ -139,18 +145,18 @@ class Store:
     # --- the runs that use it ----------------------------------------------------------------------------------
 
     def register(self, run: Path) -> None:
-        """Records that the run in this folder uses the store."""
+        """Record that the run in this folder uses the store."""
         name = hashlib.sha256(str(run).encode()).hexdigest()[:16]
         mark = self.root / ".runs" / name
         if not mark.exists():
             write_text(mark, f"{run}\n")
 
     def runs(self) -> list[Path]:
-        """Returns the folders of all runs that use the store and still exist, unreadable ones included."""
+        """Return the folders of all runs that use the store and still exist, unreadable ones included."""
         return [run for run in self._registered() if _may_exist(run)]
 
     def runs_gone(self) -> list[Path]:
-        """Returns the former folders of runs that used the store: removed, or moved."""
+        """Return the former folders of runs that used the store: removed, or moved."""
         return [run for run in self._registered() if not _may_exist(run)]
 
     def _registered(self) -> list[Path]:
@@ -160,7 +166,7 @@ class Store:
     # --- its content -------------------------------------------------------------------------------------------
 
     def all_paths(self) -> Iterator[ArtifactPaths]:
-        """Yields the paths of every task that has any output; ignores all other content of the folder.
+        """Yield the paths of every task that has any output; ignores all other content of the folder.
 
         Symbolic links are not entered, since they may lead out of the store; a link in place of a task's folder is
         yielded, and `remove` unlinks it.
@@ -171,7 +177,7 @@ class Store:
                     yield from (ArtifactPaths(fingerprint / name) for name in sorted(_task_names(fingerprint)))
 
     def remove(self, paths: ArtifactPaths) -> None:
-        """Removes a task's output and all files beside it, and nothing that a symbolic link leads to.
+        """Remove a task's output and all files beside it, and nothing that a symbolic link leads to.
 
         Raises UserError if a process works on it, or if its folder is reached through a link within the store.
         """
@@ -193,7 +199,7 @@ class Store:
         self._remove_empty(folder)
 
     def sweep(self) -> None:
-        """Removes the temporary files of killed processes everywhere in the store, and the folders that are empty."""
+        """Remove the temporary files of killed processes everywhere in the store, and the folders that are empty."""
         for stage in _folders(self.root):
             for fingerprint in _folders(stage):
                 if is_fingerprint(fingerprint.name):
@@ -209,7 +215,7 @@ class Store:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Returns the folders below a folder that are neither hidden nor links, sorted."""
+    """Return the folders below a folder that are neither hidden nor links, sorted."""
     try:
         with os.scandir(folder) as entries:
             found = [e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
@@ -219,7 +225,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _task_names(fingerprint: Path) -> set[str]:
-    """Returns the names of the tasks that have a folder, a link or a lineage in the folder of a fingerprint."""
+    """Return the names of the tasks that have a folder, a link or a lineage in the folder of a fingerprint."""
     names = set()
     with os.scandir(fingerprint) as entries:
         for entry in entries:
@@ -233,7 +239,7 @@ def _task_names(fingerprint: Path) -> set[str]:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Removes a folder; of a symbolic link, the link only."""
+    """Remove a folder; of a symbolic link, the link only."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.is_dir():
@@ -252,12 +258,12 @@ def _may_exist(folder: Path) -> bool:
 
 
 def glob_escape(name: str) -> str:
-    """Returns a glob pattern that matches only `name`."""
+    """Return a glob pattern that matches only `name`."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in name)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Returns the bytes of all files below a folder; files that are also linked from elsewhere count. 0 for a link."""
+    """Return the bytes of all files below a folder; files that are also linked from elsewhere count. 0 for a link."""
     if folder.is_symlink():
         return 0
     return sum(os.lstat(path).st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

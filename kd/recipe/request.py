@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kd.base.errors import UserError
+from kd.base.urls import mask_text
 from kd.pipeline.fingerprint import digest
 from kd.recipe.find import recipes
 from kd.recipe.overrides import is_sweep, read, variants
@@ -23,6 +25,11 @@ class Request:
     stages: tuple[str, ...] = ()
     upto: str | None = None
     variant: str = ""  # of a sweep: each has a run folder of its own
+
+    @property
+    def command(self) -> str:
+        """Return the arguments to type for the same recipe, quoted for a shell, with secrets in URLs masked."""
+        return shlex.join(map(mask_text, [f"recipe={self.recipe}", *self.overrides]))
 
 
 def parse_request(arguments: Sequence[str]) -> Request:
@@ -66,7 +73,7 @@ def sweep(request: Request) -> list[Request]:
     for overrides in variants(request.overrides):
         part = [text for text in overrides if text.startswith(tuple(varied))]
         # Without characters that Hydra or a shell interprets, so that the folder can be typed as run.dir=…
-        name = re.sub(r"[^\w.+-]+", "-", "_".join(part)) or "all"
+        name = re.sub(r"[^\w.+-]+", "-", mask_text("_".join(part))) or "all"
         if len(name.encode()) > MAX_NAME_BYTES or name in requests:  # a/1 and a-1 become the same name
             name = f"{name[:60]}…{digest(part)}"
         requests[name] = replace(request, overrides=tuple(overrides), variant=name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -49,7 +48,7 @@ def run(request: Request) -> int:
     commands = Commands(compose.resolve(config), folder.folder, store, raw)
     try:
         frozen = folder.freeze(compose.resolve(config), plan)
-        folder.show(plan, store, frozen, shlex.join([f"recipe={request.recipe}", *request.overrides]))
+        folder.show(plan, store, frozen, request.command)
     except OSError as error:
         raise disk_fault(error, folder.folder) or error from None
     console = Console(stderr=True, highlight=False)

@@ -105,16 +105,18 @@ def _comparison(paths: ArtifactPaths, name: str, entry: object) -> Callable[[Tic
 
 def _problem(path: Path, entry: object, tick: Tick) -> str:
     """Return how a file differs from its entry in the manifest; empty if it does not."""
-    if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+    if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)):
         return "its entry in the manifest is damaged"
     try:
         found = path.stat().st_size
         if found != entry["bytes"]:
-            tick(int(entry["bytes"]) if isinstance(entry["bytes"], int) else 0)
+            tick(entry["bytes"])
             return f"has {found:,} bytes instead of {entry['bytes']:,}"
         return "" if sha256(path, tick) == entry["sha256"] else "has other content (SHA-256)"
     except FileNotFoundError:
         return "is missing"
+    except ValueError:  # a name with a NUL byte
+        return "its name in the manifest is damaged"
     except OSError as error:
         return f"cannot be read: {os.strerror(error.errno or 0)}"
 
@@ -133,8 +135,7 @@ def _commands(store: Store, request: Request | None) -> dict[str, str]:
     """Return path in the store -> the arguments of the `kd run` that makes it."""
     if request is not None:
         plan = compose.plan(compose.compose(request))
-        arguments = shlex.join([f"recipe={request.recipe}", *request.overrides])
-        return {str(store.paths(task).final): f"{arguments} upto={task.stage.name}" for task in plan.tasks()}
+        return {str(store.paths(task).final): f"{request.command} upto={task.stage.name}" for task in plan.tasks()}
     found: dict[str, str] = {}
     for folder in store.runs():
         try:

@@ -26,7 +26,8 @@ from kd.corpora.filters.words import Copies
 from kd.corpora.ids import Origin
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.rejects import Sample
-from kd.corpora.shards import Corpus, CorpusWriter, Shard
+from kd.corpora.shard import Shard
+from kd.corpora.shards import Corpus, CorpusWriter
 from kd.models.known import Known, by_pairs
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.forecast import StageForecast
@@ -45,7 +46,7 @@ class Clean(Kind[CleanConfig]):
     """Filters the training corpora of a language pair and joins them."""
 
     name = "clean"
-    version = 4
+    version = 5
     config = CleanConfig
     roles: ClassVar = {"corpus": Role()}
     resources = "cpu"

@@ -36,7 +36,7 @@ class Collect(Kind[CorpusConfig]):
     """Reads the corpora of a language pair."""
 
     name = "collect"
-    version = 2
+    version = 3
     config = CorpusConfig
     network = True
 

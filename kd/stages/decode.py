@@ -24,14 +24,12 @@ from kd.corpora.nbest import (
     NBestCorpus,
     NBestList,
     NBestShardWriter,
-    adopt_shards,
-    finished_shards,
     member_features,
-    salvage_shards,
+    resume_lists,
     write_nbest_index,
 )
+from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shards import Corpus
-from kd.corpora.shards import Shard as CorpusShard
 from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.engines.nan import NaNScores
 from kd.models.description import read_languages, tag_for
@@ -68,7 +66,7 @@ class Decode(Kind[DecodeConfig]):
     """Translates the training sources."""
 
     name = "decode"
-    version = 3
+    version = 4  # 4: tokens are in the file of the lists
     config = DecodeConfig
     imports = ("torch", "fairseq")
     needs_models = True
@@ -122,12 +120,10 @@ class Decode(Kind[DecodeConfig]):
     def run(self, job: Job[DecodeConfig]) -> None:
         """Decode the worker's shards that are missing or incomplete."""
         shards = _shares(job)
-        for folder in job.resumable_from:
-            adopt_shards(folder, job.out, {shard.name for shard in shards})
-        job.progress.update("looking at what is there")
-        for what in salvage_shards(job.out, {shard.name: shard for shard in shards}).values():
-            _LOG.warning("Decoded again: %s", what)
-        done = finished_shards(job.out)
+        job.progress.update("checking the shards of earlier attempts")
+        done, damaged = resume_lists(job.out, job.resumable_from, {shard.name: shard for shard in shards})
+        for problem in damaged.values():
+            _LOG.warning("Decoded again: %s", problem)
         missing = [shard for shard in shards if shard.name not in done]
         facts: dict[str, Any] = {
             "scores": SCORES,
@@ -150,7 +146,7 @@ class Decode(Kind[DecodeConfig]):
         for shard in lists.shards:
             line = 1
             for nbest in shard.read():
-                _check_list(f"{shard.path('nbest')}, line {line}", nbest, job.config.nbest, features)
+                _check_list(f"{shard.path}, line {line}", nbest, job.config.nbest, features)
                 line += len(nbest.hypotheses)
         sources = sum(shard.sources for shard in shards.values())
         counts: dict[str, int | float] = {

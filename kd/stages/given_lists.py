@@ -27,7 +27,8 @@ from kd.corpora.guards import Guards
 from kd.corpora.ids import prefix_of
 from kd.corpora.index import read_json, write_json
 from kd.corpora.nbest import NBestCorpus, NBestList, NBestShardWriter, write_nbest_index
-from kd.corpora.shards import Corpus, Shard
+from kd.corpora.shard import Shard
+from kd.corpora.shards import Corpus
 from kd.models.known import Known, by_pairs
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast
@@ -42,7 +43,7 @@ class GivenLists(Kind[GivenListsConfig]):
     """Imports n-best lists."""
 
     name = "given_lists"
-    version = 1
+    version = 2
     config = GivenListsConfig
     needs_models = True
     roles: ClassVar = {"corpus": Role(), "collected": Role(optional=True)}

@@ -25,7 +25,7 @@ class Join(Kind[JoinConfig]):
     """Leaves a corpus folder for each language pair, without what another pair (or the same) has already."""
 
     name = "join"
-    version = 2  # 2: corpora of a shard or two are mixed as evenly as others
+    version = 3
     config = JoinConfig
     roles: ClassVar = {"corpora": Role(many=True)}
     resources = "cpu"

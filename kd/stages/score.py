@@ -19,17 +19,17 @@ from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.processes import Tick, Workers
 from kd.base.text import unknown_name
 from kd.base.world import gpu_counter, take_next_gpu
-from kd.corpora.finished import adopt_finished, finished
 from kd.corpora.ids import Pair
 from kd.corpora.index import Damaged
 from kd.corpora.nbest import NBestCorpus, NBestShard
-from kd.corpora.scores import ScoreCorpus, finish_scores, write_score_index, write_scores
+from kd.corpora.scores import ScoreCorpus, finish_scores, resume_scores, write_score_index, write_scores
+from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shards import Corpus
-from kd.corpora.shards import Shard as CorpusShard
 from kd.metrics.comet import Comet
 from kd.metrics.comet_lists import CometConsensus, CometScorer, ListScorer, ListToScore
 from kd.metrics.comet_models import find_checkpoint, model_files
 from kd.models.known import Known, equal_tasks
+from kd.pipeline.fingerprint import digest
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SCORED, ScoreConfig, ScorerConfig, SelectMetric
@@ -56,7 +56,7 @@ class Score(Kind[ScoreConfig]):
     """Scores hypotheses, or pairs, by neural models."""
 
     name = "score"
-    version = 1
+    version = 2
     config = ScoreConfig
     roles: ClassVar = {"corpus": Role(), "lists": Role(optional=True)}
     imports = ("torch", "comet")
@@ -119,10 +119,8 @@ class Score(Kind[ScoreConfig]):
         spec = _Spec(job.config, job.device, job.out)
         signatures = {metric.value: scorer.signature for metric, scorer in spec.scorers().items()}
         work = _shards(job, signatures)
-        for folder in job.resumable_from:
-            adopt_finished(folder, job.out, {item.name: item.made_from for item in work})
-        done = finished(job.out)
-        missing = [item for item in work if done.get(item.name, {}).get("made_from") != item.made_from]
+        done = resume_scores(job.out, job.resumable_from, {item.name: item.made_from for item in work})
+        missing = [item for item in work if item.name not in done]
         total = sum(item.corpus.lines for item in missing)
         tick = partial(job.progress.update, "scoring", total=total, unit="pairs")
         processes = min(job.world.workers(job.device), max(1, len(missing)))
@@ -197,7 +195,7 @@ class _Shard:
 
     corpus: CorpusShard
     lists: NBestShard | None
-    made_from: Mapping[str, Any]
+    made_from: str  # hash of the scorers and of the files that are scored
 
     @property
     def name(self) -> str:
@@ -218,15 +216,15 @@ def _shards(job: Job[ScoreConfig], signatures: Mapping[str, str]) -> list[_Shard
     corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
     if not job.inputs.get("lists"):
         own = corpus.shards[job.identity["worker"] :: job.identity["workers"]]
-        return [_Shard(shard, None, {"scorers": signatures, "corpus": shard.files}) for shard in own]
+        return [_Shard(shard, None, digest({"scorers": signatures, "corpus": shard.file["sha256"]})) for shard in own]
     by_name = {shard.name: shard for shard in corpus.shards}
     found = []
     for lists in NBestCorpus(job.one("lists").path).shards:
         if lists.name not in by_name:
-            raise Damaged(f"{lists.path('nbest')} belongs to no shard of {corpus.folder}.")
+            raise Damaged(f"{lists.path} belongs to no shard of {corpus.folder}.")
         shard = by_name[lists.name]
-        made_from = {"scorers": signatures, "corpus": shard.files, "lists": lists.files}
-        found.append(_Shard(shard, lists, made_from))
+        made_from = {"scorers": signatures, "corpus": shard.file["sha256"], "lists": lists.file["sha256"]}
+        found.append(_Shard(shard, lists, digest(made_from)))
     return found
 
 

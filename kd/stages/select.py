@@ -6,7 +6,6 @@ by its own gold, also where several pairs share a source and so a list.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,20 +17,21 @@ from typing import Any, ClassVar
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.hashing import sha256
 from kd.base.processes import Tick, Workers, share
-from kd.corpora.finished import adopt_finished, finish_shard, finished, place_aside
+from kd.corpora.finished import Entry, complete, finished, note_finished, resume
 from kd.corpora.guards import Guards
 from kd.corpora.ids import PLACE_BITS, Origin, Pair, place_of, prefix_of
 from kd.corpora.index import Damaged, read_json, write_json
 from kd.corpora.leakage import reproduced_facts
 from kd.corpora.nbest import Hypothesis, NBestCorpus, NBestShard
 from kd.corpora.scores import ScoreCorpus, ScoreFile, ScoreShard
+from kd.corpora.shard import SUFFIX, ShardWriter
+from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shards import Corpus, CorpusWriter, target_columns
-from kd.corpora.shards import Shard as CorpusShard
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, scored_metrics, sentence_metric, uses_external_scores
 from kd.metrics.statistics import Choice, merged
 from kd.models.known import Known, equal_tasks
-from kd.pipeline.fingerprint import identity_and_extent
+from kd.pipeline.fingerprint import digest, identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
@@ -47,7 +47,7 @@ class Select(Kind[SelectConfig]):
     """Chooses what the student learns."""
 
     name = "select"
-    version = 2
+    version = 3  # 3: a shard is one file
     config = SelectConfig
     imports = ("numba",)
     roles: ClassVar = {
@@ -88,14 +88,13 @@ class Select(Kind[SelectConfig]):
         """Goes through the shards of one decoding worker that are not there yet, several at a time."""
         work = _shards_to_select(job)
         wanted = {item.lists.name: item.made_from for item in work}
-        for left in job.out.glob(".*"):
-            if left.is_dir():  # a shard that was not finished
-                shutil.rmtree(left)
-        for folder in job.resumable_from:
-            adopt_finished(folder, job.out, wanted)
-        done = finished(job.out)
-        missing = [item for item in work if done.get(item.lists.name, {}).get("made_from") != item.made_from]
-        _select_missing(job, missing)
+
+        def accept(place: Path, entry: Entry) -> bool:
+            file, fits = place / (entry["name"] + SUFFIX), entry.get("made_from") == wanted.get(entry["name"])
+            return fits and file.is_file() and sha256(file) == entry.get("sha256")
+
+        done = resume(job.out, job.resumable_from, lambda entry: [entry["name"] + SUFFIX], accept)
+        _select_missing(job, [item for item in work if item.lists.name not in done])
         _complete(job, work)
 
     def check(self, job: Job[SelectConfig]) -> Summary:
@@ -137,7 +136,7 @@ class _ShardToSelect:
     scored: ScoreShard | None  # scores of the stage `score`
     signatures: Mapping[str, str]  # of the latter, by metric
     out: Path
-    made_from: Mapping[str, Any]
+    made_from: str  # hash of the settings and of the files that it is made from
 
 
 def _scores_by_task(stage: Stage) -> dict[str, Input]:
@@ -194,23 +193,23 @@ def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
     work = []
     for lists in NBestCorpus(job.one("lists").path).shards:
         if lists.name not in shards:
-            raise Damaged(f"{lists.path('nbest')} belongs to no shard of {corpus.folder}.")
+            raise Damaged(f"{lists.path} belongs to no shard of {corpus.folder}.")
         shard, external, scores = shards[lists.name], None, None
-        made_from: dict[str, Any] = {"settings": identity, "corpus": shard.files, "lists": lists.files}
+        read: dict[str, Any] = {"settings": identity, "corpus": shard.file["sha256"], "lists": lists.file["sha256"]}
         if uses_external_scores(config) and config.scores is not None:
             external = _score_path(config, job.axis_value, lists.name)
             if not external.is_file():
-                raise UserError(f"The scores {external} are not there.", f"Score the lists in {lists.path('nbest')}.")
-            made_from["scores"] = sha256(external)
+                raise UserError(f"The scores {external} are not there.", f"Score the lists in {lists.path}.")
+            read["scores"] = sha256(external)
         if scored is not None:
             scores = scored.shards.get(lists.name)
             if scores is None:
                 raise Damaged(f"{scored.folder} lacks the scores of the shard {lists.name}.")
-            made_from["scored"] = scores.files
+            read["scored"] = scores.files
         signatures = scored.signatures if scored is not None else {}
         work.append(
             _ShardToSelect(
-                config, corpus.languages, origins, shard, lists, external, scores, signatures, job.out, made_from
+                config, corpus.languages, origins, shard, lists, external, scores, signatures, job.out, digest(read)
             )
         )
     return work
@@ -227,15 +226,10 @@ def _select_missing(job: Job[SelectConfig], missing: list[_ShardToSelect]) -> No
 def _select_shard(_: None, item: _ShardToSelect, tick: Tick) -> None:
     """Write one shard and its record."""
     chooser = Chooser(item.config, Guards(item.config.guards, *item.languages), item.signatures)
-    aside = place_aside(item.out, item.lists.name)
     copies = {}
     if item.config.variant is Variant.best_and_gold:
         copies = {prefix: copy.prefix for prefix, copy in _gold_copies(item.origins).items()}
-    writer = CorpusWriter(
-        aside, item.languages, None, columns=_columns(item.config), keep_groups=True, origins=item.origins
-    )
-    with writer:
-        writer.begin_shard(item.lists.name)
+    with ShardWriter(item.out, item.lists.name, _columns(item.config)) as writer:
         rows = _candidates(item)
         while batch := list(islice(rows, BATCH)):
             pairs, lists = [pair for pair, _ in batch], [candidates for _, candidates in batch]
@@ -243,7 +237,8 @@ def _select_shard(_: None, item: _ShardToSelect, tick: Tick) -> None:
             for pair, candidates, choice in zip(pairs, lists, choices, strict=True):
                 _write(writer, pair, candidates, choice, copies, item.config)
             tick(len(batch))
-    finish_shard(item.out, item.lists.name, item.made_from, chooser.statistics.to_json())
+    facts = chooser.statistics.to_json()
+    note_finished(item.out, {**writer.entry, "made_from": item.made_from, "facts": facts})
 
 
 def _candidates(item: _ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
@@ -280,7 +275,7 @@ def _scores_of(pair: Pair, rows: Iterator[tuple[int, list[float]]], lists: NBest
 def _feature(hypothesis: Hypothesis, name: str, lists: NBestShard, line: int) -> float:
     if name not in hypothesis.features:
         raise UserError(
-            f"{lists.path('nbest')}, line {line}: there is no feature {name} (select.feature).",
+            f"{lists.path}, line {line}: there is no feature {name} (select.feature).",
             f"It has {', '.join(hypothesis.features) or 'none'}.",
         )
     return hypothesis.features[name][0]
@@ -292,7 +287,7 @@ def _columns(config: SelectConfig) -> tuple[str, ...]:
 
 
 def _write(
-    writer: CorpusWriter,
+    writer: ShardWriter,
     pair: Pair,
     candidates: Candidates,
     choice: Choice,
@@ -304,14 +299,14 @@ def _write(
         return
     further = len(_columns(config)) - len(COLUMNS)
     if choice.rank is None:
-        writer.add(pair, GOLD, "", first, *[pair.target] * further)
+        writer.add(pair, (GOLD, "", first, *[pair.target] * further))
         return
     texts = [candidates.hypotheses[rank] for rank in (choice.rank, *choice.further)]
     targets = [texts[turn % len(texts)] for turn in range(further + 1)]  # a list may have fewer than `top`
-    writer.add(pair._replace(target=targets[0]), str(choice.rank), repr(choice.score), first, *targets[1:])
+    writer.add(pair._replace(target=targets[0]), (str(choice.rank), repr(choice.score), first, *targets[1:]))
     if copies:
         copy = copies[prefix_of(pair.id)] << PLACE_BITS | place_of(pair.id)
-        writer.add(pair._replace(id=copy), GOLD, "", first)
+        writer.add(pair._replace(id=copy), (GOLD, "", first))
 
 
 def _gold_copies(origins: Any) -> dict[int, Origin]:
@@ -328,7 +323,7 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
     """Write the index of all shards, and their statistics as one."""
     corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
     origins = work[0].origins if work else corpus.origins.values()
-    records = finished(job.out)
+    records = complete(job.out)
     writer = CorpusWriter(
         job.out, corpus.languages, None, columns=_columns(job.config), keep_groups=True, origins=origins
     )
@@ -351,7 +346,7 @@ def _compare_ids(
         found = int(text)
         if prefix_of(found) in copied:
             if last < 0 or found != copies[prefix_of(last)].prefix << PLACE_BITS | place_of(last):
-                raise IncompleteArtifact(f"{selected.path('id')}, line {line}: {found} is no copy of the pair before.")
+                raise IncompleteArtifact(f"{selected.path}, line {line}: {found} is no copy of the pair before.")
             last = -1
             continue
         last = found
@@ -360,14 +355,12 @@ def _compare_ids(
                 break
             dropped += 1
         else:
-            raise IncompleteArtifact(f"{selected.path('id')}, line {line}: {found} has no place there.")
+            raise IncompleteArtifact(f"{selected.path}, line {line}: {found} has no place there.")
         if dropped > statistics["dropped"]:
-            raise IncompleteArtifact(f"{selected.path('id')}, line {line}: {found} stands where another belongs.")
+            raise IncompleteArtifact(f"{selected.path}, line {line}: {found} stands where another belongs.")
     dropped += sum(1 for _ in theirs)
     if dropped != statistics["dropped"] or statistics["lists"] != decoded.lines:
-        raise IncompleteArtifact(
-            f"{selected.path('id')} lacks {dropped} pairs, and {statistics['dropped']} were dropped."
-        )
+        raise IncompleteArtifact(f"{selected.path} lacks {dropped} pairs, and {statistics['dropped']} were dropped.")
 
 
 def _summary(config: SelectConfig, statistics: Mapping[str, Any], pairs: int) -> Summary:

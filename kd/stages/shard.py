@@ -42,7 +42,7 @@ class Shard(Kind[ShardConfig]):
     """Makes the training corpus."""
 
     name = "shard"
-    version = 2
+    version = 3
     config = ShardConfig
     roles: ClassVar = {"corpus": Role(), "held_out": Role()}
     resources = "cpu"

@@ -144,7 +144,7 @@ def test_metrics_and_their_options_change_the_choice(tmp_path: Path, capsys: pyt
         (lambda lines: lines[:2] + lines[5:7] + lines[2:5] + lines[7:], "n, line 3: the list of 2 is where that of 1"),
         (lambda lines: [*lines, "4 ||| x ||| -1"], "n, line 11: the list of 4 has no line in "),
         (lambda lines: [*lines[:3], "1 ||| a ||| b ||| F0= 1 ||| -1", *lines[4:]], "n, line 4: a feature's name is"),
-        (lambda lines: [*lines[:3], "1 ||| a ||| F0= -1 ||| best", *lines[4:]], "n, line 4: 'best' is no score"),
+        (lambda lines: [*lines[:3], "1 ||| a ||| F0= -1 ||| best", *lines[4:]], "n, line 4: 'best' is not a score"),
         (lambda lines: [*lines[:3], "", *lines[4:]], "n, line 4: it does not begin with an id"),
         (lambda lines: [*lines[:3], "x ||| a", *lines[4:]], "n, line 4: it does not begin with an id"),
     ],

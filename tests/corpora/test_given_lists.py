@@ -74,7 +74,7 @@ def test_fairseq_prints_detokenised_lines_with_logarithms_to_base_2(tmp_path: Pa
     [
         ("0 ||| a ||| -1\n", "line 1: 3 fields"),
         ("0 ||| a ||| F0= -1 ||| -1\nx ||| a ||| F0= -1 ||| -1\n", "line 2: 'x' is no id"),
-        ("0 ||| a ||| F0= -1 ||| nan\n", "line 1: 'nan' is no score"),
+        ("0 ||| a ||| F0= -1 ||| nan\n", "line 1: 'nan' is not a score"),
         ("0 ||| a ||| -1 ||| -1\n", "line 1: a feature's name is missing"),
         ("0 ||| a ||| F0= -1 ||| -1\n0 ||| b ||| F1= -1 ||| -1\n", "line 2: other features"),
         ("0 ||| ▁a ▁b ||| F0= -1 ||| -1\n", "line 1: the hypothesis is in sub-words"),

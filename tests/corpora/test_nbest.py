@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.corpora.finished import finished
 from kd.corpora.ids import Pair
 from kd.corpora.nbest import (
     Hypothesis,
@@ -19,7 +22,6 @@ from kd.corpora.nbest import (
     NBestShardWriter,
     NBestWriter,
     escape,
-    finished_shards,
     member_features,
     read_nbest,
     unescape,
@@ -59,10 +61,10 @@ def test_lists_round_trip_to_the_bit(
         )
         for place, row in enumerate(rows)
     ]
-    with NBestWriter(folder / "nbest.zst", folder / "pieces.zst") as writer:
+    with NBestWriter(folder / "nbest.zst", pieces=True) as writer:
         for nbest in lists:
             writer.add(nbest)
-    assert list(read_nbest(folder / "nbest.zst", folder / "pieces.zst")) == lists
+    assert list(read_nbest(folder / "nbest.zst")) == lists
     assert writer.lists == len(lists)
     assert writer.lines == sum(map(len, rows))
 
@@ -75,10 +77,9 @@ def test_torture_text_survives(tmp_path: Path) -> None:
 
 
 def test_a_line_is_what_the_format_says(tmp_path: Path) -> None:
-    with NBestWriter(tmp_path / "nbest", tmp_path / "pieces") as writer:
+    with NBestWriter(tmp_path / "nbest", pieces=True) as writer:
         writer.add(NBestList(7, [Hypothesis("ein Haus", member_features([-1.2, -1.3]), -1.25, "▁ein ▁Haus")]))
-    assert (tmp_path / "nbest").read_text() == "7 ||| ein Haus ||| F0= -1.2 F1= -1.3 ||| -1.25\n"
-    assert (tmp_path / "pieces").read_text() == "7 ||| ▁ein ▁Haus\n"
+    assert (tmp_path / "nbest").read_text() == "7 ||| ein Haus ||| F0= -1.2 F1= -1.3 ||| -1.25 ||| ▁ein ▁Haus\n"
 
 
 def test_lists_of_other_tools_are_read(tmp_path: Path) -> None:
@@ -98,15 +99,15 @@ GOOD = "0 ||| a ||| F0= -1 ||| -1\n"
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (GOOD + "0 ||| b ||| -2\n", "line 2: 3 fields where n-best lists have 4"),
-        (GOOD + "0 ||| b ||| c ||| F0= -1 ||| -1\n", "line 2: 5 fields"),
+        (GOOD + "0 ||| b ||| -2\n", "line 2: 3 fields where n-best lists have 4 or 5"),
+        (GOOD + "0 ||| b ||| c ||| F0= -1 ||| -1\n", "line 2: a feature's name is missing before 'c'"),
         (GOOD + "\n", "line 2: 1 fields"),
-        (GOOD + "x ||| a ||| F0= -1 ||| -1\n", "line 2: 'x' is no id"),
-        (GOOD + "-1 ||| a ||| F0= -1 ||| -1\n", "line 2: '-1' is no id"),
-        (GOOD + "0 ||| a ||| F0= -1 ||| best\n", "line 2: 'best' is no score"),
-        (GOOD + "0 ||| a ||| F0= nan ||| -1\n", "line 2: 'nan' is no score"),
+        (GOOD + "x ||| a ||| F0= -1 ||| -1\n", "line 2: 'x' is not an id"),
+        (GOOD + "-1 ||| a ||| F0= -1 ||| -1\n", "line 2: '-1' is not an id"),
+        (GOOD + "0 ||| a ||| F0= -1 ||| best\n", "line 2: 'best' is not a score"),
+        (GOOD + "0 ||| a ||| F0= nan ||| -1\n", "line 2: 'nan' is not a score"),
         (GOOD + "0 ||| a ||| F0= F1= -1 ||| -1\n", "line 2: the feature F0 has no value"),
-        (GOOD + "0 ||| a ||| F0= -1 F0= -1 ||| -1\n", "line 2: 'F0=' is no feature's name, or there twice"),
+        (GOOD + "0 ||| a ||| F0= -1 F0= -1 ||| -1\n", "line 2: 'F0=' is not a feature's name, or occurs twice"),
         (GOOD + "0 ||| a ||| -1 ||| -1\n", "line 2: a feature's name is missing before '-1'"),
         (GOOD + GOOD.replace("0", "1", 1) + GOOD, "line 3: the id 0 returns after another"),
         (GOOD.replace("0", "9", 1) + GOOD + GOOD.replace("0", "9", 1), "line 3: the id 9 returns after another"),
@@ -119,14 +120,10 @@ def test_another_form_is_refused_with_its_line(tmp_path: Path, content: str, sen
     assert f"{tmp_path / 'lists'}, {sentence}" in caught.value.problem
 
 
-def test_pieces_of_others_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "lists").write_text(GOOD + GOOD)
-    (tmp_path / "pieces").write_text("0 ||| ▁a\n1 ||| ▁a\n")
-    with pytest.raises(UserError, match="pieces, line 2: the pieces are not those of 0"):
-        list(read_nbest(tmp_path / "lists", tmp_path / "pieces"))
-    (tmp_path / "pieces").write_text("0 ||| ▁a\n")
-    with pytest.raises(UserError, match="lists is longer, with 2 lines"):
-        list(read_nbest(tmp_path / "lists", tmp_path / "pieces"))
+def test_lists_are_read_with_and_without_tokens(tmp_path: Path) -> None:
+    (tmp_path / "lists").write_text(GOOD + GOOD.replace("\n", " ||| ▁a ||| ▁b\n"))
+    (nbest,) = read_nbest(tmp_path / "lists")
+    assert [hypothesis.pieces for hypothesis in nbest.hypotheses] == [None, "▁a ||| ▁b"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +138,7 @@ def test_pieces_of_others_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_list_that_could_not_be_read_back_is_not_written(tmp_path: Path, lists: list[NBestList]) -> None:
-    with pytest.raises(ValueError), NBestWriter(tmp_path / "nbest", tmp_path / "pieces") as writer:
+    with pytest.raises(ValueError), NBestWriter(tmp_path / "nbest", pieces=True) as writer:
         for nbest in lists:
             writer.add(nbest)
     assert list(tmp_path.iterdir()) == []
@@ -180,8 +177,8 @@ def test_lists_stand_beside_the_groups_they_translate(tmp_path: Path) -> None:
     lists.verify({shard.name: shard for shard in corpus.shards})
     assert sorted(path.name for path in (tmp_path / "0").iterdir()) == [
         "00000.nbest.zst",
-        "00000.pieces.zst",
         "index.json",
+        "shards.jsonl",
     ]
 
 
@@ -191,7 +188,7 @@ def test_a_worker_that_dies_keeps_its_finished_shards(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), NBestShardWriter(tmp_path, "00001") as writer:
         writer.add(NBestList(2, [Hypothesis("a", {}, -1.0, "a")]))
         raise KeyboardInterrupt
-    assert finished_shards(tmp_path) == {"00000"}
+    assert list(finished(tmp_path)) == ["00000"]
     with pytest.raises(IncompleteArtifact):
         NBestCorpus(tmp_path)
     write_nbest_index(tmp_path, {})
@@ -235,10 +232,19 @@ def test_features_are_the_same_throughout(tmp_path: Path) -> None:
 
 def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     _, lists = decoded(tmp_path)
-    path = tmp_path / "1" / "00001.pieces.zst"
+    path = tmp_path / "1" / "00001.nbest.zst"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(IncompleteArtifact, match=r"00001\.pieces\.zst is truncated after line \d+"):
+    with pytest.raises(IncompleteArtifact, match=r"00001\.nbest\.zst is truncated after line \d+"):
         lists.verify()
     path.write_bytes(zstandard.compress(b"junk"))
-    with pytest.raises(IncompleteArtifact, match=r"00001\.pieces\.zst was changed"):
+    with pytest.raises(IncompleteArtifact, match=r"00001\.nbest\.zst was changed"):
         lists.verify()
+
+
+def test_tokens_are_in_every_line_of_a_shard_or_in_none(tmp_path: Path) -> None:
+    _, lists = decoded(tmp_path)
+    path = tmp_path / "0" / "00000.nbest.zst"
+    rewrite(path, lambda lines: [lines[0].rpartition(b" ||| ")[0], *lines[1:]])
+    entry = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    with pytest.raises(IncompleteArtifact, match=r"00000\.nbest\.zst, line 2: other features than on line 1"):
+        replace(lists.shards[0], file=entry).verify()

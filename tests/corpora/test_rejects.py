@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.corpora.ids import Pair
-from kd.corpora.rejects import LONGEST, Sample, read_rejects, unescape
+from kd.corpora.rejects import LONGEST, Sample, read_rejects
 from tests.corpora.samples import TORTURE
 
 
@@ -52,9 +52,3 @@ def test_a_line_of_a_megabyte_is_cut() -> None:
     (reject,) = sampled(1, [("x", Pair(1, "x" * (1 << 20), "y"))]).rejects()
     assert len(reject.source) < LONGEST + 50
     assert "1044576 characters more" in reject.source
-
-
-@given(st.text())
-def test_unescape_leaves_other_text_alone(text: str) -> None:
-    if "\\" not in text:
-        assert unescape(text) == text

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kd.corpora import sampling
 from kd.corpora.ids import Origin
 from kd.corpora.sampling import allot, by_language, sample_sentences, shares
-from kd.corpora.shards import Corpus, CorpusWriter, Shard
+from kd.corpora.shard import Shard
+from kd.corpora.shards import Corpus, CorpusWriter
 
 
 def corpus(folder: Path, languages: tuple[str, str], sizes: dict[str, int], lines: int = 100) -> Corpus:

@@ -31,12 +31,12 @@ def numbered(sources: list[str]) -> list[Pair]:
     return [Pair(place, source, f"translation {place}") for place, source in enumerate(sources)]
 
 
-def forge(folder: Path, shard: int, column: str) -> None:
+def forge(folder: Path, shard: int) -> None:
     """Make the index agree with a changed file's hash, so that the checks behind the hash are reached."""
     index = json.loads((folder / "index.json").read_text())
     entry = index["shards"][shard]
-    content = (folder / f"{entry['name']}.{column}.zst").read_bytes()
-    entry["files"][column] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    content = (folder / f"{entry['name']}.tsv.zst").read_bytes()
+    entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "index.json").write_text(json.dumps(index))
 
 
@@ -112,7 +112,8 @@ def test_files_are_those_of_the_contract(tmp_path: Path) -> None:
         for pair in origin.number([("a", "x"), ("a", "y"), ("b", "z")]):
             writer.add(pair, "0.5")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *(f"{shard}.{column}.zst" for shard in ("00000", "00001") for column in ("id", "score", "source", "target")),
+        "00000.tsv.zst",
+        "00001.tsv.zst",
         "index.json",
     ]
     index = json.loads((tmp_path / "index.json").read_text())
@@ -130,7 +131,8 @@ def test_files_are_those_of_the_contract(tmp_path: Path) -> None:
             "prefix": origin.prefix,
         }
     ]
-    assert zstandard.decompress((tmp_path / "00000.target.zst").read_bytes(), max_output_size=99) == b"x\ny\n"
+    text = zstandard.decompress((tmp_path / "00000.tsv.zst").read_bytes(), max_output_size=99)
+    assert text.decode() == f"{origin.prefix << 40}\ta\tx\t0.5\n{(origin.prefix << 40) + 1}\ta\ty\t0.5\n"
     Corpus(tmp_path).verify()
 
 
@@ -167,7 +169,7 @@ def test_finished_shards_are_taken_over(tmp_path: Path) -> None:
     assert [pair.id for pair in corpus.read()] == [1, 2, 3]
     assert (writer.pairs, writer.sources) == (corpus.pairs, corpus.sources) == (3, 3)
     corpus.verify()
-    assert not (tmp_path / "piece-0" / "00000.source.zst").exists(), "moved, not copied"
+    assert not (tmp_path / "piece-0" / "00000.tsv.zst").exists(), "moved, not copied"
 
 
 def test_corpora_of_different_kinds_do_not_join(tmp_path: Path) -> None:
@@ -193,67 +195,66 @@ def test_ids_have_63_bits(tmp_path: Path, bad: int) -> None:
         writer.add(Pair(bad, "a", "b"))
 
 
-@pytest.mark.parametrize("column", ["id", "source", "target"])
-def test_a_lost_line_is_noticed_by_every_reader(tmp_path: Path, column: str) -> None:
+def test_a_lost_line_is_noticed_by_every_reader(tmp_path: Path) -> None:
     corpus = written(tmp_path, numbered(list("abcde")))
-    rewrite(tmp_path / f"00001.{column}.zst", lambda lines: lines[:-1])
-    with pytest.raises(UserError, match=rf"00001\.{column}\.zst ends after line 1"):
-        list(corpus.read())
-    with pytest.raises(UserError, match=rf"00001\.{column}\.zst ends after line 1, and its index says 2"):
-        list(corpus.column(column))
-    with pytest.raises(IncompleteArtifact, match=rf"00001\.{column}\.zst was changed: .* 1 lines"):
+    rewrite(tmp_path / "00001.tsv.zst", lambda lines: lines[:-1])
+    for read in (corpus.read, lambda: corpus.column("target"), lambda: corpus.texts("id", "source")):
+        with pytest.raises(UserError, match=r"00001\.tsv\.zst ends after line 1, and its index says 2"):
+            list(read())
+    with pytest.raises(IncompleteArtifact, match=r"00001\.tsv\.zst was changed: .* 1 lines"):
         corpus.verify()
 
 
-def test_a_line_lost_from_every_column_is_noticed(tmp_path: Path) -> None:
+def test_a_lost_or_additional_cell_is_named_with_its_line(tmp_path: Path) -> None:
     corpus = written(tmp_path, numbered(list("abc")))
-    for column in ("id", "source", "target"):
-        rewrite(tmp_path / f"00000.{column}.zst", lambda lines: lines[:-1])
-    with pytest.raises(UserError, match="ends after line 2, and its index says 3"):
+    rewrite(tmp_path / "00000.tsv.zst", lambda lines: [lines[0], lines[1].rpartition(b"\t")[0], lines[2]])
+    with pytest.raises(UserError, match=r"00000\.tsv\.zst, line 2: 2 columns instead of 3"):
         list(corpus.read())
+    rewrite(tmp_path / "00000.tsv.zst", lambda lines: [lines[0] + b"\t", *lines[1:]])
+    with pytest.raises(UserError, match=r"00000\.tsv\.zst, line 1: 4 columns instead of 3"):
+        list(corpus.column("id"))
 
 
 def test_swapped_lines_and_shards_are_noticed(tmp_path: Path) -> None:
     corpus = written(tmp_path / "lines", numbered(list("abcdef")))
-    rewrite(tmp_path / "lines" / "00001.target.zst", lambda lines: lines[::-1])
-    with pytest.raises(IncompleteArtifact, match=r"00001\.target\.zst was changed"):
+    rewrite(tmp_path / "lines" / "00001.tsv.zst", lambda lines: lines[::-1])
+    with pytest.raises(IncompleteArtifact, match=r"00001\.tsv\.zst was changed"):
         corpus.verify()
     corpus = written(tmp_path / "shards", numbered(list("abcdef")))
-    for column in ("id", "source", "target"):
-        first, second = (tmp_path / "shards" / f"{shard}.{column}.zst" for shard in ("00000", "00001"))
-        content = first.read_bytes()
-        first.write_bytes(second.read_bytes())
-        second.write_bytes(content)
-    with pytest.raises(IncompleteArtifact, match=r"00000\.id\.zst was changed"):
+    first, second = (tmp_path / "shards" / f"{shard}.tsv.zst" for shard in ("00000", "00001"))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(IncompleteArtifact, match=r"00000\.tsv\.zst was changed"):
         corpus.verify()
 
 
 def test_a_broken_archive_is_named_with_its_last_good_line(tmp_path: Path) -> None:
     corpus = written(tmp_path, numbered(list("abc")))
-    path = tmp_path / "00000.source.zst"
+    path = tmp_path / "00000.tsv.zst"
     path.write_bytes(path.read_bytes()[:-2])
     for read in (corpus.verify, lambda: list(corpus.read())):
-        with pytest.raises(IncompleteArtifact, match=r"00000\.source\.zst is truncated after line \d"):
+        with pytest.raises(IncompleteArtifact, match=r"00000\.tsv\.zst is truncated after line \d"):
             read()
     path.unlink()
-    with pytest.raises(IncompleteArtifact, match=r"00000\.source\.zst is missing"):
+    with pytest.raises(IncompleteArtifact, match=r"00000\.tsv\.zst is missing"):
         corpus.verify()
 
 
 @pytest.mark.parametrize(
     ("column", "line", "content", "sentence"),
     [
-        ("id", 2, b"0", r"00000\.id\.zst, line 2: the id 0 stands there twice"),
-        ("id", 3, b"x7", r"00000\.id\.zst, line 3: 'x7' is no id"),
-        ("id", 3, b"-7", r"00000\.id\.zst, line 3: -7 is no id"),
-        ("id", 1, b"%d" % (5 << 40), r"00000\.id\.zst, line 1: the id \d+ belongs to no corpus"),
-        ("source", 3, b"a", r"00000\.source\.zst, line 3: a source returns"),
-        ("source", 2, b"a", r"00000\.source\.zst has 2 runs of equal sources, not 3"),
-        ("source", 2, b"\xff", r"00000\.source\.zst, line 2: byte 1 of the line is not valid UTF-8"),
+        (0, 2, b"0", r"00000\.tsv\.zst, line 2: the id 0 occurs twice"),
+        (0, 3, b"x7", r"00000\.tsv\.zst, line 3: 'x7' is not an id"),
+        (0, 3, b"-7", r"00000\.tsv\.zst, line 3: -7 is not an id"),
+        (0, 1, b"%d" % (5 << 40), r"00000\.tsv\.zst, line 1: the id \d+ belongs to no corpus"),
+        (1, 3, b"a", r"00000\.tsv\.zst, line 3: a source returns"),
+        (1, 2, b"a", r"00000\.tsv\.zst has 2 runs of equal sources, not 3"),
+        (1, 2, b"\xff", r"00000\.tsv\.zst, line 2: byte 3 of the line is not valid UTF-8"),
     ],
 )
 def test_planted_corruption_behind_the_hash_is_found_by_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, line: int, content: bytes, sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: int, line: int, content: bytes, sentence: str
 ) -> None:
     monkeypatch.setattr("kd.corpora.ids.origin_prefix", lambda pair, corpus: 0)
     with CorpusWriter(tmp_path, LANGUAGES, 9, keep_groups=True, origins=[Origin("en-de", "demo")]) as writer:
@@ -261,10 +262,12 @@ def test_planted_corruption_behind_the_hash_is_found_by_line(
             writer.add(pair)
 
     def change(lines: list[bytes]) -> list[bytes]:
-        return [*lines[: line - 1], content, *lines[line:]]
+        cells = lines[line - 1].split(b"\t")
+        cells[column] = content
+        return [*lines[: line - 1], b"\t".join(cells), *lines[line:]]
 
-    rewrite(tmp_path / f"00000.{column}.zst", change)
-    forge(tmp_path, 0, column)
+    rewrite(tmp_path / "00000.tsv.zst", change)
+    forge(tmp_path, 0)
     with pytest.raises(IncompleteArtifact, match=sentence):
         Corpus(tmp_path).verify()
 
@@ -273,7 +276,7 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
     written(tmp_path, numbered(list("aab")), lines=1)  # keep_groups is off
     index = json.loads((tmp_path / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**index, "groups_kept": True}))
-    with pytest.raises(IncompleteArtifact, match=r"00001\.source\.zst, line 1: the source also ends"):
+    with pytest.raises(IncompleteArtifact, match=r"00001\.tsv\.zst, line 1: the source also ends"):
         Corpus(tmp_path).verify()
 
 
@@ -284,9 +287,9 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
         ("[1]", "is not a JSON object"),
         (
             '{"format": "kd.nbest", "version": 1}',
-            "is of format kd.nbest version 1, where kd.corpus version 1 is needed",
+            "is of format kd.nbest version 1, where kd.corpus version 2 is needed",
         ),
-        ('{"format": "kd.corpus", "version": 1}', "is damaged: 'source'"),
+        ('{"format": "kd.corpus", "version": 2}', "is damaged: 'source'"),
     ],
 )
 def test_another_index_is_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:

@@ -293,8 +293,8 @@ def test_sampling_is_seeded_and_independent_of_workers_and_differs_by_pass(piece
 def test_a_shard_that_lacks_lines_is_refused_by_name(workers: int, pieces: Path, tmp_path: Path) -> None:
     made = corpus(tmp_path / "c", texts(300, 5))
     other = corpus(tmp_path / "d", texts(299, 5))
-    made.shards[2].path("target").write_bytes(other.shards[2].path("target").read_bytes())
-    with pytest.raises(Damaged, match=r"00002\.target\.zst ends after line 99"):
+    made.shards[2].path.write_bytes(other.shards[2].path.read_bytes())
+    with pytest.raises(Damaged, match=r"00002\.tsv\.zst ends after line 99"):
         encoded(pieces, [made], tmp_path / "out", workers=workers)
 
 

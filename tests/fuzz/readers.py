@@ -17,14 +17,12 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import polib
 import zstandard
 
 from kd.base.errors import UserError
-from kd.base.files import read_object
 from kd.corpora.archives import members
 from kd.corpora.catalogue import read_catalogues
 from kd.corpora.given_lists import read_fairseq, read_moses
@@ -36,28 +34,14 @@ from kd.corpora.plain import read_plain
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.tmx import read_tmx
 from kd.corpora.tsv import read_tsv
-from kd.recipe.compose import parse_request
+from tests.fuzz.reader import Reader
+from tests.fuzz.records import RECORDS
 
 ROWS = [(f"source {number} äöü", f"target {number} 日本") for number in range(40)]
 SOURCES = "".join(f"{source}\n" for source, _ in ROWS).encode()
 TARGETS = "".join(f"{target}\n" for _, target in ROWS).encode()
 TABLE = "".join(f"{source}\t{target}\t0.5\n" for source, target in ROWS).encode()
 LINES = [source for source, _ in ROWS]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One reader.
-
-    Attributes:
-        name: Names the reader in messages.
-        content: Makes the whole input.
-        check: Reads a folder in which the mutated input lies as `input`. Raises AssertionError for a wrong result.
-    """
-
-    name: str
-    content: Callable[[], bytes]
-    check: Callable[[Path], None]
 
 
 def read_all(path: Path) -> None:
@@ -225,30 +209,14 @@ def shard_file(name: str) -> Callable[[], bytes]:
 
 def lists_index() -> bytes:
     """Return the index of a folder of n-best lists."""
-    files = {"nbest": {"bytes": 1, "sha256": "0" * 64}}
-    shard = {"name": "00000", "lists": 1, "lines": 2, "files": files, "facts": {"capped": 0}}
-    return json.dumps({"format": "kd.nbest", "version": 1, "facts": {}, "shards": [shard]}).encode()
+    shard = {"name": "00000", "lists": 1, "lines": 2, "bytes": 1, "sha256": "0" * 64, "facts": {"capped": 0}}
+    return json.dumps({"format": "kd.nbest", "version": 2, "facts": {}, "shards": [shard]}).encode()
 
 
 def check_lists(path: Path) -> None:
     """Read the index of a folder of n-best lists."""
     path.rename(path.with_name("index.json"))
     NBestCorpus(path.parent).verify()
-
-
-def manifest() -> bytes:
-    """Return a manifest."""
-    return json.dumps({"stage": "clean", "files": {"a": {"bytes": 1, "sha256": "0" * 64}}, "facts": {}}).encode()
-
-
-def check_manifest(path: Path) -> None:
-    """Read a manifest."""
-    read_object(path)
-
-
-def check_overrides(path: Path) -> None:
-    """Parse command lines."""
-    parse_request(path.read_bytes().decode("utf-8", "replace").split("\n"))
 
 
 def _within(read: Callable[[], object]) -> None:
@@ -279,8 +247,7 @@ READERS = (
     Reader("nbest", nbest, check_nbest),
     Reader("fairseq", generated, check_generated),
     Reader("index of shards", shard_file("index.json"), shards("index.json")),
-    Reader("shard", shard_file("00000.source.zst"), shards("00000.source.zst")),
+    Reader("shard", shard_file("00000.tsv.zst"), shards("00000.tsv.zst")),
     Reader("index of n-best lists", lists_index, check_lists),
-    Reader("manifest", manifest, check_manifest),
-    Reader("overrides", lambda: b"recipe=demo\nselect.metric=chrf\nupto=select", check_overrides),
+    *RECORDS,
 )

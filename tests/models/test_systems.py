@@ -192,7 +192,7 @@ chain:
 @pytest.mark.parametrize(
     ("chain", "said"),
     [
-        ("split: {role: student}", "chain.split.role is student, but a stage of the kind split makes no system. "
+        ("split: {role: student}", "chain.split.role is student, but the output of a split stage is not a system. "
                                    "Remove chain.split.role."),
         ("student: {role: tutor}", "tutor"),
     ],

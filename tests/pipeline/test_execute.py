@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from kd.base import progress
-from kd.base.errors import IncompleteArtifact, TransientError, UserError
+from kd.base.errors import IncompleteArtifact, StopRequested, TransientError, UserError
 from kd.base.lease import Lease
 from kd.pipeline import execute as execute_module
 from kd.pipeline.failures import failed_since, failure_message
 from kd.pipeline.model import Job, Task
 from kd.pipeline.store import Store
-from tests.pipeline.dummies import Write, entry, only, plan, run
+from tests.pipeline.dummies import Resume, Write, entry, only, plan, run
 from tests.pipeline.small_disk import SmallDisk
 
 FORK = multiprocessing.get_context("fork")
@@ -364,3 +364,46 @@ def test_temporary_files_of_a_killed_attempt_are_removed_by_the_next(store: Stor
     os.utime(old, (0, 0))
     run(task, store)
     assert not old.exists() and new.exists(), "a new one may belong to a live process"
+
+
+def journal_of(path: Path) -> list[str]:
+    return [line.split()[0] for line in path.read_text().split("\n")[:-1]]
+
+
+@pytest.mark.parametrize("kind", [Write, Resume])
+@pytest.mark.parametrize("stop", [StopRequested(signal.SIGUSR1), KeyboardInterrupt(), OSError(errno.EIO, "I/O error")])
+def test_a_stop_during_the_check_repeats_no_work(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Write], stop: BaseException
+) -> None:
+    """A corpus is read for hours, and read again to check it."""
+    task = only(kind.name, journal=str(tmp_path / "journal"))
+
+    def stopped(*_: Any) -> Any:
+        raise stop
+
+    for module, name in ((kind, "check"), (execute_module, "manifest"), (execute_module, "rename_folder")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, stopped)
+            with pytest.raises((type(stop), TransientError)):
+                run(task, store)
+    assert run(task, store) is True
+    assert journal_of(tmp_path / "journal") == ["begin", "end"]
+    assert names(store.paths(task).final) == {"lines", "manifest.json"}
+    assert set(store.paths(task).manifest()["files"]) == {"lines"}
+
+
+@pytest.mark.parametrize("error", [IncompleteArtifact("lacks a line"), KeyError("a bug")])
+def test_work_that_its_check_refused_is_repeated(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    task = only(journal=str(tmp_path / "journal"))
+
+    def refuse(*_: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Write, "check", refuse)
+        with pytest.raises(type(error)):
+            run(task, store)
+    assert run(task, store) is True
+    assert journal_of(tmp_path / "journal") == ["begin", "end", "begin", "end"]

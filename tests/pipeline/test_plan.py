@@ -108,7 +108,7 @@ def test_waiting_for_a_stage_that_is_switched_off_is_no_error() -> None:
         ([entry("a", over="pairs"), entry("b", inputs={"one": {"x": "a.da-fr"}})], "called a.da-fr.*mean a.da-en"),
         ([entry("a"), entry("b", inputs={"one": {"x": "a.da-en"}})], r"called a\.da-en"),
         ([entry("j", "join")], "lacks its input"),
-        ([entry("a", workers=0)], "a has nothing to do"),
+        ([entry("a", workers=0)], "The stage a has no tasks"),
         ([entry("a", inputs={"one": {"x": "b"}}), entry("b", inputs={"one": {"x": "a"}})], "circle"),
         ([entry("a", inputs={"one": {"x": "b"}}), entry("b", after=("a",))], "circle"),
         ([entry("a/b")], "'/' in its name"),
@@ -124,7 +124,7 @@ def test_mistakes_are_told_in_a_sentence(entries: list[StageSpec], sentence: str
 
 
 def test_an_axis_without_values_is_told() -> None:
-    with pytest.raises(UserError, match="runs over pairs, and there are none"):
+    with pytest.raises(UserError, match="runs over pairs, which is empty"):
         plan(entry("a", over="pairs"), axes={"pairs": {}})
 
 

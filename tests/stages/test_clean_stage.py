@@ -152,7 +152,7 @@ def test_what_was_tampered_with_is_not_published(tmp_path: Path) -> None:
     (task.out / COUNTS).write_text(json.dumps(counts), "utf-8")
     with pytest.raises(IncompleteArtifact, match="9 pairs came in"):
         Clean().check(task)
-    (task.out / "00000.target.zst").unlink()
+    (task.out / "00000.tsv.zst").unlink()
     with pytest.raises(IncompleteArtifact):
         Clean().check(task)
 

@@ -227,7 +227,7 @@ def test_tmx_tsv_and_compressed_pair_make_identical_shards(place: Place) -> None
     for form in forms:
         plan = place.compose({"it": form}, "split.dev=100", "split.test=100", "shard.lines=1000")
         shards = Corpus(place.run(plan, upto="shard")["shard/all"])
-        found.append([dict(shard.files) for shard in shards.shards])
+        found.append([shard.file for shard in shards.shards])
         assert shards.pairs > 1000
     assert found[0] == found[1] == found[2]
 

@@ -186,7 +186,7 @@ def test_killed_at_any_moment_it_goes_on(
             patch.setattr(nbest.NBestWriter, "add", die)
         elif moment == 1:
             patch.setattr(nbest.NBestWriter, "abort", lambda self: None)
-            patch.setattr(nbest, "write_json", die)
+            patch.setattr(nbest, "note_finished", die)
         elif moment == 2:
             original = nbest.NBestShardWriter.close
             patch.setattr(nbest.NBestShardWriter, "close", lambda self: (original(self), die()))
@@ -270,17 +270,15 @@ def forge_hashes(folder: Path) -> None:
 
     index = json.loads((folder / "index.json").read_text("utf-8"))
     for entry in index["shards"]:
-        for column, described in entry["files"].items():
-            content = (folder / f"{entry['name']}.{column}.zst").read_bytes()
-            described.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        content = (folder / f"{entry['name']}.nbest.zst").read_bytes()
+        entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     (folder / "index.json").write_text(json.dumps(index), "utf-8")
 
 
 def lose_a_list_and_forge(folder: Path) -> None:
-    paths = [folder / f"{name_of(folder, 1)}.{column}.zst" for column in ("nbest", "pieces")]
-    number = len(next(read_nbest(paths[0])).hypotheses)
-    for path in paths:
-        rewrite(path, lambda lines: lines[number:])
+    path = folder / f"{name_of(folder, 1)}.nbest.zst"
+    number = len(next(read_nbest(path)).hypotheses)
+    rewrite(path, lambda lines: lines[number:])
     forge_hashes(folder)
 
 
@@ -290,16 +288,14 @@ def repeat_an_id_and_forge(folder: Path) -> None:
 
 
 def swap_two_shards(folder: Path) -> None:
-    names = [name_of(folder, shard) for shard in (0, 1)]
-    for column in ("nbest", "pieces"):
-        one, other = (folder / f"{name}.{column}.zst" for name in names)
-        aside = one.with_suffix(".aside")
-        one.rename(aside)
-        other.rename(one)
-        aside.rename(other)
+    one, other = (folder / f"{name_of(folder, shard)}.nbest.zst" for shard in (0, 1))
+    aside = one.with_suffix(".aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
     index = json.loads((folder / "index.json").read_text("utf-8"))
     first, second = index["shards"][:2]
-    for key in ("lists", "lines", "files"):
+    for key in ("lists", "lines", "bytes", "sha256"):
         first[key], second[key] = second[key], first[key]
     (folder / "index.json").write_text(json.dumps(index), "utf-8")
 
@@ -310,7 +306,7 @@ def swap_two_shards(folder: Path) -> None:
         (cut_archive, 1, r"\.nbest\.zst"),
         (lose_a_line, 1, r"\.nbest\.zst"),
         (lose_a_list_and_forge, 1, r"\.nbest\.zst"),
-        (repeat_an_id_and_forge, 1, r"(nbest|pieces)\.zst, line \d+"),
+        (repeat_an_id_and_forge, 1, r"nbest\.zst, line \d+"),
         (swap_two_shards, 2, r"\.nbest\.zst, line 1: the list of \d+ stands where \d+ belongs"),
     ],
 )

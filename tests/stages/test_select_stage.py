@@ -134,11 +134,11 @@ def test_a_worker_that_dies_goes_on_with_the_shard_it_was_at(tmp_path: Path, mon
     monkeypatch.setattr(stage, "_write", dying)
     with pytest.raises(KeyboardInterrupt):
         Select().run(this)
-    finished = (this.out / "00000.target.zst").stat().st_ino
+    finished = (this.out / "00000.tsv.zst").stat().st_ino
     monkeypatch.setattr(stage, "_write", real)
     corpus, _ = selected(this)
     assert corpus.pairs == 3 * SHARD
-    assert (this.out / "00000.target.zst").stat().st_ino == finished
+    assert (this.out / "00000.tsv.zst").stat().st_ino == finished
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     selected(job(fresh, *folders))
@@ -360,8 +360,8 @@ def test_check_notices_what_was_done_to_the_output(tmp_path: Path) -> None:
     folders = make(tmp_path, 3)
     this = job(tmp_path, *folders)
     selected(this)
-    rewrite(this.out / "00001.target.zst", lambda lines: [lines[1], lines[0], *lines[2:]])
-    with pytest.raises(IncompleteArtifact, match=r"00001\.target\.zst was changed"):
+    rewrite(this.out / "00001.tsv.zst", lambda lines: [lines[1], lines[0], *lines[2:]])
+    with pytest.raises(IncompleteArtifact, match=r"00001\.tsv\.zst was changed"):
         Select().check(this)
 
 
@@ -375,3 +375,52 @@ def test_check_compares_ids_with_what_was_decoded(tmp_path: Path) -> None:
             writer.add(Pair(FIRST + place + 1, source(place), gold(place)))
     with pytest.raises(IncompleteArtifact, match=r"00000\.id\.zst, line 1: \d+ has no place there"):
         Select().check(job(tmp_path, other, lists))
+
+
+def numbers_of_files(folder: Path, shards: int) -> list[int]:
+    """Return the files of a corpus of some shards, of its lists and of the selection from them."""
+    corpus, lists = folder / "corpus", folder / "lists"
+    with CorpusWriter(corpus, ("en", "de"), 2, keep_groups=True, origins=[ORIGIN]) as writer:
+        for place in range(2 * shards):
+            writer.add(Pair(FIRST + place, source(place), gold(place)))
+    for shard in Corpus(corpus).shards:
+        with NBestShardWriter(lists, shard.name) as nbest:
+            for group in shard.groups():
+                hypotheses = [Hypothesis(text, {}, -1.0, "x") for text in translations(group[0].id - FIRST)]
+                nbest.add(NBestList(group[0].id, hypotheses))
+    write_nbest_index(lists, {})
+    this = job(folder, corpus, lists)
+    assert selected(this)[1].counts["pairs out"] == 2 * shards
+    return [len(contents(place)) for place in (corpus, lists, this.out)]
+
+
+def test_each_stage_keeps_one_file_per_shard(tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir(), (tmp_path / "many").mkdir()
+    few, many = numbers_of_files(tmp_path / "few", 10), numbers_of_files(tmp_path / "many", 20)
+    assert [more - less for less, more in zip(few, many, strict=True)] == [10, 10, 10]
+    assert [files - 10 for files in few] == [1, 2, 3]  # indexes, journals, selection.json
+    # A site may allow 100,000 files per project. With 100 workers, each with manifest and lineage, and shard's leakage.
+    assert 3 * 10_000 + (1 + 2 + 2) + 100 * (2 + 2) + 100 * (3 + 2) == 30_905 < 40_000
+
+
+def test_a_record_that_was_written_in_part_makes_its_shard_again(tmp_path: Path) -> None:
+    folders = make(tmp_path, 3)
+    this = job(tmp_path, *folders)
+    selected(this)
+    expected = contents(this.out)
+    journal = this.out / "shards.jsonl"
+    lines = journal.read_text("utf-8").split("\n")
+    journal.write_text("\n".join([lines[0], lines[1][: len(lines[1]) // 2], "[]", '{"name": "../x"}']), "utf-8")
+    (this.out / "00002.tsv.zst.partial").write_text("")
+    selected(this)
+    assert contents(this.out) == expected
+
+
+def test_a_finished_shard_that_was_damaged_since_is_made_again(tmp_path: Path) -> None:
+    this = job(tmp_path, *make(tmp_path, 3))
+    selected(this)
+    expected = contents(this.out)
+    path = this.out / "00001.tsv.zst"
+    path.write_bytes(path.read_bytes()[:-1])
+    selected(this)
+    assert contents(this.out) == expected

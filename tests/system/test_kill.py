@@ -51,9 +51,9 @@ def test_killed_runs_end_the_same(finished: Workplace, tmp_path: Path) -> None:
         process.wait()
     place.kd("run", "upto=select")
     told = f"killed after {waits} s"
-    selected = hashes(place, "select.en-xx", "*.target.zst")
+    selected = hashes(place, "select.en-xx", "*.tsv.zst")
     assert selected, told
-    assert selected == hashes(finished, "select.en-xx", "*.target.zst"), told
+    assert selected == hashes(finished, "select.en-xx", "*.tsv.zst"), told
 
 
 def test_finished_tasks_are_not_run_again(finished: Workplace) -> None:

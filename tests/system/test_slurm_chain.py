@@ -42,7 +42,7 @@ def test_a_whole_run_on_two_nodes_gives_the_results_of_one_computer(
     done = here.kd("run")
     assert "Nothing to do" in done.stderr, here.kd("status").stdout
     for stage, pattern in (
-        ("select.en-xx", "*.target.zst"),
+        ("select.en-xx", "*.tsv.zst"),
         ("teacher.en-xx", "model.pt"),
         ("student.en-xx", "model.pt"),
         ("decode.en-xx", "*.nbest.zst"),

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from kd.base.processes import Tick, Workers
 from kd.corpora.ids import prefix_of
-from kd.corpora.shards import Corpus, Shard, target_columns
+from kd.corpora.shard import Shard
+from kd.corpora.shards import Corpus, target_columns
 from kd.engines.fairseq.binary import IndexedWriter, data_folder, data_prefix, write_runs, write_view
 from kd.models.description import tag_of
 from kd.models.segmentation import Sampling
@@ -290,7 +291,7 @@ def _encode_part(vocabulary: Vocabulary, part: _Part, tick: Tick) -> list[Encode
 def _texts(part: _Part, wanted: frozenset[int] | None) -> Iterable[tuple[str, ...]]:
     """Yield source and targets of each pair that is wanted."""
     if wanted is None:
-        return zip(*(part.shard.column(side) for side in part.sides), strict=True)  # without the ids
+        return part.shard.texts(*part.sides)  # without the ids
     return ((pair.source, *targets) for pair, targets in part.shard.rows(*part.targets) if prefix_of(pair.id) in wanted)
 
 

@@ -19,6 +19,7 @@ from kd.pipeline.run import SLURM, Run
 
 COMMENT = "kd:"  # begins the comment of a job of ours
 POLL_SECONDS = 0.5
+_REMEDY = "Cancel its jobs, if squeue shows any, and remove the file."
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,24 @@ class Records:
 
 def _submission(path: Path) -> Submission:
     """Reads the record of a submission; raises DamagedFile if the disk has damaged it."""
-    plain = read_object(path)
+    plain = read_object(path, _REMEDY)
+    found: Submission | None
     try:
         elements = {int(number): Element(**item) for number, item in plain.pop("elements").items()}
         found = Submission(elements=elements, **plain)
-        float(found.written)
-        return found
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise DamagedFile(f"{path} is damaged: it is not the record of a submission.") from None
+        found = None
+    if found is None or not _has_right_types(found):
+        raise DamagedFile(
+            f"{path} is damaged: it is not the record of a submission.",
+            _REMEDY,
+        )
+    return found
+
+
+def _has_right_types(found: Submission) -> bool:
+    """Whether all values have the right type; a file that a disk damaged may be JSON of another form."""
+    texts = [found.script, found.stage, found.frozen, found.dependency, found.id, found.job or ""]
+    texts += [text for element in found.elements.values() for text in (element.task, element.place)]
+    numbers = (found.written, found.user)
+    return all(isinstance(text, str) for text in texts) and all(isinstance(number, int | float) for number in numbers)
