@@ -16,8 +16,10 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import polib
 import zstandard
@@ -31,6 +33,7 @@ from kd.corpora.lines import open_text
 from kd.corpora.moses import group_fairseq, group_given, read_nbest
 from kd.corpora.nbest import NBestCorpus
 from kd.corpora.plain import read_plain
+from kd.corpora.records import read_jsonl, read_parquet, read_xlsx
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.corpora.tmx import read_tmx
 from kd.corpora.tsv import read_tsv
@@ -219,6 +222,46 @@ def check_lists(path: Path) -> None:
     NBestCorpus(path.parent).verify()
 
 
+def record_lines() -> bytes:
+    """Return JSON lines."""
+    return "".join(json.dumps({"en": source, "de": target}) + "\n" for source, target in ROWS).encode()
+
+
+def parquet_table() -> bytes:
+    """Return a Parquet file whose pages have checksums."""
+    import pyarrow
+    from pyarrow import parquet
+
+    content = io.BytesIO()
+    rows = pyarrow.Table.from_pylist([{"en": source, "de": target} for source, target in ROWS])
+    parquet.write_table(rows, content, write_page_checksum=True)
+    return content.getvalue()
+
+
+def spreadsheet() -> bytes:
+    """Return an XLSX file."""
+    import openpyxl
+
+    book, content = openpyxl.Workbook(), io.BytesIO()
+    for row in ROWS:
+        book.active.append(row)  # type: ignore[union-attr]
+    book.save(content)
+    return content.getvalue()
+
+
+def table_of(
+    suffix: str, read: Callable[..., Iterator[tuple[str, ...]]], fields: Sequence[Any]
+) -> Callable[[Path], None]:
+    """Return a check of a file of records; no text that is accepted holds a line break."""
+
+    def check(path: Path) -> None:
+        renamed = path.rename(path.with_name(f"input{suffix}"))
+        for row in read(renamed, fields, Counter()):
+            assert len(row) == 2 and "\n" not in "".join(row)
+
+    return check
+
+
 def _within(read: Callable[[], object]) -> None:
     with contextlib.suppress(UserError):
         read()
@@ -241,6 +284,9 @@ READERS = (
     Reader("tar", tarred, archive(".tar")),
     Reader("tgz", lambda: gzip.compress(tarred()), archive(".tgz")),
     Reader("txz", lambda: lzma.compress(tarred()), archive(".tar.xz")),
+    Reader("jsonl", record_lines, table_of(".jsonl", read_jsonl, ["en", "de"])),
+    Reader("parquet", parquet_table, table_of(".parquet", read_parquet, ["en", "de"])),
+    Reader("xlsx", spreadsheet, table_of(".xlsx", read_xlsx, [1, 2])),
     Reader("json", lambda: json.dumps(dict(enumerate(t for _, t in ROWS))).encode(), catalogue(".json")),
     Reader("po", lambda: str(messages()).encode(), catalogue(".po")),
     Reader("mo", lambda: messages().to_binary(), catalogue(".mo")),
