@@ -31,12 +31,17 @@ static const char *how = "count", *root;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+/* Reads how and where to fail; a forked process may call it again, after it has changed the variables. */
+void crash_arm(void) {
+    how = getenv("CRASH_HOW") ? getenv("CRASH_HOW") : "count";
+    fail_at = atol(getenv("CRASH_AT") ? getenv("CRASH_AT") : "0");
+}
+
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("CRASH_COUNTER");
     root = getenv("CRASH_ROOT");
     if (!path || !root) return;
-    how = getenv("CRASH_HOW") ? getenv("CRASH_HOW") : "count";
-    fail_at = atol(getenv("CRASH_AT") ? getenv("CRASH_AT") : "0");
+    crash_arm();
     int file = REAL(open)(path, O_RDWR);
     if (file < 0) return;
     void *page = mmap(NULL, sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
