@@ -17,7 +17,7 @@ from kd.base.lease import Lease
 from kd.pipeline.store import ArtifactPaths
 
 SUBMISSION = "KD_SUBMISSION"  # variable: the submission whose jobs retry a task
-IN_VAIN = 2  # attempts in a row without progress, after which another one is pointless
+STUCK_AFTER = 2  # attempts in a row without progress
 
 Attempt = dict[str, Any]
 
@@ -41,15 +41,15 @@ def end(paths: ArtifactPaths, *, counts: bool) -> None:
     """Record that the last attempt ended without a result; if it `counts`, also how far it came."""
     with contextlib.suppress(OSError, LookupError):
         attempts = _read(paths)
-        take_down(attempts[-1])
+        set_times(attempts[-1])
         snapshot = progress.read(paths.progress)
         if counts and snapshot is not None:
             attempts[-1]["reached"] = [snapshot.what, snapshot.done]
         write_json(paths.attempts, attempts)
 
 
-def take_down(attempt: Attempt) -> None:
-    """Add to an attempt that ends now how long it took."""
+def set_times(attempt: Attempt) -> None:
+    """Set the times of an attempt that ends now."""
     attempt["seconds"] = time.time() - attempt["started"]
     attempt["cpu_seconds"] = usage.cpu_seconds() - attempt["cpu_before"]
 
@@ -61,7 +61,7 @@ def cpu_seconds(attempts: Sequence[Attempt]) -> float | None:
     return round(sum(attempt["cpu_seconds"] for attempt in attempts), 3)
 
 
-def in_vain(paths: ArtifactPaths, *, resumable: bool) -> bool:
+def is_stuck(paths: ArtifactPaths, *, resumable: bool) -> bool:
     """Return whether the last attempts of this submission each ended no further than an earlier one.
 
     Attempts that were killed by a node failure or preempted do not count. A task that is not resumable starts from the
@@ -79,7 +79,7 @@ def in_vain(paths: ArtifactPaths, *, resumable: bool) -> bool:
         further = resumable and done > best.get(what, 0)
         fruitless = 0 if further else fruitless + 1
         best[what] = max(done, best.get(what, 0))
-    return fruitless >= IN_VAIN
+    return fruitless >= STUCK_AFTER
 
 
 def _read(paths: ArtifactPaths) -> list[Attempt]:

@@ -228,9 +228,11 @@ class _Execution:
     def _no_progress(self, error: BaseException) -> UserError | None:
         """Return the error for a task that was retried too often without progress; None if a retry makes sense."""
         kind = self.task.stage.kind
-        if not isinstance(error, TransientError) or not attempts.in_vain(self.paths, resumable=kind.resumable):
+        if not isinstance(error, TransientError) or not attempts.is_stuck(self.paths, resumable=kind.resumable):
             return None
-        problem = f"{self.task.full_name} made no progress in {attempts.IN_VAIN} attempts in a row. The last: {error}"
+        problem = (
+            f"{self.task.full_name} made no progress in {attempts.STUCK_AFTER} attempts in a row. The last: {error}"
+        )
         hours = f"machine.resources.{kind.resources}.hours"
         if kind.resumable:
             return UserError(problem, f"Give it more time: raise {hours}.")

@@ -90,8 +90,11 @@ class Select(Kind[SelectConfig]):
         wanted = {item.lists.name: item.made_from for item in work}
 
         def accept(place: Path, entry: Entry) -> bool:
-            file, fits = place / (entry["name"] + SUFFIX), entry.get("made_from") == wanted.get(entry["name"])
-            return fits and file.is_file() and sha256(file) == entry.get("sha256")
+            name = entry["name"]
+            file = place / (name + SUFFIX)
+            if name not in wanted or entry.get("made_from") != wanted[name] or not file.is_file():
+                return False
+            return sha256(file) == str(entry.get("sha256"))
 
         done = resume(job.out, job.resumable_from, lambda entry: [entry["name"] + SUFFIX], accept)
         _select_missing(job, [item for item in work if item.lists.name not in done])

@@ -229,6 +229,6 @@ RECORDS = (
     beside_a_task(
         ".attempts.json",
         [{"started": 1.0, "cpu_before": 0.0, "submission": "x", "reached": ["training", 1], "seconds": 1.0}],
-        lambda paths: attempts.in_vain(paths, resumable=True),
+        lambda paths: attempts.is_stuck(paths, resumable=True),
     ),
 )
