@@ -1,4 +1,4 @@
-"""Prints the messages of kd: all modules log to loggers below `kd`, a tree that other programs can redirect."""
+"""Print the messages of kd: all modules log to loggers below `kd`, a tree that other programs can redirect."""
 
 from __future__ import annotations
 
