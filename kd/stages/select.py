@@ -332,7 +332,7 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
     )
     with writer:
         for record in records.values():
-            writer.count_in(record["entry"])
+            writer.count_in(record)
     signatures = work[0].signatures if work else {}
     nothing = Chooser(job.config, signatures=signatures).statistics.to_json()
     statistics = merged([nothing, *(record["facts"] for record in records.values())])

@@ -23,7 +23,7 @@ def test_secrets_are_in_no_file_of_a_run_and_in_no_stage(tmp_path: Path, monkeyp
     """A release's manifest holds the settings of its stage, and its folder is given away."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     places = [f"store.dir={tmp_path}/store", f"run.dir={tmp_path}/run"]
-    request = compose.parse_request(["recipe=files", f"source={URL}", *places])
+    request = compose.parse_request(["recipe=files", f'source="{URL}"', *places])
     config = compose.compose(request)
     plan, store, run = compose.plan(config), Store(tmp_path / "store"), Run(tmp_path / "run")
     assert {"collect", "release", "report"} <= {stage.kind.name for stage in plan.stages}
@@ -35,7 +35,7 @@ def test_secrets_are_in_no_file_of_a_run_and_in_no_stage(tmp_path: Path, monkeyp
 
 
 def test_the_folder_of_a_sweep_is_named_without_secrets() -> None:
-    request = compose.parse_request(["recipe=files", f"source={URL}", "student.seed=1,2"])
+    request = compose.parse_request(["recipe=files", f'source="{URL}"', "student.seed=1,2"])
     swept = compose.parse_request(["recipe=files", f"source='{URL}',b.tsv"])
     names = [each.variant for given in (request, swept) for each in compose.sweep(given)]
     assert names and not [name for name in names if any(secret in name for secret in SECRETS)]
