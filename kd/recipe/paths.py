@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from kd.base.errors import UserError
-from kd.base.urls import mask_for_children, split_secrets
+from kd.base.urls import mask_for_children, mask_text, split_secrets
 from kd.corpora.stdin import STDIN, keep_stdin
 from kd.recipe.schema.recipe import RecipeConfig
 from kd.recipe.schema.walk import NAME, settings
@@ -91,3 +91,16 @@ def mask_urls(config: DictConfig) -> None:
                         f"corpus.sources.{name}.{key} differs from another URL in its secret parameters alone.",
                         "Give the file one URL, or fetch both by hand.",
                     )
+    _mask_texts(config)
+
+
+def _mask_texts(node: DictConfig | ListConfig) -> None:
+    """Mask URLs in all other texts, such as `source` of the recipe `files`, to which its corpora refer."""
+    for key in node if isinstance(node, DictConfig) else range(len(node)):
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        value = node[key]
+        if isinstance(value, DictConfig | ListConfig):
+            _mask_texts(value)
+        elif isinstance(value, str) and (masked := mask_text(value)) != value:
+            node[key] = masked

@@ -373,7 +373,7 @@ def test_check_compares_ids_with_what_was_decoded(tmp_path: Path) -> None:
     with CorpusWriter(other, ("en", "de"), SHARD, keep_groups=True, origins=[ORIGIN]) as writer:
         for place in range(3 * SHARD):  # the same number of pairs, each with the id of the one before
             writer.add(Pair(FIRST + place + 1, source(place), gold(place)))
-    with pytest.raises(IncompleteArtifact, match=r"00000\.id\.zst, line 1: \d+ has no place there"):
+    with pytest.raises(IncompleteArtifact, match=r"00000\.tsv\.zst, line 1: \d+ has no place there"):
         Select().check(job(tmp_path, other, lists))
 
 
