@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 from kd.base import resources
 from kd.base.errors import UserError
+from kd.base.faults import disk_fault
 from kd.recipe.chain import plan, settings_key
 from kd.recipe.errors import as_user_error
 from kd.recipe.find import RECIPE_FILE, find, recipes
@@ -86,7 +87,17 @@ def as_user_errors(path: Path, overrides: Sequence[str] = ()) -> Iterator[None]:
 def composed(path: Path, overrides: Sequence[str]) -> DictConfig:
     """Return a recipe's file as Hydra composes it, with references between keys as they are."""
     with hydra(path) as (given, _):
-        return hydra_compose(config_name=path.stem, overrides=[*given, *prepare(overrides)])
+        every = [*given, *prepare(overrides)]
+        try:
+            return hydra_compose(config_name=path.stem, overrides=every)
+        except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError, OSError) as error:
+            if disk_fault(error, path.parent) is not None:
+                raise
+            # Hydra checks the form of a list `defaults` only in part.
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+            raise UserError(f"{path} cannot be composed: {reason}.", "Correct its list `defaults`.") from None
 
 
 @contextmanager
