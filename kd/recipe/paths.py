@@ -96,7 +96,8 @@ def mask_urls(config: DictConfig) -> None:
 
 def _mask_texts(node: DictConfig | ListConfig) -> None:
     """Mask URLs in all other texts, such as `source` of the recipe `files`, to which its corpora refer."""
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
+    keys: list[Any] = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
+    for key in keys:
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
         value = node[key]

@@ -15,7 +15,8 @@ from kd.base.processes import Tick, Workers
 from kd.corpora.heldout import HeldOutSet, read_heldout, side_of, verify_heldout, write_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import ONE_SIDED_WORDS, Guard
-from kd.corpora.shards import Corpus, Shard
+from kd.corpora.shard import Shard
+from kd.corpora.shards import Corpus
 from kd.corpora.split import Candidates, Draw, Drawn, candidates, held_side, merged
 from kd.models.known import Known, by_pairs
 from kd.pipeline.forecast import StageForecast
