@@ -31,7 +31,7 @@ from kd.pipeline.plan import Plan
 from kd.pipeline.store import BLANK_MANIFEST, MANIFEST, Store
 from kd.planning.probe import FAILED
 from kd.planning.rates import BYTES, START, Observation, bytes_observation, lengths, manifests
-from kd.planning.shortening import SENTENCES, Size, affordable, decoded_sentences
+from kd.planning.shortening import SENTENCES, Size, affordable, decoded_sentences, micro_batch
 from kd.planning.synthetic import made_up_lists, warm_up
 from kd.planning.timing import Clock, import_times, timed
 from kd.recipe import compose
@@ -42,6 +42,7 @@ from kd.stages.grid import budget
 _LOG = logging.getLogger(__name__)
 
 HELD_OUT = 128
+VALIDATED_TOKENS = 4096  # of a batch in a validation, where the device decides
 SMALLEST_VOCABULARY = 300
 _COMPILED = 1.5  # seconds: a kernel that was compiled before is read from a cache
 
@@ -313,7 +314,8 @@ class Miniature:
             folder, (model,) = self._store.paths(task).final, known.models([task])
             config = task.stage.config if isinstance(task.stage.config, TrainConfig) else budget(task.stage.config)
             translator = EnsembleTranslator(
-                [folder], Vocabulary(folder), beam=1, max_pieces=self._size.steps, batch_tokens=config.batch.max_tokens,
+                [folder], Vocabulary(folder), beam=1, max_pieces=self._size.steps,
+                batch_tokens=micro_batch(config, VALIDATED_TOKENS),
                 threads=self._threads, device=self._device, score_members=False, engine="stock",
             )  # fmt: skip
             affordable = decoded_sentences(known.parameters(model), max(1, self._size.steps))

@@ -64,6 +64,12 @@ class Size:
         return replace(spec, config=shortened(spec.config, self))
 
 
+def micro_batch(config: TrainConfig, otherwise: int) -> int:
+    """Return the tokens of a training's micro-batch; another number where the device decides."""
+    size = config.batch.max_tokens
+    return size if isinstance(size, int) else otherwise
+
+
 def decoded_sentences(parameters: float, steps: float) -> int:
     """Return how many sentences models of so many parameters decode within some seconds."""
     return int(DECODED_FLOPS / max(1.0, 2 * parameters * steps))
@@ -106,7 +112,7 @@ def _(config: TrainConfig, size: Size) -> TrainConfig:
         batch=replace(
             config.batch,
             target_tokens=tokens,
-            max_tokens=max(longest, min(config.batch.max_tokens, 2 * tokens + longest)),
+            max_tokens=max(longest, min(micro_batch(config, 2 * tokens + longest), 2 * tokens + longest)),
         ),
         stop=StopConfig(hours=size.seconds / 3600),
         checkpoint=CheckpointConfig(every=UPDATES, keep=1, average=1, metric=config.checkpoint.metric),

@@ -40,11 +40,14 @@ class Row:
     def type(self) -> str:
         """Type, unit and bounds in words: `whole number of updates, at least 1`."""
         metadata = self.setting.field.metadata
-        name = ", ".join(metadata.get("choices", ())) or type_name(self.setting.type)
+        words = ", ".join(metadata.get("choices", ()))
+        number = without_none(self.setting.type)[0] in (int, float)
+        name = type_name(self.setting.type) if number else words or type_name(self.setting.type)
         if self.setting.unit:
             name = f"{name} of {self.setting.unit}" if "number" in name else f"{name} ({self.setting.unit})"
         limits = bounds(metadata)
-        return f"{name}, {limits}" if limits else name
+        name = f"{name}, {limits}" if limits else name
+        return f"{name}, or {words}" if number and words else name
 
 
 def rows(values: Values, found: Iterable[Setting] | None = None) -> list[Row]:
@@ -134,9 +137,11 @@ def _property(setting: Setting) -> dict[str, Any]:
     unit = f" Unit: {setting.unit}." if setting.unit else ""
     names = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
     limits = {names[name]: metadata[name] for name in names if name in metadata}
-    if words := metadata.get("choices"):
-        limits = {"enum": list(words)}
-    return {"description": f"{setting.meaning}{unit}", **_with_reference(setting.type, limits)}
+    words = list(metadata.get("choices", ()))
+    schema = _with_reference(setting.type, limits if limits or not words else {"enum": words})
+    if limits and words:  # a number, or one of some words
+        schema["anyOf"].append({"enum": words})
+    return {"description": f"{setting.meaning}{unit}", **schema}
 
 
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}

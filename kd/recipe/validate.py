@@ -65,7 +65,8 @@ def _parts(key: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
 def _check_value(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
     words = metadata.get("choices", ())
     if words and isinstance(value, str) and (value if value.lower() != "false" else "off") not in words:
-        raise UserError(f"The value of {key} does not fit: {value}.", f"It takes one of: {', '.join(words)}.")
+        number = f"a number that is {limits}, or " if (limits := bounds(metadata)) else ""
+        raise UserError(f"The value of {key} does not fit: {value}.", f"It takes {number}one of: {', '.join(words)}.")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     if not math.isfinite(value):

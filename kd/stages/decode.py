@@ -37,7 +37,7 @@ from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, LongSources, Precision
+from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, DecodePrecision, LongSources
 from kd.stages.teachers import first_members
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Decode(Kind[DecodeConfig]):
             raise UserError(
                 f"decode.compute_type is {config.compute_type!r}.", f"Use one of {', '.join(COMPUTE_TYPES)}."
             )
-        if config.retry_precision in (config.precision, Precision.fp16):
+        if config.retry_precision in (config.precision, DecodePrecision.fp16):
             raise UserError(
                 f"decode.retry_precision is {config.retry_precision.value}, which does not help against NaN in "
                 f"{config.precision.value}.",
@@ -303,7 +303,7 @@ def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> _Deco
     return _Decoder(spec)
 
 
-def _load(spec: _WorkerSpec, precision: Precision) -> EnsembleTranslator | MembersTranslator:
+def _load(spec: _WorkerSpec, precision: DecodePrecision) -> EnsembleTranslator | MembersTranslator:
     from kd.models.vocabulary import Vocabulary
 
     config = spec.config

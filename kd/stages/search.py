@@ -40,7 +40,7 @@ class Search(Kind[SearchConfig]):
     """Trains the cells of a grid."""
 
     name = "search"
-    version = 1
+    version = 2  # 2: precision is auto by default, loss and Adam are fused
     config = SearchConfig
     imports = ("torch", "fairseq")
     trains = True

@@ -52,7 +52,7 @@ class Train(Kind[TrainConfig]):
     """Trains one model, or several that differ by their seed."""
 
     name = "train"
-    version = 1
+    version = 2  # 2: precision is auto by default, loss and Adam are fused
     config = TrainConfig
     imports = ("torch", "fairseq")
     trains = True

@@ -7,9 +7,10 @@ with more updates than before, it continues.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.text import size
 from kd.corpora.balance import in_words
 from kd.corpora.index import read_json, write_json
+from kd.engines.fairseq.automatic import Settled, Surroundings, settle
 from kd.engines.fairseq.batching import BatchPlan
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.forecast import Forecast, forecast
@@ -37,7 +39,7 @@ from kd.models.matching import read_dictionary
 from kd.models.vocabulary import SPECIAL
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.model import Artifact, Job, Summary
-from kd.recipe.schema import BatchConfig, Metric, Schedule, TrainConfig, Which
+from kd.recipe.schema import AUTO, BatchConfig, Metric, Schedule, TrainConfig, Which
 from kd.stages.teachers import Lessons, learning_identity
 
 _LOG = logging.getLogger(__name__)
@@ -88,6 +90,9 @@ def check_settings(config: TrainConfig) -> None:
             "checkpoint.metric is bleu but validate_bleu is false, so the best checkpoint cannot be found.",
             "Set checkpoint.metric=loss or validate_bleu=true.",
         )
+    size = config.batch.max_tokens
+    if size != AUTO and (isinstance(size, str) or size < 1):
+        raise UserError(f"batch.max_tokens is {size}.", "Set it to a number of tokens of 1 or more, or to auto.")
     optimizer = config.optimizer
     if optimizer.schedule is Schedule.linear and optimizer.decay_updates <= optimizer.warmup_updates:
         raise UserError(
@@ -117,7 +122,9 @@ def run_training(job: Job[Any], training: Training) -> None:
     """
     from kd.engines.fairseq.binary import data_folders
 
-    config, data = training.config, training.data
+    data = training.data
+    settled = _settled(job, training)
+    config = settled.config
     check_precision(config.precision, job.device)
     folders = data_folders(data.path)
     device = "cpu" if job.device == "cpu" else "cuda"  # torch's name for AMD GPUs as well
@@ -144,7 +151,7 @@ def run_training(job: Job[Any], training: Training) -> None:
         world_size=spec.world_size,
         teachers=training.lessons.parameters,
     )
-    _say(job, expected, plan)
+    _say(job, settled, expected, plan)
     for line in in_words(data.manifest["facts"].get("balance", {}), _target_tokens(config)):
         job.progress.say(f"{job.stage}/{job.name}: {line}")
     if not any((job.out / "checkpoints").glob("*.pt")):
@@ -157,7 +164,7 @@ def run_training(job: Job[Any], training: Training) -> None:
 
         result = train(spec, job.out, tell, threads=job.threads, world=job.world)
     job.progress.update("averaging")
-    _finish(job, training, result, plan, expected)
+    _finish(job, replace(training, config=config), result, plan, expected)
 
 
 def check_training(job: Job[Any], config: TrainConfig) -> Summary:
@@ -181,9 +188,36 @@ def _target_tokens(config: TrainConfig) -> int:
     return min(whole, config.stop.target_tokens or whole)
 
 
-def _say(job: Job[Any], expected: Forecast, plan: BatchPlan) -> None:
+def _settled(job: Job[Any], training: Training) -> Settled:
+    """Replace `auto` in the settings by values for this device."""
+    data, device = training.data, "cpu" if job.device == "cpu" else "cuda"
+    gpu_memory = job.machine.get("gpu_memory")
+    here = Surroundings(
+        device=job.device,
+        threads=job.threads,
+        world_size=job.world.size(device),
+        gpu_memory=None if gpu_memory is None else 1e9 * float(gpu_memory),
+        dictionary=data.path / DICTIONARY,
+        symbols=len(SPECIAL) + len(read_dictionary(data.path / DICTIONARY)),
+        longest=data.settings["max_pieces"] + 1,
+        mean=_mean_length(data),
+        teachers=training.lessons.parameters,
+    )
+    job.progress.update("measuring the micro-batch")
+    return settle(training.config, here, job.out, job.resumable_from)
+
+
+def _mean_length(data: Artifact) -> int:
+    """Return the mean tokens of the longer side, the end included; those of the longest sentence where not counted."""
+    counts = data.manifest.get("counts", {})
+    if not counts.get("pairs out"):
+        return int(data.settings["max_pieces"]) + 1
+    return math.ceil(max(counts["source pieces"], counts["target pieces"]) / counts["pairs out"])
+
+
+def _say(job: Job[Any], settled: Settled, expected: Forecast, plan: BatchPlan) -> None:
     """Print the forecast and the batch size, and warn if the disk is too small."""
-    for line in [*expected.lines(job.device), plan.note, plan.derivation]:
+    for line in [*settled.notes, *expected.lines(job.device), plan.note, plan.derivation]:
         _LOG.info("%s/%s: %s", job.stage, job.name, line)
     free = shutil.disk_usage(job.out).free
     held = sum(path.stat().st_size for path in job.out.glob("checkpoints/checkpoint_*_*.pt"))
@@ -209,7 +243,7 @@ def _batch_plan(batch: BatchConfig, folders: Sequence[Path], max_pieces: int, wo
         source,
         target,
         target_tokens=batch.target_tokens,
-        max_tokens=batch.max_tokens,
+        max_tokens=int(batch.max_tokens),  # settled
         world_size=world_size,
         max_pieces=max_pieces,
     )
@@ -251,6 +285,8 @@ def _finish(job: Job[Any], training: Training, result: TrainingResult, plan: Bat
         "target_tokens": result.target_tokens,
         "devices": plan.world_size,
         "batch": plan.note,
+        "precision": training.config.precision.value,
+        "max_tokens": training.config.batch.max_tokens,
         "forecast": expected.facts(),
         "gpu_memory": result.gpu_memory,  # measured; the forecast's figure is in `forecast`
         "notes": list(result.notes),

@@ -31,7 +31,7 @@ PAD, EOS = 1, 2
 
 def reference_loss(
     student: np.ndarray, teachers: list[np.ndarray], target: np.ndarray, *, alpha: float, temperature: float,
-    top: int, smoothing: float
+    top: int, smoothing: float, drop_rest: bool = False
 ) -> float:  # fmt: skip
     """The loss of Kim and Rush (2016), section 3.1, with an ensemble, in plain loops over positions and tokens.
 
@@ -41,7 +41,8 @@ def reference_loss(
         target: Labels, [sentences, width].
         alpha: Weight of the teachers.
         temperature: Of both sides.
-        top: Tokens of the teachers' distribution that count; 0: all.
+        top: Tokens of the teachers' distribution that are kept; 0: all.
+        drop_rest: Scale the kept probabilities to 1, instead of sharing the rest among the other tokens.
         smoothing: Of the labels, shared out over the whole vocabulary as in fairseq.
     """
 
@@ -63,7 +64,11 @@ def reference_loss(
         kept = sorted(range(size), key=lambda token: -mean[token])[: top or size]
         mass = sum(mean[token] for token in kept)
         tempered = softmax(student[sentence, position], temperature)
-        soft = -sum(mean[token] / mass * math.log(tempered[token]) for token in kept)
+        if drop_rest:
+            aim = {token: mean[token] / mass for token in kept}
+        else:
+            aim = {token: mean[token] if token in kept else (1 - mass) / (size - top) for token in range(size)}
+        soft = -sum(probability * math.log(tempered[token]) for token, probability in aim.items())
         total += (1 - alpha) * hard + alpha * temperature**2 * soft
     return total
 
@@ -106,7 +111,9 @@ def criterion(monkeypatch: pytest.MonkeyPatch, teachers: list[Fixed], **distill:
     monkeypatch.setattr(model, "load_teacher", lambda *_: next(waiting))
     dictionary = SimpleNamespace(pad=lambda: PAD)
     task = SimpleNamespace(target_dictionary=dictionary, source_dictionary=dictionary, train_step=lambda **_: None)
-    settings = {"alpha": 0.5, "end_alpha": 0.5, "end_updates": 0, "temperature": 1.0, "top": 0, **distill}
+    settings = {
+        "alpha": 0.5, "end_alpha": 0.5, "end_updates": 0, "temperature": 1.0, "top": 0, "drop_rest": False, **distill
+    }  # fmt: skip
     named = {f"distill_{key}": value for key, value in settings.items()}
     cfg = SimpleNamespace(
         sentence_avg=False, label_smoothing=0.1, ignore_prefix_size=0, report_accuracy=False,
@@ -116,10 +123,19 @@ def criterion(monkeypatch: pytest.MonkeyPatch, teachers: list[Fixed], **distill:
 
 
 @pytest.mark.parametrize(
-    ("alpha", "temperature", "top"), [(0.5, 1.0, 0), (0.3, 2.0, 0), (0.9, 1.0, 3), (1.0, 0.5, 4), (0.0, 1.0, 0)]
+    ("alpha", "temperature", "top", "drop_rest"),
+    [
+        (0.5, 1.0, 0, False),
+        (0.3, 2.0, 0, False),
+        (0.9, 1.0, 3, False),
+        (1.0, 0.5, 4, False),
+        (0.9, 1.0, 3, True),
+        (1.0, 0.5, 4, True),
+        (0.0, 1.0, 0, False),
+    ],
 )
 def test_the_loss_equals_a_plain_reference(
-    monkeypatch: pytest.MonkeyPatch, alpha: float, temperature: float, top: int
+    monkeypatch: pytest.MonkeyPatch, alpha: float, temperature: float, top: int, drop_rest: bool
 ) -> None:
     import torch
 
@@ -127,13 +143,12 @@ def test_the_loss_equals_a_plain_reference(
     student, *teachers = (rng.normal(0, 2, (3, 5, 11)) for _ in range(4))
     target = rng.integers(EOS, 11, (3, 5))
     target[1, 3:] = target[2, 4:] = PAD
-    loss = criterion(
-        monkeypatch, [Fixed(each) for each in teachers], alpha=alpha, temperature=temperature, top=top, end_alpha=alpha
-    )
+    settings: dict[str, Any] = {"alpha": alpha, "temperature": temperature, "top": top, "drop_rest": drop_rest}
+    loss = criterion(monkeypatch, [Fixed(each) for each in teachers], end_alpha=alpha, **settings)
     model = Fixed(student)
     sample = {"net_input": {}, "target": torch.tensor(target), "ntokens": 12}
     found, size, logged = loss(model, sample)
-    expected = reference_loss(student, teachers, target, alpha=alpha, temperature=temperature, top=top, smoothing=0.1)
+    expected = reference_loss(student, teachers, target, smoothing=0.1, **settings)
     assert float(found) == pytest.approx(expected, abs=1e-5)
     assert size == 12
     assert float(logged["loss"]) == pytest.approx(expected, abs=1e-5)

@@ -8,7 +8,7 @@ import pytest
 
 from kd.engines.fairseq.model import build, count_parameters
 from kd.models.transformer import parameter_count
-from kd.recipe.compose import compose, parse_request, resolve
+from kd.recipe.compose import compose, parse_request, recipes, resolve
 from kd.recipe.schema import ModelConfig
 
 PIECES = 32_000
@@ -44,3 +44,10 @@ def test_the_formula_equals_the_parameters_of_a_model(tmp_path: Path) -> None:
     for name in ("base", "tiny_3_3", "small_6_6"):  # recipes and models in turn: their Hydras differ in manners
         model = preset("teacher", name)
         assert parameter_count(model, 100) == count_parameters(build(model, dictionary))
+
+
+@pytest.mark.parametrize("recipe", sorted(name for name in recipes() if name == "demo" or name.endswith("_small")))
+def test_recipes_for_a_cpu_have_a_fixed_micro_batch(recipe: str) -> None:
+    """Their results do not depend on the machine's load."""
+    config = compose(parse_request([f"recipe={recipe}"]))
+    assert all(isinstance(config[name].batch.max_tokens, int) for name in ("teacher", "student", "finetune"))

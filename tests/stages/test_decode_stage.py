@@ -22,7 +22,7 @@ from kd.corpora.shards import CorpusWriter
 from kd.engines.nan import NaNScores
 from kd.models.folder import ModelFolder
 from kd.pipeline.model import Artifact, Job
-from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, GuardsConfig, LongSources, Precision
+from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, DecodePrecision, GuardsConfig, LongSources
 from kd.stages import decode
 from kd.stages.decode import Decode
 from tests.corpora.samples import rewrite
@@ -122,12 +122,16 @@ def test_shards_that_overflow_are_decoded_again_in_another_precision(
     state["model"]["decoder.layers.0.fc2.weight"] *= 1e5  # beyond fp16's largest number, 65,504
     torch.save(state, teachers[0] / "model.pt")
     jobs = {}
-    for precision, retry in ((Precision.fp32, None), (Precision.fp16, Precision.fp32), (Precision.fp16, None)):
+    for precision, retry in (
+        (DecodePrecision.fp32, None),
+        (DecodePrecision.fp16, DecodePrecision.fp32),
+        (DecodePrecision.fp16, None),
+    ):
         config = replace(CONFIG, precision=precision, retry_precision=retry)
         jobs[precision, retry] = new_job(config, corpus, teachers, tmp_path / f"{precision}-{retry}")
     with pytest.raises(NaNScores, match=r"Member 1 gave NaN .* in fp16.*decode\.retry_precision"):
-        Decode().run(jobs[Precision.fp16, None])
-    plain, retried = jobs[Precision.fp32, None], jobs[Precision.fp16, Precision.fp32]
+        Decode().run(jobs[DecodePrecision.fp16, None])
+    plain, retried = jobs[DecodePrecision.fp32, None], jobs[DecodePrecision.fp16, DecodePrecision.fp32]
     for each in (plain, retried):
         Decode().run(each)
     assert Decode().check(retried).facts["shards decoded again in fp32 after NaN"] == 3
@@ -136,8 +140,8 @@ def test_shards_that_overflow_are_decoded_again_in_another_precision(
     assert lists[0] == lists[1]
 
 
-@pytest.mark.parametrize("retry", [Precision.fp32, Precision.fp16])
-def test_a_retry_in_a_precision_that_does_not_help_is_refused(retry: Precision) -> None:
+@pytest.mark.parametrize("retry", [DecodePrecision.fp32, DecodePrecision.fp16])
+def test_a_retry_in_a_precision_that_does_not_help_is_refused(retry: DecodePrecision) -> None:
     with pytest.raises(UserError, match=f"decode.retry_precision is {retry.value}, which does not help"):
         Decode().validate(replace(CONFIG, retry_precision=retry))
 

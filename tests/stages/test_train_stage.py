@@ -97,6 +97,17 @@ def test_a_member_starts_from_its_own_model(tmp_path: Path, monkeypatch: pytest.
         plan(tmp_path, "teacher.members=3", "teacher.init_from='m{member}'")
 
 
+def test_the_micro_batch_is_no_part_of_the_fingerprint(tmp_path: Path) -> None:
+    def fingerprints(size: str) -> list[str]:
+        [stage] = plan(tmp_path, f"teacher.batch.max_tokens={size}").find("teacher")
+        return [task.fingerprint for task in stage.tasks]
+
+    assert fingerprints("auto") == fingerprints("1000") == fingerprints("4000")
+    for wrong in ("lots", "0"):
+        with pytest.raises(UserError, match=r"batch\.max_tokens"):
+            plan(tmp_path, f"teacher.batch.max_tokens={wrong}")
+
+
 def test_fp16_on_a_cpu_is_refused_before_anything_runs() -> None:
     config = TrainConfig()
     config.precision = Precision.fp16

@@ -18,7 +18,8 @@ STOCK = {
 
 USAGE = f"""usage: python -m kd.engines.fairseq PROGRAM [option …]
 
-PROGRAM is `train` (one training process of kd) or a program of fairseq 0.12.2, made to run on this Python and torch:
+PROGRAM is `train` (one training process of kd), `trial` (trial steps for it), or a program of fairseq 0.12.2,
+made to run on this Python and torch:
   {", ".join(STOCK)}
 
 example: python -m kd.engines.fairseq fairseq-generate DATA --path model.pt --beam 4
@@ -35,6 +36,11 @@ def main() -> None:
         from kd.engines.fairseq import train
 
         train.main(sys.argv[2:])
+        return
+    if program == "trial":
+        from kd.engines.fairseq import trial
+
+        trial.main()
         return
     if program not in STOCK:
         print(f"{USAGE}\nThere is no program {program!r}.", end="\n", file=sys.stderr)

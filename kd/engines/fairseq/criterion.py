@@ -5,7 +5,9 @@ The loss of a target token is
     (1 - alpha) * label-smoothed cross-entropy + alpha * T^2 * cross-entropy(teachers, student)
 
 where the teachers' distribution is the mean over the members of softmax(logits / T), given the target's prefix, and the
-student's is softmax(logits / T). Only training uses it: a validation reports the label-smoothed cross-entropy alone.
+student's is softmax(logits / T). Where only the most probable tokens are kept, the rest of the probability is
+spread over all other tokens or dropped. Training alone uses this loss: a validation reports the label-smoothed
+cross-entropy. Labels, kept tokens and constants are one sparse target, computed at once (`fused.py`).
 `compat.install` imports this module and so registers the criterion; its options stand in `train.flags`.
 """
 
@@ -22,12 +24,12 @@ from fairseq.criterions import register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     LabelSmoothedCrossEntropyCriterionConfig,
-    label_smoothed_nll_loss,
 )
 from torch import Tensor
 from torch.nn import functional
 
 from kd.engines.fairseq.flags import WORD_LEVEL
+from kd.engines.fairseq.fused import flat, smoothed_labels, sparse_cross_entropy
 
 _IDS, _PROBABILITIES = "teacher_ids", "teacher_probabilities"  # keys of a batch that has stored distributions
 
@@ -46,19 +48,26 @@ class WordLevelConfig(LabelSmoothedCrossEntropyCriterionConfig):
         default=0, metadata={"help": "update at which the end weight is reached; 0: constant"}
     )
     distill_temperature: float = field(default=1.0, metadata={"help": "divides the logits of both sides"})
-    distill_top: int = field(default=0, metadata={"help": "most probable tokens that count; 0: all"})
+    distill_top: int = field(default=0, metadata={"help": "most probable tokens that are kept; 0: all"})
+    distill_drop_rest: bool = field(
+        default=False, metadata={"help": "drop the probability of the other tokens instead of spreading it over them"}
+    )
 
 
 class SoftTargets(Protocol):
     """A source of teacher distributions."""
 
-    def cross_entropy(self, logs: Tensor, sample: dict[str, Any], weight: Tensor) -> Tensor:
-        """The cross-entropy of each target position of a batch, [positions], against the teachers' distributions.
+    whole: bool  # whether it gives distributions over the whole vocabulary
+
+    def rows(self, sample: dict[str, Any], weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens of each target position of a batch and their probabilities, [positions, tokens] each.
 
         Args:
-            logs: Log-probabilities of the student, in fp32, [positions, vocabulary].
             sample: The batch as fairseq made it.
             weight: One of the student's weights: its device and type are those to compute with.
+
+        Returns:
+            Ids, which mean nothing where the distributions are whole, and probabilities in fp32.
         """
         ...
 
@@ -70,6 +79,7 @@ class WordLevel(LabelSmoothedCrossEntropyCriterion):
         super().__init__(task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy)
         self._alpha = (cfg.distill_alpha, cfg.distill_end_alpha, cfg.distill_end_updates)
         self._temperature = cfg.distill_temperature
+        self._drop_rest = cfg.distill_drop_rest
         self._updates = 0  # done before the one at hand
         _note_updates(task, self)
         if cfg.distill_stored:
@@ -84,18 +94,37 @@ class WordLevel(LabelSmoothedCrossEntropyCriterion):
         return start if not updates else start + (end - start) * min(1.0, self._updates / updates)
 
     def compute_loss(self, model: Any, net_output: Any, sample: Any, reduce: bool = True) -> tuple[Tensor, Tensor]:
-        """The loss, and the negative log-likelihood of the labels, of a batch; fairseq's interface."""
-        logs, target = self.get_lprobs_and_target(model, net_output, sample)
-        loss, nll_loss = label_smoothed_nll_loss(logs, target, self.eps, ignore_index=self.padding_idx, reduce=reduce)
+        """Compute the loss of a batch and the negative log-likelihood of its labels: fairseq's interface."""
         if not model.training:
-            return loss, nll_loss
-        if self._temperature != 1:
-            logits = net_output[0].float() / self._temperature
-            logs = functional.log_softmax(logits, dim=-1).view(-1, logits.size(-1))
-        soft = self._teachers.cross_entropy(logs, sample, next(model.parameters()))
-        soft = soft.masked_fill(target.eq(self.padding_idx), 0.0)
-        soft = soft.sum() if reduce else soft.unsqueeze(-1)
-        return (1 - self.alpha) * loss + self.alpha * self._temperature**2 * soft, nll_loss
+            return super().compute_loss(model, net_output, sample, reduce)
+        logits, target = flat(model, net_output, sample)
+        ids, probabilities = self._teachers.rows(sample, next(model.parameters()))
+        mix = self._mix_whole if self._teachers.whole else self._mix_top
+        losses, negative = mix(logits, target, ids, probabilities)
+        negative = negative.masked_fill(target.eq(self.padding_idx), 0.0)
+        return (losses.sum(), negative.sum()) if reduce else (losses.unsqueeze(-1), negative.unsqueeze(-1))
+
+    def _mix_top(self, logits: Tensor, target: Tensor, ids: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute losses and negative log-likelihoods, [positions] each, from the most probable tokens."""
+        alpha, labels = self.alpha, target.unsqueeze(-1)
+        hard, smooth = smoothed_labels(target, logits.size(-1), self.eps, self.padding_idx)
+        soft, rest = soft_targets(probabilities, logits.size(-1), drop_rest=self._drop_rest)
+        counted = target.ne(self.padding_idx).float()
+        soft, rest = alpha * soft * counted.unsqueeze(-1), alpha * rest * counted
+        if self._temperature == 1:
+            weights = torch.cat([(1 - alpha) * hard, soft], -1)
+            return sparse_cross_entropy(logits, torch.cat([labels, ids], -1), weights, (1 - alpha) * smooth + rest)
+        losses, negative = sparse_cross_entropy(logits, labels, (1 - alpha) * hard, (1 - alpha) * smooth)
+        tempered, _ = sparse_cross_entropy(logits / self._temperature, ids, soft, rest)
+        return losses + self._temperature**2 * tempered, negative
+
+    def _mix_whole(self, logits: Tensor, target: Tensor, _: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute losses and negative log-likelihoods, [positions] each, from distributions over the vocabulary."""
+        hard, smooth = smoothed_labels(target, logits.size(-1), self.eps, self.padding_idx)
+        losses, negative = sparse_cross_entropy(logits, target.unsqueeze(-1), hard, smooth)
+        logs = functional.log_softmax(logits.float() / self._temperature, dim=-1)
+        soft = -(probabilities * logs).sum(-1).masked_fill(target.eq(self.padding_idx), 0.0)
+        return (1 - self.alpha) * losses + self.alpha * self._temperature**2 * soft, negative
 
 
 def _paths(joined: str) -> list[Path]:
@@ -113,16 +142,22 @@ def _note_updates(task: Any, criterion: WordLevel) -> None:
     task.train_step = train_step
 
 
-def top_cross_entropy(logs: Tensor, ids: Tensor, probabilities: Tensor) -> Tensor:
-    """The cross-entropy against the most probable tokens alone, scaled to sum to 1: [positions].
+def soft_targets(probabilities: Tensor, vocabulary: int, *, drop_rest: bool) -> tuple[Tensor, Tensor]:
+    """Turn the probabilities of the most probable tokens into weights and a constant over the whole vocabulary.
 
     Args:
-        logs: Log-probabilities of the student, [positions, vocabulary].
-        ids: Tokens, [positions, top].
-        probabilities: The teachers' probabilities of these tokens, [positions, top]; a row of zeros gives 0.
+        probabilities: Of the kept tokens, [positions, tokens].
+        vocabulary: The number of all tokens.
+        drop_rest: Scale the probabilities to sum to 1, instead of sharing the rest equally among the other tokens.
+
+    Returns:
+        What each kept token has beyond the constant, [positions, tokens], and the constant, [positions].
     """
-    total = probabilities.sum(-1).clamp(min=1e-9)
-    return -(probabilities * logs.gather(-1, ids)).sum(-1) / total
+    total = probabilities.sum(-1)
+    if drop_rest:
+        return probabilities / total.clamp(min=1e-9).unsqueeze(-1), torch.zeros_like(total)
+    rest = (1 - total).clamp(min=0) / max(1, vocabulary - probabilities.size(-1))
+    return probabilities - rest.unsqueeze(-1), rest
 
 
 class LiveTeachers:
@@ -135,18 +170,19 @@ class LiveTeachers:
         self._models = [model.load_teacher(path, *dictionaries) for path in checkpoints]
         self._temperature = temperature
         self._top = top
+        self.whole = not top
         self._place: tuple[Any, Any] | None = None  # device and type of the models' weights
 
-    def cross_entropy(self, logs: Tensor, sample: dict[str, Any], weight: Tensor) -> Tensor:
+    def rows(self, sample: dict[str, Any], weight: Tensor) -> tuple[Tensor, Tensor]:
         """See `SoftTargets`."""
         if self._place != (weight.device, weight.dtype):
             self._place = (weight.device, weight.dtype)
             self._models = [model.to(*self._place) for model in self._models]
         probabilities = mean_distribution(self._models, sample["net_input"], self._temperature).flatten(0, 1)
-        if not self._top:
-            return -(probabilities * logs).sum(-1)
+        if self.whole:
+            return probabilities.new_empty(0), probabilities
         best = probabilities.topk(self._top, -1)
-        return top_cross_entropy(logs, best.indices, best.values)
+        return best.indices, best.values
 
 
 @torch.no_grad()
@@ -169,6 +205,8 @@ def mean_distribution(models: Sequence[Any], net_input: dict[str, Tensor], tempe
 class StoredTeachers:
     """Distributions that the stage `soften` computed: each batch of the training set brings its own."""
 
+    whole = False
+
     def __init__(self, task: Any, stored: Sequence[Path]) -> None:
         self._stored = stored
         load = task.load_dataset
@@ -188,11 +226,11 @@ class StoredTeachers:
         folder = folders[(epoch - 1) % len(folders)]
         dataset.collater = partial(_collate, dataset.collater, FolderDistributions(folders[0], folder, self._stored))
 
-    def cross_entropy(self, logs: Tensor, sample: dict[str, Any], weight: Tensor) -> Tensor:
+    def rows(self, sample: dict[str, Any], weight: Tensor) -> tuple[Tensor, Tensor]:
         """See `SoftTargets`."""
         ids, probabilities = (sample[name].flatten(0, 1) for name in (_IDS, _PROBABILITIES))
         # fairseq turns the numbers of a batch into the student's type, which may be half precision.
-        return top_cross_entropy(logs, ids, probabilities.float())
+        return ids, probabilities.float()
 
 
 def _collate(collate: Any, distributions: Any, samples: Any, *rest: Any, **options: Any) -> Any:

@@ -5,7 +5,7 @@ sentences that a view repeats share their rows. A block holds the rows of a run 
 `NAME.ids` (uint16 or, for a large vocabulary, uint32) and `NAME.probabilities` (float16), each [pieces, top] and in
 descending order of probability; `NAME.json` is written last and marks the block as complete. With 8 tokens of a
 vocabulary below 65,500 a position takes 32 bytes. The probability of all other tokens is not stored: it is 1 minus the
-sum of a row, and the loss drops it by scaling each row to sum to 1.
+sum of a row, and the loss spreads it over them or drops it (`distill.rest`).
 """
 
 from __future__ import annotations

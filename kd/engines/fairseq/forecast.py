@@ -22,7 +22,10 @@ from kd.recipe.schema import Precision, TrainConfig
 
 # Bytes a parameter: weights, gradients, optimiser. Adam keeps two averages in fp32; in lower precision fairseq's
 # optimiser has fp32 copies of weights and gradients as well.
-_BYTES = {Precision.fp32: (4, 4, 8), Precision.fp16: (2, 2, 16), Precision.bf16: (2, 2, 16)}
+_BYTES = {
+    **dict.fromkeys((Precision.fp32, Precision.tf32, Precision.auto), (4, 4, 8)),
+    **dict.fromkeys((Precision.fp16, Precision.bf16), (2, 2, 16)),
+}
 _MASK = 1  # byte of a dropout mask, a number: torch keeps booleans on GPUs
 _WRITING = 1  # checkpoints: a new one is whole before an old one goes
 _SIGNALLED = 1  # checkpoints: one that a signal asked for, until the next regular one
@@ -93,15 +96,21 @@ def forecast(
     parameters = parameter_count(config.model, vocabulary)
     return Forecast(
         parameters,
-        replace(
-            memory(config, vocabulary=vocabulary, max_tokens=max_tokens, longest=longest, world_size=world_size),
-            teachers=teachers * _BYTES[config.precision][0] + (8 * max_tokens * vocabulary if teachers else 0),
+        memory(
+            config,
+            vocabulary=vocabulary,
+            max_tokens=max_tokens,
+            longest=longest,
+            world_size=world_size,
+            teachers=teachers,
         ),
         disk(config, parameters),
     )
 
 
-def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: int, world_size: int = 1) -> Memory:
+def memory(
+    config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: int, world_size: int = 1, teachers: int = 0
+) -> Memory:
     """GPU memory of one process.
 
     Of activations, what torch keeps of fairseq's layers for the backward pass, counted tensor by tensor: with T =
@@ -111,7 +120,7 @@ def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: in
         encoder layer   e T (8 d + f) + 2 masks T d
         decoder layer   e T (14 d + f) + 8 h T L + 3 masks T d      (attention over the source is kept in fp32, twice)
         embeddings, last norms   e T d (4 with pre-norm, 6 without) + 2 masks T d
-        output          12 T V      (log probabilities in fp32, and two gradients of them)
+        output          8 T V in fp32, 10 T V in half precision (fused.py: logits, log probabilities, a conversion)
 
     V is the vocabulary.
     """
@@ -129,7 +138,8 @@ def memory(config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: in
         optimizer=parameters * optimizer,
         communication=parameters * gradients if world_size > 1 else 0,
         activations=max_tokens * (model.encoder_layers * encoder + model.decoder_layers * decoder + rest),
-        output=max_tokens * vocabulary * 12,
+        output=max_tokens * vocabulary * (8 if weights == 4 else 10),
+        teachers=teachers * weights + (8 * max_tokens * vocabulary if teachers else 0),
         moving_average=_moving_average(config, parameters),
     )
 
@@ -139,7 +149,7 @@ def _moving_average(config: TrainConfig, parameters: int) -> int:
     if not config.checkpoint.ema:
         return 0
     size = _BYTES[config.precision][0]
-    return parameters * (size if config.precision is Precision.fp32 else size + 4)
+    return parameters * (size if size == 4 else size + 4)
 
 
 @dataclass(frozen=True)

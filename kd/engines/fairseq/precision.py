@@ -16,6 +16,10 @@ from kd.recipe.schema import Precision
 
 def check_precision(precision: Precision, device: str) -> None:
     """Raises UserError for a precision that a kind of device (cpu, cuda, rocm) cannot train in."""
+    if precision is Precision.tf32 and device == "cpu":
+        raise UserError(
+            "precision is tf32, which only GPUs have, and machine.device is cpu.", "Set precision to auto or fp32."
+        )
     if precision is Precision.fp16 and device == "cpu":
         raise UserError(
             "precision is fp16, which fairseq trains in on GPUs alone, and machine.device is cpu.",
@@ -29,8 +33,24 @@ def check_gpu(precision: str, torch: Any) -> None:
         raise UserError(
             "No CUDA device can be used on this machine.", "Set machine.device to cpu, or look at `nvidia-smi`."
         )
+    if precision == Precision.tf32.value and not has_tf32(torch):
+        raise UserError("This GPU has no TF32.", "Set precision to auto, bf16, fp16 or fp32.")
     if precision == Precision.bf16.value and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("This GPU has no bf16.", "Set precision to fp16 or fp32.")
+
+
+def has_tf32(torch: Any) -> bool:
+    """Return whether the first GPU multiplies matrices in TF32: NVIDIA's from Ampere on."""
+    return torch.version.hip is None and torch.cuda.get_device_properties(0).major >= 8
+
+
+def use_tf32(precision: str, torch: Any) -> str | None:
+    """Switch TF32 on or off as the precision says; return a warning where fp32 leaves it unused."""
+    wanted = precision == Precision.tf32.value
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    if precision == Precision.fp32.value and has_tf32(torch):
+        return "precision is fp32 on a GPU with TF32, which is several times as fast: precision=tf32, or auto."
+    return None
 
 
 def keep_fp32_weights(trainer: Any) -> None:

@@ -23,7 +23,7 @@ from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 from kd.base.faults import LASTING, PASSING
 from kd.base.processes import die_with_parent
 from kd.engines.fairseq import measures
-from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights
+from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights, use_tf32
 from kd.engines.fairseq.saving import SaveCheckpoint
 from kd.engines.fairseq.watch import ENDED, Watch, install
 
@@ -74,6 +74,9 @@ def _train(spec: dict[str, Any], signals: Sequence[int]) -> None:
     from kd.engines.fairseq import compat
 
     compat.install()
+    from kd.engines.fairseq import fused
+
+    fused.install()
     import torch
     from fairseq import checkpoint_utils, options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -83,6 +86,8 @@ def _train(spec: dict[str, Any], signals: Sequence[int]) -> None:
     fairseq_train: Any = importlib.import_module("fairseq_cli.train")
     if spec["device"] != "cpu":
         check_gpu(spec["precision"], torch)
+        if warning := use_tf32(spec["precision"], torch):
+            logger.warning(warning)
     arguments = options.parse_args_and_arch(options.get_training_parser(), input_args=spec["flags"])
     cfg = convert_namespace_to_omegaconf(arguments)
     cfg.common.bf16 = spec["precision"] == "bf16"

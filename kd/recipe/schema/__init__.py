@@ -32,6 +32,7 @@ from kd.recipe.schema.distillation import (
     DecodeConfig,
     DecodeEngine,
     DecodeMethod,
+    DecodePrecision,
     GivenListsConfig,
     GivenListsFileConfig,
     GivenModelConfig,
@@ -61,7 +62,7 @@ from kd.recipe.schema.judging import (
     SpeedConfig,
     TranslateConfig,
 )
-from kd.recipe.schema.learning import DistillConfig, LayerChoice, SoftenConfig, StartConfig
+from kd.recipe.schema.learning import DistillConfig, LayerChoice, Rest, SoftenConfig, StartConfig
 from kd.recipe.schema.marks import (
     EXTENT,
     TRANSIENT,
@@ -88,6 +89,7 @@ from kd.recipe.schema.searching import (
     SpeedMeasure,
 )
 from kd.recipe.schema.training import (
+    AUTO,
     AverageConfig,
     BatchConfig,
     CheckpointConfig,
@@ -103,6 +105,7 @@ from kd.recipe.schema.training import (
 )
 
 __all__ = [
+    "AUTO",
     "EXTENT",
     "SCORED",
     "TRANSIENT",
@@ -121,6 +124,7 @@ __all__ = [
     "DecodeConfig",
     "DecodeEngine",
     "DecodeMethod",
+    "DecodePrecision",
     "Device",
     "DistillConfig",
     "DuplicatesConfig",
@@ -158,6 +162,7 @@ __all__ = [
     "ReleaseConfig",
     "ReportConfig",
     "ResourcesConfig",
+    "Rest",
     "SameBy",
     "SamplingConfig",
     "Schedule",

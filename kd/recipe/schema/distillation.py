@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from kd.recipe.schema.marks import same_as, setting
-from kd.recipe.schema.training import Precision
 
 
 @dataclass
@@ -60,6 +59,14 @@ class LongSources(Enum):
     skip = "skip"  # its list is one empty hypothesis, which `select.on_guard` handles
 
 
+class DecodePrecision(Enum):
+    """Number format of decoding."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 @dataclass
 class DecodeConfig:
     """Decoding of the training sources with the ensemble of teachers."""
@@ -95,8 +102,8 @@ class DecodeConfig:
     compute_type: str = setting(
         "members: CTranslate2's number format in the search; scores keep `precision`.", "float32"
     )
-    precision: Precision = setting("Number format; fp16 and bf16 are for GPUs.", Precision.fp32)
-    retry_precision: Precision | None = setting(
+    precision: DecodePrecision = setting("Number format; fp16 and bf16 are for GPUs.", DecodePrecision.fp32)
+    retry_precision: DecodePrecision | None = setting(
         "Precision in which a shard is decoded again after NaN, bf16 or fp32; null: NaN is an error.", None
     )
     max_pieces: int = setting(

@@ -11,6 +11,13 @@ from enum import Enum
 from kd.recipe.schema.marks import same_as, setting
 
 
+class Rest(Enum):
+    """The probability of the tokens that are not among the `top` most probable ones."""
+
+    spread = "spread"  # shared equally by all other tokens
+    drop = "drop"  # left out: the kept tokens are scaled to sum to 1
+
+
 @dataclass
 class DistillConfig:
     """Word-level distillation (Kim and Rush, 2016, section 3.1): the teachers' token distributions in the loss."""
@@ -33,12 +40,13 @@ class DistillConfig:
         "Divides the logits of both sides; the loss is multiplied by its square.", 1.0, above=0, aliases=("tau",)
     )
     top: int = setting(
-        "Most probable tokens of each distribution that count, scaled to sum to 1; 0: the whole vocabulary.",
+        "Most probable tokens of each distribution that are kept; 0: the whole vocabulary.",
         0,
         unit="tokens",
         at_least=0,
         aliases=("top_k", "k"),
     )
+    rest: Rest = setting("The probability of the tokens beyond `top`: spread over them, or dropped.", Rest.drop)
     members: int = setting(
         "Teachers whose distributions are learnt, the first ones; 0: all.", 0, unit="teachers", at_least=0
     )

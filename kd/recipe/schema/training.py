@@ -11,6 +11,8 @@ from enum import Enum
 from kd.recipe.schema.learning import DistillConfig, StartConfig
 from kd.recipe.schema.marks import same_as, setting
 
+AUTO = "auto"
+
 
 @dataclass
 class ModelConfig:
@@ -93,10 +95,12 @@ class BatchConfig:
         at_least=1,
         aliases=("batch_size", "batch", "tokens_per_batch"),
     )
-    max_tokens: int = setting(
-        "Tokens of a micro-batch: per device and forward pass, limited by its memory.",
+    max_tokens: int | str = setting(
+        "Tokens of a micro-batch, per device and forward pass; auto: derived from the device at the first start.",
+        AUTO,
         unit="tokens",
         at_least=1,
+        choices=(AUTO,),
         aliases=("micro_batch", "mini_batch", "batch_size"),
         transient=True,
     )
@@ -108,6 +112,8 @@ class Precision(Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     bf16 = "bf16"
+    tf32 = "tf32"  # fp32, with matrix products in TensorFloat-32
+    auto = "auto"  # derived from the device when the training first starts
 
 
 class Metric(Enum):
@@ -221,7 +227,7 @@ class TrainConfig:
     )
     stop: StopConfig = setting("Conditions that end the training earlier.", factory=StopConfig, extent=True)
     precision: Precision = setting(
-        "Number format of the forward and backward pass.", Precision.fp32, aliases=("dtype", "fp16", "bf16", "amp")
+        "Number format of the forward and backward pass.", Precision.auto, aliases=("dtype", "fp16", "bf16", "amp")
     )
     init_from: str | None = setting(
         "Checkpoint or model folder to start from; `{member}` in it is the member's number. It counts by its content.",
