@@ -39,6 +39,7 @@ def install() -> None:
     _save_atomically()
     _keep_the_share_of_an_epoch()
     _say_bleu_of_nothing()
+    _keep_norms_of_moving_averages()
     _register_pieces_tokenizer()
     _installed = True
     import_module("kd.engines.fairseq.criterion")
@@ -286,6 +287,23 @@ def _bleu(meters: Any) -> float:
         smooth_method="exp",
     )
     return round(float(score.score), 2)
+
+
+def _keep_norms_of_moving_averages() -> None:
+    """Keep the final layer normalisation in moving averages of the weights (`--store-ema`) of pre-norm Transformers.
+
+    After each update, fairseq loads the average into its model without the buffers `version`. The model then takes it
+    for one of an earlier fairseq, which had no final normalisation, and drops its own.
+    """
+    from fairseq.models.ema.ema import EMA
+
+    restore = EMA.restore
+
+    def with_versions(self: Any, state_dict: dict[str, Any], *rest: Any, **options: Any) -> None:
+        versions = {name: value for name, value in self.model.state_dict().items() if name.endswith(".version")}
+        restore(self, {**versions, **state_dict}, *rest, **options)
+
+    EMA.restore = with_versions
 
 
 def _register_pieces_tokenizer() -> None:
