@@ -1,7 +1,7 @@
-"""How much of each language pair a multilingual model is to see: by size, by temperature, by UniMax, or as given.
+"""Divides a multilingual training over language pairs: by size, by temperature, by UniMax, or as given.
 
-Small languages drown where shares go by size, and are learnt by heart where they do not; each method draws the line
-elsewhere. What comes out is a share of the drawn pairs for each group (a language pair), and how often it is repeated.
+A small language is seen too rarely if shares go by size, and too often if they are equal. Each method yields the share
+of the drawn pairs for each group (a language pair) and how often the group is repeated.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ _WHOLE = 0.999  # of a group: all of it but for what rounding leaves out
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is of a group."""
+    """The size of a group."""
 
     pairs: int
     pieces: int  # of the target side, ends of sentence included
 
 
 def shares(config: BalanceConfig, sizes: Mapping[str, Size]) -> dict[str, float]:
-    """Each group's share of the pairs that are drawn; they add up to 1.
+    """Return each group's share of the pairs that are drawn. The shares add up to 1.
 
-    Raises: UserError where weights are given for other groups than there are.
+    Raises:
+        UserError: Weights are given for other groups than those of `sizes`.
     """
     pairs = {group: float(size.pairs) for group, size in sizes.items()}
     if config.method is BalanceMethod.temperature:
         return _normalised(temperature(pairs, config.temperature))
     if config.method is BalanceMethod.unimax:
-        # The paper counts characters and we count pieces: what a training's length is stated in.
+        # The paper counts characters. Here pieces are counted, in which the length of a training is stated.
         pieces = {group: float(size.pieces) for group, size in sizes.items()}
         seen = unimax(pieces, float(config.budget), config.max_epochs)
         return _normalised({group: seen[group] / pieces[group] * pairs[group] for group in pairs})
@@ -46,7 +47,7 @@ def shares(config: BalanceConfig, sizes: Mapping[str, Size]) -> dict[str, float]
 
 
 def check_weights(weights: Mapping[str, float], groups: Collection[str]) -> None:
-    """Raises UserError where weights are given for other groups than there are."""
+    """Raise UserError if weights are given for other groups than those of `groups`."""
     if set(weights) != set(groups):
         raise UserError(
             f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
@@ -56,12 +57,12 @@ def check_weights(weights: Mapping[str, float], groups: Collection[str]) -> None
 
 
 def temperature(sizes: Mapping[str, float], value: float) -> dict[str, float]:
-    """Shares by size to the power of 1/T (Arivazhagan et al., 2019, section 4: T = 1 by size, T = 5 theirs)."""
+    """Return shares by size to the power of 1/T (Arivazhagan et al., 2019, section 4, with T = 5)."""
     return _normalised({group: size ** (1 / value) for group, size in sizes.items()})
 
 
 def unimax(sizes: Mapping[str, float], budget: float, max_epochs: float) -> dict[str, float]:
-    """How much of each group is seen: equal parts of the budget, but no group more than `max_epochs` times.
+    """Return how much of each group is seen: equal parts of the budget, but no group more than `max_epochs` times.
 
     Algorithm 1 of Chung et al. (2023), UniMax: Fairer and More Effective Language Sampling. `sizes` and `budget` are
     of one unit, the outcome as well.
@@ -76,29 +77,31 @@ def unimax(sizes: Mapping[str, float], budget: float, max_epochs: float) -> dict
 
 @dataclass(frozen=True)
 class Round:
-    """Virtual epochs that a training goes through, again and again.
+    """Virtual epochs that a training repeats.
 
-    drawn: group -> for each epoch the place where its pairs begin and their number; past a group's end it goes on
-    with its first pair, so that in a round each of its pairs is drawn equally often, give or take one.
+    Attributes:
+        drawn: For each group and epoch the place of the first pair and the number of pairs. Behind a group's last pair
+            follows its first one, so that a round draws each pair equally often, give or take one.
     """
 
     drawn: Mapping[str, tuple[tuple[int, int], ...]]
 
     @property
     def epochs(self) -> int:
-        """How many there are."""
+        """Return the number of virtual epochs."""
         return len(next(iter(self.drawn.values())))
 
     def repetitions(self, sizes: Mapping[str, Size]) -> dict[str, float]:
-        """How often a round goes over each group."""
+        """Return how often a round repeats each group."""
         return {group: sum(count for _, count in parts) / sizes[group].pairs for group, parts in self.drawn.items()}
 
 
 def plan_round(share: Mapping[str, float], sizes: Mapping[str, Size], epoch_pairs: int) -> Round:
-    """Cuts what is drawn into virtual epochs of `epoch_pairs` pairs, fewer where the corpus is smaller.
+    """Divide a training into virtual epochs of `epoch_pairs` pairs, or fewer if the corpus is smaller.
 
-    A round has so many epochs that the group which is drawn least is seen whole, and more where then every group comes
-    nearer to a whole number of repetitions: what is seen once more than the rest would be favoured in every round.
+    A round has enough epochs for the least drawn group to be seen completely. It has more if that brings the
+    repetitions of every group nearer to a whole number: otherwise some pairs of a group would be seen more often in
+    every round.
     """
     size = min(epoch_pairs, sum(each.pairs for each in sizes.values()))
     rates = {group: size * part / sizes[group].pairs for group, part in share.items() if part}
@@ -106,17 +109,19 @@ def plan_round(share: Mapping[str, float], sizes: Mapping[str, Size], epoch_pair
     epochs = min(range(least, min(LONGEST_ROUND, 4 * least) + 1), key=lambda count: (_unevenness(rates, count), count))
     drawn = {}
     for group, rate in rates.items():
-        # Rounded at the ends, so that nothing is lost over a round.
+        # The ends are rounded, not the sizes, so that no pair is lost over a round.
         ends = [round(place * rate * sizes[group].pairs) for place in range(epochs + 1)]
         drawn[group] = tuple((begin % sizes[group].pairs, end - begin) for begin, end in pairwise(ends))
     return Round(drawn)
 
 
 def in_words(balance: Mapping[str, Mapping[str, float]], target_tokens: float) -> list[str]:
-    """What a training of so many target pieces sees of each group, for people, before it starts.
+    """Return sentences that say how much of each group a training will see.
 
-    balance: of each group the target pieces that there are (`target`), its share of those drawn (`token_share`), and
-    how often a round goes over it (`repetitions`), below 1 where even the longest round has no room for all of it.
+    Args:
+        balance: For each group its target pieces (`target`), its share of those drawn (`token_share`), and its
+            repetitions in a round (`repetitions`), below 1 if even the longest round cannot hold the group.
+        target_tokens: Target pieces of the training.
     """
     lines = []
     for group, each in balance.items():
@@ -134,7 +139,7 @@ def _without_the_rest(pairs: float, of: str) -> str:
 
 
 def _unevenness(rates: Mapping[str, float], epochs: int) -> float:
-    """The largest share of a group's repetitions that is beyond a whole number, to the percent."""
+    """Return the largest share of a group's repetitions beyond a whole number, rounded to a percent."""
     return round(max(abs(rate * epochs - max(1, round(rate * epochs))) / (rate * epochs) for rate in rates.values()), 2)
 
 

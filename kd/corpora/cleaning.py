@@ -1,7 +1,7 @@
-"""Cleaning of a corpus shard by shard: filters first, repetitions in a second look; what goes is counted and sampled.
+"""Cleans a corpus shard by shard: a first pass applies filters, a second removes duplicates.
 
-Shards are independent of one another, so that as many processes as there are can work on them; what they leave is equal
-for any number of processes.
+Rejected pairs are counted and sampled. Shards are independent, so any number of processes can work on them with the
+same result.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from kd.corpora.shard import Shard
 from kd.corpora.shards import Corpus, CorpusWriter
 from kd.recipe.schema import DuplicatesConfig
 
-BLOCK_PAIRS = 1024  # that filters are asked about at once
+BLOCK_PAIRS = 1024  # that a filter is applied to at once
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a process has to know. `duplicates`: None where repetitions stay."""
+    """The settings of a process. `duplicates`: None if duplicates stay."""
 
-    filters: Sequence[Setting]  # in the order in which they are asked
+    filters: Sequence[Setting]  # in the order in which they are applied
     languages: tuple[str, str]
     duplicates: DuplicatesConfig | None
-    rejects: int  # sampled, by filter
+    rejects: int  # size of the sample of each filter
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Further columns of the corpus that filters ask about."""
+        """Return the further columns of the corpus that filters read."""
         made = (setting.make(self.languages) for setting in self.filters)
         return tuple(dict.fromkeys(each.column for each in made if isinstance(each, ScoreFilter)))
 
 
 @dataclass
 class Tally:
-    """What became of pairs."""
+    """Counts of pairs, and a sample of the rejected ones."""
 
     read: Counter[int] = field(default_factory=Counter)  # by the prefix of their origin
     dropped: Counter[tuple[int, str]] = field(default_factory=Counter)  # by prefix and filter
@@ -53,17 +53,17 @@ class Tally:
     rejects: list[Reject] = field(default_factory=list)  # the sample
 
     def add(self, other: Tally) -> None:
-        """Count what another has counted; samples are merged by whoever keeps one."""
+        """Add the counts of another tally. The caller merges samples."""
         self.read.update(other.read)
         self.dropped.update(other.dropped)
         self.rewritten.update(other.rewritten)
 
 
-_Row = tuple[Pair, Sequence[str | None]]  # a pair with its values in the columns that filters ask about
+_Row = tuple[Pair, Sequence[str | None]]  # a pair with its values in the columns that filters read
 
 
 class Cleaner:
-    """The filters of a recipe, asked one after the other about blocks of pairs."""
+    """Applies the filters of a recipe, one after the other, to blocks of pairs."""
 
     def __init__(self, rules: Rules) -> None:
         self.columns = rules.columns
@@ -109,19 +109,19 @@ class Cleaner:
         return [row for row, gone in zip(block, rejected, strict=True) if not gone]
 
     def drop(self, label: str, pair: Pair) -> None:
-        """Count a pair that goes, and consider it for the sample."""
+        """Count a rejected pair, and offer it to the sample."""
         self.tally.dropped[prefix_of(pair.id), label] += 1
         self._sample.add(label, pair)
 
     def finished(self) -> Tally:
-        """What was counted, with the sample."""
+        """Return the counts with the sample."""
         self.tally.rejects = self._sample.rejects()
         return self.tally
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A shard on its way: what is read, the name of what is made of it, and the folder for both looks."""
+    """A shard to be cleaned: the input, the name of the output, and the folder for the output of both passes."""
 
     shard: Shard
     name: str
@@ -129,17 +129,17 @@ class Piece:
 
     @property
     def filtered(self) -> Path:
-        """The corpus of this one shard that the first look leaves, and the second replaces if it has to."""
+        """Return the corpus of this shard that the first pass writes; the second replaces it if it has duplicates."""
         return self.folder / self.name
 
     @property
     def keys(self) -> Path:
-        """What equal pairs share, 8 bytes a survivor."""
+        """Return the file of the keys that equal pairs share, 8 bytes for each remaining pair."""
         return self.folder / f"{self.name}.hashes"
 
 
 def filter_piece(rules: Rules, piece: Piece, tick: Tick) -> tuple[int, Tally]:
-    """The first look: filters. Returns how many pairs are left and what became of the others."""
+    """Apply the filters to a shard. Returns the number of remaining pairs and the counts."""
     cleaner = Cleaner(rules)
     rows = _rows(piece.shard, cleaner.columns)
     key_of = key_function(rules.duplicates) if rules.duplicates else None
@@ -156,7 +156,7 @@ def filter_piece(rules: Rules, piece: Piece, tick: Tick) -> tuple[int, Tally]:
 
 
 def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence[str | None]]]:
-    """The pairs with their values in columns, None for a column that this corpus lacks."""
+    """Yield the pairs with their values in columns, None for a column that this corpus lacks."""
     present = [column for column in columns if column in shard.columns]
     if list(columns) == present:
         yield from shard.rows(*present)
@@ -168,14 +168,14 @@ def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence
 
 @dataclass(frozen=True)
 class Repeats:
-    """A piece after the first look, with the verdict on each of its pairs."""
+    """A piece after the first pass, with its duplicates."""
 
     piece: Piece
-    again: bytes  # one a pair: 1 where an equal pair came before, else 0
+    again: bytes  # one for each pair: 1 if an equal pair came before, else 0
 
 
 def drop_repeats(rules: Rules, repeats: Repeats, tick: Tick) -> Tally:
-    """The second look: repetitions go. A piece without any stays as it is."""
+    """Remove the duplicates of a piece. A piece without any stays as it is."""
     if not any(repeats.again):
         tick(len(repeats.again))
         return Tally()

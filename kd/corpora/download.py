@@ -1,7 +1,7 @@
 """Fetches files over HTTP into a cache folder: resumes interrupted downloads, checks hashes, fetches nothing twice.
 
-mtdata's and sacreBLEU's own downloaders begin anew after an interruption, do not compare sizes, and one of them goes on
-without checking certificates; so requests does it here, for all sources alike.
+The downloaders of mtdata and sacreBLEU start again after an interruption and do not compare sizes, and one of them does
+not check certificates. So all sources are fetched here, by requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kd.base.lease import Lease, LeaseHeld
 from kd.base.urls import environment_hint, lacks_secrets, mask, mask_for_children, scrub, with_secrets
 from kd.corpora.lines import PathLike
 
-CHUNK_BYTES = 1 << 14  # what is lost at most when a connection breaks
+CHUNK_BYTES = 1 << 14  # lost at most when a connection breaks
 TIMEOUT = (20.0, 60.0)  # seconds to connect, and between two pieces of data
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the second attempt, doubled each time
@@ -30,14 +30,17 @@ Say = Callable[[str, float, float | None, str], None]  # what, bytes so far, byt
 
 
 def is_url(text: str) -> bool:
-    """Whether it is to be fetched rather than found on disk."""
+    """Tell whether a path is a URL."""
     return text.startswith(("http://", "https://"))
 
 
 def place_of(url: str, cache: PathLike, name: str = "") -> Path:
-    """Where a URL's file lies in the cache: below its host by its path, as `wget --force-directories` has it.
+    """Return the place of a URL's file in the cache: below its host by its path, as `wget --force-directories` has it.
 
-    name: of the file, where the URL does not end in it.
+    Args:
+        url: The URL; its secrets are no part of the place.
+        cache: The cache folder.
+        name: Name of the file, if the URL does not end in it.
     """
     parts = urlsplit(mask(url))
     steps = [step for step in unquote(parts.path).split("/") if step not in ("", ".", "..")]
@@ -61,9 +64,18 @@ def fetch(
 
     Secrets of the URL are masked in every message (kd/base/urls.py), and are no part of the place in the cache.
 
-    hashes: hexadecimal, by `sha256` or `md5`, compared whenever they are given. An interrupted download goes on where
-    it stopped, if the server still has the same file. Raises UserError, saying which file to put where, if it cannot be
-    had or is another one, and TransientError for an interruption that may pass.
+    An interrupted download resumes if the server still has the same file.
+
+    Args:
+        url: The URL.
+        cache: The cache folder.
+        hashes: Hexadecimal hashes by `sha256` or `md5`, which are compared.
+        name: Name of the file, if the URL does not end in it.
+        say: Takes the progress.
+
+    Raises:
+        UserError: The file cannot be fetched or has another hash; the hint says where to put it by hand.
+        TransientError: The download was interrupted.
     """
     place = place_of(url, cache, name)
     hashes = {kind: value.lower() for kind, value in (hashes or {}).items()}
@@ -89,7 +101,7 @@ def fetch(
 
 
 def _wrong_hash(path: Path, hashes: Mapping[str, str]) -> str:
-    """Which hash and what it is, if one differs."""
+    """Return the kind and the value of a hash that differs, or ""."""
     for kind, wanted in hashes.items():
         with path.open("rb") as file:
             found = hashlib.file_digest(file, kind).hexdigest()
@@ -122,11 +134,11 @@ def _download(url: str, place: Path, hashes: Mapping[str, str], hint: str, say: 
 
 
 class _Passing(Exception):
-    """A fault that may pass: it is tried again."""
+    """A fault that may pass, after which the request is retried."""
 
 
 class _Partial:
-    """What has come so far, and a mark by which the server tells whether its file is still the same."""
+    """The received part of a file, and the validator by which the server recognises the same file (RFC 9110)."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -137,7 +149,7 @@ class _Partial:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def headers(self) -> dict[str, str]:
-        """Of the request for the rest; none where all is wanted."""
+        """Return the headers of a request for the rest; none for a request for the whole file."""
         try:
             mark = json.loads(self._mark.read_text("utf-8"))["mark"]
         except (OSError, ValueError, KeyError):
@@ -145,7 +157,7 @@ class _Partial:
         return {"Range": f"bytes={self.size()}-", "If-Range": mark} if self.size() and mark else {}
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """Forget what came before."""
+        """Start again with an empty file."""
         tag = headers.get("ETag", "")
         mark = headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
         self._mark.write_text(json.dumps({"mark": mark}), "utf-8")
@@ -161,12 +173,12 @@ class _Partial:
 
 
 def _one_attempt(url: str, partial: _Partial, hint: str, say: Say) -> bool:
-    """Fetch what is missing. Returns whether it is whole, raises _Passing or UserError."""
+    """Fetch the missing part. Returns True once the file is complete, raises _Passing or UserError."""
     import requests
 
     if missing := lacks_secrets(url):
         raise UserError(f"The value of {missing[0]} in {url} is not known here.", environment_hint(url))
-    # Bytes as they lie on the server's disk: a .gz must not be unpacked on its way.
+    # The bytes on the server's disk: a .gz must not be decompressed in transfer.
     headers = {"Accept-Encoding": "identity", **partial.headers()}
     try:
         with requests.get(with_secrets(url), headers=headers, stream=True, timeout=TIMEOUT) as answer:
@@ -191,7 +203,7 @@ def _one_attempt(url: str, partial: _Partial, hint: str, say: Say) -> bool:
 
 
 def _receive(answer: Any, partial: _Partial, say: Say) -> int | None:
-    """Write what comes; returns how many bytes the whole file has, if the server says so."""
+    """Write the answer's data; returns the size of the whole file in bytes, if the server states it."""
     if answer.status_code == 200:
         partial.begin(answer.headers)
     done = partial.size()
@@ -206,7 +218,7 @@ def _receive(answer: Any, partial: _Partial, say: Say) -> int | None:
 
 
 def _innermost(error: BaseException) -> str:
-    """What is said at the bottom of a chain of wrapped errors, in words."""
+    """Return the message of the innermost error of a chain of wrapped ones."""
     while isinstance(inner := (error.__cause__ or error.__context__ or _argument(error)), BaseException):
         error = inner
     return str(error).rstrip(".") or type(error).__name__

@@ -1,7 +1,7 @@
-"""Exact deduplication of a corpus of any size: hashes in buckets on disk, one bucket in memory at a time.
+"""Finds duplicates in a corpus of any size: hashes in buckets on disk, one bucket in memory at a time.
 
-The first of equal pairs stays, whatever the number of buckets. Among 500 million pairs the odds that any two have one
-64-bit hash by chance, and that one of them is lost, are below one in a hundred. On disk: 16 bytes and one bit a pair.
+The first of equal pairs stays, whatever the number of buckets. Among 500 million pairs the probability that two have
+the same 64-bit hash by chance, so that one is lost, is below 1 %. Buckets take 16 bytes and one bit for each pair.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_BUCKETS = 1 << 12
 
 
 def key_function(config: DuplicatesConfig, language: str = "") -> Callable[[str, str], bytes]:
-    """A function from source and target to the 8 bytes that equal pairs share, those of another `language` apart."""
+    """Return a function from a pair to the 8 bytes that equal pairs of one `language` share."""
     blake2b = partial(hashlib.blake2b, digest_size=KEY_BYTES, key=language.encode()[:64])
     texts: dict[SameBy, Callable[[str, str], str]] = {
         SameBy.pair: lambda source, target: f"{source}\n{target}",
@@ -43,9 +43,12 @@ def _normalised(text: str) -> str:
 
 
 class DuplicateFinder:
-    """Takes the keys of all pairs in order, then says which of them were there before.
+    """Takes the keys of all pairs in order, then finds those that occurred before.
 
-    folder: where the buckets lie meanwhile. expected: about how many pairs there will be, at most.
+    Args:
+        folder: Folder for the buckets.
+        expected: About the largest number of pairs.
+        buckets: Number of buckets, if it is given.
     """
 
     def __init__(self, folder: PathLike, expected: int, buckets: int | None = None) -> None:
@@ -55,7 +58,7 @@ class DuplicateFinder:
         self._buckets = buckets or max(1, min(MOST_BUCKETS, -(-expected // BUCKET_PAIRS)))
 
     def add(self, keys: bytes) -> None:
-        """The keys of the next pairs, 8 bytes each."""
+        """Take the keys of the next pairs, 8 bytes each."""
         import numpy
 
         values = numpy.frombuffer(keys, dtype=">u8").astype(numpy.uint64)
@@ -63,7 +66,7 @@ class DuplicateFinder:
         rows[:, 0] = values
         rows[:, 1] = numpy.arange(self.pairs, self.pairs + len(values), dtype=numpy.uint64)
         self.pairs += len(values)
-        # A key's upper 32 bits, as a fraction of all there are, name its bucket: any number of buckets will do.
+        # The bucket is the key's upper 32 bits scaled to the number of buckets, which need not be a power of two.
         bucket = ((values >> numpy.uint64(32)) * numpy.uint64(self._buckets)) >> numpy.uint64(32)
         order = numpy.argsort(bucket, kind="stable")
         ends = numpy.searchsorted(bucket[order], numpy.arange(self._buckets, dtype=numpy.uint64), side="right")
@@ -78,7 +81,7 @@ class DuplicateFinder:
         return self.folder / f"{number:05d}.keys"
 
     def find(self) -> Verdicts:
-        """Look at one bucket after the other, and remove it."""
+        """Find the duplicates in each bucket, and remove it."""
         verdicts = Verdicts(self.folder / "duplicates.bits", self.pairs)
         bits = verdicts.create()
         for number in range(self._buckets):
@@ -92,7 +95,7 @@ class DuplicateFinder:
 
 
 def _repeated(bucket: Path) -> NDArray[Any]:
-    """The places, rising, of the pairs in a bucket that have an equal one before them."""
+    """Return the places, rising, of the pairs in a bucket with an equal pair before them."""
     import numpy
 
     rows = numpy.fromfile(bucket, dtype=numpy.uint64).reshape(-1, 2)
@@ -112,7 +115,7 @@ def _set_bits(bits: Any, places: NDArray[Any]) -> None:
 
 
 class Verdicts:
-    """One bit a pair, in a file: whether an equal one came before."""
+    """A file with one bit for each pair, set if an equal pair came before."""
 
     def __init__(self, path: Path, pairs: int) -> None:
         self.path = path
@@ -120,13 +123,13 @@ class Verdicts:
         self.found = 0  # duplicates
 
     def create(self) -> Any:
-        """The bits, none of them set, as they lie on disk."""
+        """Create the file and return its bits, none of them set."""
         import numpy
 
         return numpy.memmap(self.path, dtype=numpy.uint8, mode="w+", shape=(self.pairs // 8 + 1,))
 
     def of(self, first: int, pairs: int) -> bytes:
-        """Of so many pairs from a 0-based place on, one byte each: 1 for a duplicate, else 0."""
+        """Return one byte for each of `pairs` pairs from a 0-based place on: 1 for a duplicate, else 0."""
         import numpy
 
         start, end = first // 8, (first + pairs) // 8 + 1

@@ -38,24 +38,24 @@ class Format(ABC):
 
     @abstractmethod
     def check(self, where: str, source: SourceConfig) -> None:
-        """Raises UserError for settings that cannot work. where: the corpus' key in the recipe."""
+        """Raise UserError for settings that cannot work. `where`: the corpus' key in the recipe."""
 
     @abstractmethod
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """The pairs, with the values of the further columns. May fetch files."""
+        """Yield the pairs, with the values of the further columns. May fetch files."""
 
     def files(self, reading: Reading) -> list[Path]:
-        """The raw files on this disk, which are part of the corpus' identity by content. Fetches nothing."""
+        """Return the raw files on this disk, whose content is part of the corpus' identity. Fetches nothing."""
         return list(dict.fromkeys(on_disk(place) for files in reading.local() for place in files.values()))
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """Names of the further columns."""
+        """Return the names of the further columns."""
         return ()
 
     def identity(self, reading: Reading) -> dict[str, object]:
-        """What makes another corpus of it, beside its settings and the content of its files. Asks no disk.
+        """Return the identity of the corpus beside its settings and the content of its files. Reads no file.
 
-        That is what is fetched, and what is read of an archive, which counts by its content as a whole.
+        That is the fetched files, and the paths inside archives, since an archive counts by its content as a whole.
         """
         source = reading.source
         named = {"source": source.source, "target": source.target, **source.scores}
@@ -72,7 +72,7 @@ class Plain(Format):
     takes = frozenset(("source", "target", "scores", "sha256"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """Both sides are given."""
+        """Raise UserError unless both sides are given."""
         if not (source.source and source.target):
             sides = f"Set {where}.source and {where}.target to paths (recipe=files: source=… target=…)"
             raise UserError(
@@ -81,11 +81,11 @@ class Plain(Format):
         _check_columns(f"{where}.scores", source.scores)
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """One for each file of scores."""
+        """Return a column for each file of scores."""
         return tuple(sorted(source.scores))
 
     def identity(self, reading: Reading) -> dict[str, object]:
-        """The names of the scores as well: their paths are none of it."""
+        """Return the names of the scores as well, not their paths."""
         scores = sorted(reading.source.scores)
         return {**super().identity(reading), **({"scores": scores} if scores else {})}
 
@@ -226,7 +226,7 @@ class Catalogue(Format):
     takes = frozenset(("root", "package", "files", "gettext_language", "accelerators"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """It says where they lie."""
+        """Raise UserError unless files and their root or package are given."""
         if not (source.files and (source.root or source.package)):
             raise UserError(f"{where} is incomplete.", f"Set {where}.files, and {where}.root or .package.")
         if source.accelerators not in ("", *ACCELERATORS):
@@ -235,13 +235,13 @@ class Catalogue(Format):
             )
 
     def identity(self, reading: Reading) -> dict[str, object]:
-        """That a language of gettext's ids has them where its catalogue is empty: it once lost these messages."""
+        """State that empty catalogues of the language of gettext's ids have the ids, unlike in earlier versions."""
         by_id = primary(reading.source.gettext_language) in (primary(reading.left), primary(reading.right))
         gettext = {"empty": "message id"} if by_id and str(reading.source.files).endswith(GETTEXT) else {}
         return {**super().identity(reading), **gettext}
 
     def files(self, reading: Reading) -> list[Path]:
-        """The catalogues of both languages, or the archive that holds them."""
+        """Return the catalogues of both languages, or the archive that holds them."""
         if reading.source.package is not None:
             return []
         root = reading.path(str(reading.source.root))
@@ -267,12 +267,12 @@ class Catalogue(Format):
 
 
 class Mtdata(Format):
-    """What mtdata knows by an id."""
+    """Corpora by their ids in mtdata."""
 
     takes = frozenset(("id",))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """The id has the form of one; whether it exists is seen in collect, since looking takes seconds."""
+        """Raise UserError if the id has a wrong form. The lookup takes seconds, so `collect` does it."""
         parts = (source.id or "").removeprefix(MTDATA).split("-")
         if len(parts) != 5 or not all(parts):
             hint = "Ids look like Statmt-news_commentary-16-deu-eng; `mtdata list -id -l eng-deu` prints them."
@@ -289,12 +289,12 @@ class Mtdata(Format):
 
 
 class Sacrebleu(Format):
-    """A test set that sacreBLEU knows by name."""
+    """Test sets of sacreBLEU by name."""
 
     takes = frozenset(("name",))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """The name is one that sacreBLEU has."""
+        """Raise UserError unless sacreBLEU has a test set of this name."""
         from kd.corpora.testsets import check_test_set
 
         if not source.name:
@@ -345,7 +345,7 @@ def with_format(source: SourceConfig) -> SourceConfig:
 
 
 def check_settings(where: str, source: SourceConfig) -> None:
-    """Raises UserError for a corpus whose settings cannot work, or mean nothing for its format."""
+    """Raise UserError for a corpus whose settings cannot work, or have no effect on its format."""
     chosen = FORMATS[source.format]
     for spec in dataclasses.fields(source):
         value = getattr(source, spec.name)
@@ -382,5 +382,5 @@ def _numbers(source: SourceConfig) -> list[int]:
 
 
 def _endings(ending: str) -> list[str]:
-    """Of files in an archive, compressed or not."""
+    """Return the endings of files in an archive, compressed or not."""
     return [ending, *(ending + suffix for suffix in COMPRESSED)]

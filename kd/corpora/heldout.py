@@ -1,7 +1,7 @@
-"""Held-out sets: `FOLDER/en-de/test.source` and its like, plain text that any tool of the field reads.
+"""Reads and writes held-out sets: plain text files such as `FOLDER/en-de/test.source`.
 
-Beside the sides stand the pairs' ids, and an index that says of each set where it comes from, how it was drawn, its
-counts and its hashes: the manifest of a test set that one gives to others.
+Beside the sides are the pairs' ids, and an index with each set's origins, the method by which it was drawn, its counts
+and its hashes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ def write_heldout(
     drawn: Mapping[str, Mapping[str, Any]] | None = None,
     origins: Iterable[Origin] = (),
 ) -> dict[str, int]:
-    """Write the sets (`dev`, `test`) of a language pair; returns how many pairs each has.
+    """Write the sets (`dev`, `test`) of a language pair; returns the number of pairs of each.
 
-    languages: codes of source and target, those of the pair's name unless given. side: of which no held-out sentence
-    stands in a training corpus. drawn: how a set was drawn, of those that did not come as files. origins: the corpora
-    that the pairs are of; the index says how many each gave.
+    Args:
+        folder: The folder of the sets of all language pairs.
+        pair: Name of the language pair.
+        sets: The pairs of each set.
+        languages: Codes of source and target; those of the pair's name unless given.
+        side: The side of which no held-out sentence is in a training corpus.
+        drawn: The method by which a set was drawn; missing for sets that came as files.
+        origins: The corpora of the pairs; the index states how many pairs each gave.
     """
     place = Path(folder) / pair
     place.mkdir(parents=True, exist_ok=True)
@@ -71,12 +76,12 @@ def write_heldout(
 
 
 def heldout_path(folder: PathLike, pair: str, name: str, column: str) -> Path:
-    """The file of a set's `id`, `source` or `target`."""
+    """Return the file of a set's `id`, `source` or `target`."""
     return Path(folder) / pair / f"{name}.{column}"
 
 
 def read_heldout(folder: PathLike, pair: str, name: str) -> list[Pair]:
-    """Read a set. Raises UserError if there is none of that name, Damaged, with file and line, if it is not whole."""
+    """Read a set. Raises UserError if it does not exist, Damaged, with file and line, if it is incomplete."""
     sets = read_index(Path(folder) / pair, FORMAT, VERSION)["sets"]
     if name not in sets:
         raise UserError(f"{Path(folder) / pair} holds no set {name}.", f"It holds {', '.join(sets) or 'none'}.")
@@ -92,32 +97,32 @@ def read_heldout(folder: PathLike, pair: str, name: str) -> list[Pair]:
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """A set with what its index says of it; one that came as several corpora is as many sets."""
+    """A set as its index describes it; a set that came as several corpora is as many sets."""
 
     pair: str  # language pair, as the recipe names it
     use: str  # dev | test
     languages: tuple[str, str]
-    side: str  # source | target: whose sentences are in no training corpus, of a set that was drawn
-    drawn: bool  # out of the training corpora; others came as files
-    corpus: str  # that it came as; empty for one that was drawn
+    side: str  # source | target: the side whose sentences are in no training corpus, if the set was drawn
+    drawn: bool  # from the training corpora; other sets came as files
+    corpus: str  # its name in the recipe; empty for a set that was drawn
     pairs: list[Pair]
 
     @property
     def name(self) -> str:
-        """For people: `en-de test`, `en-de test (newstest2018)`."""
+        """Return a name for people: `en-de test`, `en-de test (newstest2018)`."""
         return f"{self.pair} {self.use}" + (f" ({self.corpus})" if self.corpus else "")
 
     def texts(self) -> set[str]:
-        """The sentences on the side that is held out."""
+        """Return the sentences on the side that is held out."""
         return {getattr(pair, self.side) for pair in self.pairs}
 
 
 def read_sets(folder: PathLike) -> Iterator[HeldOutSet]:
-    """Yield the sets of every language pair of a folder, empty ones left out; raises what `read_heldout` raises."""
+    """Yield the sets of every language pair of a folder that are not empty; raises what `read_heldout` raises."""
     for place in sorted(path.parent for path in Path(folder).glob(f"*/{INDEX}")):
         index = read_index(place, FORMAT, VERSION)
         for use, entry in index["sets"].items():
-            # What was drawn comes from training corpora; where a set is of both sorts, ids tell which is which.
+            # Drawn pairs come from training corpora. Ids tell them from the others where a set has both.
             corpora = {origin["prefix"]: origin["name"] for origin in entry["origins"] if origin["use"] == use}
             by_corpus: dict[str, list[Pair]] = {}
             for pair in read_heldout(folder, place.name, use):
@@ -128,7 +133,7 @@ def read_sets(folder: PathLike) -> Iterator[HeldOutSet]:
 
 
 def side_of(folder: PathLike, pair: str) -> str:
-    """The side of a language pair whose held-out sentences are in no training corpus: source or target."""
+    """Return the side of a language pair whose held-out sentences are in no training corpus: source or target."""
     return str(read_index(Path(folder) / pair, FORMAT, VERSION)["side"])
 
 

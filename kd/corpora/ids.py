@@ -1,7 +1,6 @@
-"""The 64-bit id that a pair carries from the moment it is read, and the origin that can be told from it.
+"""The 64-bit id that a pair keeps from the moment it is read, and the origin that it encodes.
 
-An id is positive: 23 bits that name language pair and corpus, then 40 bits with the pair's 0-based place in that
-corpus.
+An id is positive: 23 bits for language pair and corpus, then 40 bits for the pair's 0-based place in that corpus.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ class Pair(NamedTuple):
 
 
 def origin_prefix(pair: str, corpus: str) -> int:
-    """The 23-bit number of a corpus in a language pair: the first 24 bits of a SHA-256, the top one cleared."""
+    """Return the 23-bit number of a corpus in a language pair: the first 24 bits of a SHA-256 without the highest."""
     digest = hashlib.sha256(f"{pair}\0{corpus}".encode()).digest()
     return int.from_bytes(digest[:3], "big") & ((1 << PREFIX_BITS) - 1)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The corpus that a pair comes from, as the recipe describes it."""
+    """The corpus of a pair, as the recipe describes it."""
 
     pair: str  # language pair, as the recipe names it: en-de
     name: str  # of the corpus
@@ -43,44 +42,44 @@ class Origin:
 
     @property
     def prefix(self) -> int:
-        """What the ids of its pairs begin with."""
+        """Return the first bits of its pairs' ids."""
         return origin_prefix(self.pair, self.name)
 
     def to_json(self) -> dict[str, Any]:
-        """As an entry of an index."""
+        """Return it as an entry of an index."""
         return {**asdict(self), "prefix": self.prefix}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Origin:
-        """Of an entry of an index; one that says nothing of licence or weight has the defaults."""
+        """Make it of an entry of an index; licence and weight have defaults."""
         origin = cls(**{key: value for key, value in entry.items() if key != "prefix"})
         if not isinstance(origin.pair, str) or not isinstance(origin.name, str):
             raise TypeError("an origin has no name")
         return origin
 
     def number(self, rows: Iterable[tuple[str, str]]) -> Iterator[Pair]:
-        """Give each pair of texts its id, counting from 0."""
+        """Yield each pair of texts with its id, counting from 0."""
         return (pair for pair, _ in self.number_rows(rows))
 
     def number_rows(self, rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[Pair, Sequence[str]]]:
-        """The same for pairs that further values follow, which stay beside them."""
+        """Yield each pair of texts with its id, and the further values of its row."""
         first = self.prefix << PLACE_BITS
         for place, (source, target, *values) in enumerate(rows):
             yield Pair(first + place, source, target), values
 
 
 def prefix_of(pair_id: int) -> int:
-    """The prefix of the origin that an id belongs to."""
+    """Return the prefix of the origin of an id."""
     return pair_id >> PLACE_BITS
 
 
 def place_of(pair_id: int) -> int:
-    """The 0-based place of the pair in its corpus."""
+    """Return the 0-based place of a pair in its corpus."""
     return pair_id & ((1 << PLACE_BITS) - 1)
 
 
 def check_origins(origins: Iterable[Origin]) -> dict[int, Origin]:
-    """The origins by prefix. Raises UserError if two of them would give the same ids."""
+    """Return the origins by prefix. Raises UserError if two of them would give the same ids."""
     by_prefix: dict[int, Origin] = {}
     for origin in origins:
         other = by_prefix.setdefault(origin.prefix, origin)

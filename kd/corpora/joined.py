@@ -1,6 +1,6 @@
-"""The corpora of several language pairs in one folder, a corpus folder each, without what they have in common twice.
+"""Joins the corpora of several language pairs in one folder, a corpus folder each, without their common duplicates.
 
-What counts as the same is a side or both of them; the buckets of `kd.corpora.duplicates` find it in flat memory.
+Duplicates agree on a side or on both; the buckets of `kd.corpora.duplicates` find them in flat memory.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from kd.corpora.shards import Corpus, CorpusWriter
 from kd.recipe.schema import DuplicatesConfig, SameBy
 
 WORK = "work"  # folder, while it is written
-PARTS = 10_000  # of each corpus, which take turns; smaller corpora go pair by pair
+PARTS = 10_000  # of each corpus, which are interleaved; smaller corpora are interleaved pair by pair
 BATCH = 100_000  # pairs whose keys are in memory
 
 
 def read_joined(folder: Path) -> dict[str, Corpus]:
-    """The corpora, by language pair."""
+    """Return the corpora by language pair."""
     return {path.parent.name: Corpus(path.parent) for path in sorted(folder.glob(f"*/{INDEX}"))}
 
 
 def write_joined(
     corpora: Mapping[str, Corpus], out: Path, same: DuplicatesConfig, progress: Callable[[int], None]
 ) -> dict[str, int]:
-    """Writes `out/PAIR` for each; returns how many pairs of sentences are left of it.
+    """Write `out/PAIR` for each corpus; returns the number of remaining pairs of each.
 
-    Of equal ones that stays which lies nearest to the beginning of its corpus. Corpora are shuffled, so that none of
-    them wins more often than its share. `progress` is told the pairs done, of two passes over all.
+    Of duplicates the one nearest to the beginning of its corpus stays. Corpora are shuffled, so each keeps a share by
+    its size. `progress` takes the number of pairs done, in two passes over all.
     """
     turns = list(_turns(corpora))
     done = 0
@@ -52,7 +52,7 @@ def write_joined(
 
 
 def _turns(corpora: Mapping[str, Corpus]) -> Iterator[tuple[str, int]]:
-    """Whose pairs come next, and how many of them: all corpora evenly mixed, each as often before another as after."""
+    """Yield corpora, each with the number of its next pairs, so that all are evenly mixed and none is preferred."""
     names = list(corpora)
     parts = min(PARTS, max(corpus.pairs for corpus in corpora.values()))
     for part in range(parts):
@@ -70,7 +70,7 @@ def _find(
     same: DuplicatesConfig,
     tick: Callable[[int], None],
 ) -> Verdicts:
-    # `2023` in Danish and in Swedish are two sentences to learn to write; what is learnt of a source is one.
+    # Equal targets in two languages, such as `2023`, are two sentences; equal sources are one.
     by_language = SameBy(same.by) is not SameBy.source
     key_of = {name: key_function(same, each.languages[1] if by_language else "") for name, each in corpora.items()}
     finder = DuplicateFinder(folder, sum(corpus.pairs for corpus in corpora.values()))
@@ -83,7 +83,7 @@ def _find(
 
 
 def _verdicts_on(name: str, turns: Iterable[tuple[str, int]], verdicts: Verdicts) -> Iterator[bytes]:
-    """What was found of a corpus, in its own order."""
+    """Yield the verdicts on a corpus in its own order."""
     place = 0
     for other, count in turns:
         if other == name:

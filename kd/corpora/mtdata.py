@@ -1,7 +1,7 @@
-r"""Finds corpora by their ids in mtdata, the catalogue of 290,000 corpora of OPUS, statmt, ELRC, ParaCrawl and others.
+r"""Reads corpora by their ids in mtdata, whose index has 290,000 of OPUS, statmt, ELRC, ParaCrawl and others.
 
-mtdata's index gives the URLs and formats. kd downloads and reads the files itself: mtdata restarts interrupted
-downloads from the beginning, and its readers split lines at a lone `\r` in compressed files and replace invalid UTF-8.
+The index states what to fetch and how to read it. Downloads and readers are those of kd: mtdata's downloads do not
+resume, and its readers split lines at lone `\r` in compressed files and replace invalid UTF-8 by U+FFFD.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ PREFIX = "mtdata:"
 
 @dataclass(frozen=True)
 class Entry:
-    """What mtdata's index says of a corpus."""
+    """A corpus as mtdata's index describes it."""
 
     urls: list[str]
-    filename: str  # of the file behind the URL, where that does not say it
+    filename: str  # of the file behind the URL, if the URL does not end in it
     extension: str
     kind: str  # of the text, inside an archive or not: txt | tsv | tmx | sgm | wmt21xml …
     members: list[str]  # globs of files in the archive, source and target or one
@@ -72,13 +72,13 @@ def read_mtdata(
 
 
 def look_up(name: str, source: str, target: str, cache: PathLike) -> Entry:
-    """Ask mtdata's index, which is made below the cache folder at the first time: 15 s and 60 MB."""
+    """Look a corpus up in mtdata's index, which is first made below the cache folder: 15 s and 60 MB."""
     folder = Path(cache, "mtdata")
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / f"mtdata.index.{version('mtdata')}.pkl"
     if index.is_file():
         found = _ask(name, source, target, folder)
-    else:  # made aside: another process must not read half of it
+    else:  # made aside: another process must not read an incomplete one
         with tempfile.TemporaryDirectory(prefix=".index-", dir=folder) as aside:
             found = _ask(name, source, target, Path(aside))
             Path(aside, index.name).replace(index)
@@ -91,7 +91,7 @@ def _ask(name: str, source: str, target: str, folder: Path) -> dict[str, object]
     paths = [str(Path(kd.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "MTDATA": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "kd.corpora.mtdata_index", name.removeprefix(PREFIX), source, target]
-    # In the folder of the index: mtdata runs every mtdata*.py that it finds where it stands.
+    # Run in the folder of the index: mtdata executes every mtdata*.py in its working directory.
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     if done.returncode:
         raise RuntimeError(f"mtdata's index could not be read:\n{done.stderr[-4000:]}")
@@ -152,10 +152,10 @@ def _zipped(name: str, left: Iterator[str], right: Iterator[str]) -> Iterator[tu
 
 
 def _by_mtdata(place: Place, reader: str, cache: PathLike) -> Iterator[Any]:
-    """What a reader of mtdata's finds, for the formats of WMT's test sets, which are small."""
+    """Yield what one of mtdata's readers yields, for the formats of WMT's test sets, which are small."""
     read = _mtdata_reader(reader)
     with tempfile.TemporaryDirectory(prefix=".mtdata-", dir=cache) as folder:
-        plain = Path(folder, "decompressed")  # a name from which mtdata concludes nothing
+        plain = Path(folder, "decompressed")  # without a suffix, by which mtdata would choose a reader
         with plain.open("wb") as file:
             file.writelines(open_bytes(place))
         yield from read(plain)
@@ -166,7 +166,7 @@ def _mtdata_reader(name: str) -> Callable[[Path], Iterator[Any]]:
     before = root.level, list(root.handlers)
     try:
         from mtdata import sgm
-    finally:  # mtdata takes over the root logger when it is imported
+    finally:  # mtdata configures the root logger when it is imported
         root.level, root.handlers = before
     reader: Callable[[Path], Iterator[Any]] = getattr(sgm, name)
     return reader

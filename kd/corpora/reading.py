@@ -41,35 +41,35 @@ class Reading:
     counts: Counter[str] = field(default_factory=Counter)  # what was left out or changed, by reason
     broken: list[str] = field(default_factory=list)  # files that were read up to some place only
     skips: Skips = field(default_factory=Skips)  # broken rows that were left out
-    warnings: list[str] = field(default_factory=list)  # sentences about files that may not be what they seem
+    warnings: list[str] = field(default_factory=list)  # sentences about suspicious files
 
     @property
     def cache(self) -> Path:
-        """Where fetched files lie."""
+        """Return the folder of fetched files."""
         return Path(self.config.cache, DOWNLOADS)
 
     def path(self, pattern: str) -> Path:
-        """A path of the recipe, with the languages' codes filled in."""
+        """Return a path of the recipe, with the languages' codes filled in."""
         # Not str.format: a path may hold braces of its own.
         text = pattern.replace("{source}", self.left).replace("{target}", self.right)
         return Path(self.config.root or ".", Path(text).expanduser())
 
     def patterns(self) -> dict[str, str]:
-        """The paths and URLs that the recipe gives, by the names of source, target and scores."""
+        """Return the paths and URLs of the recipe, by the names of source, target and scores."""
         sides = {"source": self.source.source, "target": self.source.target}
-        # Sorted, as their columns are: which file is which column follows from the order of the files.
+        # Sorted like their columns: the order of the files assigns them to columns.
         given = {name: text for name, text in sides.items() if text} | dict(sorted(self.source.scores.items()))
         return {
             name: text.replace("{source}", self.left).replace("{target}", self.right) for name, text in given.items()
         }
 
     def local(self) -> list[dict[str, Place]]:
-        """The files on this disk that belong together; nothing is fetched for it."""
+        """Return the files on this disk that belong together; fetches nothing."""
         patterns = {name: self.path(text) for name, text in self.patterns().items() if not is_remote(text)}
         return find_aligned(patterns) if patterns else []
 
     def fetched(self) -> list[dict[str, Place]]:
-        """The files that belong together, the ones behind URLs as well."""
+        """Return the files that belong together; fetches those behind URLs."""
         patterns = self.patterns()
         found = {name: self._found(name, text) for name, text in patterns.items()}
         if any(map(is_url, patterns.values())) and any(len(files) > 1 for files in found.values()):
@@ -93,11 +93,11 @@ class Reading:
 
     @property
     def on_broken_row(self) -> Broken | None:
-        """Take each broken row, where corpus.on_error says that such rows are left out."""
+        """Return the callback for broken rows if corpus.on_error skips them, else None."""
         return self.skips.take if self.config.on_error is OnError.skip else None
 
     def tolerate(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Pass rows on; where the text breaks, end there if corpus.on_error says so."""
+        """Yield the rows. With `corpus.on_error=keep`, end where the text breaks."""
         try:
             yield from rows
         except BrokenText as error:

@@ -24,7 +24,7 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Share:
-    """How many sentences of a corpus folder a sample takes."""
+    """The numbers of sentences that a sample takes of a corpus folder."""
 
     corpus: Corpus
     source: int
@@ -32,7 +32,7 @@ class Share:
 
 
 def shares(corpora: Sequence[Corpus], sentences: int, language_exponent: float = 0.0) -> list[Share]:
-    """Divides `sentences` over languages, and each language's part over the corpora that have it on one side.
+    """Divide `sentences` over languages, and each language's part over the corpora that have it on one side.
 
     A language gets a part proportional to its number of sentences to the power of `language_exponent`: with 0 all get
     the same, so that one that stands in many pairs, such as English, takes no more room than any other; with 1 each
@@ -56,7 +56,7 @@ def shares(corpora: Sequence[Corpus], sentences: int, language_exponent: float =
 
 
 def by_language(taken: Sequence[Share]) -> dict[str, int]:
-    """How many sentences a sample has of each language."""
+    """Return the number of sentences of each language in a sample."""
     counts: dict[str, int] = {}
     for share in taken:
         for language, count in zip(share.corpus.languages, (share.source, share.target), strict=True):
@@ -85,7 +85,7 @@ def allot(total: int, wishes: Mapping[K, float], most: Mapping[K, int]) -> dict[
 def sample_sentences(
     corpora: Sequence[Corpus], sentences: int, seed: int, language_exponent: float = 0.0
 ) -> Iterator[str]:
-    """Yields at most `sentences` sentences of both sides, divided as `shares` says; equal seeds give equal samples.
+    """Yield at most `sentences` sentences of both sides, divided as `shares` says; equal seeds give equal samples.
 
     Shards hold a shuffled corpus, so some of them, chosen by the seed, are as good as all. Sources with different
     weights count by size times weight; with weight 0 not at all.

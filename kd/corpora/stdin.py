@@ -51,7 +51,7 @@ def keep_stdin(folder: Path) -> Path:
 
 
 def _copy(stream: IO[bytes], file: IO[bytes]) -> tuple[str, bytes]:
-    """SHA-256 of what was copied, and how it begins."""
+    """Copy a stream; returns its SHA-256 and its first bytes."""
     digest, begin = hashlib.sha256(), b""
     while chunk := stream.read(CHUNK_BYTES):
         begin = begin or chunk[:64]

@@ -49,7 +49,7 @@ def read_test_set(
 
 
 def check_test_set(name: str) -> None:
-    """Raises UserError if sacreBLEU knows no test set of this name."""
+    """Raise UserError if sacreBLEU has no test set of this name."""
     _data_set(name)
 
 

@@ -1,6 +1,6 @@
-"""Filters that say which pairs are no training material, by name, and the recipe's mapping of them made into objects.
+"""The kinds of filters by name, and the recipe's filters as objects.
 
-What the two known collections of filters have, and what of it stands here:
+The kinds beside their counterparts in the two known collections of filters:
 
 | here       | OpusFilter 3.3                                      | OpusCleaner 0.7                               |
 | ---------- | --------------------------------------------------- | --------------------------------------------- |
@@ -55,27 +55,27 @@ KINDS: dict[str, type[Filter[Any]]] = {
         Score,
     )
 }
-DUPLICATES = "duplicates"  # what deduplication counts as: no label of a filter
+DUPLICATES = "duplicates"  # the label of deduplication in counts, which no filter may have
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A filter of the recipe: the name under which it counts, its kind and its config."""
+    """A filter of the recipe: its label in counts, its kind and its config."""
 
     label: str
     kind: str
     config: FilterConfig
 
     def make(self, languages: tuple[str, str]) -> Filter[Any]:
-        """The filter itself."""
+        """Make the filter."""
         return KINDS[self.kind](self.config, languages)
 
 
 def parse(filters: Mapping[str, Any], where: str = "clean.filters") -> list[Setting]:
-    """The filters that are switched on, in the order in which they are asked.
+    """Return the filters that are switched on, in the order in which they are applied.
 
     Each value is a mapping with `kind` (by default the label), `enabled`, `order` and the kind's own keys; null
-    switches a filter off. Raises UserError, naming the key and the nearest that exists, for what is none of these.
+    switches a filter off. Raises UserError for any other key, with the nearest one that exists.
     """
     settings = [
         _setting(str(label), value, f"{where}.{label}") for label, value in filters.items() if value is not None

@@ -1,4 +1,4 @@
-"""Filters by characters: letters of scripts that neither language is written in, and markup that text does not have.
+"""Filters by characters: letters of other scripts than those of the languages, and markup.
 
 The scripts of a language follow from its code. Where the code names a script (`sr-Cyrl`, `zh-Hant`), a line in another
 script is rejected, Latin included. Languages that are not known here pass.
@@ -111,7 +111,7 @@ def _is_script(name: str) -> bool:
 
 @dataclass
 class ScriptsConfig(FilterConfig):
-    """Of `Scripts`."""
+    """Settings of `Scripts`."""
 
     order: float = 50
     most: float = 0.5  # share of a side's letters that may be of other scripts
@@ -119,7 +119,7 @@ class ScriptsConfig(FilterConfig):
 
 
 class Scripts(PairFilter[ScriptsConfig]):
-    """A side whose letters are mostly not of the scripts of its language."""
+    """Rejects pairs with a side whose letters are mostly of other scripts than those of its language."""
 
     kind = "scripts"
     config = ScriptsConfig
@@ -134,18 +134,18 @@ class Scripts(PairFilter[ScriptsConfig]):
 
     @classmethod
     def validate(cls, config: ScriptsConfig) -> None:
-        """A share is between 0 and 1."""
+        """Raise ValueError unless the share is between 0 and 1."""
         if not 0 <= config.most <= 1:
             raise ValueError("most is a share, 0 to 1")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether a side has too many strange letters."""
+        """Tell whether a side has too many letters of other scripts."""
         left, right = self._sides
         return (left is not None and left.too_strange(source)) or (right is not None and right.too_strange(target))
 
 
 class _Expected:
-    """The letters of a side's scripts. Each character is classified once and remembered."""
+    """The letters of a side's scripts. The class of each character is computed once and cached."""
 
     def __init__(self, language: str, scripts: tuple[str, ...], config: ScriptsConfig) -> None:
         named = named_script(language)
@@ -184,10 +184,10 @@ def _is_latin_1(text: str) -> bool:
 
 @dataclass
 class MarkupConfig(FilterConfig):
-    """Of `Markup`."""
+    """Settings of `Markup`."""
 
     order: float = 90
-    mirrored: bool = True  # what both sides have alike stays: `<b>` in the strings of a program
+    mirrored: bool = True  # markup that both sides have passes: `<b>` in the strings of a program
 
 
 _TAG = regex.compile(r"</?[A-Za-z][A-Za-z0-9:_-]*(?:\s[^<>]*)?/?>|<!--|-->|<!\[CDATA\[|\]\]>|<\?[a-z]+")
@@ -198,16 +198,16 @@ _OTHER = regex.compile(
 
 
 class Markup(PairFilter[MarkupConfig]):
-    """Leftovers of other formats: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
+    """Rejects pairs with markup: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
 
-    Unless told otherwise only those that one side has and the other has not.
+    With `mirrored`, only markup that one side has and the other lacks.
     """
 
     kind = "markup"
     config = MarkupConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether there is markup, or markup on one side alone."""
+        """Tell whether there is markup, or with `mirrored` markup on one side alone."""
         if _is_plain(source) and _is_plain(target):
             return False
         left, right = _leftovers(source), _leftovers(target)
@@ -215,7 +215,7 @@ class Markup(PairFilter[MarkupConfig]):
 
 
 def _is_plain(text: str) -> bool:
-    """A fast look that most lines pass."""
+    """Tell whether a text surely has no markup, as most lines."""
     return not (
         "<" in text or ">" in text or "&" in text or "@" in text or "\ufffd" in text
         or "[" in text or "{" in text

@@ -1,7 +1,7 @@
-"""What a filter is: a small class with a config, asked pair by pair; it rewrites the sides or rejects the pair.
+"""The interface of filters: small classes with a config that rewrite the sides of a pair or reject it.
 
-There are three shapes: a `Rewriter` mends a side, a `PairFilter` judges the text, a `ScoreFilter` a column's value.
-Filters know nothing of files, counts or one another; `kd.corpora.cleaning` asks them in the recipe's order and counts.
+There are three kinds: a `Rewriter` changes a side, a `PairFilter` rejects pairs by their text, a `ScoreFilter` by the
+value of a column. `kd.corpora.cleaning` applies them in the recipe's order, and counts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ C = TypeVar("C", bound="FilterConfig")
 
 @dataclass
 class FilterConfig:
-    """What every filter takes."""
+    """Settings of every filter."""
 
     enabled: bool = True
-    order: float = 0  # filters are asked by rising order; every kind has its own default, spaced in tens
+    order: float = 0  # filters are applied in rising order; every kind has its own default, spaced in tens
 
 
 class Filter(ABC, Generic[C]):
-    """A reason to leave a pair out, or a way to mend it; made once a process, for one language pair.
+    """A filter of one language pair, made once in each process.
 
-    languages: BCP-47 codes of source and target. A filter that can say nothing about them says why in `idle`.
+    Attributes:
+        settings: The config.
+        languages: BCP-47 codes of source and target.
+        idle: The reason why the filter does not apply to these languages, if it does not.
     """
 
     kind: ClassVar[str]
@@ -36,19 +39,19 @@ class Filter(ABC, Generic[C]):
     def __init__(self, config: C, languages: tuple[str, str]) -> None:
         self.settings = config
         self.languages = languages
-        self.idle = ""  # why it does not apply, if it does not
+        self.idle = ""
 
     @classmethod
     def validate(cls, config: Any) -> None:
-        """Raises ValueError, one sentence, for values that make no sense."""
+        """Raise ValueError, with one sentence, for values that make no sense."""
 
 
 class Rewriter(Filter[C]):
-    """Mends text and rejects nothing."""
+    """Rewrites text and rejects nothing."""
 
     @abstractmethod
     def rewrite(self, text: str) -> str:
-        """One side, mended; applying it again changes nothing."""
+        """Return a side, rewritten. Rewriting the result changes nothing."""
 
 
 class PairFilter(Filter[C]):
@@ -56,7 +59,7 @@ class PairFilter(Filter[C]):
 
     @abstractmethod
     def rejects(self, source: str, target: str) -> bool:
-        """Whether the pair goes."""
+        """Tell whether the pair is rejected."""
 
     def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:
         """Tell of each pair whether `rejects` rejects it; some filters are faster at many pairs."""
@@ -65,10 +68,10 @@ class PairFilter(Filter[C]):
 
 
 class ScoreFilter(Filter[C]):
-    """Rejects pairs by what stands beside their text, in a further column of the corpus."""
+    """Rejects pairs by a value in a further column of the corpus."""
 
     column: str  # its name
 
     @abstractmethod
     def rejects_value(self, value: str | None) -> bool:
-        """Whether the pair goes for its value in `column`; None where its corpus has no such column."""
+        """Tell whether a pair is rejected for its value in `column`; None if its corpus has no such column."""

@@ -1,6 +1,6 @@
-"""Language identification: a side that is surely written in another language than the corpus says.
+"""Language identification: rejects a side that is surely in another language than the corpus states.
 
-Asked of long enough text alone, and only about languages that the model knows (kd/models/languages.py).
+It applies to text of some length, in languages that the model has (kd/models/languages.py).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from kd.models.languages import LanguageIdentifier, primary
 
 @dataclass
 class LanguageConfig(FilterConfig):
-    """Of `Language`."""
+    """Settings of `Language`."""
 
     order: float = 100
-    letters: int = 40  # a side has at least, to be asked about: strings of a few words are guesses
-    sure: float = 0.8  # probability of another language, 0 to 1, from which on it is believed
-    least: float = 0.05  # probability of the right one that is enough, whatever else is more probable
+    letters: int = 40  # sides with fewer letters pass: identification of a few words is unreliable
+    sure: float = 0.8  # least probability of another language, 0 to 1
+    least: float = 0.05  # a side passes if its own language has this probability, whatever else is more probable
 
 
-# Most sentences show their language in so many characters, and a look at these takes half the time of a look at all.
+# Characters of a sentence that are looked at first: mostly enough, in half the time of the whole sentence.
 FIRST_LOOK = 50
 MANY = 100_000  # pairs from which on the faster first look is worth the seconds until it is compiled and loaded
 
@@ -40,7 +40,7 @@ _ALIKE = (
 
 
 class Language(PairFilter[LanguageConfig]):
-    """A side in another language."""
+    """Rejects pairs with a side in another language."""
 
     kind = "language"
     config = LanguageConfig
@@ -56,7 +56,7 @@ class Language(PairFilter[LanguageConfig]):
 
     @classmethod
     def validate(cls, config: LanguageConfig) -> None:
-        """Probabilities are between 0 and 1."""
+        """Raise ValueError unless probabilities are between 0 and 1."""
         if not (0 <= config.sure <= 1 and 0 <= config.least <= 1):
             raise ValueError("sure and least are probabilities, 0 to 1")
 
@@ -66,7 +66,7 @@ class Language(PairFilter[LanguageConfig]):
         return tuple(sorted(name for name in alike if self._identifier.knows(name)))
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether a side is surely in another language."""
+        """Tell whether a side is surely in another language."""
         return self._is_other(source, self._source) or self._is_other(target, self._target)
 
     def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:
@@ -95,7 +95,7 @@ class Language(PairFilter[LanguageConfig]):
         if not accepted or len(text) < self.settings.letters or sum(map(str.isalpha, text)) < self.settings.letters:
             return False
         if text.isupper():
-            text = text.lower()  # the model learnt from running text, and takes capitals for something else
+            text = text.lower()  # the model was trained on running text, and misjudges capitals
         if self._identifier.identify(text[:FIRST_LOOK])[0] in accepted:
             return False
         code, probability = self._identifier.identify(text)

@@ -1,4 +1,4 @@
-"""Filters by length: nothing there, too short, too long, or one side much longer than the other.
+"""Filters by length: empty sides, too short or too long ones, and one side much longer than the other.
 
 Words are what whitespace separates; characters are Unicode code points.
 """
@@ -14,37 +14,37 @@ from kd.corpora.filters.contract import FilterConfig, PairFilter
 
 @dataclass
 class EmptyConfig(FilterConfig):
-    """Of `Empty`."""
+    """Settings of `Empty`."""
 
     order: float = 20
 
 
 class Empty(PairFilter[EmptyConfig]):
-    """A side without anything but whitespace."""
+    """Rejects pairs with a side of whitespace alone."""
 
     kind = "empty"
     config = EmptyConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether a side is empty."""
+        """Tell whether a side is empty."""
         return not source or not target or source.isspace() or target.isspace()
 
 
 @dataclass
 class LengthConfig(FilterConfig):
-    """Of `Length`."""
+    """Settings of `Length`."""
 
     order: float = 30
-    min_words: int = 1  # of the source: labels and single words go where a recipe wants sentences alone
+    min_words: int = 1  # of the source; more rejects labels and single words
     max_words: int = 150  # of either side
     max_characters: int = 1000  # of either side
 
 
 class Length(PairFilter[LengthConfig]):
-    """A source of too few words, a side of too many, or of too many characters.
+    """Rejects pairs with a source of too few words, or a side of too many words or characters.
 
-    Moses' clean-corpus-n.perl is used with 80 to 100 words, fairseq's recipes with 250. Characters find what words
-    miss in scripts without spaces, and long tokens without any.
+    Moses' clean-corpus-n.perl is used with 80 to 100 words, fairseq's recipes with 250. The bound on characters applies
+    to scripts without spaces and to long tokens.
     """
 
     kind = "length"
@@ -58,14 +58,14 @@ class Length(PairFilter[LengthConfig]):
 
     @classmethod
     def validate(cls, config: LengthConfig) -> None:
-        """Something has to fit between the bounds."""
+        """Raise ValueError if no length is within the bounds."""
         if config.min_words > config.max_words:
             raise ValueError(
                 f"min_words is {config.min_words}, and max_words {config.max_words}: no pair would be left"
             )
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether a bound is passed."""
+        """Tell whether a length is out of bounds."""
         longer = max(len(source), len(target))
         if longer > self._characters:
             return True
@@ -78,7 +78,7 @@ class Length(PairFilter[LengthConfig]):
 
 @dataclass
 class RatioConfig(FilterConfig):
-    """Of `Ratio`."""
+    """Settings of `Ratio`."""
 
     order: float = 40
     most: float = 3.0  # longer side to shorter side, in characters
@@ -91,12 +91,11 @@ _WIDE_SCRIPTS = {"Han", "Hiragana", "Katakana", "Hangul", "Hani", "Hira", "Kana"
 
 
 class Ratio(PairFilter[RatioConfig]):
-    """One side much longer than the other, in characters, with some slack since short strings vary more.
+    """Rejects pairs with one side much longer than the other, in characters, with slack since short strings vary more.
 
     Where a language is written in Chinese, Japanese or Korean characters, each of these counts as two.
 
-    In tokens, without slack, clean-corpus-n.perl allows 9 unless told otherwise, fairseq's WMT recipe 1.5, and
-    OpusFilter 3.
+    In tokens and without slack, the default of clean-corpus-n.perl is 9, of fairseq's WMT recipe 1.5, of OpusFilter 3.
     """
 
     kind = "ratio"
@@ -108,12 +107,12 @@ class Ratio(PairFilter[RatioConfig]):
 
     @classmethod
     def validate(cls, config: RatioConfig) -> None:
-        """A ratio of the longer to the shorter is at least 1."""
+        """Raise ValueError for a ratio below 1 or a slack below 0."""
         if config.most < 1 or config.slack < 0:
             raise ValueError("most is 1 or more, and slack 0 or more")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether the lengths are too far apart."""
+        """Tell whether the lengths differ too much."""
         left, right, settings = len(source), len(target), self.settings
         if self._wide:
             left, right = left + len(_WIDE.findall(source)), right + len(_WIDE.findall(target))

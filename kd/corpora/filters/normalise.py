@@ -1,7 +1,7 @@
-"""Normalisation: the same text always written the same way, without characters that nobody sees; rejects nothing.
+"""Normalisation: one way of writing for equal text, without invisible characters; rejects nothing.
 
-What is content somewhere stays there: joiners in emoji and in Persian or Indic words, direction marks where letters run
-from right to left.
+Invisible characters stay where they are content: joiners in emoji and in Persian or Indic words, direction marks in
+text with right-to-left letters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kd.corpora.filters.contract import FilterConfig, Rewriter
 
 
 class Quotes(Enum):
-    """What becomes of typographic quotation marks and apostrophes."""
+    """The treatment of typographic quotation marks and apostrophes."""
 
     keep = "keep"
     plain = "plain"  # " and ' for all of them
@@ -26,11 +26,11 @@ class Quotes(Enum):
 
 @dataclass
 class NormaliseConfig(FilterConfig):
-    """What is rewritten."""
+    """Settings of `Normalise`."""
 
     order: float = 10
     unicode: str = "NFC"  # NFC | NFKC (turns m² into m2) | none
-    characters: bool = True  # control characters, and invisible ones where they are no content
+    characters: bool = True  # remove control characters, and invisible ones where they are no content
     whitespace: bool = True  # runs become one space, ends are trimmed; a single no-break space stays
     escapes: bool = True  # &quot; &apos; &amp; &lt; &gt; &#91; &#93; &#124; and @-@, which XML and Moses leave behind
     quotes: Quotes = Quotes.keep
@@ -58,7 +58,7 @@ _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»〝〞＂", '"') | dict.f
 
 
 class Normalise(Rewriter[NormaliseConfig]):
-    """NFC, no control characters, no invisible ones without a meaning, single spaces, no leftovers of escaping."""
+    """Rewrites to NFC, single spaces and unescaped text, without control characters and meaningless invisible ones."""
 
     kind = "normalise"
     config = NormaliseConfig
@@ -72,14 +72,14 @@ class Normalise(Rewriter[NormaliseConfig]):
 
     @classmethod
     def validate(cls, config: NormaliseConfig) -> None:
-        """The form is one of Unicode's composed ones."""
+        """Raise ValueError unless the form is a composed one of Unicode, or none."""
         if config.unicode not in ("NFC", "NFKC", "none"):
             raise ValueError("unicode is NFC, NFKC or none")
 
     def rewrite(self, text: str) -> str:
-        """One side, mended."""
+        """Return a side, normalised."""
         if not self._is_clean(text):
-            # A step can bring forth work for an earlier one (`&amp;amp;`). Each round shortens the text or composes it.
+            # A step can create work for an earlier one (`&amp;amp;`). Each round shortens or composes the text.
             previous = None
             while previous != text:
                 previous = text
@@ -87,7 +87,7 @@ class Normalise(Rewriter[NormaliseConfig]):
         return text.translate(_QUOTES) if self._plain_quotes else text
 
     def _is_clean(self, text: str) -> bool:
-        """A fast look that most lines pass."""
+        """Tell whether a text surely needs no change, as most lines."""
         return (
             text.isprintable()  # neither controls, invisible characters nor spaces other than the ordinary one
             and "  " not in text
@@ -114,7 +114,7 @@ def _unescaped(match: regex.Match[str]) -> str:
 
 
 def _one_space(match: regex.Match[str]) -> str:
-    """A run of one kind of typographic space stays that space; anything else is an ordinary one."""
+    """Return the space for a run: the typographic one if the run has no other character, else an ordinary one."""
     run = match[0]
     return run[0] if run[0] in "\u00a0\u202f\u3000" and not run.strip(run[0]) else " "
 

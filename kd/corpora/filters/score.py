@@ -1,6 +1,6 @@
-"""External scores: a column of the collected corpus with a threshold, so that Bicleaner, LASER or COMET-QE plug in.
+"""External scores: a threshold on a column of the collected corpus, such as scores of Bicleaner, LASER or COMET-QE.
 
-Whatever made the numbers ran elsewhere; a corpus of the mix that has none passes unless told otherwise.
+By default pairs of corpora without the column pass.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from kd.corpora.filters.contract import FilterConfig, ScoreFilter
 
 
 class Unscored(Enum):
-    """What happens to a pair without a score: its corpus lacks the column, or its value is empty or no number."""
+    """The treatment of a pair without a score: its corpus lacks the column, or its value is empty or no number."""
 
     keep = "keep"
     drop = "drop"
-    fail = "fail"  # the stage, with a sentence
+    fail = "fail"  # the stage fails
 
 
 @dataclass
 class ScoreConfig(FilterConfig):
-    """Of `Score`."""
+    """Settings of `Score`."""
 
     order: float = 110
     column: str = ""  # its name in the collected corpus
@@ -33,7 +33,7 @@ class ScoreConfig(FilterConfig):
 
 
 class Score(ScoreFilter[ScoreConfig]):
-    """A value below `least` or above `most`."""
+    """Rejects pairs with a value below `least` or above `most`."""
 
     kind = "score"
     config = ScoreConfig
@@ -46,14 +46,14 @@ class Score(ScoreFilter[ScoreConfig]):
 
     @classmethod
     def validate(cls, config: ScoreConfig) -> None:
-        """A column and a threshold are given."""
+        """Raise ValueError unless a column and a threshold are given."""
         if not config.column:
             raise ValueError("column names no column of the collected corpus")
         if config.least is None and config.most is None:
             raise ValueError("neither least nor most is given")
 
     def rejects_value(self, value: str | None) -> bool:
-        """Whether the pair goes for its score."""
+        """Tell whether a pair is rejected for its score."""
         try:
             score = float(value or "nan")
         except ValueError:

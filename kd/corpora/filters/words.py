@@ -1,6 +1,6 @@
-"""Filters that compare words: copies of the source, and words that repeat as a stuck machine repeats them.
+"""Filters that compare words: copies of the source, and repeated words as of degenerate machine translation.
 
-Both are what a student learns fastest and what it should never do (Khayrallah and Koehn, 2018, of copies).
+Models learn both quickly (Khayrallah and Koehn, 2018, for copies).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kd.corpora.filters.contract import FilterConfig, PairFilter
 
 @dataclass
 class CopiesConfig(FilterConfig):
-    """Of `Copies`."""
+    """Settings of `Copies`."""
 
     order: float = 60
     normalised: bool = False  # compare without case, whitespace and punctuation
@@ -26,21 +26,21 @@ _NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
 
 
 def bare(text: str) -> str:
-    """Letters, marks and digits alone, in one case: what is left of a sentence without case, spaces and punctuation.
+    """Return the letters, marks and digits of a text, case-folded.
 
-    For texts of one corpus (copies, duplicates, guards); `leakage.normalised` evens out encodings of characters too.
+    For texts of one corpus (copies, duplicates, guards); `leakage.normalised` also evens out encodings of characters.
     """
     return _NO_WORD.sub("", text).casefold()
 
 
 class Copies(PairFilter[CopiesConfig]):
-    """Both sides the same: a student that sees many learns to copy (Khayrallah and Koehn, 2018)."""
+    """Rejects pairs whose sides are equal: from many of them a model learns to copy (Khayrallah and Koehn, 2018)."""
 
     kind = "copies"
     config = CopiesConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether the sides are equal."""
+        """Tell whether the sides are equal."""
         left, right, settings = source.strip(), target.strip(), self.settings
         if left != right:
             if not settings.normalised:
@@ -51,32 +51,32 @@ class Copies(PairFilter[CopiesConfig]):
 
 @dataclass
 class RepetitionConfig(FilterConfig):
-    """Of `Repetition`."""
+    """Settings of `Repetition`."""
 
     order: float = 70
-    most: int = 4  # times that words may stand one after the other
-    longest: int = 4  # words that are looked at as one unit
-    letters: int = 2  # or digits, of the repeated words together, at least: rows of dashes and dots are no words
+    most: int = 4  # consecutive occurrences of a unit that pass
+    longest: int = 4  # words of a unit
+    letters: int = 2  # or digits that a unit has at least: rows of dashes and dots are no words
 
 
 class Repetition(PairFilter[RepetitionConfig]):
-    """Words, one to `longest`, that follow one another more than `most` times on one side and not on the other."""
+    """Rejects pairs in which one side alone has a unit of 1 to `longest` words more than `most` times in a row."""
 
     kind = "repetition"
     config = RepetitionConfig
 
     @classmethod
     def validate(cls, config: RepetitionConfig) -> None:
-        """Once is no repetition."""
+        """Raise ValueError for bounds below 1."""
         if config.most < 1 or config.longest < 1:
             raise ValueError("most and longest are 1 or more")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Whether one side repeats itself too often, and the other does not."""
+        """Tell whether one side repeats itself too often, and the other does not."""
         return self._repeats(source) != self._repeats(target)
 
     def _repeats(self, text: str) -> bool:
-        """Tell whether the same words stand one after the other more than `most` times."""
+        """Tell whether a unit occurs more than `most` times in a row."""
         words, most = text.split(), self.settings.most
         if len(words) - len(set(words)) < most:  # the fast way out: n + 1 times need n double words
             return False
@@ -91,7 +91,7 @@ class Repetition(PairFilter[RepetitionConfig]):
 
 
 def _longest_run(words: list[str], size: int, letters: int) -> int:
-    """The most times that `size` words follow themselves; 1 where they never do."""
+    """Return the most occurrences of a unit of `size` words in a row."""
     best = run = 0
     for place in range(len(words) - size):
         run = run + 1 if words[place] == words[place + size] else 0  # words in a row that stand again `size` later
