@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kd.base.progress import Progress
 from kd.base.records import plain
 from kd.models.systems import System, SystemRole
-from kd.stages.release import _baseline, _beside
+from kd.pipeline.model import Artifact, Job
+from kd.recipe.schema import ReleaseConfig
+from kd.stages.release import Release, _baseline, _beside
 
 TEACHERS = [System(SystemRole.teacher, "big", str(number), pair="en-de") for number in (1, 2)]
 ENSEMBLE = replace(TEACHERS[0], member=None, ensemble=True)
@@ -48,3 +53,43 @@ def test_a_student_of_several_pairs_is_compared_with_one_of_a_single_pair() -> N
 def test_p_is_against_the_teacher_for_exports(system: System, tested: list[str], expected: str | None) -> None:
     evaluation: dict[str, Any] = {"systems": plain(ALL), "significance": {name: [] for name in tested}}
     assert _baseline(system, evaluation) == expected
+
+
+def test_a_package_has_a_card_with_the_scores_of_the_model_that_it_was_made_from(tmp_path: Path) -> None:
+    student = replace(STUDENTS[0], label="student", member=None)
+    package = replace(student, format="argos", engine="argos")
+    made, judged, out = tmp_path / "made", tmp_path / "judged", tmp_path / "out"
+    for folder in (made, judged, out):
+        folder.mkdir()
+    description = {"format": 1, "engine": "argos", "compute_type": "int8", "source_languages": ["en"],
+                   "target_languages": ["de"], "preprocessing": {"normalization": "kd"}}  # fmt: skip
+    (made / "model.json").write_text(json.dumps(description))
+    (made / "translate-en_de.argosmodel").write_bytes(b"zip")
+    score = {"metric": "BLEU", "value": 31.25, "signature": "tok:13a"}
+    content = {"segments": 9, "leakage": {"verdict": "clean"}, "significance": {}, "scores": {"student": [score]}}
+    scores = {
+        "systems": plain([student]),
+        "scores": {"student": [score]},
+        "significance": {},
+        "sets": {"test": content},
+    }
+    (judged / "scores.json").write_text(json.dumps(scores))
+    (judged / "weaknesses.json").write_text(json.dumps({"systems": {}}))
+    manifest = {"facts": {"parameters": 7}, "kind": "train", "counts": {}}
+    inputs = {
+        "systems": [
+            Artifact(made, "student", "student.en-de", "student", "f1", "en-de", {}, manifest, plain(student)),
+            Artifact(made, "export", "export.en-de", "student-argos", "f2", "en-de", {}, manifest, plain(package)),
+        ],
+        "scores": [Artifact(judged, "scores", "evaluate.en-de", "all", "f3", "en-de", {}, manifest)],
+    }
+    config = ReleaseConfig(systems={}, ensembles={}, sources={})
+    job = Job("student-argos", "release.en-de", config, {}, "en-de", {"source": "en", "target": "de"}, inputs, {}, out,
+              [], 1, 1, "cpu", {}, Progress(None))  # fmt: skip
+    Release().run(job)
+    assert "no licence was chosen: set release.licence" in Release().check(job).facts["note"]
+    card = (out / "README.md").read_text("utf-8")
+    assert "Scores are those of student, the model before it was converted." in card
+    assert "| **student-argos** | 31.2" in card and "library_name: argos-translate" in card
+    assert 'argostranslate.translate.translate("A sentence.", "en", "de")' in card
+    assert (out / "translate-en_de.argosmodel").read_bytes() == b"zip"
