@@ -39,7 +39,7 @@ def install() -> None:
     _save_atomically()
     _keep_the_share_of_an_epoch()
     _say_bleu_of_nothing()
-    _keep_norms_of_moving_averages()
+    _average_each_weight_once()
     _register_pieces_tokenizer()
     _installed = True
     import_module("kd.engines.fairseq.criterion")
@@ -289,21 +289,29 @@ def _bleu(meters: Any) -> float:
     return round(float(score.score), 2)
 
 
-def _keep_norms_of_moving_averages() -> None:
-    """Keep the final layer normalisation in moving averages of the weights (`--store-ema`) of pre-norm Transformers.
+def _average_each_weight_once() -> None:
+    """Correct moving averages of the weights (`--store-ema`) of models with tied embeddings or pre-norm layers.
 
-    After each update, fairseq loads the average into its model without the buffers `version`. The model then takes it
-    for one of an earlier fairseq, which had no final normalisation, and drops its own.
+    fairseq multiplies in place by name, so that a matrix with three names decays three times per update. It also loads
+    the average without the buffers `version`: the model takes it for one of an earlier fairseq, and drops its final
+    layer normalisation.
     """
     from fairseq.models.ema.ema import EMA
 
-    restore = EMA.restore
+    def step(self: Any, new_model: Any, updates: int | None = None) -> None:
+        before = self.fp32_params if self.config.ema_fp32 else self.model.state_dict()
+        averaged = {}
+        for name, weight in new_model.state_dict().items():
+            if weight.is_floating_point() and not name.endswith("version"):
+                old = before[name]
+                averaged[name] = old * self.decay + weight.to(old.dtype) * (1 - self.decay)
+            else:
+                averaged[name] = weight
+        if self.config.ema_fp32:
+            self.fp32_params.update(averaged)
+        self.model.load_state_dict(averaged)
 
-    def with_versions(self: Any, state_dict: dict[str, Any], *rest: Any, **options: Any) -> None:
-        versions = {name: value for name, value in self.model.state_dict().items() if name.endswith(".version")}
-        restore(self, {**versions, **state_dict}, *rest, **options)
-
-    EMA.restore = with_versions
+    EMA._step_internal = step
 
 
 def _register_pieces_tokenizer() -> None:
