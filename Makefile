@@ -1,4 +1,4 @@
-# What is done with a checkout. Each target sets up all it needs; `make` alone lists them.
+# Targets for a checkout. Each installs everything that it needs; `make` alone lists them.
 #   make demo PYTHON=python3.12     another interpreter
 #   make test ARGS="-k resume -x"   arguments for pytest; tests/conftest.py lists settings
 #   make test VENV=/fast/disk/venv  the environment somewhere else
