@@ -46,9 +46,9 @@ def test_the_stage_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(stages.KINDS, "lengths", "lengths_of_the_page:Lengths")
 
     monkeypatch.chdir(tmp_path)
-    lines = [" ".join(f"word{n}{i}" for i in range(3 + n % 2)) for n in range(10)]
     for side in ("en", "de"):
-        Path(f"a.{side}").write_text("".join(f"{side} {line}\n" for line in lines), "utf-8")
+        lines = [" ".join(f"{side}{'klmnopqrst'[n]}{'aeiou'[i]}" for i in range(4 + n % 2)) for n in range(10)]
+        Path(f"a.{side}").write_text("".join(f"{line}\n" for line in lines), "utf-8")
     chain = yaml.safe_load(entry)["chain"]["lengths"]
     typed = json.dumps(chain).replace('"', "")
     request = compose.parse_request(["recipe=files", "source=a.en", "target=a.de", f"+chain.lengths={typed}"])
@@ -59,6 +59,6 @@ def test_the_stage_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for task in (*upstream, wanted):
         execute(task, store, threads=1, device="cpu", machine={})
     counts = json.loads((store.paths(wanted).final / "lengths.json").read_text("utf-8"))
-    assert counts == {"4": 5, "5": 5}  # "en" and three or four words
+    assert counts == {"4": 5, "5": 5}  # four or five words each
     assert store.paths(wanted).manifest()["facts"]["note"] == "2 lengths"
     del sys.modules["lengths_of_the_page"]
