@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kd.base.errors import UserError
 from kd.base.estimate import Estimate
+from kd.base.records import plain
 from kd.pipeline.model import Kind
 from kd.planning import page
 from kd.planning.forecast import Forecast, StageForecast
@@ -83,7 +84,7 @@ def keep(*observations: Observation) -> None:
     lengths = {"source_tokens": 28.0, "target_tokens": 30.0, "pair_bytes": 260.0, "steps": 45.0}
     probe = Probe("multi30k_en_de", "cluster", "node", "2026-11-21 12:00", "some text", 0.9, lengths, observations)
     cache_folder().mkdir(parents=True, exist_ok=True)
-    (cache_folder() / "one.json").write_text(json.dumps(probe.to_json()))
+    (cache_folder() / "one.json").write_text(json.dumps(plain(probe)))
 
 
 def test_an_unmeasured_estimate_is_unknown_with_a_hint(elsewhere: Path) -> None:
