@@ -75,7 +75,7 @@ def read_catalogues(
 
 
 def catalogue_files(root: Path, files: str, source: str, target: str) -> list[Path]:
-    """The files on disk that `read_catalogues` reads: catalogues of both languages, or the archive with them."""
+    """Return the files that `read_catalogues` reads: catalogues of both languages, or the archive with them."""
     if not root.is_dir():
         return [root]
     names = open_files(root).names

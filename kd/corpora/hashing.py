@@ -1,6 +1,6 @@
 """A seeded hash of a sentence, from which held-out sets are drawn and by which corpora are shuffled.
 
-It depends on seed, purpose and text alone, so a sentence meets the same fate in every corpus, on every machine.
+It depends on seed, purpose and text alone, so it is the same in every corpus and on every machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ HASH_BITS = 64
 
 
 def sentence_hash(seed: int, purpose: str) -> Callable[[str], int]:
-    """A function from text to 64 bits (BLAKE2b). Two purposes under one seed give unrelated hashes."""
+    """Return a function from text to 64 bits (BLAKE2b). Two purposes with one seed give unrelated hashes."""
     salt = (seed % (1 << 128)).to_bytes(16, "little")
     person = purpose.encode("ascii")
     blake2b, from_bytes = hashlib.blake2b, int.from_bytes

@@ -95,7 +95,7 @@ def read_index(folder: PathLike, kind: str, version: int) -> dict[str, Any]:
 
 
 def file_entry(writer: LineWriter) -> dict[str, Any]:
-    """What an index says of a file."""
+    """Return the entry of a file in an index."""
     return {"bytes": writer.bytes, "sha256": writer.sha256}
 
 

@@ -22,9 +22,9 @@ from kd.corpora.shards import Corpus
 from kd.models.languages import primary
 
 MODES = ("remove", "fail", "off")
-KINDS = ("both", "source", "target")  # which sides of a held-out pair were found; the first that applies is counted
-ONE_SIDED_WORDS = 5  # where no setting says it
-MOST_SAMPLED = 10_000  # lines of the file of what went
+KINDS = ("both", "source", "target")  # the sides of a held-out pair that were found; the first that applies is counted
+ONE_SIDED_WORDS = 5  # where no setting applies
+MOST_SAMPLED = 10_000  # lines of the sample of removed pairs
 MOST_EXAMPLES = 20
 
 HEAD = 16  # characters of a normalised sentence that are compared first
@@ -38,10 +38,10 @@ _TABLE_SIZE = 0x20000  # code points; beyond them there are only ideographs
 
 
 def normalised(text: str) -> str:
-    """What two sentences have in common that are the same but for case, spacing, punctuation and encoding.
+    """Return a form that is equal for sentences that differ only in case, spacing, punctuation and encoding.
 
-    NFKC, case folding, and of that the letters, marks and digits alone; the whole text without whitespace where there
-    are none. Without spaces and symbols, as in the contamination check of GPT-4's technical report (OpenAI, 2023,
+    That is NFKC, case-folded, and of that the letters, marks and digits; the whole text without whitespace if it has
+    none of them. Without spaces and symbols, as in the contamination check of GPT-4's technical report (OpenAI, 2023,
     appendix C), tokenised text matches text that is not. Accents and digits stay.
 
     `filters.words.bare` goes less far, as it compares texts of one corpus: held-out sets and training corpora come from
@@ -54,14 +54,14 @@ def _bare(text: str) -> str:
     if text.isascii():
         return text.encode().translate(_LOWER, _ASCII_DROPPED).decode()
     normalize = unicodedata.normalize
-    # NFKC makes a space with a mark of the acute accent that some type for an apostrophe.
+    # NFKC would turn an acute accent, which some type for an apostrophe, into a space with a mark.
     folded = normalize("NFKC", text.replace("\u00b4", "'")).casefold()
     return normalize("NFKC", folded).translate(_table())
 
 
 @cache
 def _table() -> list[int | None]:
-    """Makes the table of `str.translate`: punctuation, symbols, separators and control characters are dropped."""
+    """Return a table for `str.translate` that drops punctuation, symbols, separators and control characters."""
 
     def kept(code: int) -> bool:
         category = unicodedata.category(chr(code))
@@ -75,7 +75,7 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 
 
 def words(text: str) -> int:
-    """How long a sentence is: runs of letters and digits; of scripts without spaces, two characters are a word."""
+    """Return the number of words: runs of letters and digits; in scripts without spaces two characters are a word."""
     rest, characters = _UNSPACED.subn(" ", text)
     return len(re.findall(r"\w+", rest)) + characters // 2
 
@@ -98,10 +98,10 @@ class _Known:
             self._heads.add(key[:HEAD])
 
     def finder(self) -> Callable[[str], str | None]:
-        """A function that gives the normal form of a sentence that is known, and None for any other.
+        """Return a function that returns the normal form of a known sentence, and None for any other.
 
-        Nearly all sentences of a corpus differ from all that are held out in their first words already, and no more
-        than these is normalised then. Neither normalisation nor case folding looks across a space.
+        Nearly all sentences of a corpus differ from all held-out ones in their first words, and then only these are
+        normalised. Neither normalisation nor case folding depends on text across a space.
         """
         known, heads, bare = self.alone, self._heads, _bare
 
@@ -118,10 +118,14 @@ class _Known:
 
 
 class Guard:
-    """The held-out sets of a recipe as a training corpus of one language pair is compared with them.
+    """The held-out sets of a recipe, for comparison with a training corpus of one language pair.
 
-    languages: of the corpus. one_sided_words: a sentence that alone is a match has more. Memory holds the held-out
-    sentences in the two languages and nothing of the corpus.
+    Memory holds the held-out sentences in the two languages and nothing of the corpus.
+
+    Args:
+        sets: The held-out sets of all language pairs.
+        languages: Codes of source and target of the corpus.
+        one_sided_words: A sentence with more words is a match on one side alone.
     """
 
     def __init__(self, sets: Iterable[HeldOutSet], languages: tuple[str, str], one_sided_words: int) -> None:
@@ -153,7 +157,7 @@ class Guard:
         self._find_source, self._find_target = self._source.finder(), self._target.finder()
 
     def match(self, source: str, target: str) -> dict[str, str] | None:
-        """The held-out sets that a training pair leaks, each with the kind of match; None if there is none."""
+        """Return the held-out sets that a training pair leaks, each with the kind of match; None if there is none."""
         left, right = self._find_source(source), self._find_target(target)
         if left is None and right is None:
             return None
@@ -166,14 +170,17 @@ class Guard:
         return hits or None
 
 
-# --- what was found --------------------------------------------------------------------------------------------------
+# --- counts -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Leaks:
     """The training pairs that match held-out sets: counts, examples, and a sample in a file.
 
-    origins: of the corpus, by prefix. blocking: sets of which no pair may be in the corpus (`refuse`).
+    Attributes:
+        origins: Origins of the corpus, by prefix.
+        sample: Takes the sample.
+        blocking: Sets of which no pair may be in the corpus (`refuse`).
     """
 
     origins: Mapping[int, Origin]
@@ -187,7 +194,7 @@ class Leaks:
     blocked_examples: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, pair: Pair, hits: Mapping[str, str]) -> None:
-        """Note a pair."""
+        """Count a pair, and offer it to the sample and the examples."""
         if self.sample is not None and not self.pairs:
             self.sample.write("id\tcorpus\tline\tmatch\tset\tsource\ttarget")
         self.pairs += 1
@@ -216,7 +223,7 @@ class Leaks:
             self.sample.write("\t".join(value.replace("\t", " ") for value in entry.values()))
 
     def refuse(self, name: str) -> None:
-        """Raises UserError if any match a blocking set: how many, of which sets, and the first of them."""
+        """Raise UserError if pairs match a blocking set, with their number, the sets and the first pairs."""
         if not self.blocked:
             return
         counts = "; ".join(
@@ -234,7 +241,7 @@ class Leaks:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a manifest."""
+        """Return the counts as plain values for a manifest."""
         sets = {held: {kind: found[kind] for kind in KINDS} for held, found in sorted(self.by_set.items())}
         return {"pairs": self.pairs, "kinds": dict(self.by_kind), "sets": sets, "examples": self.examples}
 
@@ -258,21 +265,21 @@ def keep_out(pairs: Iterable[Pair], guard: Guard, leak: Callable[[Pair, dict[str
 
 
 def mode(setting: str) -> str:
-    """`remove`, `fail` or `off` of a setting; YAML reads a bare `off` as false. Raises UserError for anything else."""
+    """Return `remove`, `fail` or `off`; YAML reads a bare `off` as false. Raises UserError for any other setting."""
     chosen = "off" if setting.lower() == "false" else setting
     if chosen not in MODES:
         raise UserError(f"corpus.leakage is {setting!r}.", f"Set it to one of {', '.join(MODES)}.")
     return chosen
 
 
-# --- what a teacher gives away ---------------------------------------------------------------------------------------
+# --- references that a teacher reproduces -----------------------------------------------------------------------------
 
 
 class References:
     """The test references in a target language, to count outputs that reproduce one for another source than its own.
 
-    A teacher that has seen no test set hardly does; one that was trained elsewhere may have. Sentences of up to
-    `one_sided_words` words are left out, as are references whose own source is the one that was translated.
+    Many such outputs show that a teacher was trained on the test set. Sentences of up to `one_sided_words` words are
+    left out, as are references whose own source is the one that was translated.
     """
 
     def __init__(
@@ -293,7 +300,7 @@ class References:
         self._find = self._known.finder()
 
     def reproduced(self, source: str, output: str) -> str | None:
-        """The normal form of the reference that an output is, unless `source` is what that reference translates."""
+        """Return the normal form of the reference that an output equals; None if it is the reference of `source`."""
         key = self._find(output)
         if key is None or normalised(source) in self._sources.get(key, ()):
             return None
@@ -301,7 +308,7 @@ class References:
 
 
 def reproduced(references: References, rows: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Of sources with a teacher's outputs: how many outputs are a test reference, and how many different ones."""
+    """Count a teacher's outputs that are a test reference, and the different references among them."""
     found: Counter[str] = Counter()
     for source, output in rows:
         key = references.reproduced(source, output)
@@ -311,10 +318,11 @@ def reproduced(references: References, rows: Iterable[tuple[str, str]]) -> dict[
 
 
 def reproduced_facts(held_out: Iterable[PathLike], selected: Corpus) -> dict[str, Any]:
-    """The count of a selected corpus as a fact of its manifest, `reproduced`; nothing without held-out sets.
+    """Return the count of a selected corpus as the fact `reproduced` of its manifest; nothing without held-out sets.
 
-    held_out: folders of them. What selection took from the human translation, `gold` in its column `rank`, is no output
-    of a teacher's.
+    Args:
+        held_out: Folders of held-out sets.
+        selected: The selected corpus. Rows with `gold` in the column `rank` are human translations, and do not count.
     """
     folders = list(held_out)
     if not folders:

@@ -89,6 +89,13 @@ def test_what_goes_in_comes_out_or_is_counted(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()], "nothing of the work is left"
 
 
+def test_short_labels_and_duplicates_are_no_reason_for_a_warning(tmp_path: Path) -> None:
+    """As in the demo, where most messages are shorter than clean.filters.length.min_words."""
+    rows = [(f"Label {n}", f"Etikett {n}") for n in range(40)] + [("This is one sentence.", "Das ist ein Satz.")] * 9
+    _, summary = run(tmp_path / "out", [collected(tmp_path, rows)], config(filters={"length": {"min_words": 3}}))
+    assert summary.facts["note"] == "kept 1 of 49 pairs (length dropped 40)"
+
+
 @pytest.mark.parametrize(
     ("by", "left"), [(SameBy.source, [0, 4]), (SameBy.target, [0, 4, 6]), (SameBy.pair, [0, 4, 6])]
 )
