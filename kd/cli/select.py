@@ -34,14 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--missing", choices=["refuse", "gold", "empty"], default="refuse",
                        help="for a line without a list: fail, or write the reference or an empty line "
                        "(default: refuse)")  # fmt: skip
+    files.add_argument("--as-is", action="store_true", help="take hypotheses that look like sub-words as they are")
     metric = parser.add_argument_group("metric")
     metric.add_argument("--metric", choices=["bleu", "chrf", "mbr_bleu", "mbr_chrf", "model", "external", "mix"],
                         default="bleu", help="default: bleu, sacreBLEU's sentence BLEU with effective order; mbr_…: "
                         "against the other hypotheses of the list, without the reference")  # fmt: skip
     metric.add_argument("--smoothing", default="exp", metavar="NAME", help="of bleu: exp, floor, add-k, none")
     metric.add_argument("--smooth-value", type=float, metavar="X", help="of floor and add-k (default: sacreBLEU's)")
-    metric.add_argument("--tokenizer", default="13a", metavar="NAME", help="of bleu, by sacreBLEU's name: 13a, intl, "
-                        "char, zh, ja-mecab, flores200 … (default: 13a)")  # fmt: skip
+    metric.add_argument("--tokenizer", metavar="NAME", help="of bleu, by sacreBLEU's name: 13a, intl, char, zh, "
+                        "ja-mecab, flores200 … (default: the one for the language)")  # fmt: skip
+    metric.add_argument("--language", metavar="CODE", help="of the reference, for the tokeniser: de, zh_Hans, jpn … "
+                        "(default: ja, ko, th or zh by the script of the reference, else one with spaces)")  # fmt: skip
     metric.add_argument("--lowercase", action="store_true", help="of bleu and chrf")
     metric.add_argument(
         "--word-order", type=int, default=0, metavar="N", help="of chrf: 2 makes it chrF++ (default: 0)"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -19,16 +19,18 @@ from kd.base.bar import Bar
 from kd.base.errors import UserError
 from kd.base.processes import Tick, Workers
 from kd.corpora.lines import STANDARD_INPUT, LineWriter, open_text
-from kd.corpora.moses import UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
+from kd.corpora.moses import PIECES, UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, scored_metrics, sentence_metric, uses_external_scores
+from kd.models.languages import bleu_tokenizer, language_of_script
 from kd.recipe.schema import SelectConfig
 from kd.report.formatting import sentence_metric as sentence_metric_name
 
 STREAM = "-"
 CHUNK = 400  # lists per unit of work
 FEWEST = 20_000  # lists per process, below which another one costs more than it saves
+LOOKED_AT = 500  # lines of the reference, for their script
 
 FORMATS = {"moses": (group_given, parse_given), "fairseq": (group_fairseq, parse_fairseq)}
 
@@ -49,6 +51,7 @@ class _Chosen(NamedTuple):
     rank: int | None = None  # from 0; None: there was no list
     score: float = 0.0
     first_score: float = 0.0
+    unsorted: bool = False  # the list was not in the order of its scores
 
 
 def select(options: argparse.Namespace) -> int:
@@ -64,7 +67,7 @@ def select(options: argparse.Namespace) -> int:
         total = sum(1 for _ in open_text(options.reference))
         bar = stack.enter_context(Bar("selecting", total, "lists"))
         processes = max(1, min(options.threads, total // FEWEST))
-        shared = config, options.format, options.nbest, options.missing
+        shared = config, options.format, options.nbest, options.missing, options.as_is
         workers = stack.enter_context(Workers(processes, _make_judge, *shared))
         for chosen in workers.map(_judge, _chunks(options, config)):
             for line in chosen:
@@ -104,7 +107,7 @@ def _config(options: argparse.Namespace) -> SelectConfig:
     config = SelectConfig(
         metric=options.metric,
         smoothing=options.smoothing,
-        tokenizer=options.tokenizer,
+        tokenizer=options.tokenizer or bleu_tokenizer(_language(options)),
         smooth_value=options.smooth_value,
         lowercase=options.lowercase,
         word_order=options.word_order,
@@ -120,11 +123,19 @@ def _config(options: argparse.Namespace) -> SelectConfig:
     return config
 
 
+def _language(options: argparse.Namespace) -> str:
+    """Return the language of the references: the one named, or the one whose script they are in."""
+    if options.language:
+        return str(options.language)
+    return language_of_script(islice(open_text(options.reference), LOOKED_AT)) or ""
+
+
 # Options that some metrics ignore: default, and the metrics that use it.
 _USED_BY: dict[str, tuple[object, tuple[str, ...]]] = {
     "smoothing": ("exp", ("bleu",)),
     "smooth_value": (None, ("bleu",)),
-    "tokenizer": ("13a", ("bleu",)),
+    "tokenizer": (None, ("bleu",)),
+    "language": (None, ("bleu",)),
     "lowercase": (False, ("bleu", "chrf")),
     "word_order": (0, ("chrf",)),
 }
@@ -244,11 +255,12 @@ class _Judge:
     parse: Callable[[str], tuple[str, float]]
     path: Path
     missing: str
+    as_is: bool
 
 
-def _make_judge(config: SelectConfig, format_: str, path: Path, missing: str) -> _Judge:
+def _make_judge(config: SelectConfig, format_: str, path: Path, missing: str, as_is: bool) -> _Judge:
     """Make the metric once in each process, because it caches scores."""
-    return _Judge(Chooser(config), FORMATS[format_][1], path, missing)
+    return _Judge(Chooser(config), FORMATS[format_][1], path, missing, as_is)
 
 
 def _judge(judge: _Judge, chunk: _Chunk, _: Tick) -> list[_Chosen]:
@@ -263,20 +275,30 @@ def _judge(judge: _Judge, chunk: _Chunk, _: Tick) -> list[_Chosen]:
     chosen = [_Chosen(reference if judge.missing == "gold" else "") for reference in chunk.references]
     for place, item, choice in zip(places, candidates, judge.chooser.choose(candidates), strict=True):
         assert choice.rank is not None  # neither guards nor variants are used
-        chosen[place] = _Chosen(item.hypotheses[choice.rank], choice.rank, choice.score, choice.first_score)
+        scores = item.model_scores
+        unsorted = any(second > first for first, second in pairwise(scores))
+        chosen[place] = _Chosen(
+            item.hypotheses[choice.rank], choice.rank, choice.score, choice.first_score, unsorted=unsorted
+        )
     return chosen
 
 
 def _parsed(given: UnreadList, judge: _Judge) -> tuple[list[str], list[float]]:
     """Return texts and scores of a list; raises UserError that names a line of another form."""
     texts, scores = [], []
-    for number, line in enumerate(given.lines, given.line):
+    for number, line in given.numbered():
         try:
             text, score = judge.parse(line)
         except ValueError as error:
             raise UserError(
                 f"{judge.path}, line {number}: {error}.", "Give n-best lists: see `kd select --help`."
             ) from None
+        if not judge.as_is and PIECES.search(text):
+            raise UserError(
+                f"{judge.path}, line {number}: the hypothesis is in sub-words: {text[:40]!r}.",
+                "Give detokenised text (fairseq-generate: --remove-bpe; marian-decoder: without --no-spm-decode), or "
+                "add --as-is.",
+            )
         texts.append(text)
         scores.append(score)
     return texts, scores
@@ -294,6 +316,7 @@ class _Summary:
     lines: int = 0
     lists: int = 0
     changed: int = 0
+    unsorted: int = 0
     sum_first: float = 0.0
     sum_chosen: float = 0.0
 
@@ -303,6 +326,7 @@ class _Summary:
         if line.rank is not None:
             self.lists += 1
             self.changed += line.rank > 0
+            self.unsorted += line.unsorted
             self.sum_first += line.first_score
             self.sum_chosen += line.score
 
@@ -314,6 +338,7 @@ class _Summary:
         rows = {
             "lists": f"{self.lists:,}",
             "lines without a list": f"{self.lines - self.lists:,}" if self.lines > self.lists else "",
+            "lists not in order of score": f"{self.unsorted:,}: `first` is the first line" if self.unsorted else "",
             "another than the first chosen": f"{self.changed:,} ({self.changed / max(1, self.lists):.1%})",
             f"mean {metric} of the first": f"{first:.{digits}f}",
             f"mean {metric} of the chosen": f"{chosen:.{digits}f}",

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of an exported model, or folders of trained models",
     )
     add("--to", metavar="LANGUAGE", help="language to write, for a model of several: de")
+    add("--from", dest="source", metavar="LANGUAGE", help="language to read, for a multilingual model of fairseq: en")
     add("--beam", type=positive, default=4, metavar="N", help="width of the search (default 4)")
     add(
         "--nbest",
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--length-penalty", type=float, default=1.0, metavar="X", help="exponent of the length (default 1.0)")
     add("--batch-tokens", type=positive, default=2000, metavar="N", help="source tokens per batch (default 2000)")
     add("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
+    add("--allow-unk", action="store_true", help="allow unknown symbols and broken UTF-8 in translations")
     add("--as-is", action="store_true", help="read text as it is, without the normalisation of training text")
     add("--device", choices=["cpu", "cuda"], default="cpu")
 
@@ -73,7 +75,9 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         device=options.device,
         to=options.to,
+        source=options.source,
         as_is=options.as_is,
+        disable_unk=not options.allow_unk,
     )
     number = 0
     out = sys.stdout.buffer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ import zstandard
 from kd.base.errors import UserError
 from kd.corpora.ids import PLACE_BITS, Pair, place_of
 from kd.corpora.lines import PathLike, open_lines, open_text
-from kd.corpora.moses import FORM, SEPARATOR, Hypothesis, is_id, parse_score
+from kd.corpora.moses import FORM, PIECES, Hypothesis, given_fields, is_id, parse_score
 from kd.corpora.shard import Shard
 
 BUCKET_LISTS = 200_000  # joined in memory at once, by id alone
@@ -33,7 +32,6 @@ MOST_TO_JUDGE = 2_000
 LEAST_FIT = 1.2  # times as similar to their own human translations as to the next ones; a very bad system has 1.6
 
 _LN2 = math.log(2)
-_SUBWORDS = re.compile(r"^▁.* ▁|\w@@ \w")
 
 
 class GivenList(NamedTuple):
@@ -101,7 +99,7 @@ def _lists(rows: Iterator[tuple[int, int, Hypothesis]], path: PathLike) -> Itera
             names = list(hypothesis.features) if names is None else names
             if list(hypothesis.features) != names:
                 raise UserError(f"{path}, line {number}: other features than on the first line.", "Make all alike.")
-            if _SUBWORDS.search(hypothesis.text):
+            if PIECES.search(hypothesis.text):
                 raise UserError(
                     f"{path}, line {number}: the hypothesis is in sub-words: {hypothesis.text[:40]!r}.",
                     "Give detokenised text (fairseq-generate: --remove-bpe=sentencepiece).",
@@ -110,11 +108,11 @@ def _lists(rows: Iterator[tuple[int, int, Hypothesis]], path: PathLike) -> Itera
 
 
 def _moses_row(line: str, path: PathLike, number: int) -> tuple[int, Hypothesis]:
-    fields = line.split(SEPARATOR)
+    fields = given_fields(line)
     if len(fields) < 4:
         raise UserError(f"{path}, line {number}: {len(fields)} fields where n-best lists have 4.", FORM)
     try:
-        return _id(fields[0]), Hypothesis(fields[1].strip(" "), _features(fields[2]), parse_score(fields[3]))
+        return _id(fields[0]), Hypothesis(fields[1], _features(fields[2]), parse_score(fields[3]))
     except ValueError as error:
         raise UserError(f"{path}, line {number}: {error}.", FORM) from None
 
@@ -168,6 +166,7 @@ class Joined:
     unused: int = 0  # of pairs that are in none of these shards: cleaned away, held out, or another worker's
     missing: int = 0  # sources without a list
     first_missing: int | None = None  # a pair's id
+    unsorted: int = 0  # lists that were not in the order of their scores, and are now
     features: dict[str, int] | None = None  # of every hypothesis: name -> number of values
 
 
@@ -194,6 +193,7 @@ def join(
         for number, file in enumerate(files):
             for given in READERS[file.format](file.path):
                 _check_features(file, given, counts)
+                counts.unsorted += _sort(given.hypotheses)
                 pair_id = file.pair_id(given)
                 by_id.add(pair_id % buckets, f"{pair_id}\t{number}\t{given.line}\t{_packed(given.hypotheses, most)}")
                 counts.lists += 1
@@ -202,6 +202,13 @@ def join(
             _to_shards(files, places.take(bucket), by_id.take(bucket), by_shard, counts)
         for number, shard in enumerate(shards):
             yield shard, _runs(shard, by_shard.take(number), counts)
+
+
+def _sort(hypotheses: list[Hypothesis]) -> bool:
+    """Put a list into the order of its scores, the best first. Return whether it was in another order."""
+    scores = [each.score for each in hypotheses]
+    hypotheses.sort(key=lambda each: -each.score)  # equal scores keep their order
+    return scores != [each.score for each in hypotheses]
 
 
 def _check_features(file: ListsFile, given: GivenList, counts: Joined) -> None:

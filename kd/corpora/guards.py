@@ -17,7 +17,7 @@ from kd.corpora.filters.words import bare
 from kd.models.languages import LanguageIdentifier, primary
 from kd.recipe.schema import GuardsConfig
 
-NAMES = ("empty", "copy", "length", "repetition", "language")  # in the order in which they are asked
+NAMES = ("empty", "unknown", "limit", "copy", "length", "repetition", "language")  # in the order of the checks
 
 # Languages that identification takes for one another, or that share whole sentences: told apart only by long text.
 NEAR = (
@@ -63,6 +63,8 @@ WIDE = {"ja": 3, "ko": 2, "wuu": 3, "yue": 3, "zh": 3}  # letters of an alphabet
 
 _WIDE_CHARACTER = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]")
 _UNIT = re.compile(r"[A-Za-z0-9\u00c0-\u024f]+|[^\sA-Za-z0-9\u00c0-\u024f]")
+# What models write for symbols that they lack: sentencepiece's and fairseq's `<unk>`, and bytes that are not UTF-8.
+_UNKNOWN = re.compile(r"<unk>|[\u2047\ufffd]|(?<!\S)\u2581(?!\S)")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 PHRASE = 3  # words; a longer one that loops repeats an n-gram of NGRAM as often
@@ -100,14 +102,24 @@ class Guards:
             identifier = LanguageIdentifier()
             self._identifier = identifier if identifier.knows(_known_as(self._languages[1])) else None
 
-    def check(self, source: str, hypothesis: str) -> str | None:
-        """The name of the first guard that a hypothesis trips, None for a fine one; an empty source allows anything."""
+    def check(self, source: str, hypothesis: str, limited: bool = False) -> str | None:
+        """Return the name of the first guard that a hypothesis trips; None if it trips none, or the source is empty.
+
+        Args:
+            source: The text that was translated.
+            hypothesis: Its translation.
+            limited: Whether the search ended it at the longest output.
+        """
         if source != self._source.text:
             self._source = _Source(source, self._languages[0])
         if not self._source.text.strip():
             return None
         if not hypothesis.strip():
             return "empty" if self.config.empty else None
+        if self.config.unknown and _UNKNOWN.search(hypothesis) and not _UNKNOWN.search(source):
+            return "unknown"
+        if limited and self.config.limit:
+            return "limit"
         if self._copy and self._is_copy(hypothesis):
             return "copy"
         for name, tripped in self._asked:

@@ -19,6 +19,10 @@ from kd.corpora.lines import LineWriter, PathLike, open_lines, open_text
 
 MOST_DIGITS = 19  # of an id: 63 bits
 SEPARATOR = " ||| "
+PIECES = re.compile(r"^▁.* ▁|\w@@ \w")  # text that is still in pieces, of sentencepiece or BPE
+_SQUEEZED = re.compile(r"(?<=\|\|\|) (?=\|\|\|)")  # an empty field whose two blanks became one
+_LETTER = re.compile(r"[^\W\d_]")
+_WORD_SCORES = "WordScores="  # of marian-decoder --word-scores
 _ESCAPED = re.compile(r"&((?:amp;)*)#124;")
 _ONE_VALUE_EACH = re.compile(r"(?:[^\s=]+= -?[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?(?: (?=[^\s])|$))+")
 
@@ -228,6 +232,11 @@ class UnreadList(NamedTuple):
     id: int  # in the file
     line: int  # 1-based, of its first hypothesis
     lines: Sequence[str]
+    numbers: Sequence[int] = ()  # 1-based, of each; empty if they follow one another
+
+    def numbered(self) -> Iterator[tuple[int, str]]:
+        """Yield each line with its number in the file."""
+        return zip(self.numbers or range(self.line, self.line + len(self.lines)), self.lines, strict=True)
 
 
 def is_id(text: str) -> bool:
@@ -255,12 +264,33 @@ def group_given(path: PathLike) -> Iterator[UnreadList]:
         yield UnreadList(int(beginning), first, lines)
 
 
-def parse_given(line: str) -> tuple[str, float]:
-    """Parse the hypothesis and score of a line `id ||| hypothesis [||| features] [||| score [||| anything]]`.
+def given_fields(line: str) -> list[str]:
+    """Split a line of a list made elsewhere into `id, hypothesis[, features][, score][, others]`.
 
-    A line without a score gets 0. The hypothesis is not unescaped. Raises ValueError for another form.
+    Marian's alignments and word scores, which stand before the features, are left out, and so are blanks around the
+    hypothesis.
     """
-    _, text, *rest = line.split(SEPARATOR)
+    number, *rest = _SQUEEZED.sub("  ", f"{line} " if line.endswith("|||") else line).split(SEPARATOR)
+    if not rest:
+        return [number]
+    text = rest.pop(0)
+    while rest and any("=" in field for field in rest[1:]) and _precedes_features(rest[0]):
+        del rest[0]
+    return [number, text.strip(" "), *rest]
+
+
+def _precedes_features(field: str) -> bool:
+    """Return whether a field holds Marian's word scores, or an alignment: neither features nor letters."""
+    return field.startswith(_WORD_SCORES) or (bool(field) and "=" not in field and not _LETTER.search(field))
+
+
+def parse_given(line: str) -> tuple[str, float]:
+    """Return the hypothesis and the score in a line; without a score in it, 0.
+
+    Raises:
+        ValueError: The line has another form; the message says which.
+    """
+    _, text, *rest = given_fields(line)
     if not rest:
         return text, 0.0
     if len(rest) == 1:  # features or a score
@@ -278,9 +308,12 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
 
     Hypotheses are its `D-` lines (detokenised), or its `H-` lines if it has no `D-` lines.
 
-    Raises UserError, naming file and line, for another form, or if there is no hypothesis.
+    Raises:
+        UserError: A line has another form, an id comes back after another, or there is no hypothesis; it names the
+            file and the line.
     """
-    found: dict[str, dict[int, tuple[int, list[str]]]] = {"D-": {}, "H-": {}}
+    found: dict[str, dict[int, tuple[list[int], list[str]]]] = {"D-": {}, "H-": {}}
+    last = {"D-": "", "H-": ""}
     for number, line in enumerate(open_text(path), 1):
         lists = found.get(line[:2])
         if lists is None:
@@ -288,12 +321,21 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
         text = line[2 : line.find("\t")]
         if line.count("\t") < 2 or not is_id(text):
             raise UserError(f"{path}, line {number}: {line[:40]!r} is not a hypothesis.", _FAIRSEQ_FORM)
-        lists.setdefault(int(text), (number, []))[1].append(line)
+        if text != last[line[:2]] and int(text) in lists:
+            raise UserError(
+                f"{path}, line {number}: the id {text} returns after another.",
+                "Give the output of one run of fairseq-generate.",
+            )
+        last[line[:2]] = text
+        numbers, entries = lists.setdefault(int(text), ([], []))
+        numbers.append(number)
+        entries.append(line)
     chosen = found["D-"] or found["H-"]
     if not chosen:
         raise UserError(f"{path} has no line that begins with D- or H-.", _FAIRSEQ_FORM)
     for list_id in sorted(chosen):
-        yield UnreadList(list_id, *chosen[list_id])
+        numbers, entries = chosen[list_id]
+        yield UnreadList(list_id, numbers[0], entries, numbers)
 
 
 def parse_fairseq(line: str) -> tuple[str, float]:

@@ -46,6 +46,7 @@ __all__ = [
 
 FORMAT, VERSION = "kd.nbest", 2
 SUFFIX = ".nbest.zst"  # of a shard's file
+LIMIT = "longest output in tokens"  # among the facts of a shard
 
 
 class NBestShardWriter(NBestWriter):

@@ -56,6 +56,8 @@ def export(
     if compute_type not in COMPUTE_TYPES:
         raise UserError(f"{compute_type!r} is not a type of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}.")
     model = ModelFolder.open(model_folder)
+    if model.segmentation:
+        raise UserError(f"{model_folder} segments text with BPE codes.", "Exports need a sentencepiece model.")
     model.check()
     out.mkdir(parents=True, exist_ok=True)
     convert(model, out / EXPORTED, compute_type)
@@ -110,6 +112,7 @@ class Translator:
         length_penalty: float = 1.0,
         device: str = "cpu",
         to: str | None = None,
+        disable_unk: bool = True,
     ) -> None:
         opened = ModelFolder.open(folder)
         if opened.engine != CTRANSLATE2:
@@ -132,6 +135,7 @@ class Translator:
             # CTranslate2 counts the tokens of the output only, as max_pieces does.
             "max_decoding_length": min(max_pieces, longest_target),
             "max_input_length": 0,
+            "disable_unk": disable_unk,
         }
 
     def into(self, to: str) -> Translator:
@@ -167,7 +171,9 @@ class Translator:
         for number, result in zip(wanted, results, strict=True):
             if not result.hypotheses or any(math.isnan(score) for score in result.scores):
                 raise nan_scores([], self._compute_type, one=True)
-            texts = map(self._pieces.decode, result.hypotheses)
+            texts = [self._pieces.decode(each) for each in result.hypotheses]
+            if self._options["disable_unk"]:
+                texts = [text.replace("\ufffd", "") for text in texts]
             lists[number] = list(zip(texts, result.scores, strict=True))
         return lists
 
@@ -219,16 +225,25 @@ class PieceTranslator:
     """
 
     def __init__(
-        self, model: Any, *, beam: int, nbest: int, max_pieces: int, length_penalty: float, batch_tokens: int
+        self,
+        model: Any,
+        *,
+        beam: int,
+        nbest: int,
+        max_pieces: int,
+        length_penalty: float,
+        batch_tokens: int,
+        disable_unk: bool = True,
     ) -> None:
         self._model = model
-        self._batches = _Batches(batch_tokens)
+        self._batches = Batches(batch_tokens)
         self._options = {
             "beam_size": beam,
             "num_hypotheses": nbest,
             "length_penalty": length_penalty,
             "max_decoding_length": max_pieces,
             "max_input_length": 0,
+            "disable_unk": disable_unk,
         }
 
     @property
@@ -252,7 +267,7 @@ class PieceScorer:
 
     def __init__(self, model: Any, *, batch_tokens: int) -> None:
         self._model = model
-        self._batches = _Batches(batch_tokens)
+        self._batches = Batches(batch_tokens)
 
     @property
     def halved(self) -> int:
@@ -270,7 +285,7 @@ class PieceScorer:
         return [result.log_probs for result in results]
 
 
-class _Batches:
+class Batches:
     """The batch size in tokens, halved whenever the GPU's memory is too small."""
 
     def __init__(self, tokens: int) -> None:

@@ -38,7 +38,16 @@ def megabytes(folders: Sequence[Path]) -> float:
 
 def count_pieces(folders: Sequence[Path], texts: Sequence[str]) -> int:
     """Return the number of tokens that a system's own vocabulary makes of texts."""
-    processor = load_processor(ModelFolder.open(folders[0]).vocabulary)
+    model = ModelFolder.open(folders[0])
+    if model.tokenizer:
+        from kd.engines.hugging_face import ConvertedTranslator
+
+        return ConvertedTranslator(model.path).count_pieces(texts)
+    if model.segmentation:
+        from kd.models.vocabulary import Vocabulary
+
+        return sum(map(len, Vocabulary(model.all_members[0].path).encode_pieces(texts)))
+    processor = load_processor(model.vocabulary)
     return sum(map(len, processor.encode(list(texts), num_threads=1)))
 
 
@@ -47,6 +56,8 @@ def load(folders: Sequence[Path], decoding: Decoding, *, threads: int, device: s
     models = [ModelFolder.open(folder) for folder in folders]
     for model in models:
         model.check()
+    if models[0].tokenizer:
+        return _load_converted(models, decoding, threads, device)
     if models[0].engine == CTRANSLATE2:
         return _load_ctranslate2(folders[0], decoding, threads, device)
     return _load_fairseq(models, decoding, threads, device)
@@ -72,6 +83,24 @@ def _load_ctranslate2(folder: Path, decoding: Decoding, threads: int, device: st
         if progress:
             progress(len(sources), len(sources))
         return outputs
+
+    return translate
+
+
+def _load_converted(models: Sequence[ModelFolder], decoding: Decoding, threads: int, device: str) -> Translates:
+    from kd.engines.hugging_face import ConvertedTranslator, require_one
+
+    translator = ConvertedTranslator(
+        require_one([model.path for model in models]),
+        beam=decoding.beam,
+        max_pieces=decoding.max_pieces,
+        batch_tokens=decoding.batch_tokens,
+        threads=threads,
+        device=device,
+    )
+
+    def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        return [hypotheses[0].text for hypotheses in translator.translate(sources, progress)]
 
     return translate
 

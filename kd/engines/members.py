@@ -1,7 +1,7 @@
 """Decodes with each member of an ensemble by CTranslate2, and scores all hypotheses with all members.
 
-CTranslate2 has no ensembles. Hypotheses are searched for by one member at a time, so what only the average would have
-found is missing; scores are those of the true ensemble (`kd/engines/fairseq/translate.py`), for the same pieces.
+CTranslate2 has no ensembles, so each member searches alone; hypotheses that only the average would find are missing.
+Scores are those of the true ensemble (`kd/engines/fairseq/translate.py`), for the same tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from kd.base.errors import UserError
 from kd.base.scratch import scratch_folder
 from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
-from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source
+from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source, without_broken
 from kd.engines.nan import NaNScores, nan_scores
 from kd.models.folder import ModelFolder
 from kd.models.vocabulary import SPECIAL, Vocabulary
@@ -35,9 +35,9 @@ _ALIKE = 0.2  # largest difference of a log-probability that half precision may 
 class MembersTranslator:
     """Models of one vocabulary, loaded once. It prepares sources as `EnsembleTranslator` does.
 
-    Each member gives its `member_nbest` best (as many as `nbest`, when None) of a beam of `beam`; of the distinct ones
-    of them all, the `nbest` that the ensemble likes most are kept. `compute_type` is CTranslate2's, of the search
-    alone; scores are computed in `precision`.
+    Each member returns the `member_nbest` best hypotheses (None: `nbest`) of a beam of `beam`. Of all distinct ones,
+    the `nbest` with the highest score by the ensemble are kept. `compute_type` is CTranslate2's number format of the
+    search; scores are computed in `precision`.
 
     Raises:
         UserError: CTranslate2 does not support a model.
@@ -61,6 +61,7 @@ class MembersTranslator:
         max_source_pieces: int | None = None,
         skip_long: bool = False,
         tag: str | None = None,
+        disable_unk: bool = True,
     ) -> None:
         member_nbest = member_nbest or nbest
         if max(nbest, member_nbest) > beam:
@@ -79,6 +80,7 @@ class MembersTranslator:
         )
         self._vocabulary = vocabulary
         self._nbest = nbest
+        self._disable_unk = disable_unk
         self._length_penalty = length_penalty
         self._precision = precision
         self._translators: list[PieceTranslator] = []
@@ -105,6 +107,7 @@ class MembersTranslator:
                         max_pieces=self.max_pieces,
                         length_penalty=length_penalty,
                         batch_tokens=batch_tokens,
+                        disable_unk=disable_unk,
                     )
                 )
                 self._scorers.append(PieceScorer(models[_SCORING[precision]], batch_tokens=scoring_tokens))
@@ -145,8 +148,10 @@ class MembersTranslator:
         for distinct in found:
             end = start + len(distinct)
             # Ties are broken by the order of members, then of their hypotheses.
-            best = start + np.argsort(-scores[0, start:end], kind="stable")[: self._nbest]
-            lists.append([self._hypothesis(written[row], scores[:, row].tolist()) for row in best])
+            best = start + np.argsort(-scores[0, start:end], kind="stable")
+            found_here = [self._hypothesis(written[row], scores[:, row].tolist()) for row in best]
+            lists.append((without_broken(found_here) if self._disable_unk else found_here)[: self._nbest])
+            self._counts.limited += sum(len(each.pieces) >= self.max_pieces for each in lists[-1])
             start = end
         return lists
 
@@ -174,8 +179,8 @@ class MembersTranslator:
 def _require_alike(ensemble: Ensemble, vocabulary: Vocabulary, scorers: Sequence[PieceScorer]) -> None:
     """Compare the scores of fairseq's models and CTranslate2's for the same tokens.
 
-    CTranslate2's converter does not look at every setting of fairseq's: a part that it does not know is left out
-    in silence.
+    CTranslate2's converter does not check every setting of fairseq's, and leaves out parts that it does not support
+    without an error.
     """
     from kd.engines.fairseq.stock import ForcedScorer
 

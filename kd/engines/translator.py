@@ -87,6 +87,7 @@ class Options:
     batch_tokens: int = 2000
     threads: int = 1
     device: str = "cpu"
+    disable_unk: bool = True  # no output has unknown symbols or bytes that are not UTF-8
 
 
 class Translator:
@@ -107,6 +108,8 @@ class Translator:
         to: The language to write. A model that writes several needs it.
         as_is: Whether to leave out the normalisation of training text (NFC, no control or invisible characters,
             single spaces).
+        source: The language to read, for multilingual models of fairseq that need it.
+        disable_unk: Whether no output may have unknown symbols or bytes that are not UTF-8.
 
     Raises:
         UserError: A folder holds no model, settings contradict each other, the model does not write the language, or
@@ -125,14 +128,16 @@ class Translator:
         threads: int | None = None,
         device: str = "cpu",
         to: str | None = None,
+        source: str | None = None,
         as_is: bool = False,
+        disable_unk: bool = True,
     ) -> None:
         if not 1 <= nbest <= beam:
             raise UserError(f"nbest is {nbest} and beam is {beam}.", "Set nbest to a number from 1 to beam.")
         folders = [Path(model)] if isinstance(model, str | os.PathLike) else [Path(each) for each in model]
         count = threads or len(os.sched_getaffinity(0))
-        options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, threads=count, device=device)
-        self._engine = _load(folders, options, to)
+        options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, count, device, disable_unk)
+        self._engine = _load(folders, options, to, source)
         self._read = _unchanged if as_is else reader(self._engine.knows)
         self._joint = _joint(self._engine.target_language)
         self._nbest = nbest
@@ -222,7 +227,7 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ") if "\n" in text else text
 
 
-def _load(folders: Sequence[Path], options: Options, to: str | None) -> Engine:
+def _load(folders: Sequence[Path], options: Options, to: str | None, source: str | None) -> Engine:
     if not folders:
         raise UserError("No model was named.", "Name a model folder.")
     if options.device == "cuda":
@@ -234,27 +239,32 @@ def _load(folders: Sequence[Path], options: Options, to: str | None) -> Engine:
     for model in models:
         _check_target(model, to)
     if all(model.engine != CTRANSLATE2 for model in models):
-        return _Fairseq(models, options, to)
+        return _Fairseq(models, options, to, source)
     if len(models) > 1:
         raise UserError(
             "Exported models cannot translate as an ensemble: CTranslate2 does not support ensembles.",
             "Give the folders of trained models.",
         )
-    return _CTranslate2(models[0].path, options, to)
+    return (_Converted if models[0].tokenizer else _CTranslate2)(models[0].path, options, to)
 
 
 def _check_target(model: ModelFolder, to: str | None) -> None:
     """Raise UserError if a model is not known to write the language that is asked for."""
     languages = model.languages
     tag_for(languages, to, model.path)
-    if to is not None and not languages.target:
-        raise UserError(
-            f"{model.path} does not state its target language.", "Leave out --to: it writes a single language."
-        )
-    if to is not None and to not in languages.target:
+    if to is not None and not languages.target and model.engine == CTRANSLATE2:
+        raise _one_language(model, "target", "--to")
+    if to is not None and languages.target and to not in languages.target:
         raise UserError(
             f"{model.path} translates into {', '.join(languages.target)}, not into {to}.", "Use another model."
         )
+
+
+def _one_language(model: ModelFolder, side: str, option: str) -> UserError:
+    return UserError(
+        f"{model.path} does not state its {side} language.",
+        f"Leave out {option}: it {'writes' if side == 'target' else 'reads'} a single language.",
+    )
 
 
 class _CTranslate2:
@@ -273,6 +283,7 @@ class _CTranslate2:
             length_penalty=options.length_penalty,
             device=options.device,
             to=to,
+            disable_unk=options.disable_unk,
         )
         self._options = options
         description = self._model.description
@@ -297,12 +308,37 @@ class _CTranslate2:
         return [[Translation(text, score) for text, score in each] for each in lists]
 
 
+class _Converted:
+    """A model that was converted from Hugging Face. It writes one language."""
+
+    concurrent = False
+
+    def __init__(self, folder: Path, options: Options, to: str | None) -> None:
+        from kd.engines.hugging_face import ConvertedTranslator
+
+        self._model = ConvertedTranslator(folder, **asdict(options))
+        self.max_source_pieces = int(self._model.max_source_pieces or MAX_PIECES)
+        languages = ModelFolder.open(folder).languages
+        self.source_language, self.target_language = _only(languages.source), to or _only(languages.target)
+        self.fits, self.knows = self._model.fits, self._model.knows
+
+    def into(self, to: str) -> _Converted:
+        raise UserError(f"The model writes {self.target_language or 'one language'}, not {to}.", "Use another model.")
+
+    def nbest(self, sources: Sequence[str], count: int) -> list[list[Translation]]:
+        lists = self._model.translate(sources)
+        return [[Translation(each.text, each.score) for each in found[:count]] for found in lists]
+
+
 class _Fairseq:
     """Trained models, alone or as an ensemble."""
 
     concurrent = False
 
-    def __init__(self, models: Sequence[ModelFolder], options: Options, to: str | None) -> None:
+    def __init__(
+        self, models: Sequence[ModelFolder], options: Options, to: str | None, source: str | None = None
+    ) -> None:
+        from kd.engines.fairseq.language_tokens import Direction
         from kd.engines.fairseq.translate import EnsembleTranslator
         from kd.models.vocabulary import Vocabulary
 
@@ -310,9 +346,7 @@ class _Fairseq:
         members = [member for model in models for member in model.all_members]
         for model in models:
             model.check()
-        self.source_language = _only(languages.source)
-        self.target_language = to or _only(languages.target)
-        self._models, self._options = models, options
+        self._models, self._options, self._source = models, options, source
         self._vocabulary = Vocabulary(members[0].path)
         self._tag = tag_for(languages, to, models[0].path)
         self._model = EnsembleTranslator(
@@ -321,7 +355,13 @@ class _Fairseq:
             **asdict(options),
             score_members=False,
             tag=self._tag,
+            direction=Direction(source, to),
         )
+        own = self._model.languages
+        if own is None and not languages.target and (to or source):
+            raise _one_language(models[0], *(("target", "--to") if to else ("source", "--from")))
+        self.source_language = source or (own and own[0]) or _only(languages.source)
+        self.target_language = to or (own and own[1]) or _only(languages.target)
         self.max_source_pieces = self._model.max_source_pieces
 
     def fits(self, text: str) -> bool:
@@ -334,7 +374,8 @@ class _Fairseq:
         return self._vocabulary.knows(character)
 
     def into(self, to: str) -> _Fairseq:
-        return _Fairseq(self._models, self._options, to)  # fairseq's translator has one tag: the weights load again
+        # fairseq's translator has one tag, so the weights are loaded again.
+        return _Fairseq(self._models, self._options, to, self._source)
 
     def nbest(self, sources: Sequence[str], count: int) -> list[list[Translation]]:
         lists = self._model.translate(sources)

@@ -14,7 +14,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from kd.base.errors import UserError
-from kd.models.languages import primary
+from kd.models.languages import bleu_tokenizer, primary
 
 References = Sequence[Sequence[str]]
 
@@ -87,7 +87,8 @@ def _bleu(options: Options, references: References | None) -> BLEU:
         raise UserError(f"There is no tokeniser {options.tokenize!r}.", f"Choose one of: {', '.join(BLEU.TOKENIZERS)}.")
     language = primary(options.language)
     try:
-        return BLEU(tokenize=options.tokenize, trg_lang=language, references=references)
+        tokenize = options.tokenize or bleu_tokenizer(language)
+        return BLEU(tokenize=tokenize, trg_lang=language, references=references)
     except (ImportError, RuntimeError, OSError) as error:  # a missing package, or a model that cannot be downloaded
         name = options.tokenize or f"for {language}"
         reason = " ".join(str(error).split()).rstrip(".")

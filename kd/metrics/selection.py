@@ -20,7 +20,7 @@ from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 class Guard(Protocol):
     """Recognises bad hypotheses: `kd.corpora.guards.Guards`."""
 
-    def check(self, source: str, hypothesis: str) -> str | None:
+    def check(self, source: str, hypothesis: str, limited: bool = False) -> str | None:
         """Return the name of the first guard that a hypothesis trips; None if it trips none."""
         ...
 
@@ -144,4 +144,4 @@ class Chooser:
         # A hypothesis that equals the human target is right, even where it is a copy of the source, such as `OK`.
         if item.hypotheses[rank] == item.reference or self._guards is None:
             return None
-        return self._guards.check(source, item.hypotheses[rank])
+        return self._guards.check(source, item.hypotheses[rank], bool(item.limited) and item.limited[rank])

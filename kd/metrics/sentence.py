@@ -37,6 +37,7 @@ class Candidates(NamedTuple):
     model_scores: Sequence[float] = ()
     # By metric, higher is better: `external` for scores made elsewhere, and the metrics of the stage `score`.
     given: Mapping[str, Sequence[float]] = MappingProxyType({})
+    limited: Sequence[bool] = ()  # whether the search ended each at the longest output; empty if unknown
 
 
 class SentenceMetric(Protocol):
@@ -312,7 +313,8 @@ def scored_metrics(config: SelectConfig) -> list[str]:
 
 def _bleu(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
     _choice(BLEU.SMOOTH_DEFAULTS, config.smoothing, "select.smoothing")
-    _choice(dict.fromkeys(BLEU.TOKENIZERS), config.tokenizer, "select.tokenizer")
+    tokenizer = config.tokenizer or "13a"
+    _choice(dict.fromkeys(BLEU.TOKENIZERS), tokenizer, "select.tokenizer")
     value = config.smooth_value
     if value is not None and not (math.isfinite(value) and value >= 0):
         raise UserError(f"select.smooth_value is {value}.", "It is added to counts: 0 or more.")
@@ -324,12 +326,12 @@ def _bleu(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
             lowercase=config.lowercase,
             smooth_method=config.smoothing,
             smooth_value=value,
-            tokenize=config.tokenizer,
+            tokenize=tokenizer,
         )
     except (ImportError, RuntimeError, OSError) as error:  # a missing package, or a model that cannot be downloaded
         reason = " ".join(str(error).split())
         raise UserError(
-            f"sacreBLEU's tokeniser {config.tokenizer!r} (select.tokenizer) cannot be used here: {reason}",
+            f"sacreBLEU's tokeniser {tokenizer!r} (select.tokenizer) cannot be used here: {reason}",
             "Install or download what it needs, or set select.tokenizer=13a.",
         ) from error
     return SentenceBleu(metric)

@@ -192,6 +192,7 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "max_source_pieces": _is_count,
     "max_target_pieces": _is_count,
     "members": _is_count,
+    "direction": lambda value: isinstance(value, dict) and set(value) == {"source", "target", "prefix"},
     "preprocessing": lambda value: isinstance(value, dict) and _is_count(value.get("pieces", 1)),
 }
 

@@ -1,9 +1,10 @@
 """`ModelFolder`: the files of a model on disk, whichever engine it is for.
 
-A folder has one of three forms, and kd names their files in `files.py`:
+A folder has one of four forms, and kd names their files in `files.py`:
 
-- trained: `model.pt` (a fairseq checkpoint), `dict.txt`, `vocabulary.model`;
+- trained: `model.pt` (a fairseq checkpoint), `dict.txt`, `vocabulary.model` or `bpe.codes` with `segmentation.json`;
 - exported: `model/` (CTranslate2's files), `vocabulary.model`, `model.json`;
+- converted from Hugging Face: `model/`, `tokenizer/` (transformers' files), `model.json`;
 - an ensemble to give away: `members/1/`, `members/2/` … (trained folders), `model.json`.
 
 A model that was trained elsewhere may have its files in different places: `ModelFolder.of_files`.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,23 @@ from kd.models.description import (
     read_languages,
 )
 from kd.models.files import (
+    CODES,
     DESCRIPTION,
     DICTIONARY,
     EXPORTED,
     EXPORTED_WEIGHTS,
     LANGUAGES,
     MEMBERS,
+    SEGMENTATION,
     SOURCE_DICTIONARY,
     TARGET_DICTIONARY,
+    TOKENIZER,
     VOCABULARY,
     WEIGHTS,
 )
 from kd.models.integrity import COPY_AGAIN, check_file
 from kd.models.matching import check_exported, check_pieces, read_dictionary
+from kd.models.moses_bpe import Segmentation, check_codes, read_segmentation
 
 CONFIGURATION = "config.json"  # of CTranslate2
 SHARED_VOCABULARY, SIDE_VOCABULARIES = "shared_vocabulary", ("source_vocabulary", "target_vocabulary")
@@ -58,10 +63,12 @@ class ModelFolder:
         path: The folder.
         engine: FAIRSEQ or CTRANSLATE2.
         weights: `model.pt`, or CTranslate2's `model.bin`.
-        vocabulary: The sentencepiece model of both sides.
+        vocabulary: The sentencepiece model of both sides, or BPE codes.
         dictionary: fairseq's dictionary of the target; None in an exported folder.
         source_dictionary: The same of the source; equal to `dictionary` if both sides share it.
         languages_file: Its language pairs, of a multilingual model.
+        segmentation: How text is prepared for BPE codes; None with a sentencepiece model.
+        tokenizer: The folder of transformers' tokenizer, if the model has one; `vocabulary` is its configuration.
         members: The folders of an ensemble; for a single model its own folder.
     """
 
@@ -72,6 +79,8 @@ class ModelFolder:
     dictionary: Path | None = None
     source_dictionary: Path | None = None
     languages_file: Path | None = None
+    segmentation: Segmentation | None = None
+    tokenizer: Path | None = None
     members: Sequence[ModelFolder] = field(default=(), repr=False)
 
     @classmethod
@@ -91,9 +100,18 @@ class ModelFolder:
         return found
 
     @classmethod
-    def of_files(cls, weights: Path, vocabulary: Path, dictionary: Path, source_dictionary: Path) -> ModelFolder:
+    def of_files(
+        cls,
+        weights: Path,
+        vocabulary: Path,
+        dictionary: Path,
+        source_dictionary: Path,
+        segmentation: Segmentation | None = None,
+    ) -> ModelFolder:
         """Make a model of a fairseq checkpoint whose files are in different places."""
-        return cls(weights.parent, FAIRSEQ, weights, vocabulary, dictionary, source_dictionary)
+        return cls(
+            weights.parent, FAIRSEQ, weights, vocabulary, dictionary, source_dictionary, segmentation=segmentation
+        )
 
     @classmethod
     def beside(cls, weights: Path) -> ModelFolder:
@@ -118,8 +136,7 @@ class ModelFolder:
             raise UserError(f"{missing or path} has no model.", "Copy the whole folder, members included.")
         members = [cls._trained(folder) for folder in folders]
         first = members[0]
-        return cls(path, FAIRSEQ, first.weights, first.vocabulary, first.dictionary, first.source_dictionary,
-                   members=members)  # fmt: skip
+        return replace(first, path=path, languages_file=None, members=members)
 
     @classmethod
     def _exported(cls, path: Path) -> ModelFolder | None:
@@ -139,21 +156,26 @@ class ModelFolder:
             raise UserError(f"{path} has no folder {MEMBERS}.", "Copy the whole folder, members included.")
         if "compute_type" not in description:
             raise UserError(f"{path / DESCRIPTION} is damaged: it has no entry compute_type.", COPY_AGAIN)
-        return cls(path, CTRANSLATE2, path / EXPORTED / EXPORTED_WEIGHTS, path / VOCABULARY)
+        weights, tokenizer = path / EXPORTED / EXPORTED_WEIGHTS, path / TOKENIZER
+        if tokenizer.is_dir() and "direction" in description:
+            return cls(path, CTRANSLATE2, weights, tokenizer / "tokenizer_config.json", tokenizer=tokenizer)
+        return cls(path, CTRANSLATE2, weights, path / VOCABULARY)
 
     @classmethod
     def _trained(cls, path: Path) -> ModelFolder:
         if not (path / WEIGHTS).is_file():
             raise UserError(f"{path} has no model.", "Give the folder of an exported, released or trained model.")
         dictionary, own, languages = path / DICTIONARY, path / SOURCE_DICTIONARY, path / LANGUAGES
+        segmentation = read_segmentation(path)
         return cls(
             path,
             FAIRSEQ,
             path / WEIGHTS,
-            path / VOCABULARY,
+            path / (CODES if segmentation else VOCABULARY),
             dictionary,
             own if own.is_file() else dictionary,
             languages if languages.is_file() else None,
+            segmentation,
         )
 
     # --- its content -------------------------------------------------------------------------------------------------
@@ -162,9 +184,12 @@ class ModelFolder:
     def files(self) -> tuple[Path, ...]:
         """The files that translating needs, each once, in a fixed order; of an ensemble those of the first member."""
         always = [self.weights, self.vocabulary]
+        if self.tokenizer:
+            return tuple(dict.fromkeys((*always, *sorted(self.tokenizer.iterdir()))))
         if self.engine == CTRANSLATE2:
             return (*always, self.path / EXPORTED / CONFIGURATION, *self._exported_vocabularies())
-        optional = (self.dictionary, self.source_dictionary, self.languages_file)
+        beside = self.vocabulary.with_name(SEGMENTATION) if self.vocabulary == self.path / CODES else None
+        optional = (self.dictionary, self.source_dictionary, self.languages_file, beside)
         return tuple(dict.fromkeys((*always, *(path for path in optional if path))))
 
     @property
@@ -208,8 +233,9 @@ class ModelFolder:
         """
         for member in self.all_members:
             if member.dictionary and member.source_dictionary:
-                check_pieces(member.vocabulary, [member.dictionary, member.source_dictionary])
-        if self.engine == CTRANSLATE2:
+                check = check_codes if member.segmentation else check_pieces
+                check(member.vocabulary, [member.dictionary, member.source_dictionary])
+        if self.engine == CTRANSLATE2 and not self.tokenizer:
             check_exported(self.vocabulary, self._exported_vocabularies(), self.description)
 
     def symbols(self) -> tuple[list[str], list[str]]:
@@ -229,7 +255,7 @@ class ModelFolder:
         """
         assert self.dictionary and self.source_dictionary
         out.mkdir(parents=True, exist_ok=True)
-        places = {self.vocabulary: VOCABULARY, self.dictionary: DICTIONARY}
+        places = {self.vocabulary: CODES if self.segmentation else VOCABULARY, self.dictionary: DICTIONARY}
         if weights:
             places[self.weights] = WEIGHTS
         if self.source_dictionary.read_bytes() != self.dictionary.read_bytes():
@@ -243,6 +269,8 @@ class ModelFolder:
                 link_file(file, out / name)
             else:
                 shutil.copyfile(file, out / name)
+        if self.segmentation:
+            self.segmentation.write(out)
 
 
 def copy_vocabulary(folder: Path, out: Path) -> None:
@@ -298,7 +326,7 @@ def write_description(folder: Path, content: Mapping[str, Any]) -> None:
     names = [path.relative_to(folder).as_posix() for path in sorted((folder / EXPORTED).glob("*"))]
     names += [VOCABULARY, "model.safetensors"]
     names += [f"{MEMBERS}/{number}/{name}" for number in range(1, content.get("members", 0) + 1)
-              for name in (WEIGHTS, VOCABULARY, DICTIONARY)]  # fmt: skip
+              for name in (WEIGHTS, VOCABULARY, CODES, SEGMENTATION, DICTIONARY)]  # fmt: skip
     files = {name: folder / name for name in names if (folder / name).is_file()}
     entries = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()}
     write_json(folder / DESCRIPTION, {**content, "files": entries})

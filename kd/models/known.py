@@ -1,6 +1,6 @@
-"""What is known of a recipe's texts and models before it runs: the input of `Kind.forecast`.
+"""The sizes of a recipe's texts and models before it runs, which `Kind.forecast` reads.
 
-A corpus is followed down the chain as `Text`; the shapes of models are read from the forecasts of earlier stages.
+`Text` describes a corpus at each stage of the chain. Shapes of models come from the forecasts of earlier stages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Text:
 
     @property
     def side_bytes(self) -> float | None:
-        """Mean bytes of one side of a pair."""
+        """Return the mean bytes of one side of a pair."""
         return None if self.pair_bytes.value is None else self.pair_bytes.value / 2
 
 

@@ -1,19 +1,20 @@
-"""Language identification by fastText's lid.176 model (Joulin et al., 2017), which comes inside a package: no download.
+"""Language codes of several standards, sacreBLEU's tokenisers by language, and language identification.
 
-176 languages, some 200,000 sentences a second on one core; strings of a few words are guesses: ask for a least length.
+Identification uses fastText's lid.176 model (Joulin et al., 2017), which is part of a package and needs no download:
+176 languages, about 200,000 sentences per second on one core. For strings of a few words it guesses.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-# ISO 639-1 codes, each with the one of ISO 639-3 and, where it differs, the bibliographic one of ISO 639-2. Generated
-# from mtdata's copy of the registration authorities' tables.
+# Codes of ISO 639-1, each with its equivalents in ISO 639-3 and, if different, in the bibliographic ISO 639-2, from
+# mtdata's copy of the registration authorities' tables.
 _EQUAL = (
     "aa/aar ab/abk ae/ave af/afr ak/aka am/amh an/arg ar/ara as/asm av/ava ay/aym az/aze ba/bak be/bel bg/bul bi/bis "
     "bm/bam bn/ben bo/bod/tib br/bre bs/bos ca/cat ce/che ch/cha co/cos cr/cre cs/ces/cze cu/chu cv/chv cy/cym/wel "
@@ -50,7 +51,7 @@ def standard(language: str) -> str:
 
 @lru_cache(maxsize=4096)
 def matches(language: str, tag: str) -> bool:
-    """Tell whether a tag is within a basic language range (RFC 4647, 3.3.1): `en` takes `en-GB`, `EN_us` and `eng`."""
+    """Return whether a tag is within a basic language range (RFC 4647, 3.3.1): `en` has `en-GB`, `EN_us` and `eng`."""
     wanted, given = standard(language), standard(tag)
     return given == wanted or given.startswith(wanted + "-")
 
@@ -60,16 +61,62 @@ def primary(language: str) -> str:
     return standard(language).split("-")[0]
 
 
+def alike(language: str, known: Iterable[str]) -> str | None:
+    """Return the code among `known` that is a language: `deu_Latn` or `de_DE` for `de`. None if none or several are."""
+    codes = list(known)
+    if language in codes:
+        return language
+    for same in (standard, primary):
+        found = [code for code in codes if same(code) == same(language)]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+# sacreBLEU's tokenisers of languages that its default does not split into words: its own choice by target language
+# (sacrebleu.metrics.bleu), and characters where it has none.
+_BLEU_TOKENIZERS = {
+    "zh": "zh",
+    "yue": "zh",
+    "wuu": "zh",
+    "ja": "ja-mecab",
+    "ko": "ko-mecab",
+    **dict.fromkeys(("bo", "dz", "km", "lo", "my", "th"), "char"),
+}
+_SCRIPTS = {
+    "ja": re.compile("[\u3040-\u30ff]"),  # kana
+    "ko": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]"),
+    "th": re.compile("[\u0e00-\u0e7f]"),
+    "zh": re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]"),
+}
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+def bleu_tokenizer(language: str) -> str:
+    """Return the name of sacreBLEU's tokeniser for a target language."""
+    return _BLEU_TOKENIZERS.get(primary(language), "13a")
+
+
+def language_of_script(texts: Iterable[str]) -> str | None:
+    """Return ja, ko, th or zh if most letters of texts, or an eighth that is kana, are of its script; else None."""
+    text = "".join(texts)
+    letters = len(_LETTER.findall(text))
+    counts = {language: len(script.findall(text)) for language, script in _SCRIPTS.items()}
+    if 8 * counts["ja"] > letters:  # Japanese is written with kana and Han characters
+        return "ja"
+    return next((language for language, count in counts.items() if 2 * count > letters), None)
+
+
 class LanguageIdentifier:
-    """Says in which language a sentence is written."""
+    """Identifies the language of a sentence."""
 
     def __init__(self) -> None:
         self._model = _model()
 
     def identify(self, text: str) -> tuple[str, float]:
-        """The most probable language's code (`de`, `zh`; two letters where there are two) and its probability, 0 to 1.
+        """Return the most probable language's code (the shortest: `de`, `zh`) and its probability, 0 to 1.
 
-        ("", 0.0) for text that says nothing, such as an empty line.
+        Text without evidence, such as an empty line, gives ("", 0.0).
         """
         labels, probabilities = self._model.predict(text.replace("\n", " "), k=1)
         if not labels:
@@ -87,7 +134,7 @@ class LanguageIdentifier:
         return list(look.surely(texts, look.wanted(languages)).tolist())
 
     def probability(self, text: str, language: str) -> float:
-        """How probable it is, 0 to 1, that a text is in a language (a BCP-47 code: `en`, `pt-BR`)."""
+        """Return the probability, 0 to 1, that a text is in a language (a BCP-47 code: `en`, `pt-BR`)."""
         code = f"__label__{primary(language)}"
         labels, probabilities = self._model.predict(text.replace("\n", " "), k=-1)
         return dict(zip(labels, map(float, probabilities), strict=True)).get(code, 0.0)
@@ -99,7 +146,7 @@ class LanguageIdentifier:
         return {each: min(1.0, found.get(f"__label__{primary(each)}", 0.0)) for each in languages}
 
     def knows(self, language: str) -> bool:
-        """Whether the model has a language at all."""
+        """Return whether the model has a language."""
         labels, _ = self._model.predict("a", k=-1)
         return f"__label__{primary(language)}" in labels
 

@@ -13,7 +13,7 @@ from kd.models.integrity import COPY_AGAIN, check_file
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-_FILLER = "madeupword"  # fairseq pads dictionaries with these
+FILLER = "madeupword"  # fairseq pads dictionaries with these
 _OVERWRITE = " #fairseq:overwrite"
 _ADDED = 2  # of the tokens of CTranslate2 at most one in so many is absent from the sentencepiece model
 
@@ -71,7 +71,7 @@ def check_pieces(vocabulary: Path, dictionaries: Sequence[Path]) -> None:
     """
     pieces = set(pieces_of(vocabulary))
     for path in dict.fromkeys(dictionaries):
-        symbols = [symbol for symbol in read_dictionary(path) if not symbol.startswith(_FILLER)]
+        symbols = [symbol for symbol in read_dictionary(path) if not symbol.startswith(FILLER)]
         known = sum(symbol in pieces for symbol in symbols)
         if known * 2 < len(symbols):
             raise UserError(

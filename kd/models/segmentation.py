@@ -1,7 +1,7 @@
 """Subword regularisation (Kudo, 2018): segments text at random, by the probabilities of a unigram model.
 
-Sentencepiece's own sampling cannot be repeated: in 0.2.3 every process draws otherwise from the same seed. Here the
-segmentations of single words are drawn with Python's generator, which gives the same everywhere.
+Sentencepiece's own sampling cannot be reproduced: in 0.2.3 each process draws other segmentations from the same seed.
+Here the segmentations of words are drawn with Python's generator, which is the same everywhere.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REMEMBERED = 50_000  # words whose segmentations are kept; about 1 kB each
-LONGEST = 200  # characters; what is longer, such as a table without a space, gets its best segmentation
-_SPACE = "\u2581"  # what sentencepiece writes for a space
+LONGEST = 200  # characters; a longer word, such as a table without a space, gets its best segmentation
+_SPACE = "\u2581"  # sentencepiece's sign for a space
 _BOUNDARY = re.compile(f"[ {_SPACE}]")
 
 
@@ -31,19 +31,20 @@ _BOUNDARY = re.compile(f"[ {_SPACE}]")
 class Sampling:
     """Settings of the sampling."""
 
-    alpha: float  # exponent of a segmentation's probability: 1 as the model says, towards 0 all alike
-    nbest: int  # segmentations of each word that are drawn from, the most probable ones
+    alpha: float  # exponent of the probabilities: 1 leaves them as they are, 0 makes them equal
+    nbest: int  # most probable segmentations of each word, among which one is drawn
     seed: int = 0
 
 
 class Sampler:
     """Samples segmentations with a sentencepiece unigram model.
 
-    No piece of such a model crosses a space, so the probability of a sentence's segmentation is the product of its
-    words', and drawing each word's is drawing the sentence's (Kudo's l-best sampling, with l for each word). Sentences
-    with a symbol that holds a space, such as the placeholder `{count, plural}`, get their best segmentation.
+    No piece of such a model contains a space. So the probability of a sentence's segmentation is the product of those
+    of its words, and words can be drawn independently (Kudo's l-best sampling, with l for each word). Sentences with a
+    symbol that contains a space, such as the placeholder `{count, plural}`, get their best segmentation.
 
-    Raises: UserError where the model is not of that kind.
+    Raises:
+        UserError: The model is not a unigram model.
     """
 
     def __init__(self, processor: Any, alpha: float, nbest: int) -> None:
@@ -56,16 +57,16 @@ class Sampler:
             processor.nbest_encode("a", nbest_size=2, out_type=int)
         except RuntimeError:
             raise UserError(
-                "This vocabulary cannot sample segmentations: its model is not of the kind unigram.",
+                "This vocabulary cannot sample segmentations: its model is not a unigram model.",
                 "Set vocabulary.model to unigram, or encode.sampling.alpha to 0.",
             ) from None
         spaced = [re.escape(piece) for piece in pieces if _SPACE in piece[1:]]
         self._spaced = re.compile("|".join(spaced)) if spaced else None
-        self._empty = self._bytes(processor.encode(" ")[:1])  # a space before another; nothing in models that drop them
+        self._empty = self._bytes(processor.encode(" ")[:1])  # a space before another; models may remove it
         self._known: dict[str, tuple[list[float], list[bytes]]] = {}
 
     def sample(self, sentences: Sequence[str], seed: int) -> list[NDArray[np.int32]]:
-        """Return sentencepiece ids of a sampled segmentation of each sentence, a function of seed and sentences."""
+        """Return ids of a sampled segmentation of each sentence, which depend on the seed and the sentences only."""
         import numpy as np
 
         draw = random.Random(seed).random
@@ -73,7 +74,7 @@ class Sampler:
         for sentence in sentences:
             if self._spaced is not None and self._spaced.search(sentence.replace(" ", _SPACE)):
                 found.append(self._bytes(self._processor.encode(sentence)))
-            else:  # an empty sentence has no pieces, an empty word that of its space
+            else:  # an empty sentence has no pieces, an empty word the piece of its space
                 found.append(
                     b"".join([self._draw(word, draw()) for word in _BOUNDARY.split(sentence)] if sentence else ())
                 )
@@ -93,7 +94,7 @@ class Sampler:
         """Return the cumulative probabilities of all segmentations but the last, and the segmentations."""
         if not word:
             return [], [self._empty]
-        if len(word) > LONGEST:  # sentencepiece searches the n best for up to half a minute, then gives up
+        if len(word) > LONGEST:  # sentencepiece would search for up to half a minute and then fail
             return [], [self._bytes(self._processor.encode(word))]
         best = self._processor.nbest_encode(word, nbest_size=self._nbest, out_type=int)
         scores = [self._alpha * sum(self._scores[number] for number in each) for each in best]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
-from kd.models.files import VOCABULARY
+from kd.models.files import CODES, SEGMENTATION, VOCABULARY
 from kd.models.integrity import COPY_AGAIN, check_file
 
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
@@ -22,12 +22,14 @@ _NAME, _TABLE, _REMOVE_EXTRA = 1, 2, 4  # NormalizerSpec: name, precompiled_char
 
 
 def preprocessing(vocabulary: Path) -> dict[str, Any]:
-    """Return how a sentencepiece model treats text, as `model.json` records it.
+    """Return how a sentencepiece model, or BPE codes, treat text, as `model.json` records it.
 
     Raises:
         UserError: The file is missing or damaged.
     """
     check_file(vocabulary)
+    if vocabulary.name == CODES:
+        return {"tool": "bpe", "model": CODES, "settings": SEGMENTATION, "tokenization": "moses"}
     try:
         model = _fields(vocabulary.read_bytes())
         pieces = [_fields(piece) for piece in model[1]]

@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kd.base.errors import UserError
 from kd.base.files import write_text
-from kd.models.files import DICTIONARY, PIECES, SOURCE_DICTIONARY, VOCABULARY
+from kd.models.files import CODES, DICTIONARY, PIECES, SOURCE_DICTIONARY, VOCABULARY
 from kd.models.matching import load_processor, read_dictionary
+from kd.models.moses_bpe import MosesBpe, read_segmentation
 from kd.models.segmentation import Sampler, Sampling
 
 if TYPE_CHECKING:
@@ -47,15 +48,21 @@ def train(
     placeholders: Sequence[str] = (),
     tags: Sequence[str] = (),
 ) -> None:
-    """Train one joint vocabulary on the first `config.sample` sentences and write its folder.
+    """Train one joint vocabulary and write its folder. Equal sentences and settings give equal files.
 
-    Equal sentences and settings give equal files. `config.size` counts everything: the four special symbols of
-    `SPECIAL`, which have fairseq's ids, placeholders, bytes and pieces, so that it is the number of rows of the
-    embedding. Each placeholder is one piece wherever it occurs. `tags` are pieces that no text becomes, whatever it
-    holds (sentencepiece's control symbols). U+2581 (`▁`) in text reads back as a space, as always with sentencepiece.
+    U+2581 (`▁`) in text reads back as a space, as always with sentencepiece.
 
-    Raises: UserError where the text is too small for that size, or the size too small for the text, and for a
-    placeholder that is a symbol with a meaning of its own.
+    Args:
+        sentences: The text, of which the first `config.sample` sentences are used.
+        out: The folder to write.
+        config: The settings. `size` counts special symbols, placeholders, bytes and pieces: it is the number of rows of
+            the embedding.
+        placeholders: Each is one piece wherever it occurs.
+        tags: Pieces that no text is encoded as (sentencepiece's control symbols).
+
+    Raises:
+        UserError: The text is too small for that size, the size is too small for the text, or a placeholder is a
+            special symbol.
     """
     import sentencepiece
 
@@ -74,7 +81,7 @@ def train(
             remove_extra_whitespaces=False,
             byte_fallback=config.byte_fallback,
             split_digits=config.split_digits,
-            # sentencepiece writes a space inside of a piece as ▁, and so it has to be told here.
+            # sentencepiece writes a space inside a piece as ▁.
             user_defined_symbols=[
                 placeholder.replace(" ", "▁") for placeholder in dict.fromkeys(placeholders) if placeholder not in tags
             ],
@@ -102,9 +109,9 @@ def _check_placeholders(placeholders: Sequence[str]) -> None:
     taken = [placeholder for placeholder in placeholders if placeholder in SPECIAL or _BYTE.fullmatch(placeholder)]
     if taken:
         raise UserError(
-            f"vocabulary.placeholders finds {', '.join(taken)} in the text, which every vocabulary has with a meaning "
-            "of its own.",
-            "Write an expression that leaves them alone, such as '(?!</?s>)</?\\w+>'.",
+            f"vocabulary.placeholders matches {', '.join(taken)} in the text, which are special symbols of every "
+            "vocabulary.",
+            "Write an expression that does not match them, such as '(?!</?s>)</?\\w+>'.",
         )
 
 
@@ -142,7 +149,8 @@ class Vocabulary:
     """A loaded vocabulary folder. Ids are fairseq's: positions in its dictionary, not sentencepiece's ids.
 
     Folders made elsewhere work too, if they hold `vocabulary.model` and its `dict.txt`. Pieces that the dictionary
-    lacks become `<unk>`. If there is a `dict.source.txt`, sentences are encoded with it, as sources.
+    lacks become `<unk>`. If there is a `dict.source.txt`, sentences are encoded with it, as sources. A folder with
+    `bpe.codes` segments text with them, as `moses_bpe.py` describes.
 
     Raises:
         UserError: A file is missing or damaged.
@@ -150,8 +158,9 @@ class Vocabulary:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.model_file = folder / VOCABULARY
-        self._processor = load_processor(self.model_file)
+        segmentation = read_segmentation(folder)
+        self.model_file = folder / (CODES if segmentation else VOCABULARY)
+        self._processor: Any = None if segmentation else load_processor(self.model_file)
         self._symbols = [*SPECIAL, *read_dictionary(folder / DICTIONARY)]
         self._number = {symbol: number for number, symbol in enumerate(self._symbols)}
         source = folder / SOURCE_DICTIONARY
@@ -159,6 +168,8 @@ class Vocabulary:
         if source.is_file():
             self._source_symbols = [*SPECIAL, *read_dictionary(source)]
             encoding = {symbol: number for number, symbol in enumerate(self._source_symbols)}
+        if segmentation:
+            self._processor = MosesBpe(self.model_file, segmentation, self._source_symbols[len(SPECIAL) :])
         numbers = [
             encoding.get(self._processor.id_to_piece(number), _UNKNOWN)
             for number in range(self._processor.get_piece_size())
@@ -170,6 +181,13 @@ class Vocabulary:
     def size(self) -> int:
         """The rows of the embedding: all pieces and the four special symbols."""
         return len(self._symbols)
+
+    def extend(self, source: Sequence[str], target: Sequence[str]) -> None:
+        """Append symbols that fairseq adds to the dictionaries when it loads a model, such as language tokens."""
+        for symbols, more in ((self._source_symbols, source), (self._symbols, target)):
+            known = set(symbols)
+            symbols.extend(symbol for symbol in more if symbol not in known)
+        self._number = {symbol: number for number, symbol in enumerate(self._symbols)}
 
     def knows(self, character: str) -> bool:
         """Return whether the vocabulary has a character as such, not only its bytes."""
@@ -194,8 +212,8 @@ class Vocabulary:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Return the fairseq ids of all sentences concatenated, ends of sentence included, and each length.
 
-        With a tag, each begins with it, and it counts. Faster than `encode_ids` where ids are written on as they are,
-        for none becomes a Python object.
+        With a tag, each begins with it, and it counts. This is faster than `encode_ids`, since no id becomes a Python
+        object.
         """
         encoded = self._processor.encode(list(sentences), out_type="numpy", num_threads=1)
         return self._ended(encoded, tag)
@@ -205,7 +223,8 @@ class Vocabulary:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Encode as `encode_array` with random segmentations, which depend on the settings and the sentences only.
 
-        Raises: UserError where the model is not of the kind unigram.
+        Raises:
+            UserError: The model is not a unigram model.
         """
         kind = (sampling.alpha, sampling.nbest)
         if kind not in self._samplers:
@@ -259,17 +278,18 @@ class Vocabulary:
 
 
 def find_placeholders(sentences: Iterable[str], pattern: str, most: int) -> list[str]:
-    """Return the at most `most` most frequent distinct matches of a regular expression, by frequency, then by text.
+    """Return the `most` most frequent distinct matches of a regular expression, by frequency, then by text.
 
-    Of more than a million distinct ones, those seen least so far are forgotten on the way: memory stays bounded.
+    Of more than a million distinct matches, the rarest so far are dropped on the way, so that memory is bounded.
 
-    Raises: UserError where the expression is none.
+    Raises:
+        UserError: The expression is not valid.
     """
     try:
         find: Callable[[str], Iterator[re.Match[str]]] = re.compile(pattern).finditer
     except re.error as error:
         raise UserError(
-            f"vocabulary.placeholders is no regular expression: {error}.", "Write one such as '\\{\\w+\\}'."
+            f"vocabulary.placeholders is not a regular expression: {error}.", "Write one such as '\\{\\w+\\}'."
         ) from error
     counts: dict[str, int] = {}
     for sentence in sentences:

@@ -71,7 +71,7 @@ def _value(config: DictConfig, setting: Setting) -> str:
     plain = OmegaConf.to_container(node, resolve=False, enum_to_str=True)
     assert isinstance(plain, dict)
     kind, _ = without_none(setting.type)
-    if is_mapping(kind) and is_config(typing.get_args(kind)[1]) and plain[leaf]:
+    if is_mapping(kind) and is_config(typing.get_args(kind)[1]) and isinstance(plain[leaf], dict) and plain[leaf]:
         return "{" + ", ".join(f"{name}: …" for name in plain[leaf]) + "}"
     return _text(plain[leaf])
 

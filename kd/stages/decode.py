@@ -20,6 +20,7 @@ from kd.base.processes import Tick, Workers
 from kd.base.world import gpu_counter, take_next_gpu
 from kd.corpora.guards import Guards
 from kd.corpora.nbest import (
+    LIMIT,
     Hypothesis,
     NBestCorpus,
     NBestList,
@@ -33,6 +34,7 @@ from kd.corpora.shards import Corpus
 from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.engines.nan import NaNScores
 from kd.models.description import read_languages, tag_for
+from kd.models.folder import ModelFolder
 from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
@@ -46,7 +48,10 @@ if TYPE_CHECKING:
     from kd.engines.fairseq.sampling import Diversity, Sampling
     from kd.engines.fairseq.translate import EnsembleTranslator
     from kd.engines.fairseq.translate import Hypothesis as Found
+    from kd.engines.hugging_face import ConvertedTranslator
     from kd.engines.members import MembersTranslator
+
+    Translator = EnsembleTranslator | MembersTranslator | ConvertedTranslator
 
 SCORES = "natural logarithms, summed over the pieces and the end, divided by their number ** length_penalty"
 
@@ -66,7 +71,7 @@ class Decode(Kind[DecodeConfig]):
     """Translates the training sources."""
 
     name = "decode"
-    version = 4  # 4: tokens are in the file of the lists
+    version = 5  # 5: without unknown symbols and broken UTF-8
     config = DecodeConfig
     imports = ("torch", "fairseq")
     needs_models = True
@@ -191,7 +196,7 @@ def _facts(lists: NBestCorpus) -> dict[str, Any]:
     """Return the sums of the shards' counts: guards that the 1-best trips, and sources cut or skipped."""
     total: Counter[str] = Counter()
     for shard in lists.shards:
-        total.update(shard.facts)
+        total.update({name: number for name, number in shard.facts.items() if name != LIMIT})
     guards = {name.removeprefix(_GUARD): number for name, number in total.items() if name.startswith(_GUARD)}
     return {"guards": guards, **{name: number for name, number in total.items() if not name.startswith(_GUARD)}}
 
@@ -245,7 +250,7 @@ class _Decoder:
         self._spec = spec
         self._guards = Guards(spec.config.guards, *spec.languages)
         self._translator = _load(spec, spec.config.precision)
-        self._safer: EnsembleTranslator | MembersTranslator | None = None
+        self._safer: Translator | None = None
 
     def decode(self, shard: CorpusShard, tick: Tick) -> None:
         """Write the lists of a shard. `tick` counts sources.
@@ -268,7 +273,7 @@ class _Decoder:
         self,
         shard: CorpusShard,
         tick: Tick,
-        translator: EnsembleTranslator | MembersTranslator,
+        translator: Translator,
         facts: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         groups = [(group[0].id, group[0].source) for group in shard.groups()]
@@ -290,9 +295,10 @@ class _Decoder:
             for (pair_id, source), hypotheses in zip(groups, lists, strict=True):
                 entries = [_entry(hypothesis) for hypothesis in hypotheses]
                 writer.add(NBestList(pair_id, entries))
-                if guard := self._guards.check(source, entries[0].text):
+                limited = len(hypotheses[0].pieces) >= translator.max_pieces
+                if guard := self._guards.check(source, entries[0].text, limited):
                     counts[_GUARD + guard] += 1
-            writer.facts = {name: number for name, number in counts.items() if number}
+            writer.facts = {LIMIT: translator.max_pieces} | {name: number for name, number in counts.items() if number}
             if translator.max_pieces < self._spec.config.max_pieces:
                 writer.facts[_CAPPED] = len(groups)
 
@@ -303,11 +309,13 @@ def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> _Deco
     return _Decoder(spec)
 
 
-def _load(spec: _WorkerSpec, precision: DecodePrecision) -> EnsembleTranslator | MembersTranslator:
+def _load(spec: _WorkerSpec, precision: DecodePrecision) -> Translator:
     from kd.models.vocabulary import Vocabulary
 
     config = spec.config
     folders = spec.teachers
+    if ModelFolder.open(folders[0]).tokenizer:
+        return _load_converted(spec)
     settings: dict[str, Any] = {
         "beam": _width(config),
         "nbest": config.nbest,
@@ -320,6 +328,7 @@ def _load(spec: _WorkerSpec, precision: DecodePrecision) -> EnsembleTranslator |
         "threads": spec.threads,
         "device": spec.device,
         "tag": spec.tag,
+        "disable_unk": config.disable_unk,
     }
     if config.engine is DecodeEngine.ensemble:
         from kd.engines.fairseq.translate import EnsembleTranslator
@@ -344,6 +353,23 @@ def _method(config: DecodeConfig) -> Sampling | Diversity | None:
     if config.method is DecodeMethod.diverse:
         return Diversity(config.groups or config.beam, config.diversity)
     return None
+
+
+def _load_converted(spec: _WorkerSpec) -> Translator:
+    from kd.engines.hugging_face import ConvertedTranslator, require_one
+
+    config = spec.config
+    return ConvertedTranslator(
+        require_one(spec.teachers),
+        beam=config.beam,
+        nbest=config.nbest,
+        max_pieces=config.max_pieces,
+        length_penalty=config.length_penalty,
+        batch_tokens=config.batch_tokens,
+        threads=spec.threads,
+        device=spec.device,
+        disable_unk=config.disable_unk,
+    )
 
 
 def _entry(found: Found) -> Hypothesis:

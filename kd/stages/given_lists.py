@@ -43,7 +43,7 @@ class GivenLists(Kind[GivenListsConfig]):
     """Imports n-best lists."""
 
     name = "given_lists"
-    version = 2
+    version = 3  # 3: lists are put into the order of their scores
     config = GivenListsConfig
     needs_models = True
     roles: ClassVar = {"corpus": Role(), "collected": Role(optional=True)}
@@ -104,6 +104,7 @@ class GivenLists(Kind[GivenListsConfig]):
             "lists given": found["joined"]["lists"],
             "lists of other pairs": found["joined"]["unused"],
             "sources without a list": found["joined"]["missing"],
+            "lists sorted by score": found["joined"]["unsorted"],
         }
         return Summary(counts, facts={"scores": SCORES, "guards": found["guards"]})
 

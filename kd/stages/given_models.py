@@ -1,6 +1,7 @@
-"""Given models: uses models that were trained elsewhere, fairseq checkpoints or folders of other runs, as teachers.
+"""Given models: uses models that were trained elsewhere as teachers.
 
-Each member is a task. Its output has the layout of a training's, so that every later stage can use it.
+They are fairseq checkpoints, folders of other runs, or models of Hugging Face, which are converted to CTranslate2. Each
+is a task, whose output is a model folder as a training writes it, so that every later stage can use it.
 """
 
 from __future__ import annotations
@@ -9,19 +10,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.hashing import sha256
 from kd.corpora.index import read_json, write_json
+from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.engines.fairseq.given import import_model
+from kd.engines.fairseq.language_tokens import Direction
+from kd.engines.hugging_face import convert
 from kd.engines.loading import check_translates
 from kd.models.files import SUMMARY
 from kd.models.folder import ModelFolder
 from kd.models.known import Known, single_task
+from kd.models.languages import primary
+from kd.models.moses_bpe import Segmentation
 from kd.models.systems import trained_model
+from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
-from kd.recipe.schema import GivenModelConfig, GivenModelsConfig
+from kd.recipe.schema import GivenModelConfig, GivenModelsConfig, TeacherEngine
 from kd.recipe.schema.running import SystemRole
 
 
@@ -29,7 +37,7 @@ class GivenModels(Kind[GivenModelsConfig]):
     """Imports models."""
 
     name = "given_models"
-    version = 1
+    version = 2  # the pair and the names of languages count
     config = GivenModelsConfig
     imports = ("torch", "fairseq")
     needs_models = True
@@ -37,48 +45,64 @@ class GivenModels(Kind[GivenModelsConfig]):
     resources = "cpu"
 
     def validate(self, config: GivenModelsConfig) -> None:
-        """Check that every member is either a checkpoint with its vocabulary or a folder."""
+        """Check that every teacher names one model, and that checkpoints have a vocabulary."""
         if not config.members:
-            raise UserError("given_models.members is empty.", "Name a member with its checkpoint or folder.")
+            raise UserError("teachers is empty.", "Name a teacher with its model: '+teachers.a.model=PATH'.")
         for name, member in config.members.items():
-            where = f"given_models.members.{name}"
+            where = f"teachers.{name}"
             if not re.fullmatch(r"\w+", name) or name == "ensemble":
                 raise UserError(f"A member cannot be called {name!r}.", "Use letters, digits and _.")
-            if bool(member.checkpoint) == bool(member.folder):
+            if sum(map(bool, (member.model, member.checkpoint, member.folder))) != 1:
+                raise UserError(f"{where} must name exactly one model.", f"Set {where}.model.")
+            if member.compute_type not in COMPUTE_TYPES:
                 raise UserError(
-                    f"{where} must have either a checkpoint or a folder.", f"Set {where}.checkpoint or {where}.folder."
+                    f"{where}.compute_type is {member.compute_type!r}.", f"Use one of {', '.join(COMPUTE_TYPES)}."
                 )
-        if any(member.checkpoint for member in config.members.values()):
+            if member.engine is not TeacherEngine.ctranslate2 and member.prefix:
+                raise UserError(f"{where}.prefix has no effect with engine fairseq.", f"Leave out {where}.prefix.")
+        if any(_is_checkpoint(member) for member in config.members.values()):
             _check_vocabulary(config)
+        if len(config.members) > 1 and any(_is_converted(member) for member in config.members.values()):
+            raise UserError(
+                "teachers has a model for CTranslate2 beside another: only fairseq models decode as an ensemble.",
+                "Name a single teacher.",
+            )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield one task per member, identified by the content of its files."""
         config: GivenModelsConfig = stage.config
+        identity, _ = identity_and_extent(config)
+        pair = {side: code for side, code in stage.axis_value.items() if side in ("source", "target")}
         for name, member in config.members.items():
             files = partial(_files, config, member, stage.axis_value)
             subject = trained_model(stage, name if len(config.members) > 1 else None)
-            yield TaskSpec(f"member-{name}", {}, files=files, subject=subject)
+            own, _ = identity_and_extent(member)
+            yield TaskSpec(f"member-{name}", {**identity, **pair, **own}, files=files, subject=subject)
 
     def run(self, job: Job[GivenModelsConfig]) -> None:
         """Write the model folder."""
         member = job.config.members[job.name.removeprefix("member-")]
-        given = _given(job.config, member, job.axis_value)
-        for path in given.files:
+        for path in _files(job.config, member, job.axis_value):
             if not path.is_file() or sha256(path) != job.files.get(path):
                 raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+        if _is_converted(member):
+            _convert(job, member)
+            return
+        given = _given(job.config, member, job.axis_value)
         job.progress.update("reading the checkpoint")
-        updates = import_model(given, job.out)
-        # The summary of a training.
-        summary = {"updates": updates or None, "averaged": [given.weights.name], "target_tokens": None}
-        write_json(job.out / SUMMARY, {**summary, "batch": "", "notes": ["trained elsewhere"]})
+        updates = import_model(given, job.out, _direction(job.config, job.axis_value))
+        _write_summary(job, updates or None, given.weights.name)
 
     def check(self, job: Job[GivenModelsConfig]) -> Summary:
         """Load the model and translate a word."""
-        from kd.engines.fairseq.model import count_parameters, load_models
+        from kd.engines.fairseq.model import count_parameters, load_ensemble
 
-        (model,), _ = load_models([job.out])
+        summary = read_json(job.out / SUMMARY)
+        if "parameters" not in summary:
+            (model,) = load_ensemble([job.out]).models
+            summary["parameters"] = count_parameters(model)
         check_translates(job.out)
-        facts = {**read_json(job.out / SUMMARY), "parameters": count_parameters(model), "validations": []}
+        facts = {**summary, "validations": []}
         return Summary({"parameters": facts["parameters"]}, facts=facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
@@ -86,9 +110,46 @@ class GivenModels(Kind[GivenModelsConfig]):
         return single_task(stage)
 
 
+def _is_converted(member: GivenModelConfig) -> bool:
+    return member.engine is TeacherEngine.ctranslate2
+
+
+def _is_checkpoint(member: GivenModelConfig) -> bool:
+    """Return whether a teacher is a checkpoint of fairseq, not a folder."""
+    return bool(member.checkpoint) or (not _is_converted(member) and str(member.model).endswith(".pt"))
+
+
+def _convert(job: Job[GivenModelsConfig], member: GivenModelConfig) -> None:
+    job.progress.update("converting the model")
+    direction = _direction(job.config, job.axis_value)
+    model = _path(job.config, str(member.model), job.axis_value)
+    parameters = convert(
+        model,
+        job.out,
+        compute_type=member.compute_type,
+        languages=(direction.source, direction.target),
+        prefix=_filled(member.prefix, job.axis_value),
+    )
+    _write_summary(job, None, model.name, parameters)
+
+
+def _write_summary(
+    job: Job[GivenModelsConfig], updates: int | None, averaged: str, parameters: int | None = None
+) -> None:
+    """Write the summary of a training; `parameters`: their number if it was counted already, 0 if it is not known."""
+    summary: dict[str, Any] = {"updates": updates, "averaged": [averaged], "target_tokens": None, "batch": ""}
+    known = {} if parameters is None else {"parameters": parameters}
+    write_json(job.out / SUMMARY, {**summary, **known, "notes": ["trained elsewhere"]})
+
+
 def _check_vocabulary(config: GivenModelsConfig) -> None:
-    if not config.vocabulary:
-        raise UserError("given_models.vocabulary is missing.", "Set it to the sentencepiece model of the checkpoints.")
+    if bool(config.vocabulary) == bool(config.codes):
+        raise UserError(
+            "given_models has both vocabulary and codes."
+            if config.codes
+            else "given_models has neither vocabulary nor codes.",
+            "Set given_models.vocabulary to the sentencepiece model of the checkpoints, or codes to their BPE codes.",
+        )
     sides = [config.source_dictionary, config.target_dictionary]
     if not config.dictionary and not all(sides):
         raise UserError(
@@ -102,23 +163,50 @@ def _check_vocabulary(config: GivenModelsConfig) -> None:
         )
 
 
+def _direction(config: GivenModelsConfig, languages: Mapping[str, str]) -> Direction:
+    """Return the languages that multilingual checkpoints translate between: those of the settings, or of the pair."""
+    return Direction(
+        config.source_language or languages.get("source"),
+        config.target_language or languages.get("target"),
+        tuple(config.languages.split(",")) if config.languages else (),
+        ("given_models.source_language", "given_models.target_language"),
+    )
+
+
 def _files(config: GivenModelsConfig, member: GivenModelConfig, languages: Mapping[str, str]) -> Sequence[Path]:
-    return _given(config, member, languages).files
+    if not _is_converted(member):
+        return _given(config, member, languages).files
+    folder = _path(config, str(member.model), languages)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}.", "Give the folder of a Hugging Face model.")
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _path(config: GivenModelsConfig, pattern: str | None, languages: Mapping[str, str]) -> Path:
+    return Path(config.root or ".", Path(_filled(str(pattern), languages)).expanduser())
+
+
+def _filled(text: str, languages: Mapping[str, str]) -> str:
+    # Not str.format: a path may hold braces of its own.
+    for side, code in languages.items():
+        text = text.replace(f"{{{side}}}", str(code))
+    return text
 
 
 def _given(config: GivenModelsConfig, member: GivenModelConfig, languages: Mapping[str, str]) -> ModelFolder:
-    def path(pattern: str | None) -> Path:
-        # Not str.format: a path may hold braces of its own.
-        text = str(pattern)
-        for side, code in languages.items():
-            text = text.replace(f"{{{side}}}", code)
-        return Path(config.root or ".", Path(text).expanduser())
-
-    if member.folder:
-        return ModelFolder.open(path(member.folder))
+    path = partial(_path, config, languages=languages)
+    weights = path(member.model or member.checkpoint or member.folder)
+    if not _is_checkpoint(member):
+        return ModelFolder.open(weights)
     return ModelFolder.of_files(
-        path(member.checkpoint),
-        path(config.vocabulary),
+        weights,
+        path(config.vocabulary or config.codes),
         path(config.target_dictionary or config.dictionary),
         path(config.source_dictionary or config.dictionary),
+        _segmentation(config, languages) if config.codes else None,
     )
+
+
+def _segmentation(config: GivenModelsConfig, languages: Mapping[str, str]) -> Segmentation:
+    source, target = (primary(str(languages.get(side) or "en")) for side in ("source", "target"))
+    return Segmentation(config.moses, source, target, config.moses_escape, config.moses_dashes)

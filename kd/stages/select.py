@@ -22,7 +22,7 @@ from kd.corpora.guards import Guards
 from kd.corpora.ids import PLACE_BITS, Origin, Pair, place_of, prefix_of
 from kd.corpora.index import Damaged, read_json, write_json
 from kd.corpora.leakage import reproduced_facts
-from kd.corpora.nbest import Hypothesis, NBestCorpus, NBestShard
+from kd.corpora.nbest import LIMIT, Hypothesis, NBestCorpus, NBestShard
 from kd.corpora.scores import ScoreCorpus, ScoreFile, ScoreShard
 from kd.corpora.shard import SUFFIX, ShardWriter
 from kd.corpora.shard import Shard as CorpusShard
@@ -31,6 +31,7 @@ from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, scored_metrics, sentence_metric, uses_external_scores
 from kd.metrics.statistics import Choice, merged
 from kd.models.known import Known, equal_tasks
+from kd.models.languages import bleu_tokenizer
 from kd.pipeline.fingerprint import digest, identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Input, Job, Kind, Role, Stage, Summary, TaskSpec
@@ -47,7 +48,7 @@ class Select(Kind[SelectConfig]):
     """Chooses what the student learns."""
 
     name = "select"
-    version = 3  # 3: a shard is one file
+    version = 4  # 4: guards `unknown` and `limit`
     config = SelectConfig
     imports = ("numba",)
     roles: ClassVar = {
@@ -75,6 +76,8 @@ class Select(Kind[SelectConfig]):
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """One for each task that decoded."""
         identity, extent = identity_and_extent(stage.config)
+        if "target" in stage.axis_value:
+            sentence_metric(_for_language(stage.config, stage.axis_value["target"]))  # its tokeniser can be used here
         corpus, held_out = stage.input_tasks("corpus"), stage.input_tasks("held_out")
         files = partial(_score_files, stage.config, stage.axis_value)
         scores = _scores_by_task(stage)
@@ -124,6 +127,11 @@ class Select(Kind[SelectConfig]):
         hypotheses = text.pairs.times(nbest / len(stage.tasks))
         work = Work(f"select {stage.config.metric}", "hypotheses", hypotheses, text.side_bytes)
         return equal_tasks(stage, TaskWork((work,), pairs=text.pairs.times(1 / len(stage.tasks))), text)
+
+
+def _for_language(config: SelectConfig, target: str) -> SelectConfig:
+    """Return the settings with the tokeniser of the target language, unless one is set."""
+    return replace(config, tokenizer=config.tokenizer or bleu_tokenizer(target))
 
 
 @dataclass(frozen=True)
@@ -185,8 +193,8 @@ def _score_files(config: SelectConfig, languages: Mapping[str, Any]) -> list[Pat
 
 
 def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
-    config = job.config
     corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
+    config = _for_language(job.config, corpus.languages[1])
     shards = {shard.name: shard for shard in corpus.shards}
     origins = tuple(corpus.origins.values())
     if config.variant is Variant.best_and_gold:
@@ -248,7 +256,7 @@ def _candidates(item: _ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
     """Yield every pair with its list, and the scores that are made elsewhere or by the stage `score`."""
     external = None if item.external is None else ScoreFile(item.external)
     rows = {name: item.scored.read(name) for name in scored_metrics(item.config)} if item.scored else {}
-    line = 1
+    line, limit = 1, item.lists.facts.get(LIMIT) if item.config.guards.limit else None
     for group, nbest in item.lists.beside(item.corpus):
         hypotheses = nbest.hypotheses
         given: dict[str, list[float]] = {}
@@ -259,9 +267,10 @@ def _candidates(item: _ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
                 _feature(h, item.config.feature, item.lists, line + i) for i, h in enumerate(hypotheses)
             ]
         texts, model_scores = [h.text for h in hypotheses], [h.score for h in hypotheses]
+        limited = [len((h.pieces or "").split(" ")) >= limit for h in hypotheses] if limit else []
         for pair in group:
             scores = {name: _scores_of(pair, column, item.lists) for name, column in rows.items()}
-            yield pair, Candidates(texts, pair.target, model_scores, given | scores)
+            yield pair, Candidates(texts, pair.target, model_scores, given | scores, limited)
         line += len(hypotheses)
     if external is not None:
         external.finish()
@@ -334,7 +343,7 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
         for record in records.values():
             writer.count_in(record)
     signatures = work[0].signatures if work else {}
-    nothing = Chooser(job.config, signatures=signatures).statistics.to_json()
+    nothing = Chooser(_for_language(job.config, corpus.languages[1]), signatures=signatures).statistics.to_json()
     statistics = merged([nothing, *(record["facts"] for record in records.values())])
     write_json(job.out / SELECTION, {**statistics, "variant": job.config.variant.value})
 

@@ -78,13 +78,72 @@ def test_compressed_lists_are_read(tmp_path: Path, suffix: str) -> None:
         lambda line: " ||| ".join(line.split(" ||| ")[:3]),
         lambda line: " ||| ".join(line.split(" ||| ")[i] for i in (0, 1, 3)),
         lambda line: f"{line} ||| 0-0 1-1",
+        # marian-decoder --n-best --alignment --word-scores: src/translator/output_printer.h of Marian 1.12
+        lambda line: line.replace(" ||| F0", " ||| 0-0 1-1 ||| F0"),
+        lambda line: line.replace(" ||| F0", " ||| 0-0 ||| WordScores= -0.1 -0.2 ||| F0"),
+        lambda line: line.replace(" ||| F0", "  ||| F0"),  # Moses' own two blanks
+        lambda line: line.replace("|||  |||", "||| |||"),  # blanks squeezed by another tool
         lambda line: line.replace("F0=", "Score=  ").replace("LM0= -1 -2", "WordPenalty0= -2"),
     ],
-    ids=["no features, no score", "no score", "no features", "alignment", "spaces"],
+    ids=[
+        "no features, no score",
+        "no score",
+        "no features",
+        "alignment",
+        "Marian's alignment",
+        "Marian's word scores",
+        "two blanks",
+        "squeezed",
+        "spaces",
+    ],
 )
 def test_lists_with_other_fields_are_read(tmp_path: Path, form: Callable[[str], str]) -> None:
     assert select(tmp_path, [form(line) for line in MOSES]) == 0
     assert chosen(tmp_path) == CHOSEN
+
+
+ZH = ["0 ||| 他讨厌香蕉。 ||| F0= -1 ||| -1", "0 ||| 我非常喜欢吃新鲜的苹果 ||| F0= -2 ||| -2"]
+
+
+@pytest.mark.parametrize("options", [[], ["--language", "zho_Hans"], ["--tokenizer", "zh"]])
+def test_chinese_is_scored_by_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    """sacreBLEU's 13a takes a Chinese sentence for one word, so that every hypothesis but the exact one has score 0."""
+    assert select(tmp_path, ZH, *options, references=["我非常喜欢吃新鲜的苹果。"]) == 0
+    assert chosen(tmp_path) == ["我非常喜欢吃新鲜的苹果"]
+    assert "tok:zh" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["▁ein ▁Hund ▁bellt", "ein Hu@@ nd bellt"])
+def test_hypotheses_in_pieces_are_refused_unless_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    lines = [f"{number} ||| {text} ||| F0= -1 ||| -1" for number in range(4)]
+    assert select(tmp_path, lines) == 2
+    assert "n, line 1: the hypothesis is in sub-words" in capsys.readouterr().err
+    assert select(tmp_path, lines, "--as-is") == 0
+    assert chosen(tmp_path) == [text] * 4
+
+
+def test_lists_out_of_order_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["0 ||| x ||| F0= -9 ||| -9", "0 ||| y ||| F0= -1 ||| -1", "1 ||| z ||| F0= -1 ||| -1"]
+    assert select(tmp_path, lines, references=["y", "z"]) == 0
+    assert "lists not in order of score    1: `first` is the first line" in capsys.readouterr().out
+
+
+def test_two_outputs_of_fairseq_generate_in_one_file_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"D-{number}\t-1.0\tx" for number in (1, 0)] * 2
+    assert select(tmp_path, lines, "--format", "fairseq", references=["x", "x"]) == 2
+    assert "n, line 3: the id 1 returns after another" in capsys.readouterr().err
+
+
+def test_messages_on_fairseqs_output_name_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["S-0\tx", "H-0\t-1.0\tx", "D-0\t-1.0\tx", "P-0\t-1", "H-0\t-1.0\tx", "D-0\tnan\tx"]
+    assert select(tmp_path, lines, "--format", "fairseq", references=["x"]) == 2
+    assert "n, line 6: 'nan' is no score" in capsys.readouterr().err
 
 
 def test_output_of_fairseq_generate_is_read_in_any_order(tmp_path: Path) -> None:
@@ -107,7 +166,7 @@ def test_special_characters_do_not_shift_lines(tmp_path: Path) -> None:
     lines = [f"{n} ||| {text} ||| F0= -{rank} ||| -{rank}" for n, gold in enumerate(references)
              for rank, text in enumerate(["else", gold])]  # fmt: skip
     assert select(tmp_path, lines, references=references) == 0
-    assert chosen(tmp_path) == [text if text.strip() else "else" for text in references]
+    assert chosen(tmp_path) == [text.strip(" ") if text.strip() else "else" for text in references]
 
 
 def test_many_processes_give_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,14 @@ def test_marian(tmp_path: Path) -> None:
     assert (second.line, second.hypotheses[0].text) == (2, "")
 
 
+def test_marians_alignments_and_squeezed_empty_hypotheses(tmp_path: Path) -> None:
+    """Form: src/translator/output_printer.h of Marian 1.12, with --alignment and --word-scores."""
+    text = "0 ||| ein Hund ||| 0-0 1-1 ||| WordScores= -1 -2 ||| F0= -2.0 ||| -2.0\n1 ||| ||| F0= -1 ||| -1\n"
+    first, second = read_moses(write(tmp_path / "n", text))
+    assert first.hypotheses == [Hypothesis("ein Hund", {"F0": (-2.0,)}, -2.0)]
+    assert second.hypotheses == [Hypothesis("", {"F0": (-1.0,)}, -1.0)]
+
+
 def test_fairseq_prints_detokenised_lines_with_logarithms_to_base_2(tmp_path: Path) -> None:
     first, second = read_fairseq(write(tmp_path / "n", FAIRSEQ))
     assert (first.id, [each.text for each in first.hypotheses]) == (4, ["X y", "X"])

@@ -30,6 +30,11 @@ def check(source: str, hypothesis: str, pair: str = "en-de", config: GuardsConfi
 BAD = [
     ("Yes.", "", "empty"),
     ("Yes.", " \u00a0\t", "empty"),
+    # What sentencepiece and fairseq write for a symbol that they lack, and Python for bytes that are not UTF-8.
+    ("Yes.", " ⁇  ⁇ ", "unknown"),
+    (LONG_SOURCE, LONG_TARGET.replace("Kommission", "\ufffd\ufffd"), "unknown"),
+    ("This is the house.", "Das ist <unk> Haus.", "unknown"),
+    ("Yes.", "▁", "unknown"),
     (LONG_SOURCE, LONG_SOURCE, "copy"),
     (LONG_SOURCE, LONG_SOURCE.upper().replace(",", " ;"), "copy"),
     ("He has never been here.", "he has never been here", "copy"),
@@ -53,6 +58,8 @@ GOOD = [
     (LONG_SOURCE, LONG_TARGET),
     ("Yes.", "Ja."),
     ("OK", "In Ordnung"),
+    ("The symbol <unk> is written ⁇.", "Das Zeichen <unk> wird ⁇ geschrieben."),
+    ("U+2581 is ▁x.", "U+2581 ist ▁x."),
     ("12", "12"),
     ("§", "§"),
     ("Article 12", "Artikel 12"),
@@ -83,6 +90,13 @@ def test_bad_hypotheses_trip_their_guard_and_no_other(source: str, hypothesis: s
 @pytest.mark.parametrize(("source", "hypothesis"), GOOD)
 def test_good_hypotheses_pass(source: str, hypothesis: str) -> None:
     assert check(source, hypothesis) is None
+
+
+def test_a_hypothesis_at_the_limit_is_refused_where_that_is_wanted() -> None:
+    asked = Guards(replace(CONFIG, limit=True), "en", "de")
+    assert asked.check(LONG_SOURCE, LONG_TARGET, limited=True) == "limit"
+    assert asked.check(LONG_SOURCE, LONG_TARGET) is None
+    assert Guards(CONFIG, "en", "de").check(LONG_SOURCE, LONG_TARGET, limited=True) is None
 
 
 def test_all_of_them_can_be_switched_off() -> None:

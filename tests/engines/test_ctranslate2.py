@@ -34,7 +34,7 @@ def test_float32_output_is_that_of_fairseq(exported: Path, trained, task) -> Non
     assert sum(one.text == other for one, other in zip(expected, actual, strict=True)) >= 190
 
 
-def test_longer_than_what_it_was_trained_on_is_cut_as_by_fairseq(exported: Path, trained, task) -> None:
+def test_sources_longer_than_in_training_are_cut_as_by_fairseq(exported: Path, trained, task) -> None:
     """CTranslate2 has no encodings of further positions: it failed at the first long sentence of a test set."""
     sources = [" ".join(source for source, _ in task.train[first : first + 12]) for first in range(0, 60, 12)]
     assert min(len(ids) for ids in task.vocabulary.encode_ids(sources)) > MAX_PIECES + 1
@@ -54,7 +54,7 @@ def test_blank_lines_stay_in_place(exported: Path, task) -> None:
     assert translator.translate([]) == []
 
 
-def test_the_folder_says_what_it_is(exported: Path) -> None:
+def test_a_folder_describes_its_model(exported: Path) -> None:
     description = json.loads((exported / "model.json").read_text("utf-8"))
     assert description["source_languages"] == ["de"]
     assert description["target_languages"] == ["en"]

@@ -69,7 +69,7 @@ def test_equal_checkpoints_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "model.pt").read_bytes() == (tmp_path / "deeper" / "other.pt").read_bytes()
 
 
-def test_what_cannot_be_averaged_is_explained(tmp_path: Path) -> None:
+def test_checkpoints_that_cannot_be_averaged_are_explained(tmp_path: Path) -> None:
     good = checkpoint(tmp_path / "a.pt", [1.0])
     with pytest.raises(UserError, match="no checkpoint to average"):
         average([], tmp_path / "model.pt")

@@ -1,4 +1,4 @@
-"""Batch plans: fairseq's batching is emulated exactly, and what is promised is what a training then reports."""
+"""Batch plans: fairseq's batching is emulated exactly, and a training reports the planned numbers."""
 
 from __future__ import annotations
 

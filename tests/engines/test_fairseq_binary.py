@@ -1,4 +1,4 @@
-"""fairseq's memory-mapped format: equal to what stock `fairseq-preprocess` writes, and read back."""
+"""fairseq's memory-mapped format: equal to the files of stock `fairseq-preprocess`, and read back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_bytes_equal_those_of_fairseq_preprocess(tmp_path: Path, size: int) -> N
     assert sorted(path.name for path in tmp_path.glob("train*")) == [prefix.name + ".bin", prefix.name + ".idx"]
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_written_sentences_are_read_back(tmp_path: Path) -> None:
     sentences = [[5, 6, 7], [], [8]]
     with IndexedWriter(tmp_path / "x", 100) as writer:
         writer.write(sentences)

@@ -61,12 +61,12 @@ def test_the_parameters_of_the_student_are_those_counted_by_hand(tmp_path: Path)
 
 
 @pytest.mark.parametrize("changes", [{"pre_norm": False}, {"tie_embeddings": False}, {"decoder_layers": 3}])
-def test_the_formula_counts_what_is_built(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_the_formula_equals_the_parameters_of_a_built_model(tmp_path: Path, changes: dict[str, object]) -> None:
     small = shape(encoder_layers=2, width=32, ffn=48, heads=4, **changes)
     assert parameter_count(small, 100) == model.count_parameters(model.build(small, dictionary(tmp_path, 100)))
 
 
-def test_checkpoints_hold_no_second_copy_of_encoder_weights(trained, spec, task) -> None:
+def test_checkpoints_have_no_second_copy_of_encoder_weights(trained, spec, task) -> None:
     weights = load(trained.result.checkpoints[0])["model"]
     assert not [name for name in weights if "in_proj" in name or name.endswith(("fc1_weight", "fc2_weight"))]
     numbers = {name: tensor for name, tensor in weights.items() if tensor.dim() and not name.endswith("_float_tensor")}
@@ -105,8 +105,8 @@ NOTHING, WRONG, RIGHT = ("", "a b c d e"), ("v w x y z", "a b c d e"), ("a b c d
 @pytest.mark.parametrize(
     "batches", [[NOTHING], [WRONG], [NOTHING, RIGHT], [RIGHT, NOTHING, WRONG], [WRONG, RIGHT], [NOTHING, WRONG]]
 )
-def test_batches_without_a_word_or_without_a_right_one_count_as_what_they_are(batches: list[tuple[str, str]]) -> None:
-    """fairseq 0.12.2 gives no BLEU where nothing was written at all; sacreBLEU says what it is."""
+def test_bleu_counts_batches_without_output_or_without_matches(batches: list[tuple[str, str]]) -> None:
+    """fairseq 0.12.2 logs no BLEU for empty output; the expected value is sacreBLEU's."""
     import sacrebleu
 
     compat.install()

@@ -28,7 +28,7 @@ Texts = list[tuple[str, str]]
 
 
 def texts(count: int, seed: int, words: tuple[int, int] = (1, 12)) -> Texts:
-    """Random sentences with what text has: digits, punctuation, letters and scripts of all sorts, double spaces."""
+    """Make random sentences with digits, punctuation, letters of several scripts, and double spaces."""
     rng = random.Random(seed)
     things = ["Haus", "see", "12", "größer", "…", "m²", "日本", "e\u0301", "naïve", "(a)", "x" * 30, "😀", "", "B.C."]
     return [
@@ -141,7 +141,7 @@ def encoded(pieces: Path, corpora: list[Corpus], out: Path, **options: object) -
     return encode_corpora(corpora, out, Encoding(pieces, 40), **{"folder_pairs": 10**6, **options})  # type: ignore[arg-type]
 
 
-def test_workers_change_nothing(pieces: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_change_the_output(pieces: Path, tmp_path: Path) -> None:
     made = corpus(tmp_path / "c", texts(1050, 2))
     told: list[int] = []
     one = encoded(pieces, [made], tmp_path / "one", folder_pairs=300, progress=told.append)
@@ -338,7 +338,7 @@ def test_nobody_outlives_a_kill(whom: str, pieces: Path, tmp_path: Path) -> None
         time.sleep(0.01)
 
 
-def test_a_folder_missing_between_others_is_no_data_folder(tmp_path: Path) -> None:
+def test_a_data_folder_with_a_missing_part_is_refused(tmp_path: Path) -> None:
     assert data_folders(tmp_path) == (tmp_path,)
     data_folder(tmp_path, 2).mkdir()
     with pytest.raises(ValueError, match="missing"):

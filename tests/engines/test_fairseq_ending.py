@@ -1,4 +1,4 @@
-"""Trainings that end before their last update, or break down: where, why, and with which checkpoints."""
+"""Trainings that stop early or fail: at which update, for which reason, and with which checkpoints."""
 
 from __future__ import annotations
 

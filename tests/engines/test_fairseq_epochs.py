@@ -1,4 +1,4 @@
-"""Virtual epochs: fairseq itself reads of them what the pool has, as often as the shares say, stored once."""
+"""Virtual epochs: fairseq reads the pairs of the pool from them in the planned shares, and they are stored once."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_pool_that_was_cut_is_noticed(tmp_path: Path, pieces: Path) -> None:
         IndexedReader(data_prefix(out, "train", "source"))
 
 
-def test_a_language_of_which_nothing_is_short_enough_is_named(tmp_path: Path, pieces: Path) -> None:
+def test_a_language_without_short_pairs_is_named(tmp_path: Path, pieces: Path) -> None:
     groups = {
         "da-en": [corpus(tmp_path / "da", [("ein sehr langes Haus " * 9, "b")])],
         "de-en": [corpus(tmp_path / "de", texts(9, 1))],

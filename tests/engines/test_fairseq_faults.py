@@ -74,7 +74,7 @@ def equal_tensors(first: Path, second: Path) -> bool:
 # --- numbers that are none -------------------------------------------------------------------------------------------
 
 
-def test_nan_is_told_with_the_sentences_that_had_it(short: TrainSpec, task, tmp_path: Path) -> None:
+def test_nan_is_reported_with_its_sentences(short: TrainSpec, task, tmp_path: Path) -> None:
     """The embedding of one piece becomes NaN; the first update that sees it ends the training, and names its passes."""
     import torch
 
@@ -92,7 +92,7 @@ def test_nan_is_told_with_the_sentences_that_had_it(short: TrainSpec, task, tmp_
     torch.save(state, last)
     (tmp_path / "checkpoints" / "checkpoint_last.pt").unlink()
     link_file(last, tmp_path / "checkpoints" / "checkpoint_last.pt")
-    with pytest.raises(UserError, match=r"broke down at update \d+: .*nan.*loss that is no number had") as caught:
+    with pytest.raises(UserError, match=r"broke down at update \d+: .*nan.*loss is NaN had") as caught:
         training.train(with_config(spec, max_update=200), tmp_path)
     named = re.search(r"the sentences ([\d, ]+)", str(caught.value))
     assert named
@@ -110,7 +110,7 @@ class _Trainer:
 
 
 def test_a_loss_scale_at_its_bottom_ends_the_training(task, spec: TrainSpec) -> None:
-    """fairseq's own scaler, fed with overflows until it gives up; what the watch makes of that."""
+    """Feed fairseq's own scaler with overflows until it fails, and check the watch's error."""
     import torch
 
     from kd.engines.fairseq import compat
@@ -167,8 +167,8 @@ def test_only_passes_without_a_number_are_named() -> None:
 # --- a full disk -----------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told_and_the_last_whole_checkpoint_stays(short: TrainSpec, tmp_path: Path) -> None:
-    """A small file system that holds one checkpoint and a half; where none can be mounted, a limit on file sizes."""
+def test_a_full_disk_is_reported_and_the_last_complete_checkpoint_is_kept(short: TrainSpec, tmp_path: Path) -> None:
+    """A file system with room for one and a half checkpoints; a limit on file sizes if it cannot be mounted."""
     folder, saved = tmp_path / "small", tmp_path / "saved"
     folder.mkdir()
     (tmp_path / "spec").write_bytes(pickle.dumps(short))
@@ -213,7 +213,7 @@ def rank(number: int, folder: Path) -> int:
 
 
 def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    """Work that fails, and what it fails with."""
+    """Work that fails, and its error."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -245,14 +245,14 @@ def test_a_rank_that_dies_or_hangs_ends_the_training(short: TrainSpec, tmp_path:
         assert "rank 1 was killed (SIGKILL)" in str(error)
     else:
         assert isinstance(error, TransientError)
-        assert "did nothing for 0.1 minutes" in str(error)
+        assert "made no progress for 0.1 minutes" in str(error)
     assert str(tmp_path / "train.rank-1.log") in str(error)
     assert (tmp_path / "train.rank-1.log").is_file()
     with pytest.raises(AssertionError):
         rank(1, tmp_path)  # none is left over
 
 
-def test_what_a_rank_died_of_is_found_in_its_own_log(
+def test_the_error_of_a_failed_rank_is_read_from_its_own_log(
     short: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "train.rank-1.log"

@@ -1,4 +1,4 @@
-"""What is said of memory and disk before a training, against what torch keeps and what lies on disk afterwards."""
+"""Forecasts of memory and disk of a training, compared with torch's memory and the files on disk."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def kept_for_backward(model_config: ModelConfig, dictionary: Path, dtype: object
 
 @pytest.mark.parametrize("pre_norm", [True, False])
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
-def test_activations_are_what_torch_keeps(tmp_path: Path, pre_norm: bool, precision: Precision) -> None:
+def test_the_forecast_of_activations_equals_what_torch_keeps(
+    tmp_path: Path, pre_norm: bool, precision: Precision
+) -> None:
     dictionary = tmp_path / "dict.txt"
     dictionary.write_text("".join(f"piece{number} 1\n" for number in range(VOCABULARY - 4)), "utf-8")
     # No dropout: its masks are a byte a number on a GPU, and more on the CPU that this runs on.
@@ -80,7 +82,7 @@ def test_a_checkpoint_is_as_large_as_said(trained, spec: TrainSpec) -> None:
     assert len(checkpoints.numbered(trained.folder / "checkpoints")) == said.files.kept
 
 
-def test_disk_counts_what_is_kept() -> None:
+def test_the_forecast_of_disk_counts_kept_checkpoints() -> None:
     checkpoint = CheckpointConfig(10_000, keep=5, keep_best=3, keep_every=50_000, average=5, average_of=Which.best)
     config = TrainConfig(checkpoint=checkpoint, max_update=300_000)
     # 5 last, 5 best (as many as are averaged), 6 of each 50,000, of which the last counts already; one requested by a
@@ -101,7 +103,9 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("updates", [100, 1000, 1050])
-def test_forecast_of_kept_checkpoints_is_what_a_training_keeps(spec: TrainSpec, tmp_path: Path, updates: int) -> None:
+def test_the_forecast_of_kept_checkpoints_equals_those_of_a_training(
+    spec: TrainSpec, tmp_path: Path, updates: int
+) -> None:
     for number, checkpoint in enumerate(SETTINGS):
         config = replace(spec.config, checkpoint=checkpoint, max_update=updates, validate_bleu=True)
         kept = kept_at_most(replace(spec, config=config), tmp_path / str(number))
@@ -109,7 +113,7 @@ def test_forecast_of_kept_checkpoints_is_what_a_training_keeps(spec: TrainSpec, 
 
 
 def kept_at_most(spec: TrainSpec, folder: Path) -> int:
-    """Count what is kept where the best checkpoints are the first of those that stay for no other reason."""
+    """Count kept checkpoints if the best ones are not kept for another reason."""
     checkpoint, updates = spec.config.checkpoint, spec.config.max_update
     sign = 1 if checkpoint.metric is Metric.loss else -1
     last = list(range(100, updates + 1, 100))[-checkpoint.keep :]

@@ -1,4 +1,4 @@
-"""A start from layers of a teacher: which layer becomes which, and what is refused."""
+"""A start from layers of a teacher: the choice of layers, and models that are refused."""
 
 from __future__ import annotations
 

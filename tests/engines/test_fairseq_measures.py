@@ -1,4 +1,4 @@
-"""metrics.jsonl: what curves are drawn from, against updates, target tokens and GPU hours, over interruptions."""
+"""metrics.jsonl: learning curves by updates, target tokens and GPU hours, over interruptions."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ FACTS = {"workers": 2, "max_tokens": 600}
 
 
 def meet(out: Path, count: int) -> list[object]:
-    """One meeting of `count` nodes, the first of which comes last."""
+    """Run one rendezvous of `count` nodes, of which the first joins last."""
     with ThreadPoolExecutor(count) as pool:
         others = [pool.submit(Meeting(out, rank, count, 20).join) for rank in range(1, count)]
         first = Meeting(out, 0, count, 20)
@@ -26,7 +26,7 @@ def meet(out: Path, count: int) -> list[object]:
         return [other.result() for other in others]
 
 
-def test_all_hear_what_the_first_says(tmp_path: Path) -> None:
+def test_all_nodes_read_the_facts_of_the_first(tmp_path: Path) -> None:
     told = meet(tmp_path, 3)
     assert all(facts | FACTS == facts for facts in told)
 
@@ -34,7 +34,7 @@ def test_all_hear_what_the_first_says(tmp_path: Path) -> None:
 def test_words_of_an_earlier_attempt_are_not_believed(tmp_path: Path) -> None:
     meet(tmp_path, 2)
     # Its files still lie there; a node of the next attempt does not run what they say.
-    with pytest.raises(TransientError, match="did not say what to run within 1 s"):
+    with pytest.raises(TransientError, match="did not start the training within 1 s"):
         Meeting(tmp_path, 1, 2, 1).join()
     assert meet(tmp_path, 2)
 
@@ -44,7 +44,7 @@ def test_a_node_that_stays_away_is_named(tmp_path: Path) -> None:
     first.open()
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(Meeting(tmp_path, 1, 3, 2).join)
-        with pytest.raises(TransientError, match="Node 2 of 3 did not come"):
+        with pytest.raises(TransientError, match="Node 2 of 3 did not join"):
             first.invite(FACTS)
         with pytest.raises(TransientError):
             other.result()
@@ -72,10 +72,10 @@ def test_each_learns_how_the_others_ended(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_part_that_waits_for_one_that_died_elsewhere_is_ended(
+def test_a_node_that_waits_for_a_failed_node_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """As NCCL does: here it sleeps, and so do its children, whom nobody would miss."""
+    """Wait as NCCL does: the process and its children sleep."""
     monkeypatch.setattr(launching, "TELL_SECONDS", 0.05)
     monkeypatch.setattr(launching, "GRACE_ALONE", 0.1)
     asleep = ["bash", "-c", "for _ in $(seq $0); do sleep 600 & done; echo up; wait", str(workers)]
@@ -87,7 +87,9 @@ def test_a_part_that_waits_for_one_that_died_elsewhere_is_ended(
     assert said[0] == "up"
 
 
-def test_a_part_that_notices_by_itself_says_what_it_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_notices_a_failure_itself_reports_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launching, "TELL_SECONDS", 0.05)
     monkeypatch.setattr(Launch, "command", property(lambda _: ["bash", "-c", "sleep 0.3; echo full of it; exit 1"]))
     launch = Launch(tmp_path / "spec", tmp_path / "log", World(nodes=2), 1, 1, 500)

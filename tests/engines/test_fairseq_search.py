@@ -1,4 +1,4 @@
-"""Our beam search and fairseq's own find the same, for every kind of Transformer that ours says it can compute."""
+"""kd's beam search equals fairseq's, for every kind of Transformer that it supports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd.engines.fairseq import compat
 from kd.engines.fairseq.search import StackedSearch, _largest
 from kd.engines.fairseq.stacked import Stack, unsupported
 from kd.engines.fairseq.stock import ForcedScorer, StockSearch, padded
-from kd.engines.fairseq.translate import Counts, _search, halving
+from kd.engines.fairseq.translate import Counts, Frame, _search, halving
 
 PIECES = 60
 SETTINGS: dict[str, Any] = {"beam": 4, "max_pieces": 14, "length_penalty": 1.0}
@@ -88,7 +88,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
         pytest.param([[]], id="one model"),
     ],
 )
-def test_it_finds_what_fairseq_finds(dictionary: Any, kinds: list[list[str]]) -> None:
+def test_hypotheses_equal_fairseqs(dictionary: Any, kinds: list[list[str]]) -> None:
     models = [built(dictionary, seed, *flags) for seed, flags in enumerate(kinds)]
     assert [unsupported(model) for model in models] == [None] * len(models)
     tokens = sources(dictionary, [9, 9, 7, 5, 4, 2, 1, 1])
@@ -108,7 +108,7 @@ def test_any_beam_and_penalty(dictionary: Any, beam: int, penalty: float) -> Non
     assert_same(StackedSearch(models, dictionary, **settings).search(tokens), theirs)
 
 
-def test_what_it_cannot_compute_goes_to_fairseq(dictionary: Any) -> None:
+def test_unsupported_models_are_decoded_by_fairseq(dictionary: Any) -> None:
     for flags in (
         ["--decoder-output-dim", "8"],
         ["--adaptive-softmax-cutoff", "20,40"],
@@ -117,7 +117,7 @@ def test_what_it_cannot_compute_goes_to_fairseq(dictionary: Any) -> None:
     ):
         model = built(dictionary, 1, *flags)
         assert unsupported(model), flags
-        ensemble: Any = SimpleNamespace(models=[model], dictionary=dictionary)
+        ensemble: Any = SimpleNamespace(models=[model], dictionary=dictionary, frame=Frame())
         if flags[0] == "--decoder-output-dim":
             name, search = _search(ensemble, None, score_members=True, **SETTINGS)
             assert name == "stock"

@@ -19,7 +19,7 @@ from tests.tiny_model import write_split
 
 @pytest.fixture(scope="module")
 def standing(spec: TrainSpec) -> TrainSpec:
-    """A training of two updates that moves no weight, without dropout: what is lost at each update tells the data."""
+    """Train for two updates without dropout and with learning rate 0, so that each loss identifies the data."""
     config = replace(
         spec.config,
         model=replace(spec.config.model, dropout=0.0),
@@ -127,7 +127,7 @@ def test_another_shape_is_refused(trained, spec: TrainSpec, tmp_path: Path, chan
     assert told in str(caught.value)
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"init_from: there is no .*nothing"):
         start_files(str(tmp_path / "nothing"), 1)
     (tmp_path / "member-2.pt").touch()

@@ -1,4 +1,4 @@
-"""Training: it learns, resumes bit-exactly whatever kills it, goes on from shorter trainings, and says why it died."""
+"""Training: it learns, resumes bit-exactly after any interruption, continues shorter ones, and explains failures."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ def test_it_tells_how_far_it_is(trained) -> None:
     assert trained.progress[5].seconds_left > 0
 
 
-def test_it_says_when_it_validates(trained) -> None:
+def test_progress_shows_validation(trained) -> None:
     told = [(moment.update, moment.validating) for moment in trained.progress]
     assert [update for update, validating in told if validating] == [100, 200, 300, 400]
     assert told[-1] == (400, False)  # until its numbers are there
 
 
-def test_a_validation_has_no_time_left_and_is_told_as_such(tmp_path: Path) -> None:
+def test_progress_marks_a_validation_without_time_left(tmp_path: Path) -> None:
     path = tmp_path / "progress.json"
     job: Any = SimpleNamespace(progress=Progress(path))
     done = TrainingProgress(60, 60, seconds_left=0.0)
@@ -142,7 +142,7 @@ def test_flags_are_stock_and_readable(trained, spec: TrainSpec) -> None:
 
 
 def run_and_kill(spec: TrainSpec, folder: Path, update: int, number: signal.Signals) -> None:
-    """Trains in another process, sends it a signal once `update` is logged, and waits until nobody writes any more."""
+    """Train in another process, send it a signal when `update` is logged, and wait until it has stopped writing."""
     (folder / "spec.pickle").write_bytes(pickle.dumps(spec))
     program = (
         "import pickle, pathlib, sys; from kd.engines.fairseq import training\n"
@@ -344,7 +344,7 @@ def test_stock_fairseq_reads_the_folders_alike(
     assert [(int(line["epoch"]), float(line["loss"]), float(line["wpb"])) for line in logged] == ours
 
 
-def test_two_processes_learn_what_one_learns(short: TrainSpec, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(short: TrainSpec, tmp_path: Path) -> None:
     """An update has two passes: one after the other in one process, or side by side in two."""
     model = replace(short.config.model, dropout=0.0)  # each process would draw masks of its own
     spec = replace(short, config=replace(short.config, model=model, max_update=10))
@@ -414,7 +414,7 @@ def test_known_deaths_are_named(short: TrainSpec, tmp_path: Path, monkeypatch: p
         training.train(short, tmp_path)
 
 
-def test_metrics_forget_what_is_done_again(tmp_path: Path) -> None:
+def test_metrics_drop_updates_that_are_repeated(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = [{"split": "train", "update": n, "seconds": n * 1.0, "tokens_per_update": 100.0} for n in (10, 20, 30)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"split": "tr')

@@ -7,12 +7,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from kd.base.errors import UserError
+from kd.engines.ctranslate2 import export
+from kd.engines.fairseq.loading import load
 from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.engines.members import MembersTranslator
+from kd.engines.translator import Translator
+from kd.models.description import Languages
 from kd.models.folder import ModelFolder
+from kd.models.vocabulary import Vocabulary
 
 BEAM = 4
 MAX_PIECES = 30
@@ -73,7 +81,7 @@ def test_the_ensemble_is_at_least_as_sure_as_its_less_sure_member(lists) -> None
             assert hypothesis.score >= min(hypothesis.member_scores) - 1e-4
 
 
-def test_scores_fall_and_text_is_what_pieces_say(lists, task) -> None:
+def test_scores_descend_and_texts_equal_the_decoded_pieces(lists, task) -> None:
     vocabulary = task.vocabulary
     for hypotheses in lists:
         scores = [hypothesis.score for hypothesis in hypotheses]
@@ -119,3 +127,49 @@ def test_impossible_wishes_are_explained(trained, task, tmp_path: Path) -> None:
     (tmp_path / "dict.txt").write_text("piece 1\n")
     with pytest.raises(UserError, match="different vocabularies"):
         EnsembleTranslator([trained.folder, tmp_path], task.vocabulary, beam=4, max_pieces=9)
+
+
+def likes(trained: Any, piece: str, out: Path) -> Path:
+    """Write a model that gives a piece a higher score than the full stop, wherever it would write one."""
+    model = ModelFolder.open(trained.folder)
+    model.copy(out)
+    state = load(model.weights)
+    pieces = Vocabulary(trained.folder)
+    wanted, stop = pieces.ids_of([piece, "."])
+    for name in {"decoder.embed_tokens.weight", "decoder.output_projection.weight"} & state["model"].keys():
+        weight = state["model"][name].clone()
+        weight[wanted] = 1.2 * weight[stop]
+        state["model"][name] = weight
+    vars(state["cfg"]["model"]).update(share_all_embeddings=False, share_decoder_input_output_embed=True)
+    torch.save(state, out / "model.pt")
+    return out
+
+
+@pytest.mark.parametrize(("piece", "sign"), [("<unk>", "⁇"), ("<0xFF>", "\ufffd")])
+@pytest.mark.parametrize("kind", [EnsembleTranslator, MembersTranslator])
+def test_unknown_symbols_and_broken_bytes_are_written_only_if_allowed(
+    trained, task, tmp_path: Path, piece: str, sign: str, kind: Any
+) -> None:
+    folder = likes(trained, piece, tmp_path / "model")
+    sources = [source for source, _ in task.dev[:20]]
+    for allowed in (True, False):
+        translator = kind([folder], Vocabulary(folder), beam=4, nbest=4, max_pieces=MAX_PIECES, disable_unk=not allowed)
+        lists = translator.translate(sources)
+        assert all(lists)
+        assert any(sign in each.text for hypotheses in lists for each in hypotheses) == allowed
+    export(folder, tmp_path / "export", "float32", languages=Languages(("de",), ("en",)))
+    for path in (folder, tmp_path / "export"):
+        for allowed in (True, False):
+            texts = Translator(path, disable_unk=not allowed, as_is=True).translate(sources)
+            assert any(sign in text for text in texts) == allowed
+
+
+@pytest.mark.parametrize("kind", [EnsembleTranslator, MembersTranslator])
+def test_hypotheses_that_reach_the_limit_are_counted(trained, task, kind: Any) -> None:
+    translator = kind([trained.folder], task.vocabulary, beam=2, nbest=2, max_pieces=3)
+    lists = translator.translate([source for source, _ in task.dev[:20]])
+    reached = sum(len(each.pieces) == 3 for hypotheses in lists for each in hypotheses)
+    assert translator.counts.limited == reached > 20
+    fresh = kind([trained.folder], task.vocabulary, beam=2, nbest=2, max_pieces=MAX_PIECES)
+    fresh.translate([source for source, _ in task.dev[:20]])
+    assert fresh.counts.limited < reached / 4

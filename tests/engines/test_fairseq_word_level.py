@@ -245,7 +245,7 @@ def test_a_block_that_is_damaged_is_found(task: Task, teachers: tuple[Path, ...]
         FolderDistributions(task.data, task.data, stored[:1])
 
 
-def test_stored_distributions_teach_what_live_teachers_do(taught: TrainSpec, stored, tmp_path: Path) -> None:
+def test_stored_distributions_train_as_live_teachers(taught: TrainSpec, stored, tmp_path: Path) -> None:
     live, kept = tmp_path / "live", tmp_path / "stored"
     training.train(taught, live)
     training.train(replace(taught, teachers=(), distributions=stored), kept)

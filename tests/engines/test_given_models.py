@@ -1,4 +1,4 @@
-"""Models trained elsewhere: what a checkpoint of fairseq's translates, it translates as a model folder of ours."""
+"""Models trained elsewhere: an imported fairseq checkpoint translates as before."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def imported(model: ModelFolder, out: Path) -> Path:
     return out
 
 
-def test_a_checkpoint_translates_as_before_and_says_its_updates(trained: Trained, task: Task, tmp_path: Path) -> None:
+def test_an_imported_checkpoint_translates_as_before_and_states_its_updates(
+    trained: Trained, task: Task, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     assert import_model(given(trained, task), out) == trained.result.updates
@@ -98,14 +100,16 @@ def test_a_source_dictionary_of_its_own_changes_nothing(trained: Trained, task: 
         assert [each.score for each in one] == pytest.approx([each.score for each in other], abs=1e-5)
 
 
-def test_models_with_other_source_dictionaries_are_no_ensemble(trained: Trained, task: Task, tmp_path: Path) -> None:
+def test_models_with_other_source_dictionaries_are_refused_as_an_ensemble(
+    trained: Trained, task: Task, tmp_path: Path
+) -> None:
     joint = imported(given(trained, task), tmp_path / "joint")
     separate = imported(with_own_source_dictionary(trained, task, tmp_path / "elsewhere"), tmp_path / "separate")
     with pytest.raises(UserError, match="different vocabularies"):
         load_system([joint, separate], DECODING, threads=1, device="cpu")
 
 
-def test_what_does_not_belong_together_is_told(trained: Trained, task: Task, tmp_path: Path) -> None:
+def test_files_that_do_not_belong_together_are_named(trained: Trained, task: Task, tmp_path: Path) -> None:
     model = given(trained, task)
     shorter = tmp_path / "shorter.txt"
     shorter.write_text("a 1\nb 1\n", "utf-8")

@@ -1,4 +1,4 @@
-"""Translating with an exported folder is installed without torch, fairseq, Hydra and omegaconf, and imports none."""
+"""Translation with an exported folder needs and imports neither torch, fairseq, Hydra nor omegaconf."""
 
 from __future__ import annotations
 

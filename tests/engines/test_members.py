@@ -1,4 +1,4 @@
-"""Engine members: what single members wrote, scored as the ensemble would have; compared with CTranslate2's scores."""
+"""Engine members: hypotheses of single members with the ensemble's scores, compared with CTranslate2's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lists(members: MembersTranslator, sources: list[str]) -> list[list[Hypothesi
     return members.translate(sources)
 
 
-def test_it_agrees_with_the_ensemble_on_what_both_found(lists, sources: list[str], trained, second, task) -> None:
+def test_scores_equal_the_ensembles_for_common_hypotheses(lists, sources: list[str], trained, second, task) -> None:
     ensemble = EnsembleTranslator(
         [trained.folder, second], task.vocabulary, beam=BEAM, nbest=BEAM, max_pieces=MAX_PIECES
     )
@@ -88,7 +88,7 @@ def test_scores_are_those_of_fairseqs_own_models(sources: list[str], trained, se
             assert ours.member_scores == pytest.approx(theirs.member_scores, abs=1e-4)
 
 
-def test_a_model_that_says_something_else_is_refused(trained, task) -> None:
+def test_a_model_with_other_scores_in_ctranslate2_is_refused(trained, task) -> None:
     class Other:
         def log_probabilities(self, sources: list[list[str]], targets: list[list[str]]) -> list[list[float]]:
             return [[-1.0] * (len(target) + 1) for target in targets]
@@ -162,7 +162,7 @@ def test_order_batches_and_blanks(members: MembersTranslator, lists, sources: li
     assert members.translate([]) == []
 
 
-def test_what_reaches_the_limit_is_scored_with_its_end(trained, task, sources: list[str]) -> None:
+def test_hypotheses_at_the_limit_are_scored_with_their_end(trained, task, sources: list[str]) -> None:
     short = MembersTranslator([trained.folder], task.vocabulary, beam=2, nbest=1, max_pieces=3)
     ensemble = EnsembleTranslator([trained.folder], task.vocabulary, beam=2, nbest=2, max_pieces=3)
     for ours, theirs in zip(short.translate(sources[:20]), ensemble.translate(sources[:20]), strict=True):

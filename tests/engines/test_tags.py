@@ -52,7 +52,7 @@ def translated(text: str, language: str) -> str:
 
 @dataclass(frozen=True)
 class Toy:
-    """Folders: the vocabulary, what encode left, and a model that has learnt it."""
+    """The folders of the vocabulary, the encoded data and a trained model."""
 
     pieces: Path
     data: Path
@@ -124,7 +124,7 @@ def exported(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_text_becomes_a_tag(pieces: Path) -> None:
+def test_no_text_is_encoded_as_a_tag(pieces: Path) -> None:
     read = Vocabulary(pieces)
     text = "null <2up> eins"
     [plain], [tagged] = read.encode_ids([text]), read.encode_ids([text], "<2lo>")
@@ -216,7 +216,7 @@ def test_text_that_holds_a_tag_is_not_taken_for_one(exported: Path) -> None:
     assert sum(text.isupper() for text in found) < 3  # of 10
 
 
-def test_the_target_has_to_be_named_and_one_of_the_models(toy: Toy, exported: Path) -> None:
+def test_the_target_must_be_named_and_be_a_target_of_the_model(toy: Toy, exported: Path) -> None:
     for folder in (toy.model, exported):
         with pytest.raises(UserError, match=r"translates into lo, up, and no language was chosen.*--to"):
             kd.Translator(folder)
@@ -244,7 +244,7 @@ def test_long_text_is_cut_so_that_the_tag_has_room(toy: Toy, exported: Path) -> 
         assert found.isupper() and found.count("\n") == 0
 
 
-def test_what_a_model_says_is_read_back(exported: Path) -> None:
+def test_the_description_of_a_model_is_read_back(exported: Path) -> None:
     content: Mapping[str, object] = json.loads((exported / "model.json").read_text("utf-8"))
     assert (content["target_languages"], content["tags"]) == (["lo", "up"], ["<2lo>", "<2up>"])
     assert read_languages(exported).pairs == {"de-lo": ("de", "lo"), "de-up": ("de", "up")}

@@ -71,7 +71,7 @@ def test_a_line_for_each_line_of_the_torture_text(form: str, exported: Path, tra
 
 
 @pytest.mark.parametrize("form", ["exported", "trained"])
-def test_what_nobody_sees_changes_no_translation(form: str, exported: Path, trained) -> None:
+def test_invisible_characters_change_no_translation(form: str, exported: Path, trained) -> None:
     translator = kd.Translator(exported if form == "exported" else trained.folder, threads=1)
     (expected,) = translator.translate(["eins zwei drei."])
     same = ["\ufeffeins zwei drei.", "eins\tzwei  drei. ", "eins zwei\u00a0drei.", "ei\u00adns z\u200bwei drei.\r"]
@@ -89,7 +89,7 @@ def test_a_space_that_the_vocabulary_has_stays() -> None:
     assert reader("\u00a0".__eq__)("10\u00a0000\u202f€\u00a0\t5") == "10\u00a0000 € 5"
 
 
-def test_what_is_no_line_of_text_is_refused(exported: Path) -> None:
+def test_input_other_than_lines_of_text_is_refused(exported: Path) -> None:
     translator = kd.Translator(exported, threads=1)
     with pytest.raises(TypeError, match="rather than a text alone"):
         translator.translate("eins zwei.")
@@ -98,7 +98,7 @@ def test_what_is_no_line_of_text_is_refused(exported: Path) -> None:
         list(translator.translate(wrong))
 
 
-def test_a_gpu_that_there_is_not_is_told(exported: Path, trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_reported(exported: Path, trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: 0)
     for model in (exported, trained.folder):
         with pytest.raises(UserError, match="No CUDA device"):
@@ -132,7 +132,7 @@ def test_nbest_lists_are_moses_and_scores_fall(exported: Path, tmp_path: Path) -
     assert (float(best[0]), best[1]) == (scores[0], lists[0].hypotheses[0].text)
 
 
-def test_python_gives_what_the_command_gives(exported: Path, task) -> None:
+def test_the_python_class_translates_as_the_command(exported: Path, task) -> None:
     sources = [source for source, _ in task.dev]
     translator = kd.Translator(exported, threads=1)
     assert list(translator.translate(iter(sources))) == translate(
@@ -164,7 +164,7 @@ def test_long_text_is_translated_sentence_by_sentence(exported: Path, monkeypatc
 
 
 def test_every_byte_of_rare_characters_counts(exported: Path) -> None:
-    """Four each, and the space that sentencepiece puts before the text: none of them may be cut off."""
+    """A character of four bytes has four tokens, and sentencepiece adds one for the space; all must be kept."""
     translator = kd.Translator(exported, threads=1)
     pieces = translator._engine._model.pieces
     for count in (1, 5, 10):
@@ -228,7 +228,7 @@ def test_memory_does_not_grow_with_the_lines(exported: Path) -> None:
 
 
 def test_the_threads_of_libraries_are_not_those_of_a_model(exported: Path) -> None:
-    """MKL_NUM_THREADS, which tasks and many clusters set, had MKL work on small products with threads of its own."""
+    """With MKL_NUM_THREADS, which many clusters set, MKL used threads of its own for small products."""
     program = (
         "import os, kd; translator = kd.Translator(os.environ['MODEL']);"
         "list(translator.translate(['eins zwei.'] * 20));"

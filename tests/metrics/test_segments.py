@@ -55,7 +55,8 @@ def test_each_fault_is_counted_as_what_it_is() -> None:
         ]
     )
     assert (found.empty, found.copied, found.runaway) == (1, 1, 1)
-    assert found.guards == {"empty": 1, "copy": 1, "length": 1, "repetition": 0, "language": 0}  # one guard a segment
+    others = {"unknown": 0, "limit": 0, "repetition": 0, "language": 0}
+    assert found.guards == {"empty": 1, "copy": 1, "length": 1, **others}  # one guard a segment
     assert (found.short, found.short_exact, found.short_runaway) == (2, 0, 1)
     assert found.numbers == Kept(1, 0, 1)
     assert found.placeholders == Kept(1, 0, 1)

@@ -1,4 +1,4 @@
-"""A bundle of trained models translates as its members do together, wherever it is carried, and says what it is."""
+"""A bundle of trained models translates as the ensemble, also after it was moved, and describes itself."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_it_translates_as_its_members_together(bundled: Path, trained, second: P
     assert alone[0].score != together[0][0].score
 
 
-def test_it_says_what_it_is_and_takes_no_room(bundled: Path, trained) -> None:
+def test_a_bundle_describes_itself_and_links_its_files(bundled: Path, trained) -> None:
     description = read_description(bundled)
     assert (description["engine"], description["members"]) == ("fairseq", 2)
     assert (description["source_languages"], description["target_languages"]) == (["de"], ["en"])

@@ -1,6 +1,8 @@
-"""Language identification from the model inside the package."""
+"""Language codes and tokenisers, and language identification from the model inside the package."""
 
-from kd.models.languages import LanguageIdentifier, primary
+import pytest
+
+from kd.models.languages import LanguageIdentifier, alike, bleu_tokenizer, language_of_script, primary
 
 # Article 1 of the Universal Declaration of Human Rights in the languages of the first recipes, and English.
 ARTICLE_1 = {
@@ -24,7 +26,7 @@ def test_the_languages_of_the_first_recipes_are_told_apart() -> None:
         assert all(identifier.probability(text, other) < 0.5 for other in ARTICLE_1 if other != language)
 
 
-def test_text_that_says_nothing_is_no_language_and_no_error() -> None:
+def test_text_without_evidence_has_no_language() -> None:
     for text in ("", " ", "\n", "a\nb"):
         language, probability = LanguageIdentifier().identify(text)
         assert isinstance(language, str)
@@ -35,3 +37,39 @@ def test_codes() -> None:
     assert primary("pt-BR") == primary("pt_BR") == "pt"
     assert LanguageIdentifier().knows("en-GB")
     assert not LanguageIdentifier().knows("xx")
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer"),
+    [
+        # sacreBLEU's own choice by target language: `best_tokenizer` in sacrebleu/metrics/bleu.py, version 2.6
+        *(("zh", "zh"), ("ja", "ja-mecab"), ("ko", "ko-mecab"), ("de", "13a")),
+        *(("zho_Hans", "zh"), ("cmn", "zh"), ("jpn_Jpan", "ja-mecab"), ("kor", "ko-mecab")),
+        *(("th", "char"), ("tha_Thai", "char"), ("khm", "char"), ("", "13a")),
+    ],
+)
+def test_languages_without_spaces_have_a_tokenizer_of_their_own(language: str, tokenizer: str) -> None:
+    assert bleu_tokenizer(language) == tokenizer
+
+
+@pytest.mark.parametrize(
+    ("texts", "language"),
+    [
+        (["我非常喜欢吃新鲜的苹果。", "Windows 11 很好。"], "zh"),
+        (["私は新鮮なリンゴを食べるのがとても好きです。"], "ja"),
+        (["저는 신선한 사과를 아주 좋아합니다."], "ko"),
+        (["ฉันชอบกินแอปเปิ้ลสดมาก"], "th"),
+        (["Das Zeichen 我 steht hier."], None),
+        (["12", "..."], None),
+    ],
+)
+def test_the_script_of_references_tells_the_language(texts: list[str], language: str | None) -> None:
+    assert language_of_script(texts) == language
+
+
+def test_a_language_is_found_among_a_models_own_names() -> None:
+    assert alike("de", ["en_XX", "de_DE"]) == "de_DE"
+    assert alike("de", ["deu_Latn", "eng_Latn"]) == "deu_Latn"
+    assert alike("zho_Hant", ["zho_Hans", "zho_Hant"]) == "zho_Hant"
+    assert alike("zh", ["zho_Hans", "zho_Hant"]) is None  # two of them
+    assert alike("fr", ["en_XX", "de_DE"]) is None

@@ -1,4 +1,4 @@
-"""Sub-word regularisation: lossless, repeatable anywhere, and distributed as the model says."""
+"""Subword regularisation: lossless, reproducible, and distributed as the model's probabilities."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_best_segmentation_is_sentencepieces(processor: SentencePieceProcess
     assert [ids.tolist() for ids in sampled] == processor.encode([*SENTENCES, *NASTY])
 
 
-def test_segmentations_are_as_frequent_as_the_model_says(processor: SentencePieceProcessor) -> None:
+def test_segmentations_are_as_frequent_as_their_probabilities(processor: SentencePieceProcessor) -> None:
     # All segmentations of a short word and their probabilities, by trying every way to cut it.
     word, alpha = "\u2581cat", 0.5
     weights = {}

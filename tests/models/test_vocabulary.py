@@ -154,7 +154,7 @@ def test_a_folder_without_vocabulary_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("taken", ["</s>", "<pad>", "<unk>", "<0x41>"])
 def test_placeholders_that_mean_something_else_are_refused(tmp_path: Path, taken: str) -> None:
     """`</s>` in a text with HTML would end its sentence there."""
-    with pytest.raises(UserError, match=rf"vocabulary\.placeholders finds {taken} in the text"):
+    with pytest.raises(UserError, match=rf"vocabulary\.placeholders matches {taken} in the text"):
         vocabulary.train([*SENTENCES, f"a {taken} b"], tmp_path, config(), ["{name}", taken])
 
 

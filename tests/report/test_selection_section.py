@@ -16,7 +16,7 @@ from kd.report.page import render
 
 
 class NoDogs:
-    def check(self, source: str, hypothesis: str) -> str | None:
+    def check(self, source: str, hypothesis: str, limited: bool = False) -> str | None:
         return "dogs" if "dog" in hypothesis else None
 
 

@@ -124,7 +124,8 @@ def test_weaknesses_are_counted_and_the_worst_is_against_the_teachers(tmp_path: 
     content = read(evaluated(tmp_path, CONFIG)[0] / WEAKNESSES)
     student, control = content["systems"]["student"], content["systems"]["control"]
     assert (student["empty"], control["copied"]) == (1, 1)
-    assert student["guards"] == {"empty": 1, "copy": 0, "length": 0, "repetition": 0, "language": 0}
+    others = {"unknown": 0, "limit": 0, "copy": 0, "length": 0, "repetition": 0, "language": 0}
+    assert student["guards"] == {"empty": 1, **others}
     assert student["numbers"] == {"expected": 1, "kept": 0, "segments": 1}
     assert content["baseline"] == "teacher-ensemble"
     assert [(item["system"], item["segment"]) for item in content["worst"]] == [("control", 2), ("student", 3)]

@@ -1,7 +1,7 @@
-"""How many target tokens an update really sees, and the fairseq settings that come nearest to what was wished for.
+"""Chooses fairseq's batch settings for a number of target tokens per update, and measures what they give.
 
-fairseq fills a pass by `max_tokens`, which counts the longer side of each pair and the padding; so target tokens are
-measured here by filling passes as it does (`fairseq.data.data_utils_fast.batch_by_size_vec`, version 0.12.2).
+fairseq fills a pass by `max_tokens`, which counts the longer side of each pair and the padding. So target tokens are
+measured by filling passes as it does (`fairseq.data.data_utils_fast.batch_by_size_vec`, version 0.12.2).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from kd.base.errors import UserError
 
-SAMPLE = 500_000  # pairs whose lengths are looked at: of longer corpora the mean is known to about 1 %
+SAMPLE = 500_000  # pairs whose lengths are used; the mean of larger corpora is then known to about 1 %
 _MULTIPLE = 8  # fairseq's --required-batch-size-multiple
 
 
 class JoinedLengths:
-    """The lengths of several data folders' pairs as if they were one array, left where they are: on disk."""
+    """The lengths of the pairs of several data folders as one array, which stays on disk."""
 
     def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
         self._parts = parts
@@ -31,11 +31,11 @@ class JoinedLengths:
         return int(self._ends[-1])
 
     def max(self) -> int:
-        """The longest of all."""
+        """Return the longest of all."""
         return max(int(part.max()) for part in self._parts if len(part))
 
     def __getitem__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The lengths at these places, which are in ascending order."""
+        """Return the lengths at these places, which are in ascending order."""
         owners = np.searchsorted(self._ends, places, side="right")
         starts = self._ends - [len(part) for part in self._parts]
         found = [part[places[owners == owner] - starts[owner]] for owner, part in enumerate(self._parts)]
@@ -47,20 +47,20 @@ Lengths = NDArray[Any] | JoinedLengths
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """fairseq's settings, and what they were measured to give."""
+    """fairseq's settings, and the target tokens per update that they give."""
 
-    max_tokens: int  # --max-tokens: the longer side's pieces in one pass of one device, padding included
-    update_freq: int  # --update-freq: passes a device makes before each update
+    max_tokens: int  # --max-tokens: tokens of the longer side in one pass of one device, padding included
+    update_freq: int  # --update-freq: passes of a device per update
     world_size: int  # devices
-    wanted: int  # target tokens an update
-    target_tokens: float  # measured: mean target tokens an update, ends of sentence included, padding not
+    wanted: int  # target tokens per update
+    target_tokens: float  # measured mean per update, with ends of sentences, without padding
     updates_per_epoch: float
-    note: str  # one sentence for people
-    derivation: str  # how the number of passes came about, for people
+    note: str  # one sentence for the user
+    derivation: str  # how the number of passes was computed, for the user
 
     @property
     def deviation(self) -> float:
-        """How far the measured mean is from the wish, as a share of it."""
+        """Return the deviation of the measured mean from the setting, as a share of the setting."""
         return self.target_tokens / self.wanted - 1
 
 
@@ -74,16 +74,27 @@ def plan(
     max_pieces: int | None = None,
     sample: int = SAMPLE,
 ) -> BatchPlan:
-    """Settings whose mean target tokens an update come nearest to `target_tokens` within `max_tokens` a pass.
+    """Return the settings whose mean target tokens per update are nearest to `target_tokens`.
 
-    `source` and `target` are pieces of each pair, ends of sentence included. As few passes as memory allows are made,
-    each then as small as is needed. No pass is smaller than the longest sentence (`max_pieces` and its end, the longest
-    of the corpus when None), for fairseq leaves out what does not fit.
+    An update has as few passes as memory allows, and they are then made as small as possible. A pass is at least as
+    large as the longest sentence, since fairseq leaves out sentences that do not fit.
 
-    Raises: UserError where `max_tokens` is less than that, or there are no pairs.
+    Args:
+        source: Tokens of each source, ends of sentences included.
+        target: Tokens of each target, ends of sentences included.
+        target_tokens: Target tokens per update.
+        max_tokens: Most tokens of a pass, padding included.
+        world_size: Devices.
+        max_pieces: Longest sentence without its end; None: the longest of the corpus.
+        sample: Pairs whose lengths are used.
+
+    Raises:
+        UserError: `max_tokens` is less than the longest sentence, or there are no pairs.
     """
     if len(source) == 0:
-        raise UserError("There are no pairs to train on.", "Look at what clean and encode left out.")
+        raise UserError(
+            "There are no pairs to train on.", "See in the tables of clean and encode why they were left out."
+        )
     longest = int(max(source.max(), target.max()))
     smallest = longest if max_pieces is None else max(longest, max_pieces + 1)
     if max_tokens < smallest:
@@ -107,7 +118,7 @@ def plan(
         derivation=(
             f"Accumulation: passes of batch.max_tokens={max_tokens:,} pieces, padding included, were measured to have "
             f"{largest:,.0f} target tokens; {target_tokens:,} / ({largest:,.0f} x {world_size}) = {exact:.2f}, so "
-            f"{update_freq} {'pass' if update_freq == 1 else 'passes'} a device an update"
+            f"{update_freq} {'pass' if update_freq == 1 else 'passes'} per device and update"
             f"{_made_to_fit(size, max_tokens, measured / target_tokens - 1)}."
         ),
     )
@@ -129,11 +140,11 @@ class _Sample:
         self.total = int(np.sum(right, dtype=np.int64))
 
     def tokens_per_pass(self, max_tokens: int) -> float:
-        """Mean target tokens of one device's pass."""
+        """Return the mean target tokens of one device's pass."""
         return self.total / passes(self._longer, max_tokens)
 
     def tokens_per_update(self, max_tokens: int, update_freq: int) -> float:
-        """Mean target tokens of an update. An epoch's last, smaller one counts too, where lengths are not a sample."""
+        """Return the mean target tokens of an update; unless lengths are a sample, the smaller last one counts too."""
         count = passes(self._longer, max_tokens)
         if self.scale > 1:
             return self.total / count * self._world_size * update_freq
@@ -141,7 +152,7 @@ class _Sample:
 
 
 def _nearest(corpus: _Sample, update_freq: int, wanted: int, smallest: int, largest: int) -> tuple[int, float]:
-    """The pass size between two bounds whose tokens an update come nearest to the wish, and these tokens."""
+    """Return the pass size between two bounds with the tokens per update nearest to `wanted`, and those tokens."""
     tried = {size: corpus.tokens_per_update(size, update_freq) for size in (smallest, largest)}
     low, high = smallest, largest
     while high - low > 1:
@@ -153,20 +164,22 @@ def _nearest(corpus: _Sample, update_freq: int, wanted: int, smallest: int, larg
 
 
 def passes(longer: list[int], max_tokens: int) -> int:
-    """The number of passes fairseq makes of pairs in this order; each has fewer than 8 pairs or a multiple of 8.
+    """Return the number of passes that fairseq makes; each has fewer than 8 pairs or a multiple of 8.
 
-    `longer` holds the longer side of each pair, in pieces.
+    Args:
+        longer: Tokens of the longer side of each pair, in fairseq's order.
+        max_tokens: Most tokens of a pass.
     """
     count = 0  # finished passes
-    start = end = 0  # the open pass is [start, end); what follows it waits for a full multiple
-    widest = waiting = 0  # longest sentence of the open pass, and of what waits
+    start = end = 0  # the open pass is [start, end); pairs after it wait for a full multiple
+    widest = waiting = 0  # longest sentence of the open pass, and of the waiting pairs
     for here, length in enumerate(longer):
         waiting = max(waiting, length)
         both = max(widest, waiting)
         pairs = here + 1 - start
         overflow = pairs * both > max_tokens
         if overflow:
-            if waiting * (here + 1 - end) > max_tokens:  # what waits is too much as well: it ends as a pass of its own
+            if waiting * (here + 1 - end) > max_tokens:  # the waiting pairs become a pass of their own
                 count += 1
                 end = here
                 waiting = length
@@ -176,20 +189,20 @@ def passes(longer: list[int], max_tokens: int) -> int:
         if overflow or pairs < _MULTIPLE or pairs % _MULTIPLE == 0:
             end = here + 1
             widest, waiting = both, 0
-    return count + 1 + (end < len(longer))  # the open pass, and what still waits as one of its own
+    return count + 1 + (end < len(longer))  # the open pass, and one for the pairs that still wait
 
 
 def _made_to_fit(size: int, largest: int, deviation: float) -> str:
-    """What was done where the division does not come out even."""
+    """Describe how the size of passes was adapted."""
     if size == largest:
         return f", as large as allowed ({deviation:+.1%})"
-    return f", each made smaller, {size:,} pieces, to come near the wish ({deviation:+.1%})"
+    return f", each made smaller, {size:,} pieces, to come near the setting ({deviation:+.1%})"
 
 
 def _note(size: int, freq: int, world_size: int, wanted: int, measured: float, smallest: int, largest: int) -> str:
-    """One sentence on what an update sees and why it is not exactly what was wished for."""
+    """Describe the target tokens of an update, and why they differ from the setting."""
     devices = f"{world_size} devices" if world_size > 1 else "1 device"
-    seen = f"{measured:,.0f} target tokens an update ({wanted:,} wished)"
+    seen = f"{measured:,.0f} target tokens per update ({wanted:,} set)"
     text = f"{seen}: {devices} x {freq} passes of at most {size:,} tokens"
     if abs(measured / wanted - 1) <= 0.02:
         return text + "."

@@ -32,22 +32,23 @@ _COPIED = 1 << 20  # bytes of a part in memory at a time
 
 
 def data_prefix(folder: Path, split: str, side: str) -> Path:
-    """Where `fairseq-train` looks for a side (source, target) of a split (train, valid) of ours; without its suffix."""
+    """Return the path, without suffix, that `fairseq-train` expects of a side (source) of a split (train)."""
     return folder / f"{split}.source-target.{side}"
 
 
 def data_folder(path: Path, number: int) -> Path:
-    """Where the training pairs of a data folder that is cut into several lie; `number` counts from 0.
+    """Return the folder of one part of the training pairs, of a data folder that is split; `number` counts from 0.
 
-    The first lie in the folder itself, with the dev set and the dictionaries, as fairseq expects of the first.
+    The first part is in the data folder itself, with the dev set and the dictionaries, as fairseq expects.
     """
     return path if number == 0 else path / f"folder-{number + 1:04d}"
 
 
 def data_folders(path: Path) -> tuple[Path, ...]:
-    """The folders of a data folder in their order: joined by `:`, they are what `fairseq-train` reads as epochs.
+    """Return the parts of a data folder in order. Joined by `:`, they are the epochs of `fairseq-train`.
 
-    Raises: ValueError where one is missing between others.
+    Raises:
+        ValueError: A part is missing between others.
     """
     numbers = sorted(int(folder.name.removeprefix("folder-")) for folder in path.glob("folder-[0-9]*"))
     if numbers != list(range(2, len(numbers) + 2)):
@@ -56,7 +57,7 @@ def data_folders(path: Path) -> tuple[Path, ...]:
 
 
 def best_dtype(vocabulary_size: int) -> np.dtype:
-    """The integer type that fairseq stores ids in (`fairseq.data.indexed_dataset.best_fitting_int_dtype`)."""
+    """Return the integer type in which fairseq stores ids (`fairseq.data.indexed_dataset.best_fitting_int_dtype`)."""
     if vocabulary_size < 65500:
         return np.dtype(np.uint16)
     if vocabulary_size < 4294967295:
@@ -65,9 +66,9 @@ def best_dtype(vocabulary_size: int) -> np.dtype:
 
 
 class IndexedWriter:
-    """Writes `PREFIX.bin` and, when it is closed without an error, `PREFIX.idx`; memory does not grow with the corpus.
+    """Writes `PREFIX.bin`, and `PREFIX.idx` when it is closed without an error. Memory does not grow with the corpus.
 
-    With a prefix such as `data/train.source-target.source` the folder can be handed to `fairseq-train`.
+    With a prefix such as `data/train.source-target.source`, `fairseq-train` reads the folder.
     """
 
     def __init__(self, prefix: Path, vocabulary_size: int) -> None:
@@ -81,18 +82,24 @@ class IndexedWriter:
         self._sizes = self._sizes_path.open("wb")
 
     def write(self, sentences: Sequence[Sequence[int]]) -> None:
-        """Appends sentences, each a sequence of fairseq ids without the end of sentence, which is added.
+        """Append sentences, each a sequence of fairseq ids without the end of sentence, which is added.
 
-        Raises: ValueError for an id that the vocabulary does not have.
+        Raises:
+            ValueError: The vocabulary does not have an id.
         """
         sizes = np.fromiter((len(sentence) + 1 for sentence in sentences), dtype=np.int32, count=len(sentences))
         ended = chain.from_iterable(chain(sentence, (EOS,)) for sentence in sentences)
         self.write_array(np.fromiter(ended, dtype=np.int64, count=int(sizes.sum())), sizes)
 
     def write_array(self, ids: NDArray[Any], sizes: NDArray[Any]) -> None:
-        """Appends sentences that stand one after the other in `ids`, ends included; `sizes` says how long each is.
+        """Append sentences.
 
-        Raises: ValueError for an id that the vocabulary does not have, or sizes that do not add up.
+        Args:
+            ids: The ids of all sentences, ends included.
+            sizes: The number of ids of each.
+
+        Raises:
+            ValueError: The vocabulary does not have an id, or the sizes do not add up.
         """
         if int(sizes.sum(dtype=np.int64)) != len(ids):
             raise ValueError(f"The sizes of {len(sizes)} sentences do not add up to {len(ids)} pieces.")
@@ -103,7 +110,7 @@ class IndexedWriter:
         self._count(len(sizes), len(ids))
 
     def append(self, part: Path) -> None:
-        """Appends what another writer wrote with the prefix `part` and did not close but `leave`; removes its files."""
+        """Append the sentences of a writer with the prefix `part` that was ended by `leave`, and remove its files."""
         data, sizes = _with_suffix(part, ".bin"), _with_suffix(part, ".sizes.tmp")
         self._count(sizes.stat().st_size // 4, data.stat().st_size // self._dtype.itemsize)
         for path, file in ((data, self._bin), (sizes, self._sizes)):
@@ -112,7 +119,7 @@ class IndexedWriter:
             path.unlink()
 
     def leave(self) -> None:
-        """Ends both files without an index, for another writer to `append`."""
+        """Close both files without an index, for another writer to `append`."""
         self._bin.close()
         self._sizes.close()
 
@@ -121,7 +128,7 @@ class IndexedWriter:
         self.pieces += pieces
 
     def close(self) -> None:
-        """Ends both files. Without it there is no `.idx`, and fairseq takes the data for absent."""
+        """Close both files and write the index, without which fairseq finds no data."""
         self.leave()
         index = _with_suffix(self.prefix, ".idx")
         with index.open("wb") as out:
@@ -155,9 +162,10 @@ class IndexedWriter:
 
 
 class IndexedReader:
-    """Reads what `IndexedWriter` or `fairseq-preprocess` wrote. `sizes` are pieces a sentence, its end included.
+    """Reads the files of `IndexedWriter` or `fairseq-preprocess`. `sizes` are tokens per sentence, its end included.
 
-    Raises: ValueError where the files are not of this format or were cut.
+    Raises:
+        ValueError: The files have another format or are truncated.
     """
 
     def __init__(self, prefix: Path) -> None:
@@ -165,16 +173,16 @@ class IndexedReader:
         with index.open("rb") as file:
             header = file.read(_HEADER.size)
         if len(header) < _HEADER.size or header[:9] != _MAGIC:
-            raise ValueError(f"{index} is no index of fairseq's mmap format.")
+            raise ValueError(f"{index} is not an index of fairseq's mmap format.")
         _, version, code, count = _HEADER.unpack(header)
         if version != _VERSION or code not in _CODES:
-            raise ValueError(f"{index} has version {version} and dtype code {code}, which are unknown here.")
+            raise ValueError(f"{index} has version {version} and dtype code {code}, which kd does not read.")
         if index.stat().st_size != _HEADER.size + 12 * count:
             raise ValueError(f"{index} should be {_HEADER.size + 12 * count} bytes long for its {count} sentences.")
         self.dtype = np.dtype(_CODES[code])
         self.sizes: NDArray[np.int32] = _mapped(index, np.int32, count, _HEADER.size)
         self.offsets: NDArray[np.int64] = _mapped(index, np.int64, count, _HEADER.size + 4 * count)
-        # Ends of sentence included. The last sentence says it: to add up all sizes would bring them all into memory.
+        # Ends of sentence included. From the last sentence, since adding up all sizes would read them into memory.
         self.pieces = int(self.offsets[-1]) // self.dtype.itemsize + int(self.sizes[-1]) if count else 0
         if data.is_symlink():  # a view: see `write_view`
             self.pieces = int(self.sizes.sum(dtype=np.int64))
@@ -191,17 +199,24 @@ class IndexedReader:
         return len(self.sizes)
 
     def __getitem__(self, position: int) -> NDArray[np.int64]:
-        """The ids of a sentence, its end included."""
+        """Return the ids of a sentence, its end included."""
         start = int(self.offsets[position]) // self.dtype.itemsize
         return np.asarray(self._data[start : start + int(self.sizes[position])], dtype=np.int64)
 
 
 def write_view(prefix: Path, pool: Path, parts: Sequence[tuple[int, int]]) -> int:
-    """Writes `PREFIX.idx` with sentences of the files of `pool`, and a link to its `.bin`: repeated, yet stored once.
+    """Write `PREFIX.idx` with sentences of `pool`, and a link to its `.bin`, so that repetitions are stored once.
 
-    parts: first sentence and number of each run, in their order. Returns how many pieces they have, ends included.
-    fairseq finds sentences by the byte offsets of its index alone, so that any of them can stand there any number of
-    times. Memory does not grow with their number.
+    fairseq finds sentences by the byte offsets in its index alone, so an index may hold a sentence any number of times.
+    Memory does not grow with their number.
+
+    Args:
+        prefix: Of the files to write.
+        pool: Prefix of the files that hold the sentences.
+        parts: First sentence and number of sentences of each run, in order.
+
+    Returns:
+        The number of tokens, ends included.
     """
     reader = IndexedReader(pool)
     runs = [

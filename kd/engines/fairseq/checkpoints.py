@@ -1,6 +1,6 @@
-"""The checkpoints of a training on disk: which to resume from, which to keep, which to average. Needs no torch.
+"""Chooses among the checkpoints of a training: to resume from, to keep and to average. Needs no torch.
 
-Names are fairseq's: `checkpoint_<epoch>_<updates>.pt`, and `checkpoint_last.pt`, which is another name of the newest.
+Names are fairseq's: `checkpoint_<epoch>_<updates>.pt`, and `checkpoint_last.pt` as a second name of the newest.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a training goes on, and the unreadable files that were set aside on the way there."""
+    """The checkpoint to resume from, and newer files that could not be read and were renamed."""
 
-    checkpoint: Checkpoint | None  # None: at the beginning
+    checkpoint: Checkpoint | None  # None: the training starts at the beginning
     set_aside: tuple[Path, ...] = ()
 
     @property
@@ -42,12 +42,12 @@ class ResumePoint:
 
 
 def name(epoch: int, updates: int) -> str:
-    """The file name of a checkpoint."""
+    """Return the file name of a checkpoint."""
     return f"checkpoint_{epoch}_{updates}.pt"
 
 
 def numbered(folder: Path) -> list[Checkpoint]:
-    """All numbered checkpoints of a folder, the newest first."""
+    """Return all numbered checkpoints of a folder, the newest first."""
     if not folder.is_dir():
         return []
     matches = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir())
@@ -56,7 +56,7 @@ def numbered(folder: Path) -> list[Checkpoint]:
 
 
 def regular(folder: Path, every: int, upto: int) -> list[Checkpoint]:
-    """Those that an uninterrupted training of `upto` updates makes: each `every` updates and the last. Newest first."""
+    """Return the checkpoints that an uninterrupted training of `upto` updates makes, the newest first."""
     return [
         checkpoint
         for checkpoint in numbered(folder)
@@ -65,7 +65,7 @@ def regular(folder: Path, every: int, upto: int) -> list[Checkpoint]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file can be read to its end: a zip archive (torch's format) whose checksums hold."""
+    """Return whether a file is a zip archive (torch's format) with correct checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -74,9 +74,9 @@ def is_whole(path: Path) -> bool:
 
 
 def resume_point(folder: Path) -> ResumePoint:
-    """Finds the newest checkpoint that is whole and lets `checkpoint_last.pt` name it.
+    """Find the newest complete checkpoint and give it the name `checkpoint_last.pt`.
 
-    Newer ones that are not whole (cut short by a full disk or a crash) are renamed to `*.unreadable`, never deleted.
+    Newer ones that are incomplete (after a full disk or a crash) are renamed to `*.unreadable`, never deleted.
     """
     set_aside: list[Path] = []
     for leftover in folder.glob("*.tmp") if folder.is_dir() else ():
@@ -86,7 +86,7 @@ def resume_point(folder: Path) -> ResumePoint:
             link_file(checkpoint.path, folder / LAST)
             return ResumePoint(checkpoint, tuple(set_aside))
         set_aside.append(_set_aside(checkpoint.path))
-    # Nothing left to go on from; fairseq must not find what is no checkpoint of ours.
+    # There is no checkpoint to resume from, and fairseq must not find another file under this name.
     if (folder / LAST).exists():
         set_aside.append(_set_aside(folder / LAST))
     return ResumePoint(None, tuple(set_aside))
@@ -99,7 +99,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> list[int]:
-    """The updates of (update, value) pairs, the best value first; the earlier of equal ones. NaN is the worst."""
+    """Return the updates, the best value first; of equal values the earlier update; NaN last."""
     sign = -1 if higher_is_better else 1
     return [
         update
@@ -110,7 +110,7 @@ def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> li
 
 
 def prune(folder: Path, every: int, keep: int, *, best: Collection[int] = (), always: int = 0) -> None:
-    """Remove all checkpoints but those of `kept_anyway` and those of the updates `best`."""
+    """Remove all checkpoints except those of `kept_anyway` and those of the updates `best`."""
     found = numbered(folder)
     kept = kept_anyway(found, every, keep, always)
     for checkpoint in found:
@@ -119,9 +119,13 @@ def prune(folder: Path, every: int, keep: int, *, best: Collection[int] = (), al
 
 
 def kept_anyway(found: Sequence[Checkpoint], every: int, keep: int, always: int) -> set[Checkpoint]:
-    """Return the checkpoints that stay whatever their validations: the newest and the `keep` newest of each `every`.
+    """Return the checkpoints that are kept whatever their validations.
 
-    Those of each `always` updates stay as well (0: none). found: the newest first.
+    Args:
+        found: All checkpoints, the newest first. The newest is kept.
+        every: Updates between regular checkpoints.
+        keep: How many of the newest regular ones are kept.
+        always: Those at multiples of this number of updates are kept; 0: none are.
     """
     regular = [checkpoint for checkpoint in found if checkpoint.updates % every == 0]
     further = [checkpoint for checkpoint in found if always and checkpoint.updates % always == 0]
@@ -129,15 +133,15 @@ def kept_anyway(found: Sequence[Checkpoint], every: int, keep: int, always: int)
 
 
 def best_kept(config: CheckpointConfig) -> int:
-    """Return how many of the best checkpoints stay: `keep_best`, or all to average where those are the best."""
+    """Return how many of the best checkpoints are kept: `keep_best`, or all to average if the best are averaged."""
     averaged = config.average if config.average_of is Which.best else 0
     return max(config.keep_best, averaged)
 
 
 def number_kept(config: CheckpointConfig, updates: int) -> int:
-    """Count the checkpoints that an uninterrupted training of so many updates keeps, at most.
+    """Return the most checkpoints that an uninterrupted training of `updates` updates keeps.
 
-    It keeps fewer where the best are among those that stay anyway.
+    It keeps fewer if the best are among those that are kept anyway.
     """
     made = sorted({*range(config.every, updates + 1, config.every), updates}, reverse=True)
     found = [Checkpoint(Path(name(1, update)), 1, update) for update in made]
@@ -146,9 +150,10 @@ def number_kept(config: CheckpointConfig, updates: int) -> int:
 
 
 def seed(previous: Path, folder: Path, upto: int) -> int:
-    """Gives a new training the checkpoints of an earlier, shorter one of equal settings, to go on from.
+    """Give a training the checkpoints of an earlier, shorter one of equal settings, as hard links if possible.
 
-    Files are hard-linked where they can be. Returns the updates already done, 0 where there is nothing to go on from.
+    Returns:
+        The number of updates that are done; 0 if there is no checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = [checkpoint for checkpoint in numbered(previous) if checkpoint.updates <= upto]

@@ -1,7 +1,7 @@
-"""Makes fairseq 0.12.2 work with Python 3.11+, torch 2.6+ and hydra 1.3, and mends a few of its faults.
+"""Makes fairseq 0.12.2 work with Python 3.11+, torch 2.6+ and hydra 1.3, and fixes some of its faults.
 
-Call `install()` before the first `import fairseq`; calling it again does nothing. Each change is one function below
-that says what would go wrong without it.
+Call `install()` before the first `import fairseq`; further calls do nothing. Each change is one function, whose
+docstring states what fails without it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from functools import partial
 from importlib import import_module
 from typing import IO, Any, cast
 
-PIECES_TOKENIZER = "kd_pieces"  # name under which fairseq finds our detokeniser: --eval-bleu-detok kd_pieces
+PIECES_TOKENIZER = "kd_pieces"  # fairseq's name for kd's detokeniser: --eval-bleu-detok kd_pieces
 
 _installed = False
 
 
 def install() -> None:
-    """Imports fairseq and changes what has to be changed, once in a process."""
+    """Import fairseq and make all changes, once per process."""
     global _installed  # noqa: PLW0603 - whether this process has been patched is a fact about the process
     if _installed:
         return
@@ -56,7 +56,7 @@ def _allow_namespaces_in_checkpoints() -> None:
 
 
 def _silence_warnings() -> None:
-    """Drops warnings that fairseq's own calls cause and that nobody who uses kd can act on."""
+    """Suppress warnings that fairseq itself causes and that a user of kd cannot act on."""
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)  # "Please install tensorboardX"
     for start in (
         r"\s*'config' is validated against ConfigStore schema",
@@ -74,9 +74,9 @@ def _silence_warnings() -> None:
 
 @contextmanager
 def _hashable_dataclasses() -> Iterator[None]:
-    """Python 3.11 refuses unhashable dataclass instances as defaults of fields, which fairseq's configs are full of.
+    """Make fairseq's dataclasses, and no others, hashable while it is imported.
 
-    While fairseq is imported, its own dataclasses (and no others) are made hashable, which is all that Python looks at.
+    Python 3.11 refuses unhashable dataclass instances as defaults of fields, which fairseq's configs use.
     """
     original: Callable[..., Any] = dataclasses.dataclass
 
@@ -110,10 +110,10 @@ _DUPLICATES = tuple(f"{part}_{kind}" for part in ("in_proj", "out_proj", "fc1", 
 
 
 def _drop_duplicate_encoder_weights() -> None:
-    """Each encoder layer of 0.12.2 holds a second, never trained copy of its weights, meant for a fast inference path.
+    """Remove the second, untrained copy of its weights that each encoder layer of 0.12.2 holds for fast inference.
 
-    Parameter counts come out wrong, checkpoints too large, and DDP fails with "Expected to have finished reduction".
-    The copy is removed after a layer is built and dropped from checkpoints that still carry it; losses stay the same.
+    With it, parameter counts are wrong, checkpoints too large, and DDP fails with "Expected to have finished
+    reduction". It is removed when a layer is built, and from checkpoints that contain it; losses stay the same.
     """
     import torch
     from fairseq.modules.transformer_layer import TransformerEncoderLayerBase as Layer
@@ -136,10 +136,10 @@ def _drop_duplicate_encoder_weights() -> None:
 
 
 def _initialise_position_buffers() -> None:
-    """The buffer `_float_tensor` of sinusoidal positions is uninitialised memory: equal trainings would not hash equal.
+    """Set the buffer `_float_tensor` of sinusoidal positions to zero.
 
-    fairseq leaves it so when a model is built, and puts fresh memory into every state that it loads. Only its type and
-    device are ever used. It becomes zero, both times.
+    fairseq leaves it uninitialised when it builds a model and when it loads a state, so that equal trainings would have
+    unequal hashes. Only the type and the device of the buffer are used.
     """
     import torch
     from fairseq.modules import SinusoidalPositionalEmbedding as Positions
@@ -173,7 +173,7 @@ def _let_ddp_run_on_cpu() -> None:
 
 
 class _KeepsError:
-    """A binary file that remembers why writing failed: torch.save hides `No space left on device` behind its own."""
+    """A binary file that keeps the error of a failed write, since torch.save hides `No space left on device`."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -191,15 +191,16 @@ class _KeepsError:
 
 
 def save_atomically(value: Any, path: str) -> None:
-    """`torch.save` to `path`, which afterwards holds the whole of it, or what it held before.
+    """Save with `torch.save` to `path`, completely or not at all.
 
-    Raises: OSError where the disk is full or not writable.
+    Raises:
+        OSError: The disk is full or not writable.
     """
     import torch
 
     aside = f"{path}.tmp"
     try:
-        with open(aside, "wb") as file:  # noqa: PTH123 - fairseq hands over strings
+        with open(aside, "wb") as file:  # noqa: PTH123 - fairseq passes strings
             keeper = _KeepsError(file)
             try:
                 torch.save(value, cast(IO[bytes], keeper))
@@ -243,9 +244,9 @@ def _keep_the_share_of_an_epoch() -> None:
     def load_scaled_state(self: Any, state: dict[str, Any]) -> None:
         place, before, now = state["iterations_in_epoch"], state.get("passes"), len(self)
         if place and before and before != now:
-            # No later than the last pass: of a place where an epoch is over fairseq makes an error.
+            # At most the last pass, since fairseq fails at the position where an epoch is over.
             scaled = min(round(place * now / before), now - 1)
-            logger.info("an epoch had %d passes a device and has %d: pass %d becomes %d", before, now, place, scaled)
+            logger.info("an epoch had %d passes per device and has %d: pass %d becomes %d", before, now, place, scaled)
             state = {**state, "iterations_in_epoch": scaled}
         load_state_dict(self, state)
 
@@ -264,7 +265,7 @@ def _say_bleu_of_nothing() -> None:
     def with_bleu(self: Any, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         reduce_metrics(self, logging_outputs, criterion)
         measured = [log for log in logging_outputs if "_bleu_sys_len" in log]
-        # The unigrams of what was written; where there are some, in other batches, fairseq's own numbers are added up.
+        # The number of unigrams in the output. If other batches have some, fairseq adds up its own numbers.
         if measured and not any(log["_bleu_totals_0"] for log in measured):
             for name in ("_bleu_counts", "_bleu_totals"):
                 metrics.log_scalar(name, np.zeros(EVAL_BLEU_ORDER))
@@ -276,7 +277,7 @@ def _say_bleu_of_nothing() -> None:
 
 
 def _bleu(meters: Any) -> float:
-    """BLEU of all that was counted, as fairseq computes it."""
+    """Return BLEU from the counts, as fairseq computes it."""
     from sacrebleu.metrics.bleu import BLEU
 
     score = BLEU.compute_bleu(
@@ -315,7 +316,7 @@ def _average_each_weight_once() -> None:
 
 
 def _register_pieces_tokenizer() -> None:
-    """Dev BLEU must be that of plain text: fairseq has no detokeniser that knows byte pieces and dummy prefixes."""
+    """Measure dev BLEU on plain text: fairseq has no detokeniser for byte pieces and dummy prefixes."""
     from fairseq.data.encoders import register_tokenizer
 
     @register_tokenizer(PIECES_TOKENIZER)

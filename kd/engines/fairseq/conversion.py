@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from ctranslate2.converters import fairseq as stock
 from ctranslate2.converters.converter import Converter as StockConverter
 
+from kd.engines.fairseq.language_tokens import require_plain
 from kd.engines.fairseq.loading import load
-from kd.engines.fairseq.model import complete, holds_nan, load_dictionaries, restore
+from kd.engines.fairseq.model import complete, holds_nan, load_dictionaries, prepare, restore
 from kd.engines.nan import nan_scores
 from kd.models.folder import ModelFolder
 
@@ -38,7 +39,8 @@ def load_checked(folder: ModelFolder) -> Loaded:
         UserError: It is damaged, or a weight is NaN.
     """
     source, target = load_dictionaries(folder)
-    state = load(folder.weights)
+    state = prepare(load(folder.weights), folder, source, target)
+    require_plain(state, folder.weights, "an export")
     model = restore(state, folder, source, target)
     if holds_nan(model):
         raise nan_scores([0], "fp32", weights=[0], one=True)

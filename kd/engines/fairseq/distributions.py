@@ -34,7 +34,7 @@ _ROUNDING = 2e-3  # by which a row of probabilities in float16 may exceed 1
 class Block:
     """A run of positions of one store, as its JSON file describes it."""
 
-    store: str  # which `.bin` file the positions are of: see `stores`
+    store: str  # the `.bin` file of the positions: see `stores`
     first: int  # position
     pieces: int
     top: int
@@ -42,7 +42,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The stem of its files, which sort by position."""
+        """Return the stem of its file names, which sort by position."""
         return f"{self.store}.{self.first:013d}"
 
     def write(self, folder: Path, ids: NDArray[Any], probabilities: NDArray[Any]) -> None:
@@ -51,7 +51,7 @@ class Block:
             _SUFFIXES, (ids, probabilities), (best_dtype(self.vocabulary), _PROBABILITY), strict=True
         ):
             if rows.shape != (self.pieces, self.top):
-                raise ValueError(f"Rows of shape {rows.shape} are no block of {self.pieces} x {self.top}.")
+                raise ValueError(f"Rows of shape {rows.shape} are not a block of {self.pieces} x {self.top}.")
             with (folder / (self.name + suffix)).open("wb") as file:
                 file.write(np.ascontiguousarray(rows, dtype=dtype).data)
                 file.flush()
@@ -62,7 +62,7 @@ class Block:
         """Map ids and probabilities into memory, [pieces, top] each.
 
         Raises:
-            IncompleteArtifact: if a file has another size than the block.
+            IncompleteArtifact: A file has another size than the block.
         """
         maps = []
         for suffix, dtype in zip(_SUFFIXES, (best_dtype(self.vocabulary), _PROBABILITY), strict=True):
@@ -86,16 +86,16 @@ class Block:
             and bool(((sums > 0) & (sums <= 1 + _ROUNDING)).all())
         )
         if not sound:
-            raise IncompleteArtifact(f"{folder / self.name} holds rows that are no distributions.")
+            raise IncompleteArtifact(f"{folder / self.name} holds rows that are not distributions.")
 
 
 def row_bytes(top: int, vocabulary: int) -> int:
-    """The bytes that one position takes."""
+    """Return the bytes of one position."""
     return top * (best_dtype(vocabulary).itemsize + _PROBABILITY.itemsize)
 
 
 def blocks_in(folder: Path) -> list[Block]:
-    """The complete blocks in a folder, by store and position."""
+    """Return the complete blocks in a folder, by store and position."""
     found = [Block(**json.loads(path.read_text("utf-8"))) for path in folder.glob("*.json") if _is_block(path)]
     return sorted(found, key=lambda block: (block.store, block.first))
 
@@ -105,7 +105,7 @@ def _is_block(path: Path) -> bool:
 
 
 def stores(data: Path) -> dict[str, Path]:
-    """The target files of a data folder that have pieces of their own: name -> prefix, without suffix.
+    """Return the target files of a data folder that hold tokens: name -> prefix, without suffix.
 
     Folders that are views of one pool have one store, the pool.
     """
@@ -113,7 +113,7 @@ def stores(data: Path) -> dict[str, Path]:
 
 
 def store_of(data: Path, folder: Path) -> str:
-    """The name of the store that a folder of `data_folders(data)` reads its targets from."""
+    """Return the name of the store that a folder of `data_folders(data)` reads its targets from."""
     relative = _real_prefix(folder).parent.relative_to(data.resolve())
     return str(relative) if relative.parts else "train"
 
@@ -135,7 +135,7 @@ class StoredRows:
             pieces: Number of positions that the data have.
 
         Raises:
-            IncompleteArtifact: if the blocks do not cover every position exactly once.
+            IncompleteArtifact: The blocks do not cover every position exactly once.
         """
         found = sorted(
             ((block, folder) for folder in folders for block in blocks_in(folder) if block.store == store),
@@ -154,7 +154,7 @@ class StoredRows:
             raise IncompleteArtifact(f"The distributions of {store} cover {end} of {pieces} positions.")
 
     def __call__(self, position: int, length: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Ids and probabilities, [length, top] each, of a sentence that begins at a position."""
+        """Return ids and probabilities, [length, top] each, of a sentence that begins at a position."""
         number = bisect_right(self._starts, position) - 1
         start = position - self._starts[number]
         ids, probabilities = self._rows[number]
@@ -162,7 +162,7 @@ class StoredRows:
 
     @property
     def top(self) -> int:
-        """Tokens kept at each position."""
+        """Return the number of tokens at each position."""
         return int(self._rows[0][0].shape[1])
 
 
@@ -179,7 +179,7 @@ class FolderDistributions:
         self._rows = StoredRows(stored, store_of(data, folder), pieces)
 
     def batch(self, sentences: Sequence[int], width: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids and probabilities, [sentences, width, top], padded on the right with rows of id 0 and probability 0."""
+        """Return ids and probabilities, [sentences, width, top], padded on the right with id 0 and probability 0."""
         ids = np.zeros((len(sentences), width, self._rows.top), dtype=np.int64)
         probabilities = np.zeros(ids.shape, dtype=np.float32)
         for row, sentence in enumerate(sentences):

@@ -1,7 +1,7 @@
 """Virtual epochs of a multilingual corpus: data folders that hold a balanced share of each language pair.
 
-The pairs of sentences are encoded once, into a pool; an epoch is an index into it, so that repeating a small language
-a hundred times costs twelve bytes a side and repetition, and no copy of its text.
+Pairs of sentences are encoded once, into a pool. An epoch is an index into it: each repetition of a pair costs twelve
+bytes per side, and its text is not copied.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ POOL = "pool"  # folder
 
 @dataclass(frozen=True)
 class Balanced:
-    """What became of a group: how much there is, and what part of the training it will be."""
+    """The size of a group and its share of the training."""
 
-    pairs: int  # encoded, each once
-    target: int  # pieces of them
+    pairs: int  # encoded, each counted once
+    target: int  # their target tokens
     too_long: int  # pairs left out
     pair_share: float  # of the pairs drawn
-    token_share: float  # of the target pieces drawn
+    token_share: float  # of the target tokens drawn
     repetitions: float  # in a round of all virtual epochs
 
     def epochs(self, target_tokens: float) -> float:
-        """How often a training of so many target pieces goes over the group."""
+        """Return how many times a training of `target_tokens` goes over the group."""
         return target_tokens * self.token_share / max(1, self.target)
 
 
@@ -48,10 +48,14 @@ def encode_balanced(
     workers: int = 1,
     progress: Tick = lambda _: None,
 ) -> tuple[list[Encoded], dict[str, Balanced]]:
-    """Writes the split `train` of as many data folders as a round of `plan_round` has virtual epochs.
+    """Write the split `train` of as many data folders as a round of `plan_round` has virtual epochs.
 
-    Returns what is in each folder, and what became of each group. Raises: UserError where a group has no pair that is
-    short enough, or a share that makes no sense, and what `encode_corpora` raises.
+    Returns:
+        The counts of each folder, and the size and share of each group.
+
+    Raises:
+        UserError: A group has no pair that is short enough, or a share is not valid.
+        Damaged: As `encode_corpora` raises it.
     """
     encoded = encode_groups(groups, out / POOL, encoding, workers=workers, progress=progress)
     for group, found in encoded.items():
@@ -72,7 +76,7 @@ def encode_balanced(
 
 
 def as_they_are(encoded: Mapping[str, Encoded], passes: int) -> dict[str, Balanced]:
-    """What becomes of groups that nobody balances; `encoded` counts all passes over them."""
+    """Return the sizes and shares of groups that are not balanced; `encoded` counts all passes over them."""
     once = {
         group: Encoded(found.pairs // passes, found.source // passes, found.target // passes, found.too_long // passes)
         for group, found in encoded.items()
@@ -81,7 +85,7 @@ def as_they_are(encoded: Mapping[str, Encoded], passes: int) -> dict[str, Balanc
 
 
 def _runs(start: int, pairs: int, at: int, count: int) -> list[tuple[int, int]]:
-    """`count` pairs of a group from its `at`-th on, begun again at its end, as runs of the pool."""
+    """Return runs of the pool: `count` pairs of a group from its `at`-th on, continued at its start after its end."""
     runs = []
     while count:
         length = min(count, pairs - at)

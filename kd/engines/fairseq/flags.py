@@ -1,6 +1,6 @@
-"""A training's settings as the arguments of stock `fairseq-train`, left as `train.flags` in the model folder.
+"""Converts a training's settings to arguments of stock `fairseq-train`, which `train.flags` in the model folder lists.
 
-Whoever knows fairseq reads there what was done, and can run it with `python -m kd.engines.fairseq fairseq-train`.
+`python -m kd.engines.fairseq fairseq-train` runs them.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ _NEVER = str(10**9)  # updates or epochs: longer than any training
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """One training: what `fairseq-train` has to be told. Paths and devices aside, it decides the weights."""
+    """The settings of one training for `fairseq-train`. Paths and devices aside, they determine the weights."""
 
     config: TrainConfig
-    data: tuple[Path, ...]  # fairseq data folders; epoch i reads the i-th, round and round; the first holds the dev set
+    data: tuple[Path, ...]  # fairseq data folders, which the epochs read in turn; the first holds the dev set
     vocabulary: Path  # sentencepiece model, to measure BLEU on plain text
     max_pieces: int  # longest side of a pair, end of sentence not counted
     max_tokens: int  # of batching.BatchPlan
     update_freq: int  # of batching.BatchPlan
     seed: int
     device: str = "cpu"  # cpu | cuda
-    world_size: int = 1  # processes, one a device
-    init_from: Path | None = None  # a checkpoint to start from, its optimiser state left out
+    world_size: int = 1  # processes, one per device
+    init_from: Path | None = None  # a checkpoint to start from, without its optimiser state
     teachers: tuple[Path, ...] = ()  # of word-level distillation: checkpoints of the members …
     distributions: tuple[Path, ...] = ()  # … or the folders of their stored distributions
 
     @property
     def has_dev(self) -> bool:
-        """Whether there is a dev set to validate on."""
+        """Return whether there is a dev set."""
         return data_prefix(self.data[0], "valid", "source").with_suffix(".source.idx").is_file()
 
 
 def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
-    """The argument list of `fairseq-train`, without the program's name.
+    """Return the argument list of `fairseq-train`, without the program's name.
 
-    bf16 is not in it: fairseq's `--bf16` flag asks for a TPU, so `train.py` sets it in the parsed configuration.
+    bf16 is not in it: fairseq's `--bf16` means a TPU, so `train.py` sets it in the parsed configuration.
     """
     config = spec.config
     return [
@@ -65,7 +65,7 @@ def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
 
 
 def model_arguments(model: ModelConfig) -> list[str]:
-    """A Transformer of any size; the names of fairseq's presets (`transformer_vaswani_wmt_en_de_big`) hide sizes."""
+    """Return the arguments for a Transformer's sizes, which fairseq's presets only imply by their names."""
     flags = ["--arch", "transformer"]
     for side, layers in (("encoder", model.encoder_layers), ("decoder", model.decoder_layers)):
         flags += [f"--{side}-layers", str(layers), f"--{side}-embed-dim", str(model.width)]
@@ -80,7 +80,7 @@ def model_arguments(model: ModelConfig) -> list[str]:
 
 
 def _loss(spec: TrainSpec) -> list[str]:
-    """The label-smoothed cross-entropy, or its mixture with that against the teachers (`criterion.py`)."""
+    """Return the loss: label-smoothed cross-entropy, perhaps mixed with that against the teachers (`criterion.py`)."""
     smoothing = ["--label-smoothing", str(spec.config.optimizer.label_smoothing)]
     if not (spec.teachers or spec.distributions):
         return ["--criterion", "label_smoothed_cross_entropy", *smoothing]
@@ -102,7 +102,7 @@ def _loss(spec: TrainSpec) -> list[str]:
 
 
 def _optimizer(optimizer: OptimizerConfig) -> list[str]:
-    """Adam and its learning rate, warmed up from 0 or nearly so, then falling by the schedule asked for."""
+    """Return Adam's settings and its learning rate, which is warmed up from about 0 and then decays."""
     first, second = optimizer.betas
     return [
         *("--optimizer", "adam", "--adam-betas", f"({first}, {second})", "--adam-eps", str(optimizer.epsilon)),
@@ -120,7 +120,7 @@ def _schedule(optimizer: OptimizerConfig) -> list[str]:
 
 
 def _checkpoints(spec: TrainSpec, save_dir: Path) -> list[str]:
-    """Checkpoints by update alone, optimiser state included; ends of epochs save nothing."""
+    """Return when to save checkpoints: by updates only, not at the ends of epochs."""
     every, keep = spec.config.checkpoint.every, spec.config.checkpoint.keep
     return [
         *("--save-dir", str(save_dir), "--save-interval-updates", str(every), "--keep-interval-updates", str(keep)),
@@ -142,7 +142,7 @@ def _moving_average(config: TrainConfig) -> list[str]:
 
 
 def _validation(spec: TrainSpec) -> list[str]:
-    """Loss, and greedy BLEU on plain text if asked, at each checkpoint."""
+    """Return when and how to validate: by loss, and perhaps by greedy BLEU on plain text."""
     if not spec.has_dev:
         return ["--disable-validation"]
     flags = ["--validate-interval", _NEVER, "--validate-interval-updates", str(validated_every(spec.config))]
@@ -163,12 +163,12 @@ def _validation(spec: TrainSpec) -> list[str]:
 
 
 def validated_every(config: TrainConfig) -> int:
-    """The number of updates between two validations."""
+    """Return the number of updates between two validations."""
     return config.checkpoint.validate_every or config.checkpoint.every
 
 
 def validated_on(config: TrainConfig) -> Metric:
-    """What says which checkpoint is the best: the metric asked for, or the loss where BLEU is not measured."""
+    """Return the metric that ranks checkpoints: the setting, or the loss if BLEU is not measured."""
     return config.checkpoint.metric if config.validate_bleu else Metric.loss
 
 
@@ -177,15 +177,14 @@ def _devices(spec: TrainSpec) -> list[str]:
     if spec.config.precision is Precision.fp16:
         flags += ["--fp16"]
     if spec.world_size > 1:
-        # Every process reads the checkpoint itself: fairseq's broadcast of it would have to unpickle what torch
-        # refuses.
+        # Every process reads the checkpoint itself: fairseq would broadcast it in a pickle that torch refuses.
         flags += ["--distributed-world-size", str(spec.world_size), "--load-checkpoint-on-all-dp-ranks"]
         flags += ["--distributed-backend", "nccl" if spec.device == "cuda" else "gloo"]
     return flags
 
 
 def readable(flags: list[str]) -> str:
-    """One option a line, as `train.flags` shows them."""
+    """Return the options with one per line, for `train.flags`."""
     lines: list[str] = []
     for flag in flags:
         if flag.startswith("--") or not lines or not lines[-1].startswith("--"):

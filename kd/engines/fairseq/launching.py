@@ -1,7 +1,7 @@
-"""Starts a training's processes, follows what they write, tells them to stop, and says what they died of.
+"""Runs the processes of a training: starts them, reads their output, stops them, and explains failures.
 
-One process is started as it is, several by torchrun. A signal goes to the workers by their ids, never to torchrun's
-agent: SIGUSR1 would kill that and orphan them.
+A single process is started directly, several by torchrun. Signals are sent to the workers by their ids, never to
+torchrun's agent, since SIGUSR1 would kill it and leave the workers running.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from kd.base.processes import die_with_parent
 from kd.base.world import World
 from kd.engines.fairseq.train import DISK_ERROR, RANK_LOG, STOPPED, USER_ERROR
 
-GRACE = 45.0  # seconds that a training gets to save and leave when it is asked to
-GRACE_WARNED = 600.0  # the same after SIGUSR1, a warning that comes minutes before a time limit
-GRACE_ALONE = 20.0  # to notice by itself that another node's part has died: it may have more to say of it
+GRACE = 45.0  # seconds that a training has to save and exit after SIGTERM
+GRACE_WARNED = 600.0  # the same after SIGUSR1, which arrives minutes before a time limit
+GRACE_ALONE = 20.0  # seconds in which a node may itself notice that another has failed, since its message may say more
 TELL_SECONDS = 1.0
 _LAST_LINES = 20
 _KEPT_LINES = 400  # torchrun's report of a failure is long
@@ -41,30 +41,30 @@ _FIRST_DEAD = re.compile(r"Root Cause.*?rank\s*: (\d+) .*?exitcode\s*: (-?\d+)",
 
 
 class TrainingFailed(Exception):
-    """A training died for a reason that is not the user's: the last lines it wrote, and where the whole log is."""
+    """A training failed for a reason that the user cannot mend; the message has its last lines and the log's path."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One node's part of a training. `workers`: processes on this node; `threads`: for all of them together."""
+    """One node's part of a training. `workers`: processes on this node; `threads`: of all of them together."""
 
-    description: Path  # what each process is to do, for train.py
+    description: Path  # the specification that train.py reads
     log: Path
     world: World
     workers: int
     threads: int
-    max_tokens: int  # of a pass, for the sentence about memory
+    max_tokens: int  # of a pass, for the message about memory
     stall_minutes: float = 0.0
     _began: dict[Path, int] = field(default_factory=dict)  # rank's log -> its length before this attempt
 
     @property
     def alone(self) -> bool:
-        """Whether it is a single process, which needs no torchrun."""
+        """Return whether it is a single process, which needs no torchrun."""
         return self.world.nodes * self.workers == 1
 
     @property
     def command(self) -> list[str]:
-        """The command line of this node."""
+        """Return the command line of this node."""
         task = ["-m", "kd.engines.fairseq", "train", "--spec", str(self.description)]
         if self.alone:
             return [sys.executable, "-P", *task]
@@ -72,25 +72,25 @@ class Launch:
         if self.world.nodes == 1:
             return [*run, "--standalone", *task]
         host, port = self.world.address
-        # Static: the node of rank 0 has the process of rank 0, which logs and saves where `kd task` looks for it.
+        # Static: the process of rank 0 is on the node of rank 0, and logs and saves where `kd task` reads.
         run += ["--nnodes", str(self.world.nodes), "--node-rank", str(self.world.node_rank)]
         return [*run, "--rdzv-backend", "static", "--master-addr", host, "--master-port", port, *task]
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's environment, with the number of threads that every numerical library shall use."""
+        """Return this process's environment, with the number of threads for every numerical library."""
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
         threads = str(max(1, self.threads // self.workers))
-        project = str(Path(__file__).resolve().parents[3])  # the same kd as this one, from wherever it was imported
+        project = str(Path(__file__).resolve().parents[3])  # the kd that is running
         path = os.pathsep.join(part for part in (project, os.environ.get("PYTHONPATH", "")) if part)
         return {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
     def rank_logs(self) -> list[Path]:
-        """The logs of all processes but the first, whose output is in the training's log."""
+        """Return the logs of all processes except the first, whose output is in the training's log."""
         return sorted(self.log.parent.glob(RANK_LOG.format(rank="*")))
 
     def words(self) -> str:
-        """What these wrote last in this attempt."""
+        """Return the last output of these processes in this attempt."""
         return "\n".join(_tail(path, self._began.get(path, 0)) for path in self.rank_logs())
 
 
@@ -99,12 +99,19 @@ def run(
     readers: Sequence[Callable[[str], None]] = (),
     elsewhere: Callable[[], Exception | None] = lambda: None,
 ) -> None:
-    """Runs this node's part to its end; hands each line of its output to `readers` and appends it to the log.
+    """Run this node's part to its end.
 
-    elsewhere: what another node's part died of, if one has; this one, which may not notice, is then ended.
+    Args:
+        launch: The processes.
+        readers: Called with each line of the output, which is also appended to the log.
+        elsewhere: Returns the error of another node that has failed, else None. This node, which may not notice, is
+            then ended.
 
-    Raises: UserError, OSError (a full disk), TransientError or TrainingFailed for one that failed; or what `elsewhere`
-    says.
+    Raises:
+        UserError: The user can mend the failure.
+        OSError: The disk is full.
+        TransientError: A signal stopped the training, or it stalled.
+        TrainingFailed: It failed otherwise.
     """
     launch._began.update({path: path.stat().st_size for path in launch.rank_logs()})
     last: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
@@ -132,7 +139,7 @@ def run(
 
 @contextmanager
 def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
-    """A subprocess that does not outlive this block, nor this process."""
+    """Start a subprocess that ends with this block, and with this process."""
     ctypes.CDLL(None)  # loaded before the fork: nothing is imported between fork and exec
     process = subprocess.Popen(
         launch.command,
@@ -163,9 +170,9 @@ def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
 def _ended_with_others(
     process: subprocess.Popen[str], elsewhere: Callable[[], Exception | None]
 ) -> Iterator[list[Exception]]:
-    """Looks, as long as this block lasts, whether another node's part has died; then ends this one, and says of what.
+    """Check during this block whether another node has failed; then end this node's process and yield the error.
 
-    NCCL waits for a peer that is gone, and so does whoever waits for one that never came.
+    Without this, NCCL would wait for ever for the processes of that node.
     """
     died: list[Exception] = []
     over = threading.Event()
@@ -191,14 +198,14 @@ def _ended_with_others(
 
 def _in_child(parent: int, alone: bool) -> None:
     die_with_parent(parent)
-    if not alone:  # a scheduler may send it to every process of a job, and torchrun's agent would die of it
+    if not alone:  # a scheduler may send it to every process of a job, and it would kill torchrun's agent
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _stop(process: subprocess.Popen[str], launch: Launch, number: signal.Signals) -> None:
-    """Asks the workers to save and leave, and waits until they have, within bounds.
+    """Signal the workers to save and exit, and wait for them, up to the grace period.
 
-    All that they still write goes into the log: a pipe that nobody reads would hold them up.
+    Their output still goes into the log, since a full pipe would block them.
     """
     deadline = time.monotonic() + (GRACE_WARNED if number == signal.SIGUSR1 else GRACE)
     told = 0.0
@@ -206,7 +213,7 @@ def _stop(process: subprocess.Popen[str], launch: Launch, number: signal.Signals
     os.set_blocking(process.stdout.fileno(), False)
     with launch.log.open("ab") as log:
         while process.poll() is None and time.monotonic() < deadline:
-            if time.monotonic() - told > TELL_SECONDS:  # again and again: one may have been too young to hear it
+            if time.monotonic() - told > TELL_SECONDS:  # repeated, since a process that has just started may miss it
                 told = time.monotonic()
                 for worker in [process.pid] if launch.alone else children(process.pid):
                     with contextlib.suppress(ProcessLookupError):
@@ -218,7 +225,7 @@ def _stop(process: subprocess.Popen[str], launch: Launch, number: signal.Signals
 
 
 def children(parent: int) -> list[int]:
-    """The ids of the processes that a process has started and that have not ended."""
+    """Return the ids of the running children of a process."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -229,14 +236,14 @@ def children(parent: int) -> list[int]:
     return found
 
 
-# --- what it died of -------------------------------------------------------------------------------------------------
+# --- explaining failures ---------------------------------------------------------------------------------------------
 
 
 def _failure(launch: Launch, status: int, last: list[str]) -> Exception:
-    """The error for a training that did not end well, in words that say what to do where that is known."""
+    """Return the error for a training that failed, with a remedy if one is known."""
     said = "\n".join([*last, launch.words()])
     if status == EXIT_TRANSIENT or STOPPED.removesuffix("%d") in said:  # torchrun passes on no status of its workers
-        return TransientError("A signal stopped the training; it saved a checkpoint first and goes on from there.")
+        return TransientError("A signal stopped the training; it saved a checkpoint first and resumes from there.")
     for line in said.split("\n"):
         if line.startswith(USER_ERROR):
             return UserError(*json.loads(line.removeprefix(USER_ERROR)))
@@ -253,8 +260,8 @@ def _failure(launch: Launch, status: int, last: list[str]) -> Exception:
     logs = ", ".join(str(path) for path in [launch.log, *launch.rank_logs()])
     if _STALLED.search(said):
         return TransientError(
-            f"A process of the training did nothing for {launch.stall_minutes:g} minutes (stall_minutes), so it was "
-            f"ended; the logs say where each stood: {logs}."
+            f"A process of the training made no progress for {launch.stall_minutes:g} minutes (stall_minutes), so it "
+            f"was ended; tracebacks of all processes are in {logs}."
         )
     shown = "\n".join(last[-_LAST_LINES:])
     if dead := _FIRST_DEAD.search("\n".join(last)):
@@ -270,14 +277,14 @@ def _failure(launch: Launch, status: int, last: list[str]) -> Exception:
 
 def _died(status: int) -> str:
     if status == -signal.SIGKILL:
-        return "was killed (SIGKILL), often by the kernel for want of memory"
+        return "was killed (SIGKILL), often by the kernel because memory ran out"
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with status {status}"
 
 
 def _tail(path: Path, start: int) -> str:
-    """The end of a file's text from `start` on."""
+    """Return the end of a file's text from `start` on."""
     try:
         with path.open("rb") as file:
             file.seek(max(start, path.stat().st_size - _TAIL_BYTES))

@@ -1,7 +1,7 @@
-"""A start from a teacher's layers: a checkpoint of the student's shape, filled from a teacher of equal width.
+"""Starts a student from layers of a teacher of equal width, by a checkpoint of the student's shape.
 
-Weights alone are taken over. Embeddings and the last layer normalisations are copied as they are; which layer becomes
-which is `LayerChoice`.
+Embeddings and the last layer normalisations are copied. `LayerChoice` decides which layers are. The optimiser starts
+anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIDES = ("encoder", "decoder")
 
 
 def layer_map(choice: LayerChoice, teacher: int, student: int) -> list[int]:
-    """The teacher's layer, from 0, that each of the student's layers is copied from.
+    """Return the teacher's layer, from 0, that each of the student's layers is copied from.
 
     Args:
         choice: The rule.
@@ -39,23 +39,25 @@ def layer_map(choice: LayerChoice, teacher: int, student: int) -> list[int]:
 def prepare_layers(
     files: tuple[Path, Path, Path], dictionary: Path, model: ModelConfig, start: StartConfig, out: Path
 ) -> str:
-    """Write a checkpoint of the student's shape that fairseq starts from, and return one sentence on what is in it.
+    """Write a checkpoint of the student's shape that fairseq starts from, and return a sentence that describes it.
 
     Args:
         files: Checkpoint and dictionaries, source and target, of the teacher.
-        dictionary: That of the student's data, of both sides.
+        dictionary: The dictionary of the student's data, of both sides.
         model: Shape of the student.
-        start: Which layers.
+        start: The choice of layers.
         out: The checkpoint to write.
 
     Raises:
-        UserError: if vocabulary, width, feed-forward width, heads or norm differ from the teacher's.
+        UserError: Vocabulary, width, feed-forward width, heads or norm differ from the teacher's.
     """
+    from kd.engines.fairseq.language_tokens import require_plain
     from kd.engines.fairseq.loading import load
 
     checkpoint = files[0]
     symbols = check_vocabulary("student.start", files, dictionary)
     state = load(checkpoint)
+    require_plain(state, checkpoint, "training")
     weights = state["model"]
     depths = {side: _depth(weights, side, checkpoint) for side in SIDES}
     here = replace(model, encoder_layers=depths["encoder"], decoder_layers=depths["decoder"])
@@ -77,7 +79,7 @@ def _depth(weights: Mapping[str, Any], side: str, checkpoint: Path) -> int:
 
 
 def _taken(weights: Mapping[str, Any], maps: Mapping[str, list[int]]) -> dict[str, Any]:
-    """The weights of the student: each of its layers is a copy, since one layer may be taken twice."""
+    """Return the weights of the student; each layer is a copy, since one layer may be used twice."""
     taken = {
         name: weight for name, weight in weights.items() if not name.startswith(tuple(f"{s}.layers." for s in SIDES))
     }

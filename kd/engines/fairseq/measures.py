@@ -1,7 +1,4 @@
-"""What fairseq's log lines say beside what fairseq itself measures: what the training has cost so far, and GPU memory.
-
-Lines of trainings and of validations have them, so that a curve can stand against target tokens or hours.
-"""
+"""Adds target tokens, hours and GPU memory to fairseq's log lines of training and validation, for learning curves."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ from typing import Any
 from kd.engines.fairseq.watch import Watch
 
 TOKENS = "target_tokens"  # seen since the first update, over all interruptions
-SECONDS = "seconds"  # of training and validating, over all interruptions; work that was lost with a process not counted
-GPU_MEMORY = "gpu_memory"  # GB that the last update took at most, of this process's GPU
+SECONDS = "seconds"  # of training and validation, over all interruptions; without work that was lost
+GPU_MEMORY = "gpu_memory"  # peak of the last update on this process's GPU, in GB
 
 
 def install(fairseq_train: Any, watch: Watch) -> None:
-    """Lets the module `fairseq_cli.train` log them. Numbers are handed over as text, which it does not round."""
+    """Make the module `fairseq_cli.train` log them, as text, which it does not round."""
     train, training_stats, valid_stats = (
         getattr(fairseq_train, name) for name in ("train", "get_training_stats", "get_valid_stats")
     )
@@ -31,7 +28,7 @@ def install(fairseq_train: Any, watch: Watch) -> None:
 
     def get_training_stats(stats: Any) -> Any:
         found = {**training_stats(stats), **cost(trainers[0])}
-        if "gb_free" in found:  # which fairseq logs on a GPU, of the update at hand
+        if "gb_free" in found:  # fairseq logs it on a GPU, for the current update
             found[GPU_MEMORY] = f"{_gpu_total() - float(found['gb_free']):.2f}"
         return found
 
@@ -44,7 +41,7 @@ def install(fairseq_train: Any, watch: Watch) -> None:
 
 
 def _gpu_total() -> float:
-    """GB of the current GPU, counted as fairseq does (1 GB is 2**30 bytes)."""
+    """Return the memory of the current GPU in fairseq's GB (2**30 bytes)."""
     import torch
 
     return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30

@@ -4,23 +4,59 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.engines.fairseq.language_tokens import (
+    Direction,
+    LanguageTokens,
+    added_symbols,
+    require_plain,
+    require_symbols,
+    select,
+    tokens_of,
+)
 from kd.engines.fairseq.loading import load
 from kd.models.folder import ModelFolder
 from kd.recipe.schema import ModelConfig
 
+_UNNAMED = Direction()
 
-def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any], Any]:
+
+@dataclass(frozen=True)
+class Loaded:
+    """Models for inference.
+
+    Attributes:
+        models: One for each folder.
+        source: The source dictionary that they share.
+        target: The target dictionary that they share.
+        tokens: The language tokens that they expect.
+        added: Symbols that fairseq added to the dictionaries.
+        languages: Source and target of multilingual models, as they call them; None where that does not matter.
+    """
+
+    models: list[Any]
+    source: Any
+    target: Any
+    tokens: LanguageTokens
+    added: list[str]
+    languages: tuple[str | None, str | None] | None
+
+
+def load_ensemble(folders: Sequence[Path], device: str = "cpu", direction: Direction = _UNNAMED) -> Loaded:
     """Load the models of these folders for inference.
 
-    Returns:
-        The models, and the target dictionary that they share.
+    Args:
+        folders: Model folders.
+        device: Where the weights go.
+        direction: The languages that multilingual models translate between; those in the checkpoint if not named.
 
     Raises:
-        UserError: A file is missing or damaged, a checkpoint is refused, or the dictionaries differ.
+        UserError: A file is missing or damaged, a checkpoint is refused, the dictionaries or language tokens differ, or
+            a language that the models need is not known.
     """
     if not folders:
         raise UserError("No model was named.", "Name at least one model folder.")
@@ -32,7 +68,28 @@ def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any]
                 "An ensemble needs models of one vocabulary.",
             )
     source, target = load_dictionaries(opened[0])
-    return [restore(load(model.weights), model, source, target).to(device) for model in opened], target
+    models: list[Any] = []
+    tokens: list[LanguageTokens] = []
+    for model in opened:
+        state = prepare(load(model.weights), model, source, target, direction)
+        models.append(restore(state, model, source, target).to(device))
+        task = state["cfg"]["task"]
+        tokens.append(tokens_of(task))
+        languages = None if task["_name"] == "translation" else (task["source_lang"], task["target_lang"])
+        if tokens[-1] != tokens[0]:
+            raise UserError(
+                f"{model.path} and {opened[0].path} expect different language tokens.",
+                "An ensemble needs models that read the same text.",
+            )
+    return Loaded(models, source, target, tokens[0], added_symbols(task), languages)
+
+
+def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any], Any]:
+    """Load models that read text without language tokens, and their target dictionary; errors as `load_ensemble`."""
+    loaded = load_ensemble(folders, device)
+    if loaded.tokens:
+        raise UserError(f"{folders[0]} needs language tokens in the text.", "Use it as a teacher that decodes only.")
+    return loaded.models, loaded.target
 
 
 def load_dictionaries(model: ModelFolder) -> tuple[Any, Any]:
@@ -49,13 +106,33 @@ def load_dictionaries(model: ModelFolder) -> tuple[Any, Any]:
     return source, Dictionary.load(str(model.dictionary))
 
 
+def prepare(
+    state: dict[str, Any], model: ModelFolder, source: Any, target: Any, direction: Direction = _UNNAMED
+) -> dict[str, Any]:
+    """Reduce a checkpoint to one direction, and add its language tokens to the dictionaries, as fairseq does.
+
+    Raises:
+        UserError: A language is not known, or a token is neither in a dictionary nor in the embedding.
+    """
+    state = select(state, direction, model.weights)
+    task = state["cfg"]["task"]
+    for dictionary in (source, target):
+        for symbol in added_symbols(task):
+            dictionary.add_symbol(symbol)
+    require_symbols(tokens_of(task), source, target, model.weights)
+    return state
+
+
 def load_teacher(checkpoint: Path, source: Any, target: Any) -> Any:
     """Load the model of one checkpoint over the dictionaries of a training, ready to predict.
 
     Raises:
-        UserError: The checkpoint is refused, or does not fit the dictionaries.
+        UserError: The checkpoint is refused, needs language tokens, or does not fit the dictionaries.
     """
-    return restore(load(checkpoint), ModelFolder.beside(checkpoint), source, target)
+    model = ModelFolder.beside(checkpoint)
+    state = prepare(load(checkpoint), model, source, target)
+    require_plain(state, checkpoint, "the training of a student on distributions")
+    return restore(state, model, source, target)
 
 
 def restore(state: dict[str, Any], model: ModelFolder, source: Any, target: Any) -> Any:
@@ -74,7 +151,7 @@ def restore(state: dict[str, Any], model: ModelFolder, source: Any, target: Any)
     from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
     settings = complete(state["cfg"]["model"])
-    _check_sizes(state["model"], settings, model, source, target)
+    _check_sizes(state["model"], settings, model, source, target, added_symbols(state["cfg"]["task"]))
     try:
         built = TransformerModel.build_model(settings, TranslationTask(TranslationConfig(), source, target))
         built.load_state_dict(dict(state["model"]), strict=True)
@@ -97,7 +174,9 @@ def complete(settings: Namespace) -> Namespace:
     return whole
 
 
-def _check_sizes(weights: dict[str, Any], settings: Namespace, model: ModelFolder, source: Any, target: Any) -> None:
+def _check_sizes(
+    weights: dict[str, Any], settings: Namespace, model: ModelFolder, source: Any, target: Any, tokens: Sequence[str]
+) -> None:
     """Compare sizes with the weights before anything is allocated."""
     path = model.weights
     sides = (("encoder", source, model.source_dictionary), ("decoder", target, model.dictionary))
@@ -106,8 +185,9 @@ def _check_sizes(weights: dict[str, Any], settings: Namespace, model: ModelFolde
         if embedding is None:
             raise UserError(f"{path} holds no {side} of a Transformer.", "Give a translation model of fairseq's.")
         if len(embedding) != len(dictionary):
+            added = f", language tokens included ({', '.join(tokens[:3])} …)" if tokens else ""
             raise UserError(
-                f"{path} has {len(embedding)} symbols in its {side}, and {file} has {len(dictionary)}.",
+                f"{path} has {len(embedding)} symbols in its {side}, and {file} has {len(dictionary)}{added}.",
                 "Give the dictionaries of its training: dict.txt of each side.",
             )
         layers = {name.split(".")[2] for name in weights if name.startswith(f"{side}.layers.")}

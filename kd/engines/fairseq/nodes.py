@@ -1,7 +1,7 @@
-"""How the nodes of one training find each other: small files in the task's folder, which all of them see.
+"""Rendezvous of the nodes of one training, by small files in the task's folder on the shared file system.
 
-The first node works on the task; the others wait for it and run the same torchrun, and its end is the task's. Each says
-a number of its own, so that what an earlier attempt left is never taken for this one's.
+The first node runs the task. The others wait for it and run the same torchrun; the task ends as the first node does.
+Each node writes a random number, by which the files of an earlier attempt are recognised.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 from kd.base.errors import TransientError
 from kd.base.files import write_json
 
-ARRIVAL_SECONDS = 600.0  # for all nodes to be there, once the first one has measured its batches
-VERDICT_SECONDS = 60.0  # for a node that failed to hear from the others why
+ARRIVAL_SECONDS = 600.0  # until all nodes have joined, after the first one has measured its batches
+VERDICT_SECONDS = 60.0  # in which a node that failed learns the reason from the others
 POLL_SECONDS = 0.2
 FOLDER = "nodes"
 
 
 class Meeting:
-    """One node's view on the others. `out`: the task's folder, on a file system that all of them share."""
+    """One node's part in the rendezvous. `out` is the task's folder, on a file system that all nodes share."""
 
     def __init__(self, out: Path, rank: int, nodes: int, patience: float = ARRIVAL_SECONDS) -> None:
         self._out = out
@@ -34,14 +34,14 @@ class Meeting:
         self._nodes = nodes
         self._patience = patience
         self._word = secrets.token_hex(8)
-        self._words: dict[str, str] = {}  # of all the others, as the first node heard them
+        self._words: dict[str, str] = {}  # of all other nodes, as the first node read them
 
     def open(self) -> None:
-        """The first node: forgets what an earlier attempt left."""
+        """On the first node: remove the files of an earlier attempt."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def invite(self, facts: Mapping[str, Any]) -> None:
-        """The first node: waits for the others and tells them what to run. Raises TransientError if one stays away."""
+        """On the first node: wait for the others and send them `facts`. Raise TransientError if one does not join."""
         deadline = time.monotonic() + self._patience
         while True:
             self._words = {}
@@ -52,14 +52,15 @@ class Meeting:
             if not missing:
                 break
             if time.monotonic() > deadline:
-                raise TransientError(f"Node {missing[0]} of {self._nodes} did not come within {self._patience:.0f} s.")
+                raise TransientError(f"Node {missing[0]} of {self._nodes} did not join within {self._patience:.0f} s.")
             time.sleep(POLL_SECONDS)
         write_json(self._folder / "run.json", {"words": self._words, **facts})
 
     def join(self, over: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
-        """The others: waits for the first node's word and returns its facts; None where `over` says it has finished.
+        """On another node: wait for the first node's facts and return them; None if `over` returns True before.
 
-        Raises: TransientError if it does not come.
+        Raises:
+            TransientError: They do not come in time.
         """
         deadline = time.monotonic() + self._patience
         here = self._folder / f"here-{self._rank}.json"
@@ -70,23 +71,23 @@ class Meeting:
                 facts = _read(self._folder / "run.json")
                 if facts["words"].get(str(self._rank)) == self._word:
                     return facts
-            # Again and again: the first node may have swept it away with an earlier attempt's.
+            # Repeated, since the first node may have removed it together with the files of an earlier attempt.
             if self._out.is_dir():
                 with contextlib.suppress(OSError, ValueError):
                     if not here.is_file() or _read(here)["word"] != self._word:
                         write_json(here, {"word": self._word})
             time.sleep(POLL_SECONDS)
-        raise TransientError(f"The first node did not say what to run within {self._patience:.0f} s.")
+        raise TransientError(f"The first node did not start the training within {self._patience:.0f} s.")
 
     def end(self, status: int, message: str = "") -> None:
-        """Says how this node's part ended."""
+        """Record how this node's part ended."""
         end = {"word": self._word, "status": status, "message": message}
         with contextlib.suppress(OSError):
             if self._folder.is_dir():
                 write_json(self._folder / f"end-{self._rank}.json", end)
 
     def verdict(self, rank: int, seconds: float = VERDICT_SECONDS) -> tuple[int, str] | None:
-        """How another node's part ended, status and message; None where it does not say so in time."""
+        """Return status and message of another node's end; None if it does not record them in time."""
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError, ValueError):
@@ -98,9 +99,9 @@ class Meeting:
             time.sleep(POLL_SECONDS)
 
     def died(self) -> tuple[int, str] | None:
-        """Status and message of another node whose part has failed; None as long as there is none.
+        """Return status and message of another node that has failed; None if there is none.
 
-        The first looks at all others, these look at the first.
+        The first node checks all others; they check the first.
         """
         for rank in range(1, self._nodes) if self._rank == 0 else (0,):
             end = self.verdict(rank, 0.0)
@@ -109,7 +110,7 @@ class Meeting:
         return None
 
     def close(self) -> None:
-        """The first node: takes the files away; the training is over."""
+        """On the first node: remove the files at the end of the training."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -96,7 +96,7 @@ class SampledSearch(StackedSearch):
 
         logits, probabilities = self._outputs(hidden)
         weights = probabilities.sum(0).double()
-        weights[:, self._pad] = 0
+        weights[:, self._banned] = 0
         if first:
             weights[:, self._eos] = 0
         best = weights.argmax(1, keepdim=True)
@@ -168,7 +168,7 @@ class _DiverseBatch(Batch):
         import torch
 
         search, groups = self.search, self.search.diversity.groups
-        pieces, logs, member_logs = search._candidates(hidden, first=step == 0, last=last)
+        pieces, logs, member_logs = search._candidates(hidden, step, last=last)
         member_logs = torch.cat([member_logs, logs.unsqueeze(0)])
         self.nan |= member_logs.isnan().flatten(1).any(1)
         sentences, rows = self.tokens.shape

@@ -1,6 +1,6 @@
 """Saves a training's state: numbered checkpoints, each complete on disk before an older one is removed.
 
-Two names of one file and fairseq's own format: its tools read these checkpoints.
+fairseq's tools read these checkpoints. `checkpoint_last.pt` is a second name of the newest one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kd.base.files import link_file
 from kd.engines.fairseq import checkpoints
 from kd.engines.fairseq.watch import STATE, Watch
 
-TOLD = "kd-told "  # in the log: followed by what the task wants to know, as JSON
+TOLD = "kd-told "  # in the log, followed by measurements as JSON
 
 logger = logging.getLogger("kd.train")
 
@@ -25,9 +25,13 @@ logger = logging.getLogger("kd.train")
 class SaveCheckpoint:
     """Replaces fairseq's function `save_checkpoint`, which copies files.
 
-    Each checkpoint has a number, also one at the end of an epoch; `checkpoint_last.pt` is a second name of the newest,
-    given when that is whole on disk; older ones go after that, not before. keep_best: how many of the best by
-    validation stay as well; keep_every: those of each so many updates stay, 0 for none.
+    Each checkpoint has a number, also the one at the end of an epoch. When it is complete on disk, it gets the second
+    name `checkpoint_last.pt`; only then are older ones removed.
+
+    Args:
+        watch: The history to save.
+        keep_best: How many of the best checkpoints by validation are kept as well.
+        keep_every: Checkpoints at multiples of this number of updates are kept; 0: none are.
     """
 
     best: float  # fairseq reads and sets it
@@ -47,9 +51,9 @@ class SaveCheckpoint:
 
     @contextmanager
     def as_read(self, epoch: int, iterator: Any) -> Iterator[None]:
-        """Save checkpoints with this epoch and this position in the data: those of the checkpoint just read.
+        """Save checkpoints with the epoch and the position in the data of the checkpoint that was just read.
 
-        For a checkpoint that is made anew before training goes on; the epoch that it belongs to may be over by now.
+        This is for a checkpoint that is written again before training continues. Its epoch may be over by then.
         """
         self._instead = epoch, iterator
         yield
@@ -95,7 +99,7 @@ class SaveCheckpoint:
         told = {
             "saves": self._saves,
             "saving": round(self._seconds, 3),
-            "seconds": round(time.monotonic() - self._began, 3),  # since this process began to train
+            "seconds": round(time.monotonic() - self._began, 3),  # since this process started to train
             "gpu_memory": self._watch.gpu_memory(),
         }
         logger.info(TOLD + json.dumps(told))

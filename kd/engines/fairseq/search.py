@@ -43,13 +43,27 @@ class StackedSearch:
     """Beam search with models of one dictionary for which `stacked.unsupported` returns None.
 
     `max_pieces` bounds the output without its end; scores are divided by the length, the end included, to the power of
-    `length_penalty`.
+    `length_penalty`. `start` is the decoder's first input, by default the end of sentence. Every output begins with the
+    ids of `prefix`, which count for length and score, as in fairseq. The ids `banned`, by default the padding, are in
+    no output.
     """
 
     def __init__(
-        self, models: Sequence[Any], dictionary: Any, *, beam: int, max_pieces: int, length_penalty: float
+        self,
+        models: Sequence[Any],
+        dictionary: Any,
+        *,
+        beam: int,
+        max_pieces: int,
+        length_penalty: float,
+        start: int | None = None,
+        prefix: Sequence[int] = (),
+        banned: Sequence[int] | None = None,
     ) -> None:
+        self._start = dictionary.eos() if start is None else start
+        self._prefix = prefix
         self._pad, self._eos = dictionary.pad(), dictionary.eos()
+        self._banned = [self._pad] if banned is None else list(banned)
         self._size = len(dictionary)
         self._beam = beam
         self._max_pieces = max_pieces
@@ -79,17 +93,17 @@ class StackedSearch:
     def _begin(self, tokens: Tensor) -> Batch:
         return Batch(self, tokens)
 
-    def _candidates(self, hidden: list[Tensor], *, first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _candidates(self, hidden: list[Tensor], step: int, *, last: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return the most probable tokens of each row: ids [rows, k], log-probabilities of the ensemble and of members.
 
-        The first token is never the end, the last always is.
+        The first token is never the end, the last always is; those of the prefix are the only candidates.
         """
         import torch
 
         rows = hidden[0].shape[1]
         size = self._outputs.rows_at_once(hidden)
         parts = [
-            self._candidates_of([each[:, start : start + size] for each in hidden], first, last)
+            self._candidates_of([each[:, start : start + size] for each in hidden], step, last)
             for start in range(0, rows, size)
         ]
         if len(parts) == 1:
@@ -97,19 +111,20 @@ class StackedSearch:
         pieces, logs, members = zip(*parts, strict=True)
         return torch.cat(pieces), torch.cat(logs), torch.cat(members, dim=1)
 
-    def _candidates_of(self, hidden: list[Tensor], first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _candidates_of(self, hidden: list[Tensor], step: int, last: bool) -> tuple[Tensor, Tensor, Tensor]:
         import torch
 
         logits, probabilities = self._outputs(hidden)
         mean = probabilities.sum(0)
-        mean[:, self._pad] = -1
-        if first:
+        mean[:, self._banned] = -1
+        if step == 0:
             mean[:, self._eos] = -1
-        pieces = _largest(mean, 1 if last else min(2 * self._beam, self._size - 1))
-        if last:
-            pieces = torch.cat([pieces, torch.full_like(pieces, self._eos)], dim=1)
+        forced = self._eos if last else self._prefix[step] if step < len(self._prefix) else None
+        pieces = _largest(mean, min(2 * self._beam, self._size - len(self._banned)) if forced is None else 1)
+        if forced is not None:  # beside the most probable token, which normalises the logarithms
+            pieces = torch.cat([pieces, torch.full_like(pieces, forced)], dim=1)
         logs, members = self._logs(pieces, logits, probabilities)
-        return (pieces[:, 1:], logs[:, 1:], members[:, :, 1:]) if last else (pieces, logs, members)
+        return (pieces, logs, members) if forced is None else (pieces[:, 1:], logs[:, 1:], members[:, :, 1:])
 
     def _logs(self, pieces: Tensor, logits: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities of pieces by the ensemble, [rows, k], and by members, [members, rows, k].
@@ -162,7 +177,7 @@ class Batch:
         source = {"src_tokens": tokens, "src_lengths": lengths}
         self.states: list[State] = [stack.begin(source, sentences) for stack in search._stacks]
         self.alive = torch.arange(sentences, device=self.device)
-        self.tokens = torch.full((sentences, 1), search._eos, device=self.device)
+        self.tokens = torch.full((sentences, 1), search._start, device=self.device)
         self.scores = torch.zeros((sentences, 1), device=self.device)
         columns = search._members + self.further_scores
         self.member_scores = torch.zeros((columns, sentences, 1), device=self.device)
@@ -205,7 +220,8 @@ class Batch:
         parents = parents.gather(1, onward)
         self.history.append((self.alive, self.tokens, parents))
         past = self.past.gather(1, parents.unsqueeze(2).expand(-1, -1, self.past.shape[2]))
-        self.past = torch.cat([past, self.own_slots.expand(sentences, -1, -1)], dim=2)
+        width = onward.shape[1]  # 1 after a token of the prefix, else the beam
+        self.past = torch.cat([past, self.own_slots[:width, :width].expand(sentences, -1, -1)], dim=2)
         if number_done > _WASTE * len(done):
             self._keep((~done).nonzero().squeeze(1))
         return False
@@ -219,7 +235,7 @@ class Batch:
         """
         import torch
 
-        pieces, logs, member_logs = self.search._candidates(hidden, first=step == 0, last=last)
+        pieces, logs, member_logs = self.search._candidates(hidden, step, last=last)
         self.nan |= member_logs.isnan().flatten(1).any(1)
         sentences, rows = self.tokens.shape
         width = pieces.shape[1]

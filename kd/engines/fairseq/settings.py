@@ -12,6 +12,8 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kd.engines.fairseq.language_tokens import MODEL_PER_PAIR, ONE_MODEL
+
 ARCHITECTURES = (
     "transformer",
     "transformer_iwslt_de_en",
@@ -22,13 +24,18 @@ ARCHITECTURES = (
     "transformer_wmt_en_de_big",
     "transformer_wmt_en_de_big_t2t",
 )
-# Transformers with an alignment loss: the same model at inference.
-ALIGNED = {"transformer_align": "transformer", "transformer_wmt_en_de_big_align": "transformer_wmt_en_de_big"}
-TASKS = ("translation", "translation_multi_simple_epoch")
+# The same model at inference: Transformers with an alignment loss, and those of which a checkpoint holds one per pair.
+EQUIVALENT = {
+    "transformer_align": "transformer",
+    "transformer_wmt_en_de_big_align": "transformer_wmt_en_de_big",
+    "multilingual_transformer": "transformer",
+    "multilingual_transformer_iwslt_de_en": "transformer_iwslt_de_en",
+}
+TASKS = ("translation", ONE_MODEL, MODEL_PER_PAIR)
 ACTIVATIONS = ("relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear")
 
-_LANGUAGE_TOKENS = ("encoder_langtok", "decoder_langtok", "lang_tok_replacing_bos_eos")
 _LANGUAGE = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_TOKEN_SPEC = re.compile(r"(src|tgt)(\.\w{1,32})?")
 _NUMBERS = re.compile(r"[\[(]?\s*\d{1,9}(\s*,\s*\d{1,9})*\s*,?\s*[\])]?")
 
 Check = Callable[[Any], Any]  # returns the value that fairseq gets, or raises ValueError with the values allowed
@@ -147,6 +154,40 @@ TASK: dict[str, Check] = {
 }
 
 
+def _words(value: Any) -> list[str]:
+    """Accept names of languages or pairs, as a list or separated by commas."""
+    words = value.split(",") if isinstance(value, str) else value
+    if isinstance(words, list | tuple) and all(isinstance(word, str) and _LANGUAGE.fullmatch(word) for word in words):
+        return list(words)
+    raise ValueError("names of languages")
+
+
+def _token_specs(value: Any) -> dict[str, list[str | None]]:
+    """Accept the tokens of the main data: the language that source and target name, such as `src` or `tgt.mined`."""
+    if not isinstance(value, dict) or "main" not in value:
+        return {}
+    specs = value["main"]
+    is_pair = isinstance(specs, list | tuple) and len(specs) == 2
+    if not is_pair or not all(not spec or (isinstance(spec, str) and _TOKEN_SPEC.fullmatch(spec)) for spec in specs):
+        raise ValueError("two of src, tgt and None")
+    return {"main": [spec or None for spec in specs]}
+
+
+# Of multilingual tasks: which language tokens there are, and where they stand (`language_tokens.py`).
+MULTILINGUAL: dict[str, Check] = {
+    "encoder_langtok": _one_of("src", "tgt"),
+    "decoder_langtok": _flag,
+    "lang_tok_replacing_bos_eos": _flag,
+    "lang_tok_style": _one_of("multilingual", "mbart"),
+    "langtoks": _token_specs,
+    "langtoks_specs": _words,
+    "langs": _words,
+    "lang_pairs": _words,
+    "lang_dict": lambda value: "unknown" if value else None,  # a file: the languages are not in the checkpoint
+    "extra_data": lambda value: {"mono_dae": ""} if isinstance(value, dict) and "mono_dae" in value else {},
+}
+
+
 class Refused(ValueError):
     """A setting is not allowed. The message names the setting and the values allowed."""
 
@@ -162,7 +203,7 @@ def allowed(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     model, task = _parts(state)
     architecture = model.get("arch") or model.get("_name")
-    architecture = ALIGNED.get(architecture, architecture) if isinstance(architecture, str) else architecture
+    architecture = EQUIVALENT.get(architecture, architecture) if isinstance(architecture, str) else architecture
     if architecture not in ARCHITECTURES:
         raise Refused(f"its architecture is {_shown(architecture)}, and kd reads {', '.join(ARCHITECTURES)}")
     checked = _task(task, model)
@@ -192,23 +233,31 @@ def _mapping(settings: Any) -> dict[str, Any]:
 
 
 def _task(task: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the task, which is always `translation`."""
+    """Return the settings of the task."""
     name = task.get("_name") or task.get("task") or model.get("task") or "translation"
     if name not in TASKS:
-        raise Refused(f"its task is {_shown(name)}, and kd reads models for {' and '.join(TASKS)}")
-    for key in _LANGUAGE_TOKENS:
-        if task.get(key) or model.get(key):
-            raise Refused(f"it expects language tokens in the text ({key} is set), which kd does not add")
+        raise Refused(f"its task is {_shown(name)}, and kd reads models for {', '.join(TASKS)}")
     languages = {key: task.get(key) for key in ("source_lang", "target_lang")}
     known = {key: value for key, value in languages.items() if isinstance(value, str) and _LANGUAGE.fullmatch(value)}
     return {
-        "_name": "translation",
+        "_name": name,
         "data": "",
         **{key: known.get(key) for key in languages},
         **_checked(TASK, task),
+        **(_multilingual(task, model) if name != "translation" else {}),
         "eval_bleu": False,
         "eval_bleu_detok_args": "{}",
     }
+
+
+def _multilingual(task: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide on language tokens, and the languages if the checkpoint states them."""
+    given = {name: task.get(name) or model.get(name) for name in MULTILINGUAL}
+    found = _checked(MULTILINGUAL, {name: value for name, value in given.items() if value})
+    if not found.get("langs") and not found.get("lang_dict"):
+        pairs = [pair.split("-") for pair in found.get("lang_pairs", [])]
+        found["langs"] = sorted({language for pair in pairs for language in pair})
+    return found
 
 
 def _checked(checks: Mapping[str, Check], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Decoders of one shape run as one: the members of an ensemble are a dimension of each matrix product.
+"""Runs decoders of equal shape as one: the members of an ensemble are a dimension of each matrix product.
 
-fairseq runs one member after the other, keeps keys and values once per hypothesis and copies all of them at every step.
-Here each weight exists once for all members, `[members, in, out]`; what attention reads is written once and never
-moved: hypotheses of a sentence share their keys, and a mask says which of them are whose past.
+fairseq runs the members one after the other, keeps keys and values once per hypothesis, and copies all of them at every
+step. Here the weights of all members are one tensor, `[members, in, out]`. Keys and values are written once and never
+moved: the hypotheses of a sentence share them, and a mask selects the past of each.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOGITS = 4_000_000  # numbers of the output layer at once on a CPU, so that they stay in its caches
+_LOGITS = 4_000_000  # numbers of the output layer at once, so that they fit into the caches of a CPU
 _LOGITS_GPU = 500_000_000
-_FIRST_SLOTS = 64  # of a cache of keys; it grows by as many or by half
+_FIRST_SLOTS = 64  # in a cache of keys, which grows by this number or by half
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _Affine:
         return torch.baddbmm(self.bias, x, self.weight)
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + x @ weight + bias`."""
+        """Return `residual + x @ weight + bias`."""
         import torch
 
         return torch.baddbmm(residual, x, self.weight).add_(self.bias)
@@ -41,7 +41,7 @@ class _Affine:
 
 @dataclass
 class _Norm:
-    """Layer normalisation with gains and biases [members, 1, width]; None where the next product has taken them in."""
+    """Layer normalisation; gains and biases [members, 1, width] are None if the next product contains them."""
 
     gain: Tensor | None
     bias: Tensor | None
@@ -74,16 +74,16 @@ class _Layer:
 
 @dataclass
 class State:
-    """What a stack remembers of a batch: keys and values [members * sentences, heads, slots, width of a head]."""
+    """The state of a batch: keys and values, [members * sentences, heads, slots, width of a head]."""
 
     cross: list[tuple[Tensor, Tensor]]  # of the source, by layer
-    own: list[tuple[Tensor, Tensor]]  # of what was written, by layer; the first `slots` of them are in use
+    own: list[tuple[Tensor, Tensor]]  # of the output, by layer; the first `slots` of them are in use
     slots: int
     cross_mask: Tensor | None  # [members * sentences, 1, 1, source positions], 0 or minus infinity
     members: int
 
     def keep(self, sentences: Tensor) -> None:
-        """Forgets all sentences but those of these numbers."""
+        """Remove all sentences except those with these numbers."""
         self.cross = [(self._kept(key, sentences), self._kept(value, sentences)) for key, value in self.cross]
         self.own = [
             (self._kept(key[:, :, : self.slots], sentences), self._kept(value[:, :, : self.slots], sentences))
@@ -96,7 +96,7 @@ class State:
         return tensor.unflatten(0, (self.members, -1)).index_select(1, sentences).flatten(0, 1)
 
     def room_for(self, more: int) -> None:
-        """Makes the caches larger where `more` slots do not fit."""
+        """Enlarge the caches if `more` slots do not fit."""
         if self.own and self.slots + more > self.own[0][0].shape[2]:
             capacity = self.slots + max(more, _FIRST_SLOTS, self.slots // 2)
             self.own = [
@@ -111,7 +111,7 @@ def _grown(cache: Tensor, used: int, capacity: int) -> Tensor:
 
 
 def unsupported(model: Any) -> str | None:
-    """What of a fairseq model this module cannot compute; None where it can compute all of it."""
+    """Return which part of a fairseq model this module does not support; None if it supports the model."""
     from fairseq.models.transformer import TransformerDecoder, TransformerModel
     from fairseq.models.transformer.transformer_decoder import TransformerDecoderBase
     from fairseq.modules import MultiheadAttention
@@ -121,7 +121,7 @@ def unsupported(model: Any) -> str | None:
     if not isinstance(model, TransformerModel) or type(decoder) not in (TransformerDecoder, TransformerDecoderBase):
         return f"it is a {type(model).__name__}"
     if decoder.adaptive_softmax is not None or decoder.output_projection.bias is not None:
-        return "its output layer is another one"
+        return "its output layer is of another kind"
     if decoder.project_in_dim is not None or decoder.project_out_dim is not None or decoder.quant_noise is not None:
         return "its embeddings are projected or quantised"
     if decoder.cross_self_attention:
@@ -140,7 +140,7 @@ def unsupported(model: Any) -> str | None:
 
 
 def shape_of(model: Any) -> tuple[Any, ...]:
-    """What has to be equal for two models to be run as one."""
+    """Return the properties that must be equal for two models to run as one."""
     decoder = model.decoder
     layer = decoder.layers[0]
     return (
@@ -151,9 +151,10 @@ def shape_of(model: Any) -> tuple[Any, ...]:
 
 
 class Stack:
-    """Decoders of equal shape. Tensors have the members first; rows are sentences times hypotheses.
+    """Decoders of equal shape. The members are the first dimension of tensors; rows are sentences times hypotheses.
 
-    `models` are fairseq Transformers for which `unsupported` says None and `shape_of` the same.
+    Args:
+        models: fairseq Transformers for which `unsupported` returns None and `shape_of` the same.
     """
 
     def __init__(self, models: Sequence[Any]) -> None:
@@ -165,7 +166,7 @@ class Stack:
         self.members = len(decoders)
         with torch.no_grad():
             self._embedding = torch.stack([decoder.embed_tokens.weight for decoder in decoders])
-            # Tied matrices stay one in memory; [members, pieces, width], and turned round when it is used.
+            # Tied matrices stay one tensor in memory, [members, pieces, width], which is transposed in use.
             tied = all(decoder.output_projection.weight is decoder.embed_tokens.weight for decoder in decoders)
             self._output = (
                 self._embedding if tied else torch.stack([decoder.output_projection.weight for decoder in decoders])
@@ -177,7 +178,7 @@ class Stack:
         self.pre_norm = self._first.layers[0].normalize_before if self._layers else True
 
     def begin(self, source: dict[str, Tensor], sentences: int) -> State:
-        """Encodes a batch (fairseq's `net_input`) and projects what attention will read, once per sentence."""
+        """Encode a batch (fairseq's `net_input`), and compute the keys and values of the source once per sentence."""
         import torch
 
         outs = [model.encoder.forward_torchscript(source) for model in self._models]
@@ -197,10 +198,17 @@ class Stack:
         return State([(key.contiguous(), value.contiguous()) for key, value in cross], own, 0, mask, self.members)
 
     def step(self, state: State, tokens: Tensor, position: int, past: Tensor) -> Tensor:
-        """Reads one more piece of each hypothesis; returns what the output layer reads, [members, rows, width].
+        """Run one step of the decoder.
 
-        `tokens` is [sentences, hypotheses]; `past` [sentences, hypotheses, slots] is 0 where a hypothesis may look, the
-        slots of this step included, and minus infinity elsewhere.
+        Args:
+            state: The state of the batch.
+            tokens: The last token of each hypothesis, [sentences, hypotheses].
+            position: The number of the step.
+            past: [sentences, hypotheses, slots]: 0 at the slots of a hypothesis, those of this step included, and minus
+                infinity elsewhere.
+
+        Returns:
+            The input of the output layer, [members, rows, width].
         """
         sentences, beam = tokens.shape
         state.room_for(beam)
@@ -218,7 +226,7 @@ class Stack:
         return x if self._final_norm is None else self._final_norm(x)
 
     def logits(self, hidden: Tensor, out: Tensor) -> None:
-        """The output layer, into `out`, [members, rows, pieces]."""
+        """Compute the output layer into `out`, [members, rows, tokens]."""
         import torch
 
         torch.bmm(hidden, self._output.transpose(1, 2), out=out)
@@ -255,22 +263,22 @@ class Stack:
 class Outputs:
     """The output layer of several stacks: logits and probabilities, in buffers that each call overwrites.
 
-    Fresh memory for numbers of this size costs more time than computing them.
+    Allocating memory of this size takes more time than the computation.
     """
 
     def __init__(self, stacks: Sequence[Stack], size: int) -> None:
         self._stacks = stacks
-        self._size = size  # pieces
+        self._size = size  # of the vocabulary
         self._members = sum(stack.members for stack in stacks)
         self._buffers: list[Tensor] = []
 
     def rows_at_once(self, hidden: Sequence[Tensor]) -> int:
-        """How many rows should be given to a call."""
+        """Return the number of rows for one call."""
         limit = _LOGITS if hidden[0].device.type == "cpu" else _LOGITS_GPU
         return max(1, limit // (self._members * self._size))
 
     def __call__(self, hidden: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities of all members, [members, rows, pieces], of what `Stack.step` returned for each."""
+        """Return logits and probabilities of all members, [members, rows, tokens]; `hidden`: from each `Stack.step`."""
         import torch
 
         rows = hidden[0].shape[1]
@@ -287,7 +295,7 @@ class Outputs:
 
 
 def stacks_of(models: Sequence[Any]) -> tuple[list[Stack], list[int]]:
-    """Models of equal shape together, and the place of each model among all the stacks' members."""
+    """Return stacks of models of equal shape, and the place of each model among the members of all stacks."""
     by_shape: list[tuple[Any, list[int]]] = []
     for number, model in enumerate(models):
         shape = shape_of(model)
@@ -303,13 +311,13 @@ def stacks_of(models: Sequence[Any]) -> tuple[list[Stack], list[int]]:
 
 
 def _split(x: Tensor, sentences: int, rows: int, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """[members, sentences * rows, parts * width] as views [members * sentences, heads, rows, width / heads]."""
+    """Return views [members * sentences, heads, rows, width / heads] of [members, sentences * rows, parts * width]."""
     width = x.shape[-1] // (parts * heads)
     return x.view(-1, rows, parts, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention, [members * sentences, rows, heads * width of a head]."""
+    """Compute scaled dot-product attention, [members * sentences, rows, heads * width of a head]."""
     from torch.nn.functional import scaled_dot_product_attention
 
     found = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
@@ -317,7 +325,7 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) ->
 
 
 def _positions(decoders: Sequence[Any]) -> Any:
-    """A function from the number of a step to the positions' embedding, [members or 1, 1, width]; None without any."""
+    """Return a function from a step to the embedding of its position, [members or 1, 1, width]; None without any."""
     import torch
 
     if decoders[0].embed_positions is None:

@@ -72,10 +72,12 @@ def prepare_start(files: tuple[Path, Path, Path], dictionary: Path, model: Model
     Raises:
         UserError: The vocabulary or the shape differs; the message names the setting.
     """
+    from kd.engines.fairseq.language_tokens import require_plain
     from kd.engines.fairseq.loading import load
 
     symbols = check_vocabulary("init_from", files, dictionary)
     state = load(files[0])
+    require_plain(state, files[0], "training")
     check_shape("init_from", files[0], state, model, symbols)
     write_start(state, state["model"], out)
 

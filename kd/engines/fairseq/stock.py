@@ -27,12 +27,18 @@ class StockSearch:
         max_pieces: int,
         length_penalty: float,
         score_members: bool = True,
+        start: int | None = None,
+        prefix: Sequence[int] = (),
+        banned: Sequence[int] = (),
     ) -> None:
         from fairseq.sequence_generator import SequenceGenerator
 
         self._models = list(models)
         self._pad, self._eos = dictionary.pad(), dictionary.eos()
-        self._scorer = ForcedScorer(models, dictionary, length_penalty=length_penalty) if score_members else None
+        self._start = self._eos if start is None else start
+        self._prefix = prefix
+        scorer = ForcedScorer(models, dictionary, length_penalty=length_penalty, start=start)
+        self._scorer = scorer if score_members else None
         self._generator = SequenceGenerator(
             self._models,
             dictionary,
@@ -40,6 +46,9 @@ class StockSearch:
             max_len_a=0,  # it would multiply the length of the batch's longest source
             max_len_b=max_pieces,
             len_penalty=length_penalty,
+            # fairseq suppresses `<unk>` by a penalty only.
+            tokens_to_suppress=[dictionary[number] for number in banned if number != dictionary.unk()],
+            unk_penalty=math.inf if dictionary.unk() in banned else 0.0,
         )
 
     def search(self, tokens: Tensor) -> list[list[Found]]:
@@ -49,12 +58,15 @@ class StockSearch:
             tokens: Sources padded on the left, ends included, [sentences, length].
 
         Raises:
-            NaNFound: A member gave NaN, of which fairseq's search leaves no hypothesis.
+            NaNFound: A member gave NaN, after which fairseq's search returns no hypothesis.
         """
         source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._pad).sum(1)}
+        prefix = tokens.new_tensor(self._prefix).expand(len(tokens), -1) if self._prefix else None
         try:
-            lists = self._generator.generate(self._models, {"net_input": source})
-        except AssertionError:  # of a search that found no end, which NaN never is
+            lists = self._generator.generate(
+                self._models, {"net_input": source}, prefix_tokens=prefix, bos_token=self._start
+            )
+        except AssertionError:  # the search found no end of a sentence, as with NaN
             if nan := self._nan_members(source):
                 raise NaNFound(nan) from None
             raise
@@ -74,7 +86,7 @@ class StockSearch:
         import torch
 
         tokens = source["src_tokens"]
-        start = tokens.new_full((len(tokens), 1), self._eos)
+        start = tokens.new_full((len(tokens), 1), self._start)
         with torch.no_grad():
             found = [model(prev_output_tokens=start, **source)[0] for model in self._models]
         return [number for number, logits in enumerate(found) if not torch.isfinite(logits).all()]
@@ -89,15 +101,18 @@ class Scored:
 
 
 class ForcedScorer:
-    """Scores of given translations: the target shifted right is the decoder's input; probabilities are averaged."""
+    """Scores given translations: the decoder reads the target shifted right; probabilities are averaged."""
 
-    def __init__(self, models: Sequence[Any], dictionary: Any, *, length_penalty: float) -> None:
+    def __init__(
+        self, models: Sequence[Any], dictionary: Any, *, length_penalty: float, start: int | None = None
+    ) -> None:
+        self._start = dictionary.eos() if start is None else start
         self._models = list(models)
         self._pad, self._eos, self._size = dictionary.pad(), dictionary.eos(), len(dictionary)
         self._length_penalty = length_penalty
 
     def score(self, tokens: Tensor, targets: Sequence[Sequence[list[int]]]) -> list[list[Scored]]:
-        """The scores of each source's targets, ends included; `tokens` are sources padded on the left."""
+        """Return the scores of each source's targets, ends included; `tokens` are sources padded on the left."""
         import torch
 
         flat = [(row, target) for row, each in enumerate(targets) for target in each]
@@ -121,7 +136,7 @@ class ForcedScorer:
         import torch
 
         expected = padded(targets, self._pad, left=False).to(device)
-        shifted = padded([[self._eos, *target[:-1]] for target in targets], self._pad, left=False).to(device)
+        shifted = padded([[self._start, *target[:-1]] for target in targets], self._pad, left=False).to(device)
         logs = []
         for model, out in zip(self._models, encoded, strict=True):
             logits = model.decoder(shifted, encoder_out=out)[0].float()
@@ -137,7 +152,7 @@ class ForcedScorer:
 
 
 def padded(sentences: Sequence[list[int]], pad: int, *, left: bool) -> Tensor:
-    """Sentences as a matrix; padding on the left of sources and on the right of targets, as in training."""
+    """Return sentences as a matrix, padded on the left (sources) or on the right (targets), as in training."""
     import torch
 
     width = max(map(len, sentences))

@@ -1,7 +1,7 @@
 """Translates with one model or a true ensemble: beam search over the mean of the members' probabilities at each step.
 
-The search is `search.py`'s, or fairseq's own where a model has parts that ours does not know. Here is the order of
-work: text to pieces, batches by length, what to do with sources that are too long, and with a GPU that is too small.
+The search is that of `search.py`, or fairseq's own for models that it does not support. This module converts text to
+tokens, makes batches by length, handles sources that are too long, and halves batches that do not fit into the memory.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.base.errors import UserError
-from kd.engines.fairseq.model import holds_nan, load_models
+from kd.engines.fairseq.language_tokens import Direction
+from kd.engines.fairseq.model import holds_nan, load_ensemble
 from kd.engines.fairseq.sampling import DiverseSearch, Diversity, SampledSearch, Sampling
 from kd.engines.fairseq.search import NaNFound
 from kd.engines.nan import NaNScores, nan_scores
+from kd.models.matching import FILLER
 from kd.models.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kd.engines.fairseq.model import Loaded
     from kd.engines.fairseq.search import Found
 
 Progress = Callable[[int, int], None]  # sentences done, sentences in all
@@ -32,6 +35,8 @@ R = TypeVar("R")
 _LOG = logging.getLogger(__name__)
 _END = SPECIAL.index("</s>")
 LONGEST_OUTPUT = 256  # tokens, if nobody asks for another length
+_BROKEN = "\ufffd"  # what bytes that are not UTF-8 become
+_NO_DIRECTION = Direction()
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,35 @@ class Counts:
     cut: int = 0  # too long, and cut
     skipped: int = 0  # too long, and not decoded: one empty hypothesis with the score minus infinity
     halved: int = 0  # batches that did not fit into the GPU's memory
+    limited: int = 0  # hypotheses that reached the longest output, where the search ends them
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The ids around a text: the ends of sentences, or the language tokens of a multilingual model.
+
+    Attributes:
+        source_first: Stand before the source.
+        source_end: Ends the source.
+        target_start: First input of the decoder.
+        target_first: Forced at the start of the output; not part of the text.
+    """
+
+    source_first: tuple[int, ...] = ()
+    source_end: int = _END
+    target_start: int = _END
+    target_first: tuple[int, ...] = ()
+
+
+def _frame(loaded: Loaded) -> Frame:
+    """Return the ids of the language tokens that models expect."""
+    tokens, source, target = loaded.tokens, loaded.source, loaded.target
+    return Frame(
+        (source.index(tokens.source_first),) if tokens.source_first else (),
+        source.index(tokens.source_end) if tokens.source_end else _END,
+        target.index(tokens.target_start) if tokens.target_start else _END,
+        (target.index(tokens.target_first),) if tokens.target_first else (),
+    )
 
 
 @dataclass(frozen=True)
@@ -74,12 +108,25 @@ class Ensemble:
     """Loaded models of one vocabulary, and their limits."""
 
     def __init__(
-        self, folders: Sequence[Path], vocabulary: Vocabulary, *, threads: int, device: str, precision: str
+        self,
+        folders: Sequence[Path],
+        vocabulary: Vocabulary,
+        *,
+        threads: int,
+        device: str,
+        precision: str,
+        direction: Direction = _NO_DIRECTION,
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.models, self.dictionary = load_models(folders, device)
+        loaded = load_ensemble(folders, device, direction)
+        self.models, self.dictionary = loaded.models, loaded.target
+        self.frame = _frame(loaded)
+        self.languages = loaded.languages
+        self.added = frozenset(loaded.added)
+        if loaded.added:
+            vocabulary.extend(loaded.source.symbols[len(SPECIAL) :], loaded.target.symbols[len(SPECIAL) :])
         if len(self.dictionary) != vocabulary.size:
             raise UserError(
                 f"The models have {len(self.dictionary)} pieces and the vocabulary {vocabulary.size}.",
@@ -96,20 +143,26 @@ class Ensemble:
         weights = [member for member in members if holds_nan(self.models[member])]
         return nan_scores(members, self.precision, weights=weights, one=len(self.models) == 1)
 
+    def banned(self, *, disable_unk: bool) -> list[int]:
+        """Return the ids that no output may have: padding, language tokens, fairseq's fillers, perhaps `<unk>`."""
+        symbols = enumerate(self.dictionary.symbols)
+        banned = [number for number, symbol in symbols if symbol in self.added or symbol.startswith(FILLER)]
+        return [self.dictionary.pad(), *([self.dictionary.unk()] if disable_unk else []), *banned]
+
     def limit_output(self, pieces: int | None) -> int:
         """Return the longest output: `pieces`, or less if the models were trained on less, which is logged.
 
         Args:
             pieces: In tokens; None for as much as is usual (256).
         """
-        trained = min(model.max_decoder_positions() for model in self.models) - 1
+        trained = min(model.max_decoder_positions() for model in self.models) - 1 - len(self.frame.target_first)
         if pieces is not None and pieces > trained:
             _LOG.warning("max_pieces is %d, and the models were trained on %d: %d is used.", pieces, trained, trained)
         return int(min(pieces or LONGEST_OUTPUT, trained))
 
     def limit_source(self, pieces: int | None) -> int:
         """Return the longest source: `pieces`, or the longest of the training if that is less or `pieces` is None."""
-        trained = min(model.max_positions()[0] for model in self.models) - 1
+        trained = min(model.max_positions()[0] for model in self.models) - 1 - len(self.frame.source_first)
         return int(trained if pieces is None else min(pieces, trained))
 
     def matrix(self, batch: Sequence[list[int]]) -> Tensor:
@@ -117,6 +170,9 @@ class Ensemble:
         from kd.engines.fairseq.stock import padded
 
         return padded(batch, self.dictionary.pad(), left=True).to(self.device)
+
+
+_PLAIN = Frame()
 
 
 class Preparation:
@@ -131,7 +187,9 @@ class Preparation:
         *,
         skip: bool,
         tag: str | None = None,
+        frame: Frame = _PLAIN,
     ) -> None:
+        self._frame = frame
         self._vocabulary = vocabulary
         self._tag = tag
         self._max_pieces = max_pieces
@@ -152,7 +210,8 @@ class Preparation:
                 prepared.lists[number] = [self._nothing(-math.inf)]
             else:
                 self._counts.cut += len(ids) > self._max_pieces
-                prepared.pending.append(Source(number, [*ids[: self._max_pieces], _END]))
+                framed = [*self._frame.source_first, *ids[: self._max_pieces], self._frame.source_end]
+                prepared.pending.append(Source(number, framed))
         return prepared
 
     def _nothing(self, score: float) -> Hypothesis:
@@ -190,6 +249,12 @@ def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) 
     return halving(work, batch[:middle], counts) + halving(work, batch[middle:], counts)
 
 
+def without_broken(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """Leave out hypotheses with bytes that are not UTF-8; if no other is there, leave those bytes out of the first."""
+    whole = [each for each in hypotheses if _BROKEN not in each.text]
+    return whole or [replace(each, text=each.text.replace(_BROKEN, "")) for each in hypotheses[:1]]
+
+
 class Search(Protocol):
     """A search for translations."""
 
@@ -201,13 +266,29 @@ class Search(Protocol):
 class EnsembleTranslator:
     """Models of one vocabulary, loaded once, that translate any number of sentences.
 
-    `max_pieces` is the longest output; the same limit holds for every sentence, and none is longer than what the models
-    were trained on: the attribute `max_pieces` says what holds. Sources of more than `max_source_pieces` (what the
-    models were trained on, when None or more than that) are cut there, or skipped with `skip_long`. Blank sources are
-    not decoded. `counts` says how many of each. `tag` is what each source begins with, for models of several targets.
-    `batch_tokens` is the number of source pieces in a batch, padding included. `engine` is `stacked` or `stock`; when
-    None, stacked where the models allow it. `method`: None for beam search, or the settings of sampling (then `beam` is
-    the number of samples) or of a diverse beam search.
+    Blank sources are not decoded. No limit exceeds the lengths of the models' training: the attributes `max_pieces` and
+    `max_source_pieces` are the limits in effect. `counts` holds how many sources were blank, cut or skipped.
+
+    Args:
+        model_folders: The members.
+        vocabulary: Their vocabulary.
+        beam: Width of the search.
+        nbest: Hypotheses of each source.
+        max_pieces: Longest output, the same for every sentence.
+        length_penalty: Exponent of the length by which scores are divided.
+        batch_tokens: Source tokens per batch, padding included.
+        threads: CPU threads.
+        device: Where the models run.
+        precision: fp32, fp16 or bf16.
+        score_members: Whether to return the score of each member as well.
+        max_source_pieces: Longest source; None: the longest of the training. Longer ones are cut.
+        skip_long: Whether longer sources are skipped instead.
+        engine: `stacked` or `stock`; None: stacked if it supports the models.
+        tag: First token of each source, for models of several targets that kd trained.
+        direction: The languages, for multilingual models of fairseq.
+        disable_unk: Whether no output may have an unknown symbol or bytes that are not UTF-8.
+        method: None for beam search, or the settings of sampling (then `beam` is the number of samples) or of a diverse
+            beam search.
     """
 
     def __init__(
@@ -229,11 +310,16 @@ class EnsembleTranslator:
         engine: str | None = None,
         tag: str | None = None,
         method: Sampling | Diversity | None = None,
+        direction: Direction = _NO_DIRECTION,
+        disable_unk: bool = True,
     ) -> None:
         if nbest > beam:
             raise UserError(f"nbest is {nbest} and beam is {beam}.", "Set beam to nbest or more.")
-        self._ensemble = Ensemble(model_folders, vocabulary, threads=threads, device=device, precision=precision)
+        self._ensemble = Ensemble(
+            model_folders, vocabulary, threads=threads, device=device, precision=precision, direction=direction
+        )
         self.counts = Counts()
+        self.languages = self._ensemble.languages  # source and target of multilingual models, else None
         self.members = len(self._ensemble.models)
         self.max_source_pieces = self._ensemble.limit_source(max_source_pieces)
         self.max_pieces = self._ensemble.limit_output(max_pieces)
@@ -245,18 +331,21 @@ class EnsembleTranslator:
             self.members if score_members else 0,
             skip=skip_long,
             tag=tag,
+            frame=self._ensemble.frame,
         )
         self._nbest = nbest
         self._batch_tokens = batch_tokens
         self._score_members = score_members
+        self._disable_unk = disable_unk
         self.engine, self._search = _search(
             self._ensemble,
             engine,
             method,
             beam=beam,
-            max_pieces=self.max_pieces,
+            max_pieces=self.max_pieces + len(self._ensemble.frame.target_first),
             length_penalty=length_penalty,
             score_members=score_members,
+            banned=self._ensemble.banned(disable_unk=disable_unk),
         )
 
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
@@ -280,11 +369,16 @@ class EnsembleTranslator:
             lists = self._search.search(self._ensemble.matrix([source.ids for source in batch]))
         except NaNFound as error:
             raise self._ensemble.nan(error.members) from None
-        return [[self._hypothesis(each) for each in found[: self._nbest]] for found in lists]
+        hypotheses = [[self._hypothesis(each) for each in found] for found in lists]
+        if self._disable_unk:
+            hypotheses = list(map(without_broken, hypotheses))
+        best = [each[: self._nbest] for each in hypotheses]
+        self.counts.limited += sum(len(each.pieces) >= self.max_pieces for found in best for each in found)
+        return best
 
     def _hypothesis(self, found: Found) -> Hypothesis:
         members = found.member_scores if self._score_members else []
-        pieces = self._vocabulary.pieces_of(found.ids[:-1])
+        pieces = self._vocabulary.pieces_of(found.ids[len(self._ensemble.frame.target_first) : -1])
         return Hypothesis(self._vocabulary.decode_pieces(pieces), pieces, found.score, members)
 
 
@@ -300,12 +394,15 @@ def _search(
     from kd.engines.fairseq.search import StackedSearch
     from kd.engines.fairseq.stock import StockSearch
 
+    settings |= {"start": ensemble.frame.target_start, "prefix": ensemble.frame.target_first}
     stacked = engine != "stock" and _can_be_stacked(ensemble)
     if method is not None and not stacked:
         raise UserError(
             "Only beam search can decode these models: fairseq's own, slower decoder has to be used for them.",
             "Set decode.method=beam.",
         )
+    if method is not None and ensemble.frame.target_first:
+        raise UserError("Only beam search can force a language token.", "Set decode.method=beam.")
     if isinstance(method, Sampling):
         return "stacked", SampledSearch(ensemble.models, ensemble.dictionary, sampling=method, **settings)
     if isinstance(method, Diversity):

@@ -1,7 +1,6 @@
-"""What a training process watches besides fairseq: numbers that are none any more, and reasons to end early.
+"""Detects NaN in training, and decides on early stopping.
 
-What has been seen so far is part of each checkpoint, so that an interrupted training ends where an uninterrupted one
-would.
+Its history is saved in each checkpoint, so that a training that was interrupted ends where an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.engines.fairseq import checkpoints
 
-ENDED = "training ends early: "  # what the log says, followed by the reason
+ENDED = "training ends early: "  # in the log, followed by the reason
 STATE = "kd"  # key of a checkpoint's `extra_state`
 _IDS_SHOWN = 20
 
@@ -24,38 +23,47 @@ logger = logging.getLogger("kd.train")
 
 @dataclass
 class Watch:
-    """The history of a training, over all its interruptions, and what may end it.
+    """The history of a training, over all interruptions, and its criteria for early stopping.
 
-    every: updates between regular validations; others, such as that at the end of a shorter training which is gone on
-    with, count for nothing. patience: validations in a row without a better value; 0 for no such end. higher_is_better:
-    of the value validated on. most_tokens: target tokens to be seen; 0 for no such end.
+    Attributes:
+        every: Updates between regular validations. Others do not count, such as the one at the end of a shorter
+            training that is continued.
+        patience: Validations in a row without a better value that end the training; 0: it does not end so.
+        higher_is_better: Whether a higher validation value is better.
+        most_tokens: Target tokens that end the training; 0: it does not end so.
+        tokens: Target tokens seen. On a GPU a tensor, so that no update waits for it.
+        validations: The update and the value of each validation.
+        passes: The sentences and the loss of each pass of the current update.
+        beat: Called at each pass, as a heartbeat.
+        undone: The epoch, and whether it ended, of a validation that a signal postponed.
+        peak: Bytes of GPU memory.
     """
 
     every: int = 1
     patience: int = 0
     higher_is_better: bool = False
     most_tokens: int = 0
-    tokens: Any = 0  # target tokens seen; a tensor on a GPU, which is not waited for at each update
-    validations: list[tuple[int, float]] = field(default_factory=list)  # update, value
-    passes: list[tuple[Any, Any]] = field(default_factory=list)  # sentences and loss of each of the update at hand
-    beat: Callable[[], None] = lambda: None  # called often: a process that does not do so any more has stopped
-    undone: dict[str, Any] = field(default_factory=dict)  # epoch and its end, where validating was put off by a signal
-    peak: int = 0  # bytes of GPU memory
+    tokens: Any = 0
+    validations: list[tuple[int, float]] = field(default_factory=list)
+    passes: list[tuple[Any, Any]] = field(default_factory=list)
+    beat: Callable[[], None] = lambda: None
+    undone: dict[str, Any] = field(default_factory=dict)
+    peak: int = 0
 
     def restore(self, extra_state: dict[str, Any] | None) -> None:
-        """Takes over what a checkpoint says."""
+        """Restore the history from a checkpoint."""
         known = (extra_state or {}).get(STATE, {})
         self.tokens = known.get("tokens", 0)
         self.validations = [(int(update), float(value)) for update, value in known.get("validations", [])]
         self.undone = known.get("undone", {})
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: plain values, since torch's safe loading refuses others."""
+        """Return the history for a checkpoint, as plain values, since torch's safe loading refuses others."""
         history = {"tokens": int(self.tokens), "validations": [list(entry) for entry in self.validations]}
         return {**history, **({"undone": dict(self.undone)} if self.undone else {})}
 
     def gpu_memory(self) -> int | None:
-        """The most bytes of GPU memory that this process has had in tensors at once; None without a GPU."""
+        """Return the peak of this process's GPU memory in tensors, in bytes; None without a GPU."""
         import torch
 
         if not torch.cuda.is_available() or not torch.cuda.is_initialized():
@@ -64,7 +72,7 @@ class Watch:
         return self.peak
 
     def validated(self, update: int, value: float | None) -> None:
-        """Notes the value of a validation."""
+        """Record the value of a validation."""
         if (
             value is not None
             and update % self.every == 0
@@ -73,7 +81,7 @@ class Watch:
             self.validations.append((update, float(value)))
 
     def reason_to_end(self) -> str | None:
-        """Why the training is over, if it is."""
+        """Return the reason to stop early; None to continue."""
         if self.most_tokens and int(self.tokens) >= self.most_tokens:
             return f"{int(self.tokens):,} target tokens seen, {self.most_tokens:,} wanted"
         if self.patience and len(self.validations) > self.patience:
@@ -85,10 +93,10 @@ class Watch:
 
 
 def install(trainer: Any, watch: Watch) -> None:
-    """Lets fairseq's trainer class count tokens, fail on memory that is short, and stop at numbers that are none.
+    """Make fairseq's trainer class count tokens, and raise an error on NaN and when memory runs out.
 
-    fairseq itself leaves out a batch that does not fit into the GPU's memory, and meets NaN by writing a checkpoint of
-    the broken state and running the batch again under a detector.
+    fairseq itself skips a batch that does not fit into the GPU's memory. After NaN it writes a checkpoint of the broken
+    state and runs the batch again under a detector.
     """
     train_step, clip_grad_norm, load_checkpoint = trainer.train_step, trainer.clip_grad_norm, trainer.load_checkpoint
     _note_passes(watch)
@@ -103,7 +111,7 @@ def install(trainer: Any, watch: Watch) -> None:
     def checked_clip_grad_norm(self: Any, clip_norm: float) -> Any:
         try:
             norm = clip_grad_norm(self, clip_norm)
-        except FloatingPointError as error:  # fp16's loss scale has hit its bottom
+        except FloatingPointError as error:  # the loss scale of fp16 is at its minimum
             raise _broken(self, watch, " ".join(str(error).split("\n")[0].split())) from None
         if not math.isfinite(float(norm)) and not self.cfg.common.amp:
             raise _broken(self, watch, f"The gradient's norm is {float(norm)}")
@@ -120,7 +128,7 @@ def install(trainer: Any, watch: Watch) -> None:
         extra_state = load_checkpoint(
             self, filename, reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters
         )
-        if not reset_meters:  # which they are where another training's weights are only the start
+        if not reset_meters:  # they are reset when a training starts from the weights of another
             watch.restore(extra_state)
         return extra_state
 
@@ -130,7 +138,7 @@ def install(trainer: Any, watch: Watch) -> None:
 
 
 def _note_passes(watch: Watch) -> None:
-    """Has each forward and backward pass noted, with its sentences and its loss, and GPU memory at its peak."""
+    """Record the sentences and the loss of each forward and backward pass, and the peak of GPU memory."""
     import torch
     from fairseq.tasks import FairseqTask
 
@@ -151,14 +159,14 @@ def _note_passes(watch: Watch) -> None:
 
 
 def _broken(trainer: Any, watch: Watch, what: str) -> UserError:
-    """The error for an update whose numbers are none: which update, and which sentences it saw.
+    """Build the error for NaN in an update: it names the update and its sentences.
 
-    Where the loss of some passes is none, their sentences alone.
+    If the loss of some passes is NaN or infinite, it names the sentences of those only.
     """
     bad, seen = _sentences(trainer, watch)
     ids = bad or seen
     shown = ", ".join(map(str, ids[:_IDS_SHOWN])) + (f" … ({len(ids):,} in all)" if len(ids) > _IDS_SHOWN else "")
-    whose = "Its passes with a loss that is no number had" if bad else "It had"
+    whose = "Its passes whose loss is NaN had" if bad else "It had"
     update = trainer.get_num_updates() + 1
     return UserError(
         f"Training broke down at update {update}: {what}. {whose} the sentences {shown} of the data folder "
@@ -168,10 +176,10 @@ def _broken(trainer: Any, watch: Watch, what: str) -> UserError:
 
 
 def _sentences(trainer: Any, watch: Watch) -> tuple[list[int], list[int]]:
-    """Of the update at hand: the sentences of passes whose loss is no number, and all; over all processes."""
+    """Return the sentences of the current update of all processes: of passes whose loss is NaN, and of all passes."""
     own = [(not math.isfinite(float(loss)), [int(number) for number in ids.tolist()]) for ids, loss in watch.passes]
     every: list[Any] = [own]
-    if trainer.data_parallel_world_size > 1:  # the gradient is the sum of all: whose it was is not to be seen in it
+    if trainer.data_parallel_world_size > 1:  # the gradient is a sum, so it does not show which process gave NaN
         import torch
 
         every = [None] * trainer.data_parallel_world_size

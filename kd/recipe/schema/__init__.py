@@ -49,6 +49,7 @@ from kd.recipe.schema.distillation import (
     SelectMetric,
     Smoothing,
     StudentsConfig,
+    TeacherEngine,
     Variant,
 )
 from kd.recipe.schema.judging import (
@@ -182,6 +183,7 @@ __all__ = [
     "StartConfig",
     "StopConfig",
     "StudentsConfig",
+    "TeacherEngine",
     "TrackingConfig",
     "TrainConfig",
     "TranslateConfig",

@@ -13,6 +13,11 @@ class GuardsConfig:
     """What makes a hypothesis bad whatever its score (kd/corpora/guards.py); each guard can be switched off."""
 
     empty: bool = setting("Refuse nothing but whitespace for a source that has text.")
+    unknown: bool = setting(
+        "Refuse the sign of an unknown symbol or of broken UTF-8 (⁇, <unk>, U+FFFD) that the source does not have.",
+        True,
+    )
+    limit: bool = setting("Refuse a hypothesis that the search ended at decode.max_pieces.", False)
     copy: bool = setting("Refuse a copy of the source, case, spaces and punctuation aside.")
     copy_words: int = setting(
         "copy: words that the source has at least, those with a capital or a digit not counted.",
@@ -122,6 +127,7 @@ class DecodeConfig:
     length_penalty: float = setting(
         "Exponent of the length that scores are divided by; 1: the mean per token.", aliases=("lenpen",)
     )
+    disable_unk: bool = setting("Whether no hypothesis may have unknown symbols or bytes that are not UTF-8.", True)
     batch_tokens: int = setting(
         "Source tokens per batch, padding included.",
         unit="tokens",
@@ -210,7 +216,10 @@ class SelectConfig:
 
     metric: SelectMetric = setting("Score to select by.")
     smoothing: Smoothing = setting("bleu: sacreBLEU's smoothing.")
-    tokenizer: str = setting("bleu: sacreBLEU's tokeniser, such as 13a.", aliases=("tokenize", "tokeniser"))
+    tokenizer: str | None = setting(
+        "bleu: sacreBLEU's tokeniser, such as 13a; null: the one for the target language.",
+        aliases=("tokenize", "tokeniser"),
+    )
     smooth_value: float | None = setting(
         "bleu: value of the smoothing floor (0.1) or add-k (1); null: sacreBLEU's.", None, at_least=0
     )
@@ -244,6 +253,13 @@ class SelectConfig:
     guards: GuardsConfig = setting(
         "A hypothesis that a guard refuses is chosen only if all are refused.", same_as("guards")
     )
+
+
+class TeacherEngine(StrEnum):
+    """What translates with a given teacher."""
+
+    fairseq = "fairseq"
+    ctranslate2 = "ctranslate2"  # models of Hugging Face, converted in a stage
 
 
 @dataclass
@@ -281,14 +297,24 @@ class ScoreConfig:
 
 @dataclass
 class GivenModelConfig:
-    """A model trained elsewhere, keyed by the member's name: a fairseq checkpoint, or a model folder of kd's.
+    """A teacher trained elsewhere, keyed by its name.
 
     In paths of given models and lists `{source}` and `{target}` stand for the pair's language codes; files count by
     their content.
     """
 
-    checkpoint: str | None = setting("Checkpoint of fairseq's, averaged before if at all.", None, transient=True)
-    folder: str | None = setting("Folder of another run: runs/NAME/teacher.en-de/member-1.", None, transient=True)
+    engine: TeacherEngine = setting("fairseq, or ctranslate2 for models of Hugging Face.", TeacherEngine.fairseq)
+    model: str | None = setting(
+        "A checkpoint of fairseq (*.pt) or a model folder of kd; with ctranslate2 the folder of a Hugging Face model.",
+        None,
+        transient=True,
+    )
+    prefix: str = setting("ctranslate2: text before each source, such as `<2{target}> ` for MADLAD.", "")
+    compute_type: str = setting("ctranslate2: number format of the converted weights.", "float32")
+    checkpoint: str | None = setting("An older name of model, for a checkpoint of fairseq.", None, transient=True)
+    folder: str | None = setting(
+        "An older name of model, for the folder of another run: runs/NAME/teacher.en-de/member-1.", None, transient=True
+    )
 
 
 @dataclass
@@ -298,11 +324,31 @@ class GivenModelsConfig:
     root: str | None = setting(
         "Folder that relative paths start from; null: the working directory.", None, path=True, transient=True
     )
-    members: dict[str, GivenModelConfig] = setting("The models by name; each is a task.", factory=dict, transient=True)
+    members: dict[str, GivenModelConfig] = setting(
+        "The models by name; each is a task. An older name of `teachers`.", same_as("teachers"), transient=True
+    )
     vocabulary: str | None = setting("Sentencepiece model of the checkpoints.", None, transient=True)
+    codes: str | None = setting(
+        "In place of vocabulary: BPE codes of fastBPE or subword-nmt, for text that Moses tokenised.",
+        None,
+        transient=True,
+    )
+    moses: bool = setting("codes: whether the text was tokenised by Moses.", True)
+    moses_escape: bool = setting("codes: whether Moses wrote &apos; and the like, as without its -no-escape.", True)
+    moses_dashes: bool = setting("codes: whether Moses split at dashes, as with its -a.", True)
     dictionary: str | None = setting("fairseq's dict.txt, where both sides share it.", None, transient=True)
     source_dictionary: str | None = setting("fairseq's dictionary of the source side.", None, transient=True)
     target_dictionary: str | None = setting("fairseq's dictionary of the target side.", None, transient=True)
+    source_language: str | None = setting(
+        "What multilingual checkpoints call the source language: en_XX; null: the one that fits the pair's code.", None
+    )
+    target_language: str | None = setting(
+        "What multilingual checkpoints call the target language; null: the one that fits the pair's code.", None
+    )
+    languages: str | None = setting(
+        "All languages of multilingual checkpoints in the order of --lang-dict: en,de,fr; null: those it states.",
+        None,
+    )
 
 
 class Ids(StrEnum):

@@ -19,6 +19,7 @@ from kd.recipe.schema.corpora import (
 from kd.recipe.schema.distillation import (
     DecodeConfig,
     GivenListsConfig,
+    GivenModelConfig,
     GivenModelsConfig,
     GuardsConfig,
     ScoreConfig,
@@ -65,9 +66,10 @@ class RecipeConfig:
     decode: DecodeConfig = setting("Decoding with the teachers.", factory=DecodeConfig)
     select: SelectConfig = setting("Selection from n-best lists.", factory=SelectConfig)
     score: ScoreConfig = setting("Scores of n-best lists by neural models.", factory=ScoreConfig)
-    given_models: GivenModelsConfig = setting(
-        "Models trained elsewhere (chain=given_teachers).", factory=GivenModelsConfig
+    teachers: dict[str, GivenModelConfig] = setting(
+        "Teachers trained elsewhere by name (chain=given_teachers): engine and model of each.", factory=dict
     )
+    given_models: GivenModelsConfig = setting("Settings that all given teachers share.", factory=GivenModelsConfig)
     given_lists: GivenListsConfig = setting(
         "N-best lists made elsewhere (chain=given_lists).", factory=GivenListsConfig
     )

@@ -1,0 +1,271 @@
+"""Teachers from Hugging Face: converts models to CTranslate2 and translates with their own tokenizers.
+
+CTranslate2's converter reads Marian and OPUS-MT, M2M-100, NLLB, mBART and T5 or MADLAD models. A converted folder holds
+`model/` (CTranslate2's files), `tokenizer/` (transformers' files) and `model.json`, whose entry `direction` names the
+languages as the model does.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kd.base.errors import UserError
+from kd.engines.ctranslate2 import COMPUTE_TYPES, Batches, computable, load
+from kd.engines.fairseq.translate import LONGEST_OUTPUT, Counts, Hypothesis, without_broken
+from kd.engines.nan import nan_scores
+from kd.models.description import CTRANSLATE2, FORMAT, Languages, read_description
+from kd.models.files import DESCRIPTION, EXPORTED, EXPORTED_WEIGHTS, TOKENIZER
+from kd.models.folder import write_description
+from kd.models.languages import alike
+
+_CHUNK = 1000  # sentences translated at once; CTranslate2 sorts and batches them
+_CONFIGURATION = "config.json"
+
+
+def convert(
+    model: Path, out: Path, *, compute_type: str, languages: tuple[str | None, str | None], prefix: str = ""
+) -> int:
+    """Write a converted folder.
+
+    Args:
+        model: The folder of a Hugging Face model, or of a converted one with the files of its tokenizer.
+        out: The folder to write.
+        compute_type: CTranslate2's name of the number format.
+        languages: Source and target, as the model or BCP-47 calls them.
+        prefix: Text before each source, such as `<2de> `.
+
+    Returns:
+        The number of parameters; 0 if the folder was converted before.
+
+    Raises:
+        UserError: The type is unknown, the folder is not a model that CTranslate2 supports, or a language is not one of
+            the model's.
+    """
+    if compute_type not in COMPUTE_TYPES:
+        raise UserError(f"{compute_type!r} is not a type of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}.")
+    if not (model / _CONFIGURATION).is_file():
+        raise UserError(
+            f"{model} has no {_CONFIGURATION}.", "Give the folder of a Hugging Face model: `hf download NAME` makes it."
+        )
+    tokenizer = _tokenizer(model)
+    direction = {"source": _named(tokenizer, languages[0], model, "source"),
+                 "target": _named(tokenizer, languages[1], model, "target"), "prefix": prefix}  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    parameters = 0
+    if (model / EXPORTED_WEIGHTS).is_file():
+        shutil.copytree(model, out / EXPORTED, ignore=lambda *_: {DESCRIPTION})
+    else:
+        parameters = _convert(model, out / EXPORTED, compute_type)
+    tokenizer.save_pretrained(str(out / TOKENIZER))
+    source, target = ((language,) if language else () for language in languages)
+    stated = Languages(source, target)
+    content = {"format": FORMAT, "engine": CTRANSLATE2, "compute_type": compute_type, **stated.to_json(),
+               "max_source_pieces": _longest(model, tokenizer), "direction": direction}  # fmt: skip
+    write_description(out, content)
+    return parameters
+
+
+def _convert(model: Path, out: Path, compute_type: str) -> int:
+    from ctranslate2.converters import TransformersConverter
+
+    class Converter(TransformersConverter):
+        parameters = 0
+
+        def load_model(self, *arguments: Any, **options: Any) -> Any:
+            loaded = super().load_model(*arguments, **options)
+            self.parameters = int(loaded.num_parameters())
+            return loaded
+
+    converter = Converter(str(model))
+    try:
+        converter.convert(str(out), quantization=compute_type, force=True)
+    except (ValueError, NotImplementedError, KeyError, AttributeError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(
+            f"CTranslate2 cannot convert {model}: {reason}.",
+            "Give a Marian, M2M-100, NLLB, mBART or T5 model, or bring n-best lists (chain=given_lists).",
+        ) from error
+    return converter.parameters
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(f"The tokenizer in {folder} cannot be loaded: {reason}.", "Copy the whole folder.") from error
+
+
+def _known(tokenizer: Any) -> dict[str, str]:
+    """Return the language tokens of a tokenizer by language; empty for models without them."""
+    if by_language := getattr(tokenizer, "lang_code_to_token", None):
+        return dict(by_language)  # M2M-100: de is __de__
+    if hasattr(tokenizer, "src_lang"):  # NLLB and mBART: the language is the token
+        return {token: token for token in tokenizer.additional_special_tokens if "_" in token}
+    return {}
+
+
+def _named(tokenizer: Any, language: str | None, model: Path, side: str) -> str | None:
+    """Return a language as the model calls it; None for a model without language tokens."""
+    known = _known(tokenizer)
+    if not known:
+        return None
+    found = alike(language, known) if language else None
+    if found is None:
+        what = f"has no language {language}" if language else f"needs its {side} language"
+        shown = ", ".join(sorted(known)[:20]) + (" …" if len(known) > 20 else "")
+        raise UserError(f"{model} {what}.", f"Set given_models.{side}_language to one of {shown}.")
+    return found
+
+
+def _longest(model: Path, tokenizer: Any) -> int | None:
+    """Return the longest source in tokens, ends included; None if the model states no limit."""
+    from kd.base.files import read_object
+
+    positions = read_object(model / _CONFIGURATION, "Copy the whole folder.").get("max_position_embeddings")
+    limits = [int(limit) for limit in (positions, tokenizer.model_max_length) if limit and limit < 1_000_000]
+    return min(limits, default=None)
+
+
+def require_one(folders: Sequence[Path]) -> Path:
+    """Return the only folder. Raise UserError if there are several, which cannot translate as an ensemble."""
+    if len(folders) > 1:
+        raise UserError(
+            "Converted models cannot translate as an ensemble: CTranslate2 does not support ensembles.",
+            "Name a single teacher.",
+        )
+    return folders[0]
+
+
+class ConvertedTranslator:
+    """A converted model, loaded once. `translate` has the interface of `EnsembleTranslator`.
+
+    Args:
+        folder: The converted folder.
+        beam: Width of the search; 1 is greedy.
+        nbest: Hypotheses of each source.
+        max_pieces: Longest output, in tokens; None: 256.
+        length_penalty: Exponent of the length by which scores are divided.
+        batch_tokens: Source tokens per batch.
+        threads: Batches that are translated at once, each by one thread.
+        device: `cpu` or `cuda`.
+        sampling_topk: Tokens to sample from at each step; None: beam search; 0: all.
+        temperature: Divides the logits of sampling.
+        disable_unk: Whether no output may have an unknown symbol or bytes that are not UTF-8.
+
+    Raises:
+        UserError: The folder is damaged.
+    """
+
+    members = 1
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        beam: int = 4,
+        nbest: int = 1,
+        max_pieces: int | None = None,
+        length_penalty: float = 1.0,
+        batch_tokens: int = 2000,
+        threads: int = 1,
+        device: str = "cpu",
+        sampling_topk: int | None = None,
+        temperature: float = 1.0,
+        disable_unk: bool = True,
+    ) -> None:
+        description = read_description(folder)
+        direction = description["direction"]
+        self.counts = Counts()
+        self.max_pieces = max_pieces or LONGEST_OUTPUT
+        self.max_source_pieces = description.get("max_source_pieces")
+        self._tokenizer = _tokenizer(folder / TOKENIZER)
+        self._prefix = direction["prefix"]
+        self._target = [_known(self._tokenizer)[direction["target"]]] if direction["target"] else []
+        if direction["source"]:
+            self._tokenizer.src_lang = direction["source"]
+        self._compute_type = computable(description["compute_type"], device)
+        self._model = load(folder / EXPORTED, compute_type=self._compute_type, threads=threads, device=device)
+        self._batches = Batches(batch_tokens)
+        self._disable_unk = disable_unk
+        self._nbest = nbest
+        search = {"beam_size": beam} if sampling_topk is None else {
+            "beam_size": 1, "sampling_topk": sampling_topk, "sampling_temperature": temperature
+        }  # fmt: skip
+        self._options = {
+            **search,
+            "num_hypotheses": nbest,
+            "length_penalty": length_penalty,
+            "max_decoding_length": self.max_pieces + len(self._target),
+            "max_input_length": 0,
+            "return_scores": True,
+            "disable_unk": disable_unk,
+        }
+
+    def translate(
+        self, sources: Sequence[str], progress: Callable[[int, int], None] | None = None
+    ) -> list[list[Hypothesis]]:
+        """Return the n-best list of each source, in order, the best hypothesis first; a blank one has an empty one."""
+        wanted = [number for number, source in enumerate(sources) if source.strip()]
+        self.counts.blank += len(sources) - len(wanted)
+        lists = [[Hypothesis("", [], 0.0, [0.0])] for _ in sources]
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            for number, found in zip(chunk, self._decode([sources[number] for number in chunk]), strict=True):
+                lists[number] = found
+            if progress:
+                progress(len(sources) - len(wanted) + start + len(chunk), len(sources))
+        return lists
+
+    def _decode(self, sources: Sequence[str]) -> list[list[Hypothesis]]:
+        tokens = [self._encode(source) for source in sources]
+        results = self._batches.run(
+            lambda size: self._model.translate_batch(
+                tokens,
+                target_prefix=[self._target] * len(tokens) if self._target else None,
+                max_batch_size=size,
+                batch_type="tokens",
+                **self._options,
+            ),
+            max(map(len, tokens), default=0),
+        )
+        self.counts.halved = self._batches.halved
+        lists = []
+        for result in results:
+            if not result.hypotheses or any(map(math.isnan, result.scores)):
+                raise nan_scores([], self._compute_type, one=True)
+            found = [self._hypothesis(*each) for each in zip(result.hypotheses, result.scores, strict=True)]
+            lists.append(without_broken(found) if self._disable_unk else found)
+            self.counts.limited += sum(len(each.pieces) >= self.max_pieces for each in lists[-1])
+        return lists
+
+    def _encode(self, source: str) -> list[str]:
+        ids = self._tokenizer.encode(self._prefix + source)
+        if self.max_source_pieces and len(ids) > self.max_source_pieces:
+            self.counts.cut += 1
+            ids = self._tokenizer.encode(self._prefix + source, truncation=True, max_length=self.max_source_pieces)
+        return list(self._tokenizer.convert_ids_to_tokens(ids))
+
+    def _hypothesis(self, pieces: list[str], score: float) -> Hypothesis:
+        pieces = pieces[len(self._target) :]
+        ids = self._tokenizer.convert_tokens_to_ids(pieces)
+        return Hypothesis(self._tokenizer.decode(ids, skip_special_tokens=True), pieces, score, [score])
+
+    def fits(self, text: str) -> bool:
+        """Return whether a text is within the longest source of the model."""
+        limit = self.max_source_pieces
+        return not limit or len(text) < limit // 8 or len(self._tokenizer.encode(self._prefix + text)) <= limit
+
+    def knows(self, character: str) -> bool:
+        """Return whether the vocabulary has a character."""
+        return bool(self._tokenizer.unk_token_id not in self._tokenizer.encode(character, add_special_tokens=False))
+
+    def count_pieces(self, texts: Sequence[str]) -> int:
+        """Return the number of tokens of texts."""
+        return sum(len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts)
