@@ -80,6 +80,9 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
             self.parameters = int(loaded.num_parameters())
             return loaded
 
+        def load_tokenizer(self, _: Any, path: str, **__: Any) -> Any:
+            return _tokenizer(Path(path))
+
     converter = Converter(str(model))
     try:
         converter.convert(str(out), quantization=compute_type, force=True)
@@ -95,11 +98,15 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
 def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise UserError(f"The tokenizer in {folder} cannot be loaded: {reason}.", "Copy the whole folder.") from error
+    reason = ""
+    for fast in (True, False):  # a fast one is made of a sentencepiece model by a protobuf that COMET may exclude
+        try:
+            return AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, use_fast=fast
+            )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
+            reason = reason or " ".join(str(error).split())[:200].rstrip(".")
+    raise UserError(f"The tokenizer in {folder} cannot be loaded: {reason}.", "Copy the whole folder.")
 
 
 def _known(tokenizer: Any) -> dict[str, str]:
