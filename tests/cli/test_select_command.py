@@ -143,7 +143,7 @@ def test_two_outputs_of_fairseq_generate_in_one_file_are_refused(
 def test_messages_on_fairseqs_output_name_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["S-0\tx", "H-0\t-1.0\tx", "D-0\t-1.0\tx", "P-0\t-1", "H-0\t-1.0\tx", "D-0\tnan\tx"]
     assert select(tmp_path, lines, "--format", "fairseq", references=["x"]) == 2
-    assert "n, line 6: 'nan' is no score" in capsys.readouterr().err
+    assert "n, line 6: 'nan' is not a score" in capsys.readouterr().err
 
 
 def test_output_of_fairseq_generate_is_read_in_any_order(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_limit_above_the_teachers_is_told(job: Job[DecodeConfig], caplog: pyte
     Decode().run(capped)
     facts = Decode().check(capped).facts
     assert facts["sources whose output was limited to the teachers' training length"] == 29
-    assert "max_pieces is 200; the models were trained on 40" in caplog.text
+    assert "max_pieces is 200, and the models were trained on 40" in caplog.text
 
 
 def test_members_leave_the_same_kind_of_folder(job: Job[DecodeConfig]) -> None:

@@ -249,10 +249,14 @@ def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) 
     return halving(work, batch[:middle], counts) + halving(work, batch[middle:], counts)
 
 
-def without_broken(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    """Leave out hypotheses with bytes that are not UTF-8; if no other is there, leave those bytes out of the first."""
-    whole = [each for each in hypotheses if _BROKEN not in each.text]
-    return whole or [replace(each, text=each.text.replace(_BROKEN, "")) for each in hypotheses[:1]]
+def without_broken(hypotheses: list[Hypothesis], *, samples: bool = False) -> list[Hypothesis]:
+    """Leave out hypotheses with bytes that are not UTF-8.
+
+    If all have such bytes, they are removed from the first one, and of samples, whose number counts, from each.
+    """
+    whole = [] if samples else [each for each in hypotheses if _BROKEN not in each.text]
+    kept = hypotheses if samples else hypotheses[:1]
+    return whole or [replace(each, text=each.text.replace(_BROKEN, "")) for each in kept]
 
 
 class Search(Protocol):
@@ -337,6 +341,7 @@ class EnsembleTranslator:
         self._batch_tokens = batch_tokens
         self._score_members = score_members
         self._disable_unk = disable_unk
+        self._samples = isinstance(method, Sampling)
         self.engine, self._search = _search(
             self._ensemble,
             engine,
@@ -371,7 +376,7 @@ class EnsembleTranslator:
             raise self._ensemble.nan(error.members) from None
         hypotheses = [[self._hypothesis(each) for each in found] for found in lists]
         if self._disable_unk:
-            hypotheses = list(map(without_broken, hypotheses))
+            hypotheses = [without_broken(each, samples=self._samples) for each in hypotheses]
         best = [each[: self._nbest] for each in hypotheses]
         self.counts.limited += sum(len(each.pieces) >= self.max_pieces for found in best for each in found)
         return best
