@@ -109,11 +109,11 @@ class Select(Kind[SelectConfig]):
         selected.verify()
         corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
         decoded = {shard.name for shard in NBestCorpus(job.one("lists").path).shards}
-        if {shard.name for shard in selected.shards} != decoded:
+        records = finished(job.out)
+        if {shard.name for shard in selected.shards} != decoded or records.keys() != decoded:
             raise IncompleteArtifact(f"{job.out} holds other shards than were decoded.")
         by_name = {shard.name: shard for shard in corpus.shards}
         copies = _gold_copies(corpus.origins.values())
-        records = finished(job.out)
         for shard in selected.shards:
             _compare_ids(shard, by_name[shard.name], copies, records[shard.name]["facts"])
         summary = _summary(job.config, read_json(job.out / SELECTION), selected.pairs)
