@@ -18,14 +18,14 @@ CONTENT = "content"
 
 
 @contextlib.contextmanager
-def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder below TMPDIR and remove it at the end.
+def scratch_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
+    """Make a folder below `place`, by default TMPDIR, and remove it at the end.
 
     Also removes the folders of the same prefix whose process on this computer is dead: a killed process cannot remove
     its own, and one may hold models of several gigabytes.
     """
-    _remove_abandoned(Path(tempfile.gettempdir()), prefix)
-    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+    _remove_abandoned(place or Path(tempfile.gettempdir()), prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
         folder = Path(name, CONTENT)
         folder.mkdir()
         write_json(Path(name, OWNER), asdict(Holder.here()))

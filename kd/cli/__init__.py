@@ -6,6 +6,7 @@ Commands about a run take Hydra overrides (`key=value`); commands about files ta
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -17,9 +18,10 @@ from kd import __version__
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, StopRequested, TransientError, UserError, exit_of
 from kd.base.faults import LASTING, disk_fault
 from kd.base.log import print_messages
-from kd.cli import completion, container, evaluate, plan, recipes, scaling, select, serve, settings, translate
+from kd.cli import bundle, completion, container, evaluate, plan, recipes, scaling, select, serve, settings, translate
 
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 128 + signal.SIGPIPE  # the reader of the output has ended, as in `kd status … | head -1`
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     print_messages()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _escape_unencodable()
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:
         completion.complete(parser)
@@ -57,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         _discard_output()
-        return 128 + signal.SIGPIPE
+        return EXIT_PIPE
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich ends the process with status 1
+            return EXIT_PIPE
+        raise
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("kd", "conf"):
             raise
@@ -69,6 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"kd: {fault}", file=sys.stderr)
         return exit_of(fault)
+
+
+def _escape_unencodable() -> None:
+    """Write characters that a terminal's encoding lacks as escapes, where Python would end with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _missing_package(module: str, command: str) -> UserError:
@@ -132,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _about_files(commands, "plan", plan, "forecast time, memory, disk and energy of a run; start nothing")
     _about_files(commands, "scaling", scaling, "measure the speed of a training on several devices or nodes")
+
+    _about_files(commands, "bundle", bundle, "pack a run for a computer without a network, or verify such a file")
 
     _about_files(commands, "recipes", recipes, "list the recipes")
     _about_files(commands, "settings", settings, "search the settings of recipes: type, unit, default, meaning")

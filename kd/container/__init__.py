@@ -1,4 +1,4 @@
-"""Images with kd and all it runs with: building, checking, pinning and entering them, for `kd container`.
+"""Build, check, pin and enter images with kd and its dependencies, for `kd container`.
 
 The definitions themselves are in containers/; `kd/launch/container.py` puts a run's tasks inside an image.
 """

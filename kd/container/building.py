@@ -1,6 +1,6 @@
-"""`kd container build`: from a definition and this checkout to an image with its record beside it.
+"""Implements `kd container build`: makes an image, and its record, from a definition and this checkout.
 
-What is missing for it is told before anything starts; the image gets its name when all of it, `%test` included, worked.
+Missing requirements are reported before the build starts; the image gets its name after its `%test` has passed.
 """
 
 from __future__ import annotations
@@ -30,27 +30,35 @@ _VERSIONS = (
     "import json; from kd.base.software import versions; from kd.engines import PACKAGES; "
     "print(json.dumps(versions(PACKAGES)))"
 )
-_NOT_THE_HOSTS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # packages are no business of a build
-# Lines that say how far a build is, and what it says of every build.
+_NOT_THE_HOSTS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # variables that lead to the packages of this Python
+# Prefixes of lines that show a build's progress, and parts of lines that every build prints.
 _TELLING = ("INFO:", "WARNING:", "FATAL:", "  ", "packages.sh:", "install.sh:", "imported:", "trained and decoded:")
 _NOISE = ("destination is already in the mount point list", "No default remote in use", "To see mksquashfs output")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `kd container build` was asked for."""
+    """The options of `kd container build`."""
 
     definition: Definition
     image: Path
-    base: str | None = None  # an image or folder out here, or a reference to a registry; None: the definition's
+    base: str | None = None  # an image, a folder or a reference to a registry; None: the definition's
     fakeroot: bool = False
     wheel: Path | None = None  # of kd; None: built from the checkout
     binds: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()  # for the runtime's build, as they are
+    options: tuple[str, ...] = ()  # passed to the runtime's `build`
 
 
 def build(request: Request, tell: Callable[[str], None]) -> Record:
-    """Builds an image, telling what happens line by line; the whole output goes to IMAGE.log. Raises UserError."""
+    """Build an image; return its record.
+
+    Args:
+        request: The options of the command.
+        tell: Prints a line of progress; the whole output goes to IMAGE.log.
+
+    Raises:
+        UserError: A requirement is missing, or the build failed.
+    """
     runtime = find_runtime()
     definition, image = request.definition, request.image.absolute()
     for note in needs.check(definition, image, runtime, fakeroot=request.fakeroot, local_base=_is_local(request.base)):
@@ -68,7 +76,7 @@ def build(request: Request, tell: Callable[[str], None]) -> Record:
             *request.options,
             *(str(aside), f"containers/{definition.path.name}"),
         ]
-        tell(f"building {image} with {runtime}; all it says is in {log}")
+        tell(f"building {image} with {runtime}; its output is in {log}")
         try:
             status = _run(command, context, log, tell)
             if status != 0 or not aside.exists():
@@ -116,7 +124,7 @@ def _is_local(base: str | None) -> bool:
 
 @contextmanager
 def _context(definition: Definition, wheel: Path | None) -> Iterator[tuple[Path, str]]:
-    """A folder with what a definition's %files name: containers/ and dist/kd-….whl; and the checkout's revision."""
+    """Yield a folder with the files that definitions copy (containers/, dist/kd-….whl) and the checkout's revision."""
     source = definition.path.parent
     checkout = source.parent
     with TemporaryDirectory(prefix="kd-container-") as name:
@@ -129,7 +137,7 @@ def _context(definition: Definition, wheel: Path | None) -> Iterator[tuple[Path,
                 raise UserError(f"There is no wheel {wheel}.", "Give the path of one to --wheel.")
             shutil.copy(wheel, folder / "dist")
         elif (checkout / "pyproject.toml").is_file():
-            _build_wheel(checkout, folder / "dist")
+            build_wheel(checkout, folder / "dist")
         else:
             raise UserError(
                 "This kd is installed without its sources.", "Give its wheel by --wheel, or use a checkout."
@@ -137,7 +145,8 @@ def _context(definition: Definition, wheel: Path | None) -> Iterator[tuple[Path,
         yield folder, _revision(checkout)
 
 
-def _build_wheel(checkout: Path, out: Path) -> None:
+def build_wheel(checkout: Path, out: Path) -> None:
+    """Build kd's wheel from a checkout into a folder; raise UserError if that fails."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     done = subprocess.run([*command, str(out), str(checkout)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -160,7 +169,7 @@ def _output(command: list[str]) -> str:
 
 
 def _run(command: list[str], folder: Path, log: Path, tell: Callable[[str], None]) -> int:
-    """Runs the build; tells the lines that say how far it is, keeps all."""
+    """Run the build; print its lines of progress and write all lines to the log. Return its exit status."""
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_THE_HOSTS}
     with (
         log.open("w", encoding="utf-8") as kept,
@@ -190,7 +199,7 @@ def _run(command: list[str], folder: Path, log: Path, tell: Callable[[str], None
 
 def _last(log: Path) -> str:
     lines = [line for line in log.read_text("utf-8", "replace").split("\n") if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "it printed nothing"
 
 
 def _versions(runtime: str, image: Path) -> dict[str, str]:

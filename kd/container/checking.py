@@ -1,7 +1,6 @@
-"""What `kd container check` looks at: the definition parses, its shell is sound, its pins are exact and up to date.
+"""Implements `kd container check`: the definition parses, shellcheck passes, its pins are exact and up to date.
 
-Parsing is Apptainer's own: it is asked to build from a source that does not exist, which it says only after the parser
-was content.
+Apptainer itself parses: it is asked to build from a source that does not exist, which it reports only after parsing.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ from kd.launch.container import RUNTIMES
 
 NOWHERE = "parsed"  # no such bootstrap agent
 _CONTENT = f"invalid build source {NOWHERE}"
-# What Apptainer's environment defines for a section, or what holds for pieces of scripts: not for shellcheck to miss.
+# Without the warnings about files and shebangs that sections of a definition do not have.
 _SHELLCHECK = ("--shell=sh", "--format=json", "--exclude=SC1090,SC1091,SC2148")
 _PIN = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was looked at."""
+    """The result of one check."""
 
     what: str
-    good: bool | None  # None: worth knowing, no fault
+    good: bool | None  # None: a note
 
 
 def check(definition: Definition) -> list[Finding]:
-    """All that there is to say about a definition."""
+    """Return all findings about a definition."""
     return [*_parsed(definition), *_linted(definition), *_based(definition), *_locked(definition), *_built(definition)]
 
 
 def parse_fault(runtime: str, path: Path) -> str | None:
-    """What Apptainer's parser has against a definition; None if it has nothing."""
+    """Return the error of Apptainer's parser about a definition; None if it parses."""
     with TemporaryDirectory() as folder:
         arguments = ["--build-arg", f"BOOTSTRAP={NOWHERE}", "--build-arg", "BASE=nothing"]
         target = f"{folder}/image"
@@ -55,9 +54,9 @@ def parse_fault(runtime: str, path: Path) -> str | None:
 
 
 def shell_faults(section: Section, shellcheck: str) -> list[str]:
-    """What shellcheck has against a section: a sentence each, with the line of the definition."""
+    """Return shellcheck's faults in a section, one sentence each, with the line of the definition."""
     text = "\n".join(section.lines) + "\n"
-    # Any status: with faults it is 1, and what counts is what it lists.
+    # Its status is 1 if it lists faults.
     done = subprocess.run([shellcheck, *_SHELLCHECK, "-"], input=text, capture_output=True, text=True, check=False)
     return [
         f"line {section.line + fault['line']}, {section.title}: {fault['message']} (SC{fault['code']})"
@@ -66,7 +65,7 @@ def shell_faults(section: Section, shellcheck: str) -> list[str]:
 
 
 def find_shellcheck() -> str | None:
-    """The shellcheck on PATH, or the one in this Python's environment."""
+    """Return the shellcheck on PATH, or the one in this Python's environment."""
     return shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
 
 
@@ -76,7 +75,7 @@ def _parsed(definition: Definition) -> Iterator[Finding]:
         yield Finding("not parsed: neither apptainer nor singularity is on PATH", None)
         return
     fault = parse_fault(runtime, definition.path)
-    yield Finding(f"{runtime} cannot parse it: {fault}" if fault else f"{runtime}'s parser takes it", fault is None)
+    yield Finding(f"{runtime} cannot parse it: {fault}" if fault else f"{runtime} parses it", fault is None)
 
 
 def _linted(definition: Definition) -> Iterator[Finding]:
@@ -121,7 +120,7 @@ def _built(definition: Definition) -> Iterator[Finding]:
         return
     record = images.read_record(image)
     if record is None:
-        yield Finding(f"{image} has no record beside it: what it was made from is not known", None)
+        yield Finding(f"{image} has no record beside it: its origin is unknown", None)
         return
     if definition.lock.is_file() and record.lock_sha256 != sha256(definition.lock):
         yield Finding(f"{image} was built from another {record.lock}: build it anew", False)

@@ -1,6 +1,6 @@
-"""The definitions of images: where they are, and what stands in them, stage by stage and section by section.
+"""Finds and reads the definitions of images, by stage and section.
 
-A definition is Apptainer's own format; Apptainer's parser decides what is valid. What is read here is what checks need.
+The format is Apptainer's, whose parser decides what is valid; this module reads the parts that checks need.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Section:
 
     @property
     def title(self) -> str:
-        """As it stands in the file."""
+        """The heading, as in the file."""
         return f"%{self.name} {self.argument}".strip()
 
 
@@ -44,7 +44,7 @@ class Stage:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """The defaults of what `--build-arg` sets."""
+        """The defaults of the arguments that `--build-arg` sets."""
         lines = [line.strip() for section in self.sections if section.name == "arguments" for line in section.lines]
         pairs = [line.split("=", 1) for line in lines if "=" in line and not line.startswith("#")]
         return {name.strip(): value.strip() for name, value in pairs}
@@ -59,7 +59,7 @@ class Definition:
 
     @property
     def name(self) -> str:
-        """`cpu` of kd-cpu.def."""
+        """The short name: `cpu` for kd-cpu.def."""
         return self.path.stem.removeprefix("kd-")
 
     @property
@@ -69,11 +69,11 @@ class Definition:
 
     @property
     def base(self) -> str:
-        """What its stages begin with, where `--base` says nothing else."""
+        """The base image of its stages, unless `--base` names another."""
         return self.stages[-1].arguments.get("BASE", "")
 
     def shell(self) -> list[Section]:
-        """The sections that a shell runs, with arguments filled in by their defaults."""
+        """Return the sections that a shell runs, with the defaults of arguments filled in."""
         found = []
         for stage in self.stages:
             values = stage.arguments
@@ -85,7 +85,7 @@ class Definition:
 
 
 def folder() -> Path:
-    """Where the definitions are."""
+    """Return the folder of the definitions."""
     return resources.folder("containers")
 
 
@@ -95,11 +95,11 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Definition:
-    """A definition by its name, or by the path of its file; raises UserError where there is none."""
+    """Return a definition by its name or the path of its file; raise UserError if it does not exist."""
     given = Path(name)
     if given.suffix == ".def":
         if not given.is_file():
-            raise UserError(f"There is no definition at {given}.", f"Those of kd are {', '.join(names())}.")
+            raise UserError(f"There is no definition at {given}.", f"kd has {', '.join(names())}.")
         return read(given)
     short = name.removeprefix("kd-")
     if short not in names():
@@ -108,7 +108,7 @@ def find(name: str) -> Definition:
 
 
 def read(path: Path) -> Definition:
-    """The stages and sections of a definition."""
+    """Read a definition; raise UserError if it has no Bootstrap line."""
     stages: list[Stage] = []
     section: Section | None = None
     for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
@@ -124,5 +124,5 @@ def read(path: Path) -> Definition:
         elif header and stages:
             stages[-1].header[header[1].lower()] = header[2].strip()
     if not stages:
-        raise UserError(f"{path} is no definition: it has no Bootstrap line.")
+        raise UserError(f"{path} is not a definition: it has no Bootstrap line.")
     return Definition(path, stages)

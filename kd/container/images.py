@@ -1,6 +1,6 @@
-"""Images that were built, and the record beside each: IMAGE.json says from what it was made and what is in it.
+"""Finds images and their records: IMAGE.json states what an image was made from and which versions it contains.
 
-The record is what `kd status` compares versions by, so that no image has to be started for it.
+`kd status` compares versions by the record, so that it need not start the image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kd.container import definitions
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of an image."""
+    """The record of an image."""
 
     definition: str  # its name: cpu, cuda …
     definition_sha256: str
@@ -26,27 +26,27 @@ class Record:
     base: str
     versions: dict[str, str]  # package -> version, as found inside
     kd: str
-    revision: str  # of the checkout it was built from; -dirty: with changes that no commit has
+    revision: str  # of the checkout it was built from; -dirty: with uncommitted changes
     sha256: str  # of the image
     bytes: int
-    runtime: str  # what built it
+    runtime: str  # name and version of the program that built it
     command: list[str]
     created: str
     seconds: float
 
 
 def record_path(image: Path) -> Path:
-    """Where an image's record is."""
+    """Return the path of an image's record."""
     return image.with_name(image.name + ".json")
 
 
 def write_record(image: Path, record: Record) -> None:
-    """Puts the record beside an image."""
+    """Write the record beside an image."""
     write_text(record_path(image), json.dumps(asdict(record), indent=2) + "\n")
 
 
 def read_record(image: Path) -> Record | None:
-    """The record beside an image; None where there is none that can be read."""
+    """Read the record beside an image; return None if it is missing or damaged."""
     try:
         known: dict[str, Any] = json.loads(record_path(image).read_text("utf-8"))
         return Record(**known)
@@ -55,12 +55,12 @@ def read_record(image: Path) -> Record | None:
 
 
 def default_image(name: str) -> Path:
-    """Where `kd container build NAME` puts its image: in the folder that the user stands in."""
+    """Return the path of the image that `kd container build NAME` makes, in the current folder."""
     return Path.cwd() / f"kd-{name.removeprefix('kd-')}.sif"
 
 
 def find(name: str) -> Path:
-    """An image by the name of its definition or by its path; raises UserError where there is none."""
+    """Return an image by the name of its definition or by its path; raise UserError if it does not exist."""
     given = Path(name)
     if given.exists() and (given.suffix == ".sif" or given.is_dir() or "/" in name):
         return given.absolute()

@@ -1,6 +1,6 @@
-"""What building an image takes from a computer, and a sentence for each thing that is missing.
+"""Checks whether an image can be built on this computer: rights, room, programs.
 
-Faults end with exit 2 before anything starts; what may do, and may not, is a note.
+A missing requirement ends the command with status 2 before anything starts; a possible problem is a note.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kd.container.definitions import Definition
 TEMPORARY = {"cpu": 6, "cuda": 40, "rocm": 60}
 IMAGE = {"cpu": 1, "cuda": 8, "rocm": 15}
 _GB = 10**9
-# Kinds of file systems that do not keep what unpacking an image as another user needs (owners, extended attributes).
+# File systems that lose owners and extended attributes, which unpacking an image as another user needs.
 _SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.beegfs"}
 
 
 def check(definition: Definition, image: Path, runtime: str, *, fakeroot: bool, local_base: bool) -> list[str]:
-    """Notes on what may go wrong; raises UserError that names all that is missing for sure."""
+    """Return notes on possible problems; raise UserError that names all missing requirements."""
     missing, notes = _rights(fakeroot)
     name = definition.name
     temporary = Path(os.environ.get("APPTAINER_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
@@ -47,7 +47,7 @@ def check(definition: Definition, image: Path, runtime: str, *, fakeroot: bool, 
 
 
 def _rights(fakeroot: bool) -> tuple[list[str], list[str]]:
-    """What is missing, and notes, about becoming root inside a build."""
+    """Return the missing requirements, and notes, for being root inside a build."""
     if os.geteuid() == 0 and not fakeroot:
         return [], []
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -91,7 +91,7 @@ def _room(folder: Path, wanted: int, what: str, hint: str) -> list[str]:
 
 
 def _mount(folder: Path) -> tuple[str, set[str]]:
-    """Kind and options of the file system that a folder is on."""
+    """Return the type and the options of the file system of a folder."""
     best, found = "", ("", set[str]())
     for line in Path("/proc/self/mounts").read_text().split("\n"):
         fields = line.split()

@@ -1,7 +1,6 @@
-"""`kd container pin`: asks the registry of a definition's base which digest its tag has now, and writes that down.
+"""Implements `kd container pin`: replaces the tag of a definition's base image by its present digest.
 
-A tag may be another image tomorrow; a digest cannot. The registry is asked by a program that knows how: skopeo, crane,
-regctl or docker, whichever is there.
+A tag may name another image tomorrow; a digest cannot. skopeo, crane, regctl or docker asks the registry.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from kd.base.errors import UserError
 from kd.base.files import write_text
 from kd.container.definitions import Definition
 
-# program -> its command line before the reference, and what stands before that
+# program -> the beginning of its command line, and the prefix of the reference
 RESOLVERS = {
     "skopeo": (["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}"], "docker://"),
     "crane": (["crane", "digest"], ""),
@@ -31,7 +30,7 @@ _NOTE = re.compile(r"^\s*# (A tag, no digest:|The digest of) ")
 
 @dataclass(frozen=True)
 class Pin:
-    """What a tag was resolved to."""
+    """A tag and its digest."""
 
     tag: str  # debian:bookworm-slim
     digest: str  # sha256:…
@@ -40,16 +39,21 @@ class Pin:
 
     @property
     def base(self) -> str:
-        """What the definition begins with from now on; a reference has a tag or a digest, not both."""
+        """The new base of the definition; a reference has a tag or a digest, not both."""
         name, colon, _ = self.tag.rpartition(":")
         return f"{name if colon and '/' not in self.tag.rpartition(':')[2] else self.tag}@{self.digest}"
 
 
 def pin(definition: Definition, tag: str | None = None, options: tuple[str, ...] = ()) -> Pin:
-    """Resolves a base and writes its digest into the definition's stages, with the command that resolved it.
+    """Resolve a base and write its digest into the definition's stages, with the command that resolved it.
 
-    tag: another base than the definition's, or the one to ask about again where it has a digest by now. options: for
-    the program that asks, such as --tls-verify=false. Raises UserError where nothing can be resolved.
+    Args:
+        definition: The definition to change.
+        tag: Another base than the definition's, or the tag to resolve again if the definition has a digest.
+        options: Passed to the program that asks the registry, such as --tls-verify=false.
+
+    Raises:
+        UserError: The tag cannot be resolved, or the definition cannot be written.
     """
     tag = tag or _tag(definition)
     found = resolve(tag, options)
@@ -62,7 +66,7 @@ def pin(definition: Definition, tag: str | None = None, options: tuple[str, ...]
 
 
 def resolve(tag: str, options: tuple[str, ...] = ()) -> Pin:
-    """The digest that a tag has now, by the first of RESOLVERS that is there; raises UserError."""
+    """Resolve a tag by the first of RESOLVERS that is installed; raise UserError if that fails."""
     program = next(filter(shutil.which, RESOLVERS), None)
     if program is None:
         raise UserError(f"Nothing here can ask a registry for {tag}.", f"Install one of {', '.join(RESOLVERS)}.")
@@ -72,12 +76,14 @@ def resolve(tag: str, options: tuple[str, ...] = ()) -> Pin:
     digest = done.stdout.strip()
     if done.returncode != 0 or not _DIGEST.match(digest):
         why = (done.stderr.strip() or digest or f"status {done.returncode}").split("\n")[-1]
-        raise UserError(f"{program} does not resolve {tag}: {why}", "Is the registry reached from here, the tag right?")
+        raise UserError(
+            f"{program} does not resolve {tag}: {why}", "Check the tag, and whether this computer reaches the registry."
+        )
     return Pin(tag, digest, shlex.join(command), f"{datetime.now(UTC):%Y-%m-%d}")
 
 
 def rewritten(text: str, found: Pin) -> str:
-    """A definition with its base pinned: each BASE= has the digest, and the first says above where it is from."""
+    """Return a definition with the digest in each BASE=, and a comment on its origin above the first."""
     lines: list[str] = []
     told = False
     for line in text.split("\n"):
@@ -98,5 +104,5 @@ def _tag(definition: Definition) -> str:
         return definition.base
     note = re.search(r"# The digest of (\S+) on ", definition.path.read_text("utf-8"))
     if note is None:
-        raise UserError(f"{definition.path.name} has a digest and does not say of which tag.", "Name it by --tag.")
+        raise UserError(f"{definition.path.name} has a digest without its tag.", "Name it by --tag.")
     return note[1]

@@ -1,6 +1,6 @@
-"""Lets pip inside a build be configured as it is out here: the user's indexes, folders of wheels, certificates, cache.
+"""Gives pip inside a build the user's settings: indexes, folders of wheels, certificates, cache.
 
-On a cluster they are what makes an installation possible at all; a build would otherwise know nothing of them.
+Behind a proxy or a mirror, as on many clusters, an installation fails without them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-# A build can bind only to what is there in its base, and this empty folder is in every Linux. Definitions look there.
+# A build can bind only to a folder that its base has; every Linux has this empty one. Definitions look there.
 INSIDE = Path("/mnt")
 CONFIG = "pip.conf"
 DOWNLOADS = "http-v2"
-# Of out here alone.
+# Settings that hold on this computer only.
 _LEFT_OUT = {"cache-dir", "target", "prefix", "user", "root", "require-virtualenv", "python", "log"}
 _PIP = [sys.executable, "-I", "-m", "pip"]
 
 
 def write_settings(folder: Path) -> list[str]:
-    """Puts pip's settings of out here into a folder; returns the binds that bring it and what they name into a build.
+    """Write pip's settings into a folder; return the binds that bring it, and the files they name, into a build.
 
-    Settings are those that `pip config list` shows: of the system, the user and variables, the last of which win. The
-    folder, bound to INSIDE, has a mount point for each file and folder that is named, and CONFIG names those.
+    The settings are those of `pip config list`: of the system, the user and variables, where later ones win. The folder
+    is bound to INSIDE and has a mount point for each file and folder that a setting names; CONFIG has the new names.
     """
     folder.mkdir()
     binds = [f"{folder}:{INSIDE}"]
@@ -38,7 +38,7 @@ def write_settings(folder: Path) -> list[str]:
         return inside
 
     settings = {name: _moved(value, bring) for name, value in read_settings().items()}
-    # Of its cache what was downloaded, not what was compiled: that is for the libraries of out here.
+    # Only the downloads of its cache: compiled wheels fit the libraries of this computer.
     downloads = Path(_said("cache", "dir")) / DOWNLOADS
     if downloads.is_dir():
         (folder / "cache" / DOWNLOADS).mkdir(parents=True)
@@ -59,7 +59,7 @@ def read_settings() -> dict[str, str]:
         key, equals, value = line.partition("=")
         section, _, name = key.partition(".")
         if equals and section in rank and name not in _LEFT_OUT and rank[section] >= found.get(name, (0, ""))[0]:
-            # It prints the repr of a string, in which the lines of a list are \n.
+            # pip prints the repr of a string, in which the lines of a list are separated by \n.
             found[name] = rank[section], value.strip("'\"").replace("\\n", " ")
     return {name: value for name, (_, value) in sorted(found.items())}
 
@@ -69,7 +69,7 @@ def _said(*arguments: str) -> str:
 
 
 def _moved(value: str, bring: Callable[[Path], str]) -> list[str]:
-    """A setting's words, with the files and folders among them that are there named by their places inside."""
+    """Return a setting's words, with existing files and folders replaced by their paths inside."""
     words = []
     for word in value.split():
         is_url = word.startswith("file:")

@@ -1,6 +1,6 @@
-"""What `kd status` says of artifacts that another image made than the one that a run's tasks would run in now.
+"""Writes the remarks of `kd status` on artifacts that were made in another image than the run's present one.
 
-They are no less right for it, and nothing is made anew: a remark, where the packages that results depend on differ.
+Such artifacts stay valid. A remark names the packages whose versions differ.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from kd.engines import PACKAGES
 
 
 def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any]], str]:
-    """A function from a manifest to the remark on it, empty where there is none to make.
+    """Return a function from a manifest to its remark, which is empty if there is nothing to remark.
 
-    image: the run's machine.container. What is in it is read from the record beside it; its digest is remembered.
+    Args:
+        image: The run's machine.container; its versions are read from the record beside it.
+        hashes: Hashes of files, remembered.
     """
     path = Path(image).absolute() if image else None
     there = path is not None and path.is_file()
@@ -32,7 +34,7 @@ def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any
             return ""
         source = f"made in {_named(origin)}" if origin else "made outside of the image"
         if path is not None and record is None:
-            return f"{source}; what is in {path.name} is not known"
+            return f"{source}; the versions in {path.name} are unknown"
         now = record.versions if record is not None else versions(PACKAGES)
         differences = _differences(manifest.get("versions") or {}, now)
         here = path.name if path is not None else "this kd"
@@ -47,7 +49,7 @@ def _named(origin: Mapping[str, Any]) -> str:
 
 
 def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """`torch 2.6.0 instead of 2.13.0`, of the packages that both know; Python itself counts by its two numbers."""
+    """Return `torch 2.6.0 instead of 2.13.0` for each differing package; of Python, two numbers count."""
     found = []
     for package in sorted(then.keys() & now.keys()):
         old, new = (str(known[package]).partition("+")[0] for known in (then, now))

@@ -1,6 +1,6 @@
-"""What an image's `%test` runs, inside: versions are the lock's, every package imports, a model trains and decodes.
+"""Tests an image from inside, as its `%test`: versions equal the lock's, packages import, a model trains and decodes.
 
-`python -m kd.container.selftest VARIANT`; it writes below TMPDIR alone, and its status is 0 when all of it worked.
+`python -m kd.container.selftest VARIANT` writes below TMPDIR only; its status is 0 if all tests passed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ decode: {beam: 2, nbest: 2, workers: 1}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the tests one after the other, saying what each took; returns the exit status."""
+    """Run the tests in turn and print their durations; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m kd.container.selftest", description=__doc__)
     parser.add_argument("variant", help="which lock the image was made from: cpu, cuda or rocm")
     parser.add_argument("--without", nargs="*", default=[], metavar="PACKAGE", help="left out of a reduced image")
@@ -59,7 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
             importlib.import_module(package)
             print(f"imported: {package} in {time.monotonic() - began:.1f} s", flush=True)
     if options.variant == "cuda":
-        ctypes.CDLL("libcublas.so.12")  # CTranslate2 looks for it when it is first used on a GPU, torch has another
+        ctypes.CDLL(
+            "libcublas.so.12"
+        )  # CTranslate2 loads this version when it is first used on a GPU; torch has another
     return train_and_decode()
 
 
@@ -70,7 +72,7 @@ def locked(variant: str) -> dict[str, str]:
 
 
 def wrong_versions(expected: dict[str, str], left_out: Iterable[str] = ()) -> list[str]:
-    """A sentence for each package whose version is not the expected one; a local version (+cpu) counts as the same."""
+    """Return a sentence for each package of another version than expected; a local version (+cpu) counts as equal."""
     wrong = []
     for package, version in expected.items():
         try:
@@ -83,7 +85,7 @@ def wrong_versions(expected: dict[str, str], left_out: Iterable[str] = ()) -> li
 
 
 def train_and_decode() -> int:
-    """Two updates of a tiny teacher and its n-best lists, through `kd run`; returns its exit status."""
+    """Train a tiny teacher for two updates and decode, by `kd run`; return its exit status."""
     with tempfile.TemporaryDirectory(prefix="kd-selftest-") as name:
         folder = Path(name)
         chance = random.Random(1)
@@ -104,7 +106,7 @@ def train_and_decode() -> int:
 
 
 def _machine() -> list[str]:
-    """The GPU of this machine, where there is one that torch can use."""
+    """Return the setting for this machine's GPU, if torch can use one."""
     import torch
 
     return ["machine=localhost_gpu"] if torch.cuda.is_available() else []

@@ -1,4 +1,4 @@
-"""What the verbs of `kd container` print and return."""
+"""Implements the verbs of `kd container`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from kd.base.text import duration
 from kd.container import definitions, images
 from kd.launch import container
 
-# flag of the runtime -> device file that there is where it is of use
+# flag of the runtime -> device file that exists where the flag is useful
 _DEVICES = {"nv": Path("/dev/nvidiactl"), "rocm": Path("/dev/kfd")}
 _MARKS = {True: "ok     ", False: "FAULT  ", None: "note   "}
 
 
 def show(_options: argparse.Namespace) -> int:
-    """`list`."""
+    """Implement `list`."""
     table = Table(box=None, header_style="bold")
     for column in ("name", "base", "packages", "image", "MB", "built", "sha256"):
         table.add_column(column, overflow="fold", justify="right" if column == "MB" else "left")
@@ -41,7 +41,7 @@ def show(_options: argparse.Namespace) -> int:
 
 
 def build(options: argparse.Namespace) -> int:
-    """`build`."""
+    """Implement `build`."""
     from kd.container.building import Request, build
 
     definition = definitions.find(options.image)
@@ -62,7 +62,7 @@ def build(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """`check`: 1 where there is a fault."""
+    """Implement `check`; return 1 if there is a fault."""
     from kd.container.checking import check
 
     faults = 0
@@ -76,7 +76,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def enter(options: argparse.Namespace) -> int:
-    """`exec`: this process becomes the runtime's, so that signals and the terminal are the command's."""
+    """Implement `exec`: the runtime replaces this process, so that the command has its terminal and signals."""
     container.find_runtime()
     image = images.find(options.image)
     flags = dict.fromkeys(options.flag, True) or {name: True for name, file in _DEVICES.items() if file.exists()}
@@ -88,7 +88,7 @@ def enter(options: argparse.Namespace) -> int:
 
 
 def pin(options: argparse.Namespace) -> int:
-    """`pin`."""
+    """Implement `pin`."""
     from kd.container.pinning import pin
 
     definition = definitions.find(options.image)

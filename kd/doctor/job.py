@@ -25,7 +25,7 @@ from kd.doctor import disk, reduce, software
 from kd.doctor.findings import Finding, error, ok
 from kd.launch import container
 from kd.launch.slurm import client
-from kd.launch.slurm.script import memory, quoted
+from kd.launch.slurm.script import quoted, request
 from kd.recipe.schema import MachineConfig, ResourcesConfig
 
 NODES = 2
@@ -103,21 +103,18 @@ def _script(machine: MachineConfig, wanted: ResourcesConfig, folder: Path) -> st
         "ntasks-per-node": "1",
         "cpus-per-task": str(wanted.cores),
         "time": str(MINUTES),
-        "mem": memory(wanted.memory) if wanted.memory is not None else None,
-        "gres": f"gpu:{wanted.gpus}" if wanted.gpus else None,
-        "partition": wanted.partition,
-        "qos": wanted.qos,
-        "account": wanted.account or machine.account,
+        **request(machine, "train"),
     }
-    options = [f"#SBATCH --{name}={quoted(value)}" for name, value in asked.items() if value is not None]
+    options = [
+        f"#SBATCH --{name}" + (f"={quoted(value)}" if value is not None else "") for name, value in asked.items()
+    ]
     modules = [f"module load {shlex.quote(name)}" for name, loaded in machine.modules.items() if loaded]
     given = {**machine.environment, **({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {})}
     exports = [f"export {name}={shlex.quote(value)}" for name, value in given.items()]
     look = [sys.executable, "-P", "-m", "kd.doctor.job", str(folder)]
     command = shlex.join(container.wrap(asdict(machine), look, binds=container.binds({}, folder)))
-    meet = (
-        'KD_RENDEZVOUS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):$((15000 + SLURM_JOB_ID % 15000))'
-    )
+    first = f'$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n {NODES} | head -n 1)'
+    meet = f"KD_RENDEZVOUS={first}:$((15000 + SLURM_JOB_ID % 15000))"
     start = f"srun --nodes={NODES} --ntasks={NODES} --ntasks-per-node=1 --cpus-per-task={wanted.cores} {command}"
     shell = "#!/bin/bash -l" if modules else "#!/bin/bash"
     return "\n".join([shell, *options, *modules, *exports, meet, "export KD_RENDEZVOUS", start, ""])

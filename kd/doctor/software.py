@@ -97,7 +97,7 @@ def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
         message = "neither apptainer nor singularity is installed"
         if machine.container is None:
             return [ok("container", f"none is used (machine.container is null), and {message}")]
-        return [error("container", message, "Load the module that provides it: +machine.modules.NAME=true.")]
+        return [error("container", message, "Name its module: '+machine.modules={Apptainer/VERSION: true}'.")]
     there = shutil.which(runtime) is not None
     version = ((there and _answer([runtime, "--version"])) or runtime).strip()
     if machine.container is None:

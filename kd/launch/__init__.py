@@ -1,1 +1,1 @@
-"""Where tasks run. Every launcher executes `kd task --config HASH STAGE TASK`: a task cannot tell which one it was."""
+"""Launchers: run tasks here or queue them on a cluster, by the command `kd task --config HASH STAGE TASK`."""

@@ -1,6 +1,6 @@
-"""Puts a task's command line inside a container image, where `machine.container` names one.
+"""Runs a task's command line inside a container image if `machine.container` names one.
 
-The image's own Python and kd run there; run folder, store, corpora and scratch stand at the same paths as outside.
+The image has its own Python and kd; run folder, store, corpora and scratch have the same paths inside as outside.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from kd.launch.environment import command
 from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 
-RUNTIMES = ("apptainer", "singularity")  # the same program under its new and its old name; the new one first
+RUNTIMES = ("apptainer", "singularity")  # the new and the old name of one program, in order of preference
 PYTHON = "python"  # of the image: the first on its PATH
-# What a task reads from its environment to write into its manifest which image it ran in.
+# A task records in its manifest, from these variables, which image it ran in.
 IMAGE, IMAGE_DIGEST = "KD_CONTAINER", "KD_CONTAINER_SHA256"
-# Where libraries keep things for later, below a folder of the run: an image is read-only. They are set one by one: the
-# environment that an image makes does not see what is set outside, and wins over it.
+# Caches of libraries, moved below a folder of the run, since an image is read-only. They are set by --env: variables of
+# an image override those of the host.
 _CACHES = {
     "NUMBA_CACHE_DIR": "numba",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TRITON_CACHE_DIR": "triton",
 }
-# Of the host's Python: the image's must not import what they lead to. Home is in the image too, and so is ~/.local.
+# Keeps packages of the host's Python out of the image's, including ~/.local: home is visible inside the image.
 _NOT_THE_HOSTS = {"PYTHONPATH": "", "PYTHONHOME": "", "VIRTUAL_ENV": "", "PYTHONNOUSERSITE": "1"}
-# An image has these of its own: laid over them, the host's would break it.
+# Folders that an image has itself: binding the host's over them would break it.
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/opt/kd")
-# What makes downloads work behind a proxy with certificates of its own, or from a mirror: an image has others, or none.
+# Certificates and mirrors that downloads need behind a proxy; an image has others, or none.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 _PIP_SETTINGS = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf")
 _WILDCARD = re.compile(r"[*?\[{]")
@@ -48,14 +48,18 @@ def wrap(
     environment: Mapping[str, str] | None = None,
     runtime: str | None = None,
 ) -> list[str]:
-    """The command line that runs `argv` inside the machine's image; `argv` itself where the machine names none.
+    """Return the command line that runs `argv` inside the machine's image; `argv` itself if it has no image.
 
-    machine: its facts, of which container, container_flags, binds and modules count. argv: where it begins with the
-    Python that runs this, the image's Python takes its place. binds: folder out here -> where it is in there, besides
-    machine.binds. environment: variables to set in there; all that is set out here is set in there as well, but for
-    what leads to the host's Python packages. runtime: the program, where it is known; otherwise what PATH has.
+    Args:
+        machine: Settings of the machine, of which container, container_flags, binds and modules are read.
+        argv: If it begins with this process's Python, the image's Python replaces it.
+        binds: Folder outside -> folder inside, besides machine.binds.
+        environment: Variables to set inside, besides those of this process. Variables that lead to the host's Python
+            packages are cleared.
+        runtime: The container program; by default the one on PATH.
 
-    Raises UserError where no container runtime is there, or no image.
+    Raises:
+        UserError: There is no container runtime, or no image.
     """
     if not machine.get("container"):
         return argv
@@ -72,7 +76,7 @@ def wrap(
     stand = ["--pwd", str(here)] if any(Path(out) in (here, *here.parents) for out in bound) else []
     return [
         runtime or find_runtime(machine),
-        "--quiet",  # else each task's log begins with what the host lacks and nobody asked for
+        "--quiet",  # else each task's log begins with warnings about the host
         "exec",
         *(_flag(name) for name, wanted in (machine.get("container_flags") or {}).items() if wanted),
         *(part for pair in sorted(bound.items()) for part in ("--bind", ":".join(dict.fromkeys(pair)))),
@@ -84,7 +88,11 @@ def wrap(
 
 
 def find_runtime(machine: Mapping[str, Any] | None = None) -> str:
-    """The container runtime on PATH; where modules bring it on compute nodes alone, its name. Raises UserError."""
+    """Return the container runtime on PATH, or the one that the machine's modules provide on compute nodes.
+
+    Raises:
+        UserError: There is neither.
+    """
     for name in RUNTIMES:
         if shutil.which(name):
             return name
@@ -92,17 +100,19 @@ def find_runtime(machine: Mapping[str, Any] | None = None) -> str:
         for name in RUNTIMES:
             if name in str(module).lower():
                 return name
+    nodes = " If only compute nodes have one, name it: '+machine.modules={Apptainer/VERSION: true}'."
     raise UserError(
-        "Neither apptainer nor singularity is on PATH.", "Install Apptainer, or load the module that has it."
+        "Neither apptainer nor singularity is on PATH.",
+        f"Install Apptainer, or load the module that has it.{'' if machine is None else nodes}",
     )
 
 
 def binds(config: Mapping[str, Any], *paths: Path) -> dict[str, str]:
-    """The folders that a task of a resolved config needs, each bound to where it is out here.
+    """Return the folders that a task of a resolved config needs, each bound to the same path inside.
 
-    They are those of `paths` (run, store, raw files), where the user stands, TMPDIR, and all that the config names by
-    an absolute path: corpora, given models, caches. What the image has of its own (/usr …) is left out, but for the
-    certificates that variables name and pip's settings: with them a download works in there as it does out here.
+    These are the folders of `paths` (run, store, raw files), the current folder, TMPDIR, and every absolute path in the
+    config: corpora, given models, caches. Folders that an image has itself (/usr …) are left out. Certificates named
+    by variables and pip's settings are included, so that downloads work inside as outside.
     """
     places = [Path.cwd(), *paths, Path(os.environ.get("TMPDIR") or "/tmp"), *_paths(config)]
     found: set[Path] = set()
@@ -116,23 +126,31 @@ def binds(config: Mapping[str, Any], *paths: Path) -> dict[str, str]:
 
 
 def facts(image: Path, hashes: FileHashes) -> dict[str, str]:
-    """What stands in a manifest of an image: {"path", "sha256"}; an image that is a folder has no digest."""
+    """Return an image's entry in manifests: {"path", "sha256"}; the digest of an image that is a folder is empty."""
     return {"path": str(image), "sha256": hashes(image) if image.is_file() else ""}
 
 
 class Commands:
-    """Makes the command lines of a run's tasks, inside the machine's image or not: what launchers start.
+    """Makes the command lines of a run's tasks, inside the machine's image if it has one.
 
-    config: the run's, resolved. run, store: their folders. files: raw files that tasks read. Raises UserError where
-    the image or what runs it is missing.
+    Args:
+        config: The run's resolved config.
+        run: The run's folder.
+        store: The store.
+        files: Raw files that tasks read.
+
+    Raises:
+        UserError: The image is missing, or there is no container runtime where the tasks run.
     """
 
     def __init__(self, config: Mapping[str, Any], run: Path, store: Store, files: Iterable[Path] = ()) -> None:
         self._machine: Mapping[str, Any] = config.get("machine") or {}
         self._environment: dict[str, str] = {}
         self._binds: dict[str, str] = {}
+        self._runtime: str | None = None
         if self._machine.get("container"):
-            find_runtime(self._machine)  # before anything is read
+            here = (config.get("launcher") or {}).get("kind", "local") == "local"
+            self._runtime = find_runtime(None if here else self._machine)  # before files are read
             about = facts(Path(str(self._machine["container"])).absolute(), store.file_hashes())
             cache = run.absolute() / "cache"
             caches = {name: str(cache / folder) for name, folder in _CACHES.items()}
@@ -140,12 +158,24 @@ class Commands:
             self._binds = binds(config, run, store.root, *files)
 
     def __call__(self, task: Task, frozen: str, run: Path) -> list[str]:
-        """The command line of a task."""
+        """Return the command line of a task."""
         return self.wrap(command(task, frozen, run))
 
+    def here(self, task: Task, frozen: str, run: Path) -> list[str]:
+        """Return the command line of a task that runs on this computer.
+
+        On a login node without a container runtime, the task runs outside the image: only tasks that need the network
+        run there, and downloads do not depend on the image.
+        """
+        return self(task, frozen, run) if self.runs_here() else command(task, frozen, run)
+
+    def runs_here(self) -> bool:
+        """Whether this computer can run the image, or there is none."""
+        return self._runtime is None or shutil.which(self._runtime) is not None
+
     def wrap(self, argv: list[str]) -> list[str]:
-        """Any command line, put inside the image where there is one."""
-        return wrap(self._machine, argv, binds=self._binds, environment=self._environment)
+        """Return any command line, inside the image if there is one."""
+        return wrap(self._machine, argv, binds=self._binds, environment=self._environment, runtime=self._runtime)
 
 
 def _flag(name: str) -> str:
@@ -153,7 +183,7 @@ def _flag(name: str) -> str:
 
 
 def _paths(value: object) -> Iterator[Path]:
-    """All absolute paths in a config; the machine's own are not for the inside."""
+    """Yield all absolute paths in a config except the machine's own."""
     if isinstance(value, Mapping):
         items: Iterable[object] = (item for key, item in value.items() if key != "machine")
     elif isinstance(value, list | tuple):
@@ -167,9 +197,9 @@ def _paths(value: object) -> Iterator[Path]:
 
 
 def _existing_folder(path: Path) -> Path | None:
-    """The folder that has to be bound for a path; None if there is none, or it is the root."""
+    """Return the folder to bind for a path; None if that is the root folder."""
     wild = _WILDCARD.search(str(path))
-    if wild:  # corpus.*.gz, {source}.txt: all of that folder
+    if wild:  # corpus.*.gz, {source}.txt: the whole folder
         path = Path(str(path)[: wild.start()].rpartition("/")[0] or "/")
     while not path.is_dir():
         path = path.parent

@@ -30,14 +30,14 @@ OFFLINE = {
 
 
 def command(task: Task, frozen: str, run: Path) -> list[str]:
-    """Returns the command line that runs a task from a frozen config."""
+    """Return the command line that runs a task from a frozen config."""
     # -P: the current folder may contain a select.py of the user's, which must not be imported.
     kd = [sys.executable, "-P", "-m", "kd"]
     return [*kd, "task", "--config", frozen, "--run", str(run), task.stage.name, task.name]
 
 
 def variables(threads: int, *, network: bool = False) -> dict[str, str]:
-    """Returns the variables for a task with `threads` threads on any machine; network: whether it may use one."""
+    """Return the variables for a task with `threads` threads on any machine; network: whether it may use one."""
     return {
         **({} if network else {name: os.environ.get(name, value) for name, value in OFFLINE.items()}),
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
@@ -48,7 +48,7 @@ def variables(threads: int, *, network: bool = False) -> dict[str, str]:
 
 
 def environment(threads: int, gpus: Sequence[int] = (), *, network: bool = False) -> dict[str, str]:
-    """Returns the environment of a task with `threads` threads and the GPUs of these indices."""
+    """Return the environment of a task with `threads` threads and the GPUs of these indices."""
     added = variables(threads, network=network)
     if gpus:
         # If the user or a scheduler has set some of the machine's GPUs, the index counts among those.

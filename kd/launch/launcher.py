@@ -35,16 +35,16 @@ class Launcher(ABC):
 
     @abstractmethod
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Runs or queues tasks whose outputs are missing, upstream first; returns the failures. Raises Interrupted."""
+        """Run or queue tasks whose outputs are missing, upstream first; return the failures. Raises Interrupted."""
 
 
 def exit_status(failures: Sequence[Failure]) -> int:
-    """Returns the exit status of `kd run`: a bug before a user's mistake before a fault that may pass."""
+    """Return the exit status of `kd run`: a bug before a user's mistake before a fault that may pass."""
     return of_several(failure.exit_status for failure in failures)
 
 
 def of_several(found: Iterable[int]) -> int:
-    """Combines exit statuses; only if all faults may pass, the result asks for a retry."""
+    """Combine exit statuses; only if all faults may pass, the result asks for a retry."""
     statuses = set(found) - {0}
     if not statuses:
         return 0
@@ -54,7 +54,7 @@ def of_several(found: Iterable[int]) -> int:
 
 
 def blocked(tasks: Sequence[Task], failures: Sequence[Failure]) -> list[Failure]:
-    """Returns the tasks that cannot start because an input failed, in their order."""
+    """Return the tasks that cannot start because an input failed, in their order."""
     logs = {failure.task: failure.log for failure in failures}
     found = []
     for task in tasks:

@@ -92,7 +92,7 @@ class LocalLauncher(Launcher):
         self._console = Console(stderr=True, highlight=False)
 
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Runs tasks whose outputs are missing, upstream first; returns what failed. Raises Interrupted."""
+        """Run tasks whose outputs are missing, upstream first; return the failures. Raise Interrupted on a stop."""
         waiting = {task: None for task in tasks if not self._store.paths(task).is_published()}
         total, done = len(waiting), 0
         running: list[_Running] = []
@@ -198,7 +198,7 @@ class LocalLauncher(Launcher):
         return told or _last_line(self._run.log(item.task)) or self._no_room() or f"it ended with status {status}"
 
     def _no_room(self) -> str:
-        """Returns the message for a full disk, on which neither the record nor the log can be written."""
+        """Return the message for a full disk, on which neither the record nor the log can be written."""
         try:
             ensure_writable(self._store.root, "store.dir")
             ensure_writable(self._run.folder, "run.dir")
@@ -207,7 +207,7 @@ class LocalLauncher(Launcher):
         return ""
 
     def _pass_on(self, running: list[_Running]) -> None:
-        """Prints the messages that tasks have written since the last check."""
+        """Print the messages that tasks have written since the last check."""
         if time.monotonic() - self._listened < OTHERS_SECONDS:
             return
         self._listened = time.monotonic()
@@ -218,7 +218,7 @@ class LocalLauncher(Launcher):
                 item.told += 1
 
     def _look_at_others(self, waiting: dict[Task, None], elsewhere: set[Task]) -> int:
-        """Drops tasks that another process has finished, and takes back those that it gave up."""
+        """Drop tasks that another process has finished, and take back those that it gave up."""
         if time.monotonic() - self._looked < OTHERS_SECONDS:
             return 0
         self._looked = time.monotonic()
@@ -258,7 +258,7 @@ class LocalLauncher(Launcher):
 
 
 class _Display:
-    """Shows lines that are updated in a terminal, or printed at intervals in a log file."""
+    """Lines that are updated in a terminal, or printed at intervals in a log file."""
 
     def __init__(self, console: Console, lines: Callable[[], list[str]], seconds: float) -> None:
         self._console = console
@@ -278,7 +278,7 @@ class _Display:
                 self._live.stop()
 
     def refresh(self) -> None:
-        """Shows the lines if they are due."""
+        """Show the lines if they are due."""
         now = time.monotonic()
         if now - self._shown < (0.5 if self._live else self._seconds):
             return
@@ -296,7 +296,7 @@ class _Display:
 
 
 class _StopRequests:
-    """Counts signals that ask to stop, so that none interrupts between starting a process and recording it."""
+    """Counter of signals that ask to stop, so that none interrupts between starting a process and recording it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -317,7 +317,7 @@ class _StopRequests:
 
 
 def _stopping(tasks: Sequence[str]) -> str:
-    """Returns the sentence for a first Ctrl-C: the tasks that are stopped, how long it may take, how to kill them."""
+    """Return the sentence for a first Ctrl-C: the tasks that are stopped, how long it may take, how to kill them."""
     shown = ", ".join(tasks[:NAMED]) + (" …" if len(tasks) > NAMED else "")
     number = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}"
     return (
@@ -327,7 +327,7 @@ def _stopping(tasks: Sequence[str]) -> str:
 
 
 def _terminate(running: list[_Running], stop: _StopRequests) -> None:
-    """Asks the running tasks to stop; kills them after TERMINATE_SECONDS, or when asked to stop again."""
+    """Ask the running tasks to stop; kill them after TERMINATE_SECONDS, or when asked to stop again."""
     requests, deadline = stop.count, time.monotonic() + TERMINATE_SECONDS
     for item in running:
         item.process.terminate()
@@ -341,7 +341,7 @@ def _terminate(running: list[_Running], stop: _StopRequests) -> None:
 
 
 def _first_sentence(message: str) -> str:
-    """Returns the first sentence of a message; the rest is printed at the end of the run."""
+    """Return the first sentence of a message; the rest is printed at the end of the run."""
     return message.partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
@@ -362,6 +362,6 @@ def _written(path: Path) -> int | None:
 
 
 def _last_line(log: Path) -> str:
-    """Returns the last line of a task's log; empty if the task wrote none."""
+    """Return the last line of a task's log; empty if the task wrote none."""
     line = "".join(last_lines(log, 1)).strip()
     return "" if line.startswith(f"{LOG_HEAD} ") else line.removeprefix("kd: ")

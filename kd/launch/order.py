@@ -1,4 +1,4 @@
-"""Decides which tasks may start next: the rules of the launchers, which `kd plan` plays through as well."""
+"""Decides which tasks may start next; the launchers and `kd plan` share these rules."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from kd.base import energy
@@ -26,6 +27,7 @@ from kd.pipeline.failures import record_failure
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.manifest import manifest
 from kd.pipeline.model import Artifact, Input, Job, Summary, Task
+from kd.pipeline.staging import staged
 from kd.pipeline.store import MANIFEST, RAN, ArtifactPaths, Store
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def execute(
     tracking: Mapping[str, Any] | None = None,
     packages: Sequence[str] = (),
     wait: bool = False,
+    scratch: str | None = None,
 ) -> bool:
     """Run a task unless its output exists; returns whether it ran.
 
@@ -57,12 +60,13 @@ def execute(
         tracking: The trackers to report to, and their settings.
         packages: Packages whose versions the manifest records.
         wait: Whether to wait for another process that works on the task.
+        scratch: A fast local folder that a training copies its inputs to; None: it reads them in the store.
 
     Raises:
         UserError: A mistake of the user's, or an input that is missing.
         TransientError: Another process works on the task, or a fault that may pass.
     """
-    return _Execution(task, store, threads, device, machine, tracking or {}, packages).run(wait=wait)
+    return _Execution(task, store, threads, device, machine, tracking or {}, packages, scratch).run(wait=wait)
 
 
 def ensure_ready(task: Task, store: Store) -> None:
@@ -86,6 +90,7 @@ class _Execution:
     machine: Mapping[str, Any]
     tracking: Mapping[str, Any]
     packages: Sequence[str]
+    scratch: str | None = None
     paths: ArtifactPaths = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,7 +142,23 @@ class _Execution:
         if paths.partial.exists() and not (kind.resumable or paths.ran):
             shutil.rmtree(paths.partial)
         paths.partial.mkdir(exist_ok=True)
-        job = self._job(len(so_far))
+        inputs = [self.store.paths(item).final for item in self.task.upstream()] if kind.trains else []
+        with staged(inputs, self.scratch) as copies:
+            summary, job, spent = self._work(len(so_far), copies)
+        record = manifest(self.task, job, summary, so_far, spent, self.packages)
+        write_json(paths.partial / MANIFEST, record)
+        (paths.partial / RAN).unlink(missing_ok=True)
+        sync_folder(paths.partial)
+        if not held.still_ours():
+            raise TransientError(f"{self.task.full_name} was taken over by another process; its output is used.")
+        rename_folder(paths.partial, paths.final)
+        paths.attempts.unlink(missing_ok=True)
+        paths.energy.unlink(missing_ok=True)
+
+    def _work(self, number: int, copies: Mapping[Path, Path]) -> tuple[Summary, Job[Any], Any]:
+        """Run the kind and check its output; return the summary, the job and the energy spent."""
+        paths, kind = self.paths, self.task.stage.kind
+        job = self._job(number, copies)
         job.progress.update("starting")
         machine = {**self.machine, "device": self.device}
         with energy.measuring(paths.energy, uses_gpus=kind.uses_gpus, machine=machine) as meter:
@@ -147,16 +168,7 @@ class _Execution:
                 sync_folder(paths.partial)
                 (paths.partial / RAN).touch()
         job.progress.update("checking")
-        summary = self._check(job)
-        record = manifest(self.task, job, summary, so_far, meter.spent, self.packages)
-        write_json(paths.partial / MANIFEST, record)
-        (paths.partial / RAN).unlink(missing_ok=True)
-        sync_folder(paths.partial)
-        if not held.still_ours():
-            raise TransientError(f"{self.task.full_name} was taken over by another process; its output is used.")
-        rename_folder(paths.partial, paths.final)
-        paths.attempts.unlink(missing_ok=True)
-        paths.energy.unlink(missing_ok=True)
+        return self._check(job), job, meter.spent
 
     def _check(self, job: Job[Any]) -> Summary:
         """Check the output; if it is refused, the next attempt repeats the work."""
@@ -169,7 +181,7 @@ class _Execution:
                 (self.paths.partial / name).unlink(missing_ok=True)
             raise
 
-    def _job(self, number: int) -> Job[Any]:
+    def _job(self, number: int, copies: Mapping[Path, Path]) -> Job[Any]:
         task, stage = self.task, self.task.stage
         return Job(
             name=task.name,
@@ -178,7 +190,9 @@ class _Execution:
             identity=task.identity,
             axis=stage.axis,
             axis_value=stage.axis_value,
-            inputs={role: [self._artifact(item) for item in task.inputs.get(role, [])] for role in stage.kind.roles},
+            inputs={
+                role: [self._artifact(item, copies) for item in task.inputs.get(role, [])] for role in stage.kind.roles
+            },
             files=task.files,
             out=self.paths.partial,
             resumable_from=self.store.resumable_from(task) if stage.kind.resumable else [],
@@ -191,10 +205,10 @@ class _Execution:
             hash_file=self.store.file_hashes(),
         )
 
-    def _artifact(self, item: Input) -> Artifact:
+    def _artifact(self, item: Input, copies: Mapping[Path, Path]) -> Artifact:
         task, paths = item.task, self.store.paths(item.task)
         return Artifact(
-            path=paths.final,
+            path=copies.get(paths.final, paths.final),
             label=item.label,
             stage=task.stage.name,
             task=task.name,

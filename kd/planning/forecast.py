@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kd.base.estimate import NOTHING, Estimate, joined, total
 from kd.pipeline.forecast import Work
@@ -112,6 +113,8 @@ class Forecast:
         spans: Task -> when it runs; empty where a time is unknown.
         text: Language pair -> its sentence pairs, as collected.
         measured: Whether any of it was measured.
+        licences: Corpus -> licence of its text.
+        scaling: Results of `kd scaling` of this run; empty if there are none.
     """
 
     recipe: str
@@ -124,6 +127,8 @@ class Forecast:
     text: Mapping[str, Estimate]
     notes: list[str] = field(default_factory=list)
     measured: bool = True
+    licences: Mapping[str, str] = field(default_factory=dict)
+    scaling: Mapping[str, Any] = field(default_factory=dict)
 
     def uses(self, sources: Collection[str]) -> bool:
         """Return whether a time or a size of what is missing comes from one of these sources."""

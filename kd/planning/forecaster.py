@@ -120,7 +120,7 @@ class Forecaster:
 
     def _request(self, stage: Stage) -> Request:
         given: ResourcesConfig | None = self._machine.resources.get(stage.kind.resources)
-        if given is not None and stage.kind.network and not self._machine.online:
+        if given is not None and stage.kind.network and not self._machine.reaches_internet(stage.kind.resources):
             return Request(0, 0, 0, None)  # it runs where `kd run` is typed, without a job and without charge
         if given is not None:
             return Request(given.nodes, given.gpus, given.cores, given.hours, given.partition)

@@ -21,6 +21,7 @@ from kd.models.known import Known, Text
 from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store, folder_bytes
+from kd.planning.application import read_licences, read_scaling
 from kd.planning.assumptions import PREFIX, Assumptions, parse_assumptions
 from kd.planning.forecast import Forecast
 from kd.planning.forecaster import Forecaster
@@ -32,6 +33,7 @@ from kd.recipe import compose
 from kd.recipe.schema import LauncherConfig, LauncherKind, MachineConfig, SplitConfig
 
 _ALL_KEPT = Estimate(1.0, "the share that cleaning keeps was not measured: all pairs are counted")
+_ACCOUNT = "PROJECT"  # stands in for an account that is not known yet
 _UNKNOWN_LENGTH = Estimate(
     None,
     "the length of sentences is not known: add --probe, or set assume.source_pieces= and assume.target_pieces=",
@@ -42,7 +44,7 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     """Forecast a run with these overrides. probing: `all`, `text` (stages without models), or None."""
     assumptions, overrides = parse_assumptions(arguments)
     request = compose.parse_request(overrides)
-    config = compose.compose(request)
+    config = _composed(request)
     plan = _plan(config, assumptions)
     assumptions.check_stages([name for stage in plan.stages for name in (stage.name, stage.spec.name)], config.pairs)
     store = Store(Path(config.store.dir))
@@ -61,8 +63,25 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     sizes = {task: float(folder_bytes(store.paths(task).final)) for task in known.done}
     found = forecaster.forecast(str(config.recipe), chosen, sizes, sample.data_in)
     found.notes = list(_notes(known, own))
+    found.licences, found.scaling = read_licences(config), read_scaling(config.run.dir)
     found.measured = found.uses({each.source for each in observations})
     return found
+
+
+def _composed(request: compose.Request) -> DictConfig:
+    """Compose the recipe; a project account that is not known yet has a stand-in, since forecasts do not depend on it.
+
+    Machine files may build other settings from the account, such as `${machine.account}g`.
+    """
+    try:
+        return compose.compose(request)
+    except UserError:
+        path = compose.find(request.recipe)
+        with compose.as_user_errors(path, request.overrides):
+            missing = OmegaConf.is_missing(compose.composed(path, request.overrides).machine, "account")
+        if not missing:
+            raise
+        return compose.compose(replace(request, overrides=(*request.overrides, f"machine.account={_ACCOUNT}")))
 
 
 def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:

@@ -17,6 +17,7 @@ from kd.base import text
 from kd.base.estimate import UNKNOWN, Estimate, total
 from kd.base.text import duration
 from kd.pipeline.forecast import Work
+from kd.planning import application
 from kd.planning.forecast import UNKNOWN_PUE, Forecast, StageForecast, sum_known
 from kd.recipe.schema import DecodeConfig
 from kd.report.table import Table
@@ -251,6 +252,7 @@ def markdown(forecast: Forecast) -> str:
     ]
     lines += ["", "Kept: until the end of the project. Temporary: while a task runs."]
     lines += ["", "## Software", "", _software(forecast)]
+    lines += application.sections(forecast)
     known, unknown = _origins(forecast, sources)
     lines += ["", "## Sources of the figures", "", *(f"- {line}" for line in known)]
     if unknown:

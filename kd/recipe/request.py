@@ -25,6 +25,7 @@ class Request:
     stages: tuple[str, ...] = ()
     upto: str | None = None
     variant: str = ""  # of a sweep: each has a run folder of its own
+    wait: bool = False  # whether `kd run` stays until a scheduler has accepted all jobs
 
     @property
     def command(self) -> str:
@@ -33,12 +34,12 @@ class Request:
 
 
 def parse_request(arguments: Sequence[str]) -> Request:
-    """Separate `recipe=`, `stages=[…]` and `upto=` (or `until=`) from Hydra overrides.
+    """Separate `recipe=`, `stages=[…]`, `upto=` (or `until=`) and `wait=` from Hydra overrides.
 
     Raises:
         UserError: For an argument that is no override, and where no recipe is named.
     """
-    recipe, upto = None, None
+    recipe, upto, wait = None, None, False
     stages: tuple[str, ...] = ()
     rest = []
     for argument in arguments:
@@ -49,6 +50,10 @@ def parse_request(arguments: Sequence[str]) -> Request:
             recipe = value
         elif key in ("upto", "until"):
             upto = value
+        elif key == "wait":
+            if value not in ("true", "false"):
+                raise UserError(f"wait={value} is neither true nor false.", "Write wait=true.")
+            wait = value == "true"
         elif key == "stages":
             stages = tuple(name.strip() for name in value.strip("[]").split(",") if name.strip())
             if not stages:
@@ -57,7 +62,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
             rest.append(argument)
     if not recipe:
         raise UserError("No recipe is named.", f"Add recipe=NAME with one of: {', '.join(sorted(recipes()))}.")
-    return Request(recipe, tuple(rest), stages, upto)
+    return Request(recipe, tuple(rest), stages, upto, wait=wait)
 
 
 def _no_override(argument: str) -> UserError:

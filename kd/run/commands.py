@@ -62,7 +62,7 @@ def run(request: Request) -> int:
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
     tracking.prepare(config.tracking.trackers, folder.folder, config.recipe)
     try:
-        failures = _launcher(config, folder, store, frozen, commands).launch(todo)
+        failures = _launcher(config, folder, store, frozen, commands, wait=request.wait).launch(todo)
     except Interrupted:
         raise KeyboardInterrupt from None
     _tell(failures, console)
@@ -139,7 +139,9 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
     return tasks
 
 
-def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands) -> Launcher:
+def _launcher(
+    config: DictConfig, folder: Run, store: Store, frozen: str, commands: Commands, *, wait: bool
+) -> Launcher:
     here = LocalLauncher(
         folder,
         store,
@@ -149,10 +151,17 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, comman
         gpus=config.machine.gpus_per_node if config.machine.device != "cpu" else 0,
         refresh=config.tracking.refresh,
         resources=config.machine.resources,
-        command=commands,
+        command=commands.here,
     )
     if config.launcher.kind == "local":
         return here
+    machine = cluster_machine(config)
+    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, commands)
+    return SlurmLauncher(settings, store, here.launch, wait=wait)
+
+
+def cluster_machine(config: DictConfig) -> MachineConfig:
+    """Return the machine that jobs are submitted on; raise UserError if a fact of it is missing."""
     try:
         machine = OmegaConf.to_object(config.machine)
     except MissingMandatoryValue as error:
@@ -162,8 +171,7 @@ def _launcher(config: DictConfig, folder: Run, store: Store, frozen: str, comman
             f"Add {key}=VALUE; the machine's file in conf/machine/ says where to find it.",
         ) from None
     assert isinstance(machine, MachineConfig)
-    settings = Settings(config.recipe, frozen, machine, config.launcher.requeues, folder, commands)
-    return SlurmLauncher(settings, store, here.launch)
+    return machine
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------

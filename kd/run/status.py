@@ -30,6 +30,7 @@ from kd.recipe import compose
 from kd.recipe.compose import Request
 
 LAST_LINES = 5  # of the log of a task that failed
+NARROW = 80  # columns: a narrower terminal gets a list, since a table would break the names of stages into pieces
 FOLDED = 6  # tasks: a larger stage whose tasks have the same state is one line
 
 
@@ -191,6 +192,13 @@ def _alike(states: Sequence[State], first: str) -> State:
 
 
 def _print(lines: Iterable[Line], console: Console) -> None:
+    if console.width < NARROW:
+        for line in lines:
+            stage, task, state, took, about = line.cells()
+            console.print(Text(f"{stage}/{task}: {state} {took}".rstrip()), soft_wrap=True)
+            if about:
+                console.print(Text(f"    {about}"), soft_wrap=True)
+        return
     table = Table(box=None, header_style="bold")
     for name in ("stage", "task", "state", "took", "about"):
         table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")

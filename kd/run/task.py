@@ -48,6 +48,8 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
         tracking=tracking.facts(config["tracking"]["trackers"], folder.folder, config["recipe"], found.lineage),
         packages=PACKAGES,
         wait=bool(os.environ.get(WAIT)),
+        # On several nodes, the others would need copies of their own.
+        scratch=machine.get("scratch") if world.nodes == 1 else None,
     )
     folder.link(found, store)
     return 0

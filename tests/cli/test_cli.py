@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -86,6 +87,27 @@ def test_light_stages_load_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "loaded []"
+
+
+def test_a_reader_that_has_ended_ends_the_command_as_shells_expect() -> None:
+    """As in `kd status … | head -1`: 128 + SIGPIPE, whether rich or print writes."""
+    for arguments in (["status", "recipe=demo"], ["recipes"]):
+        process = subprocess.Popen([sys.executable, "-m", "kd", *arguments], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 141, arguments
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_escapes_and_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kd", "status", "recipe=demo", "run.dir=/tmp/übung", "store.dir=/tmp/übung"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "/tmp/\\xfcbung" in done.stdout and "Traceback" not in done.stderr
 
 
 def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:

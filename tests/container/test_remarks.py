@@ -51,4 +51,4 @@ def test_without_a_record_or_without_an_image(image: Path, tmp_path: Path) -> No
     assert remarks(None, FileHashes(tmp_path / "hashes"))(manifest(None, torch="0.1")) == ""
     images.record_path(image).unlink()
     remark = remarks(str(image), FileHashes(tmp_path / "hashes"))
-    assert "what is in kd.sif is not known" in remark(manifest(OTHER, torch="2.13.0"))
+    assert "the versions in kd.sif are unknown" in remark(manifest(OTHER, torch="2.13.0"))

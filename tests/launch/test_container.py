@@ -10,6 +10,7 @@ import pytest
 from kd.base.errors import UserError
 from kd.launch import container
 from kd.pipeline.store import Store
+from tests.launch.chain import Chain
 
 ARGV = [sys.executable, "-P", "-m", "kd", "task"]
 
@@ -82,6 +83,25 @@ def test_a_missing_image_or_runtime_is_a_sentence(tmp_path: Path, image: Path, m
     # A login node without it, whose compute nodes get it by a module.
     modules = {"container": str(image), "modules": {"singularityce/4.1": True}}
     assert container.wrap(modules, ARGV, binds={})[0] == "singularity"
+
+
+def test_a_login_node_without_a_runtime_collects_outside_the_image(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LuxProvide's documentation: Apptainer is a module, and modules exist on compute nodes alone."""
+    chain = Chain(tmp_path, {"name": "fetch"})
+    task = next(chain.plan.tasks())
+    machine = {"container": str(image), "modules": {"Apptainer/1.2.4-GCCcore-12.3.0": True}}
+    slurm = {"machine": machine, "launcher": {"kind": "slurm"}}
+    inside = container.Commands(slurm, chain.run.folder, chain.store)
+    assert inside.here(task, "hash", tmp_path)[0] == "apptainer"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    outside = container.Commands(slurm, chain.run.folder, chain.store)
+    assert outside(task, "hash", tmp_path)[0] == "apptainer"  # in the job, after `module load`
+    assert outside.here(task, "hash", tmp_path)[0] == sys.executable
+    # With the local launcher, everything runs here: the module would have to be loaded already.
+    with pytest.raises(UserError, match="Neither apptainer nor singularity is on PATH"):
+        container.Commands({**slurm, "launcher": {"kind": "local"}}, chain.run.folder, chain.store)
 
 
 def test_certificates_and_pips_settings_are_those_of_out_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from kd.launch.slurm.launcher import SlurmLauncher
 from kd.launch.slurm.records import Records
 from kd.pipeline.model import Task
 from kd.pipeline.store import Store
+from kd.recipe.schema import ResourcesConfig
 from tests.launch.chain import ROOT, Chain
 from tests.launch.slurm_stub import Stub, settings
 from tests.pipeline import dummies
@@ -168,6 +171,44 @@ def test_a_submission_that_got_no_answer_is_looked_up_before_it_is_repeated(tmp_
     assert [item.job for item in Records(chain.run).read()] == ["101", "102"]
 
 
+BANNER = "echo -----------\necho '     Welcome to the Supercomputer, 24'\n"  # as wrappers of sbatch print on some sites
+
+
+@pytest.mark.parametrize("cluster", ["", ";hpc1"])
+def test_the_job_id_is_read_below_a_banner(tmp_path: Path, stub: Stub, cluster: str) -> None:
+    sbatch = stub.folder / "bin" / "sbatch"
+    sbatch.write_text(sbatch.read_text().replace("#!/bin/bash\n", f"#!/bin/bash\n{BANNER}") + f'echo "$id{cluster}"\n')
+    launch(Chain(tmp_path, *CHAIN))
+    assert [item.get("dependency") for item in stub.submissions()] == [None, "afterok:101"]
+
+
+@pytest.mark.parametrize("comments", ["kept", "overwritten"])
+def test_where_sbatch_prints_no_id_the_job_is_found_by_its_comment(tmp_path: Path, stub: Stub, comments: str) -> None:
+    sbatch = stub.folder / "bin" / "sbatch"
+    text = sbatch.read_text().replace("echo $id\n", "echo Submitted, have a nice day\n")
+    sbatch.write_text(text if comments == "kept" else text.replace("|$comment", "|by the site"))
+    chain = Chain(tmp_path, *CHAIN)
+    if comments == "kept":
+        launch(chain)
+        assert [item.job for item in Records(chain.run).read()] == ["101", "102"]
+    else:
+        with pytest.raises(UserError, match="no job id, but: Submitted, have a nice day"):
+            launch(chain)
+        assert len(stub.submissions()) == 1, "it was submitted again although sbatch had accepted it"
+        assert [item.job for item in Records(chain.run).read()] == [None]
+
+
+def test_variables_for_other_jobs_are_named_and_dropped(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SBATCH_CONSTRAINT", "v100")
+    sbatch = stub.folder / "bin" / "sbatch"
+    sbatch.write_text(sbatch.read_text() + 'echo "$SBATCH_CONSTRAINT" >"$STUB/seen"\n')
+    launch(Chain(tmp_path, *CHAIN))
+    assert (stub.folder / "seen").read_text() == "\n"
+    assert "Without effect on these jobs: SBATCH_CONSTRAINT." in capsys.readouterr().err
+
+
 def test_where_the_controller_is_down_nothing_is_lost(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(tmp_path, *CHAIN)
     (stub.folder / "refuse").write_text(
@@ -212,6 +253,13 @@ def test_slurm_is_asked_before_anything_is_downloaded(
     assert not chain.store.paths(chain.plan.task("fetch", "worker-0")).is_published()
 
 
+def test_a_class_that_reaches_the_internet_collects_in_a_job(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}})
+    launch(chain, online=False, resources={"light": ResourcesConfig(cores=2, hours=1.5, online=True)})
+    assert [Path(item["script"]).name.split(".")[0] for item in stub.submissions()] == ["fetch", "second"]
+    assert not chain.store.paths(chain.plan.task("fetch", "worker-0")).is_published()
+
+
 def test_what_stands_on_a_download_that_failed_is_not_submitted(tmp_path: Path, stub: Stub) -> None:
     chain = Chain(
         tmp_path, {"name": "fetch", "kind": "fetch"}, {**CHAIN[1], "inputs": {"many": {"x": "fetch"}}}, CHAIN[0]
@@ -246,6 +294,78 @@ def test_cancelling_takes_this_runs_jobs_and_no_others(tmp_path: Path, stub: Stu
         "104": ["second/worker-0"],
     }
     assert sorted(stub.cancelled()) == ["103", "104"]
+
+
+LIMIT = (
+    "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS "
+    "policy (job submit limit, user's size and/or time limits)\n"
+)  # as Slurm 22.05 prints it
+
+
+def limited(stub: Stub, jobs: int) -> None:
+    """Let sbatch refuse jobs while `jobs` of them wait or run."""
+    sbatch = stub.folder / "bin" / "sbatch"
+    count = "$(grep -c '|PENDING|' \"$STUB/queue\" 2>/dev/null)"
+    full = f'[ "{count}" -lt {jobs} ] || {{ printf %s {shlex.quote(LIMIT)} >&2; exit 1; }}\n'
+    sbatch.write_text(sbatch.read_text().replace("#!/bin/bash\n", f"#!/bin/bash\n{full}"))
+
+
+def test_where_the_site_accepts_no_more_jobs_the_rest_is_submitted_by_the_same_command(
+    tmp_path: Path, stub: Stub
+) -> None:
+    chain = Chain(tmp_path, *({"name": f"stage{number}", "steps": 1} for number in range(5)))
+    limited(stub, 3)
+    with pytest.raises(TransientError, match=r"AssocMaxSubmitJobLimit.* Not submitted yet: 2 tasks.*wait=true"):
+        launch(chain)
+    assert len(Records(chain.run).read()) == 3
+    for name in ("stage0", "stage1", "stage2"):
+        dummies.run(chain.plan.task(name, "worker-0"), chain.store)
+    stub.change_states("PENDING", "COMPLETED")
+    launch(chain)
+    assert [item.stage for item in Records(chain.run).read()] == [f"stage{number}" for number in range(5)]
+
+
+def test_waiting_submits_the_rest_except_the_tasks_whose_inputs_have_failed(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    independent = ({"name": f"stage{number}", "steps": 1} for number in range(3))
+    chain = Chain(tmp_path, *CHAIN, *independent)  # first (3 tasks), second (reads first), stage0 …
+    limited(stub, 3)
+    rounds = []
+
+    def finish(_seconds: float) -> None:
+        rounds.append(len(stub.submissions()))
+        if len(rounds) == 1:  # all of the first stage fails
+            stub.change_states("PENDING", "FAILED")
+
+    monkeypatch.setattr(launcher.time, "sleep", finish)
+    made = SlurmLauncher(settings(chain), chain.store, lambda _tasks: [], wait=True)
+    assert made.launch(list(chain.plan.tasks())) == []
+    assert rounds == [1]
+    assert [item.stage for item in Records(chain.run).read()] == ["first", "stage0", "stage1", "stage2"]
+    assert "Not submitted, since inputs failed (see kd status): 1 task." in capsys.readouterr().err
+
+
+def test_an_array_that_exceeds_the_sites_limit_is_not_waited_for(tmp_path: Path, stub: Stub) -> None:
+    limited(stub, 0)
+    with pytest.raises(UserError, match=r"waiting does not help.*machine\.max_array"):
+        launch(Chain(tmp_path, *CHAIN))
+
+
+def test_jobs_of_a_removed_run_folder_are_cancelled(tmp_path: Path, stub: Stub) -> None:
+    chain = Chain(tmp_path, *CHAIN)
+    launch(chain)
+    shutil.rmtree(chain.run.folder)
+    listed = (
+        f"101|0|PENDING|kd:0123456789abcdef|small:first\x1f{chain.run.folder}\n"
+        f"101|1|RUNNING|kd:0123456789abcdef|small:first\x1f{chain.run.folder}\n"
+        f"102|0|PENDING|kd:0123456789abcdef|small:first\x1f{chain.run.folder}-other\n"
+        f"103|0|PENDING|mine|small:first\x1f{chain.run.folder}\n"
+    )
+    (stub.folder / "list").write_text(listed)
+    (stub.folder / "bin" / "squeue").write_text('#!/bin/bash\ncat "$STUB/list"\n')
+    assert queue.cancel(chain.run, print) == {"101": ["small:first/0", "small:first/1"]}
+    assert stub.cancelled() == ["101"]
 
 
 def test_queued_configs_are_in_reach(tmp_path: Path, stub: Stub) -> None:

@@ -39,6 +39,11 @@ def script(chain: Chain, **changes: object) -> Script:
     return render(parts(chain.plan.stages[0], 1001)[0], settings(chain, **changes))
 
 
+def _options(gpus: int = 0, **options: object) -> dict[str, object]:
+    """A machine whose light jobs have further options of sbatch."""
+    return {"resources": {"light": ResourcesConfig(cores=1, hours=1, gpus=gpus, options=options)}}
+
+
 def asked(made: Script) -> dict[str, str]:
     """The #SBATCH lines, unquoted where that is simple."""
     lines = re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", made.text, re.MULTILINE)
@@ -55,8 +60,8 @@ class Node:
             "srun": 'while [[ $1 == -* ]]; do shift; done; exec env SLURM_NODEID=0 "$@"',
             "scontrol": f'echo "scontrol $*" >>{self.told}; [ "$1" != requeue ] || kill $PPID',
             "squeue": f'echo "squeue $*" >>{self.told}\n'
-            'case "$*" in *%T*) echo ${STATE:-RUNNING} ;; *) cat "$STUB/waits" ;; esac',
-            "sbatch": f'echo "sbatch $*" >>{self.told}; echo 77',
+            'case "$*" in *%T*) echo Welcome; echo ${STATE:-RUNNING} ;; *) cat "$STUB/waits" ;; esac',
+            "sbatch": f'echo "sbatch $*" >>{self.told}; echo "Welcome, 12 nodes"; echo "77;hpc1"',
         }
         for name, text in commands.items():
             (self.stub.folder / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
@@ -128,6 +133,19 @@ def test_what_nobody_asks_for_is_not_asked_for(tmp_path: Path) -> None:
     assert {"exclusive", "no-requeue"} <= set(told)
 
 
+def test_any_further_option_of_sbatch_is_passed_on_quoted(tmp_path: Path) -> None:
+    wanted = {"constraint": "gpu&hbm", "hint": "nomultithread", "nice": 5, "contiguous": True, "mail-user": None}
+    made = script(Chain(tmp_path, {"name": "a"}), **_options(gpus=2, **wanted))
+    told = asked(made)
+    assert '#SBATCH --constraint="gpu&hbm"\n' in made.text and "#SBATCH --contiguous\n" in made.text
+    assert (told["hint"], told["nice"], told["gres"]) == ("nomultithread", "5", "gpu:2")
+    assert "mail-user" not in told
+    # A site that wants GPUs requested in another way.
+    other = asked(script(Chain(tmp_path, {"name": "a"}), **_options(gpus=2, **{"gpus-per-node": "a100:2"})))
+    assert other["gpus-per-node"] == "a100:2" and "gres" not in other
+    assert asked(script(Chain(tmp_path, {"name": "a"}), **_options(gpus=2, gres="gpu:a100:2")))["gres"] == "gpu:a100:2"
+
+
 def test_modules_and_variables_stand_before_the_task_with_their_reasons(tmp_path: Path) -> None:
     changes = {
         "modules": {"Python/3.11": True, "old": False},
@@ -157,6 +175,10 @@ def test_a_name_says_its_content_so_that_none_is_written_over(tmp_path: Path) ->
         ({"warning_minutes": 90.0}, r"machine\.warning_minutes"),
         ({"environment": {"A-B": "1"}}, r"machine\.environment"),
         ({"account": "a\n#SBATCH --wrap=x"}, "--account"),
+        (_options(partition="gpu"), r"Set machine\.resources\.light\.partition"),
+        (_options(array="0-9"), "array, which kd sets itself"),
+        (_options(**{"-C": "gpu"}), "long name"),
+        (_options(nodelist=["a", "b"]), r"options\.nodelist"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_key(tmp_path: Path, changes: Mapping[str, object], key: str) -> None:
@@ -256,6 +278,8 @@ def test_where_nothing_is_requeued_a_successor_is_submitted_and_waited_for(tmp_p
     )
     assert node.run(made, tmp_path, KD_SUBMISSION="abc", SLURM_RESTART_COUNT="1") == 0
     assert f"--array=0 --comment=kd:abc --export=ALL,KD_LEGS=2 {chain.run.folder}/slurm/{made.name}" in node.calls()[1]
+    log = chain.run.log(next(chain.plan.tasks())).read_text()
+    assert "goes on as job 77_0" in log
     assert node.calls()[3:] == [
         "scontrol update JobId=20_[0-3] Dependency=afterok:9,afterok:12_*,afterok:77_0",
         "scontrol update JobId=21 Dependency=afterok:12_0,afterok:77_0",
@@ -285,7 +309,7 @@ def test_a_training_over_nodes_is_told_of_its_place_among_them(tmp_path: Path, n
     chain.command = lambda task, _frozen, _run: ["bash", "-c", code, "bash", task.name]  # type: ignore[method-assign]
     made = script(chain, resources={"train": wanted}, device="cuda")
     assert "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=8" in made.text
-    (node.stub.folder / "bin" / "scontrol").write_text("#!/bin/bash\necho first\necho second\n")
+    (node.stub.folder / "bin" / "scontrol").write_text("#!/bin/bash\necho Welcome\necho first\necho second\n")
     assert node.run(made, tmp_path, SLURM_JOB_ID="40007") == 0
     assert "[2 0 first:25007 4 1 8]" in chain.run.log(next(chain.plan.tasks())).read_text()
 

@@ -109,6 +109,20 @@ class Trained(Resume):
     several_nodes = True
 
 
+class Reader(Trained):
+    """The same, reading its inputs once per epoch."""
+
+    name = "reader"
+    trains = True
+    epochs = 3
+
+    def run(self, job: Job[WriteConfig]) -> None:
+        for _ in range(self.epochs):
+            for item in job.inputs["many"]:
+                (item.path / "lines").read_text()
+        super().run(job)
+
+
 class Join(Kind[WriteConfig]):
     """Puts together what it is given; needs both its inputs."""
 
@@ -125,7 +139,9 @@ class Join(Kind[WriteConfig]):
         return Summary(counts={"lines": (job.out / "lines").read_text().count("\n")})
 
 
-KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (Write(), Resume(), Alone(), Fetch(), Trained(), Join())}
+KINDS: dict[str, Kind[Any]] = {
+    kind.name: kind for kind in (Write(), Resume(), Alone(), Fetch(), Trained(), Reader(), Join())
+}
 PAIRS = {"pairs": {"da-en": {"source": "da"}, "nl-en": {"source": "nl"}}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -255,3 +256,38 @@ def test_sizes_and_times_have_suitable_units() -> None:
     assert page.hours(3e-5) == "< 0.001" and page.hours(0.003) == "0.003"
     assert [page.count(value, "hypotheses") for value in (1, 2)] == ["1 hypothesis", "2 hypotheses"]
     assert page._shown(Estimate(None, "x", 7.0), page.hours) == "unknown, at least 7"
+
+
+@pytest.mark.parametrize("machine", ["discoverer", "deucalion"])
+def test_a_plan_needs_no_account_where_other_settings_are_built_from_it(elsewhere: Path, machine: str) -> None:
+    found = forecast([*BIG[:1], f"machine={machine}", *ASSUMED, "stages=[teacher]"])
+    assert found.machine.resources["train"].cores == 128
+
+
+def test_a_plan_without_a_needed_fact_of_the_machine_names_it(elsewhere: Path) -> None:
+    with pytest.raises(UserError, match=r"machine\.gpus_per_node"):
+        forecast([*BIG[:1], "machine=daedalus", *ASSUMED])
+
+
+def test_the_page_has_what_forms_for_computing_time_ask_for(elsewhere: Path) -> None:
+    asked = [*BIG, *ASSUMED, f"run.dir={elsewhere}/runs/big"]
+    text = page.markdown(forecast(asked))
+    assert "Run `kd scaling recipe=multi30k_en_de launcher=slurm machine=cluster nodes=1,2,4`" in text
+    for heading in ("Data management", "Ethics and personal data", "Licences of the software"):
+        assert f"\n## {heading}\n" in text
+    assert re.search(r"^\| multi30k +\| ", text, re.MULTILINE), text
+    points = [
+        {"number": 1, "tokens_per_second": 50_000.0, "speedup": 1.0, "efficiency": 1.0},
+        {"number": 4, "tokens_per_second": 180_000.0, "speedup": 3.6, "efficiency": 0.9},
+    ]
+    record = {"unit": "nodes", "stage": "teacher", "updates": 40, "weak": False, "points": points}
+    (elsewhere / "runs" / "big.scaling").mkdir(parents=True)
+    (elsewhere / "runs" / "big.scaling" / "scaling.json").write_text(json.dumps(record))
+    rows = page.markdown(forecast(asked)).split("## Scalability")[1].split("##")[0]
+    assert [cell.strip() for cell in rows.strip().split("\n")[-3].strip("|").split("|")] == [
+        "4",
+        "180,000",
+        "3.60",
+        "90%",
+    ]
+    assert "strong scaling" in rows

@@ -26,7 +26,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Forecast:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder))
         assumed = [f"assume.{key}={value}" for key, value in ASSUMED.items()]
-        return forecast(["recipe=en_de_general", "machine=meluxina", *assumed])
+        # As in the work that the recipe follows: compute nodes without a network.
+        return forecast(["recipe=en_de_general", "machine=meluxina", "machine.online=false", *assumed])
 
 
 def test_node_hours_are_listed_by_partition(found: Forecast) -> None:

@@ -15,11 +15,13 @@ from kd.base import lease
 from kd.base.errors import UserError
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
+from kd.pipeline.plan import Plan
 from kd.run import status as standing_module
 from kd.run.status import FOLDED, State, TaskStates, last_lines, rows, summary
 from tests.launch.chain import Chain
 from tests.launch.slurm_stub import Stub, settings
 from tests.pipeline import dummies
+from tests.pipeline.dummies import entry, plan
 
 CHAIN = (
     {"name": "first", "workers": 2, "steps": 1},
@@ -31,6 +33,11 @@ CHAIN = (
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
     return Stub(tmp_path / "stub").install(monkeypatch)
+
+
+def dummies_chain() -> Plan:
+    """A plan of one task whose stage has a long name."""
+    return plan(entry("a-stage-with-a-long-name.en-de"))
 
 
 def told(chain: Chain) -> dict[str, tuple[str, str]]:
@@ -50,9 +57,20 @@ def test_queued_tasks_are_shown_with_job_and_reason(tmp_path: Path, stub: Stub) 
     chain = Chain(tmp_path, *CHAIN)
     assert {word for word, _ in told(chain).values()} == {"missing"}
     submit(chain)
-    assert told(chain)["second/worker-0"] == ("queued", "job 102_0, waits for what it reads from")
+    assert told(chain)["second/worker-0"] == ("queued", "job 102_0, waits for its inputs")
     stub.change_states("PENDING", "RUNNING")
     assert told(chain)["first/worker-1"] == ("running", "job 101_1 on , 0:00 of 1:00")
+
+
+def test_names_are_not_broken_in_a_narrow_terminal() -> None:
+    line = standing_module.Line(list(dummies_chain().tasks()), State("queued", about="job 101_0, waits for its inputs"))
+    console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system=None)
+    standing_module._print([line], console)
+    text = console.file.getvalue()
+    assert text.split("\n")[:2] == [
+        "a-stage-with-a-long-name.en-de/worker-0: queued",
+        "    job 101_0, waits for its inputs",
+    ]
 
 
 def test_failed_tasks_and_the_tasks_cancelled_with_them_are_shown(tmp_path: Path, stub: Stub) -> None:

@@ -19,6 +19,7 @@ class Nodes:
     name: str = "node"
     number: int = 2
     cores: int = 2
+    threads: int = 1  # hardware threads of a core; Slurm counts each as a CPU
     memory: int = 16_000  # MB
     gpus: int = 0  # of which each job is told the numbers in CUDA_VISIBLE_DEVICES; none exists
 
@@ -93,7 +94,8 @@ def _slurm(root: Path, settings: Settings, network: Network, spool: Path) -> str
     enforce = f"AccountingStorageEnforce={settings.enforce}" if settings.enforce else ""
     accounting = ACCOUNTING.format(spool=spool, enforce=enforce) if settings.accounting else NO_ACCOUNTING
     nodes = [
-        f"NodeName={host} NodeHostname={host} NodeAddr={network.address(settings, host)} CPUs={group.cores} "
+        f"NodeName={host} NodeHostname={host} NodeAddr={network.address(settings, host)} "
+        f"CPUs={group.cores * group.threads} Sockets=1 CoresPerSocket={group.cores} ThreadsPerCore={group.threads} "
         f"RealMemory={group.memory} {f'Gres=gpu:fake:{group.gpus} ' if group.gpus else ''}State=UNKNOWN"
         for group in settings.nodes
         for host in group.hosts

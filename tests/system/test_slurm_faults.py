@@ -230,7 +230,9 @@ def test_a_task_on_a_disconnected_node_is_not_started_twice(trainings: Callable[
     job.nothing_is_left_to_do()
 
 
-def test_a_cancelled_element_of_an_array_runs_again_alone(trainings: Callable[..., Trainings]) -> None:
+def test_a_cancelled_and_then_a_killed_element_of_an_array_run_again_alone(
+    trainings: Callable[..., Trainings],
+) -> None:
     job = trainings(members=2, updates=120)
     job.run()
     job.wait(job.under_way(1), "the training goes on")
@@ -239,7 +241,15 @@ def test_a_cancelled_element_of_an_array_runs_again_alone(trainings: Callable[..
     assert not job.finished(1)
     before = job.place.published()
     job.run()
+    job.wait(job.under_way(1, job.updates(1)), "the training goes on")
+    # As the kernel does for want of memory.
+    for pid in job.cluster.processes(job.node(job.element(1)), "kd\0task"):
+        os.kill(pid, signal.SIGKILL)
+    job.wait(job.idle, "the job ends")
+    assert " failed " in job.status() and not job.finished(1)
+    job.run()
     job.wait(lambda: job.finished(1), "the training ends")
+    assert job.manifest(1)["attempts"] == 3
     assert {path: written for path, written in job.place.published().items() if path in before} == before
     assert job.manifest(2)["attempts"] == 1
     job.nothing_is_left_to_do()

@@ -1,6 +1,6 @@
-"""From tasks to job arrays: which elements are submitted together, and what each array waits for.
+"""Turns tasks into job arrays: which elements are submitted together, and which jobs each array waits for.
 
-Tasks of a stage that wait for the same others go together; so a failure reaches what stands on it and nothing else.
+Tasks of a stage that wait for the same jobs form one array, so that a failure reaches only the tasks that depend on it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from kd.pipeline.model import Stage, Task
 
 @dataclass(frozen=True)
 class Part:
-    """As much of a stage as one array can hold: all of it, unless it has more tasks than the site lets an array have.
+    """The tasks of a stage that one array can hold: all, unless the site limits an array to fewer.
 
-    An element's number is the place of its task among these, done or not.
+    The number of an element is the index of its task here, whether other tasks are done or not.
     """
 
     stage: Stage
@@ -25,7 +25,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a task that is queued stands in Slurm."""
+    """The job and element of a queued task."""
 
     job: str
     element: int
@@ -33,10 +33,12 @@ class Address:
 
 @dataclass(frozen=True)
 class Waits:
-    """What the elements of an array wait for.
+    """The jobs that the elements of an array wait for.
 
-    all: every element waits for these. own: jobs of which each element waits for the one that has its own number, as
-    one worker's selecting waits for that worker's decoding.
+    Attributes:
+        all: Every element waits for these.
+        own: Jobs of which each element waits for the element of its own number, as the selection of one worker waits
+            for the decoding of that worker.
     """
 
     all: frozenset[Address] = frozenset()
@@ -45,7 +47,7 @@ class Waits:
 
 @dataclass(frozen=True)
 class Array:
-    """What one sbatch submits: elements of a part that wait for the same."""
+    """The elements that one sbatch submits: they wait for the same jobs."""
 
     part: Part
     elements: tuple[int, ...]
@@ -53,18 +55,18 @@ class Array:
 
     @property
     def tasks(self) -> dict[int, Task]:
-        """Its tasks by their elements' numbers."""
+        """The tasks by their elements' numbers."""
         return {number: self.part.tasks[number] for number in self.elements}
 
 
 def parts(stage: Stage, most: int) -> list[Part]:
-    """A stage cut into parts of up to `most` tasks."""
+    """Cut a stage into parts of up to `most` tasks."""
     chunks = (stage.tasks[start : start + most] for start in range(0, len(stage.tasks), most))
     return [Part(stage, number, tuple(chunk)) for number, chunk in enumerate(chunks)]
 
 
 def arrays(part: Part, missing: Collection[Task], queued: Mapping[Task, Address]) -> list[Array]:
-    """The arrays for those tasks of a part that are to be submitted. queued: where what they wait for stands."""
+    """Return the arrays for the missing tasks of a part; queued: the jobs of the tasks that they wait for."""
     alike: dict[frozenset[Address], list[int]] = {}
     for number, task in enumerate(part.tasks):
         if task in missing:
@@ -80,12 +82,14 @@ def arrays(part: Part, missing: Collection[Task], queued: Mapping[Task, Address]
 
 
 def dependency(array: Array, sizes: Mapping[str, int]) -> str:
-    """What sbatch is told by --dependency; empty if the array waits for nothing.
+    """Return the value of sbatch's --dependency; empty if the array waits for no job.
 
-    sizes: job -> how many elements it has, of those that are known to be whole: such a one that is waited for
-    altogether is named by its id alone.
+    Args:
+        array: The array.
+        sizes: Job -> its number of elements, for jobs of this submission: if an array waits for all elements of such
+            a job, the job's id stands for them.
     """
-    alone = len(array.elements) == 1  # then both mean the same, and `afterok` is the better known
+    alone = len(array.elements) == 1  # then aftercorr and afterok mean the same
     waited = {*array.waits.all, *(Address(job, array.elements[0]) for job in array.waits.own if alone)}
     elements: dict[str, list[int]] = {}
     for address in waited:
@@ -100,9 +104,9 @@ def dependency(array: Array, sizes: Mapping[str, int]) -> str:
 
 
 def _own(number: int, waited: frozenset[Address], common: frozenset[Address]) -> Waits:
-    """What one element waits for, told so that others which wait for theirs in the same way wait for the same.
+    """Return the jobs that one element waits for, in a form that is equal for elements which wait in the same way.
 
-    common: what they all wait for, whatever number it has there.
+    common: what all of them wait for, whatever number it has in its job.
     """
     jobs: dict[str, list[int]] = {}
     for address in waited - common:
@@ -112,7 +116,7 @@ def _own(number: int, waited: frozenset[Address], common: frozenset[Address]) ->
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as sbatch writes them: `0-3,7`."""
+    """Format ascending numbers for sbatch: `0-3,7`."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:

@@ -1,11 +1,13 @@
-"""Slurm's own commands, as functions: sbatch, squeue, sacct, scancel.
+"""Wraps Slurm's commands as functions: sbatch, squeue, sacct, scancel.
 
-Nothing else talks to Slurm from the computer where `kd` is typed; the job scripts do on the nodes.
+Only this module calls Slurm where `kd` is typed; on the nodes, the job scripts do. Sites wrap these commands in scripts
+of their own that may print a banner: only lines of the expected form are read.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,29 +17,39 @@ from functools import partial
 from kd.base.errors import TransientError, UserError
 from kd.base.processes import die_with_parent
 
-SECONDS = 300.0  # for an answer: a busy controller takes its time, and its own commands give up after about 100
-# What a job's state is called once it is over; every other name is one of a job that waits, runs or is being ended.
+SECONDS = 300.0  # limit for an answer; a busy controller is slow, and Slurm's commands give up after about 100 s
 OVER = frozenset({"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"})
-OVER |= {"OUT_OF_MEMORY", "REVOKED"}
-# Of squeue; the comment stands last, since only it may hold the separator.
+OVER |= {"OUT_OF_MEMORY", "REVOKED"}  # states of finished jobs; jobs in any other state wait, run or are ending
+# Fields of squeue; the comment is last, since it alone may contain the separator.
 _FIELDS = "%F|%K|%T|%r|%S|%N|%M|%l|%E|%k"
-_FOREIGN = ("SLURM", "SBATCH_", "SQUEUE_", "SACCT_", "SRUN_")  # begin variables that are not handed on …
-KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")  # … but for those that say which Slurm it is
-# What Slurm says where the controller did not answer; whether it has taken a job is then unknown.
+_FOREIGN = ("SLURM", "SBATCH_", "SQUEUE_", "SACCT_", "SRUN_")  # prefixes of variables that are removed …
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")  # … except those that say which Slurm to use
+# Signs that the controller did not answer; whether it has accepted a job is then unknown.
 _PASSING = ("timed out", "unable to contact", "connection refused", "communication", "zero bytes", "try again")
+# Slurm's reasons for refusing a job because too many are queued: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit …
+_SUBMIT_LIMIT = re.compile(r"\w*Submit\w*Limit\w*")
+_JOB_ID = re.compile(r"^(\d+)(;\S+)?$", re.MULTILINE)  # a line of sbatch --parsable: job id, or job id;cluster
 
 _WHERE = "Type this on the cluster's login node, or set launcher=local."
 
 
+class SubmitLimit(TransientError):
+    """The site accepts no more jobs of this user at this moment."""
+
+
+class NoJobId(UserError):
+    """sbatch succeeded, but did not print the id of the job."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """An element of an array, or a job of its own, as the queue shows it."""
+    """A job as the queue shows it: an element of an array, or a job without an array."""
 
     array: str  # the job id that sbatch printed
-    element: int  # -1 for a job that is no array
+    element: int  # -1 for a job without an array
     state: str
     reason: str = ""
-    start: str = ""  # begun or, of one that waits, expected to
+    start: str = ""  # actual or, for a waiting job, expected start
     nodes: str = ""
     elapsed: str = ""
     limit: str = ""
@@ -46,35 +58,53 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What Slurm's commands call it."""
+        """Return the job's name in Slurm's commands: 12, or 12_3 for an element."""
         return self.array if self.element < 0 else f"{self.array}_{self.element}"
 
     @property
     def active(self) -> bool:
-        """Whether it waits, runs, or is about to do so again."""
+        """Whether the job waits, runs, or is being requeued."""
         return self.state not in OVER
 
 
 def submit(arguments: Sequence[str]) -> str:
-    """Submits by `sbatch --parsable`; returns the job id.
+    """Submit by `sbatch --parsable`; return the job id.
 
-    Raises UserError with what sbatch objects to, and TransientError where the controller gave no answer: the job may
-    be queued or not. sbatch ends with this process, so that it submits nothing once nobody would take it down.
+    sbatch ends with this process, so that it cannot submit a job that nobody records.
+
+    Raises:
+        NoJobId: The job is queued, but sbatch printed no id.
+        UserError: sbatch refused the job.
+        SubmitLimit: The site limits the number of jobs, and the limit is reached.
+        TransientError: The controller gave no answer; the job may be queued or not.
     """
     child = partial(die_with_parent, os.getpid(), signal.SIGKILL)
     done = _run(["sbatch", "--parsable", *arguments], child)
     if done.returncode == 0:
-        return done.stdout.strip().partition(";")[0]  # job id;cluster
+        ids = _JOB_ID.findall(done.stdout)
+        if not ids:
+            said = " ".join(done.stdout.split())[:200] or "nothing"
+            raise NoJobId(
+                f"sbatch printed no job id, but: {said}.", "The job may be queued: `squeue --me` lists your jobs."
+            )
+        return str(ids[-1][0])
     told = _told(done)
+    if _SUBMIT_LIMIT.search(told):
+        raise SubmitLimit(f"sbatch: {told}.")
     if any(sign in told.lower() for sign in _PASSING):
         raise TransientError(f"sbatch: {told}.")
-    raise UserError(f"sbatch: {told}.", "What is queued stays; mend it and type the same command again.")
+    raise UserError(f"sbatch: {told}.", "Jobs submitted so far stay queued. Correct the setting and run kd again.")
+
+
+def dropped_variables() -> list[str]:
+    """Return the SBATCH_* variables of the environment, which have no effect on kd's jobs."""
+    return sorted(name for name in os.environ if name.startswith("SBATCH_"))
 
 
 def queue() -> list[Row]:
-    """All of this user's jobs that Slurm remembers: those that wait and run, and for some minutes those that ended.
+    """Return all jobs of this user that Slurm remembers: waiting, running, and for some minutes finished ones.
 
-    Raises TransientError when the controller does not answer.
+    Raises TransientError if the controller does not answer.
     """
     arguments = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={_FIELDS}"]
     done = _run(arguments)
@@ -83,14 +113,33 @@ def queue() -> list[Row]:
     rows = []
     for line in done.stdout.split("\n"):
         fields = line.split("|", _FIELDS.count("|"))
-        if len(fields) == _FIELDS.count("|") + 1:  # else the rest of a comment of somebody's with a line break
+        if len(fields) == _FIELDS.count("|") + 1:  # else a banner, or part of a comment with a line break
             array, element, *rest = fields
             rows.append(Row(array, int(element) if element.isdigit() else -1, *map(_value, rest)))
     return rows
 
 
+def queued_in(folder: str, comment: str) -> dict[str, list[str]]:
+    """Return the jobs of this user that wait or run in a working folder and whose comment begins with `comment`.
+
+    Returns:
+        Job id -> a name (`JOB_NAME/ELEMENT`) for each of its elements.
+    """
+    arguments = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%F|%K|%T|%k|%j\x1f%Z"]
+    done = _run(arguments)
+    if done.returncode != 0:
+        raise TransientError(f"squeue: {_told(done)}.")
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.split("\n"):
+        fields, _, place = line.partition("\x1f")
+        array, element, state, said, name = fields.split("|", 4) if fields.count("|") >= 4 else [""] * 5
+        if said.startswith(comment) and place == folder and state not in (*OVER, "COMPLETING"):
+            found.setdefault(array, []).append(f"{name}/{element}")
+    return found
+
+
 def ensure_reachable() -> None:
-    """Raises UserError where there is no Slurm, TransientError where one is that does not answer now."""
+    """Raise UserError if there is no Slurm here, TransientError if it does not answer now."""
     try:
         queue()
     except TransientError as error:
@@ -101,7 +150,7 @@ def ensure_reachable() -> None:
 
 
 def accounts(jobs: Iterable[str]) -> list[Row]:
-    """What the accounting database knows of jobs; empty where a cluster keeps none."""
+    """Return what the accounting database knows about jobs; empty if the cluster has no accounting."""
     wanted = ",".join(jobs)
     if not wanted:
         return []
@@ -121,15 +170,15 @@ def accounts(jobs: Iterable[str]) -> list[Row]:
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """Cancels jobs, whole arrays by their ids; raises TransientError when the controller does not answer."""
+    """Cancel jobs and whole arrays by their ids; raise TransientError if the controller does not answer."""
     done = _run(["scancel", *jobs])
     if done.returncode != 0 and "invalid job id" not in done.stderr.lower():  # ended this moment
         raise TransientError(f"scancel: {_told(done)}.")
 
 
 def _run(arguments: list[str], child: partial[None] | None = None) -> subprocess.CompletedProcess[str]:
-    # What a user has set for other jobs (SBATCH_PARTITION, SQUEUE_FORMAT …) would override what stands in a script, and
-    # what Slurm has set in a job, where this may be typed, is about that job.
+    # A user's variables for other jobs (SBATCH_PARTITION, SQUEUE_FORMAT …) would override the options of a script, and
+    # in an interactive job, Slurm's own variables describe that job.
     ours = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(_FOREIGN)}
     try:
         return subprocess.run(
@@ -149,7 +198,7 @@ def _run(arguments: list[str], child: partial[None] | None = None) -> subprocess
 
 
 def _elements(text: str) -> Iterator[int]:
-    """The numbers of an array's elements: of `3`, or of `[0-3,7%2]`, as sacct tells of all that were never begun."""
+    """Yield the numbers of an array's elements: `3`, or `[0-3,7%2]`, as sacct shows elements that never started."""
     for span in text.strip("[]").partition("%")[0].split(","):
         first, _, last = span.partition("-")
         if first.isdigit() and (last or first).isdigit():

@@ -1,7 +1,7 @@
-"""Submits what is missing of a run, each array once, and leaves it to Slurm.
+"""Submits the missing tasks of a run, each array once, and leaves them to Slurm.
 
-Whoever submits holds a lease; each submission is written down before sbatch and known by its comment afterwards. So two
-`kd run` at once submit once, and one that was killed between the two is sorted out by the next.
+A process that submits holds a lease. Each submission is recorded before sbatch, and its jobs carry its id as their
+comment. So two `kd run` at once submit every task once, and the next `kd run` completes one that was killed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from kd.base.errors import TransientError, UserError
@@ -29,58 +28,145 @@ from kd.pipeline.attempts import SUBMISSION
 from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 
-IN_FLIGHT_SECONDS = 10.0  # within which a job shows up in the queue that sbatch had sent off when it was killed
-SETTLING_SECONDS = 60.0  # longer than Slurm waits between asking and killing (KillWait: 30)
+IN_FLIGHT_SECONDS = 10.0  # after which a job is in the queue if sbatch had sent it off before it was killed
+SETTLING_SECONDS = 60.0  # longer than Slurm waits between SIGTERM and SIGKILL (KillWait: 30)
 TRIES = 3  # of a submission that the controller did not answer
 PAUSE_SECONDS = 2.0
+LIMIT_SECONDS = 60.0  # between two attempts while the site's limit of jobs is reached
+PROGRESS_SECONDS = 10.0  # between two lines about the progress of submitting
+
+
+@dataclass
+class _Round:
+    """What one pass over the missing tasks has submitted."""
+
+    missing: Sequence[Task]
+    known: Queue
+    submitted: list[tuple[Array, Submission]] = field(default_factory=list)
+    limit: client.SubmitLimit | None = None  # the site accepts no more jobs at this moment
+
+    def left(self) -> list[Task]:
+        """Return the tasks that are still to be submitted."""
+        done = {task for array, _ in self.submitted for task in array.tasks.values()}
+        return [task for task in self.missing if task not in done]
 
 
 class SlurmLauncher(Launcher):
-    """Jobs on a cluster. `here` runs the tasks that need a network, where the nodes have none."""
+    """Submits tasks as jobs of a cluster.
 
-    def __init__(self, settings: Settings, store: Store, here: Callable[[Sequence[Task]], list[Failure]]) -> None:
+    Args:
+        settings: Settings that all job scripts of the run share.
+        store: The store.
+        here: Runs the tasks that need a network on this computer, where the nodes have none.
+        wait: Whether to stay until everything is submitted, if the site limits the jobs of a user.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, here: Callable[[Sequence[Task]], list[Failure]], *, wait: bool = False
+    ) -> None:
         self._settings = settings
         self._store = store
         self._here = here
+        self._wait = wait
         self._records = Records(settings.run)
         self._console = Console(stderr=True, highlight=False)
+        self._said = 0.0
 
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Queues tasks whose outputs are missing; returns those that could not be run here first, and what needs them.
+        """Queue tasks whose outputs are missing; return the tasks that failed on this computer, and those they block.
 
-        Raises UserError for what the machine's settings or Slurm do not allow and where there is no Slurm,
-        TransientError when Slurm is silent.
+        Raises:
+            UserError: The machine's settings or Slurm do not allow a job, or there is no Slurm here.
+            TransientError: Slurm does not answer, or the site accepts no more jobs at this moment.
         """
         for task in tasks:
             resources(self._settings.machine, task.stage)
         client.ensure_reachable()  # before hours of downloads
+        dropped = client.dropped_variables()
+        if dropped:
+            self._say(
+                f"Without effect on these jobs: {', '.join(dropped)}. Use machine.resources.CLASS.options instead."
+            )
         failures = self._first(tasks)
-        with self._records.hold(self._say):
-            self._forget_what_never_came()
-            known = self._settled()
-            active = known.active()
-            failed = {failure.task for failure in failures}
-            todo = [task for task in tasks if task not in failed and not self._store.paths(task).is_published()]
-            missing = [task for task in todo if str(task.relative) not in active]
-            submitted = self._submit_all(missing, known)
-        self._tell(submitted, len(todo) - len(missing), known, todo)
+        failed = {failure.task for failure in failures}
+        todo = [task for task in tasks if task not in failed]
+        done = self._round(todo)
+        while done.limit is not None:
+            self._wait_for_room(done)
+            done = self._round(self._unblocked(done))
         return failures
 
     # --- submitting ------------------------------------------------------------------------------------------------
 
     def _first(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Runs here, and to their end, the tasks that need a network which nodes do not have."""
-        ours = [task for task in tasks if task.stage.kind.network and not self._store.paths(task).is_published()]
-        if self._settings.machine.online or not ours:
-            return []
-        failures = self._here(ours)
+        """Run the tasks that need a network where nodes have none; return failures and the tasks that they block."""
+        reaches = self._settings.machine.reaches_internet
+        ours = [
+            task
+            for task in tasks
+            if task.stage.kind.network
+            and not reaches(task.stage.kind.resources)
+            and not self._store.paths(task).is_published()
+        ]
+        failures = self._here(ours) if ours else []
         return [*failures, *blocked(tasks, failures)]
 
-    def _forget_what_never_came(self) -> None:
-        """Of submissions by a process that died: takes down the ids of those that came, forgets the others."""
+    def _round(self, tasks: Sequence[Task]) -> _Round:
+        """Submit the tasks that are neither done nor queued, as many as the site accepts."""
+        with self._records.hold(self._say):
+            self._resolve_unknown()
+            known = self._settled()
+            active = known.active()
+            todo = [task for task in tasks if not self._store.paths(task).is_published()]
+            done = _Round([task for task in todo if str(task.relative) not in active], known)
+            try:
+                self._submit_all(done)
+            except client.SubmitLimit as error:
+                done.limit = error
+        self._tell(done, todo)
+        return done
+
+    def _wait_for_room(self, done: _Round) -> None:
+        """Wait before the next attempt to submit; raise the site's refusal if `wait` is not set.
+
+        Raises:
+            SubmitLimit: The user did not ask to wait.
+            UserError: No job of the user is queued, so that waiting would never end.
+        """
+        assert done.limit is not None
+        left = _tasks(len(done.left()))
+        own = "Grp" not in str(done.limit)  # else a limit of the whole project, whose other members have jobs
+        if own and not any(row.active for row in client.queue()):
+            raise UserError(
+                f"{done.limit} No job of yours is queued, so that waiting does not help.",
+                "Set machine.max_array to the number of jobs that the site allows you, so that arrays are smaller.",
+            )
+        if not self._wait:
+            raise client.SubmitLimit(
+                f"{done.limit} Not submitted yet: {left}. What is queued stays. Run the same command again when "
+                "jobs have ended, or add wait=true, which stays until all tasks are submitted."
+            )
+        self._say(f"The site accepts no more jobs at this moment: {left} to be submitted later (wait=true).")
+        time.sleep(LIMIT_SECONDS)
+
+    def _unblocked(self, done: _Round) -> list[Task]:
+        """Return the tasks left over that can still be made: none of their inputs has failed since."""
+        left = done.left()
+        active = queue.read(self._settings.run).active()
+        wanted: set[Task] = set()
+        for task in left:  # upstream first
+            inputs = [other for other in task.upstream() if other not in wanted]
+            if all(self._store.paths(other).is_published() or str(other.relative) in active for other in inputs):
+                wanted.add(task)
+        if len(wanted) < len(left):
+            self._say(f"Not submitted, since inputs failed (see kd status): {_tasks(len(left) - len(wanted))}.")
+        return [task for task in left if task in wanted]
+
+    def _resolve_unknown(self) -> None:
+        """Complete the records of a process that died: look up its jobs, drop those that never reached Slurm."""
         while True:
             unknown = [item for item in self._records.resolve(client.queue()) if item.job is None]
-            # Either way: the clock of the login node that wrote it may be ahead of this one's.
+            # In both directions: the clock of the login node that wrote the record may be ahead of this one's.
             if all(abs(time.time() - item.written) > IN_FLIGHT_SECONDS for item in unknown):
                 break
             time.sleep(PAUSE_SECONDS)
@@ -88,7 +174,7 @@ class SlurmLauncher(Launcher):
             self._records.remove(item)
 
     def _settled(self) -> Queue:
-        """The queue; of a job that is just being ended it cannot be told whether it is over, so that is waited for."""
+        """Return the queue once no job is ending: an ending job may be over or about to be requeued."""
         deadline = time.monotonic() + SETTLING_SECONDS
         while True:
             known = queue.read(self._settings.run)
@@ -97,25 +183,24 @@ class SlurmLauncher(Launcher):
                 return known
             time.sleep(PAUSE_SECONDS)
 
-    def _submit_all(self, missing: Sequence[Task], known: Queue) -> list[tuple[Array, Submission]]:
-        """Submits tasks, each after those that it waits for."""
-        active = known.active()
+    def _submit_all(self, done: _Round) -> None:
+        """Submit tasks, each with the jobs that it waits for; fills in `done.submitted`."""
+        active = done.known.active()
         where: dict[Task, Address] = {}
-        for upstream in {other for task in missing for other in task.upstream()}:
+        for upstream in {other for task in done.missing for other in task.upstream()}:
             entry = active.get(str(upstream.relative))
             if entry is not None:
                 where[upstream] = Address(entry.row.array, entry.number)
         sizes: dict[str, int] = {}
-        submitted = []
-        for stage in dict.fromkeys(task.stage for task in missing):
+        for stage in dict.fromkeys(task.stage for task in done.missing):
             for part in parts(stage, self._settings.machine.max_array):
-                for array in arrays(part, set(missing), where):
+                for array in arrays(part, set(done.missing), where):
+                    self._say_progress(done, array)
                     submission = self._submit(array, dependency(array, sizes))
                     assert submission.job is not None
                     sizes[submission.job] = len(array.elements)
                     where |= {task: Address(submission.job, number) for number, task in array.tasks.items()}
-                    submitted.append((array, submission))
-        return submitted
+                    done.submitted.append((array, submission))
 
     def _submit(self, array: Array, needs: str) -> Submission:
         script = self._write(render(array.part, self._settings))
@@ -133,24 +218,30 @@ class SlurmLauncher(Launcher):
         ]
         try:
             submission = replace(submission, job=self._sbatch(arguments, submission))
-        except UserError:
+        except client.NoJobId:
+            raise  # it may be queued: the next `kd run` looks for its comment
+        except (UserError, client.SubmitLimit):
             self._records.remove(submission)  # Slurm refused it
             raise
         self._records.write(submission)
         return submission
 
     def _sbatch(self, arguments: Sequence[str], submission: Submission) -> str:
-        """Submits, again where the controller did not answer and has not taken the job all the same."""
+        """Submit; if the controller did not answer and the job is not in the queue, submit again. Return the job id."""
         for attempt in range(1, TRIES + 1):
             try:
                 return client.submit(arguments)
-            except TransientError:
+            except client.SubmitLimit:
+                raise
+            except (TransientError, client.NoJobId) as error:
                 if attempt == TRIES:
                     raise
                 time.sleep(PAUSE_SECONDS)
                 row = next((row for row in client.queue() if row.comment == submission.comment), None)
                 if row is not None:
                     return row.array
+                if isinstance(error, client.NoJobId):
+                    raise  # it was accepted: submitting again would queue it twice
         raise AssertionError
 
     def _write(self, script: Script) -> Path:
@@ -160,29 +251,37 @@ class SlurmLauncher(Launcher):
         (self._records.folder / "output").mkdir(exist_ok=True)
         return path
 
-    # --- telling ---------------------------------------------------------------------------------------------------
+    # --- output ----------------------------------------------------------------------------------------------------
 
-    def _tell(
-        self, submitted: Sequence[tuple[Array, Submission]], queued: int, known: Queue, todo: Sequence[Task]
-    ) -> None:
-        if submitted:
-            table = Table(box=None, header_style="bold")
-            for name in ("job", "stage", "tasks", "after"):
-                table.add_column(name, justify="right" if name == "tasks" else "left", overflow="fold")
-            for array, submission in submitted:
-                after = re.sub(
-                    "afterok:|:", " ", submission.dependency.replace("aftercorr:", "each its own of ")
-                ).strip()
-                table.add_row(str(submission.job), array.part.stage.name, str(len(array.elements)), after)
-            self._console.print(table)
-        tasks = sum(len(array.elements) for array, _ in submitted)
-        self._say(f"Submitted {tasks} tasks in {len(submitted)} jobs; {queued} were queued already.")
-        others = set(known.active()) - {str(task.relative) for task in todo}
+    def _tell(self, done: _Round, todo: Sequence[Task]) -> None:
+        for array, submission in done.submitted:
+            after = re.sub("afterok:|:", " ", submission.dependency.replace("aftercorr:", "each its own of ")).strip()
+            tasks = _tasks(len(array.elements))
+            self._console.print(
+                Text(
+                    f"  job {submission.job}: {array.part.stage.name}, {tasks}" + (f", after {after}" if after else "")
+                ),
+                soft_wrap=True,
+            )
+        number = sum(len(array.elements) for array, _ in done.submitted)
+        queued = len(todo) - len(done.missing)
+        self._say(f"Submitted {number} tasks in {len(done.submitted)} jobs; {queued} were queued already.")
+        others = set(done.known.active()) - {str(task.relative) for task in todo}
         if others:
             self._say(f"{len(others)} more tasks of this run are queued, of other settings or stages.")
-        self._say(
-            f"Scripts and Slurm's own messages: {self._records.folder}. How it goes: kd status, with the same words."
-        )
+        self._say(f"Scripts and Slurm's messages: {self._records.folder}. State: kd status, with the same arguments.")
+
+    def _say_progress(self, done: _Round, array: Array) -> None:
+        now = time.monotonic()
+        if now - self._said >= PROGRESS_SECONDS:
+            if self._said:
+                submitted = len(done.missing) - len(done.left())
+                self._say(f"Submitting {array.part.stage.name}: {submitted} of {len(done.missing)} tasks are queued.")
+            self._said = now
 
     def _say(self, text: str) -> None:
         self._console.print(Text(f"{datetime.now():%H:%M:%S} {text}"), soft_wrap=True)
+
+
+def _tasks(number: int) -> str:
+    return f"{number} task{'s' if number != 1 else ''}"

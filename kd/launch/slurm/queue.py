@@ -1,6 +1,6 @@
-"""What is queued of a run, and what became of it: the run's records joined with what Slurm says.
+"""The jobs of a run and their states: the run's records, joined with Slurm's queue.
 
-A task is known by the place of its output. So jobs of an earlier version of a recipe are told from those of this one.
+A task is identified by the place of its output, so that jobs of an earlier version of a recipe are kept apart.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from dataclasses import dataclass
 from kd.base.errors import TransientError, UserError
 from kd.launch.slurm import client
 from kd.launch.slurm.client import Row
-from kd.launch.slurm.records import Element, Records, Submission
+from kd.launch.slurm.records import COMMENT, Element, Records, Submission
 from kd.pipeline.model import Task
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store
 
-SUCCESSOR_SECONDS = 1.0  # within which a job that is cancelled may just have submitted another in its place
-REASONS = {  # Slurm's word -> ours, where its own says little
-    "Dependency": "waits for what it reads from",
-    "DependencyNeverSatisfied": "what it reads from has failed",
-    "Priority": "others come first",
+SUCCESSOR_SECONDS = 1.0  # within which a job that is being cancelled may have submitted its successor
+REASONS = {  # Slurm's word -> a phrase
+    "Dependency": "waits for its inputs",
+    "DependencyNeverSatisfied": "an input has failed",
+    "Priority": "jobs of higher priority come first",
     "Resources": "waits for nodes",
-    "JobArrayTaskLimit": "as many as may run at once do",
+    "JobArrayTaskLimit": "side_by_side tasks of its stage are running",
     "BeginTime": "was requeued, begins in a moment",
 }
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One element of a submission, with what Slurm says of it."""
+    """One element of a submission, with its row of Slurm's queue."""
 
     submission: Submission
     number: int
@@ -40,33 +40,32 @@ class QueuedJob:
 
 
 class Queue:
-    """All jobs of a run that Slurm remembers, those of earlier settings included."""
+    """All jobs of a run that Slurm remembers, including those of earlier settings."""
 
     def __init__(self, submissions: Sequence[Submission], rows: Sequence[Row]) -> None:
         self.submissions = submissions
         self.entries = list(_joined(submissions, rows))
 
     def active(self) -> dict[str, QueuedJob]:
-        """Place of a task's output -> its job, of those that wait and run; of two, one hands over: to the newest."""
-        # Slurm gives ids in ascending order, and lists what runs behind what waits.
+        """Return place of a task's output -> its waiting or running job; the newest, if one hands over to another."""
+        # Slurm's ids ascend, but it lists running jobs after waiting ones.
         ordered = sorted(self.entries, key=lambda entry: int(entry.row.array))
         return {entry.element.place: entry for entry in ordered if entry.row.active}
 
     def latest(self) -> dict[str, QueuedJob]:
-        """Place -> its job; the last one, where there were several."""
-        # Slurm gives ids in ascending order; a job that waits or runs is more telling than one that is over.
+        """Return place -> its last job; a waiting or running job comes before a finished one."""
         found: dict[str, QueuedJob] = {}
         for entry in sorted(self.entries, key=lambda entry: (entry.row.active, int(entry.row.array))):
             found[entry.element.place] = entry
         return found
 
     def submitted(self) -> dict[str, Submission]:
-        """Place -> the last submission of its task, remembered by Slurm or not."""
+        """Return place -> the last submission of its task, whether Slurm remembers it or not."""
         return {element.place: item for item in self.submissions for element in item.elements.values()}
 
 
 def read(run: Run) -> Queue:
-    """Asks Slurm what became of a run's jobs; raises TransientError when it does not answer."""
+    """Read the states of a run's jobs from Slurm; raise TransientError if it does not answer."""
     records = Records(run)
     if not records.exist():
         return Queue([], [])
@@ -75,7 +74,7 @@ def read(run: Run) -> Queue:
 
 
 def with_accounts(queue: Queue, tasks: Sequence[Task]) -> Queue:
-    """The same, where the queue has forgotten the jobs of tasks, with what the accounting database knows of them."""
+    """Return the queue with the jobs of `tasks` that Slurm has forgotten, as the accounting database knows them."""
     known, submitted = queue.latest(), queue.submitted()
     places = [str(task.relative) for task in tasks]
     jobs = {submitted[place].job for place in places if place in submitted and place not in known}
@@ -84,28 +83,42 @@ def with_accounts(queue: Queue, tasks: Sequence[Task]) -> Queue:
 
 
 def cancel(run: Run, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Cancels all jobs of a run, of whatever settings; returns job -> its tasks. Nobody submits meanwhile."""
+    """Cancel all jobs of a run, of any settings, while no other process submits; return job -> its tasks.
+
+    Where the run's folder was removed, its jobs are known by their comment and their working folder.
+    """
     records = Records(run)
     if not records.exist():
-        return {}
-    found: dict[str, list[str]] = {}
+        return _cancel_all(lambda: client.queued_in(str(run.folder), COMMENT))
     with records.hold(say):
-        while True:
-            new: dict[str, list[str]] = {}
-            for entry in read(run).entries:  # of a task that is handed over: the old job and the new one
-                if entry.row.active and entry.row.array not in found and entry.row.state != "COMPLETING":
-                    new.setdefault(entry.row.array, []).append(entry.element.task)
-            if not new:
-                return found
-            client.cancel(list(new))
-            found |= new
-            time.sleep(SUCCESSOR_SECONDS)
+        return _cancel_all(lambda: _queued(run))
+
+
+def _queued(run: Run) -> dict[str, list[str]]:
+    """Return the jobs of a run's records, and those submitted before its folder was removed and made again."""
+    found: dict[str, list[str]] = {}
+    for entry in read(run).entries:  # if a job hands over to a successor: both
+        if entry.row.active and entry.row.state != "COMPLETING":
+            found.setdefault(entry.row.array, []).append(entry.element.task)
+    return {**client.queued_in(str(run.folder), COMMENT), **found}
+
+
+def _cancel_all(queued: Callable[[], dict[str, list[str]]]) -> dict[str, list[str]]:
+    """Cancel jobs until none is left: a job that is being cancelled may just have submitted its successor."""
+    found: dict[str, list[str]] = {}
+    while True:
+        new = {job: tasks for job, tasks in queued().items() if job not in found}
+        if not new:
+            return found
+        client.cancel(list(new))
+        found |= new
+        time.sleep(SUCCESSOR_SECONDS)
 
 
 def reached(run: Run, store: Store) -> set[str]:
-    """Places in the store that what is queued of a run reads or makes, by the configs that it was queued with.
+    """Return the places in the store that a run's queued jobs read or write, by the configs they were queued with.
 
-    Where Slurm cannot be asked, or the jobs are another user's, everything that was ever submitted counts.
+    Where Slurm does not answer, or the jobs are another user's, everything that was ever submitted counts.
     """
     submissions = Records(run).read()
     if not submissions:
@@ -124,7 +137,7 @@ def reached(run: Run, store: Store) -> set[str]:
 
 
 def describe(row: Row) -> str:
-    """A job in a phrase, for `kd status`."""
+    """Describe a job in a phrase, for `kd status`."""
     about = f"job {row.name}"
     if row.state == "PENDING":
         reason = REASONS.get(row.reason, row.reason)
@@ -143,7 +156,9 @@ def _joined(submissions: Sequence[Submission], rows: Sequence[Row]) -> Iterator[
         if submission is None or not submission.has(row):
             continue
         number = row.element
-        if number < 0 and len(submission.elements) == 1:  # cancelled alone before it began, it is no array any more
+        if (
+            number < 0 and len(submission.elements) == 1
+        ):  # an array of one, cancelled before it began, is no array any more
             (number,) = submission.elements
         if number in submission.elements:
             yield QueuedJob(submission, number, submission.elements[number], row)

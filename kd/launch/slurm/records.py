@@ -1,6 +1,7 @@
-"""What a run has submitted, written down before it is: one small file a submission, in the run's folder.
+"""Records what a run submits, before it is submitted: one small file per submission, in the run's folder.
 
-Each has a fresh id that its jobs carry as their comment. So a job is known again whatever died between sbatch and here.
+Each submission has a fresh id that its jobs carry as their comment, so that a job is recognised even if `kd run` was
+killed right after sbatch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from kd.base.lease import Lease, LeaseHeld
 from kd.launch.slurm.client import Row
 from kd.pipeline.run import SLURM, Run
 
-COMMENT = "kd:"  # begins the comment of a job of ours
+COMMENT = "kd:"  # prefix of the comments of kd's jobs
 POLL_SECONDS = 0.5
 _REMEDY = "Cancel its jobs, if squeue shows any, and remove the file."
 
@@ -27,30 +28,30 @@ class Element:
     """A task as an element of a job array."""
 
     task: str  # its full name
-    place: str  # of its output, from the store's root
+    place: str  # of its output, relative to the store
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One call of sbatch: which script with which elements."""
+    """One call of sbatch: a script and its elements."""
 
-    script: str  # its name in the run's folder
+    script: str  # name in the run's folder
     stage: str
     elements: Mapping[int, Element]
-    frozen: str  # hash of the config that its tasks run with
+    frozen: str  # hash of the config of its tasks
     dependency: str
-    job: str | None = None  # the id that Slurm gave; None as long as that is not known
+    job: str | None = None  # Slurm's id; None until it is known
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     written: float = field(default_factory=time.time)
     user: int = field(default_factory=os.getuid)
 
     @property
     def comment(self) -> str:
-        """What its jobs are known by."""
+        """The comment of its jobs."""
         return COMMENT + self.id
 
     def has(self, row: Row) -> bool:
-        """Whether a job is of this submission: by its comment, or where a site overwrites comments by its id."""
+        """Whether a job belongs to this submission: by its comment or, where a site overwrites comments, by its id."""
         return row.comment == self.comment or (row.array == self.job and not row.comment.startswith(COMMENT))
 
 
@@ -62,11 +63,11 @@ class Records:
 
     @property
     def lease(self) -> Path:
-        """Who submits at this moment."""
+        """The lease of the process that submits."""
         return self.folder / "submitting.lease"
 
     def hold(self, say: Callable[[str], None]) -> Lease:
-        """Takes that lease, waiting for whoever holds it."""
+        """Take the lease, waiting for the process that holds it."""
         told = False
         while True:
             try:
@@ -79,15 +80,15 @@ class Records:
                 time.sleep(POLL_SECONDS)
 
     def write(self, submission: Submission) -> None:
-        """Keeps a submission, or what is now known of it."""
+        """Write a submission, or its new state."""
         write_json(self._path(submission), asdict(submission))
 
     def remove(self, submission: Submission) -> None:
-        """Forgets one that never reached Slurm."""
+        """Remove a submission that never reached Slurm."""
         self._path(submission).unlink(missing_ok=True)
 
     def read(self) -> list[Submission]:
-        """All of them, oldest first."""
+        """Return all submissions, oldest first."""
         found = []
         for path in (self.folder / "submissions").glob("*.json"):
             try:
@@ -101,7 +102,7 @@ class Records:
         return any((self.folder / "submissions").glob("*.json"))
 
     def resolve(self, rows: list[Row]) -> list[Submission]:
-        """All of them, each whose job's id was not yet known with what the queue says; returns them, oldest first."""
+        """Return all submissions, oldest first, with job ids that were not known yet filled in from the queue."""
         known = []
         for submission in self.read():
             row = next((row for row in rows if row.comment == submission.comment), None)
@@ -116,7 +117,7 @@ class Records:
 
 
 def _submission(path: Path) -> Submission:
-    """Reads the record of a submission; raises DamagedFile if the disk has damaged it."""
+    """Read the record of a submission; raise DamagedFile if it is damaged."""
     plain = read_object(path, _REMEDY)
     found: Submission | None
     try:

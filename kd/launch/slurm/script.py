@@ -1,6 +1,6 @@
-"""Renders the script that the jobs of a stage run: what it asks of the cluster, and what it does there.
+"""Renders the job script of a stage: its requests to the cluster, and its commands.
 
-Whatever comes from config is data: it is quoted for sbatch where sbatch reads it, and for bash where bash does.
+Values of the config are data: they are quoted for sbatch in #SBATCH lines, and for bash elsewhere.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from kd.pipeline.model import Stage, Task
 from kd.pipeline.run import Run
 from kd.recipe.schema import MachineConfig, ResourcesConfig
 
-# Why a machine sets a variable: what stands above it in a script.
+# Comments above the variables of a machine in a script: why they are set.
 REASONS = {
     "NCCL_SOCKET_IFNAME": "The network between the nodes; NCCL by itself may take the one for administration",
-    "GLOO_SOCKET_IFNAME": "The network between the nodes, for what is not on GPUs",
+    "GLOO_SOCKET_IFNAME": "The network between the nodes, for communication between CPUs",
     "NCCL_NET_GDR_LEVEL": "How far apart GPU and network card may be to talk without the CPU's memory between them",
     "NCCL_CROSS_NIC": "Whether rings of GPUs may go over different network cards from node to node",
     "NCCL_IB_HCA": "The InfiniBand cards that NCCL uses",
-    "NCCL_DEBUG": "What NCCL tells of itself",
+    "NCCL_DEBUG": "How much NCCL prints",
     "MIOPEN_USER_DB_PATH": "MIOpen's kernels: its default place is on a file system that cannot lock",
     "MIOPEN_CUSTOM_CACHE_DIR": "MIOpen's kernels: its default place is on a file system that cannot lock",
     "FI_CXI_DEFAULT_CQ_SIZE": "Slingshot's completion queues, which large collectives overflow",
@@ -40,10 +40,29 @@ REASONS = {
     "CXI_FORK_SAFE": "Processes that fork after the network is set up",
 }
 
+# Options of sbatch with a key of their own in machine.resources.CLASS …
+_KEYS = {
+    "partition": "partition",
+    "qos": "qos",
+    "account": "account",
+    "nodes": "nodes",
+    "cpus-per-task": "cores",
+    "time": "hours",
+    "mem": "memory",
+}
+# … and those that submission, restarts and logs depend on.
+_RESERVED = frozenset(
+    (
+        *("array", "chdir", "clusters", "comment", "dependency", "error", "export", "export-file", "input", "job-name"),
+        *("kill-on-invalid-dep", "no-requeue", "ntasks", "ntasks-per-node", "open-mode", "output", "parsable"),
+        *("requeue", "signal", "test-only", "wait", "wrap"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What all scripts of a run share."""
+    """Settings that all job scripts of a run share."""
 
     recipe: str
     frozen: str
@@ -55,20 +74,24 @@ class Settings:
 
 @dataclass(frozen=True)
 class Script:
-    """A job script: its name says its content, so that one which is queued is never written over."""
+    """A job script; its name contains a hash of its text, so that the script of a queued job is never overwritten."""
 
     name: str
     text: str
 
 
 def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
-    """What a job of a stage takes; raises UserError where the machine does not say, or says what cannot be."""
+    """Return the resources of a stage's jobs.
+
+    Raises:
+        UserError: The machine does not define them, or they are impossible for this stage.
+    """
     name = stage.kind.resources
     where = f"machine.resources.{name}"
     if name not in machine.resources:
         raise UserError(
-            f"The machine {machine.name} does not say what jobs of the class {name} take ({stage.name} is one).",
-            f"Set {where}: conf/machine/README.md explains it.",
+            f"The machine {machine.name} has no resources for jobs of the class {name}, such as {stage.name}.",
+            f"Set {where}; conf/machine/README.md explains it.",
         )
     found = machine.resources[name]
     if found.nodes > 1 and not stage.kind.several_nodes:
@@ -80,15 +103,15 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
         )
     if found.hours * 60 <= machine.warning_minutes:
         raise UserError(
-            f"Jobs of the class {name} last {found.hours * 60:g} minutes, and are told machine.warning_minutes "
-            f"({machine.warning_minutes:g}) before they end.",
+            f"Jobs of the class {name} last {found.hours * 60:g} minutes, which is no longer than "
+            f"machine.warning_minutes ({machine.warning_minutes:g}).",
             f"Raise {where}.hours, or lower machine.warning_minutes.",
         )
     return found
 
 
 def render(part: Part, settings: Settings) -> Script:
-    """The script of a stage, or of as much of it as an array holds."""
+    """Return the script of a stage, or of the part of it that an array can hold."""
     stage, machine = part.stage, settings.machine
     wanted = resources(machine, stage)
     records = Records(settings.run)
@@ -116,16 +139,16 @@ def render(part: Part, settings: Settings) -> Script:
 
 
 def file_name(name: str) -> str:
-    """A stage's name as one that shells, Slurm and people read without quotes."""
+    """Return a stage's name as a file name that needs no quotes."""
     safe = re.sub(r"[^A-Za-z0-9._+-]", "_", name)
     return safe if safe == name else f"{safe[:60]}-{digest(name)[:6]}"
 
 
 def output(run: Run, stem: str) -> str:
-    """The file that Slurm's own messages about a job go to, as --output has it."""
+    """Return the value of --output: the file of Slurm's own messages about a job."""
     path = str(Records(run).folder / "output" / f"{stem}.%A_%a.out")
     head, _, tail = path.rpartition("/")
-    if "\\" in head:  # Slurm then fills in no number of job and element: they would share one file
+    if "\\" in head:  # then Slurm does not replace %A and %a, and all elements would share one file
         return "/dev/null"
     return f"{head.replace('%', '%%')}/{tail}"
 
@@ -146,43 +169,70 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         "kill-on-invalid-dep": "yes",
         "requeue" if machine.requeue else "no-requeue": None,
     }
-    if wanted.memory is not None:
-        options["mem"] = memory(wanted.memory)
-    if wanted.gpus:
-        options["gres"] = f"gpu:{wanted.gpus}"
-    account = wanted.account or machine.account
-    for name, value in (("partition", wanted.partition), ("qos", wanted.qos), ("account", account)):
-        if value is not None:
-            options[name] = value
+    options |= request(machine, stage.kind.resources)
     if stage.kind.exclusive:
-        options["exclusive"] = None
+        options.setdefault("exclusive", None)
     for name, value in options.items():
         if value is not None and not value.isprintable():
             raise UserError(f"{value!r} cannot stand in a job script (--{name}).", "Take the line break out of it.")
     return options
 
 
+def request(machine: MachineConfig, name: str) -> dict[str, str | None]:
+    """Return the options of sbatch that a class of stages requests beyond nodes, cores and time.
+
+    Raises:
+        UserError: `machine.resources.CLASS.options` has an option that kd sets itself.
+    """
+    wanted = machine.resources[name]
+    found: dict[str, str | None] = {}
+    if wanted.memory is not None:
+        found["mem"] = memory(wanted.memory)
+    if wanted.gpus and not {"gpus", "gpus-per-node", "gpus-per-task"} & set(wanted.options):
+        found["gres"] = f"gpu:{wanted.gpus}"
+    account = wanted.account or machine.account
+    named = (("partition", wanted.partition), ("qos", wanted.qos), ("account", account))
+    found |= {option: value for option, value in named if value is not None}
+    for option, value in wanted.options.items():
+        _check_option(option, value, f"machine.resources.{name}")
+        if value is not None and value is not False:
+            found[option] = None if value is True else str(value)
+    return found
+
+
+def _check_option(option: str, value: object, where: str) -> None:
+    if option in _KEYS:
+        raise UserError(f"{where}.options has {option}.", f"Set {where}.{_KEYS[option]} instead.")
+    if option in _RESERVED:
+        raise UserError(f"{where}.options has {option}, which kd sets itself.", "Remove it.")
+    if not re.fullmatch(r"[a-z][a-z0-9]+(-[a-z0-9]+)*", option):
+        hint = "Write the long name without dashes in front, such as {constraint: gpu}."
+        raise UserError(f"{where}.options has {option!r}, which is no option of sbatch.", hint)
+    if isinstance(value, dict | list):
+        raise UserError(f"{where}.options.{option} is {value}.", "Give it a text, a number, true or null.")
+
+
 def memory(gigabytes: float) -> str:
-    """Memory of a node as sbatch takes it; 0: all that the node has."""
+    """Format the memory of a node for sbatch; 0 means all of it."""
     return f"{math.ceil(gigabytes * 1000)}M" if gigabytes else "0"
 
 
 def throttle(wanted: ResourcesConfig) -> str:
-    """What follows an array's elements where only some may run at once."""
+    """Return the suffix of an array's elements that limits how many run at once."""
     return f"%{wanted.side_by_side}" if wanted.side_by_side else ""
 
 
 def _variables(machine: MachineConfig, wanted: ResourcesConfig, *, network: bool) -> list[tuple[str, dict[str, str]]]:
-    """What is exported, with the reason of each."""
+    """Return the variables to export, in groups with a comment."""
     gpus = wanted.gpus if machine.device != "cpu" else 0
     found = [
         (
             "As many threads as cores: results on a CPU depend on their number"
-            + ("" if network else "; and nothing tries to reach a network"),
+            + ("" if network else "; libraries do not try to reach a network"),
             environment.variables(wanted.cores, network=network),
         ),
         (
-            "What a task is to know of its node",
+            "Devices and processes of the task on its node",
             {"KD_GPUS": str(gpus), "KD_PROCESSES": str(wanted.processes), environment.WAIT: "1"},
         ),
     ]
@@ -191,13 +241,15 @@ def _variables(machine: MachineConfig, wanted: ResourcesConfig, *, network: bool
         found.append(("Where `kd run` found kd", {"PYTHONPATH": os.pathsep.join(places)}))
     for name, value in machine.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise UserError(f"machine.environment has {name!r}.", "A variable's name is of letters, digits and _.")
+            raise UserError(
+                f"machine.environment has {name!r}.", "A variable's name consists of letters, digits and _."
+            )
         found.append((REASONS.get(name, f"Of the machine {machine.name}"), {name: value}))
     return found
 
 
 def _command(part: Part, settings: Settings) -> list[str]:
-    """The command line of a task but for its last word, the task's name."""
+    """Return the command line of a task without its last word, the task's name."""
     task = part.tasks[0]
     words = settings.command(task, settings.frozen, settings.run.folder)
     assert words[-1] == task.name
@@ -227,7 +279,7 @@ def _environment() -> jinja2.Environment:
 
 
 def quoted(value: str) -> str:
-    """A value for a line of #SBATCH, whose quotes are its own."""
+    """Quote a value for a line of #SBATCH, which has rules of its own."""
     if re.fullmatch(r"[\w./:%@,+=-]+", value, re.ASCII):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
@@ -235,5 +287,5 @@ def quoted(value: str) -> str:
 
 
 def one_line(value: str) -> str:
-    """Text for a comment."""
+    """Return a text that fits into a comment."""
     return "".join(char if char.isprintable() else "?" for char in value)

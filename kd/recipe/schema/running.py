@@ -78,6 +78,12 @@ class ResourcesConfig:
     qos: str | None = setting("Quality of service; null: the site's default.", None)
     account: str | None = setting("Project that is charged; null: the machine's.", None)
     side_by_side: int = setting("Tasks of a stage that run at once; 0: no limit.", 0, unit="tasks", at_least=0)
+    online: bool | None = setting("Whether these jobs reach the internet; null: as machine.online.", None)
+    options: dict[str, Any] = setting(
+        "Further options of sbatch, as {constraint: gpu, exclude: node7}; true: an option without a value; null: none.",
+        factory=dict,
+        aliases=("sbatch", "extra"),
+    )
 
 
 class Device(StrEnum):
@@ -95,7 +101,7 @@ class MachineConfig:
     name: str = setting("Name of the machine in reports.")
     device: Device = setting("What computes.", aliases=("gpu", "cuda"))
     gpus_per_node: int = setting("GPUs of a node.", unit="GPUs", at_least=0, aliases=("gpus", "num_gpus", "n_gpu"))
-    cores_per_node: int | None = setting("Cores of a node, as Slurm counts them.", None, unit="cores", at_least=1)
+    cores_per_node: int | None = setting("Cores of a node, without hyper-threads.", None, unit="cores", at_least=1)
     memory_per_node: float | None = setting("Memory of a node.", None, unit="GB", above=0)
     gpu: str | None = setting("Name of the GPU in reports, such as A100-40GB.", None)
     gpu_memory: float | None = setting("Memory of a GPU.", None, unit="GB", above=0)
@@ -120,6 +126,11 @@ class MachineConfig:
     online: bool = setting(
         "Whether compute nodes reach the internet; if not, collect runs where `kd run` is typed.", True
     )
+    scratch: str | None = setting(
+        "Fast local folder that trainings on one node copy their inputs to, such as $TMPDIR; null: none.",
+        None,
+        aliases=("tmp", "local_storage"),
+    )
     container: str | None = setting(
         "Image that every task runs in (`kd container build`); null: none.",
         None,
@@ -136,6 +147,11 @@ class MachineConfig:
     carbon_intensity: float | None = setting(
         "Emissions of the grid or contract.", None, unit="kg CO2e per kWh", at_least=0
     )
+
+    def reaches_internet(self, name: str) -> bool:
+        """Whether jobs of a class of stages reach the internet."""
+        given = self.resources[name].online if name in self.resources else None
+        return self.online if given is None else given
 
 
 @dataclass

@@ -1,0 +1,62 @@
+"""Copies the inputs of a training to a fast local disk, since it reads them in each epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from kd.base.errors import UserError
+from kd.base.scratch import scratch_folder
+from kd.base.text import size
+from kd.pipeline.store import folder_bytes
+
+SHARE = 0.9  # of the free bytes that copies may fill
+
+
+@contextlib.contextmanager
+def staged(folders: Iterable[Path], scratch: str | None) -> Iterator[Mapping[Path, Path]]:
+    """Yield folder -> its copy on the local disk; copies are removed at the end.
+
+    If the folders do not fit, they are read where they are.
+
+    Args:
+        folders: Folders to copy.
+        scratch: `machine.scratch`, which may name variables of the job; None: copy nothing.
+
+    Raises:
+        UserError: `scratch` names a variable that is not set.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _copies(list(dict.fromkeys(folders)), scratch, stack) if scratch else {}
+
+
+def _copies(folders: list[Path], scratch: str, stack: contextlib.ExitStack) -> dict[Path, Path]:
+    place = Path(os.path.expandvars(scratch))
+    if "$" in str(place):
+        raise UserError(
+            f"machine.scratch is {scratch}, and a variable of it is not set in this job.",
+            "Name a variable that the site sets in jobs, or a folder, or set machine.scratch=null.",
+        )
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        wanted, free = sum(map(folder_bytes, folders)), shutil.disk_usage(place).free
+        if wanted > SHARE * free:
+            _say(f"the inputs ({size(wanted)}) do not fit into {place} ({size(free)} free) and are read in place")
+            return {}
+        inside = stack.enter_context(scratch_folder("kd-inputs-", place))
+        copies = {folder: inside / str(number) / folder.name for number, folder in enumerate(folders)}
+        for folder, copy in copies.items():
+            shutil.copytree(folder, copy)
+    except OSError as error:
+        _say(f"the inputs cannot be copied to {place} ({error.strerror or error}) and are read in place")
+        return {}
+    _say(f"copied the inputs ({size(wanted)}) to {place}")
+    return copies
+
+
+def _say(text: str) -> None:
+    print(f"kd: {text}", file=sys.stderr, flush=True)
