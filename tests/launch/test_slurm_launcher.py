@@ -305,7 +305,7 @@ LIMIT = (
 def limited(stub: Stub, jobs: int) -> None:
     """Let sbatch refuse jobs while `jobs` of them wait or run."""
     sbatch = stub.folder / "bin" / "sbatch"
-    count = "$(grep -c '|PENDING|' \"$STUB/queue\" 2>/dev/null)"
+    count = "$(cat \"$STUB/queue\" 2>/dev/null | grep -c '|PENDING|')"
     full = f'[ "{count}" -lt {jobs} ] || {{ printf %s {shlex.quote(LIMIT)} >&2; exit 1; }}\n'
     sbatch.write_text(sbatch.read_text().replace("#!/bin/bash\n", f"#!/bin/bash\n{full}"))
 
