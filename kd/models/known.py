@@ -77,7 +77,7 @@ class Known:
         counts = [self.done[task]["counts"] for task in stage.tasks if task in self.done]
         if len(counts) < len(stage.tasks) or not counts or "pairs out" not in counts[0]:
             return expected
-        source = "counted in what is done"
+        source = "counted in finished tasks"
         pairs = sum(each["pairs out"] for each in counts)
         text = replace(expected, pairs=Estimate(pairs, source))
         if "source pieces" not in counts[0] or not pairs:
