@@ -27,7 +27,7 @@ from kd.metrics.comet_models import (
     load,
     quiet,
 )
-from kd.metrics.corpus import check_aligned
+from kd.metrics.corpus import check_aligned, present
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.significance import Duel, Resampling, Significance
 
@@ -162,15 +162,17 @@ class Comet:
         return CometScores("COMET" if used else "COMET-QE", self.signature(len(used)), segments)
 
     def _system(self, sources: Sequence[str], lines: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-        """Return one score per segment."""
-        columns: list[list[float]] = []
-        without: list[Sequence[str] | None] = [None]
-        for reference in references or without:
-            texts = [sources, lines] if reference is None else [sources, lines, reference]
-            columns.append(self.segments([segment(*row) for row in zip(*texts, strict=True)]))
+        """Return one score per segment; a blank reference beside others does not count."""
+        by_segment: list[list[float]] = [[] for _ in sources]
+        used = [present(texts) for texts in zip(*references, strict=True)] or [()] * len(sources)
+        for place in range(max(1, *map(len, used))):
+            here = [i for i, texts in enumerate(used) if place < max(1, len(texts))]
+            rows = [segment(sources[i], lines[i], *used[i][place : place + 1]) for i in here]
+            for i, score in zip(here, self.segments(rows), strict=True):
+                by_segment[i].append(score)
         if self._several_references == MAX:
-            return [max(scores) for scores in zip(*columns, strict=True)]
-        return [sum(scores) / len(scores) for scores in zip(*columns, strict=True)]
+            return [max(scores) for scores in by_segment]
+        return [sum(scores) / len(scores) for scores in by_segment]
 
     def segments(self, segments: Sequence[Segment]) -> list[float]:
         """Score segments; equal ones are computed once, and those in the cache not at all."""

@@ -17,6 +17,8 @@ from kd.base.errors import UserError
 from kd.models.languages import bleu_tokenizer, primary
 
 References = Sequence[Sequence[str]]
+EXTRAS = {"ja": "ja-mecab", "ko": "ko-mecab"}
+"""Languages whose tokeniser is an extra of kd of the same name, with sacreBLEU's name of it."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,20 @@ def _bleu(options: Options, references: References | None) -> BLEU:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"sacreBLEU's tokeniser {name} cannot be used here: {reason}.",
-            "Install or download what it needs, or choose another tokeniser, such as char.",
+            f"{_remedy(language, options)} or choose another tokeniser, such as char.",
         ) from error
+
+
+def _remedy(language: str, options: Options) -> str:
+    extra = next((each for each, name in EXTRAS.items() if name == options.tokenize), options.tokenize or language)
+    if extra in EXTRAS:
+        return f"Install the extra {extra}, `pip install 'kd[{extra}]'`,"
+    return "Install or download what it needs,"
+
+
+def present(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the references of a segment that are not blank: a blank one beside others means that there is none."""
+    return tuple(text for text in texts if text.strip()) or tuple(texts)
 
 
 def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first: str = "the reference") -> None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sacrebleu.metrics.bleu import BLEU
 
+from kd.corpora.filters.numbers import numbers_of, unmatched
 from kd.corpora.guards import NAMES, Guards
-from kd.metrics.corpus import DEFAULTS, Options, References, corpus_scores, sacrebleu_metrics
+from kd.metrics.corpus import DEFAULTS, Options, References, corpus_scores, present, sacrebleu_metrics
+from kd.metrics.words import WordReport, frequencies, word_report, words
 
 BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
 """Lengths of a segment in words (`words`), both bounds included; None: no upper bound."""
@@ -21,9 +23,6 @@ BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
 SHORT_WORDS = 3  # a source of so many words or fewer is a short input
 RUNAWAY_RATIO, RUNAWAY_SLACK = 2.0, 20  # characters: longer than 2 x (the longest reference + 20)
 
-_CJK = "\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
-_NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f]\d+)*")
 _PLACEHOLDER = re.compile(
     r"\{\{[^{}\n]*\}\}|\$?\{[^{}\n]*\}|%(?:\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdifgxXu@]\b|%\([^()\s]+\)[sdifr]"
     r"|</?[A-Za-z][^<>\n]*>|&[A-Za-z]+;|https?://[^\s<>\"]+|[\w.+-]+@[\w-]+\.[\w.-]*\w"
@@ -66,6 +65,7 @@ class Weaknesses:
     placeholders: Kept | None
     names: Kept | None  # words with a capital letter or digit that the references keep as the source has them
     buckets: list[Bucket] = field(default_factory=list)
+    words: WordReport = field(default_factory=WordReport)
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,12 @@ class Behind:
     references: list[str] = field(default_factory=list)  # all of them
 
 
-def words(text: str) -> list[str]:
-    """Return the words between white space; for Chinese and Japanese the characters."""
-    return _WORD.findall(text)
-
-
 def segment_scores(
     systems: Mapping[str, Sequence[str]], references: References, metrics: Iterable[str], options: Options = DEFAULTS
 ) -> dict[str, dict[str, list[float]]]:
     """Return sacreBLEU's sentence scores, one per segment, by metric and system. BLEU has effective order."""
     found: dict[str, dict[str, list[float]]] = {}
-    by_segment = list(zip(*references, strict=True))
+    by_segment = [present(texts) for texts in zip(*references, strict=True)]
     for metric in sacrebleu_metrics(metrics, options).values():
         if isinstance(metric, BLEU):
             metric.effective_order = True
@@ -112,9 +107,20 @@ def weaknesses(
     metrics: Iterable[str] = ("bleu", "chrf"),
     options: Options = DEFAULTS,
     guards: Guards | None = None,
+    known: Mapping[str, int] | None = None,
 ) -> Weaknesses:
-    """Count the faults of a system's output; guards need the source."""
-    by_segment = list(zip(*references, strict=True))
+    """Count what goes wrong in a system's output.
+
+    Args:
+        hypotheses: One per segment.
+        references: One or several texts of one line per segment; a blank line beside others means no reference.
+        sources: Without them, what needs the source is not counted.
+        metrics: Metrics of the scores by length.
+        options: Options of those metrics.
+        guards: Guards that are counted where there is a source.
+        known: Frequency of each word in the training text; by default that in the references is taken.
+    """
+    by_segment = [present(texts) for texts in zip(*references, strict=True)]
     runaway = [_runaway(line, texts) for line, texts in zip(hypotheses, by_segment, strict=True)]
     about_sources = _about_sources(hypotheses, by_segment, sources, runaway) if sources is not None else {}
     return Weaknesses(
@@ -125,6 +131,12 @@ def weaknesses(
         runaway=sum(runaway),
         guards=_tripped(hypotheses, by_segment, sources, guards) if guards and sources is not None else None,
         buckets=_buckets(hypotheses, references, list(metrics), options),
+        words=word_report(
+            hypotheses,
+            by_segment,
+            frequencies(references[0]) if known is None else known,
+            "the references" if known is None else "the training text",
+        ),
         **{name: about_sources.get(name) for name in _ABOUT_SOURCES},  # type: ignore[arg-type]
     )
 
@@ -143,9 +155,9 @@ def _about_sources(
         "short": len(short),
         "short_exact": sum(line in texts for _, line, texts, _ in short),
         "short_runaway": sum(ran for *_, ran in short),
-        "numbers": _kept(hypotheses, by_segment, sources, _numbers),
-        "placeholders": _kept(hypotheses, by_segment, sources, _placeholders),
-        "names": _kept(hypotheses, by_segment, sources, _names),
+        "numbers": _kept(hypotheses, by_segment, sources, _kept_numbers),
+        "placeholders": _kept(hypotheses, by_segment, sources, _shared(_placeholders)),
+        "names": _kept(hypotheses, by_segment, sources, _shared(_names)),
     }
 
 
@@ -194,16 +206,23 @@ def _tripped(
     return {name: counts[name] for name in NAMES}
 
 
-def _numbers(text: str) -> Counter[str]:
-    """Count the numbers by their digits alone, since languages separate them differently."""
-    return Counter(re.sub(r"\D", "", number) for number in _NUMBER.findall(text))
+def _kept_numbers(source: str, text: str) -> Counter[Hashable]:
+    """Return the source's numbers that a text has, as the filter `numbers` compares them: 1,000.5 is 1.000,5."""
+    missing, _ = unmatched(source, text)
+    there = Counter[Hashable](number.value for number in numbers_of(source) if number.digits)
+    return there - Counter(number.value for number in missing)
 
 
-def _placeholders(text: str) -> Counter[str]:
+def _shared(items: Callable[[str], Counter[Hashable]]) -> Callable[[str, str], Counter[Hashable]]:
+    """Return a function that gives the items of a source that a text has as well."""
+    return lambda source, text: items(source) & items(text)
+
+
+def _placeholders(text: str) -> Counter[Hashable]:
     return Counter(_PLACEHOLDER.findall(text))
 
 
-def _names(text: str) -> Counter[str]:
+def _names(text: str) -> Counter[Hashable]:
     """Count the words that have a letter, and a capital or a digit."""
     found = _NAME_OR_CODE.findall(_PLACEHOLDER.sub(" ", text))
     return Counter(
@@ -215,15 +234,23 @@ def _kept(
     hypotheses: Sequence[str],
     by_segment: Sequence[tuple[str, ...]],
     sources: Sequence[str],
-    items: Callable[[str], Counter[str]],
+    items_kept: Callable[[str, str], Counter[Hashable]],
 ) -> Kept:
+    """Count what the source and every reference share, and how much of it the hypotheses have.
+
+    Args:
+        hypotheses: One per segment.
+        by_segment: The references of each segment.
+        sources: One per segment.
+        items_kept: Returns the items of a source that a text has as well.
+    """
     expected = kept = lacking = 0
     for line, texts, source in zip(hypotheses, by_segment, sources, strict=True):
-        wanted = items(source)
-        for text in texts:
-            wanted &= items(text)
+        wanted = items_kept(source, texts[0])
+        for text in texts[1:]:
+            wanted &= items_kept(source, text)
         if wanted:
-            here = (wanted & items(line)).total()
+            here = (wanted & items_kept(source, line)).total()
             expected += wanted.total()
             kept += here
             lacking += here < wanted.total()

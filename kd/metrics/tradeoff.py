@@ -73,6 +73,11 @@ def choose(candidates: Sequence[Candidate], loss_allowed: float, unit: str = "po
     return Choice(chosen, best, limit, tuple(_doubts(candidates, chosen, best, limit, unit)))
 
 
+def precise(value: float, metric: str) -> str:
+    """Print a score or difference with a decimal more than tables have: two, and four of COMET."""
+    return f"{value:.4f}" if metric.startswith("COMET") else f"{value:.2f}"
+
+
 def _by_rate(each: Candidate) -> tuple[float, float, int, str]:
     return -each.rate, -each.mean, each.parameters, each.name
 
@@ -85,13 +90,17 @@ def _doubts(
         yield "Some cells were trained from one seed: how much of the differences is luck is not known."
     for other in sorted(candidates, key=lambda each: (-each.mean, each.name)):
         spread = max(chosen.spread or 0.0, other.spread or 0.0)
-        told = f"the spread over seeds is {spread:.2f}"
+        told = f"the spread over seeds is {precise(spread, unit)}"
         apart = abs(other.mean - chosen.mean)
         if other is best and other is not chosen and spread > apart:
-            yield f"{chosen.name} is {apart:.2f} {unit} below {other.name}, the best, and {told}: it may be as good."
+            lost = f"{precise(apart, unit)} {unit} below {other.name}, the best"
+            yield f"{chosen.name} is {lost}, and {told}: it may be as good."
         elif other is not chosen and other.rate == chosen.rate and spread > apart:
-            yield f"{other.name} is as fast and {apart:.2f} {unit} apart, and {told}: either may be the better."
+            gap = f"{precise(apart, unit)} {unit} apart"
+            yield f"{other.name} is as fast and {gap}, and {told}: either may be the better."
         elif other.mean < limit and other.rate > chosen.rate and (other.spread or 0.0) > limit - other.mean:
             missed = limit - other.mean
-            yield f"{other.name} is faster and misses the limit by {missed:.2f} {unit}, and its spread over seeds is " \
-                  f"{other.spread:.2f}: with other seeds it may be the choice."  # fmt: skip
+            yield (
+                f"{other.name} is faster and misses the limit by {precise(missed, unit)} {unit}, and its spread over "
+                f"seeds is {precise(other.spread or 0, unit)}: with other seeds it may be the choice."
+            )

@@ -333,7 +333,7 @@ def _alike(one: TrainConfig, other: TrainConfig) -> bool:
 
 def _trained(folder: Path) -> float:
     """Return the seconds between the first and the last update."""
-    from kd.engines.fairseq.training import METRICS, read_metrics
+    from kd.models.training_log import METRICS, read_metrics
 
     entries = [float(each["seconds"]) for each in read_metrics(folder / METRICS)]
     return entries[-1] - entries[0] if len(entries) > 1 else 0.0

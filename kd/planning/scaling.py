@@ -16,7 +16,7 @@ from rich.console import Console
 
 from kd.base.errors import UserError
 from kd.base.files import write_json
-from kd.engines.fairseq.training import METRICS, read_metrics
+from kd.models.training_log import METRICS, read_metrics
 from kd.pipeline.model import Task
 from kd.pipeline.store import Store
 from kd.recipe import compose

@@ -1,7 +1,7 @@
-"""One model for all language pairs beside bilingual ones of equal architecture: what it costs and gains, pair by pair.
+"""One model for all language pairs compared with bilingual ones of equal architecture, pair by pair.
 
-Of a run without bilingual students there is nothing to show. A difference is called real only where a paired test on a
-pair's own test set says so.
+A run without bilingual students has no such section. A difference is called real only where a paired test on the pair's
+own test set says so.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from functools import partial
 
 from kd.base.text import amount, duration
 from kd.report import formatting as form
-from kd.report.model import ReportData, SystemRow
+from kd.report.comparing import Difference, difference
+from kd.report.data import ReportData
+from kd.report.systems import SystemRow
 from kd.report.table import NOT_APPLICABLE, Cell, Column, Document, Table
-from kd.report.verdict import NO_TRANSLATION, Difference, difference
+from kd.report.verdict import NO_TRANSLATION
 
 MEAN = "mean"  # the last row, where there are several pairs
 _TEST = f"{form.p_meaning()}; paired bootstrap resampling"
 
 
 def compared_pairs(data: ReportData) -> list[str]:
-    """The language pairs that have both a multilingual and a bilingual student."""
+    """Return the language pairs that have both a multilingual and a bilingual student."""
     pairs = dict.fromkeys(row.pair for row in data.systems)
     return [pair for pair in pairs if data.verdict.bilingual and all(_rows(data, pair)[:2])]
 
 
 def _rows(data: ReportData, pair: str) -> tuple[SystemRow | None, SystemRow | None, SystemRow | None]:
-    """The bilingual student, the multilingual one, and its control."""
+    """Return the bilingual student, the multilingual one, and its control."""
     roles = data.verdict
     return data.system(roles.bilingual, pair), data.system(roles.student, pair), data.system(roles.control, pair)
 
@@ -53,7 +55,7 @@ def score_table(data: ReportData, metric: str) -> Table:
 
 
 def cost_table(data: ReportData) -> Table:
-    """Make the table of what one model for all pairs takes, beside the sum of the bilingual ones."""
+    """Make the table of size and training of one model for all pairs and of the bilingual ones together."""
     pairs = compared_pairs(data)
     bilingual = [row for row in (_rows(data, pair)[0] for pair in pairs) if row]
     shared = [row for row in (_rows(data, pair)[1] for pair in pairs) if row]
@@ -71,7 +73,7 @@ def cost_table(data: ReportData) -> Table:
     columns = [
         Column("Models", [Cell(name) for name in rows], numeric=False),
         Column("How many", [Cell(form.count(count)) for _, count in rows.values()]),
-        column("Parameters, M", lambda row: row.parameters and row.parameters / 1e6, amount),
+        column("Parameters, millions", lambda row: row.parameters and row.parameters / 1e6, amount),
         column("Size, MB", lambda row: row.megabytes, amount),
         column("Updates", lambda row: row.training_updates, lambda value: form.count(int(value))),
         column("Training", lambda row: row.training_seconds, duration),
@@ -80,14 +82,14 @@ def cost_table(data: ReportData) -> Table:
 
 
 def summary(data: ReportData) -> list[str]:
-    """In sentences: what one model costs in quality, and what it saves."""
+    """Say in sentences what one model costs in quality, and what it saves."""
     pairs, metric = compared_pairs(data), data.verdict.metric
     found = [(pair, _apart(data, _rows(data, pair)[1], _rows(data, pair)[0], metric)) for pair in pairs]
     known = {pair: apart for pair, apart in found if apart}
     if not known:
         return []
     if metric == "BLEU" and all(_untranslated(data, pair) for pair in known):
-        return ["None of these students translates yet, which says nothing of one model for all language pairs."]
+        return ["None of these students translates yet, so the comparison shows nothing."]
     mean = Difference(statistics.fmean(apart.gain for apart in known.values()), metric, None)
     sentences = [
         f"One model for {len(pairs)} language pairs is on average {mean.place} bilingual students of equal "
@@ -129,7 +131,7 @@ def _scores(rows: Sequence[SystemRow | None], metric: str) -> list[Cell]:
 
 
 def _gains(found: Sequence[Difference | None], metric: str) -> list[Cell]:
-    """Positive where the one model is better, whichever way the metric counts."""
+    """Return cells of differences; positive where the multilingual model is better, also for error rates."""
     return _with_mean([apart.gain if apart else None for apart in found], partial(form.signed, metric))
 
 
@@ -146,7 +148,7 @@ def _tests(found: Sequence[Difference | None]) -> list[Cell]:
 def _with_mean(values: Sequence[float | None], shown: Callable[[float], str]) -> list[Cell]:
     cells = [Cell() if value is None else Cell(shown(value), value) for value in values]
     known = [value for value in values if value is not None]
-    if len(values) > 1:  # of some of the pairs a mean would say nothing
+    if len(values) > 1:  # a mean over some of the pairs only would mislead
         cells.append(Cell(shown(statistics.fmean(known))) if len(known) == len(values) else Cell(NOT_APPLICABLE))
     return cells
 

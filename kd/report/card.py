@@ -16,6 +16,7 @@ import jinja2
 import yaml
 
 from kd.base.escapes import visible
+from kd.base.text import amount
 from kd.models.description import ARGOS
 from kd.models.languages import primary
 from kd.report import formatting
@@ -27,19 +28,19 @@ LIBRARIES = {ARGOS: "argos-translate"}  # the hub's names, where they are not th
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a model was trained on."""
+    """A corpus that a model was trained on."""
 
     name: str
     licence: str
     use: str = "train"
-    pairs: int | None = None  # as it came, before cleaning
+    pairs: int | None = None  # before cleaning
 
 
 @dataclass(frozen=True)
 class TestSet:
     """Scores on one test set."""
 
-    __test__ = False  # pytest takes classes that are called so for tests
+    __test__ = False  # no test class of pytest
 
     name: str
     segments: int
@@ -55,7 +56,7 @@ class Card:
 
     name: str
     title: str
-    source: str  # BCP-47 code; of a model of several languages theirs, for people: `da, nl`
+    source: str  # BCP-47 code; of several languages: `da, nl`
     target: str
     engine: str  # ctranslate2, fairseq, transformers or argos
     description: Mapping[str, Any]  # model.json
@@ -63,25 +64,23 @@ class Card:
     text: str | None = None
     parameters: int | None = None  # of all members together
     corpora: Sequence[Corpus] = ()
-    training_pairs: int | None = None  # what was left of them to train on
+    training_pairs: int | None = None  # after cleaning
     sets: Sequence[TestSet] = ()
     speed: Mapping[str, Any] | None = None
     speed_note: str = ""
     speeds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of other systems, to compare with
     weaknesses: Mapping[str, Any] | None = None
-    weaknesses_of: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=dict
-    )  # the same by language pair, of several
-    energy: Mapping[str, Any] | None = None  # kwh, kg_co2e, of: the stages that were measured, not: those that were not
+    weaknesses_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by language pair, if several
+    energy: Mapping[str, Any] | None = None  # kwh, kg_co2e; of: measured stages; missing: the others
     machine: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     made_by: str = ""
     scores_of: str = ""  # the system whose scores these are, if it is another
-    lessons: str = ""  # what the model learned from its teachers, in sentences; empty: nothing is said of it
+    lessons: str = ""  # what the model was trained on, in a sentence; empty: not stated
 
     @property
     def signatures(self) -> dict[str, list[str]]:
-        """The signatures of each metric: several where language pairs were scored differently, as zh and en are."""
+        """The signatures of each metric; several where language pairs have different tokenisers."""
         found: dict[str, dict[str, None]] = {}
         for score in (score for each in self.sets for score in each.scores):
             found.setdefault(score["metric"], {})[score["signature"]] = None
@@ -89,7 +88,7 @@ class Card:
 
     @property
     def to(self) -> str:
-        """The option of `kd translate` that a model of several targets needs, with one of them; of others empty."""
+        """The option of `kd translate` that a model of several target languages needs; empty for others."""
         targets = self.description.get("target_languages") or []
         return f" --to {code(targets[0])}" if self.description.get("tags") and len(targets) > 1 else ""
 
@@ -121,26 +120,26 @@ class Card:
 
     @property
     def languages(self) -> list[str]:
-        """All of them, sources first."""
+        """All languages, sources first."""
         known = [*self.description.get("source_languages", []), *self.description.get("target_languages", [])]
         return list(dict.fromkeys(known or [self.source, self.target]))
 
     @property
     def unlicensed(self) -> list[str]:
-        """Corpora whose licence nobody stated."""
+        """Corpora without a stated licence."""
         return [corpus.name for corpus in self.corpora if corpus.licence == UNKNOWN]
 
 
 def render(card: Card) -> str:
-    """Make the card: front matter between two `---`, then Markdown."""
+    """Render the card: front matter between two `---`, then Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
-        autoescape=False,  # Markdown; what comes from elsewhere is names and numbers, and goes through `cell`
+        autoescape=False,  # Markdown: the template escapes names by `cell` and `code`
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": formatting.score, "count": formatting.count, "cell": cell, "amount": _amount}
+    environment.filters |= {"count": formatting.count, "cell": cell, "amount": _amount}
     environment.filters["code"] = code
     environment.filters |= {
         "of_metric": formatting.of_metric,
@@ -154,7 +153,7 @@ def render(card: Card) -> str:
 
 
 def front_matter(card: Card) -> dict[str, Any]:
-    """What programs read: the hub's keys."""
+    """Return the front matter: the hub's keys."""
     results: list[dict[str, Any]] = [
         {
             "task": {"type": "translation", "name": f"Translation {each.pair or f'{card.source}-{card.target}'}"},
@@ -185,13 +184,13 @@ def _set_name(test_set: TestSet) -> str:
 
 
 def _metric_type(metric: str) -> str:
-    """The hub's name of a metric: bleu, chrf, ter, comet."""
+    """Return the hub's name of a metric: bleu, chrf, ter, comet."""
     lower = metric.lower()
     return next((known for known in ("bleu", "chrf", "ter", "comet") if lower.startswith(known)), lower)
 
 
 def cell(text: object) -> str:
-    """Return text for a sentence or a cell of a table: on one line, without Markdown, HTML or control characters."""
+    """Escape text for a sentence or a cell: one line without Markdown, HTML or control characters."""
     plain = visible(" ".join(str(text).split()))
     for char in "\\|`*_<>[]":
         plain = plain.replace(char, f"\\{char}")
@@ -199,12 +198,10 @@ def cell(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Return text that stands as code, between backticks or indented: on one line, without a backtick to end it."""
+    """Escape text for code: one line without backticks."""
     return visible(" ".join(str(text).split())).replace("`", "'")
 
 
 def _amount(value: float | None) -> str:
-    """A measured figure with three digits; a dash where it was not measured."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Print a measured number; a dash where it was not measured."""
+    return "–" if value is None else amount(value)

@@ -1,7 +1,7 @@
-"""The report as one HTML file that needs nothing else: no network, no folder beside it, no script to be read.
+"""Renders the report as one HTML file that needs no network and no other file; it can be read without JavaScript.
 
-Whatever comes from a corpus or a name is escaped by the template, and a content security policy in the page lets no
-other script run than its own two: Vega, which makes figures live, and one that sorts tables.
+Text from corpora and names is escaped by the templates. A content security policy in the page allows only its own two
+scripts: Vega, which makes figures interactive, and page.js, which sorts tables and shows segments.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ import jinja2
 from markupsafe import Markup
 
 from kd.base.escapes import visible
-from kd.report import across, formatting, pairings, search, tables, weaknesses
+from kd.report import across, corpora, costs, formatting, results, search, seeds, selection, training, weaknesses
+from kd.report.data import ReportData
 from kd.report.differences import marked
 from kd.report.figures.curves import axes
-from kd.report.figures.drawing import Figure, javascript
+from kd.report.figures.drawing import Figure, javascript, script_json
 from kd.report.figures.scatter import marks, pareto
-from kd.report.model import ReportData
-from kd.report.results import results_table
 from kd.report.verdict import verdicts
+from kd.report.weaknesses import Segments
 
 FILTERS = [
     "count", "moment", "of_metric", "of_test_set", "p_meaning", "percent", "score", "sentence_metric", "sentence_score",
     "shortened",
 ]  # fmt: skip
+SECTIONS = (corpora, costs, results, search, seeds, selection, training, weaknesses)
+"""Modules with the tables of a section, which the templates call by name."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
-    """Make the page, with the figures that `kd.report.figures.draw` made of the same data."""
+    """Render the page with the figures that `kd.report.figures.draw` made of the same data."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -43,21 +45,19 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
     )
     for name in FILTERS:
         environment.filters[name] = getattr(formatting, name)
-    environment.filters |= {"marked": marked, "visible": visible}
+    environment.filters |= {"browsable": _browsable, "marked": marked, "visible": visible}
     scripts = [Markup(javascript())] if figures else []
     scripts.append(_inline("page.js"))
     return environment.get_template("page.html.j2").render(
         data=data,
         figures=_Figures(figures),
         verdicts=verdicts(data),
-        results=results_table(data, intervals=True),
         axes=axes(data.curves),
         pareto=[mark.name for mark in pareto(marks(data.systems, data.verdict.metric), data.verdict.metric != "TER")],
-        tables=tables,
-        weaknesses=weaknesses,
-        pairings=pairings,
         across=across if across.compared_pairs(data) else None,
-        search=search,
+        **{module.__name__.rpartition(".")[2]: module for module in SECTIONS},
+        labels=results.LABELS,
+        disturbed=formatting.DISTURBED_MEANING,
         pairs=sorted({row.pair for row in data.systems}),
         style=_inline("page.css"),
         scripts=scripts,
@@ -65,13 +65,28 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
     )
 
 
+def _browsable(found: Segments) -> Markup:
+    """Return the segments for the page's script: names once, and a row for each segment."""
+    names = list(dict.fromkeys(name for segment in found.segments for name in segment.outputs))
+    rows = [
+        [
+            each.number,
+            *(visible(formatting.shortened(text)) for text in (each.source, each.reference)),
+            [visible(formatting.shortened(each.outputs.get(name, ""))) for name in names],
+            [each.scores.get(name) for name in names],
+        ]
+        for each in found.segments
+    ]
+    return script_json({"metric": found.metric, "systems": [visible(name) for name in names], "rows": rows})
+
+
 class _Figures(dict[str, Any]):
-    """Figures by name; one that there is no data for is None."""
+    """Figures by name; None for a figure without data."""
 
     def __missing__(self, name: str) -> None:
         return None
 
 
 def _inline(name: str) -> Markup:
-    """A file of ours as it is."""
+    """Return a file of the templates' folder without escaping."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

@@ -1,9 +1,11 @@
-"""The table of results: on the page, in the terminal after a run, and as Markdown and LaTeX for documents."""
+"""The tables of results: on the page, in the terminal after a run, and as Markdown and LaTeX for documents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -11,14 +13,31 @@ from rich.text import Text
 from kd.base.escapes import visible
 from kd.base.text import amount, duration
 from kd.report import formatting as form
-from kd.report import pairings
-from kd.report.model import MetricScore, ReportData, SystemRow
+from kd.report import seeds
+from kd.report.comparing import opponent, p_value
+from kd.report.data import ReportData
+from kd.report.systems import MetricScore, SystemRow
 from kd.report.table import NOT_APPLICABLE, Cell, Column, Document, Table
 from kd.report.verdict import verdicts
 
+LABELS = {
+    "tokens_per_second": "Tokens per second",
+    "latency_ms": "Latency",
+    "memory_megabytes": "Memory",
+    "load_seconds": "Loading time",
+    "all_cores": "All cores",
+}
+"""Words for the measurements that the stage speed has notes on."""
+DISTURBED = "busy"  # beside a speed
+
 
 def results_table(data: ReportData, *, intervals: bool = False) -> Table:
-    """Make the table, one row per system in the order of `data.systems`; `intervals`: with those of the scores."""
+    """Make the table of results, one row per system.
+
+    Args:
+        data: The report.
+        intervals: For the page: with confidence intervals and opponents, and with the main columns first.
+    """
     rows = data.systems
 
     def numbers(heading: str, value: Callable[[SystemRow], float | None], short: str = "") -> Column:
@@ -27,14 +46,17 @@ def results_table(data: ReportData, *, intervals: bool = False) -> Table:
     columns = [Column("System", [Cell(row.name, row.name) for row in rows], numeric=False, short="System")]
     if len({row.pair for row in rows}) > 1:
         columns.append(Column("Pair", [Cell(row.pair, row.pair) for row in rows], numeric=False, short="Pair"))
-    if intervals:  # the page filters by kind; elsewhere the names say it
-        columns.append(Column("Kind", [Cell(row.kind.value, row.kind.value) for row in rows], numeric=False))
-    for metric in data.metrics():
-        columns += _metric_columns(data, metric, intervals)
+    scores = {metric: list(_metric_columns(data, metric, intervals)) for metric in data.metrics()}
+    parameters = numbers("Parameters, millions", lambda row: row.parameters and row.parameters / 1e6, "M param.")
+    size = numbers("Size, MB", lambda row: row.megabytes, "MB")
+    speed = _speeds(rows, "Sentences/s", "sent./s")
+    if intervals:  # the page: a narrow screen shows the first columns
+        kinds = Column("Kind", [Cell(row.kind.value, row.kind.value) for row in rows], numeric=False)
+        columns += [*scores.pop(data.verdict.metric, []), speed, size]
+        columns += [*chain.from_iterable(scores.values()), kinds, parameters]
+    else:
+        columns += [*chain.from_iterable(scores.values()), parameters, size, speed]
     columns += [
-        numbers("Parameters, M", lambda row: row.parameters and row.parameters / 1e6, "M param."),
-        numbers("Size, MB", lambda row: row.megabytes, "MB"),
-        numbers("Sentences/s", lambda row: row.sentences_per_second, "sent./s"),
         Column.of("Updates", [row.training_updates for row in rows], lambda value: form.count(int(value))),
         Column.of("Training", [row.training_seconds for row in rows], duration),
     ]
@@ -42,16 +64,17 @@ def results_table(data: ReportData, *, intervals: bool = False) -> Table:
 
 
 def _metric_columns(data: ReportData, metric: str, intervals: bool) -> Iterator[Column]:
-    """Yield a metric's scores, and their p-values against the baseline where there are any."""
+    """Yield the columns of a metric's scores and of its p-values, if there are any."""
     scores = [row.score(metric) for row in data.systems]
     best = _best_by_pair(data, metric)
-    values, tests = [], []
-    for row, score in zip(data.systems, scores, strict=True):
-        values.append(_score(score, score.value == best[row.pair], intervals) if score else Cell())
-        tests.append(_test(score, row.name == data.baseline) if score else Cell())
+    values = [
+        _score(score, score.value == best[row.pair], intervals) if score else Cell()
+        for row, score in zip(data.systems, scores, strict=True)
+    ]
+    tests = [_test(data, row, metric, intervals) if row.score(metric) else Cell() for row in data.systems]
     yield Column(metric, values, short=metric)
-    if any(score and score.p_value is not None for score in scores):
-        yield Column("p", tests, explanation=f"p: {form.p_meaning(data.baseline)}, in {metric}", short="p")
+    if any(cell.sort is not None for cell in tests):
+        yield Column("p", tests, explanation=f"p: {form.p_meaning()}, in {metric}", short="p")
 
 
 def _score(score: MetricScore, best: bool, interval: bool) -> Cell:
@@ -61,10 +84,22 @@ def _score(score: MetricScore, best: bool, interval: bool) -> Cell:
     )
 
 
-def _test(score: MetricScore, baseline: bool) -> Cell:
-    if baseline:
+def _test(data: ReportData, row: SystemRow, metric: str, named: bool) -> Cell:
+    """Print the p-value against the row's opponent, which is named below it where there is space."""
+    other = opponent(data, row)
+    value = p_value(data, row, other, metric) if other else None
+    if value is None or other is None:
         return Cell(NOT_APPLICABLE)
-    return Cell() if score.p_value is None else Cell(form.p_value(score.p_value), score.p_value)
+    return Cell(form.p_value(value), value, f"against {other.name}" if named else "")
+
+
+def tested_against(data: ReportData) -> str:
+    """Say which systems are tested against which: `student against control; student int8 against teacher ensemble`."""
+    found: dict[str, dict[str, None]] = {}
+    for row in data.systems:
+        if other := opponent(data, row):
+            found.setdefault(other.name, {})[row.name] = None
+    return "; ".join(f"{', '.join(rows)} against {other}" for other, rows in found.items())
 
 
 def _best_by_pair(data: ReportData, metric: str) -> dict[str, float]:
@@ -76,40 +111,106 @@ def _best_by_pair(data: ReportData, metric: str) -> dict[str, float]:
     return best
 
 
+def _speeds(rows: Sequence[SystemRow], heading: str, short: str = "") -> Column:
+    """Make the column of speeds; those measured on a busy machine are marked."""
+    cells = [
+        Cell() if row.sentences_per_second is None else
+        Cell(amount(row.sentences_per_second), row.sentences_per_second, DISTURBED if row.speed.disturbed else "")
+        for row in rows
+    ]  # fmt: skip
+    return Column(heading, cells, short=short)
+
+
+def set_table(data: ReportData) -> Table:
+    """Make the table of every system's scores on each of several test sets."""
+    rows = [row for row in data.systems if any(row.name in each.scores for each in data.test_sets)]
+    columns = [Column("System", [Cell(row.name, row.name) for row in rows], numeric=False)]
+    for each in data.test_sets:
+        of_pair = f"{each.pair} " if each.pair else ""
+        for metric in data.metrics():
+            values = [
+                next((score.value for score in each.scores.get(row.name, []) if score.metric == metric), None)
+                if row.pair == each.pair
+                else None
+                for row in rows
+            ]
+            column = Column.of(f"{of_pair}{each.name} {metric}", values, partial(form.metric_score, metric))
+            explanation = f"{form.count(each.segments)} segments; leakage guard: {form.of_test_set(each.leakage)}"
+            columns.append(replace(column, explanation=explanation))
+    return Table(columns, "Scores on each test set")
+
+
+def speed_table(data: ReportData) -> Table:
+    """Make the table of speed and memory; empty if it would have no more than the table of results."""
+    rows = [row for row in data.systems if row.sentences_per_second]
+    cores = next((row.speed.cores for row in rows if row.speed.cores), None)
+    several = len({row.pair for row in rows}) > 1
+    names = [f"{row.name} {row.pair}" if several else row.name for row in rows]
+
+    def numbers(heading: str, value: Callable[[SystemRow], float | None]) -> Column:
+        return Column.of(heading, map(value, rows), amount)
+
+    columns = [
+        Column("System", [Cell(name, name) for name in names], numeric=False),
+        _speeds(rows, "Sentences/s"),
+        numbers(f"Sentences/s, {cores} cores", lambda row: row.speed.sentences_per_second_all_cores),
+        numbers("Tokens/s", lambda row: row.speed.tokens_per_second),
+        numbers("Latency, ms (median)", lambda row: row.speed.latency_ms),
+        numbers("Slowest 1 %, ms", lambda row: row.speed.latency_p99_ms),
+        numbers("Memory, MB", lambda row: row.speed.memory_megabytes),
+        numbers("GPU memory, MB", lambda row: row.speed.gpu_megabytes),
+        numbers("Loads in, s", lambda row: row.speed.load_seconds),
+        numbers("On disk, MB", lambda row: row.megabytes),
+        numbers("Cores busy with others", lambda row: row.speed.others),
+    ]
+    table = Table(columns, "Speed, latency and memory")
+    return table if len(table.columns) > 3 else Table()  # the table of results has rate and size
+
+
 def results_document(data: ReportData) -> Document:
     """Make the table for documents, with the comparison seed by seed and the notes."""
-    tables = [results_table(data) if data.systems else Table(), pairings.pairing_table(data)]
+    tables = [results_table(data) if data.systems else Table(), seeds.seed_table(data)]
     return Document(data.title, tables, signatures=data.signatures(), notes=list(_notes(data)))
 
 
+def test_note(data: ReportData) -> str:
+    """Say what p is, which systems it compares, and by which test."""
+    of_comet = "; of COMET paired t-test" if any(name.startswith("COMET") for name in data.metrics()) else ""
+    compared = f" ({against})" if (against := tested_against(data)) else ""
+    return f"p: {form.p_meaning()}{compared}; paired bootstrap resampling (Koehn, 2004){of_comet}"
+
+
 def _notes(data: ReportData) -> Iterator[str]:
-    """Yield what the figures mean, beside the signatures."""
+    """Yield notes on the numbers, beside the signatures."""
     if data.test_set:
         yield f"Test set: {data.test_set}"
     if data.leakage:
         yield f"Leakage guard: {data.leakage.verdict}"
     if data.baseline:
-        of_comet = "; of COMET paired t-test" if any(name.startswith("COMET") for name in data.metrics()) else ""
-        yield f"p: {form.p_meaning(data.baseline)}; paired bootstrap resampling{of_comet}"
+        yield test_note(data)
     if data.paired:
-        yield pairings.note(data)
+        yield seeds.note(data)
     if data.speed_note:
         yield data.speed_note
+    if any(row.speed.disturbed for row in data.systems):
+        yield f"{DISTURBED}: {form.DISTURBED_MEANING}"
 
 
 def terminal(data: ReportData) -> Group:
-    """Render what `kd run` ends with: the table, the comparison seed by seed, the verdict and the notes."""
+    """Render the results that `kd run` prints: the table, the comparison seed by seed, the verdict and the notes."""
     parts: list[RenderableType] = [replace(results_table(data).short, title=data.title).terminal()]
     if data.leakage and data.leakage.off:
         parts.append(Text("LEAKAGE GUARD OFF: train was not compared with the test sets", style="bold red"))
-    if compared := pairings.pairing_table(data):
+    if compared := seeds.seed_table(data):
         parts.append(compared.terminal())
     for verdict in verdicts(data):
         of_pair = f"{verdict.pair}: " if verdict.pair else ""
         parts.append(Text(visible(f"{of_pair}{verdict.headline}"), style="bold"))
+    if data.verdict.lessons:
+        parts.append(Text(visible(data.verdict.lessons.replace("It ", f"The {data.verdict.student} ", 1))))
     for search in data.searches:
         of_pair = f" {search.pair}" if search.pair else ""
         parts.append(Text(visible(f"Search{of_pair}: {search.chosen.name} was chosen.")))
-    # Below the tables and not in them: signatures stay whole, to be copied.
+    # Signatures stand below the tables, so that they stay whole and can be copied.
     lines = [*(f"{metric}: {signature}" for metric, signature in data.signatures().items()), *_notes(data)]
     return Group(*parts, Text("\n".join(map(visible, lines)), style="dim"))

@@ -1,4 +1,4 @@
-"""Scores of systems on one test set as tables: what `kd evaluate` prints and writes."""
+"""The table of scores that `kd evaluate` prints and writes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ScoreTable:
         return Table(columns)
 
     def explanations(self) -> Iterator[str]:
-        """Yield what the figures mean."""
+        """Yield notes on the numbers."""
         if self.resampling is None:
             return
         yield (

@@ -1,7 +1,7 @@
-"""Tables: one class, rendered for the terminal, for Markdown, for LaTeX (booktabs) and for HTML.
+"""Tables: one class with renderers for the terminal, Markdown, LaTeX (booktabs) and HTML.
 
-A table is made of columns; a column without any value is left out. Text is escaped by each renderer, control characters
-are made visible, and the best values are bold.
+A column without any value is left out. Each renderer escapes text, shows control characters visibly and prints the best
+values in bold.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Cell:
     """One value of a table."""
 
     text: str = ""  # empty: not measured
-    sort: float | str | None = None  # the page sorts the column by it; None goes last
+    sort: float | str | None = None  # sorting key on the page; None comes last
     detail: str = ""  # shown smaller: an interval, an update
     strong: bool = False  # the best of its column
     significant: bool = False  # LaTeX marks it by a dagger
@@ -51,7 +51,7 @@ class Column:
     cells: Sequence[Cell]
     numeric: bool = True
     explanation: str = ""
-    short: str = ""  # heading where space is short; empty: the column is left out there
+    short: str = ""  # heading in the short form; empty: the column is left out there
 
     @staticmethod
     def of(heading: str, values: Iterable[float | None], shown: Callable[[float], str], *, short: str = "") -> Column:
@@ -109,7 +109,7 @@ class Table:
 
     @property
     def short(self) -> Table:
-        """The same with short headings, for narrow places."""
+        """The table with short headings, for narrow places."""
         return replace(self, columns=[replace(each, heading=each.short) for each in self.columns if each.short])
 
     @property

@@ -1,87 +1,75 @@
-"""What the page opens with: which student, how much quality for how much speed, and what distillation brought.
+"""The verdict that a page opens with: quality against speed, and the gain from distillation, in sentences.
 
-It is composed from the numbers alone, says the same whichever way they came out, and calls a difference real only where
-a significance test does.
+It is composed from the numbers alone, and calls a difference real only where a significance test does. It leads with
+one metric, names metrics that contradict it significantly, and puts results over several seeds before those of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
+from types import MappingProxyType
+from typing import Any
 
 from kd.base.text import amount
+from kd.models.systems import SystemKind
 from kd.report import formatting as form
-from kd.report.model import ReportData, SystemRow, VerdictRoles
-from kd.report.pairings import distillation_over_seeds, mean_gain, over_seeds
+from kd.report.comparing import Difference, difference, equals, kept_share
+from kd.report.data import ReportData
+from kd.report.seeds import distillation_over_seeds, mean_gain, over_seeds
+from kd.report.systems import SystemRow
 
 ONE_SEED = (
     "Both were trained once. The test resamples the test set and does not show how much another seed would change: "
     "train three (student.members=3) before relying on a difference."
 )
 NO_TRANSLATION = 5.0
-"""BLEU below which output has little to do with its source: what differs there, however surely, is no success."""
+"""BLEU below which output has little to do with its source: no difference there counts as a success."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One question that readers come with."""
+    """An answer to one question of the reader: the number, printed large, and a text that explains it."""
 
     question: str
-    value: str  # the number, as large as it gets
-    text: str  # where it comes from
+    value: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run came to, for one language pair."""
+    """The results of a run for one language pair, which is empty where there is only one."""
 
-    pair: str  # empty where there is only one
-    headline: str  # one or two sentences
+    pair: str
+    headline: str
     answers: list[Answer]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Of two rows in one metric; positive where the first is better."""
+def lessons(settings: Mapping[str, Any], selection: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Say in one sentence what a student was trained on: text, token distributions, a start from a teacher.
 
-    gain: float
-    metric: str
-    p_value: float | None
-
-    @property
-    def significant(self) -> bool:
-        """Whether a test says that it is more than luck with the test segments."""
-        return self.p_value is not None and self.p_value < form.SIGNIFICANT
-
-    @property
-    def visible(self) -> bool:
-        """Whether print shows any."""
-        return self.size != form.metric_score(self.metric, 0)
-
-    @property
-    def size(self) -> str:
-        """Without its sign."""
-        return form.metric_score(self.metric, abs(self.gain))
-
-    @property
-    def place(self) -> str:
-        """Where the first stands: `1.3 BLEU above`, or `level with` where print shows no difference."""
-        if not self.visible:
-            return f"level in {self.metric} with"
-        if self.metric == "TER":  # errors: the better score is the one below
-            return f"{self.size} {self.metric} {'better' if self.gain > 0 else 'worse'} than"
-        return f"{self.size} {self.metric} {'above' if self.gain > 0 else 'below'}"
-
-    @property
-    def tested(self) -> str:
-        """The outcome of the test, for a parenthesis."""
-        if self.p_value is None:
-            return "significance not tested"
-        return f"{'significant' if self.significant else 'not significant'}, p\u00a0{_equals(self.p_value)}"
+    Args:
+        settings: Those in the training's manifest; earlier versions lack `distill` and `start`.
+        selection: Settings of the selection of its text, where known.
+    """
+    distill, start = settings.get("distill") or {}, settings.get("start") or {}
+    alpha, end = distill.get("alpha") or 0, distill.get("end_alpha")
+    sentence = "It learned from the text that selection kept"
+    if selection.get("variant") == "top":
+        sentence = f"It learned from the {selection['top']} best hypotheses of each source, one per epoch in turn,"
+    if alpha or end:
+        weight = f"{alpha:g}" if end is None else f"{alpha:g} to {end:g}"
+        top = distill.get("top")
+        tokens = f"the {top} most probable tokens per position" if top else "the whole vocabulary"
+        sentence += f" and from the teachers' token distributions (weight {weight}, {tokens})"
+    if start.get("layers"):
+        sentence += ", and started from layers of a teacher, as did the control"
+    return f"{sentence.rstrip(',')}."
 
 
 def verdicts(data: ReportData) -> list[Verdict]:
-    """One verdict for each language pair of the table."""
+    """Return one verdict for each language pair of the table."""
     pairs = dict.fromkeys(row.pair for row in data.systems)
     return [_verdict(data, pair, shown=pair if len(pairs) > 1 else "") for pair in pairs] or [
         Verdict("", "No system was scored.", [])
@@ -97,69 +85,117 @@ def _verdict(data: ReportData, pair: str, shown: str) -> Verdict:
     control, teacher = data.system(roles.control, pair), data.system(roles.teacher, pair)
     deployed = data.system(roles.export, pair)
     deployed = deployed if deployed is not None and deployed.score(roles.metric) else student
-    if _no_translation(roles.metric, student):
-        headline = f"The student does not translate yet: {_value(roles, student)}."
+    if _no_translation(student):
+        headline = f"The student does not translate yet: {_value('BLEU', student)}."
     else:
-        sentences = [_bargain(data, deployed, teacher), _distillation(data, student, control)]
-        headline = " ".join(sentences)
+        headline = f"{_bargain(data, deployed, teacher)} {_distillation(data, student, control)}"
     answers = [
         _quality_answer(data, deployed, student, teacher),
         _speed_answer(deployed, teacher),
         _distillation_answer(data, student, control),
     ]
-    return Verdict(shown, headline, [answer for answer in answers if answer is not None])
+    return Verdict(shown, headline, answers)
+
+
+# --- sentences of the headline ---------------------------------------------------------------------------------------
 
 
 def _bargain(data: ReportData, deployed: SystemRow, teacher: SystemRow | None) -> str:
-    """How much quality for how much speed."""
+    """Say how much of the teacher's quality the student keeps at which speed."""
     apart = difference(data, deployed, teacher, data.verdict.metric)
     if teacher is None or apart is None:
-        return f"The {deployed.name} reaches {_value(data.verdict, deployed)}."
-    ratio = _faster(deployed, teacher)
-    if ratio is None:
-        return f"The {deployed.name} is {apart.place} {_named(teacher)} ({apart.tested})."
-    speed = f"{form.times(ratio)} times as fast as {_named(teacher)}"
-    return f"The {deployed.name} is {speed} and {apart.place} it ({apart.tested})."
+        return f"The {deployed.name} reaches {_value(data.verdict.metric, deployed)}."
+    ratio, share = _faster(deployed, teacher), kept_share(deployed, teacher, data.verdict.metric)
+    speed = f"is {form.times(ratio)} times as fast as {_named(teacher)} and " if ratio else ""
+    other = "it" if ratio else _named(teacher)
+    if share is None:
+        return f"The {deployed.name} {speed or 'is '}{apart.place} {other}{_p(apart)}."
+    whose = "its" if ratio else f"{other}'s"
+    values = " against ".join(form.metric_score(apart.metric, value) for value in _scores(apart, deployed, teacher))
+    contradiction = "".join(f"; {text}" for text in _contradictions(data, deployed, teacher, apart))
+    busy = " Its speed was measured while the machine was busy." if ratio and _disturbed(deployed, teacher) else ""
+    return (
+        f"The {deployed.name} {speed}reaches {form.percent(share)} of {whose} {apart.metric} "
+        f"({values}{_p(apart, ', ')}){contradiction}.{busy}"
+    )
 
 
 def _distillation(data: ReportData, student: SystemRow, control: SystemRow | None) -> str:
-    """Against the same model trained on the human translations."""
+    """Say what distillation gained over the same model trained on the human translations."""
     apart = difference(data, student, control, data.verdict.metric)
     if apart is None or control is None:
-        return "There is no control, so this run does not say what distillation brought."
+        return "There is no control, so this run does not show what distillation gained."
     if seeds := over_seeds(data, student.name, control.name, apart.metric, student.pair):
         return distillation_over_seeds(seeds)
     place = f"the student is {apart.place} the control"
+    contradiction = "".join(f"; {text}" for text in _contradictions(data, student, control, apart))
     if apart.p_value is None:
-        return f"What distillation brought was not tested: {place}."
-    tested = f"p\u00a0{_equals(apart.p_value)}"
+        return f"The gain from distillation was not tested: {place}{contradiction}."
+    place += f", p\u00a0{equals(apart.p_value)}{contradiction}"
     if not apart.significant:
-        return f"Distillation made no proven difference: {place}, {tested}."
-    return f"Distillation {'helped' if apart.gain > 0 else 'did harm'}: {place}, {tested}."
+        return f"Distillation made no proven difference: {place}."
+    return f"Distillation {'helped' if apart.gain > 0 else 'did harm'}, as far as one seed shows: {place}."
 
 
-def _quality_answer(
-    data: ReportData, deployed: SystemRow, student: SystemRow, teacher: SystemRow | None
-) -> Answer | None:
-    roles = data.verdict
-    sentences = []
-    apart = difference(data, deployed, teacher, roles.metric)
+def _contradictions(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:
+    """Yield a clause for each other metric that differs significantly the other way, or where the lead shows none."""
+    for metric in data.metrics():
+        second = difference(data, row, other, metric) if metric != apart.metric else None
+        if second and second.visible and second.significant and not (apart.visible and second.gain * apart.gain > 0):
+            yield f"{metric} contradicts this: {second.place} it (p\u00a0{equals(second.p_value or 0)})"
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _quality_answer(data: ReportData, deployed: SystemRow, student: SystemRow, teacher: SystemRow | None) -> Answer:
+    metric = data.verdict.metric
+    sentences = list(_spread(data, student))
+    apart = difference(data, deployed, teacher, metric)
     if teacher is not None and apart is not None:
-        sentences.append(f"{_capital(_named(teacher))}, its teacher, has {_value(roles, teacher)}; {apart.tested}.")
-        sentences += _other_metrics(data, deployed, teacher, apart)
+        sentences.append(f"{_capital(_named(teacher))}, its teacher, has {_value(metric, teacher)}; {apart.tested}.")
+        sentences += _opposites(data, deployed, teacher, apart)
     else:
         sentences.append("There is no teacher to compare it with.")
-    lost = difference(data, deployed, student, roles.metric)
+    sentences += _yardsticks(data, deployed, teacher)
+    lost = difference(data, deployed, student, metric)
     if lost is not None and deployed is not student:
         sentences.append(
-            f"Before it was converted, the {student.name} had {_value(roles, student)}."
+            f"Before it was converted, the {student.name} had {_value(metric, student)}."
             if lost.visible
             else f"Nothing was lost when the {student.name} was converted."
         )
-    return Answer(f"How good is the {deployed.name}?", _value(roles, deployed), " ".join(sentences))
+    return Answer(f"How good is the {deployed.name}?", _value(metric, deployed), " ".join(sentences))
 
 
-def _speed_answer(deployed: SystemRow, teacher: SystemRow | None) -> Answer | None:
+def _spread(data: ReportData, student: SystemRow) -> Iterator[str]:
+    """Yield the mean over the student's seeds, where there are several."""
+    metric = data.verdict.metric
+    rows = [
+        row
+        for row in data.systems
+        if row.kind is SystemKind.student and row.system.label == student.system.label and row.pair == student.pair
+    ]
+    values = [score.value for row in rows if (score := row.score(metric))]
+    if len(values) > 1:
+        mean, spread = (form.metric_score(metric, value) for value in (fmean(values), stdev(values)))
+        yield f"Over {len(values)} seeds the student has {mean} {metric} on average (s.d. {spread})."
+
+
+def _yardsticks(data: ReportData, deployed: SystemRow, teacher: SystemRow | None) -> Iterator[str]:
+    """Yield a comparison with each system from elsewhere: given outputs, and teachers that were not distilled."""
+    metric = data.verdict.metric
+    label = teacher.system.label if teacher else ""
+    for row in data.systems:
+        teaches = row.kind in (SystemKind.teacher, SystemKind.ensemble) and row.system.label != label
+        if row.pair != deployed.pair or not (teaches or row.kind is SystemKind.external):
+            continue
+        apart = difference(data, deployed, row, metric)
+        if apart is not None:
+            yield f"For comparison, {row.name} has {_value(metric, row)}: the {deployed.name} is {apart.place} it."
+
+
+def _speed_answer(deployed: SystemRow, teacher: SystemRow | None) -> Answer:
     question = "How much faster is it?"
     ratio = _faster(deployed, teacher) if teacher else None
     if teacher is None or ratio is None:
@@ -170,58 +206,60 @@ def _speed_answer(deployed: SystemRow, teacher: SystemRow | None) -> Answer | No
             "Its speed was not compared with the teacher's.",
         )
     sentences = [
-        f"{amount(deployed.sentences_per_second or 0)} sentences a second; {_named(teacher)} does "
+        f"{amount(deployed.sentences_per_second or 0)} sentences per second; {_named(teacher)} translates "
         f"{amount(teacher.sentences_per_second or 0)}."
     ]
     if deployed.megabytes and teacher.megabytes:
         smaller = teacher.megabytes / deployed.megabytes
         change = f"{form.times(smaller)} times less" if smaller > 1 else f"{form.times(1 / smaller)} times more"
         sentences.append(f"It takes {amount(deployed.megabytes)} MB, {change}.")
+    if _disturbed(deployed, teacher):
+        sentences.append("Other processes used the machine during the measurement: repeat it on an idle one.")
     return Answer(question, f"{form.times(ratio)} ×", " ".join(sentences))
 
 
 def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRow | None) -> Answer:
-    question = "What did distillation bring?"
-    apart = difference(data, student, control, data.verdict.metric)
+    question, metric = "What did distillation gain?", data.verdict.metric
+    learned = [data.verdict.lessons.replace("It ", f"The {student.name} ", 1)] if data.verdict.lessons else []
+    apart = difference(data, student, control, metric)
     if apart is None or control is None:
-        return Answer(
-            question, "not known", "No control, the same model trained on the human translations, was scored."
-        )
-    sign = "±" if not apart.visible else "+" if (apart.gain > 0) == (apart.metric != "TER") else "−"
+        missing = "No control, the same model trained on the human translations, was scored."
+        return Answer(question, "not known", " ".join([*learned, missing]))
     sentences = [
-        f"The {student.name} has {_value(data.verdict, student)}; the {control.name}, the same model trained on the "
-        f"human translations, {_value(data.verdict, control)}: {apart.tested}."
+        f"The {student.name} has {_value(metric, student)}; the {control.name}, the same model trained on the human "
+        f"translations, {_value(metric, control)}: {apart.tested}."
     ]
-    if data.verdict.lessons:
-        sentences.insert(0, data.verdict.lessons.replace("It ", f"The {student.name} ", 1))
-    if _no_translation(data.verdict.metric, student, control):
-        sentences.append("Neither of them translates yet, so that says nothing of distillation.")
+    if _no_translation(student, control):
+        sentences.append("Neither of them translates yet, so this shows nothing about distillation.")
     elif apart.p_value is not None and not apart.significant:
         sentences.append("On this test set the two cannot be told apart.")
-    value = f"{sign}{apart.size} {apart.metric}"
     if seeds := over_seeds(data, student.name, control.name, apart.metric, student.pair):
-        value = f"{form.signed(apart.metric, mean_gain(seeds))} {apart.metric}"
+        value = f"{form.signed(metric, mean_gain(seeds))} {metric}"
         sentences.insert(0, distillation_over_seeds(seeds))
     else:
+        sign = "±" if not apart.visible else "+" if (apart.gain > 0) == (metric != "TER") else "−"
+        value = f"{sign}{apart.size} {metric}"
         if apart.significant and apart.gain < 0:
             sentences.append("Here the teacher's output taught less than the human translations did.")
         sentences.append(ONE_SEED)
-    sentences += _other_metrics(data, student, control, apart)
-    return Answer(question, value, " ".join(sentences))
+    return Answer(question, value, " ".join([*learned, *sentences, *_opposites(data, student, control, apart)]))
 
 
-def _no_translation(metric: str, *rows: SystemRow) -> bool:
-    """Whether the output of none of them has much to do with its source."""
-    scores = [score.value for row in rows if (score := row.score(metric)) is not None]
-    return metric == "BLEU" and all(score < NO_TRANSLATION for score in scores)
-
-
-def _other_metrics(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:
-    """Metrics that point the other way: a reader of one number should know of them."""
+def _opposites(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:
+    """Yield a sentence for each metric that points the other way, significantly or not."""
     for metric in data.metrics():
         second = difference(data, row, other, metric) if metric != apart.metric else None
         if second is not None and second.visible and apart.visible and second.gain * apart.gain < 0:
-            yield f"{metric} says the opposite: {second.place} it ({second.tested})."
+            yield f"{metric} shows the opposite: {second.place} it ({second.tested})."
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _no_translation(*rows: SystemRow) -> bool:
+    """Tell whether the output of all rows has little to do with its source, by BLEU."""
+    scores = [score.value for row in rows if (score := row.score("BLEU")) is not None]
+    return bool(scores) and all(score < NO_TRANSLATION for score in scores)
 
 
 def _faster(row: SystemRow, other: SystemRow) -> float | None:
@@ -230,38 +268,21 @@ def _faster(row: SystemRow, other: SystemRow) -> float | None:
     return row.sentences_per_second / other.sentences_per_second
 
 
-def difference(data: ReportData, row: SystemRow, other: SystemRow | None, metric: str) -> Difference | None:
-    """How far a row is from another, and what the tests say; None where one of them has no such score."""
-    score, score_other = row.score(metric), other.score(metric) if other else None
-    if score is None or other is None or score_other is None:
-        return None
-    gain = (score.value - score_other.value) * (1 if score.higher_is_better else -1)
-    return Difference(gain, metric, p_value(data, row, other, metric))
+def _disturbed(*rows: SystemRow) -> bool:
+    return any(row.speed.disturbed for row in rows)
 
 
-def p_value(data: ReportData, row: SystemRow, other: SystemRow, metric: str) -> float | None:
-    """The p-value of a test between two rows, whichever of them was its baseline; None where none was made."""
-    for one, two in ((row, other), (other, row)):
-        score = one.score(metric)
-        if two.name == data.baseline and score is not None and score.p_value is not None:
-            return score.p_value
-    names = {row.name, other.name}
-    for comparison in data.comparisons:
-        if {comparison.system, comparison.other} == names and (comparison.metric, comparison.pair) == (
-            metric,
-            row.pair,
-        ):
-            return comparison.p_value
-    return None
+def _scores(apart: Difference, *rows: SystemRow) -> Sequence[float]:
+    return [score.value for row in rows if (score := row.score(apart.metric))]
 
 
-def _value(roles: VerdictRoles, row: SystemRow) -> str:
-    score = row.score(roles.metric)
-    return f"{form.metric_score(roles.metric, score.value)} {roles.metric}" if score else f"no {roles.metric}"
+def _value(metric: str, row: SystemRow) -> str:
+    score = row.score(metric)
+    return f"{form.metric_score(metric, score.value)} {metric}" if score else f"no {metric}"
 
 
 def _named(row: SystemRow) -> str:
-    """Its name in a sentence, with its kind where the name does not say it."""
+    """Name a row in a sentence, with its kind where the name does not contain it."""
     return f"the {row.name}" if row.kind.value in row.name else f"the {row.kind.value} {row.name}"
 
 
@@ -269,5 +290,9 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _equals(value: float) -> str:
-    return form.p_equals(value).replace(" ", "\u00a0")
+def _p(apart: Difference, before: str = " ") -> str:
+    """Print the outcome of a test after a number, in parentheses unless `before` says otherwise; empty if untested."""
+    if apart.p_value is None:
+        return ""
+    text = f"{'' if apart.significant else 'not significant, '}p\u00a0{equals(apart.p_value)}"
+    return f" ({text})" if before == " " else f"{before}{text}"

@@ -17,15 +17,14 @@ from kd.base.files import write_text
 from kd.base.records import plain, record
 from kd.base.text import unknown_name
 from kd.corpora.index import read_json, write_json
-from kd.metrics.tradeoff import Candidate, Choice, choose, front
+from kd.metrics.tradeoff import Candidate, Choice, choose, front, precise
 from kd.models.known import Known, single_task
 from kd.models.systems import system_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import ChooseConfig, SpeedMeasure
-from kd.report.model import CellForm, CellScore, Chosen, Search, SearchCell
-from kd.report.search import search_document
+from kd.report.search import CellForm, CellScore, Chosen, Search, SearchCell, search_document
 from kd.stages.outputs import CHOICE_TABLE, CHOSEN, SCORES, SPEED
 
 _LOG = logging.getLogger(__name__)
@@ -213,8 +212,9 @@ def _rule(config: ChooseConfig, choice: Choice, metric: str) -> str:
     """Return the rule and its outcome as a sentence."""
     best, chosen = choice.best, choice.chosen
     rule = (
-        f"The best cell in {config.format} is {best.name} with {best.mean:.2f} {metric} (mean over seeds, dev). Of "
+        f"The best cell in {config.format} is {best.name} with {precise(best.mean, metric)} {metric} (mean over seeds, "
+        "dev). Of "
         f"those that lose no more than {config.loss_allowed:g} {metric} against it, the fastest by "
         f"{WORDS[config.speed]} is chosen, ties going to the better, then to the smaller one: {chosen.name}"
     )
-    return f"{rule}, with {chosen.mean:.2f} {metric}." if chosen.name != best.name else f"{rule} itself."
+    return f"{rule}, with {precise(chosen.mean, metric)} {metric}." if chosen.name != best.name else f"{rule} itself."

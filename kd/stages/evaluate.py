@@ -7,9 +7,11 @@ copied or runaway output, lost numbers …) are counted, and the leakage guard's
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,14 +24,16 @@ from kd.corpora.guards import Guards
 from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
+from kd.corpora.shards import Corpus
 from kd.metrics.comet import REFERENCES, Comet, CometScores
 from kd.metrics.comet_models import model_files
-from kd.metrics.corpus import Options, corpus_scores
+from kd.metrics.corpus import Options, corpus_scores, sacrebleu_metrics
 from kd.metrics.judge import judge
 from kd.metrics.pairing import Match, compare, matches, named
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
+from kd.metrics.words import TRAINING_SENTENCES, frequencies
 from kd.models.known import Known, equal_tasks
 from kd.models.languages import primary
 from kd.models.systems import System, check_names, possible_names, system_of
@@ -39,7 +43,7 @@ from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
 from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
 
-COMET = "comet"
+COMET, SEGMENT_METRIC = "comet", "chrF2"  # chrF is a better metric of single sentences than BLEU
 HELD_OUT = "held_out"  # name of the set that `split` drew
 
 
@@ -47,7 +51,7 @@ class Evaluate(Kind[EvaluateConfig]):
     """Scores translations."""
 
     name = "evaluate"
-    version = 4  # 4: scores.json has the systems as objects
+    version = 5  # 4: systems as objects; 5: words by frequency, n-grams, scores of all segments
     config = EvaluateConfig
     loads_once = True
     roles: ClassVar = {
@@ -94,9 +98,8 @@ class Evaluate(Kind[EvaluateConfig]):
         if pairs := _matches(config, systems):
             identity["pairs"] = [[match.system, match.other] for match in pairs]
         target = str(stage.axis_value.get("target") or "")
-        if (
-            "_" in target
-        ):  # an earlier version had no tokeniser for codes such as zh_CN; raising `version` would affect all pairs
+        sacrebleu_metrics(_metrics(config), Options(config.tokenize, target))  # the language's tokeniser is installed
+        if "_" in target:  # earlier versions had no tokeniser for zh_CN; a higher `version` would affect all pairs
             identity["language"] = primary(target)
         if config.metrics.get(COMET) and config.comet.model:
             identity = {**identity, "comet model": Path(config.comet.model).name}
@@ -124,7 +127,9 @@ class Evaluate(Kind[EvaluateConfig]):
         write_json(job.out / SCORES, {"systems": plain(list(found)), **judged[main], "set": main, "sets": judged})
         job.progress.update("counting what goes wrong")
         guards = Guards(job.config.guards, str(job.axis_value.get("source") or ""), options.language)
-        counted = _weaknesses(job.config, outputs, sources, references, options, guards, baselines)
+        counted = _weaknesses(
+            job.config, outputs, sources, references, options, guards, baselines, _training_words(job)
+        )
         write_json(job.out / WEAKNESSES, counted)
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
@@ -343,6 +348,15 @@ def _comet(
     return [comet.scores(systems, sources, references)]
 
 
+def _training_words(job: Job[EvaluateConfig]) -> Counter[str] | None:
+    """Count the words of the target side of the training text, up to a bound; None without training corpora."""
+    corpora = job.inputs.get("corpora", [])
+    if not corpora:
+        return None
+    lines = chain.from_iterable(Corpus(artifact.path).column("target") for artifact in corpora)
+    return frequencies(islice(lines, TRAINING_SENTENCES))
+
+
 def _weaknesses(
     config: EvaluateConfig,
     systems: Mapping[str, list[str]],
@@ -351,19 +365,23 @@ def _weaknesses(
     options: Options,
     guards: Guards,
     baselines: Sequence[str],
+    known: Mapping[str, int] | None,
 ) -> dict[str, Any]:
-    """Return the faults by system, and the segments in which each is furthest behind the last baseline."""
+    """Count by system, score every segment, and list those furthest behind the last baseline, the teachers' if any."""
     metrics = _metrics(config)
     counted = {
-        name: asdict(weaknesses(lines, references, sources, metrics=metrics, options=options, guards=guards))
+        name: asdict(
+            weaknesses(lines, references, sources, metrics=metrics, options=options, guards=guards, known=known)
+        )
         for name, lines in systems.items()
     }
     behind = []
+    scores = segment_scores(systems, references, ["chrf"], options)
     if baselines and config.worst:
-        scores = segment_scores(systems, references, ["chrf"], options)
-        behind = worst(scores, "chrF2", baselines[-1], systems, references, sources, config.worst)
+        behind = worst(scores, SEGMENT_METRIC, baselines[-1], systems, references, sources, config.worst)
     return {
         "systems": counted,
         "baseline": baselines[-1] if baselines else None,
         "worst": [asdict(item) for item in behind],
+        "segments": {"metric": SEGMENT_METRIC, "scores": scores[SEGMENT_METRIC]},
     }

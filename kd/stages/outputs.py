@@ -14,6 +14,7 @@ PAGE, REPORT = "index.html", "report.json"  # report: the page, and its data as 
 RESULTS_MARKDOWN, RESULTS_LATEX = "results.md", "results.tex"  # report: the table of results, for documents
 PAIRS_MARKDOWN, PAIRS_LATEX = "pairs.md", "pairs.tex"  # report: multilingual beside bilingual students, for documents
 SEARCH_MARKDOWN, SEARCH_LATEX = "search.md", "search.tex"  # report: the table of a search
+EVALUATION_CARD = "evaluation-card.json"  # report: what was compared with what, and what it cost
 FIGURES = "figures"  # report: a folder, each figure as SVG and PNG
 TAKEN = "taken.json"  # train: the shape and data that a search had chosen when it began
 CHOSEN, CHOICE_TABLE = "chosen.json", "table.md"  # choose: cells and choice, as JSON and as a table

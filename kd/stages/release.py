@@ -28,7 +28,7 @@ from kd.pipeline.store import MANIFEST
 from kd.recipe.schema import ReleaseConfig
 from kd.recipe.schema.running import SystemRole
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
-from kd.report.gather.lessons import lessons
+from kd.report.verdict import lessons
 from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
 
 COLLECT = "collect"

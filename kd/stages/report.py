@@ -1,6 +1,6 @@
-"""Report: one page with the quality and speed of each model, the effect of selection, and how to repeat the run.
+"""Report: one page on the quality and speed of each model, the effect of selection, costs and provenance.
 
-It collects the output of the other stages and computes nothing itself; `report.json` has the same numbers.
+It gathers the outputs of other stages and computes nothing of its own; `report.json` beside it has the same numbers.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import ReportConfig
 from kd.recipe.schema.running import SystemRole
-from kd.report.gather.costs import costs, flow, in_chain_order
-from kd.report.gather.curves import curves
-from kd.report.gather.guards import guard_counts
-from kd.report.gather.leakage import leakage
-from kd.report.gather.lessons import lessons
-from kd.report.gather.provenance import provenance
-from kd.report.gather.selection import selection
-from kd.report.gather.systems import comparisons, paired, rows, sets_apart, titles_in, verdict_roles
-from kd.report.gather.weaknesses import examples, weaknesses
-from kd.report.model import GuardCounts, ReportData, Search, Selection
+from kd.report.corpora import flow, leakage
+from kd.report.costs import costs
+from kd.report.data import ReportData
+from kd.report.evaluation_card import EvaluationCard, evaluation_card, to_json
+from kd.report.provenance import in_chain_order, provenance
 from kd.report.results import terminal
+from kd.report.search import Search
+from kd.report.selection import GuardCounts, Selection, guard_counts, selection
+from kd.report.systems import comparisons, paired, rows, sets_apart, titles_in, verdict_roles
+from kd.report.training import curves
+from kd.report.verdict import lessons
+from kd.report.weaknesses import examples, first_outputs, segments, weaknesses
 from kd.stages.outputs import (
     CHOSEN,
+    EVALUATION_CARD,
     FIGURES,
     HYPOTHESES,
     PAGE,
@@ -49,10 +51,10 @@ from kd.stages.outputs import (
 
 
 class Report(Kind[ReportConfig]):
-    """Makes the page."""
+    """Make the page, its tables and figures, and the evaluation card."""
 
     name = "report"
-    version = 5  # 4: systems as objects; 5: what the student learned
+    version = 6  # 5: what the student learned; 6: the metric that leads
     config = ReportConfig
     imports = ("vl_convert",)
     delivers = True
@@ -69,7 +71,7 @@ class Report(Kind[ReportConfig]):
     }
 
     def run(self, job: Job[ReportConfig]) -> None:
-        """Collect the data and render the page."""
+        """Gather the data, write the tables, draw the figures and render the page."""
         from kd.report import across
         from kd.report.figures import draw
         from kd.report.page import render
@@ -79,6 +81,7 @@ class Report(Kind[ReportConfig]):
         job.progress.update("gathering")
         data = gather(job)
         (job.out / REPORT).write_text(data.to_json(), "utf-8")
+        (job.out / EVALUATION_CARD).write_text(to_json(evaluation_card(data)), "utf-8")
         documents = {(RESULTS_MARKDOWN, RESULTS_LATEX): results_document(data)}
         if across.compared_pairs(data):
             documents[PAIRS_MARKDOWN, PAIRS_LATEX] = across.document(data)
@@ -99,13 +102,14 @@ class Report(Kind[ReportConfig]):
     def check(self, job: Job[ReportConfig]) -> Summary:
         """Read the numbers back."""
         data = ReportData.from_dict(read_json(job.out / REPORT))
+        record(EvaluationCard, read_json(job.out / EVALUATION_CARD), EVALUATION_CARD)
         for name in (PAGE, RESULTS_MARKDOWN, RESULTS_LATEX):
             if not (job.out / name).stat().st_size:
                 raise IncompleteArtifact(f"{job.out / name} is empty.")
         return Summary({"systems": len(data.systems)})
 
     def results(self, folder: Path, shown_at: Path) -> Iterator[Any]:
-        """Yields the table of results and the path of the page."""
+        """Yield the table of results and the path of the page."""
         yield terminal(ReportData.from_dict(read_json(folder / REPORT)))
         yield f"Page: {shown_at / PAGE}"
 
@@ -115,7 +119,7 @@ class Report(Kind[ReportConfig]):
 
 
 def gather(job: Job[ReportConfig]) -> ReportData:
-    """Return the data of the page."""
+    """Gather everything that the page shows."""
     inputs = job.inputs
     evaluations = {str(artifact.axis): read_json(artifact.path / SCORES) for artifact in inputs["scores"]}
     speeds = {str(artifact.axis): read_json(artifact.path / SPEED) for artifact in inputs.get("speeds", [])}
@@ -133,11 +137,17 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     # Among stages that do not depend on each other, those on the way to the student come first.
     roles = sorted(inputs, key=lambda role: role not in ("others", "selections"))
     everything = in_chain_order([artifact for role in roles for artifact in inputs[role]])
+    counted = {str(a.axis): read_json(a.path / WEAKNESSES) for a in inputs["scores"] if (a.path / WEAKNESSES).is_file()}
+    outputs = first_outputs(inputs["translations"], HYPOTHESES, max(job.config.examples, job.config.segments))
+    held_out = job.one("held_out").path
     return ReportData(
         title=job.config.title,
         date=_newest(everything),
         systems=systems,
-        verdict=replace(verdict_roles(systems), lessons=_lessons(inputs["trainings"], inputs.get("selections", []))),
+        verdict=replace(
+            verdict_roles(systems, job.config.metric.value),
+            lessons=_lessons(inputs["trainings"], inputs.get("selections", [])),
+        ),
         baseline=baseline,
         comparisons=tests,
         paired=pairs,
@@ -149,13 +159,9 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         searches=_searches(inputs.get("searches", []), several),
         selections=_selections(inputs.get("selections", []), several),
         guards=_guards(job, several),
-        weaknesses=weaknesses(
-            {str(a.axis): read_json(a.path / WEAKNESSES) for a in inputs["scores"] if (a.path / WEAKNESSES).is_file()},
-            titles,
-            job.config.examples,
-            several,
-        ),
-        examples=examples(inputs["translations"], job.one("held_out").path, HYPOTHESES, job.config.examples, several),
+        weaknesses=weaknesses(counted, titles, job.config.examples, several),
+        examples=examples(outputs, held_out, job.config.examples, several),
+        segments=segments(counted, titles, outputs, held_out, job.config.segments, several),
         flow=flow(everything, several),
         leakage=leakage(artifact.manifest for artifact in everything),
         costs=costs(everything),

@@ -32,7 +32,7 @@ class Speed(Kind[SpeedConfig]):
     """Measures speed and size."""
 
     name = "speed"
-    version = 3  # 2: tokens, latency, memory, loading and all cores as well; 3: MKL gives CTranslate2 one thread
+    version = 4  # 3: MKL gives CTranslate2 one thread; 4: disturbed rounds are repeated
     config = SpeedConfig
     imports = ("torch", "fairseq", "ctranslate2")
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
@@ -125,8 +125,9 @@ def _notes(config: SpeedConfig, cores: int) -> dict[str, str]:
     """Return the explanation of each figure."""
     notes = {
         "tokens_per_second": "output pieces, as the system's vocabulary cuts them, on one thread",
-        "latency_ms": f"{config.latency_sentences} sentences one by one, each alone, on one thread: median, and 99 %",
-        "memory_megabytes": "of model and work at its peak, libraries not counted; process_megabytes: with them",
+        "latency_ms": f"{config.latency_sentences} sentences, each translated alone on one thread: the median, and the "
+        "latency that 99 % stay within",
+        "memory_megabytes": "model and buffers at the peak, without libraries",
         "load_seconds": "from files to a model that is ready, libraries loaded before",
     }
     if cores > 1:

@@ -25,17 +25,16 @@ from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.forecast import Forecast, forecast
 from kd.engines.fairseq.precision import check_precision
 from kd.engines.fairseq.training import (
-    METRICS,
     TrainingProgress,
     TrainingResult,
     continue_from,
-    read_metrics,
     to_average,
     train,
 )
 from kd.models.files import DICTIONARY, SUMMARY, VOCABULARY, WEIGHTS
 from kd.models.folder import copy_vocabulary
 from kd.models.matching import read_dictionary
+from kd.models.training_log import METRICS, read_metrics
 from kd.models.vocabulary import SPECIAL
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.model import Artifact, Job, Summary

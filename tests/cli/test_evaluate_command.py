@@ -14,7 +14,7 @@ from metrics.tiny_comet import make_checkpoint
 
 from kd.base.errors import UserError
 from kd.cli import main
-from kd.cli.evaluate_files import languages_of
+from kd.cli.evaluate_request import languages_of
 from kd.cli.labels import labelled, short
 
 # The example of sacreBLEU's README ("Using SacreBLEU from Python") and its scores.
@@ -275,3 +275,41 @@ def test_a_test_set_of_sacrebleu_is_scored(
     monkeypatch.setattr("sacrebleu.utils.get_reference_files", lambda *_: [files["r1"], files["r2"]])
     assert main([*arguments, "--resamples", "0", "--metrics", "bleu", "--json", "-"]) == 0
     assert round(json.loads(capsys.readouterr().out)[0]["score"], 2) == 48.53
+
+
+def test_the_options_of_sacrebleu_are_aliases(capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:
+    systems, references = [files["a.en"], files["b.en"]], [files["r1"], files["r2"]]
+    own = scores(capsys, "--reference", *references, "--hypothesis", *systems, "--metrics", "bleu", "ter",
+                 "--baseline", systems[0], "--resamples", "100", "--language", "en")  # fmt: skip
+    theirs = scores(capsys, *references, "-i", *systems, "-m", "bleu", "ter", "-l", "de-en", "--paired-bs",
+                    "--paired-bs-n", "100")  # fmt: skip
+    assert theirs == own
+    assert [row["p_value"] is None for row in theirs] == [True, True, False, False]  # the first is the baseline
+    randomised = scores(capsys, *references, "-i", *systems, "-m", "bleu", "--paired-ar", "--paired-ar-n", "50")
+    assert "ar:50" in randomised[0]["signature"]
+
+
+def test_blank_lines_in_references_are_reported_and_left_out_of_counts(
+    capsys: pytest.CaptureFixture[str], files: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "partial").write_text(f"{REFERENCES[1][0]}\n\n\n", "utf-8")
+    given = ["--source", files["s.de"], "--hypothesis", files["b.en"], "--weaknesses", "--json", str(tmp_path / "json")]
+    details = [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert main(["evaluate", *given, "--reference", files["r1"], "--details", details[0]]) == 0
+    assert "partial" not in capsys.readouterr().err
+    both = ["--reference", files["r1"], str(tmp_path / "partial")]
+    assert main(["evaluate", *given, *both, "--details", details[1]]) == 0
+    assert "partial: 2 of 3 lines are empty. COMET and the counts leave out" in capsys.readouterr().err
+    empty = [json.loads(Path(place).read_text())["weaknesses"]["b.en"]["empty"] for place in details]
+    assert empty == [1, 1]  # the second hypothesis is empty, and its second reference does not excuse it
+
+
+def test_chinese_references_without_a_language_are_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("zh.ref", "zh.hyp"):
+        (tmp_path / name).write_text("今天天气很好。\n我们去公园。\n", "utf-8")
+    files = ["--reference", str(tmp_path / "zh.ref"), "--hypothesis", str(tmp_path / "zh.hyp"), "--resamples", "0"]
+    assert main(["evaluate", *files]) == 0
+    assert "BLEU tokenises by 13a. Add --language zh, ja or ko." in capsys.readouterr().err
+    for code in ("zh", "zho_Hans", "cmn"):
+        [bleu, _] = scores(capsys, *files, "--language", code)
+        assert bleu["score"] == pytest.approx(100) and "tok:zh" in bleu["signature"]

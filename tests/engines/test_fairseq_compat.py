@@ -16,8 +16,8 @@ from kd.base.errors import UserError
 from kd.engines.fairseq import compat, model
 from kd.engines.fairseq.average import average
 from kd.engines.fairseq.loading import load
-from kd.engines.fairseq.training import read_metrics
 from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.models.training_log import read_metrics
 from kd.models.transformer import parameter_count
 from kd.recipe.schema import ModelConfig
 

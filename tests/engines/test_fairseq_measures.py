@@ -8,7 +8,8 @@ from pathlib import Path
 from kd.engines.fairseq import training
 from kd.engines.fairseq.binary import IndexedReader, data_prefix
 from kd.engines.fairseq.flags import TrainSpec
-from kd.engines.fairseq.training import TrainingProgress, read_metrics
+from kd.engines.fairseq.training import TrainingProgress
+from kd.models.training_log import read_metrics
 
 AXES = {"split", "update", "epoch", "target_tokens", "seconds", "devices"}
 

@@ -13,6 +13,7 @@ from kd.engines.fairseq import training
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.loading import load
 from kd.engines.fairseq.start import prepare_start, start_files
+from kd.models.training_log import read_metrics
 from kd.recipe.schema import CheckpointConfig, Metric
 from tests.tiny_model import write_split
 
@@ -43,7 +44,7 @@ def start(trained, spec: TrainSpec, tmp_path_factory: pytest.TempPathFactory) ->
 def losses(spec: TrainSpec, folder: Path) -> list[float]:
     """Trains; the loss of each update."""
     training.train(spec, folder)
-    return [entry["loss"] for entry in training.read_metrics(folder / "metrics.jsonl") if entry["split"] == "train"]
+    return [entry["loss"] for entry in read_metrics(folder / "metrics.jsonl") if entry["split"] == "train"]
 
 
 def weights(folder: Path) -> dict:

@@ -25,7 +25,8 @@ from kd.engines.fairseq.binary import IndexedReader, data_folder, data_folders, 
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable
 from kd.engines.fairseq.launching import Launch, TrainingFailed
 from kd.engines.fairseq.loading import load
-from kd.engines.fairseq.training import TrainingProgress, read_metrics
+from kd.engines.fairseq.training import TrainingProgress
+from kd.models.training_log import read_metrics
 from kd.stages.training import _tell
 from tests.moments import random_moments
 from tests.tiny_model import write_split

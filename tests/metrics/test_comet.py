@@ -125,6 +125,16 @@ def test_several_references(models: dict[str, Path]) -> None:
     assert scored("first")[1].startswith("nrefs:1|model:")
 
 
+def test_a_blank_reference_beside_another_is_left_out(models: dict[str, Path]) -> None:
+    partial = ["" if place % 2 else line for place, line in enumerate(OTHER_REFERENCE)]
+    comet = Comet(str(models["COMET"]), device="cpu")
+    alone = comet.scores({"one": ONE}, SOURCES, [REFERENCE]).segments["one"]
+    both = comet.scores({"one": ONE}, SOURCES, [REFERENCE, OTHER_REFERENCE]).segments["one"]
+    found = comet.scores({"one": ONE}, SOURCES, [REFERENCE, partial]).segments["one"]
+    # Scores differ in their last bits (some 1e-8) with the batch that a segment is in.
+    assert found == pytest.approx([alone[i] if i % 2 else both[i] for i in range(SEGMENTS)], abs=1e-6)
+
+
 def test_a_second_run_scores_what_is_new_alone(models: dict[str, Path], tmp_path: Path, counted: list[int]) -> None:
     def run(systems: dict[str, list[str]], model: str = "COMET", references: list[list[str]] | None = None) -> int:
         before = sum(counted)

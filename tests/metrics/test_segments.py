@@ -8,7 +8,8 @@ import sacrebleu
 from kd.cli.evaluate_files import default_guards
 from kd.corpora.guards import NAMES
 from kd.metrics.corpus import Options
-from kd.metrics.segments import Kept, Weaknesses, segment_scores, weaknesses, words, worst
+from kd.metrics.segments import Kept, Weaknesses, segment_scores, weaknesses, worst
+from kd.metrics.words import words
 
 SOURCES = [
     "Yes",
@@ -127,3 +128,19 @@ def test_the_worst_come_first_and_only_where_a_system_is_behind() -> None:
     assert [(item.segment, item.hypothesis, item.baseline) for item in found] == [(2, "y", "b"), (1, "x", "a")]
     errors = {"TER": scores["chrF2"]}
     assert [item.segment for item in worst(errors, "TER", "base", systems, [["r1", "r2", "r3"]], None, 5)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "kept"), [("3,5 Grad", 1), ("3.50 Grad", 1), ("35 Grad", 0), ("5.3 Grad", 0), ("drei Grad", 0)]
+)
+def test_numbers_are_kept_by_value_as_the_filter_compares_them(hypothesis: str, kept: int) -> None:
+    found = weaknesses([hypothesis], [["3,5 Grad"]], ["3.5 degrees"])
+    assert found.numbers == Kept(1, kept, 1 - kept)
+
+
+def test_a_blank_reference_beside_another_is_left_out() -> None:
+    one = weaknesses(["", "London"], [["Ja", "London"]], ["Yes", "London"])
+    two = weaknesses(["", "London"], [["Ja", "London"], ["", ""]], ["Yes", "London"])
+    assert (one.empty, two.empty) == (1, 1) and one.names == two.names == Kept(1, 1, 0)
+    blank = weaknesses(["", "London"], [["", "London"]], ["Yes", "London"])
+    assert blank.empty == 0  # the only reference is empty as well

@@ -7,28 +7,16 @@ import pytest
 
 from kd.metrics.segments import Behind, Bucket, Kept, Weaknesses
 from kd.models.systems import System, SystemKind, SystemRole
+from kd.report.corpora import FlowStep, Leakage, LeakedCorpus, LeakedSet
+from kd.report.costs import StageCost
+from kd.report.data import ReportData
 from kd.report.figures import draw
 from kd.report.figures.drawing import Figure
-from kd.report.model import (
-    ChangedPair,
-    Curve,
-    CurvePoint,
-    Example,
-    FlowStep,
-    GuardCounts,
-    Histogram,
-    Leakage,
-    LeakedCorpus,
-    LeakedSet,
-    MetricScore,
-    Provenance,
-    ReportData,
-    Selection,
-    StageCost,
-    SystemRow,
-    VerdictRoles,
-    WeaknessesOfPair,
-)
+from kd.report.provenance import Provenance
+from kd.report.selection import ChangedPair, GuardCounts, Histogram, Selection
+from kd.report.systems import MetricScore, SystemRow, VerdictRoles
+from kd.report.training import Curve, CurvePoint
+from kd.report.weaknesses import Example, WeaknessesOfPair
 
 BLEU = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 CHRF = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"

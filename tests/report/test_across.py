@@ -9,10 +9,10 @@ import pytest
 
 from kd.models.systems import System, SystemRole
 from kd.report import across
+from kd.report.data import ReportData
 from kd.report.figures import draw
-from kd.report.gather.systems import verdict_roles
-from kd.report.model import Comparison, MetricScore, ReportData, SystemRow, VerdictRoles
 from kd.report.page import render
+from kd.report.systems import Comparison, MetricScore, SystemRow, VerdictRoles, verdict_roles
 from kd.report.table import Table
 
 # pair -> BLEU of bilingual student, multilingual student and control; p of student against bilingual and control
@@ -67,7 +67,7 @@ def test_one_model_against_the_sum(data: ReportData) -> None:
     assert cells(across.cost_table(data)) == {
         "Models": ["2 bilingual models together", "one multilingual model", "the same as student int8"],
         "How many": ["2", "1", "1"],
-        "Parameters, M": ["4.0", "2.0", "2.0"],
+        "Parameters, millions": ["4.0", "2.0", "2.0"],
         "Size, MB": ["22.0", "12.0", "2.5"],
         "Updates": ["200", "200", ""],
         "Training": ["2 min 00 s", "1 min 30 s", ""],

@@ -87,7 +87,7 @@ def test_it_says_what_was_measured_and_how(card: Card) -> None:
     assert "BLEU: p = 0.134: how likely a difference from control this large would be by the luck of" in text
     assert "187 of 200 sentences" in text
     assert "| memory for inference, MB | 12.3 | 82.1 |" in text
-    assert "| sentences a second, 2 cores | 412 | 412 |" in text
+    assert "| sentences per second, 2 cores | 412 | 412 |" in text
     assert "1.5 kWh, 0.3 kg CO2e, measured in teacher. Not measured: decode." in text
 
 
@@ -111,17 +111,17 @@ def test_p_below_resolution_is_printed_as_less_than(card: Card) -> None:
 def test_where_every_sentence_reached_the_longest_length_nothing_is_said_to_agree(card: Card) -> None:
     nothing = {"sentences": 0, "identical": 0, "cut": 200, "beam": 4, "chrf": None, "set": "en-de dev"}
     text = render(dataclasses.replace(card, description={**card.description, "agreement": nothing}))
-    assert "of 200 sentences (en-de dev, beam 4) none could be compared: all reached the longest length.\n\n" in text
-    assert "letter by letter" not in text and "letter by letter" in render(card)
+    assert "of 200 sentences (en-de dev, beam 4) none could be compared: all reached the maximum length.\n\n" in text
+    assert "have the same translation" not in text and "have the same translation" in render(card)
 
 
 def test_names_are_no_markup(card: Card) -> None:
     text = render(card)
     assert "<script>" not in text.replace("\\<script\\>", "")
     assert "| \\<script\\>\\|\\`x\\` | train | 1,234 | Apache-2.0 |" in text
-    assert "Of crawl nobody stated a licence." in text
-    assert "No licence was chosen for the model itself" in text
-    assert "given under CC-BY-4.0" in render(dataclasses.replace(card, licence="CC-BY-4.0"))
+    assert "The licence of crawl is not stated." in text
+    assert "No licence was chosen for the model (release.licence); the licences of its data may apply." in text
+    assert "The model's licence: CC-BY-4.0." in render(dataclasses.replace(card, licence="CC-BY-4.0"))
 
 
 def test_what_was_not_measured_is_said(card: Card) -> None:

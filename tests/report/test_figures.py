@@ -11,11 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from kd.base.errors import UserError
+from kd.models.systems import SystemKind
+from kd.report.data import ReportData
 from kd.report.figures import charts
 from kd.report.figures.curves import MEASURES, axes, learning_curve
 from kd.report.figures.drawing import Figure, pictures
 from kd.report.figures.scatter import Mark, marks, pareto, quality_and_speed
-from kd.report.model import Curve, CurvePoint, ReportData, SystemKind
+from kd.report.training import Curve, CurvePoint
 
 BLEU = MEASURES[0]
 

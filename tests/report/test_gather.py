@@ -11,11 +11,11 @@ import pytest
 from kd.base.records import plain
 from kd.models.systems import System, SystemKind, SystemRole
 from kd.pipeline.model import Artifact
-from kd.report.gather.costs import costs, flow, in_chain_order
-from kd.report.gather.curves import curves, merged, thinned
-from kd.report.gather.provenance import provenance
-from kd.report.gather.systems import rows, sets_apart, verdict_roles
-from kd.report.model import CurvePoint
+from kd.report.corpora import flow
+from kd.report.costs import costs
+from kd.report.provenance import in_chain_order, provenance
+from kd.report.systems import rows, sets_apart, verdict_roles
+from kd.report.training import CurvePoint, curves, merged, thinned
 
 
 def artifact(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kd.report.gather.guards import guard_counts
-from kd.report.model import GuardCounts
+from kd.report.selection import GuardCounts, guard_counts
 
 
 def manifest(lists: int, **guards: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import io
 
 from rich.console import Console
 
-from kd.report.gather.leakage import leakage
-from kd.report.model import Leakage, LeakedCorpus, LeakedSet, ReportData
+from kd.report.corpora import Leakage, LeakedCorpus, LeakedSet, leakage
+from kd.report.data import ReportData
 from kd.report.page import render
 from kd.report.results import terminal
 

@@ -6,12 +6,11 @@ import dataclasses
 
 import pytest
 
-from kd.report.gather.lessons import lessons
-from kd.report.model import ReportData
-from kd.report.verdict import verdicts
+from kd.report.data import ReportData
+from kd.report.verdict import lessons, verdicts
 
 WORDS = {"alpha": 0.5, "end_alpha": None, "top": 8}
-TEXT = "It learned the text that selection kept."
+TEXT = "It learned from the text that selection kept."
 
 
 @pytest.mark.parametrize(
@@ -21,13 +20,13 @@ TEXT = "It learned the text that selection kept."
         ({"distill": {"alpha": 0.0, "end_alpha": None, "top": 8}, "start": {"layers": False}}, TEXT),
         (
             {"distill": WORDS, "start": {"layers": False}},
-            "It learned the text that selection kept and the teachers' token distributions (weight 0.5, the 8 most "
-            "probable tokens of each position).",
+            "It learned from the text that selection kept and from the teachers' token distributions (weight 0.5, the "
+            "8 most probable tokens per position).",
         ),
         (
             {"distill": {**WORDS, "end_alpha": 0.1, "top": 0}, "start": {"layers": True}},
-            "It learned the text that selection kept and the teachers' token distributions (weight 0.5 to 0.1, the "
-            "whole vocabulary). It started from layers of a teacher, and so did the control.",
+            "It learned from the text that selection kept and from the teachers' token distributions (weight 0.5 to "
+            "0.1, the whole vocabulary), and started from layers of a teacher, as did the control.",
         ),
     ],
 )
@@ -46,4 +45,4 @@ def test_several_hypotheses_are_named() -> None:
 def test_the_verdict_says_it_of_the_student(report: ReportData) -> None:
     roles = dataclasses.replace(report.verdict, lessons=TEXT)
     [verdict] = verdicts(dataclasses.replace(report, verdict=roles))
-    assert verdict.answers[-1].text.startswith("The student learned the text that selection kept. ")
+    assert verdict.answers[-1].text.startswith("The student learned from the text that selection kept. ")

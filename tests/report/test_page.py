@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import kd.report
+from kd.report.data import ReportData
 from kd.report.figures.drawing import Figure
 from kd.report.figures.theme import COLOURS
-from kd.report.model import ReportData
 from kd.report.page import render
 
 SCRIPT = "<script>alert(1)</script>"
@@ -141,7 +141,7 @@ def test_identifiers_are_unique_and_references_meet_them(report: ReportData, fig
 def test_table_has_scores_intervals_and_signatures(report: ReportData) -> None:
     reader = Reader(render(report, {}))
     text = " ".join(reader.text)
-    for shown in ("30.1", "28.8–31.5", "< 0.001", "0.013", "smooth:exp", "nc:6", "10 min 40 s", "611", "17.2"):
+    for shown in ("30.1", "28.8–31.5", "against control", "0.013", "smooth:exp", "nc:6", "10 min 40 s", "611", "17.2"):
         assert shown in text
     assert {"25.94", "92.0", "2600000.0"} & {cell.get("data-sort") for cell in reader.all("td")} == {"25.94", "92.0"}
 
@@ -210,5 +210,5 @@ def test_guards_are_told_in_numbers(report: ReportData) -> None:
     section = page[page.index('<section id="guards">') :].partition("</section>")[0]
     assert re.search(r'<th scope="row">copy</th><td class="number">37</td><td class="number">0\.2\s%</td>', section)
     assert '<td class="number">30</td><td class="number">7</td>' in section
-    assert "Where all trip one, the human translation is learnt." in section
+    assert "Where all hypotheses trip one, the human translation is used." in section
     assert 'id="guards"' not in render(dataclasses.replace(report, guards=[]), {})

@@ -7,7 +7,8 @@ import pytest
 
 from kd.base.records import plain, record
 from kd.models.systems import SystemKind
-from kd.report.model import CurvePoint, ReportData
+from kd.report.data import ReportData
+from kd.report.training import CurvePoint
 
 
 def test_json_gives_the_same_report_back(report: ReportData) -> None:

@@ -8,8 +8,9 @@ from rich.console import Console
 from kd.base.text import amount, size
 from kd.models.systems import System
 from kd.report import formatting as form
-from kd.report.model import ReportData, SystemRow
+from kd.report.data import ReportData
 from kd.report.results import results_table, terminal
+from kd.report.systems import SystemRow
 
 
 def renamed(row: SystemRow, label: str) -> SystemRow:
@@ -34,12 +35,16 @@ def test_states_signatures_and_baseline(report: ReportData) -> None:
     text = printed(report, 80)
     for signature in report.signatures().values():
         assert signature in text
-    assert "a difference from control this large" in text and "paired bootstrap resampling" in text
+    joined = " ".join(text.split())
+    for words in ("a difference this large", "student int8 against control", "paired bootstrap resampling"):
+        assert words in joined
 
 
 def test_the_verdict_stands_below(report: ReportData) -> None:
     shown = " ".join(printed(report).split())
-    assert "Distillation helped: the student is 1.6 BLEU above the control, p = 0.013." in shown
+    assert (
+        "Distillation helped, as far as one seed shows: the student is 1.6 BLEU above the control, p = 0.013." in shown
+    )
 
 
 def test_names_are_no_markup_and_no_escape_sequences(report: ReportData) -> None:
@@ -54,8 +59,8 @@ def test_columns_without_values_are_left_out(report: ReportData) -> None:
         column.heading for column in results_table(dataclasses.replace(report, systems=rows), intervals=True).columns
     ] == [
         "System",
-        "Kind",
         "BLEU",
+        "Kind",
     ]
 
 

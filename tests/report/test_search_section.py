@@ -7,11 +7,20 @@ import json
 
 import pytest
 
+from kd.report.data import ReportData
 from kd.report.figures import charts
 from kd.report.figures.searching import search_figure
-from kd.report.model import CellForm, CellScore, Chosen, ReportData, Search, SearchCell
 from kd.report.page import render
-from kd.report.search import search_document, search_notes, search_table
+from kd.report.search import (
+    CellForm,
+    CellScore,
+    Chosen,
+    Search,
+    SearchCell,
+    search_document,
+    search_notes,
+    search_table,
+)
 
 
 def cell(shape: str, bleu: float, speed: float, *, front: bool) -> SearchCell:
@@ -44,7 +53,7 @@ def test_the_table_stands_by_quality_and_marks_the_chosen(search: Search) -> Non
     assert columns["Format"] == ["float32", "int8"] * 3
     assert columns["±"] == ["0.28"] * 6
     assert columns["Pareto"] == ["", "yes", "", "yes", "", ""]
-    assert columns["Parameters, M"] == ["39.0"] * 6
+    assert columns["Parameters, millions"] == ["39.0"] * 6
     assert search_table(search).row_classes == ["", "front", "", "chosen", "", ""]
 
 

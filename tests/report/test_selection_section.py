@@ -10,9 +10,9 @@ import pytest
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates
 from kd.recipe.schema import SelectConfig
-from kd.report.gather.selection import selection
-from kd.report.model import Histogram, ReportData
+from kd.report.data import ReportData
 from kd.report.page import render
+from kd.report.selection import Histogram, selection
 
 
 class NoDogs:

@@ -16,7 +16,7 @@ from kd.corpora.index import read_json
 from kd.models.systems import System, SystemRole
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ChooseConfig, ModelConfig, SpeedMeasure, TrainConfig
-from kd.report.model import Search
+from kd.report.search import Search
 from kd.stages.choose import Choose
 from kd.stages.outputs import CHOICE_TABLE, CHOSEN, SCORES, SPEED
 from kd.stages.train import _begun_with, _chosen
@@ -137,7 +137,9 @@ def test_the_table_is_for_people(job: Job[ChooseConfig]) -> None:
     chosen(job)
     lines = (job.out / CHOICE_TABLE).read_text("utf-8").split("\n")
     rows = [line for line in lines if line.startswith("|")]
-    assert rows[0].startswith("| Cell | Format | BLEU | ± | chrF2 | ± | Sentences/s | all cores | Latency, ms |")
+    assert rows[0].startswith(
+        "| Cell | Format | BLEU | ± | chrF2 | ± | Sentences/s | all cores | Latency, ms (median) |"
+    )
     assert rows[2].startswith("| 12-1-best | float32 | 30.1 | 0.28 |")  # 29.9 and 30.3: 0.2828
     assert len(rows) == 2 + 4 * 2
     assert [row for row in rows if "**6-1-best**" in row and "| int8 |" in row and row.endswith("| yes |")]

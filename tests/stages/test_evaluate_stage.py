@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from metrics.tiny_comet import make_checkpoint
-from sacrebleu import corpus_bleu
+from sacrebleu import corpus_bleu, sentence_chrf
+from sacrebleu.metrics.bleu import BLEU
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.progress import Progress
@@ -21,6 +22,7 @@ from kd.base.resources import folder
 from kd.cli import main
 from kd.corpora.heldout import heldout_path, write_heldout
 from kd.corpora.ids import Origin, Pair
+from kd.corpora.shards import CorpusWriter
 from kd.models.systems import System, SystemRole
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe import compose
@@ -39,6 +41,7 @@ OUTPUTS = {
     "student": ["Der Ausschuss hat die Regeln.", "Artikel 13", "", "Ja"],
     "teacher-ensemble": ["Der Ausschuss nahm die Regeln an.", "Artikel 12", "Die Mitglieder stimmen ab.", "Ja"],
 }
+TRAINING = ["Der Ausschuss nahm Regeln an.", "die Regeln", "die Mitglieder", "die Regeln"]
 CONFIG = EvaluateConfig(
     metrics={"bleu": True, "chrf": True, "ter": False},
     baseline="control",
@@ -84,8 +87,13 @@ def evaluated(
     out = folder / "out"
     out.mkdir()
     held_out = Artifact(folder / "split", "split", "split", "all", "f", None, {}, {})
-    facts = {"facts": {"leakage": leakage}}
-    corpora = [Artifact(folder, "shard", "shard", "all", "f", None, {}, facts)] if leakage else []
+    corpora = []
+    if leakage:
+        with CorpusWriter(folder / "shard", ("en", target), 100) as writer:
+            for number, text in enumerate(TRAINING):
+                writer.add(Pair(number, f"source {number}", text))
+        facts = {"facts": {"leakage": leakage}}
+        corpora = [Artifact(folder / "shard", "shard", "shard", "all", "f", None, {}, facts)]
     job: Job[EvaluateConfig] = Job(
         "all", f"evaluate.en-{target}", config, {}, f"en-{target}", {"source": "en", "target": target},
         {"held_out": [held_out], "translations": translations, "corpora": corpora}, {}, out, [], 1, 1, "cpu", {},
@@ -129,6 +137,23 @@ def test_weaknesses_are_counted_and_the_worst_is_against_the_teachers(tmp_path: 
     assert student["numbers"] == {"expected": 1, "kept": 0, "segments": 1}
     assert content["baseline"] == "teacher-ensemble"
     assert [(item["system"], item["segment"]) for item in content["worst"]] == [("control", 2), ("student", 3)]
+
+
+def test_words_are_counted_by_their_frequency_in_the_training_text(tmp_path: Path) -> None:
+    guard = {"mode": "remove", "sets": {}}
+    content = read(evaluated(tmp_path, CONFIG, leakage=guard)[0] / WEAKNESSES)
+    found = content["systems"]["teacher-ensemble"]["words"]
+    assert found["counted_in"] == "the training text"
+    in_buckets = {(bucket["least"], bucket["most"]): bucket["words"] for bucket in found["frequencies"]}
+    # 0: Artikel 12 Die stimmen über jede der ab Ja; 1: Der Ausschuss nahm an . Mitglieder .; 3: die Regeln Regeln
+    assert in_buckets == {(0, 0): 9, (1, 1): 7, (2, 4): 3}
+
+
+def test_every_segment_has_a_score_for_the_browser(tmp_path: Path) -> None:
+    scored = read(evaluated(tmp_path, CONFIG)[0] / WEAKNESSES)["segments"]
+    assert scored["metric"] == "chrF2"
+    chrf = sentence_chrf(OUTPUTS["student"][2], [TEST[2][1]]).score
+    assert scored["scores"]["student"][2] == pytest.approx(chrf) and len(scored["scores"]["control"]) == 4
 
 
 TWO_SETS = [Origin("en-de", "news", "test"), Origin("en-de", "law", "train")]  # one given, one drawn
@@ -223,6 +248,21 @@ def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         (tmp_path / name).write_text("one\n", "utf-8")
+
+
+def test_a_tokeniser_that_is_not_installed_is_refused_when_the_run_is_planned(
+    two_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(BLEU):
+        def __init__(self, trg_lang: str = "", **others: Any) -> None:
+            if trg_lang == "ja":
+                raise ImportError("Japanese tokenization requires extra dependencies")
+            super().__init__(trg_lang=trg_lang, **others)
+
+    monkeypatch.setattr("kd.metrics.corpus.BLEU", Missing)
+    with pytest.raises(UserError, match="tokeniser for ja cannot be used here") as error:
+        planned("pairs.source-target.target=jpn_Jpan")
+    assert error.value.hint.startswith("Install the extra ja, `pip install 'kd[ja]'`")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 from tiny import corpus as tiny_corpus
 
 from kd.pipeline.store import Store
-from kd.report.model import ReportData
+from kd.report.data import ReportData
 
 TINY = Path(__file__).parent / "tiny"
 

@@ -11,9 +11,10 @@ import pytest
 from browser import Tab, tab
 from runs_of_tiny import Workplace
 
+from kd.report.data import ReportData
 from kd.report.figures import draw
-from kd.report.model import Example, ReportData
 from kd.report.page import render
+from kd.report.weaknesses import Example, Segment, Segments
 
 pytestmark = pytest.mark.system
 
@@ -63,7 +64,7 @@ def test_the_page_opens_without_errors_and_without_requests_to_other_hosts(page:
 
 def test_verdict_comes_first_and_answers_three_questions(page: Tab) -> None:
     first = page.ask("document.querySelector('main').firstElementChild.innerText")
-    for question in ("How good is the student", "How much faster is it?", "What did distillation bring?"):
+    for question in ("How good is the student", "How much faster is it?", "What did distillation gain?"):
         assert question in first
     assert page.ask("document.querySelector('.answers').getBoundingClientRect().bottom") < 900  # without scrolling
 
@@ -82,7 +83,10 @@ def test_table_sorts_by_keyboard(finished: Workplace, browser: Tab, tmp_path: Pa
     ]
     page = show(dataclasses.replace(report, systems=rows), browser, tmp_path)
     bleu = "[...document.querySelectorAll('.results thead button')].find((b) => b.textContent === 'BLEU')"
-    values = "[...document.querySelectorAll('.results tbody tr')].map((row) => Number(row.cells[2].dataset.sort))"
+    place = page.ask(f"{bleu}.closest('th').cellIndex")
+    values = (
+        f"[...document.querySelectorAll('.results tbody tr')].map((row) => Number(row.cells[{place}].dataset.sort))"
+    )
     before = page.ask(values)
     page.ask(f"{bleu}.focus()")
     page.press("Enter", 13)
@@ -191,6 +195,64 @@ def test_without_a_script_and_on_paper_there_are_pictures(page: Tab, finished: W
     page.open((finished.run / "report" / "all" / "index.html").resolve())
     assert page.ask(f"{pictures}.length") == printed
     assert page.ask("document.querySelectorAll('.results button').length") == 0  # a table like any other
+
+
+def browsed(outputs: list[tuple[str, float, float]]) -> Segments:
+    """Segments whose source names their place; the student's outputs and both scores are given."""
+    return Segments(
+        "chrF2",
+        [
+            Segment(
+                n,
+                f"source {n}",
+                f"reference {n}",
+                {"student": text, "teacher": "same"},
+                {"student": one, "teacher": two},
+            )
+            for n, (text, one, two) in enumerate(outputs, 1)
+        ],
+        len(outputs),
+    )
+
+
+def test_segments_are_searched_filtered_and_sorted(finished: Workplace, browser: Tab, tmp_path: Path) -> None:
+    outputs = [("same", 50.0, 50.0), (SCRIPTS[1], 10.0, 90.0), ("Better", 70.0, 60.0), *[("other", 40.0, 41.0)] * 22]
+    page = show(dataclasses.replace(finished.report(), segments=[browsed(outputs)]), browser, tmp_path)
+    numbers = "(s) => s.querySelector('dt').innerText.split(' ').pop()"
+    shown = f"[...document.querySelectorAll('#segments .segment')].map({numbers})"
+    status = "document.querySelector('#segments [role=status]').innerText"
+    assert page.ask(status) == "25 of 25 segments" and page.ask(f"{shown}.length") == 20
+    assert page.ask(shown)[0] == "2"  # the student is furthest behind
+    assert page.ask("document.querySelector('#segments .student dd').innerText") == SCRIPTS[1]  # text, not markup
+    page.ask("document.querySelector('#segments button').click()")
+    assert page.ask(f"{shown}.length") == 25
+    change = "(e) => e.dispatchEvent(new Event('input'))"
+    page.ask(f"(e => {{ e.value = 'BETTER'; ({change})(e) }})(document.querySelector('#segments [type=search]'))")
+    assert page.ask(shown) == ["3"] and page.ask(status) == "1 of 25 segments"
+    page.ask(f"(e => {{ e.value = ''; ({change})(e) }})(document.querySelector('#segments [type=search]'))")
+    page.ask(f"(e => {{ e.checked = true; ({change})(e) }})(document.querySelector('#segments [type=checkbox]'))")
+    assert page.ask(status) == "24 of 25 segments"  # without the one where both wrote the same
+    page.ask(f"(e => {{ e.value = 1; ({change})(e) }})(document.querySelectorAll('#segments select')[2])")
+    assert page.ask(shown)[0] == "3"  # furthest ahead
+    assert page.ask("window.ran") is None and page.complaints() == []
+
+
+def test_a_phone_shows_the_main_columns_and_that_the_table_scrolls(page: Tab) -> None:
+    page.send("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=True)
+    main = page.ask(
+        "[...document.querySelectorAll('.results thead th')].filter((th) => th.getBoundingClientRect().right <= 400)"
+        ".map((th) => th.innerText)"
+    )
+    assert main[0] == "System" and {"chrF2", "p", "Sentences/s", "Size, MB"} <= set(main)
+    assert page.ask("document.querySelector('.sideways').offsetHeight") > 0
+    page.send("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
+    assert page.ask("document.querySelector('.sideways').offsetHeight") == 0
+
+
+def test_paper_has_no_controls(page: Tab) -> None:
+    page.send("Emulation.setEmulatedMedia", media="print")
+    controls = "[...document.querySelectorAll('nav, input, select, .switch, .browser, .hint')]"
+    assert page.ask(f"{controls}.filter((e) => e.offsetHeight).length") == 0 < page.ask(f"{controls}.length")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

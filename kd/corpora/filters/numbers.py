@@ -97,10 +97,7 @@ class Numbers(PairFilter[NumbersConfig]):
             return False
         if _DIGITS.findall(source) == _DIGITS.findall(target):
             return False
-        left, right = _numbers(source), _numbers(target)
-        missing, added = _without(left, right), _without(right, left)
-        if missing and added and len(missing) * len(added) <= _MOST_COMPARISONS:
-            _match(missing, added, (source, target), (left, right))
+        missing, added = unmatched(source, target)
         large = [sum(map(self._is_large, side)) for side in (missing, added)]
         # A decimal is hardly ever a word, so it counts whatever its size, if the other side has another number.
         either = min(sum(self._is_large(each) or each.exponent < 0 for each in side) for side in (missing, added))
@@ -118,7 +115,16 @@ def _has_digit(text: str) -> bool:
         return _DIGITS.search(text) is not None
 
 
-def _numbers(text: str) -> list[_Number]:
+def unmatched(source: str, target: str) -> tuple[list[_Number], list[_Number]]:
+    """Return the numbers of each side that the other lacks in any form, zeros left out."""
+    left, right = numbers_of(source), numbers_of(target)
+    missing, added = _without(left, right), _without(right, left)
+    if missing and added and len(missing) * len(added) <= _MOST_COMPARISONS:
+        _match(missing, added, (source, target), (left, right))
+    return missing, added
+
+
+def numbers_of(text: str) -> list[_Number]:
     """Return the numbers of a text in their order."""
     if not text.isascii():
         text = _DIGITS.sub(lambda run: "".join(str(unicodedata.digit(digit)) for digit in run[0]), text)
@@ -206,7 +212,7 @@ def _take_apart(numbers: list[_Number], others: Sequence[_Number], clock: bool) 
     """
     runs = {run.lstrip("0") for other in others for run in other.runs}
     for number in [number for number in numbers if number.exponent < 0]:
-        parts = [part for run in number.runs if (part := _numbers(run)[0]).digits]
+        parts = [part for run in number.runs if (part := numbers_of(run)[0]).digits]
         if not Counter(parts) - Counter(others) or (clock and any(part.integer in runs for part in parts)):
             numbers.remove(number)
             numbers += parts

@@ -14,8 +14,8 @@ from typing import Any
 from kd.base.estimate import Estimate
 from kd.engines.fairseq.checkpoints import number_kept
 from kd.engines.fairseq.flags import validated_every
-from kd.engines.fairseq.training import METRICS, read_metrics
 from kd.models.known import VALIDATED, Known, Text
+from kd.models.training_log import METRICS, read_metrics
 from kd.models.transformer import CHECKPOINT_BYTES, MODEL_BYTES, parameter_count
 from kd.pipeline.forecast import Sharing, Spent, TaskWork, Work
 from kd.recipe.schema import Precision, TrainConfig

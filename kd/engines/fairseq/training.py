@@ -12,7 +12,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,12 +28,12 @@ from kd.engines.fairseq.measures import GPU_MEMORY, SECONDS, TOKENS
 from kd.engines.fairseq.nodes import Meeting
 from kd.engines.fairseq.saving import TOLD
 from kd.engines.fairseq.watch import ENDED
+from kd.models.training_log import METRICS, read_metrics
 from kd.recipe.schema import Metric, TrainConfig, Which
 
 _LOG = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-METRICS = "metrics.jsonl"
 LOG = "train.log"
 FLAGS = "train.flags"
 SPEC = "train.spec.json"
@@ -355,16 +355,6 @@ class Told:
             f"Saving checkpoints took {self._share:.1%} of the time: checkpoint.every={enough} instead of "
             f"{self._every} would bring it to {SAVING_SHARE:.0%}."
         ]
-
-
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a `metrics.jsonl`; a last line that was cut short is ignored."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                yield json.loads(line)
 
 
 def _number(text: Any) -> float | None:

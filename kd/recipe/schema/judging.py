@@ -177,13 +177,32 @@ class ReleaseConfig:
     sources: dict[str, SourceConfig] = setting("Corpora whose licences the cards state.", same_as("corpus.sources"))
 
 
+class LeadMetric(StrEnum):
+    """The metric that a verdict leads with."""
+
+    auto = "auto"  # COMET, else chrF, else BLEU: the one that agrees best with people among those that were scored
+    comet = "comet"
+    chrf = "chrf"
+    bleu = "bleu"
+    ter = "ter"
+
+
 @dataclass
 class ReportConfig:
     """The page of results."""
 
     title: str = setting("Title of the page.")
+    metric: LeadMetric = setting(
+        "Metric that the verdict leads with; auto: COMET, else chrF, else BLEU.", LeadMetric.auto
+    )
     examples: int = setting(
         "Segments shown with the output of every system, and of each system those furthest behind.",
+        unit="segments",
+        at_least=0,
+    )
+    segments: int = setting(
+        "Test segments of each language pair that the page can search, filter and sort.",
+        1000,
         unit="segments",
         at_least=0,
     )

@@ -1,6 +1,6 @@
-"""The page's figures: charts of Vega-Lite, drawn once as static pictures and again by the reader's browser.
+"""The page's figures: Vega-Lite charts, drawn as static images and again, interactively, by the reader's browser.
 
-One description makes both, so that a paper shows what the page shows; nothing here looks at anything but `ReportData`.
+Both come from one description, so a paper shows the same figure as the page. Figures are drawn from `ReportData` alone.
 """
 
 from __future__ import annotations
@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kd.report.data import ReportData
 from kd.report.figures.curves import MEASURES, axes, learning_curve
 from kd.report.figures.drawing import Figure, pictures
 from kd.report.figures.scatter import quality_and_speed
 from kd.report.figures.searching import search_figure
 from kd.report.figures.selecting import chosen_ranks, score_distribution, score_gains
 from kd.report.formatting import sentence_metric
-from kd.report.model import ReportData
 
 
 def draw(data: ReportData) -> dict[str, Figure]:
-    """All figures that the data is enough for, by name."""
+    """Draw all figures that there is data for, by name."""
     return {name: pictures(name, spec) for name, spec in charts(data) if spec is not None}
 
 
 def charts(data: ReportData) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Their names and charts; None for one that there is no data for."""
+    """Yield names and charts; None for a figure without data."""
     yield "speed", quality_and_speed(data.systems, data.verdict.metric)
     for number, search in enumerate(data.searches, 1):
         yield f"search-{number}", search_figure(search)

@@ -1,6 +1,6 @@
-"""Learning curves: BLEU and losses of all trainings against updates, tokens seen or hours of devices.
+"""Learning curves: BLEU and losses of all trainings against updates, target tokens or device hours.
 
-Each is a chart of its own, so that the page's switch between them works without a script.
+Each combination is a chart of its own, so that the page's switch works without JavaScript.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from math import isfinite
 from typing import Any
 
 from kd.base.escapes import visible
+from kd.models.systems import SystemKind
 from kd.report.figures.theme import COLOURS, DASHES, SHAPES, chart
-from kd.report.model import Curve, CurvePoint, SystemKind
+from kd.report.training import Curve, CurvePoint
 
-FEW = 25  # points of a curve that are marked one by one
-LONG_NAME = 15  # letters, of which three stand beside each other in a legend
+FEW = 25  # points of a curve up to which each is marked
+LONG_NAME = 15  # letters; names up to this stand three in a row in a legend
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What a training is followed along."""
+    """A horizontal axis: the progress of a training."""
 
     name: str  # in the figure's name
     label: str  # of the switch
@@ -32,7 +33,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured of it."""
+    """A vertical axis: a measure of a training."""
 
     name: str
     title: str
@@ -48,7 +49,7 @@ MEASURES = [
 
 
 def axes(curves: Sequence[Curve]) -> list[Axis]:
-    """Those along which at least one curve has two places to stand; updates in any case."""
+    """Return the axes that at least one curve has values for; updates in any case."""
     on_gpus = any(curve.device not in ("", "cpu") for curve in curves)
     several = any((point.devices or 1) > 1 for curve in curves for point in curve.points)
     hours = "GPU hours" if on_gpus else "hours, all processes together" if several else "hours"
@@ -65,7 +66,7 @@ def axes(curves: Sequence[Curve]) -> list[Axis]:
 
 
 def learning_curve(curves: Sequence[Curve], measure: Measure, axis: Axis) -> dict[str, Any] | None:
-    """Draw one measure of all trainings; None where nothing was measured."""
+    """Draw one measure of all trainings; None if it was not measured."""
     values = [
         {"training": visible(curve.name), "x": x, "y": y}
         for curve in curves
@@ -96,15 +97,15 @@ def learning_curve(curves: Sequence[Curve], measure: Measure, axis: Axis) -> dic
             "shape": {**by_training, "scale": scales["shape"], "legend": None},
         },
     }
-    # A legend of lines alone: merged with that of the points it would show their shapes, large.
+    # Only the lines have a legend; merged with that of the points it would show their shapes.
     apart = dict.fromkeys(("color", "shape", "strokeDash"), "independent")
     resolve = {"legend": apart, "scale": dict.fromkeys(("color", "shape"), "independent")}
-    description = f"{measure.title} against {axis.title}, one line a training"
+    description = f"{measure.title} against {axis.title}, one line per training"
     return chart(description, [line, points], data={"values": values}, resolve=resolve)
 
 
 def _encoding(measure: Measure, axis: Axis, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What lines and points share."""
+    """Return the encoding that lines and points share."""
     whole = {"tickMinStep": 1} if axis.name == "updates" else {}
     return {
         "x": {
@@ -129,7 +130,7 @@ def _encoding(measure: Measure, axis: Axis, values: Sequence[dict[str, Any]]) ->
 
 
 def _scales(curves: Sequence[Curve], drawn: set[str]) -> dict[str, Any]:
-    """Colour by kind, dash by number within the kind."""
+    """Choose colours by kind, and dashes by number within the kind."""
     seen: Counter[SystemKind] = Counter()
     names, colours, dashes, shapes = [], [], [], []
     for curve in curves:
@@ -149,19 +150,19 @@ def _legend(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _highlight() -> dict[str, Any]:
-    """A name in the legend chosen, the others step back."""
+    """Highlight the training that is selected in the legend."""
     return {"name": "highlight", "select": {"type": "point", "fields": ["training"]}, "bind": "legend"}
 
 
 def _zoom() -> dict[str, Any]:
-    """With Shift held, so that a page is scrolled and not a figure."""
+    """Zoom and pan while Shift is held, so that scrolling the page does not move figures."""
     drag = "[pointerdown[event.shiftKey], window:pointerup] > window:pointermove!"
     select = {"type": "interval", "translate": drag, "zoom": "wheel![event.shiftKey]"}
     return {"name": "zoom", "select": select, "bind": "scales"}
 
 
 def _from_zero(name: str, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """From nought to a little more than there is; a single value stands amid."""
+    """Return a scale from zero to slightly above the highest value; a single value stands in the middle."""
     highest = max(value[name] for value in values)
     return {"domain": [0, highest * 1.04 if len({v[name] for v in values}) > 1 else 2 * highest or 1], "nice": False}
 

@@ -1,6 +1,6 @@
-"""From a chart of Vega-Lite to pictures, and the JavaScript that makes the same chart answer to a pointer.
+"""Draws Vega-Lite charts as images, and provides the JavaScript that makes the same charts interactive.
 
-Both come from vl-convert, which carries Vega and needs no network, no browser and no display.
+Both come from vl-convert, which contains Vega and needs no network, browser or display.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from kd.base.errors import UserError
 
-SCALE = 3  # pixels of a PNG to one of the page: 300 dots an inch at the width of a column
+SCALE = 3  # PNG pixels per pixel of the page: 300 dots per inch at the width of a column
 _SNIPPET = """
 window.kdChart = (element, spec) =>
   vegaEmbed(element, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, tooltip: { theme: "kd" } });
@@ -27,7 +27,7 @@ window.kdChart = (element, spec) =>
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, and its static twins."""
+    """A chart and its static images."""
 
     name: str  # of its files, unique on the page
     spec: Mapping[str, Any]  # Vega-Lite
@@ -36,13 +36,13 @@ class Figure:
 
     @property
     def description(self) -> str:
-        """What it shows, in words."""
+        """The chart's description in words."""
         return str(self.spec["description"])
 
     @property
     def element(self) -> Markup:
-        """The picture as part of a page: it has the page's colours and width."""
-        # Several figures share the page: their identifiers must not meet.
+        """The image as an element of the page, with the page's colours and width."""
+        # Several figures share the page, so their identifiers get the figure's name as prefix.
         svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", self.svg)
         (box,) = re.findall(r'viewBox="[-\d. ]+"', svg[: svg.index(">")])
         opening = f'<svg class="plot" role="img" aria-label="{escape(self.description)}" {box}>'
@@ -50,22 +50,27 @@ class Figure:
 
     @property
     def data(self) -> Markup:
-        """The chart for a script element: JSON in which nothing can end it."""
-        text = json.dumps(self.spec, ensure_ascii=False, separators=(",", ":"))
-        for char in "<>&\u2028\u2029":
-            text = text.replace(char, f"\\u{ord(char):04x}")
-        return Markup(text)
+        """The chart for a script element."""
+        return script_json(self.spec)
 
     def write(self, folder: Path) -> None:
-        """The files for papers: SVG, PNG, and the chart itself, to draw it in another style."""
+        """Write the files for papers: SVG, PNG, and the Vega-Lite source."""
         (folder / f"{self.name}.svg").write_text(self.svg, "utf-8")
         (folder / f"{self.name}.png").write_bytes(self.png)
         spec = json.dumps(self.spec, ensure_ascii=False, indent=1)
         (folder / f"{self.name}.vl.json").write_text(f"{spec}\n", "utf-8")
 
 
+def script_json(value: Any) -> Markup:
+    """Return JSON for a script element; characters that could end the element are escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return Markup(text)
+
+
 def pictures(name: str, spec: Mapping[str, Any]) -> Figure:
-    """Draw a chart. Raises UserError where the process may not have the address space that this takes."""
+    """Draw a chart. Raises UserError where a limit on address space forbids it."""
     import vl_convert
 
     _check_address_space()
@@ -76,7 +81,7 @@ def pictures(name: str, spec: Mapping[str, Any]) -> Figure:
 
 @cache
 def javascript() -> str:
-    """Vega and what calls it: `window.kdChart(element, chart)`; about 0.9 MB."""
+    """Return Vega and the function `window.kdChart(element, chart)`; about 0.9 MB."""
     import vl_convert
 
     _check_address_space()
@@ -87,7 +92,7 @@ def javascript() -> str:
 
 
 def _check_address_space() -> None:
-    """V8, inside vl-convert, reserves a terabyte of addresses (not of memory), and aborts where it may not."""
+    """Refuse a limited address space: V8, inside vl-convert, reserves a terabyte of it and aborts otherwise."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         raise UserError(

@@ -1,6 +1,6 @@
 """Quality against speed, with the Pareto front.
 
-Names stand beside their marks where they meet nothing else, as far as can be foreseen from their length.
+Names are placed beside their marks where they overlap nothing, as far as can be told from their length.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 
 from kd.base.escapes import visible
 from kd.metrics.tradeoff import Candidate, front
+from kd.models.systems import SystemKind
 from kd.report.figures.theme import COLOURS, HEIGHT, INK, SHAPES, WIDTH, chart
-from kd.report.model import SystemKind, SystemRow
+from kd.report.formatting import d3_format
+from kd.report.systems import SystemRow
 
 LETTER, LINE = 6.4, 14.0  # pixels of a name's letter, and of its height
-# Of a name, from its mark: right, down, alignment. Beside it first, then ever further above and below.
+# Places of a name relative to its mark: right, down, alignment; beside it first, then above and below.
 PLACES = [(9.0, 0.0, "left"), (-9.0, 0.0, "right")]
 PLACES += [(right, down * step, align) for step in (1.0, 2.0, 3.0) for right, down, align in (
     (0.0, -13.0, "center"), (0.0, 13.0, "center"), (9.0, -12.0, "left"), (9.0, 12.0, "left"), (-9.0, -12.0, "right"),
@@ -26,7 +28,7 @@ PLACES += [(right, down * step, align) for step in (1.0, 2.0, 3.0) for right, do
 
 @dataclass(frozen=True)
 class Mark:
-    """A system that has both."""
+    """A system with a speed and a score."""
 
     name: str
     kind: SystemKind
@@ -35,7 +37,7 @@ class Mark:
 
 
 def marks(rows: Sequence[SystemRow], metric: str) -> list[Mark]:
-    """The systems that have both a speed and a score."""
+    """Return the systems that have both a speed and a score."""
     several = len({row.pair for row in rows}) > 1
     return [
         Mark(f"{row.name} {row.pair}" if several else row.name, row.kind, row.sentences_per_second, score.value)
@@ -52,7 +54,7 @@ def pareto(found: Sequence[Mark], higher_is_better: bool = True) -> list[Mark]:
 
 
 def quality_and_speed(rows: Sequence[SystemRow], metric: str) -> dict[str, Any] | None:
-    """Draw each system that has both, speed on a logarithmic axis; None where fewer than two have."""
+    """Draw all systems with speed and score, speed on a logarithmic axis; None for fewer than two."""
     found = marks(rows, metric)
     if len(found) < 2:
         return None
@@ -79,11 +81,11 @@ def quality_and_speed(rows: Sequence[SystemRow], metric: str) -> dict[str, Any] 
          "encoding": {"x": x, "y": y, **_by_kind(found, metric)}},
         *lettering(found, values, {"x": x, "y": y}, speeds, qualities, better_up),
     ]  # fmt: skip
-    return chart(f"{metric} against sentences per second, one mark a system, with the Pareto line", layers)
+    return chart(f"{metric} against sentences per second, one mark per system, with the Pareto front", layers)
 
 
 def _by_kind(found: Sequence[Mark], metric: str) -> dict[str, Any]:
-    """Colour and shape of marks, and what they say when they are pointed at."""
+    """Return colours, shapes and tooltips of the marks."""
     kinds = list(dict.fromkeys(mark.kind for mark in found))
     domain = [kind.value for kind in kinds]
     return {
@@ -91,28 +93,28 @@ def _by_kind(found: Sequence[Mark], metric: str) -> dict[str, Any]:
         "shape": {"field": "kind", "scale": {"domain": domain, "range": [SHAPES[k] for k in kinds]}, "legend": None},
         "tooltip": [
             {"field": "system"},
-            {"field": "quality", "type": "quantitative", "title": metric, "format": ".2f"},
+            {"field": "quality", "type": "quantitative", "title": metric, "format": d3_format(metric)},
             {"field": "speed", "type": "quantitative", "title": "sentences per second", "format": ",.1f"},
         ],
     }
 
 
 def speed_domain(found: Sequence[Mark]) -> tuple[float, float]:
-    """From below the slowest to above the fastest."""
+    """Return a range from below the slowest to above the fastest."""
     low, high = min(mark.speed for mark in found), max(mark.speed for mark in found)
     margin = max(1.15, (high / low) ** 0.14)
     return low / margin, high * margin
 
 
 def quality_domain(found: Sequence[Mark]) -> tuple[float, float]:
-    """From below the worst to above the best."""
+    """Return a range from below the worst to above the best."""
     low, high = min(mark.quality for mark in found), max(mark.quality for mark in found)
     margin = (high - low) * 0.14 or max(abs(high), 1.0) * 0.1
     return low - margin, high + margin
 
 
 def rate_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten, or the powers alone where that would be too many."""
+    """Return ticks at 1, 2 and 5 times powers of ten, or fewer where those would be too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
@@ -130,7 +132,7 @@ def lettering(
     better_up: bool = True,
     others: Sequence[Mark] = (),
 ) -> list[dict[str, Any]]:
-    """One layer a name, where it meets no other name, no other mark, of `others` neither, and no border."""
+    """Return one layer per name, placed where it overlaps no name, mark (those of `others` included) or border."""
 
     def spot(mark: Mark) -> tuple[float, float]:
         x = WIDTH * math.log(mark.speed / speeds[0]) / math.log(speeds[1] / speeds[0])

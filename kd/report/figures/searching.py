@@ -1,6 +1,6 @@
-"""A search's cells: quality against speed in each number format, with the Pareto front and what was chosen.
+"""The cells of a search: quality against speed in each number format, with the Pareto front and the chosen cell.
 
-Names stand beside what lies on the front alone; the others tell theirs when they are pointed at.
+Only cells on the front are named; the others show their name in a tooltip.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from kd.base.escapes import visible
+from kd.models.systems import SystemKind
 from kd.report.figures.scatter import Mark, lettering, quality_domain, rate_ticks, speed_domain
 from kd.report.figures.theme import INK, chart
-from kd.report.model import CellForm, Search, SystemKind
+from kd.report.formatting import d3_format
+from kd.report.search import CellForm, Search
 
 AXES = {
     "one_core": "sentences per second on one core",
@@ -18,13 +20,13 @@ AXES = {
     "latency": "sentences per second, one by one",
     "latency_p99": "sentences per second, one by one, the slowest",
 }
-COLOURS = ["#2b83cf", "#1f9673", "#8b68d0", "#cf6f25"]  # of formats, told apart by shape as well
+COLOURS = ["#2b83cf", "#1f9673", "#8b68d0", "#cf6f25"]  # of formats, which also differ in shape
 SHAPES = ["circle", "triangle-down", "diamond", "square"]
 _CHOSEN = "#bf5583"
 
 
 def search_figure(search: Search) -> dict[str, Any] | None:
-    """Draw each cell in each format that has a speed; None where fewer than two have."""
+    """Draw each cell in each format that has a speed; None for fewer than two."""
     values = [value for cell in search.cells for form in cell.forms if (value := _value(search, cell.name, form))]
     if len(values) < 2:
         return None
@@ -57,7 +59,7 @@ def search_figure(search: Search) -> dict[str, Any] | None:
         *_named(values, found, {"x": x, "y": y}, speeds, qualities),
     ]  # fmt: skip
     return chart(
-        f"{search.metric} against {AXES[search.speed]}, one mark a cell and format, with the Pareto front", layers
+        f"{search.metric} against {AXES[search.speed]}, one mark per cell and format, with the Pareto front", layers
     )
 
 
@@ -79,14 +81,14 @@ def _value(search: Search, cell: str, form: CellForm) -> dict[str, Any] | None:
 
 
 def _ends(values: list[dict[str, Any]]) -> list[Mark]:
-    """The lowest and highest seeds, which the axis has to hold as well."""
+    """Return the lowest and highest seeds, which must fit the axis too."""
     return [Mark(v["cell"], SystemKind.export, v["speed"], v[end]) for v in values for end in ("low", "high")]
 
 
 def _by_format(values: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     formats = sorted({value["format"] for value in values})
     shown = {"orient": "bottom", "title": None}
-    number = {"type": "quantitative", "format": ".2f"}
+    number = {"type": "quantitative", "format": d3_format(metric)}
     return {
         "color": {"field": "format", "scale": {"domain": formats, "range": COLOURS[: len(formats)]}, "legend": shown},
         "shape": {"field": "format", "scale": {"domain": formats, "range": SHAPES[: len(formats)]}, "legend": shown},
@@ -108,7 +110,7 @@ def _named(
     speeds: tuple[float, float],
     qualities: tuple[float, float],
 ) -> list[dict[str, Any]]:
-    """Names of the front and of what was chosen, where they meet nothing."""
+    """Return the layers of names: of the front and of the chosen cell."""
     wanted = [i for i, value in enumerate(values) if value["front"] or value["chosen"]]
     texts = [{**values[i], "system": values[i]["cell"]} for i in wanted]
     others = [mark for i, mark in enumerate(found) if i not in wanted]

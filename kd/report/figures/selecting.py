@@ -1,6 +1,6 @@
-"""Figures of selection: ranks of what was chosen, its scores beside those of the teacher's best, and the gains.
+"""Figures of selection: ranks of the chosen hypotheses, their scores, and their gains over the teacher's best.
 
-They are histograms with the edges that the stage counted between.
+They are histograms with the edges of the stage's own counts.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from kd.models.systems import SystemKind
 from kd.report.figures.theme import COLOURS, chart, counts
-from kd.report.model import Histogram, Selection, SystemKind
+from kd.report.selection import Histogram, Selection
 
 CHOSEN, FIRST, GAIN = COLOURS[SystemKind.student], COLOURS[SystemKind.control], COLOURS[SystemKind.export]
 
 
 def chosen_ranks(selection: Selection) -> dict[str, Any] | None:
-    """Draw how often the hypothesis of each rank was chosen, as a share of all lists."""
+    """Draw the share of lists in which the hypothesis of each rank was chosen."""
     if not selection.ranks or not selection.lists:
         return None
     values = [
@@ -51,7 +52,7 @@ def chosen_ranks(selection: Selection) -> dict[str, Any] | None:
 
 
 def score_distribution(selection: Selection, metric: str) -> dict[str, Any] | None:
-    """Draw the scores of the teacher's best and of what was chosen, between the same edges."""
+    """Draw the scores of the teacher's best and of the chosen hypotheses, with the same edges."""
     chosen, first = selection.scores, selection.first_scores
     if chosen is None or first is None or not any(chosen.counts):
         return None
@@ -77,7 +78,7 @@ def score_distribution(selection: Selection, metric: str) -> dict[str, Any] | No
 
 
 def score_gains(histogram: Histogram, metric: str) -> dict[str, Any] | None:
-    """Draw how much the sentence score rose where another hypothesis than the first was chosen."""
+    """Draw the gain in sentence score where another hypothesis than the first was chosen."""
     if not any(histogram.counts):
         return None
     values = [

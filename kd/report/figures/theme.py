@@ -1,13 +1,13 @@
-"""How the figures look: one colour, shape and dash for each kind of system, and axes in the colour of the text around.
+"""The style of the figures: a colour, shape and dash for each kind of system, and axes in the colour of the text.
 
-The colours are middle tones that are told apart on white and on dark; shape or dash says the same as colour does.
+The colours are middle tones that are visible on white and on dark; shapes and dashes repeat what colours say.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from kd.report.model import SystemKind
+from kd.models.systems import SystemKind
 
 COLOURS = {
     SystemKind.teacher: "#7c8a9a",
@@ -26,9 +26,9 @@ SHAPES = {
     SystemKind.external: "cross",
 }
 DASHES: list[list[int]] = [[1, 0], [7, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3]]
-INK = "currentColor"  # of the page, light or dark; black in a file of its own
-FONT = "DejaVu Sans, Liberation Sans, Arial, sans-serif"  # of files; the page has its own
-WIDTH, HEIGHT = 370, 235  # pixels, axes' labels not counted: about what a phone has, so that text there keeps its size
+INK = "currentColor"  # the text colour of the page; black in an image file
+FONT = "DejaVu Sans, Liberation Sans, Arial, sans-serif"  # of image files; the page sets its own
+WIDTH, HEIGHT = 370, 235  # pixels without axis labels: about the width of a phone, so that text keeps its size
 TEXT = 12  # pixels
 
 CONFIG: dict[str, Any] = {  # of Vega-Lite
@@ -53,7 +53,7 @@ CONFIG: dict[str, Any] = {  # of Vega-Lite
 
 
 def chart(description: str, layers: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A Vega-Lite chart of layers, with what all figures share."""
+    """Return a Vega-Lite chart of layers in the common style."""
     return {
         "description": description,
         "width": WIDTH,
@@ -66,5 +66,5 @@ def chart(description: str, layers: list[dict[str, Any]], **more: Any) -> dict[s
 
 
 def counts(title: str, **more: Any) -> dict[str, Any]:
-    """An axis of whole numbers."""
+    """Return an axis of whole numbers."""
     return {"title": title, "format": ",d", "tickMinStep": 1, **more}

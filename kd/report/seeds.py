@@ -1,6 +1,6 @@
-"""Systems compared seed by seed: a row for each seed, and below them the mean over the seeds with its spread.
+"""Comparison of systems seed by seed: a row for each seed, and the mean over the seeds with its spread.
 
-A difference that one seed shows may be luck in training; this is where a reader sees whether others show it too.
+A difference in one seed may be chance in training; this table shows whether other seeds confirm it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from statistics import fmean, stdev
 
 from kd.metrics.pairing import members
 from kd.report import formatting as form
-from kd.report.model import PairedScore, ReportData
+from kd.report.data import ReportData
+from kd.report.systems import PairedScore
 from kd.report.table import Cell, Column, Table
 
 NOTE = (
-    "Members of one seed are compared with each other. "
+    "Members of the same seed are compared. "
     f"p: {form.p_meaning()}, two-sided; paired bootstrap resampling. "
-    "Below several seeds: mean and standard deviation of the differences"
+    "The last row of a comparison: mean and standard deviation over the seeds"
 )
 
 
 def note(data: ReportData) -> str:
-    """What the table's figures are, and which members are not in it for want of one of their seed to compare with."""
+    """Explain the table, and name the members that lack a counterpart of the same seed."""
     alone = []
     for pair, of, against in _groups(data.paired):
         ours, theirs = _seeds(data, of, pair), _seeds(data, against, pair)
@@ -37,8 +38,8 @@ def _seeds(data: ReportData, training: str, pair: str) -> dict[str, str]:
     return {seed: system.title for seed, system in members(training, systems).items()}
 
 
-def pairing_table(data: ReportData) -> Table:
-    """Make the table of all comparisons seed by seed; without columns where there are none."""
+def seed_table(data: ReportData) -> Table:
+    """Make the table of all comparisons seed by seed; empty without any."""
     metrics = list(dict.fromkeys(score.metric for score in data.paired))
     rows = []
     for (pair, of, against), scores in _groups(data.paired).items():
@@ -58,7 +59,7 @@ def pairing_table(data: ReportData) -> Table:
 
 
 def _figures(score: PairedScore | None) -> tuple[Cell, Cell]:
-    """The difference and its p-value."""
+    """Return the cells of a difference and its p-value."""
     if score is None:
         return Cell(), Cell()
     tested = Cell() if score.p_value is None else Cell(form.p_value(score.p_value), score.p_value)
@@ -66,7 +67,7 @@ def _figures(score: PairedScore | None) -> tuple[Cell, Cell]:
 
 
 def _sums(scores: Sequence[PairedScore]) -> tuple[Cell, Cell]:
-    """The mean difference over seeds with its standard deviation, and how many are significant."""
+    """Return the cells of the mean difference over seeds and of how many are significant."""
     mean, spread = _mean_and_spread(scores)
     metric = scores[0].metric
     text = f"{form.signed(metric, mean)} (s.d. {form.metric_score(metric, spread)})"
@@ -74,7 +75,7 @@ def _sums(scores: Sequence[PairedScore]) -> tuple[Cell, Cell]:
 
 
 def over_seeds(data: ReportData, system: str, other: str, metric: str, pair: str) -> Sequence[PairedScore]:
-    """The comparisons of all seeds of which two systems are one; empty where there is one seed alone."""
+    """Return the comparisons of all seeds of two systems' trainings; empty with a single seed."""
     for scores in _groups(data.paired).values():
         here = [score for score in scores if score.metric == metric and score.pair == pair]
         if len(here) > 1 and any((score.system, score.other) == (system, other) for score in here):
@@ -88,7 +89,7 @@ def mean_gain(scores: Sequence[PairedScore]) -> float:
 
 
 def distillation_over_seeds(scores: Sequence[PairedScore]) -> str:
-    """What distillation brought, in a sentence, where several seeds were compared."""
+    """Say in a sentence what distillation gained over several seeds."""
     metric, better, worse = scores[0].metric, _significant(scores, 1), _significant(scores, -1)
     words = "helped" if better == len(scores) else "did harm" if worse == len(scores) else "made no proven difference"
     mean, _ = _mean_and_spread(scores)
@@ -110,13 +111,13 @@ def _groups(scores: Sequence[PairedScore]) -> dict[tuple[str, str, str], list[Pa
 
 
 def _mean_and_spread(scores: Sequence[PairedScore]) -> tuple[float, float]:
-    """Of the differences; the spread is the standard deviation of a sample (n - 1)."""
+    """Return mean and standard deviation (n - 1) of the differences."""
     gains = [score.gain for score in scores]
     return fmean(gains), stdev(gains)
 
 
 def _tally(scores: Sequence[PairedScore]) -> str:
-    """How many seeds show a significant difference, and which way."""
+    """Say how many seeds differ significantly, and in which direction."""
     if all(score.p_value is None for score in scores):
         return "significance not tested"
     better, worse = _significant(scores, 1), _significant(scores, -1)

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from kd.base.records import plain
 from kd.models.systems import System, SystemRole
+from kd.report.data import ReportData
 from kd.report.figures import draw
-from kd.report.gather.systems import paired
-from kd.report.model import PairedScore, ReportData, SystemRow, VerdictRoles
 from kd.report.page import render
-from kd.report.pairings import pairing_table
 from kd.report.results import results_document, terminal
+from kd.report.seeds import seed_table
+from kd.report.systems import PairedScore, SystemRow, VerdictRoles, paired
 from kd.report.verdict import ONE_SEED, verdicts
 
 SEEDS = [(1, 27.9, 26.1, 0.01), (2, 26.3, 26.0, 0.3), (3, 27.0, 26.2, 0.02)]  # seed, student, control, p
@@ -50,7 +50,7 @@ def latex(report: ReportData) -> str:
 
 
 def test_a_row_a_seed_then_mean_and_standard_deviation(seeded: ReportData) -> None:
-    table = pairing_table(seeded)
+    table = seed_table(seeded)
     rows = [[cell.text for cell in cells] for cells in table.rows]
     assert [column.heading for column in table.columns] == ["System", "against", "Δ BLEU", "p (BLEU)"]
     assert rows[:3] == [
@@ -117,7 +117,7 @@ def test_one_seed_has_no_row_of_means_and_the_verdict_stays(report: ReportData) 
     one = dataclasses.replace(
         report, paired=[PairedScore("student", "control", "student", "control", "BLEU", 25.9, 24.3, None)]
     )
-    assert [len(column.cells) for column in pairing_table(one).columns] == [1, 1, 1]
+    assert [len(column.cells) for column in seed_table(one).columns] == [1, 1, 1]
     assert verdicts(one) == verdicts(report)
 
 

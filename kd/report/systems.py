@@ -1,16 +1,141 @@
-"""The rows of the table of results: each system's scores, sizes and speeds, and which of them the verdict is about."""
+"""Systems on the page: the records of their scores, sizes and speeds, gathered from the stages evaluate and speed.
+
+A value that was not measured is None, and the views leave it out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kd.base.records import record
 from kd.models.systems import System, SystemKind, labelled
 from kd.pipeline.model import Artifact
-from kd.report.model import Comparison, MetricScore, PairedScore, Speed, SystemRow, TestSet, VerdictRoles
 
+AUTO, LEADS = "auto", ("comet", "chrf", "bleu")  # how names of metrics begin, the first to lead first
 DEPLOYED = "int8"  # the number format that is preferred among a student's exports
+
+
+@dataclass(frozen=True)
+class MetricScore:
+    """A score of one system on the test set."""
+
+    metric: str  # sacreBLEU's name: BLEU, chrF2, TER
+    value: float  # unrounded
+    signature: str
+    interval: tuple[float, float] | None = None  # 95 %, of bootstrap resampling
+    p_value: float | None = None  # of the difference from the row of the report's baseline; None there
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is better; TER counts errors."""
+        return self.metric != "TER"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed and memory of a system beside its sentences per second; None: not measured."""
+
+    tokens_per_second: float | None = None  # output pieces, on one thread
+    cores: int | None = None  # all that the machine has
+    sentences_per_second_all_cores: float | None = None
+    latency_ms: float | None = None  # of a sentence alone, on one thread: the median
+    latency_p99_ms: float | None = None
+    load_seconds: float | None = None
+    memory_megabytes: float | None = None  # of model and work at its peak, libraries not counted
+    gpu_megabytes: float | None = None
+    others: float | None = None  # cores that other processes kept busy meanwhile, on average
+    disturbed: bool = False  # by them, in every repetition
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One system in the table of results."""
+
+    system: System
+    scores: list[MetricScore] = field(default_factory=list)
+    pair: str = ""  # language pair whose test set the scores are of; shown where there are several
+    parameters: int | None = None  # of all members together
+    megabytes: float | None = None  # of the model on disk, 10^6 bytes
+    sentences_per_second: float | None = None
+    training_updates: int | None = None  # a member
+    training_seconds: float | None = None  # of all members together
+    speed: Speed = field(default_factory=Speed)
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return self.system.title
+
+    @property
+    def kind(self) -> SystemKind:
+        """Its kind, which decides how it is shown."""
+        return self.system.kind
+
+    def score(self, metric: str) -> MetricScore | None:
+        """Return the score of that metric, if there is one."""
+        return next((score for score in self.scores if score.metric == metric), None)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The scores on one of several test sets of a language pair."""
+
+    __test__ = False  # pytest takes it for tests
+
+    name: str
+    segments: int
+    leakage: str  # the guard's verdict on this set: clean, removed 12, OFF, not looked for
+    scores: dict[str, list[MetricScore]] = field(default_factory=dict)  # by system
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A significance test between two systems."""
+
+    system: str
+    other: str
+    metric: str
+    p_value: float
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class PairedScore:
+    """The scores of two systems of the same seed."""
+
+    of: str  # training that the system is a member of: student
+    against: str  # of the other: control
+    system: str  # student 2, or student where there is one seed
+    other: str
+    metric: str
+    value: float
+    other_value: float
+    p_value: float | None = None  # of the difference; None: not tested
+    pair: str = ""
+
+    @property
+    def gain(self) -> float:
+        """The difference; positive where the first system is better."""
+        return (self.value - self.other_value) * (-1 if self.metric == "TER" else 1)
+
+
+@dataclass(frozen=True)
+class VerdictRoles:
+    """The titles of the systems that the verdict is about; empty: there is no such system."""
+
+    student: str = ""
+    control: str = ""
+    teacher: str = ""  # the distilled one: the ensemble, or the only teacher
+    export: str = ""  # the form that is deployed
+    metric: str = "BLEU"
+    lessons: str = ""  # what the student learned from its teachers, in sentences
+    bilingual: str = ""  # beside a student for several language pairs: the student of one pair
+
+
+# --- gathering --------------------------------------------------------------------------------------------------------
 
 
 def systems_in(evaluation: Mapping[str, Any]) -> list[System]:
@@ -61,7 +186,7 @@ def rows(
 
 
 def _is_model_of(trained: System, system: System) -> bool:
-    """Whether a training made a system, or a member of it."""
+    """Tell whether a training made a system, or a member of it."""
     if not system.engine or trained.label != system.label:
         return False
     return system.ensemble or trained.member == system.member
@@ -104,8 +229,23 @@ def paired(evaluation: Mapping[str, Any], pair: str) -> list[PairedScore]:
     ]
 
 
-def verdict_roles(rows: Sequence[SystemRow]) -> VerdictRoles:
-    """Choose the first student, its control, its deployed form, and the teacher that was distilled.
+def lead_metric(metrics: Sequence[str], wanted: str = AUTO) -> str:
+    """Return the metric that the verdict leads with, under the name that scores have.
+
+    Args:
+        metrics: Names of the metrics that systems have scores of.
+        wanted: How the name begins, in lower case; `auto`: the one that agrees best with people (Kocmi et al., 2021):
+            COMET, else chrF, else BLEU.
+    """
+    for start in LEADS if wanted == AUTO else (wanted, *LEADS):
+        for metric in metrics:
+            if metric.lower().startswith(start):
+                return metric
+    return metrics[0] if metrics else "BLEU"
+
+
+def verdict_roles(rows: Sequence[SystemRow], wanted: str = AUTO) -> VerdictRoles:
+    """Choose the leading metric, the first student, its control, its deployed form, and the distilled teacher.
 
     A student for several language pairs comes before those of a single pair, the first of which then is the bilingual
     one. Of several exports of the student the one in int8 is deployed.
@@ -122,6 +262,7 @@ def verdict_roles(rows: Sequence[SystemRow]) -> VerdictRoles:
         control=_title(next(iter(by_kind[SystemKind.control]), None)),
         teacher=_title(next(iter([*by_kind[SystemKind.ensemble], *by_kind[SystemKind.teacher]]), None)),
         export=_title(next(iter(exports), None)),
+        metric=lead_metric(list(dict.fromkeys(score.metric for row in rows for score in row.scores)), wanted),
         bilingual=_title(next(iter(single), None)) if shared else "",
     )
 
@@ -147,6 +288,8 @@ def _speed(measured: Mapping[str, Any]) -> Speed:
         load_seconds=measured.get("load_seconds"),
         memory_megabytes=measured.get("memory_megabytes"),
         gpu_megabytes=measured.get("gpu_megabytes"),
+        others=measured.get("others"),
+        disturbed=bool(measured.get("disturbed") or everywhere.get("disturbed")),
     )
 
 
