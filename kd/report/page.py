@@ -22,6 +22,7 @@ from kd.report.differences import marked
 from kd.report.figures.curves import axes
 from kd.report.figures.drawing import Figure, javascript, script_json
 from kd.report.figures.scatter import marks, pareto
+from kd.report.systems import VerdictRoles
 from kd.report.verdict import verdicts
 from kd.report.weaknesses import Segments
 
@@ -65,8 +66,8 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
     )
 
 
-def _browsable(found: Segments) -> Markup:
-    """Return the segments for the page's script: names once, and a row for each segment."""
+def _browsable(found: Segments, roles: VerdictRoles) -> Markup:
+    """Return the segments for the page's script: names once, the two that are compared at first, and the rows."""
     names = list(dict.fromkeys(name for segment in found.segments for name in segment.outputs))
     rows = [
         [
@@ -77,7 +78,11 @@ def _browsable(found: Segments) -> Markup:
         ]
         for each in found.segments
     ]
-    return script_json({"metric": found.metric, "systems": [visible(name) for name in names], "rows": rows})
+    compared = [
+        names.index(name) if name in names else place for place, name in enumerate((roles.student, roles.teacher))
+    ]
+    systems = [visible(name) for name in names]
+    return script_json({"metric": found.metric, "systems": systems, "compared": compared, "rows": rows})
 
 
 class _Figures(dict[str, Any]):

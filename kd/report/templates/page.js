@@ -72,11 +72,9 @@ if (window.kdChart) {
     "order of the test set": (a, b) => a.number - b.number,
   };
   for (const place of document.querySelectorAll(".browser")) {
-    const { metric, systems, rows } = JSON.parse(place.querySelector("script").textContent);
+    const { metric, systems, compared, rows } = JSON.parse(place.querySelector("script").textContent);
     const search = make("input", { type: "search", placeholder: "words in source, reference or output" });
-    const named = (word) => systems.findIndex((name) => name.split(" ")[0] === word);
-    const first = choice(systems, Math.max(0, named("student")));
-    const second = choice(systems, Math.max(0, named("teacher")));
+    const [first, second] = compared.map((system) => choice(systems, system));
     const order = choice(Object.keys(ORDERS), 0);
     const differing = make("input", { type: "checkbox" });
     const status = make("p", { className: "quiet" });
