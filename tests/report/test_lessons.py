@@ -36,9 +36,9 @@ def test_each_part_has_its_sentence(settings: dict, said: str) -> None:
 
 def test_several_hypotheses_are_named() -> None:
     top = {"variant": "top", "top": 4}
-    assert lessons({}, top) == "It learned the 4 best hypotheses of each source, one in each epoch in turn."
-    assert lessons({"distill": WORDS}, top).startswith("It learned the 4 best hypotheses of each source, one in each "
-                                                       "epoch in turn, and the teachers' token")  # fmt: skip
+    said = "It learned from the 4 best hypotheses of each source, one per epoch in turn"
+    assert lessons({}, top) == f"{said}."
+    assert lessons({"distill": WORDS}, top).startswith(f"{said}, and from the teachers' token")
     assert lessons({}, {"variant": "best", "top": 4}) == TEXT
 
 
