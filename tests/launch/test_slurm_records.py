@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from kd.base.files import DamagedFile
 from kd.launch.slurm.records import Element, Records, Submission
 from kd.pipeline.run import Run
 
-WHOLE = Submission("a.sh", "a", {1: Element("a/all", "a/0123456789abcdef/all")}, "cafe", "afterok:7", job="8", user=1)
+ELEMENTS = {1: Element("a/all", "a/0123456789abcdef/all")}
+# Without the defaults of `id` and `written`, which differ in each process.
+WHOLE = Submission("a.sh", "a", ELEMENTS, "cafe", "afterok:7", job="8", user=1, id="0123456789abcdef", written=1.8e9)
 
 
 def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
@@ -46,6 +49,7 @@ def changed(**changes: Any) -> bytes:
         changed(user=[]),
         changed(surplus=1),
     ],
+    ids=count(),
 )
 def test_a_damaged_record_is_one_sentence_that_names_the_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "slurm" / "submissions" / "1.json"
