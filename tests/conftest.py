@@ -10,6 +10,7 @@ Settings of a run:
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -73,3 +74,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.pluginmanager.hasplugin("randomly") and config.getoption("randomly_reorganize"):
         seed = config.getoption("randomly_seed")
         terminalreporter.write_line(f'Random order; the same again: make test ARGS="--randomly-seed={seed}"')
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Shorten the ids of long parameters: a test's id is in the environment of its processes, which has a limit."""
+    if isinstance(val, str | bytes) and len(val) > 200:
+        return f"{argname}-{len(val)}-{zlib.crc32(val if isinstance(val, bytes) else val.encode()):08x}"
+    return None
