@@ -246,7 +246,8 @@ def test_a_cancelled_and_then_a_killed_element_of_an_array_run_again_alone(
     for pid in job.cluster.processes(job.node(job.element(1)), "kd\0task"):
         os.kill(pid, signal.SIGKILL)
     job.wait(job.idle, "the job ends")
-    assert " failed " in job.status() and not job.finished(1)
+    job.wait(lambda: " failed " in job.status(), "the lease of the killed task ends")
+    assert not job.finished(1)
     job.run()
     job.wait(lambda: job.finished(1), "the training ends")
     assert job.manifest(1)["attempts"] == 3
