@@ -48,6 +48,8 @@ def serve() -> None:
         with os.fdopen(reader) as report:
             names = report.read().split()
         _, status = os.waitpid(child, 0)
+        if "kd.engines.fairseq.compat" in names:  # before any other module imports fairseq
+            importlib.import_module("kd.engines.fairseq.compat").install()
         for name in names:
             if name not in sys.modules:
                 importlib.import_module(name)
