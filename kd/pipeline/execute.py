@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -146,7 +147,7 @@ class _Execution:
         with staged(inputs, self.scratch) as copies:
             summary, job, spent = self._work(len(so_far), copies)
         # An attempt that was killed while it wrote the manifest left a part of it, which must not be published.
-        remove_temporary_files(paths.partial, MANIFEST, older_than=0)
+        remove_temporary_files(paths.partial, MANIFEST, older_than=-math.inf)
         record = manifest(self.task, job, summary, so_far, spent, self.packages)
         write_json(paths.partial / MANIFEST, record)
         (paths.partial / RAN).unlink(missing_ok=True)
