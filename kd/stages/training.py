@@ -176,7 +176,7 @@ def check_training(job: Job[Any], config: TrainConfig) -> Summary:
     (model,), _ = load_models([job.out])
     validations = [_validation(entry) for entry in read_metrics(job.out / METRICS) if entry["split"] == "dev"]
     return Summary(
-        {"updates": summary["updates"], "target tokens an update": round(summary["target_tokens"] or 0)},
+        {"updates": summary["updates"], "target tokens per update": round(summary["target_tokens"] or 0)},
         facts={**summary, "parameters": count_parameters(model), "validations": validations},
     )
 

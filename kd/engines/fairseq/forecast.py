@@ -254,7 +254,7 @@ def training_spent(folder: Path, manifest: Mapping[str, Any], work: TaskWork) ->
             trained += seconds
     if updates and trained > 0:
         devices = max(1, int(manifest["facts"].get("devices") or 1))
-        tokens = updates * float(manifest["counts"]["target tokens an update"])
+        tokens = updates * float(manifest["counts"]["target tokens per update"])
         yield Spent(parts["train"], tokens, trained * devices)
     if validations and "validate" in parts:
         settings = manifest["settings"].get("training", manifest["settings"])  # of a search, or of a training

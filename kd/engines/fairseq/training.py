@@ -69,7 +69,7 @@ class TrainingResult:
     seconds: float  # of this call
     checkpoints: tuple[Path, ...]  # those an uninterrupted training leaves, the newest first
     metrics: Path
-    target_tokens: float | None  # measured mean target tokens an update
+    target_tokens: float | None  # measured mean target tokens per update
     notes: tuple[str, ...] = field(default_factory=tuple)  # what a person should know
     ended: str | None = None  # why before `max_update`, where it did
     gpu_memory: int | None = None  # bytes in tensors at the peak, of the first GPU; None where there is none
