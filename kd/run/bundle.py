@@ -40,6 +40,7 @@ TOP = "kd-bundle"  # folder that the archive unpacks into
 BLOCK = 1 << 20  # bytes
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")  # a key that can be overridden on the command line
 _PLACES = ("corpus.root", "store.dir", "run.dir", "machine.container")  # settings that the bundle's script gives
+_COPIES = ("machine.", "chain.")  # facts of this computer, and settings of stages, which repeat those of their groups
 
 _SETUP = """\
 #!/usr/bin/env bash
@@ -186,7 +187,9 @@ def _add_files(packed: _Bundle, plan: Plan, config: Mapping[str, Any], store: St
             packed.add(path, f"corpora/{path.relative_to(root).as_posix()}")
     places = [root, store.root, Path(config["run"]["dir"])]
     for key, path in _paths(config, ""):
-        if key in _PLACES or key.startswith("machine.") or any(path.is_relative_to(place) for place in places):
+        if key in _PLACES or key.startswith(_COPIES) or any(path.is_relative_to(place) for place in places):
+            continue
+        if path == Path.cwd() or key.endswith(".cache"):  # `root` by default; downloads are made anew
             continue
         if not _KEY.fullmatch(key):
             raise UserError(f"{path}, which the recipe names as {key}, cannot be packed.", f"Move it below {root}.")
