@@ -103,7 +103,7 @@ def _script(machine: MachineConfig, wanted: ResourcesConfig, folder: Path) -> st
         "ntasks-per-node": "1",
         "cpus-per-task": str(wanted.cores),
         "time": str(MINUTES),
-        **request(machine, "train"),
+        **request(machine, wanted, "train"),
     }
     options = [
         f"#SBATCH --{name}" + (f"={quoted(value)}" if value is not None else "") for name, value in asked.items()

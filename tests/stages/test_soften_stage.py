@@ -163,7 +163,7 @@ def test_what_is_damaged_or_missing_is_not_published(
     last = blocks_in(copy)[-1]
     file = copy / f"{last.name}.probabilities"
     file.write_bytes(b"\x00\x3c" * (file.stat().st_size // 2))  # each token with probability 1
-    with pytest.raises(IncompleteArtifact, match="no distributions"):
+    with pytest.raises(IncompleteArtifact, match="not distributions"):
         Soften().check(job(copy, data, teachers))
     for path in copy.glob(f"{last.name}.*"):
         path.unlink()

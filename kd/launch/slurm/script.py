@@ -169,7 +169,7 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         "kill-on-invalid-dep": "yes",
         "requeue" if machine.requeue else "no-requeue": None,
     }
-    options |= request(machine, stage.kind.resources)
+    options |= request(machine, wanted, stage.kind.resources)
     if stage.kind.exclusive:
         options.setdefault("exclusive", None)
     for name, value in options.items():
@@ -178,13 +178,12 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
     return options
 
 
-def request(machine: MachineConfig, name: str) -> dict[str, str | None]:
-    """Return the options of sbatch that a class of stages requests beyond nodes, cores and time.
+def request(machine: MachineConfig, wanted: ResourcesConfig, name: str) -> dict[str, str | None]:
+    """Return the options of sbatch that a class of stages, whose name is given, requests beyond nodes, cores and time.
 
     Raises:
         UserError: `machine.resources.CLASS.options` has an option that kd sets itself.
     """
-    wanted = machine.resources[name]
     found: dict[str, str | None] = {}
     if wanted.memory is not None:
         found["mem"] = memory(wanted.memory)
