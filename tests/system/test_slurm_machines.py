@@ -55,6 +55,7 @@ SITES = {
             Partition("small", nodes="cpu[1-2]", max_time="3-00:00:00", more="MaxNodes=4"),
             Partition("standard-g", nodes="gpu[1-2]", max_time="2-00:00:00", more=WHOLE_NODES),
             Partition("small-g", nodes="gpu[1-2]", max_time="3-00:00:00", more="MaxNodes=4"),
+            Partition("dev-g", nodes="gpu[1-2]", max_time="03:00:00", more="MaxNodes=32"),
         ),
     ),
     # docs.hpc.cineca.it/hpc/leonardo.html
