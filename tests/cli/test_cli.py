@@ -100,7 +100,7 @@ def test_a_reader_that_has_ended_ends_the_command_as_shells_expect() -> None:
 
 def test_a_terminal_that_knows_ascii_alone_gets_escapes_and_no_traceback() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "kd", "status", "recipe=demo", "run.dir=/tmp/übung", "store.dir=/tmp/übung"],
+        [sys.executable, "-m", "kd", "status", "recipe=demo", "run.dir='/tmp/übung'", "store.dir='/tmp/übung'"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,

@@ -268,7 +268,7 @@ def test_models_of_the_first_generation_are_found_where_unbabel_comet_keeps_them
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path, models: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="holds no COMET checkpoint"):
+    with pytest.raises(UserError, match="has no COMET checkpoint"):
         Comet(str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     checkpoint = tmp_path / "checkpoints" / "model.ckpt"

@@ -7,6 +7,7 @@ import io
 
 from rich.console import Console
 
+from kd.base.records import plain, record
 from kd.report.corpora import Leakage, LeakedCorpus, LeakedSet, leakage
 from kd.report.data import ReportData
 from kd.report.page import render
@@ -53,9 +54,9 @@ def test_clean_is_called_clean_and_a_run_without_the_guard_says_nothing(report: 
 
 
 def test_it_survives_json(report: ReportData) -> None:
-    again = ReportData.from_dict(report.to_dict())
+    again = record(ReportData, plain(report), "report.json")
     assert again.leakage == report.leakage
-    assert ReportData.from_dict({**report.to_dict(), "leakage": None}).leakage is None
+    assert record(ReportData, {**plain(report), "leakage": None}, "report.json").leakage is None
 
 
 def test_all_training_corpora_are_one_record() -> None:

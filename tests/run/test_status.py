@@ -37,7 +37,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
 
 def dummies_chain() -> Plan:
     """A plan of one task whose stage has a long name."""
-    return plan(entry("a-stage-with-a-long-name.en-de"))
+    return plan(entry("a-stage-with-quite-a-long-name"))
 
 
 def told(chain: Chain) -> dict[str, tuple[str, str]]:
@@ -68,7 +68,7 @@ def test_names_are_not_broken_in_a_narrow_terminal() -> None:
     standing_module._print([line], console)
     text = console.file.getvalue()
     assert text.split("\n")[:2] == [
-        "a-stage-with-a-long-name.en-de/worker-0: queued",
+        "a-stage-with-quite-a-long-name/worker-0: queued",
         "    job 101_0, waits for its inputs",
     ]
 
