@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from kd.base.scratch import scratch_folder
 from kd.base.text import size
 from kd.pipeline.store import folder_bytes
 
+_LOG = logging.getLogger(__name__)
 SHARE = 0.9  # of the free bytes that copies may fill
 
 
@@ -45,18 +46,16 @@ def _copies(folders: list[Path], scratch: str, stack: contextlib.ExitStack) -> d
         place.mkdir(parents=True, exist_ok=True)
         wanted, free = sum(map(folder_bytes, folders)), shutil.disk_usage(place).free
         if wanted > SHARE * free:
-            _say(f"the inputs ({size(wanted)}) do not fit into {place} ({size(free)} free) and are read in place")
+            _LOG.info(
+                "The inputs (%s) do not fit into %s (%s free) and are read in place.", size(wanted), place, size(free)
+            )
             return {}
         inside = stack.enter_context(scratch_folder("kd-inputs-", place))
         copies = {folder: inside / str(number) / folder.name for number, folder in enumerate(folders)}
         for folder, copy in copies.items():
             shutil.copytree(folder, copy)
     except OSError as error:
-        _say(f"the inputs cannot be copied to {place} ({error.strerror or error}) and are read in place")
+        _LOG.info("The inputs cannot be copied to %s (%s) and are read in place.", place, error.strerror or error)
         return {}
-    _say(f"copied the inputs ({size(wanted)}) to {place}")
+    _LOG.info("Copied the inputs (%s) to %s.", size(wanted), place)
     return copies
-
-
-def _say(text: str) -> None:
-    print(f"kd: {text}", file=sys.stderr, flush=True)

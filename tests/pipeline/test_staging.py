@@ -49,15 +49,16 @@ def test_only_the_copy_reads_the_shared_file_system(tmp_path: Path, monkeypatch:
 
 
 def test_inputs_that_do_not_fit_are_read_in_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "kd")
     monkeypatch.setattr(staging, "SHARE", 0.0)
     assert len(train(Store(tmp_path / "store"), str(tmp_path / "nvme"))) == dummies.Reader.epochs
-    assert "do not fit into" in capsys.readouterr().err
+    assert "do not fit into" in caplog.text
     (tmp_path / "file").touch()
     monkeypatch.undo()
     assert len(train(Store(tmp_path / "other"), str(tmp_path / "file" / "x"))) == dummies.Reader.epochs
-    assert "cannot be copied" in capsys.readouterr().err
+    assert "cannot be copied" in caplog.text
 
 
 def test_a_variable_that_the_job_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
