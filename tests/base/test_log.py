@@ -15,13 +15,8 @@ from kd.base.log import print_messages
 PACKAGE = Path(__file__).parents[2] / "kd"
 # Modules whose output is what a program or a person asked for: the commands, and programs that print for their parents.
 PRINTERS = {"cli", "container", "doctor", "engines/fairseq/__main__.py", "engines/fairseq/train.py", "run"}
-PRINTERS |= {
-    "base/log.py",
-    "corpora/mtdata_index.py",
-    "engines/fairseq/trial.py",
-    "planning/probe_worker.py",
-    "serve/server.py",
-}
+PRINTERS |= {"base/log.py", "corpora/mtdata_index.py", "engines/fairseq/trial.py"}
+PRINTERS |= {"planning/probe_worker.py", "report/evaluation_card.py", "serve/server.py"}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import statistics
 
 import pytest
@@ -130,4 +131,4 @@ def test_fewer_errors_are_a_gain() -> None:
 
 
 def test_it_goes_through_json(seeded: ReportData) -> None:
-    assert ReportData.from_dict(seeded.to_dict()) == seeded
+    assert ReportData.from_dict(json.loads(seeded.to_json())) == seeded
