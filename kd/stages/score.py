@@ -59,7 +59,7 @@ class Score(Kind[ScoreConfig]):
     version = 2
     config = ScoreConfig
     roles: ClassVar = {"corpus": Role(), "lists": Role(optional=True)}
-    imports = ("torch", "comet")
+    imports = ("torch",)  # a probe imports no COMET, which only some runs have
     needs_models = True
     resources = "decode"
     uses_gpus = True
