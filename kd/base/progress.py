@@ -124,7 +124,7 @@ class Progress:
 
 
 def read(path: Path) -> Snapshot | None:
-    """Return the last snapshot at `path`; None if there is none, or a damaged one."""
+    """Return the last snapshot at `path`; None if the file is missing or damaged."""
     try:
         snapshot = Snapshot(**read_object(path))
     except (OSError, DamagedFile, TypeError):

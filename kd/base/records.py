@@ -42,7 +42,7 @@ def text(value: Any) -> str:
 
 
 def _unknown(value: Any, known: Any, where: str) -> str:
-    """Return the place of the first key that reading dropped; empty where there is none."""
+    """Return the path of the first key that the record has no field for; an empty text if all keys fit."""
     if isinstance(value, dict) and isinstance(known, dict):
         missing = next((key for key in value if key not in known), None)
         if missing is not None:

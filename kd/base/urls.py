@@ -32,7 +32,7 @@ _IN_TEXT = re.compile(r"""https?://[^\s"'<>\\^`{|}\]]*[^\s"'<>\\^`{|}\].,;:)]"""
 
 
 class Secrets(NamedTuple):
-    """What was masked in a URL: `user:password` as it stood there, and the values of parameters by name."""
+    """The secrets of a URL: `user:password` as written, and the values of secret parameters by name."""
 
     login: str
     query: dict[str, str]

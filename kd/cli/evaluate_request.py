@@ -31,7 +31,7 @@ BLANK_REFERENCES = (
     "COMET and the counts leave out an empty reference beside others; sacreBLEU's metrics score it as a reference "
     "without words.",
 )
-"""What becomes of blank lines in the only reference, and in one of several."""
+"""Warnings about blank lines, for a single reference and for one of several."""
 ADVICE = "Add --language zh, ja or ko."
 STANDARD_OUTPUT = "-"
 _LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _PAIR = re.compile(r"(.+)-([a-z]{2,3}(?:[-_][A-Z0-9][A-Za-z0-9]+)*)")  # a part 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, checked; `metrics` are sacreBLEU's."""
+    """The checked request of a command line; `metrics` holds the metrics that sacreBLEU computes."""
 
     systems: dict[str, list[str]]  # by label, in the order given
     sources: list[str] | None

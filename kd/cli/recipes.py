@@ -9,7 +9,7 @@ EXAMPLE = "kd recipes           then kd run recipe=NAME"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options: there are none."""
+    """Add no options: the command takes none."""
 
 
 def run(options: argparse.Namespace) -> int:

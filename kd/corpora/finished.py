@@ -76,7 +76,7 @@ def complete(folder: PathLike) -> dict[str, Entry]:
 
 
 def _entries(journal: Path) -> Iterator[Entry]:
-    """Yield the records; lines that are none, because a process was killed as it wrote them, are left out."""
+    """Yield the records; skip incomplete lines, which a killed process leaves."""
     try:
         lines = journal.read_bytes().split(b"\n")
     except FileNotFoundError:

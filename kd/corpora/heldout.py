@@ -37,7 +37,7 @@ def write_heldout(
         pair: Name of the language pair.
         sets: The pairs of each set.
         languages: Codes of source and target; those of the pair's name unless given.
-        side: The side of which no held-out sentence is in a training corpus.
+        side: Side on which no training corpus contains a held-out sentence.
         drawn: The method by which a set was drawn; missing for sets that came as files.
         origins: The corpora of the pairs; the index states how many pairs each gave.
     """

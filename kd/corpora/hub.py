@@ -35,7 +35,7 @@ def check_address(text: str) -> None:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a commit of a data set holds."""
+    """The files and the licence of a data set at one commit."""
 
     files: list[str]
     licence: str  # of the card; none where the card states none

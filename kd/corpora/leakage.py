@@ -157,7 +157,7 @@ class Guard:
         self._find_source, self._find_target = self._source.finder(), self._target.finder()
 
     def match(self, source: str, target: str) -> dict[str, str] | None:
-        """Return the held-out sets that a training pair leaks, each with the kind of match; None if there is none."""
+        """Return the held-out sets that a training pair matches, each with the kind of match; None without a match."""
         left, right = self._find_source(source), self._find_target(target)
         if left is None and right is None:
             return None

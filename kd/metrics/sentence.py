@@ -17,6 +17,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.utils import my_log
 
 from kd.base.errors import UserError
+from kd.metrics.consensus import Consensus, Utility
 from kd.recipe.schema import SCORED, SelectConfig
 
 if TYPE_CHECKING:
@@ -40,23 +41,8 @@ class Candidates(NamedTuple):
     limited: Sequence[bool] = ()  # whether the search ended each at the longest output; empty if unknown
 
 
-class SentenceMetric(Protocol):
-    """The interface of a metric for selection."""
-
-    @property
-    def name(self) -> str:
-        """Its name in a recipe: `select.metric`."""
-        ...
-
-    @property
-    def signature(self) -> str:
-        """What makes the scores reproducible, in sacreBLEU's notation."""
-        ...
-
-    @property
-    def bin_width(self) -> float:
-        """The width of a histogram's bins, in units of its scores."""
-        ...
+class SentenceMetric(Utility, Protocol):
+    """The interface of a metric for selection; its name is that of `select.metric`."""
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
         """Return one score per hypothesis of each list; higher is better. Some hundred lists per call are fastest."""
@@ -345,8 +331,6 @@ def _chrf(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
 
 def _consensus(of: _Maker, config: SelectConfig, signatures: Mapping[str, str]) -> SentenceMetric:
     """Make minimum Bayes risk with a metric as its utility."""
-    from kd.metrics.consensus import Consensus
-
     return Consensus(of(config, signatures))
 
 

@@ -40,7 +40,7 @@ class SpeedConfig:
 
     set: HeldOut = setting("Held-out sets that are translated.", HeldOut.test)
     sentences: int = setting("Sentences of the set, the first ones.", unit="sentences", at_least=1)
-    repeats: int = setting("Repetitions, of which the median counts.", at_least=1)
+    repeats: int = setting("Measurements of each system; their median is reported.", at_least=1)
     latency_sentences: int = setting("Sentences translated one by one.", unit="sentences", at_least=1)
     all_cores: bool = setting("Measure with all cores as well as with one.")
     batch_tokens: int = setting("Source tokens per batch.", unit="tokens", at_least=1)
