@@ -59,4 +59,4 @@ def test_a_page_states_what_a_newcomer_needs(site: str) -> None:
     needed += [] if site == "discoverer" else ["driver", "image"]  # it has no GPUs for kd's stages, and no runtime
     for word in needed:
         assert re.search(word, text, re.IGNORECASE), word
-    assert len(re.findall(r"\]\(https://", text)) >= 2, "facts link the site's pages"
+    assert len(re.findall(r"\]\(https://", text)) >= 3, "facts link the site's pages"
