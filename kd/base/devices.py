@@ -60,15 +60,15 @@ class NvidiaGpu:
         self.name = name.decode() if isinstance(name, bytes) else str(name)
 
     def watts(self) -> float | None:
-        """By nvmlDeviceGetPowerUsage: the whole board."""
+        """Return the power of the whole board in watts (nvmlDeviceGetPowerUsage)."""
         return self._asked(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000)
 
     def joules(self) -> float | None:
-        """By nvmlDeviceGetTotalEnergyConsumption, which Volta and later have: since the driver was loaded."""
+        """Return the joules since the driver was loaded (nvmlDeviceGetTotalEnergyConsumption; from Volta on)."""
         return self._asked(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000)
 
     def utilisation(self) -> float | None:
-        """By nvmlDeviceGetUtilizationRates: the share of the last sample period with a kernel running."""
+        """Return the share of the last sample period with a kernel running (nvmlDeviceGetUtilizationRates)."""
         return self._asked(lambda: self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100)
 
     def _asked(self, question: Callable[[], float]) -> float | None:

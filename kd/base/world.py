@@ -87,12 +87,12 @@ def take_gpu(number: int, environment: MutableMapping[str, str] = os.environ) ->
 
 
 def gpu_counter(processes: int) -> Synchronized[int] | None:
-    """Returns the counter by which each of several processes takes a GPU; None for one process, which has them all."""
+    """Return the counter by which each of several processes takes a GPU; None for one process, which has them all."""
     return None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
 
 
 def take_next_gpu(counter: Synchronized[int] | None, device: str) -> None:
-    """Restricts this process to the next GPU that no other process has taken; without effect on a CPU."""
+    """Restrict this process to the next GPU that no other process has taken; do nothing on a CPU."""
     if counter is None:
         return
     with counter.get_lock():

@@ -90,7 +90,7 @@ class Plain(Format):
         return {**super().identity(reading), **({"scores": scores} if scores else {})}
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Line by line."""
+        """Yield the pairs of lines in their order."""
         names = ("source", "target", *self.columns(reading.source))
         for files in reading.fetched():
             source, target, *scores = (files[name] for name in names)
@@ -103,16 +103,16 @@ class Tsv(Format):
     takes = frozenset(("source", "sha256", "columns", "header"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """A file is given, and its columns have numbers."""
+        """Check that a file is given and that its columns have numbers."""
         _check_one_file(where, source)
         _check_columns(f"{where}.columns", self.columns(source))
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """All that have a name, beside source and target."""
+        """Return the names of all columns that have one, beside source and target."""
         return tuple(sorted(set(source.columns) - {"source", "target"}))
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Row by row."""
+        """Yield the rows of the files in their order."""
         chosen = _numbers(reading.source)
         for files in reading.fetched():
             for place in within(files["source"], _endings(".tsv")):
@@ -126,12 +126,12 @@ class _Records(Format):
     takes = frozenset(("source", "sha256", "fields"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """A file is given, and further fields have names that columns can have."""
+        """Check that a file is given and that columns can have the names of the further fields."""
         _check_one_file(where, source)
         _check_columns(f"{where}.fields", self.columns(source))
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """All fields that are named, beside source and target."""
+        """Return all named fields beside source and target."""
         return tuple(sorted(set(source.fields) - {"source", "target"}))
 
     def _fields(self, reading: Reading) -> list[str]:
@@ -145,7 +145,7 @@ class Jsonl(_Records):
     """JSON lines: an object a line."""
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Line by line."""
+        """Yield the pairs of lines in their order."""
         for files in reading.fetched():
             for place in within(files["source"], _endings(".jsonl")):
                 rows = read_jsonl(place, self._fields(reading), reading.counts, reading.on_broken_row)
@@ -156,7 +156,7 @@ class Parquet(_Records):
     """Parquet files."""
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Batch by batch."""
+        """Yield the rows of batches that are read one at a time."""
         for files in reading.fetched():
             rows = read_parquet(files["source"], self._fields(reading), reading.counts, reading.on_broken_row)
             yield from reading.tolerate(rows)
@@ -168,15 +168,15 @@ class Xlsx(Format):
     takes = frozenset(("source", "sha256", "columns", "header", "sheet"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """A file is given, and its columns have numbers."""
+        """Check that a file is given and that its columns have numbers."""
         Tsv().check(where, source)
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """All that have a name, beside source and target."""
+        """Return the names of all columns that have one, beside source and target."""
         return Tsv().columns(source)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Row by row."""
+        """Yield the rows of the files in their order."""
         source = reading.source
         for files in reading.fetched():
             settings = source.header, source.sheet, reading.on_broken_row
@@ -190,7 +190,7 @@ class Tmx(Format):
     takes = frozenset(("source", "sha256", "keep", "keep_codes"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """A file is given, and what is kept makes distinct names of columns."""
+        """Check that a file is given and that the kept properties give distinct names of columns."""
         _check_one_file(where, source)
         names = self.columns(source)
         _check_columns(f"{where}.keep", names)
@@ -198,11 +198,11 @@ class Tmx(Format):
             raise UserError(f"Two entries of {where}.keep make columns of one name.", "Keep one of them.")
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """What is kept: `prop:domain` becomes `prop_domain`."""
+        """Return the names of the kept properties: `prop:domain` becomes `prop_domain`."""
         return tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in _kept(source))
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Unit by unit. Raises UserError if no file has both languages."""
+        """Yield the pairs, unit by unit. Raise UserError if no file has both languages."""
         from kd.corpora.tmx import NoSuchPair, read_tmx
 
         keep, found, absent = _kept(reading.source), False, None
@@ -248,7 +248,7 @@ class Catalogue(Format):
         return catalogue_files(root, str(reading.source.files), reading.left, reading.right)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Message by message."""
+        """Yield the messages in their order."""
         source = reading.source
         if source.package is not None:
             package = source.package
@@ -279,7 +279,7 @@ class Mtdata(Format):
             raise UserError(f"{where}.id is {source.id!r}, which is no id of mtdata.", hint)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """As mtdata's index says."""
+        """Yield the rows of the corpus that mtdata's index lists under this id."""
         from kd.corpora.mtdata import read_mtdata
 
         cache = reading.config.cache

@@ -53,7 +53,7 @@ class ListsFile:
     corpus: str = ""
 
     def pair_id(self, given: GivenList) -> int:
-        """The id of the pair that a list is for. Raises UserError where the corpus has no such place."""
+        """Return the id of the pair that a list is for. Raise UserError where the corpus has no such place."""
         if self.first_id is None:
             if given.id >> 63:
                 raise UserError(f"{self.path}, line {given.line}: {given.id} is no id of a pair.", "Use kd's ids.")
@@ -212,7 +212,7 @@ def _sort(hypotheses: list[Hypothesis]) -> bool:
 
 
 def _check_features(file: ListsFile, given: GivenList, counts: Joined) -> None:
-    """All files have the same; within a file the reader sees to it."""
+    """Require the same features in all files; within a file the reader checks them."""
     features = {name: len(values) for name, values in given.hypotheses[0].features.items()}
     if counts.features is None:
         counts.features = features
@@ -225,7 +225,7 @@ def _check_features(file: ListsFile, given: GivenList, counts: Joined) -> None:
 def _to_shards(
     files: Sequence[ListsFile], places: Iterator[str], lists: Iterator[str], by_shard: _Buckets, counts: Joined
 ) -> None:
-    """Throws the lists of a bucket on to their shards."""
+    """Append the lists of a bucket to their shards."""
     place_of_id = {pair_id: rest for pair_id, _, rest in (line.partition("\t") for line in places)}
     seen: dict[str, tuple[int, int]] = {}
     for row in lists:
@@ -296,7 +296,7 @@ class _Buckets:
         self._lines[bucket], self._characters[bucket] = [], 0
 
     def take(self, bucket: int) -> Iterator[str]:
-        """The lines of a bucket, which is gone then."""
+        """Return the lines of a bucket and remove it."""
         self._flush(bucket)
         path = self._paths[bucket]
         if path.exists():
@@ -305,18 +305,18 @@ class _Buckets:
 
 
 def human_list(group: Sequence[Pair], names: Mapping[str, int]) -> list[Hypothesis]:
-    """The list of a source that has none: its human translations, scores all 0, features called as the others'."""
+    """Make the list of a source that has none: its human translations with scores of 0 and the others' features."""
     features = {name: (0.0,) * count for name, count in names.items()}
     return [Hypothesis(text, features, 0.0) for text in dict.fromkeys(pair.target for pair in group)]
 
 
 def list_place(pair_id: int) -> int:
-    """The 1-based line of a pair in the corpus that it comes from."""
+    """Return the 1-based line of a pair in the corpus that it comes from."""
     return place_of(pair_id) + 1
 
 
 def first_id(prefix: int, first: int) -> int:
-    """The id of the pair at a place of a corpus."""
+    """Return the id of the pair at a place of a corpus."""
     return (prefix << PLACE_BITS) + first
 
 
@@ -346,7 +346,7 @@ class Fit:
             self._before = hypothesis
 
     def refuse(self) -> bool:
-        """Whether they are surely of other sources."""
+        """Return whether the lists certainly belong to other sources."""
         return self.judged >= FEWEST_TO_JUDGE and self.own <= LEAST_FIT * self.next_ones
 
 

@@ -128,14 +128,14 @@ class Guards:
         return None
 
     def _is_copy(self, hypothesis: str) -> bool:
-        """The source again, but for case, spaces and punctuation, where it has enough words that get translated."""
+        """Find a copy of the source but for case, spaces and punctuation, where it has enough words to translate."""
         source = self._source
         if 2 * abs(len(hypothesis) - len(source.text)) > len(source.text):
             return False
         return bare(hypothesis) == source.bare and source.ordinary >= self.config.copy_words
 
     def _length(self, hypothesis: str) -> bool:
-        """Lengths too far apart, in characters, as the clean filter of that name has it."""
+        """Find lengths in characters that are too far apart, as the cleaning filter of that name does."""
         ours = _width(hypothesis, self._languages[1])
         theirs = self._source.width
         shorter, longer = (ours, theirs) if ours < theirs else (theirs, ours)
@@ -156,7 +156,7 @@ class Guards:
         return any(len(word) >= LONG_WORD and loops(word) for word in hypothesis.split()) and not self._source.loops
 
     def _never_twice(self, words: Sequence[str]) -> bool:
-        """Whether a word is doubled that never is, as in `the the`."""
+        """Return whether a word is doubled that never is, as in `the the`."""
         never = NEVER_TWICE.get(self._languages[1], set())
         return any(first == second and first.casefold() in never for first, second in pairwise(words))
 
@@ -216,7 +216,7 @@ class _Source:
 
 
 def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:
-    """How often a text says one thing: a phrase in a row, an n-gram that fills the text, doubled words (and one) too.
+    """Count how often a text repeats itself: phrases in a row, an n-gram that fills the text, doubled words and `one`.
 
     The n-grams are those of Raunak et al. (2021), "The Curious Case of Hallucinations in Neural Machine Translation",
     who call an output oscillatory where its top 4-gram stands in it two times more than the source's top 4-gram in the
@@ -241,14 +241,14 @@ def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:
 
 
 def doubled(words: Sequence[str]) -> int:
-    """How many words stand twice: one alone may be right, as in `Menschen, die die Tür öffnen`."""
+    """Count doubled words. One alone may be right, as in `Menschen, die die Tür öffnen`."""
     if not any(map(eq, words, words[1:])):
         return 0
     return sum(first == second and _says(first) for first, second in pairwise(words))
 
 
 def _in_a_row(words: Sequence[str], period: int) -> int:
-    """How often a phrase of `period` words, one of them with a letter or a digit, is repeated at once."""
+    """Count immediate repetitions of a phrase of `period` words, one of them with a letter or a digit."""
     longest = run = 0
     for place, same in enumerate(map(eq, words, words[period:])):
         run = run + 1 if same else 0
@@ -258,12 +258,12 @@ def _in_a_row(words: Sequence[str], period: int) -> int:
 
 
 def _says(words: Iterable[str]) -> bool:
-    """Whether there is a letter or a digit in it: rules and leaders of dots repeat by their nature."""
+    """Return whether a phrase has a letter or a digit: rules and dot leaders repeat by their nature."""
     return any(character.isalnum() for word in words for character in word)
 
 
 def loops(word: str) -> bool:
-    """Whether up to 12 characters that begin with a letter stand at least five times in a row."""
+    """Return whether up to 12 characters that begin with a letter stand at least five times in a row."""
     return _LOOP_IN_WORD.search(word, 0, _MOST_LONG_WORD) is not None
 
 
@@ -274,12 +274,12 @@ def _ordinary(word: str) -> bool:
 
 
 def _units(text: str, language: str) -> list[str]:
-    """Words, which are single characters where the script has no spaces."""
+    """Split a text into words: single characters where the script has no spaces."""
     return _UNIT.findall(text) if language in UNSPACED else text.split()
 
 
 def _width(text: str, language: str) -> int:
-    """Characters, those that stand for whole syllables or words counted as the letters of them."""
+    """Count characters; one that stands for a syllable or a word counts as the letters of it."""
     letters = WIDE.get(language)
     if letters is None:
         return len(text)
@@ -292,7 +292,7 @@ def _known_as(language: str) -> str:
 
 @lru_cache
 def _near(language: str) -> frozenset[str]:
-    """A language and those that are taken for it."""
+    """Return a language and those that detection confuses with it."""
     known = _known_as(language)
     near = {language, known}
     for group in NEAR:

@@ -47,7 +47,7 @@ _TRAINING = re.compile(r"-(train|training)(-|[0-9])")
 
 
 def training_names(sources: Mapping[Any, Any]) -> dict[str, list[str]]:
-    """Of a recipe's `corpus.sources`, as plain values, the corpora to train on with all that they are called."""
+    """Return the corpora to train on with all their names, from a recipe's `corpus.sources` as plain values."""
     return {
         str(name): [value for value in source.values() if isinstance(value, str)]
         for name, source in sources.items()
@@ -56,7 +56,7 @@ def training_names(sources: Mapping[Any, Any]) -> dict[str, list[str]]:
 
 
 def known_test_sets(named: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Which corpora are known test sets, and what they are.
+    """Return the corpora that are known test sets, and the names of those sets.
 
     named: what training corpora are called in the recipe -> other names of theirs, such as paths or catalogue ids.
     """

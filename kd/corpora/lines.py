@@ -342,7 +342,7 @@ def without_breaks(text: str) -> str:
 
 
 def count_lines(path: PathLike | Member) -> int:
-    """The number of lines that `open_lines` yields."""
+    """Count the lines that `open_lines` yields."""
     return sum(1 for _ in open_lines(path))
 
 

@@ -58,7 +58,7 @@ class Sample:
                 heapq.heappop(heap)
 
     def rejects(self) -> list[Reject]:
-        """What is in the sample, by filter and id."""
+        """Return the sample, ordered by filter and id."""
         found = (reject for heap in self._heaps.values() for _, reject in heap)
         return sorted(found, key=lambda reject: (reject.filter, reject.id))
 

@@ -130,7 +130,7 @@ def _chosen(corpus: Corpus, count: int, seed: int) -> Iterator[Pair]:
 
 
 def _shards(corpus: Corpus, pairs: float, seed: int) -> list[Shard]:
-    """As many shards as hold that many pairs, if there are so many, chosen by the seed."""
+    """Choose by the seed as many shards as hold that many pairs, or all where there are fewer."""
     shuffled = list(corpus.shards)
     random.Random(f"{seed} {' '.join(corpus.languages)}").shuffle(shuffled)
     chosen: list[Shard] = []

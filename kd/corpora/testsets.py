@@ -67,7 +67,7 @@ def _data_set(name: str) -> Any:
 
 
 def _unpack(file: Path, folder: Path, name: str) -> None:
-    """As sacreBLEU would have done: it finds its archive there, and does not fetch it again."""
+    """Unpack the archive where sacreBLEU looks for its own, so that it does not fetch it again."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if name.endswith((".tar.gz", ".tgz")):

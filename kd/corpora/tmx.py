@@ -229,7 +229,7 @@ def _reason(error: Exception) -> str:
 
 
 def _line_start(path: Path | Member, line: int) -> tuple[int, int]:
-    """The bytes before a line of the decompressed file, which is read again for it, and the bytes of a character."""
+    """Return the bytes before a line of the decompressed file, which is read again for it, and those of a character."""
     before, wanted = 0, line - 1
     newline = b""
     for chunk in open_bytes(path):

@@ -46,7 +46,7 @@ class Measurement:
 
 
 def measure(wanted: Measurement) -> dict[str, Any]:
-    """Measures in a process of its own, and waits for it.
+    """Measure in a process of its own and wait for it.
 
     Raises what loading raises (UserError), or RuntimeError where the process died.
     """
@@ -161,7 +161,7 @@ def others_busy(before: tuple[float, float], after: tuple[float, float], seconds
 
 
 def _latency(system: Translates, sources: Sequence[str]) -> dict[str, Any] | None:
-    """Of single sentences, milliseconds: the median, and what 99 of 100 stay under or at."""
+    """Return the median and the 99th percentile of the time of single sentences, in milliseconds."""
     if not sources:
         return None
     times = sorted(_timed(lambda source=source: system([source]))[1] for source in sources)  # type: ignore[misc]
@@ -176,7 +176,7 @@ def _timed(work: Callable[[], list[str]]) -> tuple[list[str], float]:
 
 
 def resident(what: str) -> int:
-    """Bytes of this process's memory that are in use (`VmRSS`) or were at its peak (`VmHWM`); 0 where nobody says."""
+    """Return the bytes of memory that this process uses (`VmRSS`) or used at most (`VmHWM`); 0 where unknown."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text("ascii", "replace").split("\n"):
             if line.startswith(f"{what}:"):
@@ -189,7 +189,7 @@ def _engine(wanted: Measurement) -> str:
 
 
 def _gpu_megabytes(wanted: Measurement) -> float | None:
-    """What torch took at its peak; CTranslate2 does not say."""
+    """Return torch's peak of GPU memory; CTranslate2 reports none."""
     if wanted.device == "cpu" or _engine(wanted) != FAIRSEQ:
         return None
     import torch

@@ -170,7 +170,7 @@ class Commands:
         return self(task, frozen, run) if self.runs_here() else command(task, frozen, run)
 
     def runs_here(self) -> bool:
-        """Whether this computer can run the image, or there is none."""
+        """Return whether this computer can run the image, or none is set."""
         return self._runtime is None or shutil.which(self._runtime) is not None
 
     def wrap(self, argv: list[str]) -> list[str]:

@@ -29,7 +29,7 @@ def _compiled(function: Function) -> Function:
 
 @_compiled
 def _is_space(code: int) -> bool:
-    """Whether `str.split` takes a character for white space."""
+    """Return whether `str.split` takes a character for white space."""
     if code <= 0x20:
         return code == 0x20 or 9 <= code <= 13 or code >= 28
     if code < 0x1680:
@@ -42,7 +42,7 @@ def _is_space(code: int) -> bool:
 
 @_compiled
 def _is_set_apart(code: int, previous: int, following: int, previous_taken: bool) -> bool:
-    """Whether mteval-v13a makes a character a token of its own; `previous` and `following` are spaces at a word's ends.
+    """Return whether mteval-v13a makes a character a token of its own; spaces stand before and after a word.
 
     sacreBLEU applies four substitutions in turn. Together they set apart: most ASCII symbols always; a dash after a
     digit; a period or comma unless it stands between digits. `previous_taken` makes runs of these exact: the second
@@ -174,7 +174,7 @@ def _enter_reference(
     text: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], ids: NDArray[Any], length: int, order: int, mark: int,
     tables: _Tables,
 ) -> None:  # fmt: skip
-    """Number the tokens and n-grams of a reference and count them."""
+    """Give the tokens and n-grams of a reference numbers and count them."""
     numbered = 0
     for place in range(length):
         slot = _find_token(text, starts[place], ends[place], mark, tables)

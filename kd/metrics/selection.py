@@ -114,7 +114,7 @@ class Chooser:
         return Choice(best, scores[best], scores[0], further=self._further(item, scores, source, best))
 
     def _is_distant(self, item: Candidates, rank: int) -> bool:
-        """Whether a hypothesis has a TER above the limit: the rule of Freitag et al. (2017, arXiv 1702.01802)."""
+        """Return whether the TER of a hypothesis is above the limit, as Freitag et al. (2017, arXiv 1702.01802) do."""
         limit, text = self._config.max_ter, item.hypotheses[rank]
         if limit is None or text == item.reference:
             return False

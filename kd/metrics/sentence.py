@@ -288,7 +288,7 @@ def metrics_used(config: SelectConfig) -> list[str]:
 
 
 def uses_external_scores(config: SelectConfig) -> bool:
-    """Whether scores made elsewhere are read."""
+    """Return whether the metric reads scores that were made elsewhere."""
     return "external" in metrics_used(config)
 
 

@@ -215,7 +215,7 @@ class ModelFolder:
         return sum(path.stat().st_size for path in files)
 
     def _exported_vocabularies(self) -> list[Path]:
-        """CTranslate2's lists of tokens: one for both sides, or one for each. Their suffix depends on its version."""
+        """Return CTranslate2's token lists: one for both sides or one each. Their suffix depends on its version."""
         folder = self.path / EXPORTED
         shared = sorted(folder.glob(f"{SHARED_VOCABULARY}.*"))
         if shared:

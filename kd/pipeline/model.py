@@ -138,7 +138,7 @@ class Kind(ABC, Generic[C]):
     reports: ClassVar[bool] = False  # the output is a page of everything in the run; `kd report` makes and shows it
 
     def is_needed(self, config: C) -> bool:
-        """Returns whether a stage with this config has work to do; without any it counts as switched off."""
+        """Return whether a stage with this config has work to do; without any it counts as switched off."""
         return True
 
     def validate(self, config: C) -> None:

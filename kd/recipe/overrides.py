@@ -160,7 +160,7 @@ def variants(overrides: Iterable[str]) -> list[list[str]]:
 
 
 def is_sweep(text: str) -> bool:
-    """Whether an override has several values to sweep over."""
+    """Return whether an override has several values to sweep over."""
     given = read(text)
     return given.value is not None and parse_value(given).is_sweep_override()
 

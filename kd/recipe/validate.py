@@ -44,7 +44,7 @@ def _check(node: DictConfig, schema: type, prefix: str) -> None:
 
 
 def _is_unset(node: DictConfig, name: str) -> bool:
-    """Whether a key has no value of its own: a reference is checked where it points to."""
+    """Return whether a key has no value of its own: a reference is checked where it points to."""
     return name not in node or OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name)
 
 

@@ -39,7 +39,7 @@ KINDS = {
 
 
 def load_kind(name: str) -> Kind[Any]:
-    """The kind of this name, ready to use; KeyError if there is none."""
+    """Return the kind of this name, ready to use. Raise KeyError if there is none."""
     module, _, cls = KINDS[name].partition(":")
     kind: Kind[Any] = getattr(import_module(module), cls)()
     return kind

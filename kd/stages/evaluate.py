@@ -228,7 +228,7 @@ def _absent(config: EvaluateConfig, systems: Iterable[str]) -> list[str]:
 
 
 def _could_be(name: str, stage: Stage) -> bool:
-    """Whether another recipe of the chain would have this system: an ensemble, where this one has a single teacher."""
+    """Return whether another recipe of the chain would have this system: an ensemble, where this has one teacher."""
     entries = [other.spec for _, other in stage.inputs.get("translations", [])]
     labels = {label for entry in entries for refs in entry.inputs.values() for label in refs}
     return any(name in possible_names(label) for label in labels)

@@ -31,7 +31,7 @@ class Join(Kind[JoinConfig]):
     resources = "cpu"
 
     def run(self, job: Job[JoinConfig]) -> None:
-        """Two passes: hashes of all pairs into buckets on disk, then what came first."""
+        """Join in two passes: hash all pairs into buckets on disk, then keep the first of each."""
         corpora = _by_pair(job)
         config = DuplicatesConfig(enabled=True, by=job.config.by, normalised=job.config.normalised)
         total = 2 * sum(corpus.pairs for corpus in corpora.values())
@@ -40,7 +40,7 @@ class Join(Kind[JoinConfig]):
         write_json(job.out / COUNTS, counts)
 
     def check(self, job: Job[JoinConfig]) -> Summary:
-        """Reads everything back."""
+        """Read everything back."""
         counts = read_json(job.out / COUNTS)
         left = read_joined(job.out)
         if {name: corpus.pairs for name, corpus in left.items()} != {name: n["out"] for name, n in counts.items()}:

@@ -61,7 +61,7 @@ class Select(Kind[SelectConfig]):
     resumable = True
 
     def validate(self, config: SelectConfig) -> None:
-        """The metric exists, and its scores and threshold are there."""
+        """Check that the metric exists and that its scores and threshold are given."""
         sentence_metric(config)
         if uses_external_scores(config) and (config.scores is None) == (config.feature is None):
             raise UserError(
@@ -74,7 +74,7 @@ class Select(Kind[SelectConfig]):
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """One for each task that decoded."""
+        """Return one task for each task that decoded."""
         identity, extent = identity_and_extent(stage.config)
         if "target" in stage.axis_value:
             sentence_metric(_for_language(stage.config, stage.axis_value["target"]))  # its tokeniser can be used here
@@ -88,7 +88,7 @@ class Select(Kind[SelectConfig]):
             yield TaskSpec(lists.task.name, identity, extent, inputs, files)
 
     def run(self, job: Job[SelectConfig]) -> None:
-        """Goes through the shards of one decoding worker that are not there yet, several at a time."""
+        """Select from the missing shards of one decoding task, several at a time."""
         work = _shards_to_select(job)
         wanted = {item.lists.name: item.made_from for item in work}
 
@@ -104,7 +104,7 @@ class Select(Kind[SelectConfig]):
         _complete(job, work)
 
     def check(self, job: Job[SelectConfig]) -> Summary:
-        """The shards and ids of the corpus that was decoded, in the same order, but for what was dropped."""
+        """Check that shards and ids are those of the decoded corpus, in the same order, but for what was dropped."""
         selected = Corpus(job.out)
         selected.verify()
         corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
@@ -185,7 +185,7 @@ def _score_path(config: SelectConfig, languages: Mapping[str, Any], shard: str) 
 
 
 def _score_files(config: SelectConfig, languages: Mapping[str, Any]) -> list[Path]:
-    """Those that are there; one that is missing is told when its shard's turn comes."""
+    """Return the files of scores that are there; a missing one is reported when its shard's turn comes."""
     if config.scores is None or not uses_external_scores(config):
         return []
     pattern = escape(str(_score_path(config, languages, "{shard}").absolute())).replace("{shard}", "*")
@@ -322,7 +322,7 @@ def _write(
 
 
 def _gold_copies(origins: Any) -> dict[int, Origin]:
-    """For each corpus, by prefix, the one that its human targets count as where both are learnt: ids stay unique."""
+    """Map each corpus prefix to the one that its human targets have where both are learnt: ids stay unique."""
     ending = f"+{GOLD}"
     return {
         origin.prefix: replace(origin, name=origin.name + ending)
@@ -351,7 +351,7 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
 def _compare_ids(
     selected: CorpusShard, decoded: CorpusShard, copies: Mapping[int, Origin], statistics: Mapping[str, Any]
 ) -> None:
-    """Every id of the decoded shard in its order; its gold copy's may come after it; what was dropped is counted."""
+    """Check that all ids of the decoded shard are there in order, gold copies after them; count the dropped."""
     theirs = decoded.column("id")
     copied, last, dropped = {copy.prefix for copy in copies.values()}, -1, 0
     for line, text in enumerate(selected.column("id"), 1):

@@ -132,7 +132,7 @@ def _softening(job: Job[SoftenConfig]) -> Softening:
 
 
 def _parts(job: Job[SoftenConfig], softening: Softening) -> list[Part]:
-    """This worker's parts, in the order of `blocks_in`."""
+    """Return this worker's parts, in the order of `blocks_in`."""
     found = parts(softening, job.identity["worker"], job.config.workers, job.config.shard)
     return sorted(found, key=lambda part: (part.block.store, part.block.first))
 

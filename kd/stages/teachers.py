@@ -69,7 +69,7 @@ def check_learning(config: TrainConfig) -> None:
 
 
 def learns_words(config: TrainConfig) -> bool:
-    """Whether a training uses its teachers' distributions."""
+    """Return whether a training uses its teachers' distributions."""
     return bool(config.distill.alpha or config.distill.end_alpha)
 
 

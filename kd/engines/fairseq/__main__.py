@@ -27,7 +27,7 @@ example: python -m kd.engines.fairseq fairseq-generate DATA --path model.pt --be
 
 
 def main() -> None:
-    """Runs the program named first."""
+    """Run the program named first."""
     program = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if program in ("-h", "--help"):
         print(USAGE, end="")

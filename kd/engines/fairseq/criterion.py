@@ -187,7 +187,7 @@ class LiveTeachers:
 
 @torch.no_grad()
 def mean_distribution(models: Sequence[Any], net_input: dict[str, Tensor], temperature: float) -> Tensor:
-    """The mean over models of softmax(logits / temperature), given each prefix: [sentences, width, vocabulary].
+    """Average softmax(logits / temperature) over models, for each prefix: [sentences, width, vocabulary].
 
     Args:
         models: In evaluation mode, of one vocabulary.

@@ -131,7 +131,7 @@ def _checkpoints(spec: TrainSpec, save_dir: Path) -> list[str]:
 
 
 def _moving_average(config: TrainConfig) -> list[str]:
-    """The exponential moving average of the weights, which starts with the weights at the end of the warm-up."""
+    """Return the flags of a moving average of the weights that starts at the end of the warm-up."""
     if not config.checkpoint.ema:
         return []
     return [

@@ -65,7 +65,7 @@ class Forecast:
         return self.files.checkpoint * self.files.at_once
 
     def lines(self, device: str) -> list[str]:
-        """For people, before the training starts."""
+        """Describe the forecast for people, before the training starts."""
         parts = ", ".join(f"{name} {_gigabytes(size)}" for name, size in vars(self.memory).items() if size)
         memory = f"Predicted GPU memory a process: {_gigabytes(self.memory.total)} ({parts})"
         return [
@@ -76,7 +76,7 @@ class Forecast:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return the forecast as the manifest records it."""
         return {
             "gpu_memory": {**vars(self.memory), "total": self.memory.total},
             "checkpoint_bytes": self.files.checkpoint,
@@ -145,7 +145,7 @@ def memory(
 
 
 def _moving_average(config: TrainConfig, parameters: int) -> int:
-    """Bytes of the moving average of the weights: in the model's precision, and in fp32 where that is another one."""
+    """Return the bytes of the averaged weights: in the model's precision, and in fp32 where that is another one."""
     if not config.checkpoint.ema:
         return 0
     size = _BYTES[config.precision][0]

@@ -37,11 +37,11 @@ class Meeting:
         self._words: dict[str, str] = {}  # of all other nodes, as the first node read them
 
     def open(self) -> None:
-        """On the first node: remove the files of an earlier attempt."""
+        """Remove the files of an earlier attempt (called on the first node)."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def invite(self, facts: Mapping[str, Any]) -> None:
-        """On the first node: wait for the others and send them `facts`. Raise TransientError if one does not join."""
+        """Wait for the other nodes and send them `facts`; for the first node. TransientError: one does not join."""
         deadline = time.monotonic() + self._patience
         while True:
             self._words = {}
@@ -57,7 +57,7 @@ class Meeting:
         write_json(self._folder / "run.json", {"words": self._words, **facts})
 
     def join(self, over: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
-        """On another node: wait for the first node's facts and return them; None if `over` returns True before.
+        """Wait for the first node's facts and return them (called on another); None if `over` returns True before.
 
         Raises:
             TransientError: They do not come in time.
@@ -110,7 +110,7 @@ class Meeting:
         return None
 
     def close(self) -> None:
-        """On the first node: remove the files at the end of the training."""
+        """Remove the files at the end of the training (called on the first node)."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

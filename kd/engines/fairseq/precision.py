@@ -15,7 +15,7 @@ from kd.recipe.schema import Precision
 
 
 def check_precision(precision: Precision, device: str) -> None:
-    """Raises UserError for a precision that a kind of device (cpu, cuda, rocm) cannot train in."""
+    """Raise UserError for a precision that a kind of device (cpu, cuda, rocm) cannot train in."""
     if precision is Precision.tf32 and device == "cpu":
         raise UserError(
             "precision is tf32, which only GPUs have, and machine.device is cpu.", "Set precision to auto or fp32."
@@ -28,7 +28,7 @@ def check_precision(precision: Precision, device: str) -> None:
 
 
 def check_gpu(precision: str, torch: Any) -> None:
-    """Raises UserError where there is no GPU to be used, or this one cannot train so."""
+    """Raise UserError where there is no GPU to be used, or this one cannot train in the precision."""
     if not torch.cuda.is_available():
         raise UserError(
             "No CUDA device can be used on this machine.", "Set machine.device to cpu, or look at `nvidia-smi`."
@@ -54,7 +54,7 @@ def use_tf32(precision: str, torch: Any) -> str | None:
 
 
 def keep_fp32_weights(trainer: Any) -> None:
-    """Lets fairseq's trainer class put the weights that the optimiser really moves into checkpoints, and back.
+    """Make fairseq's trainer class save and restore the weights that the optimiser really moves.
 
     In lower precision the model has but a rounded copy of them. fairseq saves that copy, as numbers in fp32: resuming
     from it would round at each interruption, and averages would be of rounded weights.
@@ -83,7 +83,7 @@ def keep_fp32_weights(trainer: Any) -> None:
 
 @contextmanager
 def _read_weights() -> Iterator[dict[str, Any]]:
-    """The model's weights as fairseq meanwhile reads them from a checkpoint, by name."""
+    """Collect the model's weights, by name, as fairseq reads them from a checkpoint meanwhile."""
     from fairseq import checkpoint_utils
 
     read: dict[str, Any] = {}
@@ -102,7 +102,7 @@ def _read_weights() -> Iterator[dict[str, Any]]:
 
 
 def _fp32_weights(trainer: Any) -> dict[int, Any]:
-    """Of each parameter of a model in lower precision, by its address, the weights that are optimised; else none."""
+    """Map each lower-precision parameter, by its address, to the weights that are optimised; empty where none is."""
     weights = getattr(trainer.optimizer, "fp32_params", None)
     if weights is None:
         return {}

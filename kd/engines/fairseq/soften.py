@@ -100,7 +100,7 @@ def _spans(runs: Sequence[tuple[str, int]], begin: int, end: int, most: int) -> 
 
 
 def is_done(part: Part, folder: Path) -> bool:
-    """Whether the block of a part is in a folder, complete and sound; one that is damaged is computed again."""
+    """Return whether a folder has a part's block, complete and sound; a damaged one is computed again."""
     if not (folder / f"{part.block.name}.json").is_file():
         return False
     try:

@@ -51,7 +51,7 @@ class Submission:
         return COMMENT + self.id
 
     def has(self, row: Row) -> bool:
-        """Whether a job belongs to this submission: by its comment or, where a site overwrites comments, by its id."""
+        """Return whether a job is of this submission: by comment or, where a site overwrites comments, by id."""
         return row.comment == self.comment or (row.array == self.job and not row.comment.startswith(COMMENT))
 
 
@@ -98,7 +98,7 @@ class Records:
         return sorted(found, key=lambda submission: submission.written)
 
     def exist(self) -> bool:
-        """Whether anything was ever submitted."""
+        """Return whether anything was ever submitted."""
         return any((self.folder / "submissions").glob("*.json"))
 
     def resolve(self, rows: list[Row]) -> list[Submission]:
@@ -134,7 +134,7 @@ def _submission(path: Path) -> Submission:
 
 
 def _has_right_types(found: Submission) -> bool:
-    """Whether all values have the right type; a file that a disk damaged may be JSON of another form."""
+    """Return whether all values have the right type: a file that a disk damaged may be JSON of another form."""
     texts = [found.script, found.stage, found.frozen, found.dependency, found.id, found.job or ""]
     texts += [text for element in found.elements.values() for text in (element.task, element.place)]
     numbers = (found.written, found.user)

@@ -149,7 +149,7 @@ class MachineConfig:
     )
 
     def reaches_internet(self, name: str) -> bool:
-        """Whether jobs of a class of stages reach the internet."""
+        """Return whether jobs of a class of stages reach the internet."""
         given = self.resources[name].online if name in self.resources else None
         return self.online if given is None else given
 

@@ -71,12 +71,12 @@ def without_none(kind: Any) -> tuple[Any, bool]:
 
 
 def is_config(kind: Any) -> bool:
-    """Whether a type is a dataclass of the schema."""
+    """Return whether a type is a dataclass of the schema."""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def is_mapping(kind: Any) -> bool:
-    """Whether a type is a mapping whose names the user chooses."""
+    """Return whether a type is a mapping whose names the user chooses."""
     return typing.get_origin(kind) is dict
 
 
