@@ -126,7 +126,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Prints a line for each piece of work."""
+    """Print a line for each piece of work."""
     options = parse_options()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

@@ -217,7 +217,7 @@ def agreement(folders: Sequence[Path], test: Sequence[tuple[str, str]], options:
 
 
 def report(texts: dict[str, list[list[str]]], scores: dict[str, list[float]], references: list[str]) -> None:
-    """Prints the table."""
+    """Print the table."""
     from sacrebleu.metrics import BLEU
 
     bleu, sentence = BLEU(), BLEU(effective_order=True)

@@ -67,7 +67,7 @@ for side in ("source", "target"):
 
 
 def main() -> None:
-    """Prepares the input, measures, compares."""
+    """Prepare the input, measure, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200_000, help="of generated text, 20 words a sentence")
     parser.add_argument("--files", nargs=2, metavar=("SOURCE", "TARGET"), help="real text instead")

@@ -45,7 +45,7 @@ for _ in sys.stdin:
 
 
 def main() -> None:
-    """Builds both models and times them in turn."""
+    """Build both models and time them in turn."""
     options = arguments()
     with tempfile.TemporaryDirectory(prefix="kd-bench-marian-") as name:
         folder = Path(name)

@@ -53,7 +53,7 @@ class Measured:
 
 
 def main() -> None:
-    """Runs the recipe at each size and prints a table."""
+    """Run the recipe at each size and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, nargs="+", default=[1_000_000, 10_000_000], help="sizes, growing")
     parser.add_argument("--threads", type=int, default=2, help="of each task")
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(place: Path, count: int, threads: int, overrides: list[str]) -> Measured:
-    """Generates a corpus and takes it through the recipe."""
+    """Generate a corpus and take it through the recipe."""
     compressed = generate(place, count)
     (place / "recipe.yaml").write_text(RECIPE, "utf-8")
     store, run = place / "store", place / "run"
@@ -111,7 +111,7 @@ def generate(place: Path, count: int) -> int:
 
 @contextmanager
 def watching(store: Path) -> Iterator[dict[str, int]]:
-    """Looks at the store now and then; gives the most bytes on disk that each kind of stage had at once."""
+    """Look at the store now and then; give the most bytes on disk that each kind of stage had at once."""
     most: dict[str, int] = defaultdict(int)
     over = threading.Event()
 

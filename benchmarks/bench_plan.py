@@ -50,7 +50,7 @@ evaluate: {{bootstrap: 200, translate: {{max_pieces: 64}}, speed: {{sentences: 3
 
 
 def main() -> None:
-    """Probes, plans, runs, compares."""
+    """Probe, plan, run, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--words", type=int, default=12, help="of a sentence")
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def _recipe(folder: Path, options: argparse.Namespace) -> list[str]:
-    """Writes recipe and corpus; returns what every command is told."""
+    """Write recipe and corpus; return what every command is told."""
     values = {
         "vocabulary": options.vocabulary,
         "width": options.width,

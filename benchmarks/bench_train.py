@@ -65,7 +65,7 @@ class Timed:
 
 
 def main() -> None:
-    """Alternates the two and prints ratio, rates and, where the peak is known, model FLOPs utilisation."""
+    """Alternate the two and print ratio, rates and, where the peak is known, model FLOPs utilisation."""
     options = arguments()
     with tempfile.TemporaryDirectory() as place:
         spec = specification(Path(place), options)
@@ -194,7 +194,7 @@ def processor_seconds() -> float:
 
 
 def report(spec: Any, rounds: list[tuple[Timed, Timed]], options: argparse.Namespace) -> None:
-    """Prints ratio, rates and utilisation."""
+    """Print ratio, rates and utilisation."""
     comparison = Comparison([mine.seconds for mine, _ in rounds], [theirs.seconds for _, theirs in rounds])
     low, high = interval(comparison.ratios)
     verdict = "includes" if low <= GOOD <= high else "is above" if low > GOOD else "is below"

@@ -45,7 +45,7 @@ train(replace(spec, max_tokens=planned.max_tokens, update_freq=planned.update_fr
 
 
 def main() -> None:
-    """Trains at each size and prints a line of each, and the ratios."""
+    """Train at each size and print a line of each, and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, nargs="+", default=[200_000, 2_000_000], help="sizes, growing")
     parser.add_argument("--folder-pairs", type=int, help="encode.folder_pairs; that of conf/encode/default.yaml")
@@ -97,7 +97,7 @@ def measure(place: Path, pairs: int, folder_pairs: int) -> dict[str, float]:
 
 
 def watch(process: subprocess.Popen[bytes], most: dict[str, float]) -> None:
-    """Notes the peaks of a process and of the one that it starts."""
+    """Note the peaks of a process and of the one that it starts."""
     while process.poll() is None:
         for name, pid in (("task", process.pid), ("training", child(process.pid))):
             for what, size in resident(pid).items():

@@ -17,7 +17,7 @@ LONGEST = 128  # pieces, end of sentence included
 
 
 def write_folders(folder: Path, pairs: int, *, vocabulary: int, folder_pairs: int, seed: int = 1) -> tuple[Path, ...]:
-    """Writes `pairs` pairs into folders of at most `folder_pairs`, which a training reads as epochs; returns them."""
+    """Write `pairs` pairs into folders of at most `folder_pairs`, which a training reads as epochs; return them."""
     rng = np.random.default_rng(seed)
     count = -(-pairs // folder_pairs)
     for number in range(count):

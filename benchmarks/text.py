@@ -15,7 +15,7 @@ _PHRASES = 20_000  # sentences are put together from these
 
 
 def sentences(count: int, seed: int, words: int = 20) -> Iterator[str]:
-    """Yields sentences of about `words` words, half as many to one and a half times as many."""
+    """Yield sentences of about `words` words, half as many to one and a half times as many."""
     rng = random.Random(seed)
     lexicon = ["".join(rng.choices(_LETTERS, k=rng.choice((2, 3, 3, 4, 5, 6, 7, 9, 12)))) for _ in range(_VOCABULARY)]
     zipf = list(accumulate(1 / rank for rank in range(1, _VOCABULARY + 1)))
@@ -27,5 +27,5 @@ def sentences(count: int, seed: int, words: int = 20) -> Iterator[str]:
 
 
 def pairs(count: int, seed: int, words: int = 20) -> Iterator[tuple[str, str]]:
-    """Yields pairs of two made-up languages."""
+    """Yield pairs of two made-up languages."""
     return zip(sentences(count, seed, words), sentences(count, seed + 1, words), strict=True)

@@ -39,12 +39,12 @@ PRESENT: set[tuple[str, str]] = set()
 
 
 def module_of(path: Path) -> str:
-    """Returns the dotted name of a file."""
+    """Return the dotted name of a file."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def package_of(module: str) -> str:
-    """Returns the key of `ALLOWED` for a module."""
+    """Return the key of `ALLOWED` for a module."""
     parts = module.split(".")
     if parts[:3] == ["kd", "recipe", "schema"]:
         return "schema"
@@ -53,7 +53,7 @@ def package_of(module: str) -> str:
 
 @functools.cache
 def imports() -> list[tuple[str, str]]:
-    """Returns (module, imported module) for every import of kd or another library, lazy ones included."""
+    """Return (module, imported module) for every import of kd or another library, lazy ones included."""
     return list(_imports())
 
 

@@ -28,7 +28,7 @@ def hold(path: Path, ready: Event) -> None:
 
 
 def killed_holder(path: Path) -> int:
-    """Leaves a lease whose holder was killed; returns the holder's pid."""
+    """Leave a lease whose holder was killed; return the holder's pid."""
     ready = FORK.Event()
     process = FORK.Process(target=hold, args=(path, ready))
     process.start()
@@ -40,7 +40,7 @@ def killed_holder(path: Path) -> int:
 
 
 def disguise(path: Path, *, age: float, **changes: object) -> None:
-    """Makes the lease look like one of another holder that gave its last sign `age` seconds ago."""
+    """Make the lease look like one of another holder that gave its last sign `age` seconds ago."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     os.utime(path, (time.time() - age, time.time() - age))
 

@@ -49,7 +49,7 @@ def count_uses(context: Context, number: int, tick: Tick) -> int:
 
 
 def tick_and_wait(sign: Path, _: object, number: int, tick: Tick) -> int:
-    """Ends once the parent has heard of it."""
+    """End once the parent has heard of it."""
     tick(number)
     for _ in range(600):
         if sign.exists():

@@ -21,7 +21,7 @@ Pack = Callable[[dict[str, str | bytes]], Path]
 
 @pytest.fixture(params=["folder", "zip", "wheel"])
 def pack(request: pytest.FixtureRequest, tmp_path: Path) -> Pack:
-    """Puts files by name into a folder, a zip or a wheel."""
+    """Put files by name into a folder, a zip or a wheel."""
 
     def in_folder(files: dict[str, str | bytes]) -> Path:
         for name, content in files.items():

@@ -274,7 +274,7 @@ def test_the_error_of_a_failed_rank_is_read_from_its_own_log(
 
 
 def stopped_in_a_validation(spec: TrainSpec, folder: Path, number: int) -> bytes:
-    """Trains in another process, sends it a signal when its first validation begins, and returns its last words."""
+    """Train in another process, send it a signal when its first validation begins, and return its last words."""
     folder.mkdir()
     (folder / "spec").write_bytes(pickle.dumps(spec))
     command = [sys.executable, "-c", TRAIN, str(folder), str(folder / "spec")]

@@ -35,7 +35,7 @@ def code(marker: Path) -> str:
 
 @pytest.fixture
 def poisoned(trained, tmp_path: Path):
-    """Writes a copy of a model whose checkpoint has other settings; returns its folder."""
+    """Write a copy of a model whose checkpoint has other settings; return its folder."""
 
     def write(**changes: Any) -> Path:
         folder = tmp_path / "poisoned"

@@ -42,7 +42,7 @@ def start(trained, spec: TrainSpec, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def losses(spec: TrainSpec, folder: Path) -> list[float]:
-    """Trains; the loss of each update."""
+    """Train and return the loss of each update."""
     training.train(spec, folder)
     return [entry["loss"] for entry in read_metrics(folder / "metrics.jsonl") if entry["split"] == "train"]
 

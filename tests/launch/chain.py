@@ -45,7 +45,7 @@ class Chain:
         return LocalLauncher(self.run, self.store, "hash", **given)
 
     def launch(self, **settings: Any) -> list[Failure]:
-        """Runs the chain from this process."""
+        """Run the chain from this process."""
         return self.launcher(**settings).launch(list(self.plan.tasks()))
 
     def command(self, task: Task, _frozen: str, _run: Path) -> list[str]:

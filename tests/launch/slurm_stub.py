@@ -56,7 +56,7 @@ class Stub:
         return {"STUB": str(self.folder), "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Stub:
-        """Makes them found by this process, and lets the launcher lose no time in waiting for a real Slurm."""
+        """Make them found by this process, and let the launcher lose no time in waiting for a real Slurm."""
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(launcher, "PAUSE_SECONDS", 0.01)
@@ -81,7 +81,7 @@ class Stub:
         return (self.folder / "others").read_text().split("\x1f")[1:-1]
 
     def change_states(self, old: str, new: str) -> None:
-        """Moves all jobs of a state to another."""
+        """Move all jobs of a state to another."""
         path = self.folder / "queue"
         path.write_text(path.read_text().replace(f"|{old}|", f"|{new}|"))
 

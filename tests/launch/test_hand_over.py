@@ -20,7 +20,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
 
 
 def handing_over(chain: Chain, stub: Stub, state: str) -> None:
-    """Submits the first stage; its job has just submitted another. squeue lists what waits before what runs."""
+    """Submit the first stage; its job has just submitted another. squeue lists what waits before what runs."""
     launch(chain, [task for task in chain.plan.tasks() if task.stage.name == "first"])
     listed = stub.folder / "queue"
     old = listed.read_text()

@@ -13,7 +13,7 @@ NAMES = ("CUDA_VISIBLE_DEVICES", "KD_GPUS", "KD_PROCESSES")
 
 
 def told(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int, **settings: object) -> list[list[str]]:
-    """Runs a stage of so many tasks; the variables that each was given."""
+    """Run a stage of so many tasks; return the variables that each was given."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     chain = Chain(folder, {"name": "a", "workers": workers, "steps": 1, "seconds": 0.5})
 

@@ -38,7 +38,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
 
 
 def launch(chain: Chain, tasks: Sequence[Task] | None = None, **changes: object) -> list[Failure]:
-    """Submits a chain, or some of its tasks."""
+    """Submit a chain, or some of its tasks."""
 
     def here(tasks: Sequence[Task]) -> list[Failure]:
         for task in tasks:

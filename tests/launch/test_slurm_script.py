@@ -68,7 +68,7 @@ class Node:
             (self.stub.folder / "bin" / name).chmod(0o755)
 
     def start(self, made: Script, folder: Path, **variables: str) -> subprocess.Popen[bytes]:
-        """Runs a script as element 0 of the array job 12."""
+        """Run a script as element 0 of the array job 12."""
         path = folder / "script.sh"
         path.write_text(made.text)
         given = {

@@ -31,23 +31,23 @@ class Terminal:
         os.set_blocking(self._terminal, False)
 
     def press(self, keys: bytes) -> None:
-        """Types keys."""
+        """Type keys."""
         os.write(self._terminal, keys)
 
     def close(self) -> None:
-        """Closes the terminal, as its window would be: the foreground processes get SIGHUP."""
+        """Close the terminal, as its window would be: the foreground processes get SIGHUP."""
         os.close(self._terminal)
         self._terminal = -1
 
     def read(self) -> str:
-        """Returns all output so far."""
+        """Return all output so far."""
         with suppress(OSError):  # nothing to read, or nobody has it open any more
             while self._terminal >= 0 and (chunk := os.read(self._terminal, 65536)):
                 self.output += chunk
         return self.output.decode("utf-8", "replace")
 
     def wait(self, seconds: float) -> int:
-        """Returns the exit code of the process; minus the number of the signal that killed it."""
+        """Return the exit code of the process; minus the number of the signal that killed it."""
         status: list[int] = []
 
         def ended() -> bool:
@@ -61,7 +61,7 @@ class Terminal:
         return status[0]
 
     def end(self) -> None:
-        """Kills what is left."""
+        """Kill what is left."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):

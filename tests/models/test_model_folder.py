@@ -58,7 +58,7 @@ def copied(folder: Path, out: Path) -> Path:
 
 
 def unrecorded(folder: Path) -> Path:
-    """Removes the recorded hashes, as in folders that an earlier version of kd wrote."""
+    """Remove the recorded hashes, as in folders that an earlier version of kd wrote."""
     path = folder / "model.json"
     content = json.loads(path.read_text())
     content.pop("files", None)

@@ -171,5 +171,5 @@ def only(kind: str = "write", **config: Any) -> Task:
 
 
 def run(task: Task, store: Store) -> bool:
-    """Executes a task here."""
+    """Execute a task here."""
     return execute(task, store, threads=1, device="cpu", machine={"name": "here"}, packages=PACKAGES)

@@ -32,7 +32,7 @@ class SmallDisk:
         return os.strerror(errno.ENOSPC if self.mounts else errno.EFBIG)
 
     def run(self, code: str, *arguments: str, full: bool = False) -> subprocess.CompletedProcess[str]:
-        """Runs Python code with the disk in place, `full` at once or not; `saved`, beside it, then has its files."""
+        """Run Python code with the disk in place, `full` at once or not; `saved`, beside it, then has its files."""
         self.folder.mkdir(exist_ok=True)
         saved = self.folder.with_name("saved")
         python = shlex.join([sys.executable, "-c", code, *arguments])

@@ -18,7 +18,7 @@ from tests.pipeline.dummies import only, run
 
 
 def closed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Lets nothing below a folder be looked at, as its mode would for anybody but the superuser."""
+    """Let nothing below a folder be looked at, as its mode would for anybody but the superuser."""
     real = os.stat
 
     def stat(path: str | Path, **options: bool) -> os.stat_result:

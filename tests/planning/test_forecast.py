@@ -81,7 +81,7 @@ def stage(found: Forecast, name: str) -> StageForecast:
 
 
 def keep(*observations: Observation) -> None:
-    """Puts a probe into the cache."""
+    """Put a probe into the cache."""
     lengths = {"source_tokens": 28.0, "target_tokens": 30.0, "pair_bytes": 260.0, "steps": 45.0}
     probe = Probe("multi30k_en_de", "cluster", "node", "2026-11-21 12:00", "some text", 0.9, lengths, observations)
     cache_folder().mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def told(chain: Chain) -> dict[str, tuple[str, str]]:
 
 
 def submit(chain: Chain) -> None:
-    """Queues the chain: jobs 101, 102, 103."""
+    """Queue the chain: jobs 101, 102, 103."""
     SlurmLauncher(settings(chain), chain.store, lambda _: []).launch(list(chain.plan.tasks()))
 
 

@@ -160,7 +160,7 @@ def test_doctor_looks_at_the_nodes_from_inside(
 def test_an_image_with_another_kd_is_refused_by_name(
     run_inside: Workplace, finished: Workplace, image: Path, tmp_path: Path
 ) -> None:
-    """Changes the frozen config of a run to one of a kd whose kind `split` has another version."""
+    """Change the frozen config of a run to one of a kd whose kind `split` has another version."""
     (frozen,) = (run_inside.run / "configs").glob("*.json")
     record = json.loads(frozen.read_text("utf-8"))
     record["stages"]["split"]["version"] = 0

@@ -87,7 +87,7 @@ class Victim:
         return ArtifactPaths((self.place.run / self.series.stage / self.series.task).resolve())
 
     def remove(self) -> None:
-        """Removes the artifact and everything beside it."""
+        """Remove the artifact and everything beside it."""
         folder = self.paths.final.parent
         subprocess.run(["rm", "-rf", str(folder)], check=True)
         folder.mkdir()
@@ -107,7 +107,7 @@ class Victim:
         return Ended(status, log.read_text("utf-8", "replace"), operations)
 
     def hashes(self) -> dict[str, str]:
-        """Returns the hashes of the files that must not differ."""
+        """Return the hashes of the files that must not differ."""
         found = self.paths.final
         return {
             str(path.relative_to(found)): sha256(path)
@@ -135,7 +135,7 @@ def copied(workplace: Workplace) -> tuple[Workplace, str]:
 
 @contextmanager
 def running_server(place: Workplace, shim: Path) -> Iterator[subprocess.Popen[str]]:
-    """Runs crash_server.py with the library."""
+    """Run crash_server.py with the library."""
     counter = place.folder / "counter"
     counter.write_bytes(bytes(8))
     settings = {"CRASH_ROOT": str(place.store), "CRASH_COUNTER": str(counter), "LD_PRELOAD": str(shim)}
@@ -165,7 +165,7 @@ def test_a_task_survives_a_fault_at_any_operation(series: Series, copied: tuple[
 
 
 def points(series: Series, operations: int) -> Iterator[tuple[str, int]]:
-    """Yields the faults to try: one operation for each kind of fault, or every `EVERY`-th."""
+    """Yield the faults to try: one operation for each kind of fault, or every `EVERY`-th."""
     first = operations - PUBLISHING if series.last else 1
     moments = random_moments()
     for fault in FAULTS:
@@ -177,7 +177,7 @@ def points(series: Series, operations: int) -> Iterator[tuple[str, int]]:
 
 
 def fail_and_repeat(victim: Victim, fault: str, at: int, expected: dict[str, str]) -> None:
-    """Runs a task with a fault, then without; the second one must give the expected files."""
+    """Run a task with a fault, then without; the second one must give the expected files."""
     where = f"{victim.series.name}: {fault} at operation {at}"
     victim.remove()
     done = victim.run(fault, at)

@@ -14,7 +14,7 @@ CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x20000  # linux/sched.h
 
 
 def main(command: list[str]) -> None:
-    """Becomes the command."""
+    """Become the command."""
     libc = ctypes.CDLL(None, use_errno=True)
     unshared, mapped, me = os.pipe(), os.pipe(), os.getpid()
     if os.fork() == 0:  # only a process outside of the namespace may map ids other than its own
