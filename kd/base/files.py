@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from kd.base.errors import UserError
 
 TOKEN_BYTES = 4  # of randomness in the name of a temporary file, as hexadecimal digits
+_ASIDE = re.compile(rf"\..+\.[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 
 
 class DamagedFile(UserError):
@@ -51,7 +53,7 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
 
 
 def aside_name(path: Path) -> Path:
-    """Return a new name beside `path` for a temporary file: hidden, and found by `temporary_files`."""
+    """Return a new name beside `path` for a temporary file: hidden, and found by `remove_temporary_files`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}")
 
 
@@ -112,6 +114,16 @@ def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> Non
             with contextlib.suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_mtime <= newest:
                     Path(entry.path).unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a folder and all below it, in which nobody writes now.
+
+    They are those of `aside_name`, and files that end in `.tmp`.
+    """
+    for path in list(folder.rglob("*")):
+        if (_ASIDE.fullmatch(path.name) or path.suffix == ".tmp") and (path.is_symlink() or path.is_file()):
+            path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -62,7 +62,7 @@ def read_parquet(
     place = _on_disk(path)
     try:
         file = parquet.ParquetFile(place, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
         raise _damaged(place, "is damaged or no Parquet file", error) from None
     _check_columns(place, file.schema, fields)
     return _texts(f"{place}, row", _parquet_records(place, file, fields), fields, counts, broken)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from typing import Any
 from kd.base import energy
 from kd.base.errors import StopRequested, TransientError, UserError
 from kd.base.faults import disk_fault
-from kd.base.files import remove_temporary_files, rename_folder, sync_folder, write_json, write_text
+from kd.base.files import remove_leftovers, rename_folder, sync_folder, write_json, write_text
 from kd.base.lease import Lease, LeaseHeld
 from kd.base.progress import Progress
 from kd.pipeline import attempts
@@ -146,8 +145,8 @@ class _Execution:
         inputs = [self.store.paths(item).final for item in self.task.upstream()] if kind.trains else []
         with staged(inputs, self.scratch) as copies:
             summary, job, spent = self._work(len(so_far), copies)
-        # An attempt that was killed while it wrote the manifest left a part of it, which must not be published.
-        remove_temporary_files(paths.partial, MANIFEST, older_than=-math.inf)
+        # Attempts that were killed while they wrote a file left parts of it, which must not be published.
+        remove_leftovers(paths.partial)
         record = manifest(self.task, job, summary, so_far, spent, self.packages)
         write_json(paths.partial / MANIFEST, record)
         (paths.partial / RAN).unlink(missing_ok=True)

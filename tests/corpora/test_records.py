@@ -136,6 +136,15 @@ def test_a_changed_byte_or_a_missing_end_of_parquet_is_refused(tmp_path: Path) -
             list(read_parquet(path, ["en", "de"], Counter()))
 
 
+def test_a_name_of_a_column_of_parquet_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.parquet", [{"quelle": "a", "de": "b"}], store_schema=False)
+    content = path.read_bytes()
+    assert content.count(b"quelle") > 0
+    path.write_bytes(content.replace(b"quelle", b"\xe5uelle"))
+    with pytest.raises(BrokenText, match=r"a\.parquet is damaged or no Parquet file"):
+        list(read_parquet(path, ["quelle", "de"], Counter()))
+
+
 def test_columns_that_are_missing_or_no_text_are_named(tmp_path: Path) -> None:
     path = table(tmp_path / "a.parquet", [{"translation": {"en": "a"}, "n": 1}])
     with pytest.raises(UserError, match=r"has no column en\. Name them by `fields`\. It has translation\.en, n\."):

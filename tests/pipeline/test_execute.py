@@ -366,6 +366,18 @@ def test_temporary_files_of_a_killed_attempt_are_removed_by_the_next(store: Stor
     assert not old.exists() and new.exists(), "a new one may belong to a live process"
 
 
+def test_what_a_killed_attempt_left_half_written_is_not_published(store: Store) -> None:
+    task = only(kind="resume", steps=2)
+    paths = store.paths(task)
+    (paths.partial / "data").mkdir(parents=True)
+    left = (".manifest.json.0a1b2c3d", ".shards.jsonl.43c4320f", "data/.index.json.ffffffff", "data/model.pt.tmp")
+    for name in (*left, ".gitattributes"):
+        (paths.partial / name).touch()
+    run(task, store)
+    assert [name for name in left if (paths.final / name).exists()] == []
+    assert (paths.final / ".gitattributes").exists(), "a hidden file of the output itself"
+
+
 def journal_of(path: Path) -> list[str]:
     return [line.split()[0] for line in path.read_text().split("\n")[:-1]]
 
