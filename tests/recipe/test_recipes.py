@@ -355,7 +355,7 @@ def test_the_commands_of_the_readmes_can_be_typed(arguments: list[str], elsewher
     words = [word.replace("FOLDER", str(elsewhere)) for word in arguments[1:]]
     options = {"-m", "--cfg", "--remove", "--probe", "--markdown", "--json", "--weak"}
     assert {word for word in words if word.startswith("-")} <= options
-    words = [word for word in words if word not in ("machine=NAME", "machine=…")]  # the reader's own
+    words = [word for word in words if word not in ("machine=NAME", "machine=SITE", "machine=…")]  # the reader's own
     own_recipes = ("recipe=NAME", "recipe=mine", "recipe=./mine", "recipe=./with_borrowed")
     words = ["recipe=demo" if word in own_recipes else word for word in words]
     own = ("assume.", *(("devices=", "nodes=", "stage=", "updates=") if arguments[0] == "scaling" else ()))
