@@ -104,7 +104,7 @@ def test_another_vocabulary_is_refused(trained, spec: TrainSpec, tmp_path: Path)
     lines = (trained.folder / "dict.txt").read_text("utf-8").split("\n")
     other = tmp_path / "dict.txt"
     other.write_text("\n".join([lines[1], lines[0], *lines[2:]]), "utf-8")  # of the same size, in another order
-    with pytest.raises(UserError, match="the training data have another"):
+    with pytest.raises(UserError, match="which is not that of the training data"):
         prepare_start(files, other, spec.config.model, tmp_path / "start.pt")
     # Another count beside a symbol is none.
     other.write_text("\n".join(line.rpartition(" ")[0] + " 7" if line else "" for line in lines), "utf-8")

@@ -247,7 +247,7 @@ def test_a_model_that_is_not_there_says_what_to_put_where(monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a machine without a network finds out later, and says the same
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(UserError, match="COMET model Unbabel/wmt22-none is not here") as error:
+    with pytest.raises(UserError, match="COMET model Unbabel/wmt22-none is not in the cache") as error:
         Comet("wmt22-none")
     assert "hf download Unbabel/wmt22-none --local-dir" in error.value.hint
     for path in ("/nowhere/model", "./model", "model.ckpt"):

@@ -159,7 +159,7 @@ def test_cpu_seconds_are_those_of_all_attempts_and_of_processes_that_they_start(
 
 def test_one_whose_input_is_missing_says_which(store: Store) -> None:
     chain = plan(entry("a"), entry("b", inputs={"many": {"x": "a"}}))
-    with pytest.raises(UserError, match="b/worker-0 reads from a/worker-0, which is missing"):
+    with pytest.raises(UserError, match="b/worker-0 needs a/worker-0, which is missing"):
         run(chain.task("b", "worker-0"), store)
 
 
