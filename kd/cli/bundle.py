@@ -11,7 +11,7 @@ EXAMPLE = "kd bundle recipe=demo upto=collect --output demo.tar"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options; overrides of the recipe are given beside them."""
+    """Add the options; the command also takes overrides of the recipe."""
     parser.add_argument(
         "overrides",
         nargs="*",

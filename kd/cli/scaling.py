@@ -12,7 +12,7 @@ EXAMPLE = "kd scaling recipe=demo devices=1,2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options; overrides of the recipe are given beside them."""
+    """Add the options; the command also takes overrides of the recipe."""
     parser.add_argument(
         "overrides",
         nargs="*",

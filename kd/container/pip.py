@@ -25,8 +25,8 @@ def write_settings(folder: Path) -> list[str]:
     """Write pip's settings into a folder; return the binds for this folder and for the files that the settings name.
 
     The settings are those that `pip config list` prints: of the system, the user and environment variables; later ones
-        win. The folder is bound to INSIDE and has a mount point for each file and folder that a setting names; CONFIG
-        has the new paths.
+    win. The folder is bound to INSIDE and has a mount point for each file and folder that a setting names; CONFIG has
+    the new paths.
     """
     folder.mkdir()
     binds = [f"{folder}:{INSIDE}"]

@@ -65,7 +65,7 @@ class ListsFile:
                 f"{self.corpus} has "
                 f"{self.pairs:,} pairs from "
                 f"its first line on.",
-                "Give the lists of that corpus' sources, one for each line, or set `corpus` and `first`.",
+                "Give one list for each line of that corpus, or correct `corpus` and `first`.",
             )
         return self.first_id + given.id
 

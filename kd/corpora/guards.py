@@ -1,7 +1,7 @@
 """Guards: checks that reject a hypothesis whatever its score, from the source and the hypothesis alone.
 
 They aim for precision rather than recall: the tests measure how often they reject human translations. A hypothesis of
-    ordinary length costs a few microseconds, language identification not counted.
+ordinary length costs a few microseconds, language identification not counted.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class _Batch(NamedTuple):
 def _batches(
     path: Path | Member, longest: int, first: Callable[[bytes, Path | Member], None] = lambda *_: None
 ) -> Iterator[_Batch]:
-    """Yield the lines, or the error for each unreadable line. first: checks the first bytes of the text."""
+    """Yield the lines, or the error for each unreadable line. first: a function that checks the text's first bytes."""
     number = 0
     try:
         for block in _blocks(path, longest, first):

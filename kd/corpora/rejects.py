@@ -1,7 +1,7 @@
 """Samples the pairs that each filter rejected, for inspection: `rejected.tsv.zst`, one pair per line.
 
 Columns: id, filter, source, target, escaped as in `kd.corpora.cells`. A side of more than 4,000 characters is cut, with
-    a note of how much is missing.
+a note of how much is missing.
 """
 
 from __future__ import annotations

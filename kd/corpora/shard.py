@@ -49,7 +49,7 @@ class ShardWriter:
         if pair.id < 0 or pair.id >> 63:
             raise ValueError(f"an id must be a positive number of at most 63 bits: {pair.id}")
         if len(values) != self._width:
-            raise ValueError(f"{len(values)} values for {self._width} columns")
+            raise ValueError(f"{len(values)} values given for {self._width} columns")
         if broken := next((text for text in (pair.source, pair.target, *values) if "\n" in text), None):
             raise ValueError(f"a text of {self._file.path} would hold a line break: {broken[:80]!r}")
         self._file.write(join_cells((str(pair.id), pair.source, pair.target, *values)))

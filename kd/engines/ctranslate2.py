@@ -96,9 +96,9 @@ def convert(model: ModelFolder, out: Path, compute_type: str) -> None:
 class Translator:
     """A loaded exported folder.
 
-    `threads` batches are translated at once, each by one thread: several threads per batch make small models slower.
-    As with fairseq, neither side gets longer than in training: a longer source is cut, and `max_pieces` is lowered.
-        Blank lines stay blank. `to` is the target language, for models with several.
+    `threads` batches are translated at once, each by one thread: several threads per batch make small models slower. As
+    with fairseq, neither side gets longer than in training: a longer source is cut, and `max_pieces` is lowered. Blank
+    lines stay blank. `to` is the target language, for models with several.
 
     Raises:
         UserError: The folder is damaged or not an exported model, or the model does not translate into that language.

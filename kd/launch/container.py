@@ -115,7 +115,7 @@ def binds(config: Mapping[str, Any], *paths: Path) -> dict[str, str]:
 
     These are the folders of `paths` (run, store, raw files), the current folder, TMPDIR, and every absolute path in the
     config: corpora, given models, caches. Folders that every image has (/usr …) are left out. Certificates named by
-        variables and pip's settings are included, so that downloads also work inside.
+    variables and pip's settings are included, so that downloads also work inside.
     """
     places = [Path.cwd(), *paths, Path(os.environ.get("TMPDIR") or "/tmp"), *_paths(config)]
     found: set[Path] = set()

@@ -39,7 +39,7 @@ def check_hash(path: Path) -> None:
     """Compare a file with the hash recorded at its publication, if there is a record.
 
     The record is the manifest of a task in the store, or the `model.json` of a folder for distribution. A file is
-        hashed once: the hash is cached by path, size and modification time.
+    hashed once: the hash is cached by path, size and modification time.
 
     Raises:
         UserError: The hash of the file differs from the record.

@@ -65,10 +65,10 @@ def pieces_of(path: Path) -> list[str]:
 def check_pieces(vocabulary: Path, dictionaries: Sequence[Path]) -> None:
     """Check that most symbols of the dictionaries are pieces of the sentencepiece model.
 
-    fairseq may add fillers and language tags, so some may be absent.
+    fairseq may add fillers and language tags, so some symbols may not be pieces.
 
     Raises:
-        UserError: They belong to different models.
+        UserError: Dictionaries and sentencepiece model belong to different models.
     """
     pieces = set(pieces_of(vocabulary))
     for path in dict.fromkeys(dictionaries):

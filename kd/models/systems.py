@@ -95,7 +95,7 @@ class Described(Protocol):
 
     @property
     def label(self) -> str:
-        """The label that the recipe gives it among a stage's inputs."""
+        """The label of this input in the recipe's stage."""
         ...
 
     @property

@@ -26,7 +26,7 @@ ONE_SEED = (
     "train three (student.members=3) before relying on a difference."
 )
 NO_TRANSLATION = 5.0
-"""BLEU below which output has little to do with its source: no difference there counts as a success."""
+"""BLEU below which output is considered unrelated to its source; a difference below it is never called a success."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
     learned = [data.verdict.lessons.replace("It ", f"The {student.name} ", 1)] if data.verdict.lessons else []
     apart = difference(data, student, control, metric)
     if apart is None or control is None:
-        missing = "No control, the same model trained on the human translations, was scored."
+        missing = "No control (the same model trained on the human translations) was scored."
         return Answer(question, "not known", " ".join([*learned, missing]))
     sentences = [
         f"The {student.name} has {_value(metric, student)}; the {control.name}, the same model trained on the human "

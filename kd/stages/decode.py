@@ -1,7 +1,7 @@
 """Decode: writes n-best lists of the training sources with the ensemble of teachers, once per distinct source.
 
 Each worker is a task, and shards are the unit of restart: a resumed worker continues with its current shard, and
-    decoding a larger share of the corpus repeats no shard. A job with several GPUs runs a process on each.
+decoding a larger share of the corpus repeats no shard. A job with several GPUs runs a process on each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sends learning curves to TensorBoard, Weights & Biases or MLflow, without any effect on the results.
 
 The training engine is not involved: a `Follower` replays `metrics.jsonl`, which is complete and without duplicates even
-    after crashes. docs/tracking.md is for users.
+after crashes. docs/tracking.md is for users.
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
         (["--mix", "bleu=x"], "has no weight"),
         (["--metric", "mix"], "--metric mix has no metrics to mix. Name metrics and weights: --mix bleu=0.5"),
         (["--metric", "mix", "--mix", "blue=1"], "There is no metric blue to mix (--mix blue). Choose among: bleu,"),
-        (["--metric", "mix", "--mix", "bleu=0"], "--mix bleu is 0.0. A weight"),
+        (["--metric", "mix", "--mix", "bleu=0"], "--mix bleu is 0.0. Set it to"),
         (["--tokenizer", "moses"], "There is no --tokenizer moses. Choose one of: "),
         (["--smoothing", "flor"], "There is no --smoothing flor. Choose one of: "),
         (["--smoothing", "floor", "--smooth-value", "-1"], "--smooth-value is -1.0."),

@@ -99,7 +99,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> list[int]:
-    """Return the updates, the best value first; among equal values the earlier update first; NaN last."""
+    """Sort updates by their validation value, the best first; among equal values the earlier update first; NaN last."""
     sign = -1 if higher_is_better else 1
     return [
         update

@@ -296,7 +296,7 @@ def _average_each_weight_once() -> None:
 
     fairseq multiplies in place by name, so that a matrix with three names decays three times per update. It also loads
     the average without the buffers `version`: the model is then taken for one of an earlier fairseq, and loses its
-        final layer normalisation.
+    final layer normalisation.
     """
     from fairseq.models.ema.ema import EMA
 

@@ -1,7 +1,7 @@
 """Virtual epochs of a multilingual corpus: data folders that hold a balanced share of each language pair.
 
 Sentence pairs are encoded once, into a pool. An epoch is an index into the pool: a repetition of a pair costs twelve
-    bytes per side, without a copy of its text.
+bytes per side, without a copy of its text.
 """
 
 from __future__ import annotations

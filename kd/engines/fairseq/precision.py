@@ -49,7 +49,7 @@ def use_tf32(precision: str, torch: Any) -> str | None:
     wanted = precision == Precision.tf32.value
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
     if precision == Precision.fp32.value and has_tf32(torch):
-        return "precision is fp32 on a GPU with TF32, which is several times as fast: precision=tf32, or auto."
+        return "precision is fp32 on a GPU with TF32, which is several times as fast. Set precision=tf32 or auto."
     return None
 
 

@@ -88,7 +88,7 @@ def train(
     interrupted. world: the nodes, of which this is the first; None for `spec.world_size` processes on this node.
 
     Raises: UserError for a mistake that the user can correct, OSError (ENOSPC) on a full disk, TransientError if a
-        signal stopped the training, TrainingFailed for any other failure.
+    signal stopped the training, TrainingFailed for any other failure.
     """
     folder = out / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
