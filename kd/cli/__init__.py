@@ -225,7 +225,7 @@ def _about_a_run(
 def _about_files(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: ModuleType, help_: str
 ) -> None:
-    """Add a command that a module of its own describes and runs."""
+    """Add a command that is described and implemented by a separate module."""
     module.add_arguments(_command(commands, name, module.run, help_, module.EXAMPLE))
 
 

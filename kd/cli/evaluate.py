@@ -13,7 +13,7 @@ EXAMPLE = """kd evaluate --source test.en --reference test.de --hypothesis teach
   Files are plain UTF-8 text, one segment per line, or compressed (.gz .zst .xz .bz2). Windows line ends and a byte
   order mark at the start are not scored. Options of sacreBLEU work too:
     kd evaluate a.de b.de -i system.de other.de -m bleu chrf -l en-de --paired-bs
-  With COMET, from a folder that holds checkpoints/model.ckpt and hparams.yaml, or by name where there is a network:
+  With COMET, from a folder that holds checkpoints/model.ckpt and hparams.yaml, or by name if there is a network:
     kd evaluate --source s.en --reference r.de --hypothesis a.de --metrics bleu chrf comet --comet-model FOLDER"""
 
 
@@ -64,7 +64,7 @@ def _add_comet(group: argparse._ArgumentGroup) -> None:
                        help="device for COMET (default: a GPU if there is one)")  # fmt: skip
     group.add_argument("--cache", type=Path, metavar="FOLDER",
                        help="folder for segments' COMET scores (default: the user's cache)")  # fmt: skip
-    group.add_argument("--no-cache", action="store_true", help="score every segment anew and keep nothing")
+    group.add_argument("--no-cache", action="store_true", help="score every segment again and keep no scores")
 
 
 def _add_significance(group: argparse._ArgumentGroup) -> None:

@@ -183,7 +183,7 @@ def _check_lines(
     for label, lines in systems.items():
         blank = sum(not line.strip() for line in lines)
         if blank:
-            _LOG.warning("%s: %d of %d lines are empty; they are scored as they are.", label, blank, len(lines))
+            _LOG.warning("%s: %d of %d lines are empty; they are scored as empty text.", label, blank, len(lines))
     for path, lines in zip(test_set.references, references, strict=True):
         blank = sum(not line.strip() for line in lines)
         if blank:

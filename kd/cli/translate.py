@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-tokens", type=positive, default=2000, metavar="N", help="source tokens per batch (default 2000)")
     add("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
     add("--allow-unk", action="store_true", help="allow unknown symbols and broken UTF-8 in translations")
-    add("--as-is", action="store_true", help="read text as it is, without the normalisation of training text")
+    add("--as-is", action="store_true", help="read text unchanged, without the normalisation of training text")
     add("--device", choices=["cpu", "cuda"], default="cpu")
 
 

@@ -62,7 +62,7 @@ def open_files(root: Path) -> Files:
         if locked:
             raise RuntimeError(f"{locked[0]} is encrypted")
     except (*UNREADABLE, OSError) as error:
-        raise UserError(f"{root} is no readable zip or wheel: {reason_of(error)}.", "Fetch it again.") from None
+        raise UserError(f"{root} is not a readable zip or wheel: {reason_of(error)}.", "Fetch it again.") from None
     return Files(str(root), sorted(archive.namelist()), archive.open)
 
 

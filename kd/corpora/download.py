@@ -30,7 +30,7 @@ Say = Callable[[str, float, float | None, str], None]  # what, bytes so far, byt
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a path is a URL."""
+    """Return whether a path is a URL."""
     return text.startswith(("http://", "https://"))
 
 

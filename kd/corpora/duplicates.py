@@ -43,7 +43,7 @@ def _normalised(text: str) -> str:
 
 
 class DuplicateFinder:
-    """Takes the keys of all pairs in order, then finds those that occurred before.
+    """Collects the keys of all pairs in order, then finds the keys that repeat earlier ones.
 
     Args:
         folder: Folder for the buckets.

@@ -46,7 +46,7 @@ class Measurement:
 
 
 def measure(wanted: Measurement) -> dict[str, Any]:
-    """Measure in a process of its own and wait for it.
+    """Measure in a separate process and wait for it.
 
     Raises UserError if loading fails, or RuntimeError if the process died.
     """

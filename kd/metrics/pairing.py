@@ -23,7 +23,7 @@ class Match:
 
     of: str  # label of the one training: student
     against: str  # of the other: control
-    system: str  # name: student-2, or student where there is only one
+    system: str  # name: student-2, or student if there is only one
     other: str  # control-2
 
 

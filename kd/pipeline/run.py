@@ -57,7 +57,7 @@ class Run:
         if len(found) != 1:
             known = [path.stem for path in self.folder.glob("configs/*.json")]
             raise unknown_name(f"frozen config in {self.folder}", name, known)
-        return read_object(found[0], "Type the command of the run again: `kd run` writes it anew.")
+        return read_object(found[0], "Type the command of the run again: `kd run` writes it again.")
 
     def frozen_tasks(self, store: Store) -> set[str]:
         """Return the paths in the store of all tasks of all frozen configs; unreadable configs are left out."""
@@ -106,7 +106,7 @@ class Run:
         """Return task -> path in the store, as of the last `kd run`; raises DamagedFile for a damaged plan.json."""
         path = self.folder / PLAN
         try:
-            tasks = read_object(path, "Type the command of the run again: `kd run` writes it anew.").get("tasks")
+            tasks = read_object(path, "Type the command of the run again: `kd run` writes it again.").get("tasks")
         except FileNotFoundError:
             return {}
         if not isinstance(tasks, dict) or not all(isinstance(place, str) for place in tasks.values()):

@@ -73,7 +73,7 @@ class Leakage:
 
 
 def flow(artifacts: Iterable[Artifact], several: bool) -> list[FlowStep]:
-    """Return the pairs in and out of each stage, per language pair where there are `several`."""
+    """Return the pairs in and out of each stage, per language pair if there are `several`."""
     steps: dict[str, FlowStep] = {}
     for artifact in artifacts:
         counts = artifact.manifest["counts"]

@@ -97,7 +97,7 @@ def shortened(text: str) -> str:
 
 
 def moment(iso: str) -> str:
-    """Print an ISO 8601 time in UTC to the minute; other text, such as a date, stays as it is."""
+    """Print an ISO 8601 time in UTC to the minute; other text, such as a date, stays unchanged."""
     try:
         time = datetime.fromisoformat(iso)
     except ValueError:

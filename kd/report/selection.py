@@ -59,7 +59,7 @@ class Selection:
     signature: str
     mean_first: float  # sentence score of the teacher's best, mean over lists
     mean_selected: float  # of the selected one
-    name: str = ""  # language pair, where there are several
+    name: str = ""  # language pair, if there are several
     variant: str = "best"  # as recipes name it: best, first, gold, threshold, best_and_gold, top
     ranks: list[int] = field(default_factory=list)  # how often the hypothesis of rank 0, 1, … was chosen
     gains: Histogram | None = None  # score of the selected minus score of the first, where they differ
@@ -84,7 +84,7 @@ class GuardCounts:
     set_aside: dict[str, int] = field(default_factory=dict)  # pairs for which another was chosen instead
     no_way_out: dict[str, int] = field(default_factory=dict)  # pairs for which all hypotheses trip one
     on_guard: str = ""  # what happened then: gold | drop | keep
-    name: str = ""  # language pair, where there are several
+    name: str = ""  # language pair, if there are several
 
     @property
     def names(self) -> list[str]:

@@ -55,7 +55,7 @@ class SystemRow:
 
     system: System
     scores: list[MetricScore] = field(default_factory=list)
-    pair: str = ""  # language pair whose test set the scores are of; shown where there are several
+    pair: str = ""  # language pair whose test set the scores are of; shown if there are several
     parameters: int | None = None  # of all members together
     megabytes: float | None = None  # of the model on disk, 10^6 bytes
     sentences_per_second: float | None = None

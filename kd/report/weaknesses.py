@@ -38,7 +38,7 @@ class WeaknessesOfPair:
     systems: dict[str, Weaknesses] = field(default_factory=dict)  # by name, as in the table of results
     baseline: str = ""  # the system that the segments below are compared with
     worst: list[Behind] = field(default_factory=list)
-    name: str = ""  # language pair, where there are several
+    name: str = ""  # language pair, if there are several
 
 
 @dataclass(frozen=True)

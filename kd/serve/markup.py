@@ -14,7 +14,7 @@ class Document(HTMLParser):
     """A parsed fragment: `texts` are to be translated, `joined` inserts the translations.
 
     Each run of text between two tags is translated by itself. Text within `UNTRANSLATED` elements, and within elements
-    with `translate="no"` or the class `notranslate`, stays as it is.
+    with `translate="no"` or the class `notranslate`, stays unchanged.
     """
 
     def __init__(self, source: str) -> None:

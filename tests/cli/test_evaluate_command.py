@@ -92,7 +92,7 @@ def test_tables_are_written_as_markdown_and_latex(
     outputs = ["--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex")]
     assert main(["evaluate", *arguments, "--baseline", "b.en", *outputs]) == 0
     printed = capsys.readouterr()
-    assert "b.en: 1 of 3 lines are empty; they are scored as they are." in printed.err
+    assert "b.en: 1 of 3 lines are empty; they are scored as empty text." in printed.err
     bleu = sacrebleu.corpus_bleu(HYPOTHESES, REFERENCES[:1]).score
     signature = f"tok:13a|smooth:exp|version:{sacrebleu.__version__}"
     markdown, latex = (tmp_path / "t.md").read_text(), (tmp_path / "t.tex").read_text()

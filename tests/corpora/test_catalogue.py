@@ -209,7 +209,7 @@ def test_a_missing_or_broken_root_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone does not exist\."):
         list(read_catalogues(tmp_path / "gone", "{language}.json", "en", "de"))
     (tmp_path / "broken.whl").write_bytes(b"PK\x03\x04 and then nothing")
-    with pytest.raises(UserError, match=r"broken\.whl is no readable zip or wheel"):
+    with pytest.raises(UserError, match=r"broken\.whl is not a readable zip or wheel"):
         list(read_catalogues(tmp_path / "broken.whl", "{language}.json", "en", "de"))
 
 

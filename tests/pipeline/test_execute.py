@@ -39,7 +39,7 @@ def names(folder: Path) -> set[str]:
 
 
 def kill_after_a_line(task: Task, store: Store) -> None:
-    """Starts a slow task in a process of its own, and kills it once it has written something."""
+    """Starts a slow task in a separate process, and kills it once it has written something."""
     process = FORK.Process(target=run, args=(task, store))
     process.start()
     lines = store.paths(task).partial / "lines"

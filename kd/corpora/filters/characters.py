@@ -139,7 +139,7 @@ class Scripts(PairFilter[ScriptsConfig]):
             raise ValueError("most must be a share, 0 to 1")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a side has too many letters of other scripts."""
+        """Return whether a side has too many letters of other scripts."""
         left, right = self._sides
         return (left is not None and left.too_strange(source)) or (right is not None and right.too_strange(target))
 
@@ -207,7 +207,7 @@ class Markup(PairFilter[MarkupConfig]):
     config = MarkupConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether there is markup, or with `mirrored` markup on one side alone."""
+        """Return whether there is markup; with `mirrored`, whether only one side has markup."""
         if _is_plain(source) and _is_plain(target):
             return False
         left, right = _leftovers(source), _leftovers(target)
@@ -215,7 +215,7 @@ class Markup(PairFilter[MarkupConfig]):
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text surely has no markup, as most lines."""
+    """Return whether a text surely has no markup, which holds for most lines."""
     return not (
         "<" in text or ">" in text or "&" in text or "@" in text or "\ufffd" in text
         or "[" in text or "{" in text

@@ -59,7 +59,7 @@ class PairFilter(Filter[C]):
 
     @abstractmethod
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether the pair is rejected."""
+        """Return whether the pair is rejected."""
 
     def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:
         """Return, for each pair, whether `rejects` rejects it; some filters are faster on many pairs at once."""

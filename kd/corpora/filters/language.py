@@ -66,7 +66,7 @@ class Language(PairFilter[LanguageConfig]):
         return tuple(sorted(name for name in alike if self._identifier.knows(name)))
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a side is surely in another language."""
+        """Return whether a side is surely in another language."""
         return self._is_other(source, self._source) or self._is_other(target, self._target)
 
     def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:

@@ -26,7 +26,7 @@ class Empty(PairFilter[EmptyConfig]):
     config = EmptyConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a side is empty."""
+        """Return whether a side is empty."""
         return not source or not target or source.isspace() or target.isspace()
 
 
@@ -65,7 +65,7 @@ class Length(PairFilter[LengthConfig]):
             )
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a length is out of bounds."""
+        """Return whether a length is out of bounds."""
         longer = max(len(source), len(target))
         if longer > self._characters:
             return True
@@ -112,7 +112,7 @@ class Ratio(PairFilter[RatioConfig]):
             raise ValueError("most must be 1 or more, and slack 0 or more")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether the lengths differ too much."""
+        """Return whether the lengths differ too much."""
         left, right, settings = len(source), len(target), self.settings
         if self._wide:
             left, right = left + len(_WIDE.findall(source)), right + len(_WIDE.findall(target))

@@ -92,7 +92,7 @@ class Numbers(PairFilter[NumbersConfig]):
     config = NumbersConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether more numbers than allowed are without a match."""
+        """Return whether more numbers than allowed lack a match."""
         if not (_has_digit(source) and _has_digit(target)) and self.settings.one_sided:
             return False
         if _DIGITS.findall(source) == _DIGITS.findall(target):
@@ -228,6 +228,6 @@ def _is_rounded(one: _Number, other: _Number) -> bool:
 
 
 def _is_short_year(one: _Number, other: _Number) -> bool:
-    """Tell whether one number is a year and the other its last two digits."""
+    """Return whether one number is a year and the other its last two digits."""
     short, long = sorted((one.integer, other.integer), key=len)
     return len(short) == 2 and len(long) == 4 and long.endswith(short) and long.startswith(_CENTURIES)

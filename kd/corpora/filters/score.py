@@ -53,7 +53,7 @@ class Score(ScoreFilter[ScoreConfig]):
             raise ValueError("neither least nor most is set")
 
     def rejects_value(self, value: str | None) -> bool:
-        """Tell whether a pair is rejected for its score."""
+        """Return whether a pair is rejected for its score."""
         try:
             score = float(value or "nan")
         except ValueError:

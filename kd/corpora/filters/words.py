@@ -40,7 +40,7 @@ class Copies(PairFilter[CopiesConfig]):
     config = CopiesConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether the sides are equal."""
+        """Return whether the sides are equal."""
         left, right, settings = source.strip(), target.strip(), self.settings
         if left != right:
             if not settings.normalised:
@@ -72,11 +72,11 @@ class Repetition(PairFilter[RepetitionConfig]):
             raise ValueError("most and longest must be 1 or more")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether one side repeats itself too often, and the other does not."""
+        """Return whether one side repeats itself too often, and the other does not."""
         return self._repeats(source) != self._repeats(target)
 
     def _repeats(self, text: str) -> bool:
-        """Tell whether a unit occurs more than `most` times in a row."""
+        """Return whether a unit occurs more than `most` times in a row."""
         words, most = text.split(), self.settings.most
         if len(words) - len(set(words)) < most:  # the fast way out: n + 1 times need n double words
             return False

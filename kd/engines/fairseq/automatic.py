@@ -1,7 +1,7 @@
 """Derives settings with the value `auto` from the device: a training's precision and micro-batch size.
 
 The values are recorded when a training first starts (`device.json` in its folder) and reused whenever it resumes.
-docs/training.md states the rules. Needs no torch: `trial.py` runs in a process of its own.
+docs/training.md states the rules. Needs no torch: `trial.py` runs in a separate process.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _step(config: TrainConfig, here: Surroundings) -> Answer:
 
 
 def run_trial(request: Mapping[str, Any], threads: int) -> Answer:
-    """Run a request in a process of its own, and return its answer."""
+    """Run a request in a separate process, and return its answer."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     project = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(part for part in (project, os.environ.get("PYTHONPATH", "")) if part)

@@ -261,7 +261,7 @@ class _Part:
     tag: str | None = None  # that begins its sources
     total: Encoded | None = None  # counts of its corpus; used only where the parts are joined
     targets: tuple[str, ...] = ("target",)  # columns
-    pair: str = ""  # language pair, where there are several
+    pair: str = ""  # language pair, if there are several
 
     @property
     def sides(self) -> tuple[str, ...]:

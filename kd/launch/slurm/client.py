@@ -151,7 +151,7 @@ def ensure_reachable() -> None:
 
 
 def accounts(jobs: Iterable[str]) -> list[Row]:
-    """Return what the accounting database knows about jobs; empty if the cluster has no accounting."""
+    """Return the accounting database's entries for jobs; empty if the cluster has no accounting."""
     wanted = ",".join(jobs)
     if not wanted:
         return []

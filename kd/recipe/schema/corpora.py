@@ -67,7 +67,7 @@ class SourceConfig:
         "Language pairs that the corpus is read for, as NAME: true; empty: all.", factory=dict, transient=True
     )
     # Transient: a corrected licence trains no teacher again. Whoever shows licences takes them from the recipe.
-    licence: str = setting("Licence of the text, as an SPDX identifier where there is one.", "unknown", transient=True)
+    licence: str = setting("Licence of the text, as an SPDX identifier if possible.", "unknown", transient=True)
     weight: float = setting("Weight of the corpus when corpora are mixed.", 1.0, at_least=0)
     source: str | None = setting("Path of the source side, or of the file with both sides.", None, transient=True)
     target: str | None = setting("plain: path of the target side.", None, transient=True)
@@ -259,7 +259,7 @@ class VocabularyConfig:
     character_coverage: float = setting("Share of the characters that get a token.", above=0, at_most=1)
     normalization: str = setting("sentencepiece's normalisation rule; identity keeps the text unchanged.")
     byte_fallback: bool = setting("Write characters without a token as bytes.")
-    split_digits: bool = setting("Make every digit a token of its own.")
+    split_digits: bool = setting("Make every digit a separate token.")
     placeholders: str | None = setting(
         "Regular expression; each distinct match in the corpus becomes one symbol.", None
     )

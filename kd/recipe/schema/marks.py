@@ -39,7 +39,7 @@ def setting(
     """Declare a field of a config dataclass.
 
     Args:
-        meaning: One sentence on what the setting does; shown by `kd settings` and in docs/settings.md.
+        meaning: One sentence on the effect of the setting; shown by `kd settings` and in docs/settings.md.
         default: Value if neither conf/ nor a recipe sets one; MISSING (`???`) if one of them must.
         factory: Makes the default instead, for mappings, lists and nested configs.
         unit: What a number counts or measures: updates, target tokens, GB, hours.

@@ -289,7 +289,7 @@ class FinetuneConfig(TrainConfig):
 
 @dataclass
 class AverageConfig:
-    """Averaging of a training's kept checkpoints, as a step of its own."""
+    """Averaging of a training's kept checkpoints, as a separate stage."""
 
     count: int = setting("Checkpoints averaged.", 5, unit="checkpoints", at_least=1)
     of: Which = setting("The newest checkpoints or the best ones.", Which.last)

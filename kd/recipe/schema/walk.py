@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def meaning(self) -> str:
-        """One sentence on what the setting does."""
+        """One sentence on the effect of the setting."""
         return str(self.field.metadata.get("meaning", ""))
 
     @property
