@@ -300,9 +300,9 @@ def test_a_missing_tokeniser_is_named(tmp_path: Path) -> None:
 def test_sides_that_do_not_fit(models: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="reads a reference"):
         Comet(str(models["COMET"])).scores({"one": ONE}, SOURCES, [])
-    with pytest.raises(UserError, match="one has 39 lines, the source has 40"):
+    with pytest.raises(UserError, match="one has 39 lines, but the source has 40"):
         Comet(str(models["QE"])).scores({"one": ONE[:-1]}, SOURCES, [])
-    with pytest.raises(UserError, match="Reference 1 has 2 lines, the source has 40"):
+    with pytest.raises(UserError, match="Reference 1 has 2 lines, but the source has 40"):
         Comet(str(models["COMET"])).scores({"one": ONE}, SOURCES, [["a", "b"]])
     with pytest.raises(UserError, match="no way 'median'"):
         Comet(str(models["COMET"]), several_references="median")
