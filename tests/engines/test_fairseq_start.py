@@ -114,11 +114,11 @@ def test_another_vocabulary_is_refused(trained, spec: TrainSpec, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"encoder_layers": 3}, "encoder_layers 2, and model.encoder_layers is 3"),
-        ({"width": 128}, "encoder_embed_dim 64, and model.width is 128"),
-        ({"heads": 2}, "encoder_attention_heads 4, and model.heads is 2"),  # which no weight's shape tells
-        ({"pre_norm": False}, "encoder_normalize_before True, and model.pre_norm is False"),
-        ({"tie_embeddings": False}, "share_all_embeddings True, and model.tie_embeddings is False"),
+        ({"encoder_layers": 3}, "encoder_layers 2, but model.encoder_layers is 3"),
+        ({"width": 128}, "encoder_embed_dim 64, but model.width is 128"),
+        ({"heads": 2}, "encoder_attention_heads 4, but model.heads is 2"),  # which no weight's shape tells
+        ({"pre_norm": False}, "encoder_normalize_before True, but model.pre_norm is False"),
+        ({"tie_embeddings": False}, "share_all_embeddings True, but model.tie_embeddings is False"),
     ],
 )
 def test_another_shape_is_refused(trained, spec: TrainSpec, tmp_path: Path, changes: dict, told: str) -> None:
