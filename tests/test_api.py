@@ -100,12 +100,12 @@ def test_external_scores_select() -> None:
         (lambda: kd.evaluate(["a"], ["a"], comet="model"), "reads the sources"),
         (lambda: kd.evaluate({"a": ["a"]}, ["a"], baseline="b"), "no system b"),
         (lambda: list(kd.select(LISTS, GOLD[:1])), "After 1 lists"),
-        (lambda: list(kd.select([[]], GOLD[:1])), "List 1 is no list"),
-        (lambda: list(kd.select(["abc"], GOLD[:1])), "List 1 is no list"),
+        (lambda: list(kd.select([[]], GOLD[:1])), "List 1 is not a list"),
+        (lambda: list(kd.select(["abc"], GOLD[:1])), "List 1 is not a list"),
         (lambda: kd.select(LISTS, GOLD, metric="bleuu"), "bleuu"),
         (lambda: kd.select(LISTS, GOLD, metric="external"), "go together"),
         (lambda: kd.select(LISTS, GOLD, metric="mix", mix={"qe": 1.0}), "does not compute the metric qe"),
-        (lambda: list(kd.select(LISTS[:1], GOLD[:1], metric="external", scores=[[1.0]])), "3 hypotheses and 1 scores"),
+        (lambda: list(kd.select(LISTS[:1], GOLD[:1], metric="external", scores=[[1.0]])), "3 hypotheses but 1 scores"),
     ],
 )
 def test_a_mistake_is_a_user_error(call, message: str) -> None:

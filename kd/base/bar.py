@@ -1,4 +1,4 @@
-"""Shows how far a command is that works on files: a bar in a terminal, a line now and then elsewhere."""
+"""Shows the progress of a command that works on files: a bar in a terminal, an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class Bar:
-    """A context manager that shows progress and the time left on standard error. Threads may share it.
+    """A context manager that prints progress and the time left to standard error. Threads may share it.
 
     Args:
         what: The activity, such as "selecting".
-        total: The number of units of all the work.
+        total: The total number of units.
         unit: Name of a unit; bytes are printed in a suitable unit, such as MB.
     """
 
@@ -36,7 +36,7 @@ class Bar:
         self._lock = threading.Lock()
 
     def advance(self, units: int) -> None:
-        """Add to what is done."""
+        """Add to the number of finished units."""
         with self._lock:
             self._done += units
             self._bar.advance(self._task, units)

@@ -1,6 +1,6 @@
 """Find the GPUs that this process may use and read their power: NVIDIA's by NVML, AMD's by `rocm-smi`.
 
-NVML lists all GPUs of a computer, regardless of CUDA_VISIBLE_DEVICES; so that variable is read here.
+NVML lists all GPUs of a computer and ignores CUDA_VISIBLE_DEVICES, so this module reads that variable.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _FRESH_SECONDS = 0.5  # for which an answer of rocm-smi, which is about all GPUs
 
 
 class Gpu(Protocol):
-    """A GPU as the meter sees it; a value that cannot be read is None."""
+    """The readings of a GPU that the meter needs; a value that cannot be read is None."""
 
     name: str
 
     def watts(self) -> float | None:
-        """Return the power at the moment."""
+        """Return the current power in watts."""
 
     def joules(self) -> float | None:
-        """Return the energy used since some time in the past."""
+        """Return the energy used since a fixed time in the past."""
 
     def utilisation(self) -> float | None:
-        """Return the share of the last sample period in which it was computing, 0 to 1."""
+        """Return the share of the last sample period in which the GPU was computing, 0 to 1."""
 
 
 def given(device: str, environment: Mapping[str, str]) -> tuple[list[Gpu], str]:
-    """Return the GPUs that this process may use and the source of their readings; no GPU if they cannot be read."""
+    """Return the GPUs that this process may use and the source of their readings; no GPUs if they cannot be read."""
     try:
         if device == "rocm":
             return _amd(environment), ROCM_SMI
@@ -126,7 +126,7 @@ def _visible(environment: Mapping[str, str], variables: Sequence[str], count: in
 
 
 class RocmSmi:
-    """Reads `rocm-smi --json`, and reuses an answer for a moment."""
+    """Reads `rocm-smi --json`, and reuses its output for a moment."""
 
     def __init__(self, command: str) -> None:
         self._command = [command, "--showpower", "--showuse", "--showproductname", "--json"]

@@ -81,7 +81,7 @@ def _between(
 class Meter:
     """Context manager that measures, and adds to the record at `path` of earlier attempts at the same task.
 
-    No error of measuring stops the task: then less, or nothing, is measured.
+    A measurement error never stops the task; the record is then incomplete or empty.
     """
 
     def __init__(
@@ -159,13 +159,13 @@ def measuring(path: Path, *, uses_gpus: bool, machine: Mapping[str, Any]) -> Met
 
 
 def record(spent: Spent, machine: Mapping[str, Any], nodes: int = 1) -> dict[str, Any]:
-    """Return the manifest's `energy`, from the record of the first of `nodes` nodes.
+    """Return the manifest's entry `energy`, from the record of the first of `nodes` nodes.
 
     Keys:
-        kwh: Energy of the GPUs over all attempts; on several nodes, that of the first one times their number, as in
-            OLMo's table.
+        kwh: Energy of the GPUs over all attempts; on several nodes, the first node's energy times the number of nodes,
+            as in OLMo's table.
         gpu_utilisation: Mean, 0 to 1.
-        pue, carbon_intensity: Of the machine; the latter in kg CO2e per kWh.
+        pue, carbon_intensity: The machine's values; carbon intensity in kg CO2e per kWh.
         kg_co2e: kwh * pue * carbon_intensity.
 
     Unknown values are None.

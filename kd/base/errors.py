@@ -29,7 +29,7 @@ class UserError(Exception):
 
 
 class TransientError(Exception):
-    """A fault that may pass (a signal before a time limit, a node that failed): exit status 75, retry."""
+    """A temporary fault (a signal before a time limit, a failed node). Exit status 75: retry."""
 
     def __init__(self, problem: str = "") -> None:
         super().__init__(_shown(problem))
@@ -39,7 +39,7 @@ class StopRequested(TransientError):
     """A signal asked this process to end: SIGTERM at once, SIGUSR1 some minutes before a time limit."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("The task was asked to stop; what it has done is kept.")
+        super().__init__("The task was asked to stop; its finished work is kept.")
         self.number = signal.Signals(number)
 
 
@@ -48,7 +48,7 @@ class IncompleteArtifact(Exception):
 
 
 def _shown(message: str) -> str:
-    """Make a message fit for terminals and logs: it may hold file names, replies of servers and typed URLs."""
+    """Make a message safe for terminals and logs, since it may contain file names, server replies and typed URLs."""
     return visible_lines(mask_text(message))
 
 

@@ -1,13 +1,13 @@
-"""Make control characters of other people's text visible, so that no terminal or browser acts on them."""
+"""Make control characters in untrusted text visible, so that no terminal or browser acts on them."""
 
 from __future__ import annotations
 
 
 def visible(text: str) -> str:
-    r"""Return a text with signs in place of control characters.
+    r"""Return a text with visible symbols in place of control characters.
 
-    C0 controls and DEL become their pictures (U+2400 …); C1 controls, line separators and directional overrides, which
-    could swap the text beside them, become an escape such as `\u202e`.
+    C0 controls and DEL become control pictures (U+2400 …). C1 controls, line separators and directional overrides,
+    which could reorder the surrounding text, become escapes such as `\u202e`.
     """
     return text.translate(_VISIBLE)
 

@@ -14,14 +14,14 @@ ASSUMED = "assumed by you"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, None where it is unknown, and its source in words (where unknown: how to find it out)."""
+    """A value, None if unknown, and its source in words (if unknown: how to find it out)."""
 
     value: float | None
     source: str = UNKNOWN
     at_least: float = 0.0  # of an unknown sum: the sum of its known parts
 
     def times(self, other: Estimate | float | None) -> Estimate:
-        """Return the product, with both sources."""
+        """Return the product, with the sources of both factors."""
         if not isinstance(other, Estimate):
             other = Estimate(other, "")
         sources = joined([self.source, other.source])

@@ -10,8 +10,8 @@ from kd.base.errors import TransientError, UserError
 
 # errno -> what the user can do about it (exit status 2)
 LASTING = {
-    errno.ENOSPC: "Free some space, or set store.dir to a folder on another disk; what is done is kept.",
-    errno.EDQUOT: "Free some of your quota, or set store.dir to a folder elsewhere; what is done is kept.",
+    errno.ENOSPC: "Free some space, or set store.dir to a folder on another disk; finished work is kept.",
+    errno.EDQUOT: "Free some of your quota, or set store.dir to a folder elsewhere; finished work is kept.",
     errno.EROFS: "Set store.dir to a folder that can be written to.",
     errno.EACCES: "Set store.dir to a folder that you may write to.",
     errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
@@ -25,7 +25,7 @@ def disk_fault(error: BaseException, folder: Path) -> UserError | TransientError
 
     Args:
         error: The error to explain.
-        folder: The folder that was being read or written, named if `error` names no file.
+        folder: The folder that was being read or written, used in the message if `error` names no file.
     """
     if not isinstance(error, OSError) or error.errno is None:
         return None
@@ -36,5 +36,5 @@ def disk_fault(error: BaseException, folder: Path) -> UserError | TransientError
     if error.errno not in LASTING:
         return None
     if folder != named and folder not in named.parents:  # a folder for temporary files, for instance
-        return UserError(f"{named}: {reason}.", "Make room there, or give the right to use it.")
+        return UserError(f"{named}: {reason}.", "Free some space there, or grant write permission.")
     return UserError(f"Writing to {folder} failed: {reason}.", LASTING[error.errno])

@@ -23,7 +23,7 @@ _ASIDE = re.compile(rf"\..+\.[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 
 
 class DamagedFile(UserError):
-    """A file whose content is not what was written."""
+    """A file whose content differs from what was written."""
 
 
 def read_json(path: Path, hint: str = "") -> Any:
@@ -103,8 +103,8 @@ def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> Non
 
     Args:
         folder: The folder.
-        name: The beginning of the names of the files that they were to become; empty for all hidden files.
-        older_than: Seconds since the last change, so that files that are being written now stay.
+        name: The beginning of the final names of these files; empty for all hidden files.
+        older_than: Seconds since the last change, so that files still being written are kept.
     """
     newest, start = time.time() - older_than, f".{name}." if name else "."
     with contextlib.suppress(OSError), os.scandir(folder) as entries:

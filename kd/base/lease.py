@@ -68,7 +68,7 @@ class Abandoned:
 
 
 class Lease:
-    """A held lease; a context manager that keeps it alive and releases it at the end.
+    """A held lease: a context manager that renews it and releases it at the end.
 
     `on_lost` is called, in the heartbeat thread, once another process has taken the lease over.
     """
@@ -95,12 +95,12 @@ class Lease:
         raise LeaseHeld(read(path))
 
     def still_ours(self) -> bool:
-        """Return whether no other process took over, for instance because this machine was suspended for long."""
+        """Return whether this process still holds the lease; after a long suspension another may have taken over."""
         current = read(self.path)
         return current is not None and current.token == self._holder.token
 
     def release(self) -> None:
-        """Remove the lease file. Raises nothing: an error here must not replace the one that is being reported.
+        """Remove the lease file. Raises nothing: an error here must not replace the error that is being reported.
 
         A lease that cannot be removed is taken over later, since its holder is dead.
         """
@@ -148,7 +148,7 @@ def is_free(path: Path) -> bool:
 
 
 def silence(path: Path) -> float:
-    """Return the seconds since the last heartbeat of a holder that cannot be observed; 0 for one that is alive."""
+    """Return the seconds since the last heartbeat of a holder that cannot be observed; 0 for a live holder."""
     holder = read(path)
     if holder is None or holder.alive() is not None:
         return 0.0

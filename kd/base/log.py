@@ -1,4 +1,4 @@
-"""Print the messages of kd: all modules log to loggers below `kd`, a tree that other programs can redirect."""
+"""Prints kd's messages: all modules log to loggers below `kd`, which other programs can redirect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 class _Printer(logging.Handler):
-    """Writes messages to the standard error of the moment, warnings and errors as `kd: …`."""
+    """Writes messages to the current standard error, with warnings and errors as `kd: …`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "kd: " if record.levelno >= logging.WARNING else ""
@@ -18,7 +18,7 @@ class _Printer(logging.Handler):
 
 
 def print_messages() -> None:
-    """Print the messages of the tree `kd` on standard error, from the level INFO on. Every command calls it first."""
+    """Print messages of the loggers below `kd`, from level INFO up, to standard error. Every command calls it first."""
     tree = logging.getLogger("kd")
     if not any(isinstance(handler, _Printer) for handler in tree.handlers):
         tree.addHandler(_Printer())

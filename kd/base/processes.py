@@ -1,6 +1,6 @@
 """Distribute work over processes: results in order, bounded memory, and no process left behind.
 
-The results do not depend on the number of processes: each item is processed alone. One process needs no pool.
+Each item is processed alone, so the results do not depend on the number of processes. One process needs no pool.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Tick = Callable[[int], None]  # called by the work with an increment, and by `Wo
 
 
 def share(context: C) -> C:
-    """Return its argument: `Workers(count, share, rules)` hands `rules` to every process once."""
+    """Return the argument: `Workers(count, share, rules)` passes `rules` to every process once."""
     return context
 
 
@@ -77,14 +77,15 @@ class Workers(Generic[C]):
         One map at a time; a map that is left early ends the processes.
 
         Args:
-            work: A function of the context, an item and a callback for progress.
+            work: A function of the context, an item and a progress callback.
             items: The items.
             tick: Called with the sum of all increments that the calls of `work` reported, starting at 0 for each map.
 
         Raises:
-            TransientError: A process was killed. The kernel kills for lack of memory, which depends on the machine's
-                other work, and a batch system that ends a task may kill these processes first; so a retry may succeed.
-            RuntimeError: A process died of anything else.
+            TransientError: A process was killed. A retry may succeed: the kernel kills processes when memory runs out,
+                which depends on the machine's other work, and a batch system that ends a task may kill these processes
+                first.
+            RuntimeError: A process died for another reason.
             Exception: Whatever `work`, `start` and `items` raise.
         """
         if self._count <= 1:
@@ -165,7 +166,7 @@ class Workers(Generic[C]):
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Make the kernel send this process a signal when its parent ends, however it ends (Linux only).
+    """Make the kernel signal this process when its parent ends for any reason (Linux only).
 
     Args:
         parent: The process id of the parent, which may have ended before this call.
@@ -179,7 +180,7 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Block Ctrl-C in this thread, and for good in the processes that it starts meanwhile."""
+    """Block Ctrl-C in this thread, and permanently in the processes that it starts in the meantime."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -214,7 +215,7 @@ class _Worker:
         self._context: list[Any] = []
 
     def work(self, work: Callable[[Any, Any, Tick], R], item: Any) -> R:
-        """Process one item; the first one makes the context, since a pool loses an initialiser's exceptions."""
+        """Process one item. The first call creates the context, since a pool loses an initialiser's exceptions."""
         if not self._context:
             self._context.append(self._start())
         return work(self._context[0], item, self._count)

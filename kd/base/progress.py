@@ -1,6 +1,6 @@
 """Report the progress of a task in a small file that launchers and `kd status` read, on any machine.
 
-It holds the phase, how far it is, the rate and the time left; once a minute the task's log gets the same line.
+The file holds the phase, the progress, the rate and the time left. Once a minute the same line goes to the task's log.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Snapshot:
     said: list[str] = field(default_factory=list)  # messages of the task since it started
 
     def is_valid(self) -> bool:
-        """Return whether all values have the right type; a file that a disk damaged may be JSON of another form."""
+        """Return whether all values have the right type; a damaged file may still be valid JSON."""
         numbers = (self.done, self.total, self.per_second, self.seconds_left)
         return (
             isinstance(self.what, str)
@@ -53,7 +53,7 @@ class Snapshot:
         )
 
     def line(self) -> str:
-        """Return one line for people."""
+        """Return one line for display."""
         parts = [self.what]
         if self.total:
             parts.append(f"{self.done:,.0f}/{self.total:,.0f} {self.unit}".rstrip())
@@ -95,7 +95,7 @@ class Progress:
         seconds_left: float | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """Report how far the task is; derives rate and time left from earlier calls unless given. Cheap to call."""
+        """Report the progress. Rate and time left are derived from earlier calls unless given. Cheap to call."""
         now = time.monotonic()
         if self._began is None or self._began[0] != what:
             self._began = (what, now, done)

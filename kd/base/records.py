@@ -19,7 +19,7 @@ def record(kind: type[T], value: Any, where: str) -> T:
 
     Args:
         kind: The dataclass.
-        value: What `plain` made of one.
+        value: The plain value that `plain` returned.
         where: The value's name in errors.
 
     Raises:

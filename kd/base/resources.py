@@ -1,6 +1,6 @@
 """Find kd's own configuration, recipes and container definitions.
 
-They are top-level folders of the checkout, where people read and edit them. A wheel has them inside the package
+In a checkout they are top-level folders, where people read and edit them. A wheel has them inside the package
 (`kd/_data/…`, see pyproject.toml), so that an installed `kd` works from any folder.
 """
 

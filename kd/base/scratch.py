@@ -1,4 +1,4 @@
-"""Make folders for temporary files, and remove the ones that killed processes left."""
+"""Make folders for temporary files, and remove those that killed processes left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTENT = "content"
 
 @contextlib.contextmanager
 def scratch_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
-    """Make a folder below `place`, by default TMPDIR, and remove it at the end.
+    """Make a folder below `place` (default: TMPDIR), and remove it at the end.
 
     Also removes the folders of the same prefix whose process on this computer is dead: a killed process cannot remove
     its own, and one may hold models of several gigabytes.

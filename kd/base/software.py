@@ -8,7 +8,7 @@ from importlib import metadata
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return package -> version, with `python` first; `absent` for a package that is not installed."""
+    """Return package -> version, with `python` first; the version is `absent` if a package is not installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -55,7 +55,7 @@ def size(number: float) -> str:
 
 
 def last_lines(log: Path, number: int) -> list[str]:
-    """Return the last lines of a log file; of a line that a progress bar rewrote, its last state.
+    """Return the last lines of a log file; a line that a progress bar rewrote appears in its last state.
 
     Returns an empty list for a file that is empty or cannot be read.
     """

@@ -1,6 +1,6 @@
 """Keep user names, passwords and tokens of URLs out of configs, manifests, messages and logs.
 
-A recipe's URLs are masked as soon as it is composed. When a file is fetched, what was masked is looked for in this
+A recipe's URLs are masked as soon as it is composed. When a file is fetched, the masked secrets are looked up in this
 order: in the environment variable that the masking process left for its children; in `KD_CREDENTIALS_HOST`
 (`user:password`) and `KD_QUERY_HOST` (`token=…&signature=…`), where HOST is the host's name in capitals, with `_` for
 other characters; in `~/.netrc`, which requests reads.
@@ -39,7 +39,7 @@ class Secrets(NamedTuple):
 
 
 def is_secret(name: str) -> bool:
-    """Tell by its name whether a query parameter is a secret."""
+    """Return whether a query parameter is a secret, judged by its name."""
     bare = _bare(name)
     return bare in SECRET_NAMES or bare.endswith(SECRET_ENDINGS) or bare.startswith(SECRET_BEGINNINGS)
 
@@ -75,7 +75,7 @@ def mask_text(text: str) -> str:
 
 
 def mask_for_children(url: str) -> str:
-    """Return a URL without its secrets, and leave these in the environment of this process and of those it starts."""
+    """Return a URL without its secrets; store the secrets in the environment, for this process and its children."""
     masked, secrets = split_secrets(url)
     if secrets.login or secrets.query:
         os.environ[_variable(masked)] = json.dumps([secrets.login, secrets.query])
@@ -103,7 +103,7 @@ def lacks_secrets(url: str) -> list[str]:
 
 
 def scrub(text: str, url: str) -> str:
-    """Return a message with the secrets of a URL masked wherever they stand in it."""
+    """Return a message in which every occurrence of a URL's secrets is masked."""
     _, secrets = split_secrets(with_secrets(url))
     user, _, password = secrets.login.partition(":")
     values = {secrets.login, password, *secrets.query.values()}
@@ -111,7 +111,7 @@ def scrub(text: str, url: str) -> str:
 
 
 def environment_hint(url: str) -> str:
-    """Return how to give the credentials of a URL's host."""
+    """Return a hint on how to provide credentials for a URL's host."""
     name = _host_name(urlsplit(mask(url)).hostname or "")
     return f"Put them into ~/.netrc, or set KD_CREDENTIALS_{name}=user:password, or KD_QUERY_{name} for parameters."
 

@@ -1,6 +1,6 @@
 """Read the CPU time and the peak memory of this process and of the processes that it started.
 
-Those count once they have ended and were waited for. Processes on other nodes do not count.
+A started process counts once it has ended and was waited for. Processes on other nodes do not count.
 """
 
 from __future__ import annotations

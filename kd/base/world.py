@@ -27,9 +27,9 @@ class World:
     """The nodes of a task, and the resources of this one.
 
     Attributes:
-        nodes: Their number.
-        node_rank: The rank of this one, from 0.
-        rendezvous: `host:port` of the first node, where the others find it.
+        nodes: Number of nodes.
+        node_rank: Rank of this node, from 0.
+        rendezvous: `host:port` of the first node, to which the others connect.
         gpus: GPUs on this node; None if unknown.
         processes: Workers on this node if it has no GPU.
         begun: The start of the first node, in seconds since the epoch; 0 if unknown.
@@ -43,11 +43,11 @@ class World:
     begun: int = 0
 
     def workers(self, device: str) -> int:
-        """Return the processes on each node: one for each GPU, or on the CPU the number that was set."""
+        """Return the number of processes per node: one per GPU, or the configured number on a CPU."""
         return self.processes if device == "cpu" else max(1, 1 if self.gpus is None else self.gpus)
 
     def size(self, device: str) -> int:
-        """Return the processes on all nodes together."""
+        """Return the number of processes on all nodes together."""
         return self.nodes * self.workers(device)
 
     @property
@@ -77,7 +77,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> World:
 
 
 def take_gpu(number: int, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Restrict this process to its GPU of this index, from 0; call it before any library has used a GPU.
+    """Restrict this process to one of its GPUs, by its index from 0; call it before any library has used a GPU.
 
     The GPUs of the process are those that HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES list, as Slurm sets them.
     """
@@ -87,7 +87,7 @@ def take_gpu(number: int, environment: MutableMapping[str, str] = os.environ) ->
 
 
 def gpu_counter(processes: int) -> Synchronized[int] | None:
-    """Return the counter by which each of several processes takes a GPU; None for one process, which has them all."""
+    """Return the counter that assigns a GPU to each of several processes; None for a single process."""
     return None if processes == 1 else multiprocessing.get_context("spawn").Value("i", 0)
 
 
@@ -104,5 +104,5 @@ def take_next_gpu(counter: Synchronized[int] | None, device: str) -> None:
 def _number(environment: Mapping[str, str], name: str, default: int, least: int) -> int:
     text = environment.get(name) or str(default)
     if not text.isdecimal() or int(text) < least:
-        raise UserError(f"{name} is {text!r}.", f"It must be a number from {least} on.")
+        raise UserError(f"{name} is {text!r}.", f"It must be a whole number of at least {least}.")
     return int(text)

@@ -1,4 +1,4 @@
-"""Implements the command `kd`. Only modules that parse the command line are imported here, large ones on use.
+"""Implements the command `kd`. Imports only modules that parse the command line; large modules are imported on use.
 
 Commands about a run take Hydra overrides (`key=value`); commands about files take ordinary options.
 """
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _escape_unencodable() -> None:
-    """Write characters that a terminal's encoding lacks as escapes, where Python would end with a traceback."""
+    """Write characters that the terminal's encoding lacks as escapes; Python would end with a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -125,16 +125,20 @@ def _parser() -> argparse.ArgumentParser:
     status = _about_a_run(
         commands, "status", _status, "show the state of every stage and task", "kd status recipe=demo"
     )
-    status.add_argument("--all", action="store_true", help="a line for each task, of large stages too")
+    status.add_argument("--all", action="store_true", help="one line per task, for large stages as well")
     _about_a_run(commands, "cancel", _cancel, "cancel a run's jobs in Slurm's queue", "kd cancel recipe=demo")
     clean = _about_a_run(commands, "clean", _clean, "list artifacts that no run refers to", "kd clean recipe=demo")
-    clean.add_argument("--remove", action="store_true", help="remove them as well")
+    clean.add_argument("--remove", action="store_true", help="remove these artifacts as well")
     _about_a_run(
         commands, "verify", _verify, "compare artifacts with their manifests", "kd verify recipe=demo (or kd verify)"
     )
     _about_a_run(commands, "report", _report, "print a run's results and the path of its page", "kd report recipe=demo")
     _about_a_run(
-        commands, "doctor", _doctor, "check whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
+        commands,
+        "doctor",
+        _doctor,
+        "check whether a machine is ready for runs",
+        "kd doctor machine=lumi launcher=slurm",
     )
 
     _about_a_run(
@@ -147,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     _about_files(commands, "plan", plan, "forecast time, memory, disk and energy of a run; start nothing")
     _about_files(commands, "scaling", scaling, "measure the speed of a training on several devices or nodes")
 
-    _about_files(commands, "bundle", bundle, "pack a run for a computer without a network, or verify such a file")
+    _about_files(commands, "bundle", bundle, "pack a run for a computer without a network, or verify such a bundle")
 
     _about_files(commands, "recipes", recipes, "list the recipes")
     _about_files(commands, "settings", settings, "search the settings of recipes: type, unit, default, meaning")
@@ -163,13 +167,18 @@ def _parser() -> argparse.ArgumentParser:
     _about_files(commands, "translate", translate, "translate standard input, line by line")
     _about_files(commands, "serve", serve, "serve models over HTTP: LibreTranslate's API, and a page")
 
-    _about_files(commands, "container", container, "images with kd and its dependencies: list, build, check, exec, pin")
+    _about_files(
+        commands, "container", container, "manage images with kd and its dependencies: list, build, check, exec, pin"
+    )
 
     task = _command(commands, "task", _task, "run one task from a frozen config (used by launchers)",
                     "kd task --config 1f2e --run runs/demo select.en-de worker-0")  # fmt: skip
     task.add_argument("--config", required=True, metavar="HASH", help="the frozen config, by its hash")
     task.add_argument(
-        "--run", type=Path, metavar="FOLDER", help="the run's folder (default: the one in runs/ that has it)"
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="the run's folder (default: the folder in runs/ that has this config)",
     )
     task.add_argument("stage")
     task.add_argument("task")
@@ -216,7 +225,7 @@ def _about_a_run(
 def _about_files(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: ModuleType, help_: str
 ) -> None:
-    """Add a command that a module of its own describes and runs."""
+    """Add a command that is described and implemented by a separate module."""
     module.add_arguments(_command(commands, name, module.run, help_, module.EXAMPLE))
 
 

@@ -11,7 +11,7 @@ EXAMPLE = "kd bundle recipe=demo upto=collect --output demo.tar"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options; overrides of the recipe are given beside them."""
+    """Add the options; the command also takes overrides of the recipe."""
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -19,8 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recipe=NAME; upto=STAGE or stages=[a,b]: pack the finished artifacts of these stages; any setting",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="the tar file to write")
-    parser.add_argument("--variant", default="cpu", help="lock whose wheels are packed: cpu (default) or cuda")
-    parser.add_argument("--without-wheels", action="store_true", help="pack no wheels: kd is installed there already")
+    parser.add_argument("--variant", default="cpu", help="the lock whose wheels to pack: cpu (default) or cuda")
+    parser.add_argument(
+        "--without-wheels",
+        action="store_true",
+        help="pack no wheels, if kd is already installed on the target computer",
+    )
     parser.add_argument("--check", type=Path, metavar="FILE", help="verify a bundle, and do nothing else")
 
 

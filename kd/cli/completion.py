@@ -1,4 +1,4 @@
-"""`kd completion`: print what makes a shell complete commands, recipes, keys and values.
+"""`kd completion`: print the shell code that completes commands, recipes, keys and values.
 
 argcomplete runs `kd` when TAB is pressed, with `_ARGCOMPLETE` in the environment; only then is it imported.
 """
@@ -13,7 +13,7 @@ EXAMPLE = """eval "$(kd completion bash)"       in ~/.bashrc
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the shell."""
+    """Declare the argument that names the shell."""
     parser.add_argument("shell", choices=["bash", "zsh"])
 
 
@@ -33,7 +33,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 
 def overrides(prefix: str, **_: object) -> list[str]:
-    """Return the completions of an override that was typed in part: keys with a `=`, or values after it."""
+    """Return the completions of a partly typed override: keys with a `=`, or values after it."""
     return list(_overrides(prefix))
 
 

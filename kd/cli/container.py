@@ -20,12 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     build = verbs.add_parser("build", help="build an image and put its record beside it")
     build.add_argument("image", metavar="NAME", help="cpu, cuda, rocm, or the path of a definition")
-    build.add_argument("--base", metavar="IMAGE", help="start from this instead: a folder or image here, or docker://…")
+    build.add_argument(
+        "--base", metavar="IMAGE", help="start from this base instead: a local folder or image, or docker://…"
+    )
     build.add_argument(
         "--output", type=Path, metavar="FILE", help="image to write (default: kd-NAME.sif in the working directory)"
     )
     build.add_argument(
-        "--fakeroot", action="store_true", help="build as root inside the build only (for users without root)"
+        "--fakeroot", action="store_true", help="use fakeroot: be root inside the build only (for users without root)"
     )
     build.add_argument("--wheel", type=Path, metavar="FILE", help="kd's wheel (default: built from this checkout)")
     build.add_argument("--bind", action="append", default=[], metavar="OUT:IN", help="a folder that the build may read")
@@ -37,15 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     enter = verbs.add_parser("exec", help="run a command in an image, or a shell")
     enter.add_argument("image", metavar="NAME", help="cpu, cuda, rocm, or the path of an image")
     enter.add_argument(
-        "--bind", action="append", default=[], metavar="OUT[:IN]", help="a folder to make visible inside"
+        "--bind", action="append", default=[], metavar="OUT[:IN]", help="a folder to make visible inside the image"
     )
-    enter.add_argument("--flag", action="append", default=[], metavar="NAME", help="an option of apptainer exec: nv …")
+    enter.add_argument(
+        "--flag", action="append", default=[], metavar="NAME", help="an option of apptainer exec, such as nv"
+    )
     enter.epilog = "The command follows --; without one a shell is started: kd container exec cpu -- kd --version"
 
     pin = verbs.add_parser("pin", help="ask the registry for the digest of the base, and write it into the definition")
     pin.add_argument("image", metavar="NAME", help="cpu, cuda, rocm, or the path of a definition")
-    pin.add_argument("--tag", metavar="IMAGE:TAG", help="another base than that of the definition")
-    pin.epilog = "Arguments after -- go to the program that asks: -- --tls-verify=false"
+    pin.add_argument("--tag", metavar="IMAGE:TAG", help="a base other than the definition's")
+    pin.epilog = "Arguments after -- go to the program that asks the registry: -- --tls-verify=false"
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ EXAMPLE = """kd evaluate --source test.en --reference test.de --hypothesis teach
   Files are plain UTF-8 text, one segment per line, or compressed (.gz .zst .xz .bz2). Windows line ends and a byte
   order mark at the start are not scored. Options of sacreBLEU work too:
     kd evaluate a.de b.de -i system.de other.de -m bleu chrf -l en-de --paired-bs
-  With COMET, from a folder that holds checkpoints/model.ckpt and hparams.yaml, or by name where there is a network:
+  With COMET, from a folder that holds checkpoints/model.ckpt and hparams.yaml, or by name if there is a network:
     kd evaluate --source s.en --reference r.de --hypothesis a.de --metrics bleu chrf comet --comet-model FOLDER"""
 
 
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("refs", nargs="*", type=Path, metavar="REFERENCE", help="references, as --reference takes them")
+    group.add_argument("refs", nargs="*", type=Path, metavar="REFERENCE", help="references, like --reference")
     group.add_argument("--source", type=Path, metavar="S", help="source text; COMET and some counts need it")
     group.add_argument("--reference", nargs="+", type=Path, default=[], metavar="R", help="one or several references")
     group.add_argument("--hypothesis", "-i", "--input", nargs="+", required=True, metavar="[NAME=]H",
@@ -56,15 +56,15 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
 
 def _add_comet(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--comet-model", nargs="+", default=[], metavar="PATH|NAME",
-                       help="model folders, or names such as wmt22-comet-da; reference-free ones too")  # fmt: skip
+                       help="model folders, or names such as wmt22-comet-da; reference-free models too")  # fmt: skip
     group.add_argument("--comet-references", choices=["mean", "max", "first"], default="mean",
                        help="how scores with each of several references are combined (default: mean)")  # fmt: skip
     group.add_argument("--comet-batch", type=int, default=16, metavar="N", help="segments per batch (default: 16)")
     group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto",
-                       help="default: a GPU where there is one")  # fmt: skip
+                       help="device for COMET (default: a GPU if there is one)")  # fmt: skip
     group.add_argument("--cache", type=Path, metavar="FOLDER",
-                       help="of segments' COMET scores (default: the user's cache)")  # fmt: skip
-    group.add_argument("--no-cache", action="store_true", help="score every segment anew and keep nothing")
+                       help="folder for segments' COMET scores (default: the user's cache)")  # fmt: skip
+    group.add_argument("--no-cache", action="store_true", help="score every segment again and keep no scores")
 
 
 def _add_significance(group: argparse._ArgumentGroup) -> None:
@@ -72,13 +72,13 @@ def _add_significance(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--test", choices=["bootstrap", "randomisation"], default="bootstrap",
                        help="paired test of sacreBLEU's metrics (default: bootstrap)")  # fmt: skip
     group.add_argument("--resamples", "--paired-bs-n", type=int, default=1000, metavar="N",
-                       help="of the bootstrap (default: 1000); 0: no intervals, no tests")  # fmt: skip
+                       help="resamplings of the bootstrap (default: 1000); 0: no intervals, no tests")  # fmt: skip
     group.add_argument("--trials", "--paired-ar-n", type=int, default=10000, metavar="N",
                        help="of randomisation (default: 10000)")  # fmt: skip
     group.add_argument("--paired-bs", dest="paired", action="store_const", const="bootstrap",
                        help="test against the first hypothesis by bootstrap, as sacreBLEU does")  # fmt: skip
     group.add_argument("--paired-ar", dest="paired", action="store_const", const="randomisation",
-                       help="the same by randomisation")  # fmt: skip
+                       help="the same by approximate randomisation")  # fmt: skip
     group.add_argument("--seed", type=int, default=12345, metavar="N", help="default: 12345, as sacreBLEU's")
     group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes for the paired test (default: 1)")
 
@@ -86,7 +86,8 @@ def _add_significance(group: argparse._ArgumentGroup) -> None:
 def _add_output(group: argparse._ArgumentGroup) -> None:
     for name, what in [("json", "the scores, unrounded, as a list of objects"), ("markdown", "a Markdown table"),
                        ("latex", "a LaTeX table (booktabs)")]:  # fmt: skip
-        group.add_argument(f"--{name}", metavar="OUT", help=f"write {what}; - for standard output, and no table there")
+        group.add_argument(f"--{name}", metavar="OUT",
+                           help=f"write {what}; - for standard output, which then has no other table")  # fmt: skip
     group.add_argument("--weaknesses", action="store_true",
                        help="count faults; score by length and word frequency; list typical n-grams")  # fmt: skip
     group.add_argument("--training-text", type=Path, metavar="T",

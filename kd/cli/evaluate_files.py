@@ -72,7 +72,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _phases() -> Iterator[Callable[[str], None]]:
-    """Show the running phase with its time on standard error, where that is a terminal; yields what sets the phase."""
+    """Show the running phase with its time if standard error is a terminal; yields a function that sets the phase."""
     console = Console(stderr=True, highlight=False)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -92,13 +92,13 @@ def _print(shown: RenderableType) -> None:
 
 
 def _comet_scores(request: Request) -> Iterator[CometScores]:
-    """Yield the scores of each COMET model, which shows its own progress; two of one kind carry their names."""
+    """Yield the scores of each COMET model, which shows its own progress; models of the same kind carry their names."""
     found = []
     for model in request.comets:
         assert request.sources is not None
         found.append(model.scores(request.systems, request.sources, request.references))
         if model.cache_problem:
-            _LOG.warning("The cache of COMET scores cannot be used (%s); nothing is kept.", model.cache_problem)
+            _LOG.warning("The cache of COMET scores cannot be used (%s); scores are not kept.", model.cache_problem)
     doubled = {metric for metric, number in Counter(item.metric for item in found).items() if number > 1}
     for item, model in zip(found, request.comets, strict=True):
         yield replace(item, metric=f"{item.metric} ({model.name})") if item.metric in doubled else item
@@ -118,12 +118,12 @@ def _write_scores(options: argparse.Namespace, request: Request, results: Sequen
 
 
 def _to_standard_output(options: argparse.Namespace) -> bool:
-    """Tell whether a program reads standard output."""
+    """Return whether a program reads standard output."""
     return STANDARD_OUTPUT in (options.json, options.markdown, options.latex)
 
 
 def as_json(result: Significance) -> dict[str, Any]:
-    """Return a score for programs, unrounded."""
+    """Return a score as unrounded JSON values."""
     content: dict[str, Any] = {
         "system": result.system,
         "metric": result.metric,
@@ -153,7 +153,7 @@ def _write(place: str | Path | None, text: str) -> None:
 def _details(
     options: argparse.Namespace, request: Request, comet_scores: Sequence[CometScores], phase: Callable[[str], None]
 ) -> tuple[Scores, dict[str, Weaknesses], list[Behind]]:
-    """Score the segments, count weaknesses and find the segments furthest behind the baseline, as far as asked for."""
+    """As requested, score segments, count weaknesses and find the segments furthest behind the baseline."""
     phase("scoring segments")
     scores = segment_scores(request.systems, request.references, request.metrics, request.options)
     scores |= {item.metric: item.segments for item in comet_scores}
@@ -182,7 +182,7 @@ def _details(
 
 
 def _training_words(place: Path | None, phase: Callable[[str], None]) -> Counter[str] | None:
-    """Count the words of the training text; None where none was given."""
+    """Count the words of the training text; None if no training text was given."""
     if place is None:
         return None
     phase(f"counting words of {visible(str(place))}")
@@ -212,7 +212,7 @@ def _write_details(
         for table in (tables.failings(named), tables.by_length(named), tables.by_frequency(named)):
             _print(table.terminal())
         for name, item in named.items():
-            _print(replace(tables.ngrams(item), title=f"N-grams of {name} too often and too rarely").terminal())
+            _print(replace(tables.ngrams(item), title=f"N-grams too frequent and too rare in {name}").terminal())
     if behind:
         told = [replace(item, system=shown[item.system]) for item in behind]
         _print(tables.behind(told, shown[request.baseline or ""]))

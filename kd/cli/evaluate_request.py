@@ -1,4 +1,4 @@
-"""Reads and checks what `kd evaluate` is asked for: options, files, test sets and COMET models.
+"""Reads and checks the request to `kd evaluate`: options, files, test sets and COMET models.
 
 Every mistake is reported before anything is scored.
 """
@@ -27,9 +27,9 @@ COMET = "comet"
 UNSPACED, CJK = ("zh", "ja", "ko"), re.compile("[\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 SAMPLE = 200  # lines whose script is looked at
 BLANK_REFERENCES = (
-    "They are scored as references without words.",
-    "COMET and the counts leave out an empty reference beside others; sacreBLEU's metrics score it as a reference "
-    "without words.",
+    "They are scored as empty references.",
+    "COMET and the counts leave out an empty reference beside others; sacreBLEU's metrics score it as an empty "
+    "reference.",
 )
 """Warnings about blank lines, for a single reference and for one of several."""
 ADVICE = "Add --language zh, ja or ko."
@@ -53,7 +53,7 @@ class Request:
 
 
 def read_request(options: argparse.Namespace) -> Request:
-    """Check the options and read the files. Raises UserError for whatever does not fit."""
+    """Check the options and read the files. Raises UserError for any invalid option or file."""
     files = labelled(options.hypothesis)
     options.reference = [*options.reference, *options.refs]
     if options.paired:  # sacreBLEU's: the first system is the baseline
@@ -69,7 +69,7 @@ def read_request(options: argparse.Namespace) -> Request:
         resampling = Resampling(options.test, options.resamples, options.trials, options.seed, options.jobs)
         resampling.check()
     if options.worst and baseline is None:
-        raise UserError("--worst has nothing to compare with.", "Give --baseline as well.")
+        raise UserError("--worst needs a baseline to compare with.", "Give --baseline as well.")
     if not metrics and not models:
         raise UserError("There is no reference.", "Add --reference, --test-set or a reference-free COMET model.")
     sources = None if test_set.source is None else read_lines(test_set.source)
@@ -103,7 +103,7 @@ def _comets(options: argparse.Namespace, models: Sequence[str], references: bool
 def read_lines(path: Path) -> list[str]:
     r"""Return the lines of a file, or of a pipe such as the shell's `<(command)`.
 
-    A `\r` before `\n`, a byte order mark at the start and a `^Z` at the end are no content, as in training text.
+    A `\r` before `\n`, a byte order mark at the start and a `^Z` at the end are not content, as in training text.
     """
     return list(open_text(path))
 
@@ -127,7 +127,7 @@ def _test_set(options: argparse.Namespace) -> tuple[TestSet, str]:
             options.language = languages_of(options.language_pair)[1]
         return TestSet(options.source, tuple(options.reference)), options.language or ""
     if options.source or options.reference:
-        raise UserError("--test-set has its own source and references.", "Leave out --source and --reference.")
+        raise UserError("--test-set brings its own source and references.", "Leave out --source and --reference.")
     if not options.language_pair:
         raise UserError("--test-set needs a language pair.", "Add --language-pair, such as en-de.")
     return (
@@ -173,7 +173,7 @@ def _check_lines(
     sources: Sequence[str] | None,
     references: Sequence[Sequence[str]],
 ) -> None:
-    """Refuse sides that do not align; warn of blank lines."""
+    """Refuse sides of unequal length; warn about blank lines."""
     sides = {str(path): lines for path, lines in zip(test_set.references, references, strict=True)}
     if sources is not None:
         sides |= {str(test_set.source): sources}
@@ -183,7 +183,7 @@ def _check_lines(
     for label, lines in systems.items():
         blank = sum(not line.strip() for line in lines)
         if blank:
-            _LOG.warning("%s: %d of %d lines are empty; they are scored as they are.", label, blank, len(lines))
+            _LOG.warning("%s: %d of %d lines are empty; they are scored as empty text.", label, blank, len(lines))
     for path, lines in zip(test_set.references, references, strict=True):
         blank = sum(not line.strip() for line in lines)
         if blank:
@@ -192,7 +192,7 @@ def _check_lines(
 
 
 def _warn_of_tokeniser(references: Sequence[Sequence[str]], metrics: Sequence[str], options: Options) -> None:
-    """Warn where BLEU cuts text without spaces at spaces."""
+    """Warn if BLEU would split text without spaces only at spaces."""
     if "bleu" not in metrics or options.tokenize or primary(options.language) in UNSPACED:
         return
     letters = [char for texts in references for line in texts[:SAMPLE] for char in line if char.isalpha()]

@@ -1,4 +1,4 @@
-"""Derives the names of systems in tables from the paths of their files: the shortest ends that differ.
+"""Derives the names of systems in tables from the paths of their files: the shortest distinct endings.
 
 Output for programs has the whole names; tables for people leave out the parts that all names have in common.
 """
@@ -17,7 +17,7 @@ _ENDS = re.compile(r"[^\W_]+$")  # the last word of the common part, which may c
 
 
 def labelled(given: Sequence[str]) -> dict[str, Path]:
-    """Return the files by name: the text before `=`, or the shortest end of the path that is unique.
+    """Return the files by name: the text before `=`, or the shortest unique ending of the path.
 
     Raises:
         UserError: A file is given twice, or two files have the same name.
@@ -51,7 +51,7 @@ def labelled(given: Sequence[str]) -> dict[str, Path]:
 
 
 def _shortest(paths: Sequence[Path]) -> list[str]:
-    """Return each path cut to as many of its last parts as make it unique."""
+    """Return each path cut to the fewest trailing parts that make it unique."""
     parts = [path.resolve().parts if len({p.name for p in paths}) < len(paths) else path.parts for path in paths]
     found = []
     for mine in parts:
@@ -63,7 +63,7 @@ def _shortest(paths: Sequence[Path]) -> list[str]:
 
 
 def short(names: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Return the names for a table by whole name, and the common beginning that they leave out, if it is long enough.
+    """Map whole names to names for a table; also return the common beginning left out, if it is long enough.
 
     Among files of the same test set, `newstest2021.en-de.hyp.UEdin.de` becomes `UEdin.de`.
     """

@@ -12,17 +12,17 @@ EXAMPLE = "kd plan recipe=demo --probe"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options; overrides of the recipe are given beside them."""
+    """Add the options; the command also takes overrides of the recipe."""
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="recipe=NAME or a path, machine=NAME, any setting; assume.KEY=NUMBER where nothing was measured",
+        help="recipe=NAME or a path, machine=NAME, any setting; assume.KEY=NUMBER for a value that was not measured",
     )
     parser.add_argument("--probe", action="store_true", help="measure each stage here first, in about a minute")
-    parser.add_argument("--probe-text", action="store_true", help="measure only what needs no model")
+    parser.add_argument("--probe-text", action="store_true", help="measure only the stages that need no model")
     parser.add_argument("--markdown", action="store_true", help="print a page for an application for computing time")
-    parser.add_argument("--json", action="store_true", help="print everything for programs")
+    parser.add_argument("--json", action="store_true", help="print the whole forecast as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

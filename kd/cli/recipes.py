@@ -1,4 +1,4 @@
-"""`kd recipes`: list the recipes with a line on each."""
+"""`kd recipes`: list the recipes, one line each."""
 
 from __future__ import annotations
 

@@ -12,14 +12,16 @@ EXAMPLE = "kd scaling recipe=demo devices=1,2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options; overrides of the recipe are given beside them."""
+    """Add the options; the command also takes overrides of the recipe."""
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
         help="recipe=NAME; devices=1,2,4 (of one node) or nodes=1,2,4; stage=teacher; updates=40; any setting",
     )
-    parser.add_argument("--weak", action="store_true", help="keep the target tokens per device, not per update")
+    parser.add_argument(
+        "--weak", action="store_true", help="keep the target tokens per device constant, not those per update"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,5 +41,5 @@ def run(options: argparse.Namespace) -> int:
         print(f"Plot: {folder}/scaling.svg, scaling.png")
     if queued:
         numbers = ", ".join(map(str, queued))
-        print(f"Not finished: {numbers} {wanted.unit}. Run the same command again when they are.")
+        print(f"Not finished: {numbers} {wanted.unit}. Run the same command again when they have finished.")
     return 0

@@ -1,4 +1,4 @@
-"""Declares the options of `kd select`, which selects from any n-best lists as the stage select does.
+"""Declares the options of `kd select`, which selects from any n-best lists like the stage `select`.
 
 `select_files.py` implements the command; it is imported when the command runs.
 """
@@ -28,29 +28,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--format", choices=["moses", "fairseq"], default="moses", help="format of --nbest: moses "
                        "(also Marian's) or fairseq-generate's, read into memory (default: moses)")  # fmt: skip
     files.add_argument("--reference", type=Path, required=True, metavar="FILE", help="human translations, one per line")
-    files.add_argument("--output", type=Path, required=True, metavar="FILE", help="chosen hypotheses, one per line "
-                       "of the reference; .gz and .zst are compressed; - for standard output")  # fmt: skip
+    files.add_argument("--output", type=Path, required=True, metavar="FILE",
+                       help="file for the chosen hypotheses, one per line of the reference; .gz and .zst are "
+                       "compressed; - for standard output")  # fmt: skip
     files.add_argument("--ranks", type=Path, metavar="FILE", help="write rank (from 0) and score of each choice")
     files.add_argument("--missing", choices=["refuse", "gold", "empty"], default="refuse",
                        help="for a line without a list: fail, or write the reference or an empty line "
                        "(default: refuse)")  # fmt: skip
-    files.add_argument("--as-is", action="store_true", help="take hypotheses that look like sub-words as they are")
+    files.add_argument("--as-is", action="store_true", help="accept hypotheses that look like sub-words")
     metric = parser.add_argument_group("metric")
     metric.add_argument("--metric", choices=["bleu", "chrf", "mbr_bleu", "mbr_chrf", "model", "external", "mix"],
                         default="bleu", help="default: bleu, sacreBLEU's sentence BLEU with effective order; mbr_…: "
                         "against the other hypotheses of the list, without the reference")  # fmt: skip
-    metric.add_argument("--smoothing", default="exp", metavar="NAME", help="of bleu: exp, floor, add-k, none")
-    metric.add_argument("--smooth-value", type=float, metavar="X", help="of floor and add-k (default: sacreBLEU's)")
-    metric.add_argument("--tokenizer", metavar="NAME", help="of bleu, by sacreBLEU's name: 13a, intl, char, zh, "
-                        "ja-mecab, flores200 … (default: the one for the language)")  # fmt: skip
-    metric.add_argument("--language", metavar="CODE", help="of the reference, for the tokeniser: de, zh_Hans, jpn … "
-                        "(default: ja, ko, th or zh by the script of the reference, else one with spaces)")  # fmt: skip
-    metric.add_argument("--lowercase", action="store_true", help="of bleu and chrf")
-    metric.add_argument(
-        "--word-order", type=int, default=0, metavar="N", help="of chrf: 2 makes it chrF++ (default: 0)"
-    )
-    metric.add_argument("--mix", nargs="+", default=[], metavar="NAME=WEIGHT", help="of mix: bleu=0.5 chrf=0.5 …")
-    metric.add_argument("--scores", type=Path, metavar="FILE", help="of external: a number for each line of --nbest")
+    metric.add_argument("--smoothing", default="exp", metavar="NAME", help="bleu's smoothing: exp, floor, add-k, none")
+    metric.add_argument("--smooth-value", type=float, metavar="X", help="for floor and add-k (default: sacreBLEU's)")
+    metric.add_argument("--tokenizer", metavar="NAME", help="bleu's tokeniser by sacreBLEU's name: 13a, intl, char, "
+                        "zh, ja-mecab, flores200 … (default: the one for the language)")  # fmt: skip
+    metric.add_argument("--language", metavar="CODE", help="language of the reference, for the tokeniser: de, "
+                        "zh_Hans, jpn … (default: ja, ko, th or zh by the script of the reference, else one with "
+                        "spaces)")  # fmt: skip
+    metric.add_argument("--lowercase", action="store_true", help="ignore case in bleu and chrf")
+    metric.add_argument("--word-order", type=int, default=0, metavar="N",
+                        help="longest word n-gram of chrf; 2 makes it chrF++ (default: 0)")  # fmt: skip
+    metric.add_argument("--mix", nargs="+", default=[], metavar="NAME=WEIGHT",
+                        help="weights of mix: bleu=0.5 chrf=0.5 …")  # fmt: skip
+    metric.add_argument("--scores", type=Path, metavar="FILE", help="scores of external, one per line of --nbest")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
                         else os.cpu_count() or 1, metavar="N", help="processes (default: all cores)")  # fmt: skip
 

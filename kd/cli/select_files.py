@@ -124,7 +124,7 @@ def _config(options: argparse.Namespace) -> SelectConfig:
 
 
 def _language(options: argparse.Namespace) -> str:
-    """Return the language of the references: the one named, or the one whose script they are in."""
+    """Return the language of the references: as given, or as their script shows."""
     if options.language:
         return str(options.language)
     return language_of_script(islice(open_text(options.reference), LOOKED_AT)) or ""
@@ -161,7 +161,7 @@ def _check_metric(options: argparse.Namespace, mix: Mapping[str, float]) -> None
 
 
 def _signature(config: SelectConfig) -> str:
-    """Return the metric's signature; raises UserError that names options instead of keys."""
+    """Return the metric's signature; raises UserError with names of options instead of keys."""
     try:
         return sentence_metric(config).signature
     except UserError as error:  # it names the keys of a recipe
@@ -198,7 +198,7 @@ def _check_paths(options: argparse.Namespace) -> None:
 
 
 def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chunk]:
-    """Yield lists and references, some hundred at a time."""
+    """Yield lists and references, a few hundred at a time."""
     group, _ = FORMATS[options.format]
     scores = ScoreFile(options.scores) if uses_external_scores(config) else None
     rows = _beside(open_text(options.reference), group(options.nbest), options)
@@ -213,7 +213,7 @@ def _chunks(options: argparse.Namespace, config: SelectConfig) -> Iterator[_Chun
 def _beside(
     references: Iterator[str], lists: Iterator[UnreadList], options: argparse.Namespace
 ) -> Iterator[tuple[str, UnreadList | None]]:
-    """Yield every reference with its list; raises UserError that names the line where one has no partner."""
+    """Yield every reference with its list; raises UserError naming the line of one without a partner."""
     path, lines = options.nbest, 0
     given = next(lists, None)
     for place, reference in enumerate(references):
@@ -284,7 +284,7 @@ def _judge(judge: _Judge, chunk: _Chunk, _: Tick) -> list[_Chosen]:
 
 
 def _parsed(given: UnreadList, judge: _Judge) -> tuple[list[str], list[float]]:
-    """Return texts and scores of a list; raises UserError that names a line of another form."""
+    """Return the texts and scores of a list; raises UserError naming a malformed line."""
     texts, scores = [], []
     for number, line in given.numbered():
         try:
@@ -321,7 +321,7 @@ class _Summary:
     sum_chosen: float = 0.0
 
     def add(self, line: _Chosen) -> None:
-        """Count a line of the output."""
+        """Count one line of the output."""
         self.lines += 1
         if line.rank is not None:
             self.lists += 1
@@ -331,7 +331,7 @@ class _Summary:
             self.sum_chosen += line.score
 
     def show(self, out: TextIO) -> None:
-        """Print it."""
+        """Print the summary."""
         first, chosen = (total / max(1, self.lists) for total in (self.sum_first, self.sum_chosen))
         digits = 3 if self.metric in ("model", "external") else 2
         metric = sentence_metric_name(self.metric)
@@ -339,7 +339,7 @@ class _Summary:
             "lists": f"{self.lists:,}",
             "lines without a list": f"{self.lines - self.lists:,}" if self.lines > self.lists else "",
             "lists not in order of score": f"{self.unsorted:,}: `first` is the first line" if self.unsorted else "",
-            "another than the first chosen": f"{self.changed:,} ({self.changed / max(1, self.lists):.1%})",
+            "another hypothesis than the first chosen": f"{self.changed:,} ({self.changed / max(1, self.lists):.1%})",
             f"mean {metric} of the first": f"{first:.{digits}f}",
             f"mean {metric} of the chosen": f"{chosen:.{digits}f}",
             "signature": self.signature,

@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="folders of models; the first of a direction translates it unless a request names another",
+        help="model folders; the first one for a direction serves it unless a request names another model",
     )
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
-    add("--port", type=int, default=5000, metavar="N", help="port, 0 for any that is free (default 5000)")
+    add("--port", type=int, default=5000, metavar="N", help="port; 0 chooses a free one (default 5000)")
     add(
         "--api-key-file",
         type=Path,
@@ -38,8 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=positive, metavar="N", help="CPU threads of each model (default: all cores)")
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--max-characters", type=positive, default=10_000, metavar="N", help="of a request (default 10000)")
-    add("--max-texts", type=positive, default=500, metavar="N", help="texts in a request (default 500)")
-    add("--queue", type=positive, default=256, metavar="N", help="requests that may wait for a model (default 256)")
+    add("--max-texts", type=positive, default=500, metavar="N", help="most texts in a request (default 500)")
+    add(
+        "--queue", type=positive, default=256, metavar="N", help="most requests that may wait for a model (default 256)"
+    )
     add("--timeout", type=positive, default=60, metavar="SECONDS", help="of a request (default 60)")
 
 
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     for each in models.directions:
         print(f"kd: {each.model} translates {each.source} to {each.target}.", file=sys.stderr)
     if not is_local(listening) and key is None:
-        print("kd: other machines reach this server, and it wants no API key (--api-key-file).", file=sys.stderr)
+        print("kd: other machines can reach this server, and it requires no API key (--api-key-file).", file=sys.stderr)
     print(f"kd: serving at http://{address}:{port}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
     connections = limits.waiting * len(options.model) + CONNECTIONS
     serve(app, listening, connections=connections, reading=limits.reading)
@@ -85,5 +87,5 @@ def _key(file: Path | None) -> str | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}.", "Give --api-key-file a text file with the key.") from None
     if not key:
-        raise UserError(f"{file} is empty.", "Write the key into it.")
+        raise UserError(f"{file} is empty.", "Write the key into this file.")
     return key

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WORD",
-        help="parts of a key or of its meaning; recipe=NAME and overrides for values",
+        help="words of a key or its meaning; recipe=NAME and overrides show that recipe's values",
     )
     words.completer = completion.words  # type: ignore[attr-defined]
     form = parser.add_mutually_exclusive_group()
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was asked for; return the exit status."""
+    """Print the requested form of the settings; return the exit status."""
     from kd.recipe import reference
 
     words = [word for word in options.words if "=" not in word]
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _group(words: list[str]) -> list[type]:
-    """Return the config of the group that is named, if one is."""
+    """Return the config of the named group, if a group is named."""
     from kd.base.text import unknown_name
     from kd.recipe.schema.recipe import RecipeConfig
     from kd.recipe.schema.walk import hints, is_config
@@ -62,7 +62,7 @@ def _group(words: list[str]) -> list[type]:
 
 
 def _values(overrides: list[str]) -> Values:
-    """Return the values of the recipe that is named, or those that recipes start from."""
+    """Return the values of the named recipe, or the values that recipes start from."""
     from kd.base import resources
     from kd.recipe.compose import as_user_errors
     from kd.recipe.find import find
@@ -79,7 +79,7 @@ def _values(overrides: list[str]) -> Values:
 
 
 def _found(words: list[str]) -> list[Setting]:
-    """Return the settings that the words describe; raises UserError where none does."""
+    """Return the settings that match the words; raises UserError if none match."""
     from kd.base.errors import UserError
     from kd.recipe.schema.recipe import RecipeConfig
     from kd.recipe.schema.search import nearest, search

@@ -1,6 +1,6 @@
 """Implements `kd translate`: translates standard input with any model folder, one output line per input line.
 
-Lines are translated as they arrive, up to some thousand at once, so memory does not grow with the length of a pipe.
+Lines are translated as they arrive, a few thousand at most at once, so memory does not grow with the input.
 """
 
 from __future__ import annotations
@@ -33,22 +33,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of an exported model, or folders of trained models",
     )
-    add("--to", metavar="LANGUAGE", help="language to write, for a model of several: de")
-    add("--from", dest="source", metavar="LANGUAGE", help="language to read, for a multilingual model of fairseq: en")
+    add("--to", metavar="LANGUAGE", help="target language, for a model with several: de")
+    add("--from", dest="source", metavar="LANGUAGE", help="source language, for a multilingual fairseq model: en")
     add("--beam", type=positive, default=4, metavar="N", help="width of the search (default 4)")
     add(
         "--nbest",
         type=positive,
         metavar="N",
-        help="print the N best of each line in the Moses format, with their scores; the search is at least as wide",
+        help="print the N best translations of each line in the Moses format, with scores; the beam is at least N",
     )
-    add("--score", action="store_true", help="print each translation's score before it, and a tab")
-    add("--max-pieces", type=positive, metavar="N", help="longest output of a sentence, in tokens (default 256)")
-    add("--length-penalty", type=float, default=1.0, metavar="X", help="exponent of the length (default 1.0)")
+    add("--score", action="store_true", help="print each translation's score and a tab before it")
+    add("--max-pieces", type=positive, metavar="N", help="longest translation of a sentence, in tokens (default 256)")
+    add(
+        "--length-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="length penalty: exponent of the length (default 1.0)",
+    )
     add("--batch-tokens", type=positive, default=2000, metavar="N", help="source tokens per batch (default 2000)")
     add("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
     add("--allow-unk", action="store_true", help="allow unknown symbols and broken UTF-8 in translations")
-    add("--as-is", action="store_true", help="read text as it is, without the normalisation of training text")
+    add("--as-is", action="store_true", help="read text unchanged, without the normalisation of training text")
     add("--device", choices=["cpu", "cuda"], default="cpu")
 
 
@@ -117,9 +123,9 @@ class Window:
 
 
 def windows(source: int) -> Iterator[Window]:
-    """Yield the lines of a file descriptor in windows: all that have arrived, up to some thousand.
+    """Yield the lines of a file descriptor in windows: all lines that have arrived, a few thousand at most.
 
-    Invalid UTF-8 ends them with a UserError in the last window.
+    Invalid UTF-8 ends the input; the last window carries a UserError.
     """
     from kd.engines.translator import WINDOW
 
@@ -150,7 +156,7 @@ def windows(source: int) -> Iterator[Window]:
 
 
 def _feed(source: int, waiting: queue.Queue[bytes | None]) -> None:
-    """Put lines into a queue. Read the descriptor itself, because a thread that waits in sys.stdin blocks the exit."""
+    """Put lines into a queue. Reads the descriptor itself, since a thread waiting in sys.stdin would block the exit."""
     rest = b""
     while data := os.read(source, READ_BYTES):
         *lines, last = data.split(b"\n")

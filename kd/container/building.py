@@ -54,7 +54,7 @@ def build(request: Request, tell: Callable[[str], None]) -> Record:
 
     Args:
         request: The options of the command.
-        tell: Prints a line of progress; the whole output goes to IMAGE.log.
+        tell: Prints a line of progress; the complete output goes to IMAGE.log.
 
     Raises:
         UserError: A requirement is missing, or the build failed.

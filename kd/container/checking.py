@@ -1,6 +1,6 @@
 """Implements `kd container check`: the definition parses, shellcheck passes, its pins are exact and up to date.
 
-Apptainer itself parses: it is asked to build from a source that does not exist, which it reports only after parsing.
+Apptainer itself parses the definition: it is run on a nonexistent source, which it reports only after parsing.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _built(definition: Definition) -> Iterator[Finding]:
         yield Finding(f"{image} has no record beside it: its origin is unknown", None)
         return
     if definition.lock.is_file() and record.lock_sha256 != sha256(definition.lock):
-        yield Finding(f"{image} was built from another {record.lock}: build it anew", False)
+        yield Finding(f"{image} was built from another {record.lock}: build it again", False)
     elif record.sha256 != sha256(image):
         yield Finding(f"{image} is not the image that was built here on {record.created}", False)
     else:

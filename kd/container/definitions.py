@@ -44,7 +44,7 @@ class Stage:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """The defaults of the arguments that `--build-arg` sets."""
+        """The default values of the arguments that `--build-arg` can set."""
         lines = [line.strip() for section in self.sections if section.name == "arguments" for line in section.lines]
         pairs = [line.split("=", 1) for line in lines if "=" in line and not line.startswith("#")]
         return {name.strip(): value.strip() for name, value in pairs}
@@ -64,7 +64,7 @@ class Definition:
 
     @property
     def lock(self) -> Path:
-        """The lock that its packages come from."""
+        """The lock file that pins its packages."""
         return self.path.parent / "locks" / f"{self.name}.txt"
 
     @property

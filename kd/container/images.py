@@ -1,6 +1,6 @@
 """Finds images and their records: IMAGE.json states what an image was made from and which versions it contains.
 
-`kd status` compares versions by the record, so that it need not start the image.
+`kd status` reads the versions from the record, so it need not start the image.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class LockEntry:
 
     @property
     def pin(self) -> tuple[str, str] | None:
-        """Package and version, or None for a requirement that admits several versions."""
+        """Package and version, or None for a requirement that allows several versions."""
         match = _EXACT.match(self.requirement)
         return (match[1], match[2]) if match else None
 

@@ -1,4 +1,4 @@
-"""Checks whether an image can be built on this computer: rights, room, programs.
+"""Checks whether an image can be built on this computer: permissions, disk space, programs.
 
 A missing requirement ends the command with status 2 before anything starts; a possible problem is a note.
 """
@@ -27,8 +27,10 @@ def check(definition: Definition, image: Path, runtime: str, *, fakeroot: bool, 
     missing, notes = _rights(fakeroot)
     name = definition.name
     temporary = Path(os.environ.get("APPTAINER_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
-    missing += _room(temporary, TEMPORARY.get(name, 6), "TMPDIR", "set TMPDIR to a folder on a local disk with room")
-    missing += _room(image.parent, IMAGE.get(name, 1), "the image", "name another place by --output")
+    missing += _room(
+        temporary, TEMPORARY.get(name, 6), "TMPDIR", "set TMPDIR to a folder on a local disk with enough space"
+    )
+    missing += _room(image.parent, IMAGE.get(name, 1), "the image", "choose another folder with --output")
     if not missing:
         kind = _file_system(temporary)
         if kind in _SHARED and os.geteuid() != 0:
@@ -41,13 +43,13 @@ def check(definition: Definition, image: Path, runtime: str, *, fakeroot: bool, 
         raise UserError(f"An image cannot be built here: {'; '.join(missing)}.")
     if not local_base and "@" not in definition.base:
         notes.append(
-            f"the base {definition.base} is a tag, which may be another image tomorrow: kd container pin {name}"
+            f"the base {definition.base} is a tag, which may name another image tomorrow: run `kd container pin {name}`"
         )
     return notes
 
 
 def _rights(fakeroot: bool) -> tuple[list[str], list[str]]:
-    """Return the missing requirements, and notes, for being root inside a build."""
+    """Return the missing requirements for root inside a build, and notes."""
     if os.geteuid() == 0 and not fakeroot:
         return [], []
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -65,8 +67,11 @@ def _rights(fakeroot: bool) -> tuple[list[str], list[str]]:
         else f"no line for {user} in /etc/subuid and /etc/subgid"
     )
     if not shutil.which("fakeroot"):
-        return [f"{why}, and no program fakeroot to do without: ask an administrator for one of the two"], []
-    return [], [f"{why}: building with the program fakeroot instead, in which packages' own users cannot be made"]
+        return [
+            f"{why}, and the alternative, the program fakeroot, is not installed: ask an administrator for one "
+            f"of the two"
+        ], []
+    return [], [f"{why}: building with the program fakeroot instead, in which packages cannot create users"]
 
 
 def _namespaces() -> bool:

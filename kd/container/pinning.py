@@ -1,4 +1,4 @@
-"""Implements `kd container pin`: replaces the tag of a definition's base image by its present digest.
+"""Implements `kd container pin`: replaces the tag of a definition's base image by its current digest.
 
 A tag may name another image tomorrow; a digest cannot. skopeo, crane, regctl or docker asks the registry.
 """
@@ -49,7 +49,7 @@ def pin(definition: Definition, tag: str | None = None, options: tuple[str, ...]
 
     Args:
         definition: The definition to change.
-        tag: Another base than the definition's, or the tag to resolve again if the definition has a digest.
+        tag: A base other than the definition's, or the tag to resolve again if the definition has a digest.
         options: Passed to the program that asks the registry, such as --tls-verify=false.
 
     Raises:
@@ -69,7 +69,9 @@ def resolve(tag: str, options: tuple[str, ...] = ()) -> Pin:
     """Resolve a tag by the first of RESOLVERS that is installed; raise UserError if that fails."""
     program = next(filter(shutil.which, RESOLVERS), None)
     if program is None:
-        raise UserError(f"Nothing here can ask a registry for {tag}.", f"Install one of {', '.join(RESOLVERS)}.")
+        raise UserError(
+            f"No program on this computer can ask a registry for {tag}.", f"Install one of {', '.join(RESOLVERS)}."
+        )
     start, scheme = RESOLVERS[program]
     command = [*start, *options, f"{scheme}{tag}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -77,13 +79,13 @@ def resolve(tag: str, options: tuple[str, ...] = ()) -> Pin:
     if done.returncode != 0 or not _DIGEST.match(digest):
         why = (done.stderr.strip() or digest or f"status {done.returncode}").split("\n")[-1]
         raise UserError(
-            f"{program} does not resolve {tag}: {why}", "Check the tag, and whether this computer reaches the registry."
+            f"{program} does not resolve {tag}: {why}", "Check the tag, and that this computer can reach the registry."
         )
     return Pin(tag, digest, shlex.join(command), f"{datetime.now(UTC):%Y-%m-%d}")
 
 
 def rewritten(text: str, found: Pin) -> str:
-    """Return a definition with the digest in each BASE=, and a comment on its origin above the first."""
+    """Return a definition with the digest in each BASE=, and a comment on its origin above the first one."""
     lines: list[str] = []
     told = False
     for line in text.split("\n"):

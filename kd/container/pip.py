@@ -1,4 +1,4 @@
-"""Gives pip inside a build the user's settings: indexes, folders of wheels, certificates, cache.
+"""Passes the user's pip settings into a build: indexes, folders of wheels, certificates, cache.
 
 Behind a proxy or a mirror, as on many clusters, an installation fails without them.
 """
@@ -22,10 +22,11 @@ _PIP = [sys.executable, "-I", "-m", "pip"]
 
 
 def write_settings(folder: Path) -> list[str]:
-    """Write pip's settings into a folder; return the binds that bring it, and the files they name, into a build.
+    """Write pip's settings into a folder; return the binds for this folder and for the files that the settings name.
 
-    The settings are those of `pip config list`: of the system, the user and variables, where later ones win. The folder
-    is bound to INSIDE and has a mount point for each file and folder that a setting names; CONFIG has the new names.
+    The settings are those that `pip config list` prints: of the system, the user and environment variables; later ones
+    win. The folder is bound to INSIDE and has a mount point for each file and folder that a setting names; CONFIG has
+    the new paths.
     """
     folder.mkdir()
     binds = [f"{folder}:{INSIDE}"]
@@ -52,7 +53,7 @@ def write_settings(folder: Path) -> list[str]:
 
 
 def read_settings() -> dict[str, str]:
-    """Return the settings of pip outside of the container, by name."""
+    """Return pip's settings outside the container, by name."""
     rank = {"global": 0, "install": 1, ":env:": 2}
     found: dict[str, tuple[int, str]] = {}
     for line in _said("config", "list").split("\n"):

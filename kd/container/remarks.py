@@ -1,4 +1,4 @@
-"""Writes the remarks of `kd status` on artifacts that were made in another image than the run's present one.
+"""Writes the remarks of `kd status` on artifacts that were made in an image other than the run's current one.
 
 Such artifacts stay valid. A remark names the packages whose versions differ.
 """
@@ -19,8 +19,8 @@ def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any
     """Return a function from a manifest to its remark, which is empty if there is nothing to remark.
 
     Args:
-        image: The run's machine.container; its versions are read from the record beside it.
-        hashes: Hashes of files, remembered.
+        image: The run's machine.container; the versions are read from the record beside the image.
+        hashes: Cached file hashes.
     """
     path = Path(image).absolute() if image else None
     there = path is not None and path.is_file()
@@ -32,13 +32,13 @@ def remarks(image: str | None, hashes: FileHashes) -> Callable[[Mapping[str, Any
         origin = made if isinstance(made, dict) else None
         if (origin is None and path is None) or (digest and origin and origin.get("sha256") == digest):
             return ""
-        source = f"made in {_named(origin)}" if origin else "made outside of the image"
+        source = f"made in {_named(origin)}" if origin else "made outside the image"
         if path is not None and record is None:
             return f"{source}; the versions in {path.name} are unknown"
         now = record.versions if record is not None else versions(PACKAGES)
         differences = _differences(manifest.get("versions") or {}, now)
         here = path.name if path is not None else "this kd"
-        return f"{source} with {', '.join(differences)} (other versions than {here} has)" if differences else ""
+        return f"{source} with {', '.join(differences)} (not the versions that {here} has)" if differences else ""
 
     return remark
 
@@ -49,7 +49,7 @@ def _named(origin: Mapping[str, Any]) -> str:
 
 
 def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return `torch 2.6.0 instead of 2.13.0` for each differing package; of Python, two numbers count."""
+    """Return `torch 2.6.0 instead of 2.13.0` for each differing package; Python counts with two numbers only."""
     found = []
     for package in sorted(then.keys() & now.keys()):
         old, new = (str(known[package]).partition("+")[0] for known in (then, now))

@@ -1,4 +1,4 @@
-"""Tests an image from inside, as its `%test`: versions equal the lock's, packages import, a model trains and decodes.
+"""Tests an image from inside, as its `%test`: versions match the lock, packages import, a model trains and decodes.
 
 `python -m kd.container.selftest VARIANT` writes below TMPDIR only; its status is 0 if all tests passed.
 """
@@ -42,8 +42,10 @@ decode: {beam: 2, nbest: 2, workers: 1}
 def main(arguments: list[str] | None = None) -> int:
     """Run the tests in turn and print their durations; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m kd.container.selftest", description=__doc__)
-    parser.add_argument("variant", help="which lock the image was made from: cpu, cuda or rocm")
-    parser.add_argument("--without", nargs="*", default=[], metavar="PACKAGE", help="left out of a reduced image")
+    parser.add_argument("variant", help="the lock that the image was made from: cpu, cuda or rocm")
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="PACKAGE", help="packages left out of a reduced image"
+    )
     options = parser.parse_args(arguments)
     wrong = wrong_versions(locked(options.variant), set(options.without))
     if wrong:

@@ -76,7 +76,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def enter(options: argparse.Namespace) -> int:
-    """Implement `exec`: the runtime replaces this process, so that the command has its terminal and signals."""
+    """Implement `exec`: the runtime replaces this process, so the command gets its terminal and signals."""
     container.find_runtime()
     image = images.find(options.image)
     flags = dict.fromkeys(options.flag, True) or {name: True for name, file in _DEVICES.items() if file.exists()}

@@ -38,7 +38,7 @@ ENCRYPTED = 0x1  # flag of a zip's entry
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside an archive."""
+    """One file inside an archive."""
 
     archive: Path
     name: str
@@ -53,17 +53,17 @@ class Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Tell by a file's name whether it is an archive of several files."""
+    """Return whether a file is an archive of several files, judged by its name."""
     return ARCHIVE.search(path.name) is not None
 
 
 def is_zip(path: Path) -> bool:
-    """Tell by a file's name whether it is a zip archive."""
+    """Return whether a file is a zip archive, judged by its name."""
     return path.suffix.lower() == ".zip"
 
 
 def members(archive: Path) -> list[Member]:
-    """Return the files in an archive by sorted name, without those that macOS adds.
+    """Return the files in an archive, sorted by name, without those that macOS adds.
 
     A tar is read to its end, so that its compression's checksums and its end mark are checked.
 
@@ -82,12 +82,12 @@ def members(archive: Path) -> list[Member]:
 
 
 def is_fault_of_disk(error: Exception) -> bool:
-    """Tell an I/O error of the machine from one that the content of an archive causes."""
+    """Return whether an I/O error comes from the machine, not from the content of an archive."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EACCES, errno.EINVAL)
 
 
 def reason_of(error: Exception) -> str:
-    """Return the cause of an error in reading, without a full stop."""
+    """Return the cause of a read error, without a full stop."""
     if isinstance(error, EOFError):
         return "it is truncated"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -95,7 +95,7 @@ def reason_of(error: Exception) -> str:
 
 
 def lacks_end_mark(archive: Path) -> bool:
-    """Tell whether a tar ends without a zero block, as one does that was cut off between two of its files."""
+    """Return whether a tar lacks its final zero block, as if it was cut off between two of its files."""
     if not is_archive(archive) or is_zip(archive):
         return False
     members(archive)  # raises the error of a damaged one
@@ -108,7 +108,7 @@ def open_member(member: Member) -> Iterator[IO[bytes]]:
 
     Raises:
         UserError: The archive has no member of that name, or the member is encrypted.
-        UNREADABLE: In reading, where the archive is damaged.
+        UNREADABLE: While reading, if the archive is damaged.
     """
     missing = UserError(f"There is no {member.name} in {member.archive}.", "List what the archive holds.")
     if is_zip(member.archive):
@@ -160,7 +160,7 @@ def _list_tar(archive: Path, _size: int, _modified: int) -> _Listing:
 
 
 class _CheckedInfo(tarfile.TarInfo):
-    """A tar's header; one that is damaged or cut off is an error, where tarfile takes it for the archive's end."""
+    """A tar header. A damaged or truncated header is an error; tarfile would take it for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
@@ -178,7 +178,7 @@ class _CheckedInfo(tarfile.TarInfo):
 
 
 class _CheckedTar(tarfile.TarFile):
-    """A tar that is read as a stream, with every header checked. `ended`: its end mark was read."""
+    """A tar read as a stream, with every header checked. `ended`: the end mark was read."""
 
     tarinfo = _CheckedInfo
     ended = False
@@ -188,7 +188,7 @@ class _CheckedTar(tarfile.TarFile):
         assert self.fileobj is not None
         while block := self.fileobj.read(1 << 16):
             if block.strip(b"\0"):
-                raise tarfile.ReadError("data follows its end mark, as where several tars were joined")
+                raise tarfile.ReadError("data follows its end mark, as if several tars were joined")
 
 
 class _Stream(io.RawIOBase):

@@ -1,7 +1,7 @@
-"""Divides a multilingual training over language pairs: by size, by temperature, by UniMax, or as given.
+"""Divides a multilingual training among language pairs: by size, by temperature, by UniMax, or by given weights.
 
-A small language is seen too rarely if shares go by size, and too often if they are equal. Each method yields the share
-of the drawn pairs for each group (a language pair) and how often the group is repeated.
+A small language is seen too rarely if shares are proportional to size, and too often if they are equal. Each method
+yields, for each group (a language pair), its share of the drawn pairs and its number of repetitions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def shares(config: BalanceConfig, sizes: Mapping[str, Size]) -> dict[str, float]
     """Return each group's share of the pairs that are drawn. The shares add up to 1.
 
     Raises:
-        UserError: Weights are given for other groups than those of `sizes`.
+        UserError: The groups in the weights differ from those in `sizes`.
     """
     pairs = {group: float(size.pairs) for group, size in sizes.items()}
     if config.method is BalanceMethod.temperature:
@@ -47,12 +47,12 @@ def shares(config: BalanceConfig, sizes: Mapping[str, Size]) -> dict[str, float]
 
 
 def check_weights(weights: Mapping[str, float], groups: Collection[str]) -> None:
-    """Raise UserError if weights are given for other groups than those of `groups`."""
+    """Raise UserError if the groups in the weights differ from `groups`."""
     if set(weights) != set(groups):
         raise UserError(
             f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
             f"{', '.join(sorted(groups))}.",
-            "Give each of them a weight.",
+            "Give each corpus a weight.",
         )
 
 
@@ -62,10 +62,10 @@ def temperature(sizes: Mapping[str, float], value: float) -> dict[str, float]:
 
 
 def unimax(sizes: Mapping[str, float], budget: float, max_epochs: float) -> dict[str, float]:
-    """Return how much of each group is seen: equal parts of the budget, but no group more than `max_epochs` times.
+    """Return the amount seen of each group: equal parts of the budget, but no group more than `max_epochs` times.
 
-    Algorithm 1 of Chung et al. (2023), UniMax: Fairer and More Effective Language Sampling. `sizes` and `budget` are
-    of one unit, the outcome as well.
+    Algorithm 1 of Chung et al. (2023), UniMax: Fairer and More Effective Language Sampling. `sizes`, `budget` and the
+    result have the same unit.
     """
     seen = {}
     left = budget
@@ -77,11 +77,11 @@ def unimax(sizes: Mapping[str, float], budget: float, max_epochs: float) -> dict
 
 @dataclass(frozen=True)
 class Round:
-    """Virtual epochs that a training repeats.
+    """The virtual epochs that a training repeats.
 
     Attributes:
-        drawn: For each group and epoch the place of the first pair and the number of pairs. Behind a group's last pair
-            follows its first one, so that a round draws each pair equally often, give or take one.
+        drawn: For each group and epoch, the position of the first pair and the number of pairs. A group continues at
+            its first pair after its last one, so a round draws each pair equally often, give or take one.
     """
 
     drawn: Mapping[str, tuple[tuple[int, int], ...]]
@@ -116,11 +116,11 @@ def plan_round(share: Mapping[str, float], sizes: Mapping[str, Size], epoch_pair
 
 
 def in_words(balance: Mapping[str, Mapping[str, float]], target_tokens: float) -> list[str]:
-    """Return sentences that say how much of each group a training will see.
+    """Describe in sentences how much of each group a training will see.
 
     Args:
-        balance: For each group its target pieces (`target`), its share of those drawn (`token_share`), and its
-            repetitions in a round (`repetitions`), below 1 if even the longest round cannot hold the group.
+        balance: For each group its target pieces (`target`), its share of the drawn pieces (`token_share`), and its
+            repetitions per round (`repetitions`), below 1 if even the longest round cannot hold the group.
         target_tokens: Target pieces of the training.
     """
     lines = []
@@ -139,7 +139,7 @@ def _without_the_rest(pairs: float, of: str) -> str:
 
 
 def _unevenness(rates: Mapping[str, float], epochs: int) -> float:
-    """Return the largest share of a group's repetitions beyond a whole number, rounded to a percent."""
+    """Return the largest fractional part of any group's repetitions, rounded to a percent."""
     return round(max(abs(rate * epochs - max(1, round(rate * epochs))) / (rate * epochs) for rate in rates.values()), 2)
 
 

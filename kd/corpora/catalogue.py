@@ -1,7 +1,7 @@
 """Reads message catalogues of software, JSON or gettext, in a folder, zip or wheel, as parallel text.
 
-Strings that stand at the same place (key path, or context and message id) of the same catalogue in two languages are a
-pair.
+Two strings form a pair if they have the same key (key path, or context and message id) in the same catalogue in two
+languages.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def read_catalogues(
     gettext_language: str = "en",
     accelerators: str = "",
 ) -> Iterator[tuple[str, str]]:
-    """Yield the texts that two languages have in the same places, by sorted file name and in the order of the document.
+    """Yield the texts that two languages have under the same keys, by sorted file name and in document order.
 
-    In gettext's catalogues the message id is text in `gettext_language`: a language of that kind needs no catalogue of
-    its own, and what its catalogue leaves empty, as Django's templates do, is the id. Of plural forms, those for n = 1
-    and for most n from 2 to 100 are paired with singular and plural. A run of line breaks becomes one space.
+    In gettext's catalogues the message id is text in `gettext_language`. That language needs no catalogue of its own;
+    if it has one, empty entries, as in Django's templates, stand for the id. Of the plural forms, those for n = 1 and
+    for most n from 2 to 100 are paired with singular and plural. A run of line breaks becomes one space.
 
     Args:
         root: Folder, zip or wheel.
@@ -46,9 +46,10 @@ def read_catalogues(
             belong together where their wildcards match the same.
         source: BCP-47 code.
         target: BCP-47 code.
-        counts: Takes how often line breaks were replaced and what was left out, by reason.
+        counts: Receives the number of replaced line breaks, and of omitted messages by reason.
         gettext_language: Language of gettext's message ids; English, as gettext's manual advises.
-        accelerators: Mark of the letters of menus, to be removed: `_` (GTK), `&` (Qt, Windows, KDE), `~` (LibreOffice).
+        accelerators: Mark of menu accelerator letters, to be removed: `_` (GTK), `&` (Qt, Windows, KDE), `~`
+            (LibreOffice).
 
     Raises:
         UserError: For an unreadable root or catalogue, with its line, and for a language without catalogues.
@@ -56,9 +57,7 @@ def read_catalogues(
     counts = Counter() if counts is None else counts
     archive = open_files(Path(root))
     if "{language}" not in files:
-        raise UserError(
-            f"The glob {files} names no language.", "Write {language} in it where the language's code stands."
-        )
+        raise UserError(f"The glob {files} has no {{language}}.", "Write {language} in place of the language's code.")
     left, right = (matching(archive.names, files, language) for language in (source, target))
     kind = Path(files).suffix
     if kind not in (".json", *GETTEXT):
@@ -131,7 +130,7 @@ def _one_line(source: str, target: str, counts: Counter[str]) -> tuple[str, str]
 
 
 def without_accelerators(pair: tuple[str, str], mark: str) -> tuple[str, str]:
-    """Remove the mark of a menu's letter from both sides, if each has exactly one: `_Edit`, `Sa_ve`, `編集(_E)`."""
+    """Remove the mark of a menu's letter from both sides if each has exactly one: `_Edit`, `Sa_ve`, `編集(_E)`."""
     found = re.compile(rf"\s*\({re.escape(mark)}\w\)|(?<!{re.escape(mark)}){re.escape(mark)}(?=[^\W_])(?!\w+;)")
     source, target = (found.findall(text) for text in pair)
     if len(source) != 1 or len(target) != 1:
@@ -158,7 +157,7 @@ def _json_messages(content: bytes, label: str, counts: Counter[str]) -> Messages
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{label}, line {line}: not valid UTF-8.", "Convert the file to UTF-8.") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{label}, line {error.lineno}: {error.msg}.", "Mend the file or leave it out.") from None
+        raise UserError(f"{label}, line {error.lineno}: {error.msg}.", "Correct the file or leave it out.") from None
     except RecursionError:
         raise UserError(f"{label} is nested too deeply.", "Leave the file out.") from None
     messages: Messages = {}

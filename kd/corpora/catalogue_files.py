@@ -21,8 +21,8 @@ class Files:
 
     Attributes:
         label: The folder or archive, for messages.
-        names: The paths below it, sorted.
-        read: Returns the content of a path. Raises UserError for one that is damaged, encrypted or too large.
+        names: The paths below the folder or archive, sorted.
+        read: Returns the content of a path. Raises UserError for a file that is damaged, encrypted or too large.
     """
 
     def __init__(self, label: str, names: list[str], open_file: Callable[[str], IO[bytes]]) -> None:
@@ -43,7 +43,7 @@ class Files:
             ) from None
         if len(content) > LARGEST:
             raise UserError(
-                f"{name} in {self.label} has more than {LARGEST >> 20} MiB, too much for a catalogue.",
+                f"{name} in {self.label} has more than {LARGEST >> 20} MiB, too large for a catalogue.",
                 "Leave the file out of corpus.sources.….files, or split it.",
             )
         return content
@@ -62,12 +62,12 @@ def open_files(root: Path) -> Files:
         if locked:
             raise RuntimeError(f"{locked[0]} is encrypted")
     except (*UNREADABLE, OSError) as error:
-        raise UserError(f"{root} is no readable zip or wheel: {reason_of(error)}.", "Fetch it again.") from None
+        raise UserError(f"{root} is not a readable zip or wheel: {reason_of(error)}.", "Fetch it again.") from None
     return Files(str(root), sorted(archive.namelist()), archive.open)
 
 
 def matching(names: list[str], files: str, language: str) -> dict[tuple[str, ...], str]:
-    """Return the files of a language by what their wildcards matched."""
+    """Return the files of a language, keyed by the text that their wildcards matched."""
     translated = []
     for part in re.split(r"(\{language\}|\*\*/|\*\*|\*|\?)", files):
         wildcards = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}

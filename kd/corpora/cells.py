@@ -1,7 +1,7 @@
 r"""Reads and writes lines of tab-separated cells, as in shards and samples of rejected pairs.
 
 A backslash, tab, carriage return or line break in a cell is written as `\\`, `\t`, `\r` or `\n`, as in Linear TSV
-(https://github.com/solidsnack/tsv) and PostgreSQL's COPY. So every line has the same number of tabs.
+(https://github.com/solidsnack/tsv) and PostgreSQL's COPY. Thus every line has the same number of tabs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CHARACTERS: Mapping[str, str] = {"\\": "\\", "t": "\t", "r": "\r", "n": "\n"}
 
 
 def join_cells(cells: Sequence[str]) -> str:
-    """Return the line of some cells."""
+    """Join cells into a line."""
     line = "\t".join(cells)
     if "\\" in line or "\r" in line or "\n" in line or line.count("\t") != len(cells) - 1:
         return "\t".join(cell.translate(_ESCAPES) for cell in cells)
@@ -23,7 +23,7 @@ def join_cells(cells: Sequence[str]) -> str:
 
 
 def split_cells(line: str) -> list[str]:
-    """Return the cells of a line as they were before `join_cells`."""
+    """Split a line that `join_cells` made into its cells."""
     cells = line.split("\t")
     return [_ESCAPED.sub(_unescaped, cell) for cell in cells] if "\\" in line else cells
 

@@ -29,7 +29,7 @@ BLOCK_PAIRS = 1024  # that a filter is applied to at once
 
 @dataclass(frozen=True)
 class Rules:
-    """The settings of a process. `duplicates`: None if duplicates stay."""
+    """The settings of a worker process. `duplicates`: None to keep duplicates."""
 
     filters: Sequence[Setting]  # in the order in which they are applied
     languages: tuple[str, str]
@@ -38,7 +38,7 @@ class Rules:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the further columns of the corpus that filters read."""
+        """Return the additional columns of the corpus that filters read."""
         made = (setting.make(self.languages) for setting in self.filters)
         return tuple(dict.fromkeys(each.column for each in made if isinstance(each, ScoreFilter)))
 
@@ -72,7 +72,7 @@ class Cleaner:
         self._steps = [(setting.label, setting.make(rules.languages)) for setting in rules.filters]
 
     def survivors(self, rows: Iterable[_Row]) -> Iterator[Pair]:
-        """Yield the pairs that no filter rejects, as rewritten. Each comes with its values in `columns`."""
+        """Yield the pairs that no filter rejects, in their rewritten form, each with its values in `columns`."""
         iterator = iter(rows)
         while block := list(islice(iterator, BLOCK_PAIRS)):
             self.tally.read.update([prefix_of(pair.id) for pair, _ in block])
@@ -129,12 +129,12 @@ class Piece:
 
     @property
     def filtered(self) -> Path:
-        """Return the corpus of this shard that the first pass writes; the second replaces it if it has duplicates."""
+        """Return the corpus that the first pass writes; the second pass replaces it if it has duplicates."""
         return self.folder / self.name
 
     @property
     def keys(self) -> Path:
-        """Return the file of the keys that equal pairs share, 8 bytes for each remaining pair."""
+        """Return the file of deduplication keys, 8 bytes for each remaining pair; equal pairs share a key."""
         return self.folder / f"{self.name}.hashes"
 
 
@@ -156,7 +156,7 @@ def filter_piece(rules: Rules, piece: Piece, tick: Tick) -> tuple[int, Tally]:
 
 
 def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence[str | None]]]:
-    """Yield the pairs with their values in columns, None for a column that this corpus lacks."""
+    """Yield the pairs with their values in the columns; None for a column that this corpus lacks."""
     present = [column for column in columns if column in shard.columns]
     if list(columns) == present:
         yield from shard.rows(*present)
@@ -168,14 +168,14 @@ def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence
 
 @dataclass(frozen=True)
 class Repeats:
-    """A piece after the first pass, with its duplicates."""
+    """A piece after the first pass, with the verdicts on its duplicates."""
 
     piece: Piece
     again: bytes  # one for each pair: 1 if an equal pair came before, else 0
 
 
 def drop_repeats(rules: Rules, repeats: Repeats, tick: Tick) -> Tally:
-    """Remove the duplicates of a piece. A piece without any stays as it is."""
+    """Remove the duplicates of a piece; without duplicates it stays unchanged."""
     if not any(repeats.again):
         tick(len(repeats.again))
         return Tally()

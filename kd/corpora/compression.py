@@ -1,7 +1,7 @@
 """Decompresses gzip, xz, bzip2 and zstandard streams in bounded memory, and checks every checksum and end mark.
 
-The format is recognised by its first bytes, not by the file's name. The readers of Python's own library stop quietly
-at padding or damage between two streams (lzma, bz2), and zstandard's takes a truncated frame for the end of the file.
+The format is recognised by its first bytes, not by the file's name. Python's own readers silently stop at padding or
+damage between two streams (lzma, bz2), and zstandard's reader takes a truncated frame for the end of the file.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # of a block, of the end: what fol
 
 
 class TooMuchMemory(Exception):
-    """A compressed file that can only be decompressed with more memory than `WINDOW_BYTES`."""
+    """A compressed file needs more memory than `WINDOW_BYTES` to decompress."""
 
 
 class Readable(Protocol):
-    """A binary file, as far as it is needed here."""
+    """The part of a binary file's interface that is needed here."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, and none at the end."""
+        """Return at most `size` bytes; empty at the end."""
 
 
 class Begun:
-    """A binary file whose first bytes have been looked at; `read` returns them again.
+    """A binary file whose first bytes have been inspected; `read` returns them again.
 
     Attributes:
         begin: The first `BEGIN_BYTES` bytes, or fewer if the file is shorter.
@@ -67,7 +67,7 @@ class Begun:
 
 
 def compression_of(begin: bytes) -> str:
-    """Return the name of the compression that a file's first bytes show: gzip, xz, bzip2, zstandard or ""."""
+    """Return the name of the compression that a file's first bytes indicate: gzip, xz, bzip2, zstandard or ""."""
     name = next((name for magic, name in _MAGIC.items() if begin.startswith(magic)), "")
     if name == "bzip2" and not begin[4:10].startswith(_BZIP2_BLOCKS):
         return ""  # a text that happens to begin with these letters
@@ -77,19 +77,19 @@ def compression_of(begin: bytes) -> str:
 
 
 def begins_compressed(begin: bytes) -> bool:
-    """Tell whether so few bytes may be the begin of a compressed file, as of one that was truncated at once."""
+    """Return whether a very short file may be the start of a compressed file that was truncated."""
     return any(magic.startswith(begin[: len(magic)]) for magic in _MAGIC) and len(begin) < 10
 
 
 def archive_of(begin: bytes) -> str:
-    """Return the name of the archive format that a file's first bytes show: zip, 7z, rar, tar or ""."""
+    """Return the name of the archive format that a file's first bytes indicate: zip, 7z, rar, tar or ""."""
     if begin[257:262] == b"ustar":
         return "tar"
     return next((name for magic, name in _ARCHIVES.items() if begin.startswith(magic)), "")
 
 
 def decompressed(file: Begun) -> Iterator[bytes]:
-    """Yield the content of a file in chunks of `CHUNK_BYTES` at most, decompressed if it is compressed.
+    """Yield the content of a file, decompressed if necessary, in chunks of at most `CHUNK_BYTES`.
 
     Raises:
         EOFError: The last stream of the file is truncated.
@@ -182,7 +182,7 @@ def _frames(file: Readable) -> Iterator[bytes]:
             _skip(file, int.from_bytes(_exactly(file, 4), "little"))
             continue
         if magic != _FRAME:
-            raise zstandard.ZstdError("data that is no frame follows a frame")
+            raise zstandard.ZstdError("data that is not a frame follows a frame")
         yield from _frame(file, decompressor)
 
 
@@ -212,7 +212,7 @@ def _frame(file: Readable, decompressor: zstandard.ZstdDecompressor) -> Iterator
 
 
 def _exactly(file: Readable, size: int) -> bytes:
-    """Read so many bytes. Raises EOFError at the end of the file."""
+    """Read exactly this many bytes. Raises EOFError at the end of the file."""
     parts, left = [], size
     while left:
         part = file.read(left)

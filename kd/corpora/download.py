@@ -1,7 +1,7 @@
 """Fetches files over HTTP into a cache folder: resumes interrupted downloads, checks hashes, fetches nothing twice.
 
-The downloaders of mtdata and sacreBLEU start again after an interruption and do not compare sizes, and one of them does
-not check certificates. So all sources are fetched here, by requests.
+The downloaders of mtdata and sacreBLEU restart after an interruption and do not compare sizes, and one of them does not
+check certificates. Therefore this module fetches all sources, using requests.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ Say = Callable[[str, float, float | None, str], None]  # what, bytes so far, byt
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a path is a URL."""
+    """Return whether a path is a URL."""
     return text.startswith(("http://", "https://"))
 
 
 def place_of(url: str, cache: PathLike, name: str = "") -> Path:
-    """Return the place of a URL's file in the cache: below its host by its path, as `wget --force-directories` has it.
+    """Return the path of a URL's file in the cache, HOST/PATH as with `wget --force-directories`.
 
     Args:
-        url: The URL; its secrets are no part of the place.
+        url: The URL; its secrets are not part of the path.
         cache: The cache folder.
         name: Name of the file, if the URL does not end in it.
     """
@@ -60,18 +60,18 @@ def fetch(
     name: str = "",
     say: Say = lambda *_: None,
 ) -> Path:
-    """Return the path of a URL's file in the cache, downloaded unless it is there.
+    """Return the path of a URL's file in the cache; download it if it is missing.
 
-    Secrets of the URL are masked in every message (kd/base/urls.py), and are no part of the place in the cache.
+    Secrets of the URL are masked in every message (kd/base/urls.py), and are not part of the path in the cache.
 
     An interrupted download resumes if the server still has the same file.
 
     Args:
         url: The URL.
         cache: The cache folder.
-        hashes: Hexadecimal hashes by `sha256` or `md5`, which are compared.
+        hashes: Expected hexadecimal hashes by `sha256` or `md5`.
         name: Name of the file, if the URL does not end in it.
-        say: Takes the progress.
+        say: Receives progress messages.
 
     Raises:
         UserError: The file cannot be fetched or has another hash; the hint says where to put it by hand.
@@ -83,7 +83,9 @@ def fetch(
     hint = f"Fetch it on a machine that reaches the network and put it there as {place.absolute()}."
     if place.is_file():
         if wrong := _wrong_hash(place, hashes):
-            raise UserError(f"{place} has another {wrong}.", f"Remove it, or correct the hash in the recipe; {url}.")
+            raise UserError(
+                f"{place} has another {wrong}.", f"Remove the file, or correct the hash in the recipe; {url}."
+            )
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,7 @@ def fetch(
                     if not place.is_file():  # another may have fetched it meanwhile
                         _download(url, place, hashes, hint, say)
             except LeaseHeld:
-                say(f"waiting for another process that fetches {place.name}", 0, None, "")
+                say(f"waiting for another process that is fetching {place.name}", 0, None, "")
                 time.sleep(PAUSE)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
@@ -101,7 +103,7 @@ def fetch(
 
 
 def _wrong_hash(path: Path, hashes: Mapping[str, str]) -> str:
-    """Return the kind and the value of a hash that differs, or ""."""
+    """Describe the first hash that differs by its kind and values; "" if all are equal."""
     for kind, wanted in hashes.items():
         with path.open("rb") as file:
             found = hashlib.file_digest(file, kind).hexdigest()
@@ -125,7 +127,7 @@ def _download(url: str, place: Path, hashes: Mapping[str, str], hint: str, say: 
             raise UserError(f"{url} cannot be reached: {reason}.", hint)
         raise TransientError(
             f"The download of {url} was interrupted after {partial.size():,} bytes: {reason}. "
-            f"`kd run` goes on from there. {hint}"
+            f"`kd run` continues from there. {hint}"
         )
     if wrong := _wrong_hash(partial.path, hashes):
         partial.remove()
@@ -134,7 +136,7 @@ def _download(url: str, place: Path, hashes: Mapping[str, str], hint: str, say: 
 
 
 class _Passing(Exception):
-    """A fault that may pass, after which the request is retried."""
+    """A temporary fault, after which the request is retried."""
 
 
 class _Partial:
@@ -191,8 +193,8 @@ def _one_attempt(url: str, partial: _Partial, hint: str, say: Say) -> bool:
                 told = scrub(f"{answer.status_code} {answer.reason}"[:200], url)
                 wants = answer.status_code in (401, 403)
                 raise UserError(
-                    f"{url} cannot be had: the server answers {told}.",
-                    f"It asks for credentials. {environment_hint(url)}" if wants else hint,
+                    f"{url} cannot be downloaded: the server answers {told}.",
+                    f"The server asks for credentials. {environment_hint(url)}" if wants else hint,
                 )
             total = _receive(answer, partial, say)
     except requests.RequestException as error:
@@ -218,7 +220,7 @@ def _receive(answer: Any, partial: _Partial, say: Say) -> int | None:
 
 
 def _innermost(error: BaseException) -> str:
-    """Return the message of the innermost error of a chain of wrapped ones."""
+    """Return the message of the innermost error in a chain of wrapped errors."""
     while isinstance(inner := (error.__cause__ or error.__context__ or _argument(error)), BaseException):
         error = inner
     return str(error).rstrip(".") or type(error).__name__

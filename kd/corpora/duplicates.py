@@ -1,7 +1,7 @@
 """Finds duplicates in a corpus of any size: hashes in buckets on disk, one bucket in memory at a time.
 
-The first of equal pairs stays, whatever the number of buckets. Among 500 million pairs the probability that two have
-the same 64-bit hash by chance, so that one is lost, is below 1 %. Buckets take 16 bytes and one bit for each pair.
+The first of several equal pairs is kept, whatever the number of buckets. Among 500 million pairs, the probability of
+losing a pair to a collision of 64-bit hashes is below 1 %. Buckets take 16 bytes and one bit for each pair.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def _normalised(text: str) -> str:
 
 
 class DuplicateFinder:
-    """Takes the keys of all pairs in order, then finds those that occurred before.
+    """Collects the keys of all pairs in order, then finds the keys that repeat earlier ones.
 
     Args:
         folder: Folder for the buckets.
-        expected: About the largest number of pairs.
-        buckets: Number of buckets, if it is given.
+        expected: Upper estimate of the number of pairs.
+        buckets: Number of buckets; by default derived from `expected`.
     """
 
     def __init__(self, folder: PathLike, expected: int, buckets: int | None = None) -> None:
@@ -81,7 +81,7 @@ class DuplicateFinder:
         return self.folder / f"{number:05d}.keys"
 
     def find(self) -> Verdicts:
-        """Find the duplicates in each bucket, and remove it."""
+        """Find the duplicates in each bucket, and remove the bucket."""
         verdicts = Verdicts(self.folder / "duplicates.bits", self.pairs)
         bits = verdicts.create()
         for number in range(self._buckets):
@@ -95,7 +95,7 @@ class DuplicateFinder:
 
 
 def _repeated(bucket: Path) -> NDArray[Any]:
-    """Return the places, rising, of the pairs in a bucket with an equal pair before them."""
+    """Return, in ascending order, the positions of the pairs in a bucket that repeat an earlier pair."""
     import numpy
 
     rows = numpy.fromfile(bucket, dtype=numpy.uint64).reshape(-1, 2)
@@ -115,7 +115,7 @@ def _set_bits(bits: Any, places: NDArray[Any]) -> None:
 
 
 class Verdicts:
-    """A file with one bit for each pair, set if an equal pair came before."""
+    """A file with one bit for each pair, set if the pair repeats an earlier one."""
 
     def __init__(self, path: Path, pairs: int) -> None:
         self.path = path
@@ -123,13 +123,13 @@ class Verdicts:
         self.found = 0  # duplicates
 
     def create(self) -> Any:
-        """Create the file and return its bits, none of them set."""
+        """Create the file and return its bits, all unset."""
         import numpy
 
         return numpy.memmap(self.path, dtype=numpy.uint8, mode="w+", shape=(self.pairs // 8 + 1,))
 
     def of(self, first: int, pairs: int) -> bytes:
-        """Return one byte for each of `pairs` pairs from a 0-based place on: 1 for a duplicate, else 0."""
+        """Return one byte for each of `pairs` pairs, starting at a 0-based position: 1 for a duplicate, else 0."""
         import numpy
 
         start, end = first // 8, (first + pairs) // 8 + 1

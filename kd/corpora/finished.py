@@ -1,7 +1,7 @@
-"""Folders of shards that grow shard by shard: by several processes, over several attempts, from another run's folder.
+"""Folders that grow shard by shard: filled by several processes, over several attempts, or from another run's folder.
 
-A shard's file gets its name once it is whole. Then a line in the folder's journal, `shards.jsonl`, states
-its counts and its hash. Shards without such a line are made again.
+A shard's file gets its final name once it is complete. Then a line in the folder's journal, `shards.jsonl`, records its
+counts and its hash. Shards without such a line are made again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Entry = dict[str, Any]  # with `name`
 
 
 def note_finished(folder: PathLike, entry: Mapping[str, Any]) -> None:
-    """Record a whole shard. Processes of one node may call this at the same time."""
+    """Record a complete shard. Processes of one node may call this concurrently."""
     # The line break in front ends a record that a killed process wrote in part.
     with Path(folder, JOURNAL).open("ab", buffering=_AT_ONCE) as file:
         file.write(f"\n{_line(entry)}".encode())
 
 
 def finished(folder: PathLike) -> dict[str, Entry]:
-    """Return the records of a folder's shards, sorted by name; the last one of a name counts."""
+    """Return the records of a folder's shards, sorted by name; the last record of a name counts."""
     return dict(sorted((entry["name"], entry) for entry in _entries(Path(folder, JOURNAL))))
 
 
@@ -40,15 +40,15 @@ def resume(
     files_of: Callable[[Entry], Iterable[str]],
     accept: Callable[[Path, Entry], bool],
 ) -> dict[str, Entry]:
-    """Prepare a folder for the work that is left, and return the records of the shards that need no more work.
+    """Prepare a folder for the remaining work, and return the records of the finished shards.
 
-    Files that a killed process wrote in part are removed, and so is the index, which is written when all is there.
+    Removes the partial files of killed processes, and the index, which is written last of all.
 
     Args:
         folder: The folder, new or with shards of an earlier attempt.
-        others: Folders whose shards are taken over as hard links, if this one has none of their name.
+        others: Folders whose shards are taken over as hard links, unless this folder has a shard of the same name.
         files_of: Returns the names of a shard's files.
-        accept: Tells from the folder and the record of a shard whether it can be used. Others are made again.
+        accept: Returns whether a shard can be used, given its folder and record. Other shards are made again.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def resume(
 
 
 def complete(folder: PathLike) -> dict[str, Entry]:
-    """Write the journal in the order of names, whatever the order of the work was; return its records."""
+    """Rewrite the journal in the order of names, whatever the order of the work; return its records."""
     entries = finished(folder)
     _write_journal(Path(folder), entries)
     return entries

@@ -1,6 +1,6 @@
-"""The formats that a recipe's corpora come in: for each, which settings it takes, its files, and how it is read.
+"""The file formats of a recipe's corpora: the settings of each format, its files, and its reader.
 
-A new one is a class with three methods, and a line in `FORMATS`.
+A new format is a class with three methods, and a line in `FORMATS`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ACCELERATORS = ("_", "&", "~")  # marks of the letters of menus: GTK; Qt, Window
 
 
 class Format(ABC):
-    """How one kind of corpus is read."""
+    """The reader of one corpus format."""
 
     takes: ClassVar[frozenset[str]]  # settings of SourceConfig, beside those of every format
 
@@ -42,20 +42,20 @@ class Format(ABC):
 
     @abstractmethod
     def rows(self, reading: Reading) -> Iterator[Row]:
-        """Yield the pairs, with the values of the further columns. May fetch files."""
+        """Yield the pairs, with the values of the additional columns. May fetch files."""
 
     def files(self, reading: Reading) -> list[Path]:
         """Return the raw files on this disk, whose content is part of the corpus' identity. Fetches nothing."""
         return list(dict.fromkeys(on_disk(place) for files in reading.local() for place in files.values()))
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the names of the further columns."""
+        """Return the names of the additional columns."""
         return ()
 
     def identity(self, reading: Reading) -> dict[str, object]:
-        """Return the identity of the corpus beside its settings and the content of its files. Reads no file.
+        """Return the identity of the corpus, apart from its settings and the content of its files. Reads no file.
 
-        That is the fetched files, and the paths inside archives, since an archive counts by its content as a whole.
+        These are the fetched files, and the paths inside archives, since an archive counts by its content as a whole.
         """
         source = reading.source
         named = {"source": source.source, "target": source.target, **source.scores}
@@ -76,7 +76,8 @@ class Plain(Format):
         if not (source.source and source.target):
             sides = f"Set {where}.source and {where}.target to paths (recipe=files: source=… target=…)"
             raise UserError(
-                f"{where} lacks a side.", f"{sides}; one file alone has to be a .tsv, .tmx, .jsonl, .parquet or .xlsx."
+                f"{where} lacks a side.",
+                f"{sides}; a single file must be a .tsv, .tmx, .jsonl, .parquet or .xlsx file.",
             )
         _check_columns(f"{where}.scores", source.scores)
 
@@ -85,7 +86,7 @@ class Plain(Format):
         return tuple(sorted(source.scores))
 
     def identity(self, reading: Reading) -> dict[str, object]:
-        """Return the names of the scores as well, not their paths."""
+        """Return the names of the scores as well, without their paths."""
         scores = sorted(reading.source.scores)
         return {**super().identity(reading), **({"scores": scores} if scores else {})}
 
@@ -103,12 +104,12 @@ class Tsv(Format):
     takes = frozenset(("source", "sha256", "columns", "header"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """Check that a file is given and that its columns have numbers."""
+        """Check that a file is given and that every column has a number."""
         _check_one_file(where, source)
         _check_columns(f"{where}.columns", self.columns(source))
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the names of all columns that have one, beside source and target."""
+        """Return the names of all named columns except source and target."""
         return tuple(sorted(set(source.columns) - {"source", "target"}))
 
     def rows(self, reading: Reading) -> Iterator[Row]:
@@ -126,16 +127,16 @@ class _Records(Format):
     takes = frozenset(("source", "sha256", "fields"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """Check that a file is given and that columns can have the names of the further fields."""
+        """Check that a file is given and that the names of additional fields are valid column names."""
         _check_one_file(where, source)
         _check_columns(f"{where}.fields", self.columns(source))
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return all named fields beside source and target."""
+        """Return all named fields except source and target."""
         return tuple(sorted(set(source.fields) - {"source", "target"}))
 
     def _fields(self, reading: Reading) -> list[str]:
-        """Return the names that source, target and further columns have in the file."""
+        """Return the field names of source, target and additional columns in the file."""
         named = {"source": "source", "target": "target", **reading.source.fields}
         chosen = [named[name] for name in ("source", "target", *self.columns(reading.source))]
         return [name.replace("{source}", reading.left).replace("{target}", reading.right) for name in chosen]
@@ -163,16 +164,16 @@ class Parquet(_Records):
 
 
 class Xlsx(Format):
-    """Spreadsheets, whose columns are named as those of TSV."""
+    """Spreadsheets; columns are named as in TSV."""
 
     takes = frozenset(("source", "sha256", "columns", "header", "sheet"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """Check that a file is given and that its columns have numbers."""
+        """Check that a file is given and that every column has a number."""
         Tsv().check(where, source)
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the names of all columns that have one, beside source and target."""
+        """Return the names of all named columns except source and target."""
         return Tsv().columns(source)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
@@ -190,12 +191,12 @@ class Tmx(Format):
     takes = frozenset(("source", "sha256", "keep", "keep_codes"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """Check that a file is given and that the kept properties give distinct names of columns."""
+        """Check that a file is given and that the kept properties yield distinct column names."""
         _check_one_file(where, source)
         names = self.columns(source)
         _check_columns(f"{where}.keep", names)
         if len(set(names)) < len(names):
-            raise UserError(f"Two entries of {where}.keep make columns of one name.", "Keep one of them.")
+            raise UserError(f"Two entries of {where}.keep yield columns of the same name.", "Keep one of them.")
 
     def columns(self, source: SourceConfig) -> tuple[str, ...]:
         """Return the names of the kept properties: `prop:domain` becomes `prop_domain`."""
@@ -235,7 +236,7 @@ class Catalogue(Format):
             )
 
     def identity(self, reading: Reading) -> dict[str, object]:
-        """State that empty catalogues of the language of gettext's ids have the ids, unlike in earlier versions."""
+        """Return a marker of how empty entries are read: as gettext's ids, unlike in earlier versions."""
         by_id = primary(reading.source.gettext_language) in (primary(reading.left), primary(reading.right))
         gettext = {"empty": "message id"} if by_id and str(reading.source.files).endswith(GETTEXT) else {}
         return {**super().identity(reading), **gettext}
@@ -267,7 +268,7 @@ class Catalogue(Format):
 
 
 class Mtdata(Format):
-    """Corpora by their ids in mtdata."""
+    """Corpora given by their ids in mtdata."""
 
     takes = frozenset(("id",))
 
@@ -276,7 +277,7 @@ class Mtdata(Format):
         parts = (source.id or "").removeprefix(MTDATA).split("-")
         if len(parts) != 5 or not all(parts):
             hint = "Ids look like Statmt-news_commentary-16-deu-eng; `mtdata list -id -l eng-deu` prints them."
-            raise UserError(f"{where}.id is {source.id!r}, which is no id of mtdata.", hint)
+            raise UserError(f"{where}.id is {source.id!r}, which is not an id of mtdata.", hint)
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Yield the rows of the corpus that mtdata's index lists under this id."""
@@ -326,10 +327,11 @@ MTDATA = "mtdata:"
 
 
 def with_format(source: SourceConfig) -> SourceConfig:
-    """Return the corpus with `auto` replaced by the format that its files' names show, compressed or not.
+    """Return the corpus with `auto` replaced by the format that its file names indicate, compressed or not.
 
-    Two sides are plain text, and one file is what its name ends in: .tsv, .tmx, .jsonl, .parquet or .xlsx. `mtdata:ID`
-    in place of a file is an id of mtdata. Other names become `plain`, which then lacks a side.
+    Two files are plain text; the format of a single file follows from its ending: .tsv, .tmx, .jsonl, .parquet or
+    .xlsx. `mtdata:ID` in place of a file is an id of mtdata. Any other single file becomes `plain`, which then lacks a
+    side.
     """
     if source.format != AUTO:
         return source
@@ -345,19 +347,21 @@ def with_format(source: SourceConfig) -> SourceConfig:
 
 
 def check_settings(where: str, source: SourceConfig) -> None:
-    """Raise UserError for a corpus whose settings cannot work, or have no effect on its format."""
+    """Raise UserError for a corpus with settings that cannot work or have no effect on its format."""
     chosen = FORMATS[source.format]
     for spec in dataclasses.fields(source):
         value = getattr(source, spec.name)
         if value and spec.name not in COMMON | chosen.takes and value != spec.default:
             takes = ", ".join(sorted(chosen.takes))
-            raise UserError(f"{where}.{spec.name} means nothing for the format {source.format}.", f"It takes {takes}.")
+            raise UserError(f"{where}.{spec.name} has no effect on the format {source.format}.", f"It takes {takes}.")
     chosen.check(where, source)
     for text in filter(None, (source.source, source.target, *source.scores.values())):
         if is_hub(text):
             check_address(text.replace("{source}", "en").replace("{target}", "de"))
     if bad := set(source.sha256) - {"source", "target", *source.scores}:
-        raise UserError(f"{where}.sha256.{bad.pop()} belongs to no file.", "Its keys are source, target and scores.")
+        raise UserError(
+            f"{where}.sha256.{bad.pop()} belongs to no file.", "Use the keys source, target or the name of a score."
+        )
 
 
 def _check_one_file(where: str, source: SourceConfig) -> None:
@@ -368,7 +372,7 @@ def _check_one_file(where: str, source: SourceConfig) -> None:
 def _check_columns(where: str, names: Iterable[str]) -> None:
     for name in names:
         if not COLUMN.fullmatch(name) or name in ("id", "source", "target"):
-            raise UserError(f"{where}.{name} is no name for a column.", "Lower-case letters, digits and _ make one.")
+            raise UserError(f"{where}.{name} is not a valid column name.", "Use lower-case letters, digits and _.")
 
 
 def _kept(source: SourceConfig) -> Sequence[str]:
@@ -376,7 +380,7 @@ def _kept(source: SourceConfig) -> Sequence[str]:
 
 
 def _numbers(source: SourceConfig) -> list[int]:
-    """Return the numbers of the columns of source, target and further ones."""
+    """Return the column numbers of source, target and the additional columns."""
     numbers = {"source": 1, "target": 2, **source.columns}
     return [numbers[name] for name in ("source", "target", *Tsv().columns(source))]
 

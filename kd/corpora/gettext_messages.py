@@ -1,7 +1,7 @@
-"""Reads the messages of gettext's catalogues, .po and .mo, in time that is linear in their size.
+"""Reads the messages of gettext catalogues, .po and .mo, in time linear in their size.
 
 polib parses them. It joins the lines of a message one by one, leaves octal escapes as they are and trusts the tables of
-.mo files; so the text is prepared, and the tables are checked, before it gets them.
+.mo files. Therefore this module prepares the text and checks the tables first.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def gettext_messages(content: bytes, label: str, suffix: str, counts: Counter[st
         content: The file.
         label: Its name, for messages.
         suffix: `.po` or `.mo`.
-        counts: Takes what is left out, by reason.
+        counts: Receives the number of omitted messages, by reason.
 
     Raises:
-        UserError: The content is no catalogue.
+        UserError: The content is not a catalogue.
     """
     catalogue = _parsed(content, label, suffix)
     forms = _forms(str(catalogue.metadata.get("Plural-Forms", "")))
@@ -121,7 +121,7 @@ def _parsed(content: bytes, label: str, suffix: str) -> Any:
 
 
 def _no_catalogue(label: str, reason: str) -> UserError:
-    return UserError(f"{label} is no gettext catalogue: {reason}.", "Mend the file or leave it out.")
+    return UserError(f"{label} is not a gettext catalogue: {reason}.", "Correct the file or leave it out.")
 
 
 def _prepared(content: bytes, label: str) -> bytes:
@@ -145,7 +145,7 @@ def _prepared(content: bytes, label: str) -> bytes:
 
 
 def _joined(lines: Iterable[str]) -> list[str]:
-    """Join the quoted lines of each message; empty lines take their places, so that numbers of lines stay right."""
+    """Join the quoted lines of each message; empty lines replace them, so that line numbers stay correct."""
     done: list[str] = []
     pieces: list[str] = []
     empty = 0
@@ -172,7 +172,7 @@ def _joined(lines: Iterable[str]) -> list[str]:
 
 
 def _takes(first: str, mark: str | None) -> bool:
-    """Tell whether a line of a message goes on in a quoted line with such a comment mark before it."""
+    """Return whether a quoted line with this comment mark continues a line of a message."""
     start = first.lstrip()
     if not first.endswith('"'):
         return False
@@ -198,11 +198,11 @@ def _with_known_escapes(line: str, decode: Callable[[bytes], tuple[str, int]]) -
 
 
 def _check_tables(content: bytes, label: str) -> None:
-    """Check that the strings of a .mo file lie within it and together are no larger than it, times two."""
+    """Check that the strings of a .mo file lie within the file and total at most twice its size."""
     order = _MO_MAGIC.get(content[:4])
     try:
         if order is None:
-            raise ValueError("it does not begin like one")
+            raise ValueError("it does not begin like a .mo file")
         _, number, originals, translations = struct.unpack_from(f"{order}4I", content, 4)
         total = 0
         for table in (originals, translations):

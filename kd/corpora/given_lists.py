@@ -1,7 +1,7 @@
-"""N-best lists made elsewhere, brought to the sources of a shuffled corpus by the ids that they carry.
+"""N-best lists made elsewhere, matched by their ids to the sources of a shuffled corpus.
 
-The files are in the order of the corpus that was decoded and the shards are not: both go into buckets on disk by id,
-are joined bucket by bucket, and go on to their shards; memory holds one bucket or one shard at a time.
+The files follow the order of the corpus that was decoded, the shards do not. So both are distributed by id into buckets
+on disk, joined bucket by bucket, and written to the shards. Memory holds one bucket or one shard at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LN2 = math.log(2)
 
 
 class GivenList(NamedTuple):
-    """A list as it stands in a file."""
+    """An n-best list as given in a file."""
 
     line: int  # of its first hypothesis
     id: int  # as in the file
@@ -44,7 +44,7 @@ class GivenList(NamedTuple):
 
 @dataclass(frozen=True)
 class ListsFile:
-    """A file, and what its ids mean."""
+    """A file of lists, and the meaning of its ids."""
 
     path: Path
     format: str
@@ -53,16 +53,19 @@ class ListsFile:
     corpus: str = ""
 
     def pair_id(self, given: GivenList) -> int:
-        """Return the id of the pair that a list is for. Raise UserError where the corpus has no such place."""
+        """Return the id of the pair that a list belongs to. Raise UserError if the corpus has no such line."""
         if self.first_id is None:
             if given.id >> 63:
-                raise UserError(f"{self.path}, line {given.line}: {given.id} is no id of a pair.", "Use kd's ids.")
+                raise UserError(f"{self.path}, line {given.line}: {given.id} is not the id of a pair.", "Use kd's ids.")
             return given.id
         if given.id >= self.pairs:
             raise UserError(
                 f"{self.path}, line {given.line}: the id {given.id}, counted from 0, "
-                f"and the corpus {self.corpus} has {self.pairs:,} pairs from there on.",
-                "Give the lists of that corpus' sources, one for each line, or set `corpus` and `first`.",
+                f"is not in the corpus "
+                f"{self.corpus} has "
+                f"{self.pairs:,} pairs from "
+                f"its first line on.",
+                "Give one list for each line of that corpus, or correct `corpus` and `first`.",
             )
         return self.first_id + given.id
 
@@ -73,17 +76,17 @@ class ListsFile:
 def read_moses(path: PathLike) -> Iterator[GivenList]:
     """Yield the lists of a file as Moses and Marian write them; fields after the score (alignments) are left out.
 
-    Raises UserError, naming file and line, for a line of another form, other features than on the first line, and
-    hypotheses in sub-words.
+    Raises UserError, naming file and line, for a malformed line, for features that differ from the first line's, and
+    for hypotheses in sub-words.
     """
     rows = ((number, *_moses_row(line, path, number)) for number, line in enumerate(open_text(path), 1))
     return _lists(rows, path)
 
 
 def read_fairseq(path: PathLike) -> Iterator[GivenList]:
-    """Yield the lists in what fairseq-generate prints: its detokenised lines `D-7<TAB>-0.5<TAB>a hypothesis`.
+    """Yield the lists in the output of fairseq-generate: its detokenised lines `D-7<TAB>-0.5<TAB>a hypothesis`.
 
-    Its logarithms are to base 2; they become natural ones. Raises UserError as `read_moses` does.
+    Its base-2 logarithms are converted to natural ones. Raises UserError like `read_moses`.
     """
     return _lists(_fairseq_rows(path), path)
 
@@ -98,7 +101,7 @@ def _lists(rows: Iterator[tuple[int, int, Hypothesis]], path: PathLike) -> Itera
         for number, _, hypothesis in entries:
             names = list(hypothesis.features) if names is None else names
             if list(hypothesis.features) != names:
-                raise UserError(f"{path}, line {number}: other features than on the first line.", "Make all alike.")
+                raise UserError(f"{path}, line {number}: features unlike the first line's.", "Make all alike.")
             if PIECES.search(hypothesis.text):
                 raise UserError(
                     f"{path}, line {number}: the hypothesis is in sub-words: {hypothesis.text[:40]!r}.",
@@ -129,20 +132,20 @@ def _fairseq_rows(path: PathLike) -> Iterator[tuple[int, int, Hypothesis]]:
                 raise ValueError(f"{len(fields)} fields where fairseq-generate prints 3")
             yield number, _id(fields[0][2:]), Hypothesis(fields[2], {}, parse_score(fields[1]) * _LN2)
         except ValueError as error:
-            raise UserError(f"{path}, line {number}: {error}.", "Give what fairseq-generate printed.") from None
+            raise UserError(f"{path}, line {number}: {error}.", "Give the output of fairseq-generate.") from None
     if not found:
-        raise UserError(f"{path} has no line that begins with D-.", "Give what fairseq-generate printed.")
+        raise UserError(f"{path} has no line that begins with D-.", "Give the output of fairseq-generate.")
 
 
 def _id(text: str) -> int:
     text = text.strip(" ")
     if not is_id(text):
-        raise ValueError(f"{text[:40]!r} is no id")
+        raise ValueError(f"{text[:40]!r} is not an id")
     return int(text)
 
 
 def _features(text: str) -> dict[str, tuple[float, ...]]:
-    """More lenient than `moses.py`, which checks what kd wrote: a name may come again, or without a value."""
+    """Parse features leniently, unlike `moses.py`, which checks kd's own output: a name may repeat or lack a value."""
     values: dict[str, list[float]] = {}
     current: list[float] | None = None
     for word in text.split():
@@ -160,7 +163,7 @@ def _features(text: str) -> dict[str, tuple[float, ...]]:
 
 @dataclass
 class Joined:
-    """What came of it."""
+    """The counts of a join."""
 
     lists: int = 0  # in the files
     unused: int = 0  # of pairs that are in none of these shards: cleaned away, held out, or another worker's
@@ -173,13 +176,13 @@ class Joined:
 def join(
     files: Sequence[ListsFile], shards: Sequence[Shard], folder: PathLike, counts: Joined, most: int = 0
 ) -> Iterator[tuple[Shard, Iterator[tuple[list[Pair], list[Hypothesis] | None]]]]:
-    """Yield each shard with its runs of equal sources and the list of each, None where there is none.
+    """Yield each shard with its runs of equal sources and the list of each run, None if there is no list.
 
-    A run's list is that of its first pair that has one, of at most `most` hypotheses (0: all). The runs of a shard are
-    to be read before the next shard is asked for. folder: where the buckets lie meanwhile, in a hidden folder that is
-    removed, about as many bytes as the compressed files.
+    A run's list is that of its first pair with a list, cut to `most` hypotheses (0: all). Consume the runs of a shard
+    before requesting the next shard. folder: place for the buckets, in a hidden folder that is removed afterwards; they
+    take about as many bytes as the compressed files.
 
-    Raises UserError, naming file and line, for an id outside of its corpus, or one that comes twice.
+    Raises UserError, naming file and line, for an id outside its corpus, or an id that occurs twice.
     """
     with tempfile.TemporaryDirectory(prefix=".given-lists-", dir=folder) as place:
         expected = max(sum(shard.lines for shard in shards), sum(file.pairs for file in files))
@@ -205,27 +208,28 @@ def join(
 
 
 def _sort(hypotheses: list[Hypothesis]) -> bool:
-    """Put a list into the order of its scores, the best first. Return whether it was in another order."""
+    """Sort a list by score, the best first. Return whether the order changed."""
     scores = [each.score for each in hypotheses]
     hypotheses.sort(key=lambda each: -each.score)  # equal scores keep their order
     return scores != [each.score for each in hypotheses]
 
 
 def _check_features(file: ListsFile, given: GivenList, counts: Joined) -> None:
-    """Require the same features in all files; within a file the reader checks them."""
+    """Check that all files have the same features; the reader checks this within a file."""
     features = {name: len(values) for name, values in given.hypotheses[0].features.items()}
     if counts.features is None:
         counts.features = features
     elif list(counts.features) != list(features):
         raise UserError(
-            f"{file.path}, line {given.line}: other features than in the file before.", "Make all files alike."
+            f"{file.path}, line {given.line}: features unlike the previous file's.",
+            "Give files with the same features.",
         )
 
 
 def _to_shards(
     files: Sequence[ListsFile], places: Iterator[str], lists: Iterator[str], by_shard: _Buckets, counts: Joined
 ) -> None:
-    """Append the lists of a bucket to their shards."""
+    """Append the lists of one bucket to their shards."""
     place_of_id = {pair_id: rest for pair_id, _, rest in (line.partition("\t") for line in places)}
     seen: dict[str, tuple[int, int]] = {}
     for row in lists:
@@ -236,7 +240,7 @@ def _to_shards(
             raise UserError(
                 f"{files[here[0]].path}, line {here[1]}: a list of the same source was there before, "
                 f"on line {before[1]} of {files[before[0]].path}.",
-                "Each id has one list, all its hypotheses one after the other.",
+                "Each id needs one list, with all its hypotheses one after the other.",
             )
         if pair_id in place_of_id:
             shard, _, run_and_rank = place_of_id[pair_id].partition("\t")
@@ -273,7 +277,7 @@ def _unpacked(text: str) -> list[Hypothesis]:
 
 
 class _Buckets:
-    """Lines thrown into numbered files as frames of zstandard, each read once."""
+    """Lines distributed into numbered files as zstandard frames; each file is read once."""
 
     def __init__(self, folder: Path, name: str, count: int) -> None:
         self._paths = [folder / f"{name}-{number}.zst" for number in range(count)]
@@ -296,7 +300,7 @@ class _Buckets:
         self._lines[bucket], self._characters[bucket] = [], 0
 
     def take(self, bucket: int) -> Iterator[str]:
-        """Return the lines of a bucket and remove it."""
+        """Return the lines of a bucket and remove its file."""
         self._flush(bucket)
         path = self._paths[bucket]
         if path.exists():
@@ -305,18 +309,18 @@ class _Buckets:
 
 
 def human_list(group: Sequence[Pair], names: Mapping[str, int]) -> list[Hypothesis]:
-    """Make the list of a source that has none: its human translations with scores of 0 and the others' features."""
+    """Make a list for a source without one: its human translations, with scores of 0 and the other lists' features."""
     features = {name: (0.0,) * count for name, count in names.items()}
     return [Hypothesis(text, features, 0.0) for text in dict.fromkeys(pair.target for pair in group)]
 
 
 def list_place(pair_id: int) -> int:
-    """Return the 1-based line of a pair in the corpus that it comes from."""
+    """Return the 1-based line of a pair in its original corpus."""
     return place_of(pair_id) + 1
 
 
 def first_id(prefix: int, first: int) -> int:
-    """Return the id of the pair at a place of a corpus."""
+    """Return the id of the pair at a position in a corpus."""
     return (prefix << PLACE_BITS) + first
 
 
@@ -325,9 +329,9 @@ def first_id(prefix: int, first: int) -> int:
 
 @dataclass
 class Fit:
-    """Whether lists are of the sources that they were brought to, told from the human translations.
+    """Checks, using the human translations, whether lists belong to the sources that they were matched to.
 
-    Lists of other sentences are as similar to the next source's human translation as to their own. Similarity is the
+    Mismatched lists are as similar to the next source's human translation as to their own source's. Similarity is the
     share of common character trigrams.
     """
 
@@ -337,7 +341,7 @@ class Fit:
     _before: str | None = field(default=None, repr=False)
 
     def add(self, gold: str, hypothesis: str) -> None:
-        """Look at a source's human translation and the best of its list."""
+        """Compare a source's human translation with the best hypothesis of its list."""
         if self.judged < MOST_TO_JUDGE:
             if self._before is not None:
                 self.judged += 1

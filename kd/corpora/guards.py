@@ -1,7 +1,7 @@
-"""Guards: signs by which a hypothesis is bad whatever its score, asked from the source and the hypothesis alone.
+"""Guards: checks that reject a hypothesis whatever its score, from the source and the hypothesis alone.
 
-They are made to be right when they speak, not to find everything: what they say of human translations is measured in
-the tests, and a hypothesis of ordinary length costs some microseconds, language identification not counted.
+They aim for precision rather than recall: the tests measure how often they reject human translations. A hypothesis of
+ordinary length costs a few microseconds, language identification not counted.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ _MOST_LONG_WORD = 2_000  # characters of a word that are looked at
 
 
 class Guards:
-    """Asks every guard that is switched on; made once for a language pair, not to be shared by threads.
+    """Applies every guard that is switched on. Create one per language pair; it is not thread-safe.
 
-    Language identification is asked only for target languages that its model has.
+    Language identification is used only for target languages that its model supports.
     """
 
     def __init__(self, config: GuardsConfig, source_language: str, target_language: str) -> None:
@@ -108,7 +108,7 @@ class Guards:
         Args:
             source: The text that was translated.
             hypothesis: Its translation.
-            limited: Whether the search ended it at the longest output.
+            limited: Whether the search cut the hypothesis off at the longest output.
         """
         if source != self._source.text:
             self._source = _Source(source, self._languages[0])
@@ -128,14 +128,14 @@ class Guards:
         return None
 
     def _is_copy(self, hypothesis: str) -> bool:
-        """Find a copy of the source but for case, spaces and punctuation, where it has enough words to translate."""
+        """Find a copy of the source, ignoring case, spaces and punctuation, if it has enough words to translate."""
         source = self._source
         if 2 * abs(len(hypothesis) - len(source.text)) > len(source.text):
             return False
         return bare(hypothesis) == source.bare and source.ordinary >= self.config.copy_words
 
     def _length(self, hypothesis: str) -> bool:
-        """Find lengths in characters that are too far apart, as the cleaning filter of that name does."""
+        """Find lengths in characters that differ too much, like the cleaning filter `ratio`."""
         ours = _width(hypothesis, self._languages[1])
         theirs = self._source.width
         shorter, longer = (ours, theirs) if ours < theirs else (theirs, ours)
@@ -143,7 +143,7 @@ class Guards:
         return longer + slack > self.config.max_ratio * (shorter + slack)
 
     def _repetition(self, hypothesis: str) -> bool:
-        """Something said over and over that the source does not say over and over."""
+        """Find a phrase that is repeated over and over, unlike in the source."""
         language = self._languages[1]
         words = _units(hypothesis, language)
         if len(set(words)) < len(words):  # else nothing repeats
@@ -156,12 +156,12 @@ class Guards:
         return any(len(word) >= LONG_WORD and loops(word) for word in hypothesis.split()) and not self._source.loops
 
     def _never_twice(self, words: Sequence[str]) -> bool:
-        """Return whether a word is doubled that never is, as in `the the`."""
+        """Return whether a word is doubled that is never doubled in correct text, as in `the the`."""
         never = NEVER_TWICE.get(self._languages[1], set())
         return any(first == second and first.casefold() in never for first, second in pairwise(words))
 
     def _language(self, hypothesis: str) -> bool:
-        """Another language, unrelated to the target's, and clearly so."""
+        """Find text that is clearly in another language, unrelated to the target language."""
         if self._identifier is None:
             return False
         config = self.config
@@ -179,7 +179,7 @@ class Guards:
 
 
 class _Source:
-    """What the guards ask of a source, found out once for its whole list of hypotheses and only when asked for."""
+    """Properties of a source that the guards need, computed lazily and once for its whole list of hypotheses."""
 
     def __init__(self, text: str, language: str) -> None:
         self.text = text
@@ -216,12 +216,12 @@ class _Source:
 
 
 def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:
-    """Count how often a text repeats itself: phrases in a row, an n-gram that fills the text, doubled words and `one`.
+    """Count how often a text repeats itself: phrases in a row, a dominant n-gram, doubled words and `one`.
 
     The n-grams are those of Raunak et al. (2021), "The Curious Case of Hallucinations in Neural Machine Translation",
-    who call an output oscillatory where its top 4-gram stands in it two times more than the source's top 4-gram in the
-    source; here they count where they make up a quarter of a text, since long sentences have three `if the value is`.
-    Phrases in a row and doubled words add what is too short for that. At least 1; linear in the number of words.
+    who call an output oscillatory if its top 4-gram occurs at least two times more often than the source's top 4-gram.
+    Here an n-gram counts only if it makes up a quarter of the text, since long sentences may well have three `if the
+    value is`. Phrases in a row and doubled words cover shorter repetitions. At least 1; linear in the number of words.
     """
     twice = doubled(words)
     most = _in_a_row(words, 1) if twice else 1
@@ -241,14 +241,14 @@ def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:
 
 
 def doubled(words: Sequence[str]) -> int:
-    """Count doubled words. One alone may be right, as in `Menschen, die die Tür öffnen`."""
+    """Count doubled words. A single one may be correct, as in `Menschen, die die Tür öffnen`."""
     if not any(map(eq, words, words[1:])):
         return 0
     return sum(first == second and _says(first) for first, second in pairwise(words))
 
 
 def _in_a_row(words: Sequence[str], period: int) -> int:
-    """Count immediate repetitions of a phrase of `period` words, one of them with a letter or a digit."""
+    """Count immediate repetitions of a phrase of `period` words of which at least one has a letter or a digit."""
     longest = run = 0
     for place, same in enumerate(map(eq, words, words[period:])):
         run = run + 1 if same else 0
@@ -258,17 +258,17 @@ def _in_a_row(words: Sequence[str], period: int) -> int:
 
 
 def _says(words: Iterable[str]) -> bool:
-    """Return whether a phrase has a letter or a digit: rules and dot leaders repeat by their nature."""
+    """Return whether a phrase has a letter or a digit: ruled lines and dot leaders repeat legitimately."""
     return any(character.isalnum() for word in words for character in word)
 
 
 def loops(word: str) -> bool:
-    """Return whether up to 12 characters that begin with a letter stand at least five times in a row."""
+    """Return whether a string of up to 12 characters that begins with a letter occurs at least five times in a row."""
     return _LOOP_IN_WORD.search(word, 0, _MOST_LONG_WORD) is not None
 
 
 def _ordinary(word: str) -> bool:
-    """Neither number nor name, identifier, address or mark-up: letters that do not begin with a capital."""
+    """Return whether a word is all letters without initial capital: no number, name, identifier, address or mark-up."""
     bare = word.strip(".,;:!?\"'()«»„“”‘’…-–—")
     return bare.isalpha() and not bare[0].isupper() if bare else False
 
@@ -279,7 +279,7 @@ def _units(text: str, language: str) -> list[str]:
 
 
 def _width(text: str, language: str) -> int:
-    """Count characters; one that stands for a syllable or a word counts as the letters of it."""
+    """Count characters; a character for a syllable or a word counts as several letters."""
     letters = WIDE.get(language)
     if letters is None:
         return len(text)
@@ -292,7 +292,7 @@ def _known_as(language: str) -> str:
 
 @lru_cache
 def _near(language: str) -> frozenset[str]:
-    """Return a language and those that detection confuses with it."""
+    """Return a language and the languages that detection confuses with it."""
     known = _known_as(language)
     near = {language, known}
     for group in NEAR:

@@ -1,4 +1,4 @@
-"""A seeded hash of a sentence, from which held-out sets are drawn and by which corpora are shuffled.
+"""A seeded hash of a sentence, used to draw held-out sets and to shuffle corpora.
 
 It depends on seed, purpose and text alone, so it is the same in every corpus and on every machine.
 """

@@ -1,7 +1,6 @@
 """Reads and writes held-out sets: plain text files such as `FOLDER/en-de/test.source`.
 
-Beside the sides are the pairs' ids, and an index with each set's origins, the method by which it was drawn, its counts
-and its hashes.
+The folder also holds the pairs' ids, and an index with each set's origins, drawing method, counts and hashes.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ def write_heldout(
         pair: Name of the language pair.
         sets: The pairs of each set.
         languages: Codes of source and target; those of the pair's name unless given.
-        side: Side on which no training corpus contains a held-out sentence.
-        drawn: The method by which a set was drawn; missing for sets that came as files.
-        origins: The corpora of the pairs; the index states how many pairs each gave.
+        side: The side whose held-out sentences occur in no training corpus.
+        drawn: The method by which each set was drawn; missing for sets given as files.
+        origins: The corpora of the pairs; the index states how many pairs came from each.
     """
     place = Path(folder) / pair
     place.mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ def read_heldout(folder: PathLike, pair: str, name: str) -> list[Pair]:
     """Read a set. Raises UserError if it does not exist, Damaged, with file and line, if it is incomplete."""
     sets = read_index(Path(folder) / pair, FORMAT, VERSION)["sets"]
     if name not in sets:
-        raise UserError(f"{Path(folder) / pair} holds no set {name}.", f"It holds {', '.join(sets) or 'none'}.")
+        raise UserError(f"{Path(folder) / pair} holds no set {name}.", f"It holds: {', '.join(sets) or 'none'}.")
     paths = [heldout_path(folder, pair, name, column) for column in COLUMNS]
     try:
         rows = list(open_aligned(paths))
@@ -97,7 +96,7 @@ def read_heldout(folder: PathLike, pair: str, name: str) -> list[Pair]:
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """A set as its index describes it; a set that came as several corpora is as many sets."""
+    """A set as its index describes it; a set given as several corpora counts as several sets."""
 
     pair: str  # language pair, as the recipe names it
     use: str  # dev | test
@@ -109,7 +108,7 @@ class HeldOutSet:
 
     @property
     def name(self) -> str:
-        """Return a name for people: `en-de test`, `en-de test (newstest2018)`."""
+        """Return a display name: `en-de test`, `en-de test (newstest2018)`."""
         return f"{self.pair} {self.use}" + (f" ({self.corpus})" if self.corpus else "")
 
     def texts(self) -> set[str]:
@@ -118,7 +117,7 @@ class HeldOutSet:
 
 
 def read_sets(folder: PathLike) -> Iterator[HeldOutSet]:
-    """Yield the sets of every language pair of a folder that are not empty; raises what `read_heldout` raises."""
+    """Yield the non-empty sets of every language pair of a folder; raises the errors of `read_heldout`."""
     for place in sorted(path.parent for path in Path(folder).glob(f"*/{INDEX}")):
         index = read_index(place, FORMAT, VERSION)
         for use, entry in index["sets"].items():
@@ -133,13 +132,13 @@ def read_sets(folder: PathLike) -> Iterator[HeldOutSet]:
 
 
 def side_of(folder: PathLike, pair: str) -> str:
-    """Return the side of a language pair whose held-out sentences are in no training corpus: source or target."""
+    """Return the side, source or target, whose held-out sentences are in no training corpus."""
     return str(read_index(Path(folder) / pair, FORMAT, VERSION)["side"])
 
 
 def _id(text: str, path: Path, line: int) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise Damaged(f"{path}, line {line}: {text[:40]!r} is no id.")
+        raise Damaged(f"{path}, line {line}: {text[:40]!r} is not an id.")
     return int(text)
 
 

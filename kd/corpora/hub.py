@@ -1,7 +1,7 @@
 """Fetches data sets of the Hugging Face hub: `hf://datasets/ORG/NAME@COMMIT/path/*.parquet`.
 
-The revision is a commit, so that a recipe always means the same text. What a commit holds is stored beside the files,
-and nothing is asked of the hub again once all of it is here.
+The revision is a commit, so that a recipe always means the same text. The listing of a commit is stored beside the
+files, so the hub is not contacted again once all files are present.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORM = "Write hf://datasets/ORG/NAME@COMMIT/PATH; the data set's page lists its
 
 
 def is_hub(text: str) -> bool:
-    """Tell whether a path is an address of the hub."""
+    """Return whether a path is an address of the hub."""
     return text.startswith(PREFIX)
 
 
@@ -42,7 +42,7 @@ class Listing:
 
 
 def fetch_hub(address: str, cache: PathLike) -> dict[Key, Place]:
-    """Return the files that an address means, by what its wildcards matched, downloaded unless they are in the cache.
+    """Return the files of an address, keyed by the text that its wildcards matched; download those not in the cache.
 
     Raises:
         UserError: The data set, the commit or a file does not exist or needs a login, or the hub cannot be reached.
@@ -64,7 +64,7 @@ def fetch_hub(address: str, cache: PathLike) -> dict[Key, Place]:
 
 
 def listing(address: str, cache: PathLike) -> Listing:
-    """Return what the commit of an address holds; raises what `fetch_hub` raises."""
+    """Return the content of an address's commit; raises the errors of `fetch_hub`."""
     from huggingface_hub import HfApi
 
     match = _match(address)
@@ -101,7 +101,7 @@ def _endpoint() -> str | None:
 
 
 def _asked(name: str, commit: str, ask: Any, *arguments: Any, **options: Any) -> Any:
-    """Ask the hub, with its errors as sentences."""
+    """Query the hub; turn its errors into UserError and TransientError."""
     import requests
     from huggingface_hub import errors
 
@@ -129,5 +129,5 @@ def _asked(name: str, commit: str, ask: Any, *arguments: Any, **options: Any) ->
 def _unreachable(where: str) -> UserError:
     return UserError(
         f"The hub cannot be reached for {where}.",
-        "Run `kd run … upto=collect` where there is a network, then go on here.",
+        "Run `kd run … upto=collect` on a computer with a network, then continue here.",
     )

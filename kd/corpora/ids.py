@@ -1,6 +1,6 @@
 """The 64-bit id that a pair keeps from the moment it is read, and the origin that it encodes.
 
-An id is positive: 23 bits for language pair and corpus, then 40 bits for the pair's 0-based place in that corpus.
+An id is positive: 23 bits for language pair and corpus, then 40 bits for the pair's 0-based position in that corpus.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 
 
 def origin_prefix(pair: str, corpus: str) -> int:
-    """Return the 23-bit number of a corpus in a language pair: the first 24 bits of a SHA-256 without the highest."""
+    """Return the 23-bit number of a corpus in a language pair: the first 24 bits of a SHA-256, minus the top bit."""
     digest = hashlib.sha256(f"{pair}\0{corpus}".encode()).digest()
     return int.from_bytes(digest[:3], "big") & ((1 << PREFIX_BITS) - 1)
 
@@ -46,12 +46,12 @@ class Origin:
         return origin_prefix(self.pair, self.name)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as an entry of an index."""
+        """Return the origin as an entry of an index."""
         return {**asdict(self), "prefix": self.prefix}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Origin:
-        """Make it of an entry of an index; licence and weight have defaults."""
+        """Make an origin from an entry of an index; licence and weight have defaults."""
         origin = cls(**{key: value for key, value in entry.items() if key != "prefix"})
         if not isinstance(origin.pair, str) or not isinstance(origin.name, str):
             raise TypeError("an origin has no name")
@@ -62,7 +62,7 @@ class Origin:
         return (pair for pair, _ in self.number_rows(rows))
 
     def number_rows(self, rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[Pair, Sequence[str]]]:
-        """Yield each pair of texts with its id, and the further values of its row."""
+        """Yield each pair of texts with its id, and the additional values of its row."""
         first = self.prefix << PLACE_BITS
         for place, (source, target, *values) in enumerate(rows):
             yield Pair(first + place, source, target), values
@@ -74,12 +74,12 @@ def prefix_of(pair_id: int) -> int:
 
 
 def place_of(pair_id: int) -> int:
-    """Return the 0-based place of a pair in its corpus."""
+    """Return the 0-based position of a pair in its corpus."""
     return pair_id & ((1 << PLACE_BITS) - 1)
 
 
 def check_origins(origins: Iterable[Origin]) -> dict[int, Origin]:
-    """Return the origins by prefix. Raises UserError if two of them would give the same ids."""
+    """Return the origins by prefix. Raises UserError if two origins would produce the same ids."""
     by_prefix: dict[int, Origin] = {}
     for origin in origins:
         other = by_prefix.setdefault(origin.prefix, origin)

@@ -19,14 +19,14 @@ INDEX = "index.json"
 
 
 class Damaged(UserError, IncompleteArtifact):
-    """Files are not what their index says: `check` runs the task again, who merely reads them is told what to do."""
+    """Files differ from their index. In `check` this repeats the task; other readers get an error with a hint."""
 
     def __init__(self, what: str, hint: str = "Remove the folder and run the stage again.") -> None:
         super().__init__(what, hint)
 
 
 def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
-    """Write a JSON file in one step; the folder of its task is flushed to disk as a whole, before it is published."""
+    """Write a JSON file in one step, without flushing: the whole task folder is flushed before it is published."""
     files.write_json(Path(path), content, durable=False)
 
 
@@ -41,15 +41,15 @@ def read_json(path: PathLike) -> dict[str, Any]:
 
 
 def entry_of_file(value: Any) -> dict[str, Any]:
-    """Return size and hash of a file's entry, checked. Raises ValueError for anything else."""
+    """Return the validated size and hash of a file's entry. Raises ValueError if they are invalid."""
     size, digest = count_of(value["bytes"]), _typed(value["sha256"], str)
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise ValueError(f"{digest[:40]!r} is no hash")
+        raise ValueError(f"{digest[:40]!r} is not a hash")
     return {"bytes": size, "sha256": digest}
 
 
 def file_entries(value: Any) -> dict[str, dict[str, Any]]:
-    """Return size and hash of several files by name, checked. Raises ValueError for anything else."""
+    """Return the validated sizes and hashes of several files by name. Raises ValueError if one is invalid."""
     entries = dict(_typed(value, dict))
     if wrong := next((name for name in entries if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)), None):
         raise ValueError(f"{wrong[:40]!r} is not a name of a file")
@@ -57,27 +57,27 @@ def file_entries(value: Any) -> dict[str, dict[str, Any]]:
 
 
 def count_of(value: Any) -> int:
-    """Return a number of lines, checked. Raises ValueError for anything but an integer from 0."""
+    """Return a validated number of lines. Raises ValueError for anything but an integer of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{str(value)[:40]} is no number of lines")
+        raise ValueError(f"{str(value)[:40]} is not a number of lines")
     return value
 
 
 def shard_name(value: Any) -> str:
-    """Return the name of a shard, checked. Raises ValueError for anything that may lead to another folder."""
+    """Return the validated name of a shard. Raises ValueError for a name that may lead to another folder."""
     if not re.fullmatch(r"[\w-][\w.-]*", _typed(value, str)):
-        raise ValueError(f"{value[:40]!r} is no name of a shard")
+        raise ValueError(f"{value[:40]!r} is not the name of a shard")
     return str(value)
 
 
 def _typed(value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"{str(value)[:40]!r} stands where a {kind.__name__} belongs")
+        raise ValueError(f"{str(value)[:40]!r} is in place of a {kind.__name__}")
     return value
 
 
 def write_index(folder: PathLike, kind: str, version: int, content: Mapping[str, Any]) -> None:
-    """Write the index of a folder, last of all its files."""
+    """Write the index of a folder, after all its other files."""
     write_json(Path(folder) / INDEX, {"format": kind, "version": version, **content})
 
 
@@ -88,7 +88,7 @@ def read_index(folder: PathLike, kind: str, version: int) -> dict[str, Any]:
     found = (content.get("format"), content.get("version"))
     if found != (kind, version):
         raise UserError(
-            f"{path} is of format {found[0]} version {found[1]}, where {kind} version {version} is needed.",
+            f"{path} is has format {found[0]} version {found[1]}, but {kind} version {version} is needed.",
             "Give another folder, or make this one again with this version of kd.",
         )
     return content
@@ -100,7 +100,7 @@ def file_entry(writer: LineWriter) -> dict[str, Any]:
 
 
 def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
-    """Compare a file with its entry. Raises Damaged, naming the last good line if the archive itself is broken."""
+    """Compare a file with its entry. Raises Damaged; if the archive is broken, names the last good line."""
     if not path.is_file():
         raise Damaged(f"{path} is missing.")
     with path.open("rb") as file:

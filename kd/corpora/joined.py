@@ -1,6 +1,6 @@
-"""Joins the corpora of several language pairs in one folder, a corpus folder each, without their common duplicates.
+"""Joins the corpora of several language pairs in one folder, one corpus folder each, without common duplicates.
 
-Duplicates agree on a side or on both; the buckets of `kd.corpora.duplicates` find them in flat memory.
+Duplicates agree on one side or on both; the buckets of `kd.corpora.duplicates` find them in constant memory.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def write_joined(
 ) -> dict[str, int]:
     """Write `out/PAIR` for each corpus; returns the number of remaining pairs of each.
 
-    Of duplicates the one nearest to the beginning of its corpus stays. Corpora are shuffled, so each keeps a share by
-    its size. `progress` takes the number of pairs done, in two passes over all.
+    Of duplicates, the pair nearest to the beginning of its corpus is kept. Corpora are shuffled, so each keeps a share
+    proportional to its size. `progress` receives the number of pairs done, over both passes.
     """
     turns = list(_turns(corpora))
     done = 0
@@ -52,7 +52,7 @@ def write_joined(
 
 
 def _turns(corpora: Mapping[str, Corpus]) -> Iterator[tuple[str, int]]:
-    """Yield corpora, each with the number of its next pairs, so that all are evenly mixed and none is preferred."""
+    """Yield corpora, each with the number of pairs to take next, so that all are evenly mixed."""
     names = list(corpora)
     parts = min(PARTS, max(corpus.pairs for corpus in corpora.values()))
     for part in range(parts):
@@ -83,7 +83,7 @@ def _find(
 
 
 def _verdicts_on(name: str, turns: Iterable[tuple[str, int]], verdicts: Verdicts) -> Iterator[bytes]:
-    """Yield the verdicts on a corpus in its own order."""
+    """Yield the verdicts on the pairs of a corpus, in the corpus' own order."""
     place = 0
     for other, count in turns:
         if other == name:

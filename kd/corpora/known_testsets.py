@@ -1,6 +1,6 @@
-"""Names of corpora that are, or hold, the field's test sets: who trains on them measures memory.
+"""Names of corpora that are, or contain, well-known test sets: training on them makes scores meaningless.
 
-A name is a hint and no proof: it raises a warning. What leaks into training is found by `kd.corpora.leakage`.
+A name is a hint, not proof, so it only causes a warning. `kd.corpora.leakage` finds actual leaks into training.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ KNOWN = {
     r"multi-?30k-(val|dev|test).*|test-?201[678]-(flickr|mscoco)": "a test or dev set of Multi30k",
     r"mtnt-?(20)?(18|19)?": "MTNT, a test set of WMT 2019 (Michel and Neubig, 2018)",
     # A part of a corpus that its makers set aside: OPUS-opus100_test, UN-un_dev, ParIce-eea_dev …
-    r"(opus-?100|un|unpc|wat|pmi|alt|hien|kftt|jesc|hansard|eea|ema|bhltr|indian)-(dev|test|devtest)": "a part of a "
-    "corpus that its makers set aside for testing",
+    r"(opus-?100|un|unpc|wat|pmi|alt|hien|kftt|jesc|hansard|eea|ema|bhltr|indian)-(dev|test|devtest)":
+        "a part of a corpus that is set aside for testing",
     r"(test|dev|devtest|mt-test|test-?set|dev-?set|held-?out|evaluation-?set)-?[0-9]*": "a test or dev set by its name",
 }  # fmt: skip
 _PATTERNS = [(re.compile(rf"-(?:{pattern})-"), what) for pattern, what in KNOWN.items()]
@@ -47,7 +47,7 @@ _TRAINING = re.compile(r"-(train|training)(-|[0-9])")
 
 
 def training_names(sources: Mapping[Any, Any]) -> dict[str, list[str]]:
-    """Return the corpora to train on with all their names, from a recipe's `corpus.sources` as plain values."""
+    """Return the training corpora with all their names, from a recipe's `corpus.sources` as plain values."""
     return {
         str(name): [value for value in source.values() if isinstance(value, str)]
         for name, source in sources.items()
@@ -56,9 +56,9 @@ def training_names(sources: Mapping[Any, Any]) -> dict[str, list[str]]:
 
 
 def known_test_sets(named: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Return the corpora that are known test sets, and the names of those sets.
+    """Return the corpora that are known test sets, with the names of these test sets.
 
-    named: what training corpora are called in the recipe -> other names of theirs, such as paths or catalogue ids.
+    named: a training corpus' name in the recipe -> its other names, such as paths or catalogue ids.
     """
     found = {}
     for name, others in named.items():

@@ -1,7 +1,7 @@
-"""The leakage guard: every sentence of the held-out sets, normalised, is looked up in the training corpora.
+"""The leakage guard: looks up every held-out sentence, normalised, in the training corpora.
 
-A training pair that holds both sides of a held-out pair is a leak, whatever their length; one side alone counts if it
-is longer than some words. Sides are compared by language, so direction and language pair do not matter.
+A training pair that contains both sides of a held-out pair is a leak, whatever their length; one side alone counts if
+it has more than a set number of words. Sides are compared by language, so direction and language pair do not matter.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _TABLE_SIZE = 0x20000  # code points; beyond them there are only ideographs
 
 
 def normalised(text: str) -> str:
-    """Return a form that is equal for sentences that differ only in case, spacing, punctuation and encoding.
+    """Return a form that is equal for sentences that differ only in case, spacing, punctuation or encoding.
 
-    That is NFKC, case-folded, and of that the letters, marks and digits; the whole text without whitespace if it has
-    none of them. Without spaces and symbols, as in the contamination check of GPT-4's technical report (OpenAI, 2023,
-    appendix C), tokenised text matches text that is not. Accents and digits stay.
+    The form is NFKC, case-folded, and reduced to letters, marks and digits; if it has none of them, the whole text
+    without whitespace. Without spaces and symbols, as in the contamination check of GPT-4's technical report (OpenAI,
+    2023, appendix C), tokenised text matches text that is not. Accents and digits stay.
 
-    `filters.words.bare` goes less far, as it compares texts of one corpus: held-out sets and training corpora come from
-    different places, with characters of one look encoded differently (full width, ligatures, fractions).
+    `filters.words.bare` normalises less, as it compares texts of one corpus. Held-out sets and training corpora come
+    from different places, in which similar characters may be encoded differently (full width, ligatures, fractions).
     """
     return _bare(text) or "".join(text.split())
 
@@ -75,7 +75,7 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 
 
 def words(text: str) -> int:
-    """Return the number of words: runs of letters and digits; in scripts without spaces two characters are a word."""
+    """Return the number of words: runs of letters and digits; in scripts without spaces, two characters are a word."""
     rest, characters = _UNSPACED.subn(" ", text)
     return len(re.findall(r"\w+", rest)) + characters // 2
 
@@ -98,9 +98,9 @@ class _Known:
             self._heads.add(key[:HEAD])
 
     def finder(self) -> Callable[[str], str | None]:
-        """Return a function that returns the normal form of a known sentence, and None for any other.
+        """Return a function that maps a known sentence to its normal form, and any other sentence to None.
 
-        Nearly all sentences of a corpus differ from all held-out ones in their first words, and then only these are
+        Nearly all sentences of a corpus differ from all held-out ones in their first words; then only these words are
         normalised. Neither normalisation nor case folding depends on text across a space.
         """
         known, heads, bare = self.alone, self._heads, _bare
@@ -120,12 +120,12 @@ class _Known:
 class Guard:
     """The held-out sets of a recipe, for comparison with a training corpus of one language pair.
 
-    Memory holds the held-out sentences in the two languages and nothing of the corpus.
+    Memory holds the held-out sentences in the two languages, but nothing of the corpus.
 
     Args:
         sets: The held-out sets of all language pairs.
         languages: Codes of source and target of the corpus.
-        one_sided_words: A sentence with more words is a match on one side alone.
+        one_sided_words: A sentence with more words than this is a match even on one side alone.
     """
 
     def __init__(self, sets: Iterable[HeldOutSet], languages: tuple[str, str], one_sided_words: int) -> None:
@@ -179,8 +179,8 @@ class Leaks:
 
     Attributes:
         origins: Origins of the corpus, by prefix.
-        sample: Takes the sample.
-        blocking: Sets of which no pair may be in the corpus (`refuse`).
+        sample: Receives the sample of leaks.
+        blocking: Sets of which no pair may be in the corpus; see `refuse`.
     """
 
     origins: Mapping[int, Origin]
@@ -223,7 +223,7 @@ class Leaks:
             self.sample.write("\t".join(value.replace("\t", " ") for value in entry.values()))
 
     def refuse(self, name: str) -> None:
-        """Raise UserError if pairs match a blocking set, with their number, the sets and the first pairs."""
+        """Raise UserError if pairs match a blocking set; it names their number, the sets and the first pairs."""
         if not self.blocked:
             return
         counts = "; ".join(
@@ -237,7 +237,7 @@ class Leaks:
         )
         raise UserError(
             f"{self.blocked} training pairs of {name} match held-out sets ({counts}), for instance {shown}.",
-            "Take them out of the corpora, or set corpus.leakage=remove.",
+            "Remove them from the corpora, or set corpus.leakage=remove.",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def _short(text: str) -> str:
 
 
 def keep_out(pairs: Iterable[Pair], guard: Guard, leak: Callable[[Pair, dict[str, str]], None]) -> Iterator[Pair]:
-    """Yield the pairs that match no held-out set; `leak` takes each of the others, with its matches."""
+    """Yield the pairs that match no held-out set; call `leak` with each other pair and its matches."""
     match = guard.match
     for pair in pairs:
         hits = match(pair.source, pair.target)
@@ -276,10 +276,10 @@ def mode(setting: str) -> str:
 
 
 class References:
-    """The test references in a target language, to count outputs that reproduce one for another source than its own.
+    """The test references in a target language, to count outputs that reproduce the reference of a different source.
 
     Many such outputs show that a teacher was trained on the test set. Sentences of up to `one_sided_words` words are
-    left out, as are references whose own source is the one that was translated.
+    left out, and so are references of the very source that was translated.
     """
 
     def __init__(
@@ -300,7 +300,7 @@ class References:
         self._find = self._known.finder()
 
     def reproduced(self, source: str, output: str) -> str | None:
-        """Return the normal form of the reference that an output equals; None if it is the reference of `source`."""
+        """Return the normal form of the reference that an output equals; None if none, or that of `source`."""
         key = self._find(output)
         if key is None or normalised(source) in self._sources.get(key, ()):
             return None
@@ -308,7 +308,7 @@ class References:
 
 
 def reproduced(references: References, rows: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Count a teacher's outputs that are a test reference, and the different references among them."""
+    """Count a teacher's outputs that equal a test reference, and the distinct references among them."""
     found: Counter[str] = Counter()
     for source, output in rows:
         key = references.reproduced(source, output)
@@ -318,7 +318,7 @@ def reproduced(references: References, rows: Iterable[tuple[str, str]]) -> dict[
 
 
 def reproduced_facts(held_out: Iterable[PathLike], selected: Corpus) -> dict[str, Any]:
-    """Return the count of a selected corpus as the fact `reproduced` of its manifest; nothing without held-out sets.
+    """Return a selected corpus' count as the fact `reproduced` for its manifest; empty without held-out sets.
 
     Args:
         held_out: Folders of held-out sets.

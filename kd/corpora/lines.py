@@ -1,8 +1,8 @@
 r"""Reads and writes text files line by line, plain or compressed, in bounded memory.
 
 A line ends at `\n` alone: U+0085, U+2028, form feeds, lone `\r` and NUL are content, so that two files that are aligned
-on disk are aligned in memory. `open_lines` reads the files that kd wrote, as they are. `open_text` reads the files of
-users: a `\r` before `\n`, a byte order mark at the start and a `^Z` at the end are no content.
+on disk are aligned in memory. `open_lines` reads files that kd wrote, unchanged. `open_text` reads users' files: a `\r`
+before `\n`, a byte order mark at the start and a `^Z` at the end are not content.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _BREAKS = re.compile(r"[ \t\r]*\n[ \t\r\n]*")
 
 
 class BrokenText(UserError):
-    """A file that is good up to some place; what comes before that place was yielded and can be used."""
+    """A file is broken at some position; the lines before it were yielded and can be used."""
 
 
 class BrokenRow(BrokenText):
-    """A line, row or unit that is broken, in a file that goes on behind it.
+    """A line, row or unit is broken, but the file can be read on after it.
 
     Attributes:
-        reason: The kind of damage, in the words of a count.
+        reason: The kind of damage, worded for a table of counts.
         line: The line of the file, from 1.
         text: The text as far as it can be read, for a sample.
     """
@@ -75,8 +75,8 @@ def open_lines(path: PathLike | Member) -> Iterator[str]:
     r"""Yield the lines of a UTF-8 file without their `\n`; a last line without one counts.
 
     Raises:
-        UserError: At once, if the file does not exist.
-        BrokenText: In reading, after all good lines, for invalid UTF-8 (file, line, byte), a line of more than
+        UserError: Immediately, if the file does not exist.
+        BrokenText: While reading, after all good lines, for invalid UTF-8 (file, line, byte), a line of more than
             `LONGEST_OWN_LINE` bytes, and a damaged or truncated archive (file, last line).
     """
     return _exact(check_file(path))
@@ -86,14 +86,14 @@ def open_text(path: PathLike | Member) -> Iterator[str]:
     r"""Yield the lines of a user's file as `open_lines` does, without `\r` before `\n`, byte order mark and final `^Z`.
 
     Raises:
-        UserError: What `open_lines` raises, and in reading for a file whose lines end in `\r` alone, for UTF-16, and
-            for a file of another kind than its name says. A line may have `LONGEST_LINE` bytes.
+        UserError: As in `open_lines`; and while reading, for a file whose lines end in `\r` alone, for UTF-16, and for
+            a file whose kind differs from its name. A line may have `LONGEST_LINE` bytes.
     """
     return _good(_text(check_file(path)))
 
 
 def open_marked(path: PathLike | Member) -> Iterator[str | BrokenRow]:
-    """Yield the lines as `open_text` does, and for each line that cannot be read the error that names it."""
+    """Yield the lines like `open_text`; in place of each unreadable line, the error that names it."""
     return _text(check_file(path))
 
 
@@ -136,7 +136,7 @@ def _exact(path: Path | Member) -> Iterator[str]:
 
 
 def _text(path: Path | Member) -> Iterator[str | BrokenRow]:
-    """Yield lines without their line ends; the last one is held back until the end of the file is known."""
+    """Yield lines without line ends; the last line is held back until the end of the file is known."""
     held: str | BrokenRow | None = None
     number = 0
     for batch in _batches(path, LONGEST_LINE, first=_check_begin):
@@ -170,7 +170,7 @@ class _Batch(NamedTuple):
 def _batches(
     path: Path | Member, longest: int, first: Callable[[bytes, Path | Member], None] = lambda *_: None
 ) -> Iterator[_Batch]:
-    """Yield the lines, and for each that cannot be read the error. first: checks the first bytes of the text."""
+    """Yield the lines, or the error for each unreadable line. first: a function that checks the text's first bytes."""
     number = 0
     try:
         for block in _blocks(path, longest, first):
@@ -222,14 +222,14 @@ def _blocks(path: Path | Member, longest: int, first: Callable[[bytes, Path | Me
 def _too_long(path: Path | Member, number: int, longest: int) -> BrokenRow:
     return BrokenRow(
         f"{path}, line {number}: the line has more than {longest >> 20} MiB.",
-        "Remove the line on both sides; a file of binary data is no text.",
+        "Remove the line on both sides, unless the file is binary data, which is not text.",
         "too long a line",
         number,
     )
 
 
 def _decoded(block: bytes, path: Path | Member, before: int) -> Iterator[str | BrokenRow]:
-    """Yield the lines of a block, each that is invalid as an error; `before` lines came before the block."""
+    """Yield the lines of a block, or the error for each invalid line; `before` lines precede the block."""
     for number, line in enumerate(block.split(b"\n"), before + 1):
         try:
             yield line.decode("utf-8")
@@ -244,21 +244,21 @@ def _decoded(block: bytes, path: Path | Member, before: int) -> Iterator[str | B
 
 
 def _check_begin(begin: bytes, path: Path | Member) -> None:
-    """Raise UserError for a file whose content is no UTF-8 text, whatever its name says."""
+    """Raise UserError for a file whose content is not UTF-8 text, whatever its name."""
     begin = begin[:4096]
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_wide(begin):
         raise UserError(f"{path} is encoded in UTF-16, not UTF-8.", "Convert it: `iconv -f UTF-16 -t UTF-8`.")
     if kind := archive_of(begin):
         raise UserError(
-            f"{path} is a {kind} archive, and is read as text.",
-            "Give it the ending of such an archive (.zip, .tar, .tar.gz …), or unpack one that lies inside another.",
+            f"{path} is a {kind} archive, but would be read as text.",
+            "Give it the ending of such an archive (.zip, .tar, .tar.gz …); unpack an archive inside another archive.",
         )
     if kind := compression_of(begin):
         raise UserError(f"{path} is compressed twice: it holds {kind} data.", "Decompress it once.")
 
 
 def _is_wide(begin: bytes) -> bool:
-    """Tell whether text without a byte order mark is UTF-16: every other byte of European languages is then 0."""
+    """Return whether text without a byte order mark is UTF-16: in European languages every other byte is then 0."""
     even, odd = begin[::2].count(0), begin[1::2].count(0)
     return len(begin) >= 4 and max(even, odd) > 0.4 * len(begin) / 2 and min(even, odd) < 0.02 * len(begin)
 
@@ -283,15 +283,15 @@ def _chunks(path: Path | Member) -> Iterator[bytes]:
 
 
 def _not_compressed(path: Path | Member, begin: bytes) -> Exception:
-    """Return the error for a file that is not compressed, though its name says so."""
+    """Return the error for a file that is not compressed although its name suggests it."""
     if begins_compressed(begin):  # even an archive of nothing has a header
         return EOFError()
     kind = archive_of(begin) or ("text" if _is_text(begin) else "")
     if not kind:
         return ValueError("no compressed data")
     return UserError(
-        f"{path} is not compressed, though its name ends in {path.suffix}: it is {_WITH_ARTICLE.get(kind, kind)}.",
-        "Give it a name that says what it is.",
+        f"{path} is not compressed, although its name ends in {path.suffix}: it is {_WITH_ARTICLE.get(kind, kind)}.",
+        "Give it a name that matches its content.",
     )
 
 
@@ -307,9 +307,9 @@ def _is_text(begin: bytes) -> bool:
 
 
 def open_aligned(paths: Sequence[PathLike | Member]) -> Iterator[tuple[str, ...]]:
-    """Yield the lines with the same number of several files that kd wrote.
+    """Yield the lines of several files that kd wrote, in parallel.
 
-    Raises UserError, naming each file's number of lines, when one ends before another, and what `open_lines` raises.
+    Raises UserError, with each file's number of lines, if one ends before another, and the errors of `open_lines`.
     """
     streams = [open_lines(path) for path in paths]
     try:
@@ -322,7 +322,7 @@ def open_aligned(paths: Sequence[PathLike | Member]) -> Iterator[tuple[str, ...]
 
 
 def unequal(counts: dict[str, int]) -> UserError:
-    """Return the error for files that should be aligned, by their numbers of lines."""
+    """Return the error for files that should be aligned but differ in their numbers of lines."""
     shortest, longest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     return UserError(
         f"The files are not aligned: {longest} is longer, with {counts[longest]} lines, "
@@ -332,9 +332,9 @@ def unequal(counts: dict[str, int]) -> UserError:
 
 
 def without_breaks(text: str) -> str:
-    """Return a text as one line: a run of line breaks, with the blanks around it, becomes one space.
+    """Return a text as one line: each run of line breaks, with the surrounding blanks, becomes one space.
 
-    A carriage return at the end is removed, as `open_text` removes it.
+    A final carriage return is removed, as by `open_text`.
     """
     if "\n" in text:
         text = _BREAKS.sub(" ", text).strip(" ")
@@ -353,7 +353,7 @@ class _Compressor(Protocol):
 
 
 class _Stored:
-    """The compressor of files that are not compressed."""
+    """The pass-through compressor for uncompressed files."""
 
     def compress(self, data: bytes, /) -> bytes:
         return data
@@ -373,10 +373,10 @@ def _compressor(path: Path, level: int) -> _Compressor:
 
 
 class LineWriter:
-    """Writes a text file (.zst and .gz compressed) that has its final name once it is whole.
+    """Writes a text file (.zst and .gz compressed) that gets its final name once it is complete.
 
-    A context manager: leaving it by an exception removes what was written. After `close`: `lines`, `bytes` (on disk)
-    and `sha256` (hexadecimal, of the bytes on disk).
+    A context manager; an exception removes the partial file. After `close`: `lines`, `bytes` (on disk) and `sha256`
+    (hexadecimal, of the bytes on disk).
     """
 
     def __init__(self, path: PathLike, level: int = 3) -> None:
@@ -392,7 +392,7 @@ class LineWriter:
         self._characters = 0
 
     def write(self, line: str) -> None:
-        r"""Add a line, given without its `\n`. Raises ValueError if it holds one or is not encodable as UTF-8."""
+        r"""Add a line, given without `\n`. Raises ValueError if it contains `\n` or cannot be encoded as UTF-8."""
         if "\n" in line:
             raise ValueError(f"a line of {self.path} would hold a line break: {line[:80]!r}")
         self._buffer.append(line)
@@ -422,7 +422,7 @@ class LineWriter:
         self._partial.replace(self.path)
 
     def abort(self) -> None:
-        """Remove what was written."""
+        """Remove the partial file."""
         self._file.close()
         self._partial.unlink(missing_ok=True)
 

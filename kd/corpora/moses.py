@@ -37,7 +37,7 @@ class Hypothesis(NamedTuple):
 
 
 class NBestList(NamedTuple):
-    """The translations of one source, best first; `id` is that of the first pair with this source."""
+    """The translations of one source, best first; `id` is the id of the first pair with this source."""
 
     id: int
     hypotheses: Sequence[Hypothesis]
@@ -49,7 +49,7 @@ def member_features(scores: Iterable[float]) -> dict[str, tuple[float, ...]]:
 
 
 def escape(text: str) -> str:
-    """Make text safe between separators: `|||` becomes `&#124;&#124;&#124;`; what looks like that gains an `amp;`."""
+    """Make text safe between separators: `|||` becomes `&#124;&#124;&#124;`; text like that gains an `amp;`."""
     if "#124;" in text:
         text = _ESCAPED.sub(r"&amp;\1#124;", text)
     return text.replace("|||", "&#124;&#124;&#124;")
@@ -66,13 +66,13 @@ class NBestWriter:
     """Writes n-best lists to a file; a context manager.
 
     Attributes:
-        lists: The lists that were added.
-        lines: Their hypotheses.
-        text: The writer of the file, which has its hash after `close`.
+        lists: Number of lists added.
+        lines: Number of hypotheses added.
+        text: The writer of the file; it has the hash after `close`.
     """
 
     def __init__(self, path: PathLike, pieces: bool = False) -> None:
-        """Begin a file. `pieces`: also write the tokens, which every hypothesis then must have."""
+        """Begin a file. `pieces`: also write the tokens; every hypothesis must then have them."""
         self.lists = 0
         self.lines = 0
         self.text = LineWriter(path)
@@ -80,7 +80,7 @@ class NBestWriter:
         self._seen = _SeenIds()
 
     def add(self, nbest: NBestList) -> None:
-        """Write a list. Raises ValueError if it is empty, its id was there before, a score is NaN or tokens lack."""
+        """Write a list. Raises ValueError if it is empty, its id is not new, a score is NaN or tokens are missing."""
         if not nbest.hypotheses:
             raise ValueError(f"the list of {nbest.id} is empty")
         if nbest.id < 0 or not self._seen.add(nbest.id):
@@ -95,7 +95,7 @@ class NBestWriter:
         fields = [str(list_id), escape(hypothesis.text), features, _numbers((hypothesis.score,))]
         if self._pieces:
             if hypothesis.pieces is None:
-                raise ValueError(f"a hypothesis of {list_id} comes without its tokens")
+                raise ValueError(f"a hypothesis of {list_id} has no tokens")
             fields.append(hypothesis.pieces)
         self.text.write(SEPARATOR.join(fields))
 
@@ -104,7 +104,7 @@ class NBestWriter:
         self.text.close()
 
     def abort(self) -> None:
-        """Remove what was written."""
+        """Remove the partial file."""
         self.text.abort()
 
     def __enter__(self) -> NBestWriter:
@@ -124,14 +124,14 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 class _SeenIds:
-    """Remembers ids; a run of consecutive ones, such as line numbers, takes no memory."""
+    """Remembers ids; a run of consecutive ids, such as line numbers, takes no memory."""
 
     def __init__(self) -> None:
         self._first = self._next = -1
         self._others: set[int] = set()
 
     def add(self, list_id: int) -> bool:
-        """Add an id; returns whether it is new."""
+        """Add an id; return whether it is new."""
         if self._first <= list_id < self._next or list_id in self._others:
             return False
         if self._next < 0:
@@ -148,10 +148,10 @@ def read_nbest(path: PathLike, escaped: bool = True) -> Iterator[NBestList]:
 
     Args:
         path: The file.
-        escaped: Whether `escape` was applied to the text; lists made elsewhere may hold `&#124;` as text.
+        escaped: Whether `escape` was applied to the text; lists made elsewhere may contain `&#124;` as text.
 
     Raises:
-        UserError: Naming file and line, for a line of another form, and an id that comes back after another.
+        UserError: Naming file and line, for a malformed line, or an id that returns after another id.
     """
     place, seen, list_id = Path(path), _SeenIds(), -1
     hypotheses: list[Hypothesis] = []
@@ -227,7 +227,7 @@ def parse_score(text: str) -> float:
 
 
 class UnreadList(NamedTuple):
-    """A list of a file made elsewhere, whose lines have not been parsed."""
+    """A list from a file made elsewhere; its lines have not been parsed."""
 
     id: int  # in the file
     line: int  # 1-based, of its first hypothesis
@@ -235,17 +235,17 @@ class UnreadList(NamedTuple):
     numbers: Sequence[int] = ()  # 1-based, of each; empty if they follow one another
 
     def numbered(self) -> Iterator[tuple[int, str]]:
-        """Yield each line with its number in the file."""
+        """Yield each line with its line number."""
         return zip(self.numbers or range(self.line, self.line + len(self.lines)), self.lines, strict=True)
 
 
 def is_id(text: str) -> bool:
-    """Tell whether a text is a number of at most `MOST_DIGITS` European digits."""
+    """Return whether a text is a number of at most `MOST_DIGITS` ASCII digits."""
     return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def group_given(path: PathLike) -> Iterator[UnreadList]:
-    """Yield the lists of a file in the Moses format, with as few fields as `id ||| hypothesis`.
+    """Yield the lists of a file in the Moses format, which needs only the fields `id ||| hypothesis`.
 
     Raises UserError, naming file and line, for a line that does not begin with an id.
     """
@@ -280,15 +280,15 @@ def given_fields(line: str) -> list[str]:
 
 
 def _precedes_features(field: str) -> bool:
-    """Return whether a field holds Marian's word scores, or an alignment: neither features nor letters."""
+    """Return whether a field holds Marian's word scores or an alignment, and so neither features nor letters."""
     return field.startswith(_WORD_SCORES) or (bool(field) and "=" not in field and not _LETTER.search(field))
 
 
 def parse_given(line: str) -> tuple[str, float]:
-    """Return the hypothesis and the score in a line; without a score in it, 0.
+    """Return the hypothesis and the score of a line; the score is 0 if the line has none.
 
     Raises:
-        ValueError: The line has another form; the message says which.
+        ValueError: The line is malformed; the message says how.
     """
     _, text, *rest = given_fields(line)
     if not rest:
@@ -309,8 +309,8 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
     Hypotheses are its `D-` lines (detokenised), or its `H-` lines if it has no `D-` lines.
 
     Raises:
-        UserError: A line has another form, an id comes back after another, or there is no hypothesis; it names the
-            file and the line.
+        UserError: A line is malformed, an id returns after another id, or there is no hypothesis; the message names
+            file and line.
     """
     found: dict[str, dict[int, tuple[list[int], list[str]]]] = {"D-": {}, "H-": {}}
     last = {"D-": "", "H-": ""}
@@ -339,7 +339,7 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
 
 
 def parse_fairseq(line: str) -> tuple[str, float]:
-    """Parse the hypothesis and score (to base 2) of a `D-` or `H-` line. Raises ValueError for another form."""
+    """Parse the hypothesis and score (to base 2) of a `D-` or `H-` line. Raises ValueError for a malformed line."""
     _, score, text = line.split("\t", 2)
     return text, parse_score(score)
 

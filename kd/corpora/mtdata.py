@@ -1,4 +1,4 @@
-r"""Reads corpora by their ids in mtdata, whose index has 290,000 of OPUS, statmt, ELRC, ParaCrawl and others.
+r"""Reads corpora by their mtdata ids; mtdata's index has 290,000 from OPUS, statmt, ELRC, ParaCrawl and others.
 
 The index states what to fetch and how to read it. Downloads and readers are those of kd: mtdata's downloads do not
 resume, and its readers split lines at lone `\r` in compressed files and replace invalid UTF-8 by U+FFFD.
@@ -57,9 +57,9 @@ def read_mtdata(
 ) -> Iterator[tuple[str, ...]]:
     """Yield the pairs of a corpus of mtdata, downloaded unless its files are in the cache.
 
-    broken: takes each broken row, as the readers of plain text, TSV and TMX have it. Sides in two TSV files are aligned
-    by line and never skip one. Raises UserError for an unknown id, for one of other languages, and what
-    `fetch` and the readers raise.
+    broken: receives each broken row, as in the readers of plain text, TSV and TMX. Sides in two TSV files are aligned
+    by line and never skip one. Raises UserError for an unknown id or an id of other languages, and the errors of
+    `fetch` and the readers.
     """
     entry = look_up(name, source, target, cache)
     places = [place for url in entry.urls for place in _places(name, entry, _fetch(url, entry, cache, say))]
@@ -72,7 +72,7 @@ def read_mtdata(
 
 
 def look_up(name: str, source: str, target: str, cache: PathLike) -> Entry:
-    """Look a corpus up in mtdata's index, which is first made below the cache folder: 15 s and 60 MB."""
+    """Look a corpus up in mtdata's index; the first call builds it below the cache folder (15 s, 60 MB)."""
     folder = Path(cache, "mtdata")
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / f"mtdata.index.{version('mtdata')}.pkl"
@@ -112,7 +112,7 @@ def _places(name: str, entry: Entry, path: Path) -> list[Place]:
         matching = fnmatch.filter(inside, pattern.removeprefix("./"))
         if len(matching) != 1:
             raise UserError(
-                f"mtdata says that {pattern} is one file of {path}, and there are {len(matching)}.",
+                f"mtdata expects {pattern} to match one file of {path}, but it matches {len(matching)}.",
                 f"Read {name} as format plain, tsv or tmx instead.",
             )
         found.append(inside[matching[0]])
@@ -139,8 +139,8 @@ def _rows(
             yield left, right
     else:
         raise UserError(
-            f"{name} is of the kind {entry.kind}, which kd does not read.",
-            "Let `mtdata get` fetch it, and give its files as format plain.",
+            f"{name} has the type {entry.kind}, which kd does not read.",
+            "Fetch it with `mtdata get`, and give its files as format plain.",
         )
 
 
@@ -152,7 +152,7 @@ def _zipped(name: str, left: Iterator[str], right: Iterator[str]) -> Iterator[tu
 
 
 def _by_mtdata(place: Place, reader: str, cache: PathLike) -> Iterator[Any]:
-    """Yield what one of mtdata's readers yields, for the formats of WMT's test sets, which are small."""
+    """Yield pairs from mtdata's own readers, for the formats of WMT's test sets, which are small."""
     read = _mtdata_reader(reader)
     with tempfile.TemporaryDirectory(prefix=".mtdata-", dir=cache) as folder:
         plain = Path(folder, "decompressed")  # without a suffix, by which mtdata would choose a reader

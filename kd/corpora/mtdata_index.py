@@ -1,4 +1,4 @@
-"""Looks a corpus up in mtdata's index, in a process of its own: `python -m kd.corpora.mtdata_index ID SOURCE TARGET`.
+"""Looks a corpus up in mtdata's index, in a separate process: `python -m kd.corpora.mtdata_index ID SOURCE TARGET`.
 
 Making the index takes 0.8 GB of memory, and importing mtdata configures logging; both end with this process.
 """
@@ -13,7 +13,7 @@ from kd.base.text import did_you_mean
 
 
 def look_up(name: str, source: str, target: str) -> dict[str, Any]:
-    """Return mtdata's entry of an id, as JSON types, or `{"error": …, "hint": …}`. MTDATA is the index's folder."""
+    """Return mtdata's entry for an id, as JSON types, or `{"error": …, "hint": …}`. MTDATA is the index's folder."""
     from mtdata.entry import DatasetId
     from mtdata.index import INDEX
     from mtdata.iso.bcp47 import BCP47Tag, bcp47
@@ -22,7 +22,7 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
     try:
         wanted = DatasetId.parse(name)
     except Exception as error:  # mtdata raises assertions, ValueError and bare exceptions here
-        return {"error": f"{name} is no id of mtdata: {_flat(error)}.", "hint": form}
+        return {"error": f"{name} is not an id of mtdata: {_flat(error)}.", "hint": form}
     if wanted not in INDEX and len(wanted.langs) == 2:  # ids name the languages in an order of their own
         group_name_version, one, other = name.rsplit("-", 2)
         swapped = DatasetId.parse(f"{group_name_version}-{other}-{one}")
@@ -30,7 +30,7 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
     if wanted not in INDEX:
         alike = [str(other) for other in INDEX.entries if other.name == wanted.name or other.langs == wanted.langs]
         return {
-            "error": f"mtdata knows no corpus {name}.",
+            "error": f"mtdata has no corpus {name}.",
             "hint": did_you_mean(name, alike, count=3) or form,
         }
     entry = INDEX[wanted]
@@ -40,8 +40,8 @@ def look_up(name: str, source: str, target: str) -> dict[str, Any]:
         return {"error": f"{name} cannot be matched with {source}-{target}: {_flat(error)}.", "hint": ""}
     if len(wanted.langs) != 2 or not fits:
         return {
-            "error": f"{name} is no corpus of {source}-{target}.",
-            "hint": "Name another, or say by corpus.sources.….pairs for which pairs it is read.",
+            "error": f"{name} is not a corpus of {source}-{target}.",
+            "hint": "Name another corpus, or set corpus.sources.….pairs to the pairs that it is read for.",
         }
     return {
         "urls": [entry.url] if isinstance(entry.url, str) else list(entry.url),

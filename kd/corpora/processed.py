@@ -1,6 +1,6 @@
-"""Recognises text that another program has processed: tokenised, cut into sub-words, escaped or decoded wrongly.
+"""Recognises text that another program has processed: tokenised, split into sub-words, escaped or wrongly decoded.
 
-A model that is trained on such text writes such text. So `collect` warns, with an example; it changes nothing.
+A model that is trained on such text also writes such text. So `collect` warns, with an example; it changes nothing.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _MOSES = re.compile(r" @[-/,.]@ |&(?:apos|quot|#91|#93|#124);")
 # Punctuation with spaces on both sides and clitics apart, as the tokenisers of Moses and of the Penn treebank write
 _TOKENISED = re.compile(r"\w ,(?= \w)|\w \.$|(?: |^)(?:n't|'s|'re|'ll|'ve)(?= )|\w \?$")
 KINDS = {
-    "decoded wrongly (UTF-8 read as another encoding; mend it with ftfy)": _DECODED_WRONGLY,
-    "cut into sub-words (join them before)": _SUBWORDS,
-    "tokenised by Moses (detokenise it before)": _MOSES,
-    "escaped as HTML (unescape it before)": _ENTITY,
-    "tokenised (detokenise it before)": _TOKENISED,
+    "wrongly decoded (UTF-8 read as another encoding; fix it with ftfy)": _DECODED_WRONGLY,
+    "split into sub-words (join them first)": _SUBWORDS,
+    "tokenised by Moses (detokenise it first)": _MOSES,
+    "escaped as HTML (unescape it first)": _ENTITY,
+    "tokenised (detokenise it first)": _TOKENISED,
 }
 Row = TypeVar("Row", bound=tuple[str, ...])
 
 
 class Processed:
-    """Counts rows that look processed among the first ones of a corpus."""
+    """Counts the rows that look processed among the first rows of a corpus."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -43,7 +43,7 @@ class Processed:
         self._examples: dict[str, str] = {}
 
     def follow(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Pass rows on, and look at the first of them."""
+        """Pass rows on, and inspect the first of them."""
         iterator = iter(rows)
         for row in iterator:
             self._look(row[0], row[1])
@@ -62,7 +62,7 @@ class Processed:
                 return
 
     def warnings(self) -> list[str]:
-        """Return a sentence with an example for each kind of which there is much."""
+        """Return a sentence with an example for each frequent kind."""
         return [
             f"{count:,} of the first {self._rows:,} pairs look {kind}, such as: {self._examples[kind]}"
             for kind, count in self._counts.most_common()

@@ -1,4 +1,4 @@
-"""A corpus of a recipe while it is read: finds or fetches its files, and counts what its reader leaves out."""
+"""Reads a corpus of a recipe: finds or fetches its files, and counts the rows that its reader leaves out."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NOTED = frozenset(("line breaks made spaces", "several variants of a language", 
 
 
 def is_remote(text: str) -> bool:
-    """Tell whether a path is fetched rather than found on disk."""
+    """Return whether a path has to be fetched rather than found on disk."""
     return is_url(text) or is_hub(text)
 
 
 @dataclass
 class Reading:
-    """A corpus as it is read for one language pair, with the counts and warnings of its reader."""
+    """The reading of a corpus for one language pair, with the counts and warnings of its reader."""
 
     name: str
     source: SourceConfig
@@ -64,16 +64,16 @@ class Reading:
         }
 
     def local(self) -> list[dict[str, Place]]:
-        """Return the files on this disk that belong together; fetches nothing."""
+        """Return the groups of local files that belong together; fetches nothing."""
         patterns = {name: self.path(text) for name, text in self.patterns().items() if not is_remote(text)}
         return find_aligned(patterns) if patterns else []
 
     def fetched(self) -> list[dict[str, Place]]:
-        """Return the files that belong together; fetches those behind URLs."""
+        """Return the groups of files that belong together; downloads those given by URL."""
         patterns = self.patterns()
         found = {name: self._found(name, text) for name, text in patterns.items()}
         if any(map(is_url, patterns.values())) and any(len(files) > 1 for files in found.values()):
-            raise UserError(f"corpus.sources.{self.name} has wildcards and a URL.", "Give each file as a corpus.")
+            raise UserError(f"corpus.sources.{self.name} mixes wildcards and a URL.", "Give each file as a corpus.")
         return align(found, patterns)
 
     def _found(self, name: str, text: str) -> Mapping[Key, Place]:
@@ -85,7 +85,7 @@ class Reading:
         return {(): fetch(text, self.cache, {"sha256": wanted[name]} if name in wanted else {}, say=self.say)}
 
     def licence(self) -> str:
-        """Return the licence that the recipe states, else the one on the card of a data set of the hub."""
+        """Return the licence that the recipe states, else the licence on the data set's card on the hub."""
         addresses = [text for text in self.patterns().values() if is_hub(text)]
         if self.source.licence != UNKNOWN or not addresses:
             return self.source.licence
@@ -97,7 +97,7 @@ class Reading:
         return self.skips.take if self.config.on_error is OnError.skip else None
 
     def tolerate(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows. With `corpus.on_error=keep`, end where the text breaks."""
+        """Yield the rows. With `corpus.on_error=keep`, stop where the text is broken."""
         try:
             yield from rows
         except BrokenText as error:
@@ -108,7 +108,7 @@ class Reading:
             self.broken.append(error.problem)
 
     def check_archives(self, files: Iterable[Path]) -> None:
-        """Warn of tar archives that may have been cut off between two of their files."""
+        """Warn about tar archives that may have been cut off between two of their files."""
         self.warnings += [
             f"{path} has no end mark: it may have been cut off between two of its files"
             for path in files

@@ -1,7 +1,7 @@
-"""Reads parallel text out of records and cells: JSON lines, Parquet and spreadsheets (XLSX).
+"""Reads parallel text from records and cells: JSON lines, Parquet and spreadsheets (XLSX).
 
-All three stream, and refuse what TSV refuses: a broken row is named by its number, or counted and left out. A line
-break within a text becomes a space and is counted.
+All three readers stream, and treat broken rows as for TSV: an error names the row, or the row is counted and left out.
+A line break within a text becomes a space and is counted.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def read_jsonl(
 
     Args:
         path: The file, compressed or not.
-        fields: Names of the fields of source, target and further columns; a dot goes into an object within.
-        counts: Takes how often line breaks were replaced.
-        broken: Takes each line that holds no such object. Without it such a line raises BrokenRow.
+        fields: Names of the fields of source, target and additional columns; a dot leads into a nested object.
+        counts: Receives the number of replaced line breaks.
+        broken: Receives each line that is not such an object. Without it, such a line raises BrokenRow.
 
     Raises:
-        UserError: At once for a missing file; in reading what `open_text` raises.
+        UserError: Immediately for a missing file; while reading, the errors of `open_text`.
     """
     place = check_file(path)
     lines = open_text(place) if broken is None else open_marked(place)
@@ -48,12 +48,12 @@ def read_jsonl(
 def read_parquet(
     path: PathLike | Member, fields: Sequence[str], counts: Counter[str], broken: Broken | None = None
 ) -> Iterator[Row]:
-    """Yield the values of columns of a Parquet file, in flat memory whatever the size of its row groups.
+    """Yield the values of columns of a Parquet file, in constant memory whatever the size of its row groups.
 
-    Args: as of `read_jsonl`; a dot in a field goes into a struct.
+    The arguments are those of `read_jsonl`; a dot in a field leads into a struct.
 
     Raises:
-        UserError: For a missing file or column, and a side that is no text.
+        UserError: For a missing file or column, or a side that is not text.
         BrokenText: For a damaged or truncated file; checksums of pages are checked.
     """
     import pyarrow
@@ -63,7 +63,7 @@ def read_parquet(
     try:
         file = parquet.ParquetFile(place, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
-        raise _damaged(place, "is damaged or no Parquet file", error) from None
+        raise _damaged(place, "is damaged or not a Parquet file", error) from None
     _check_columns(place, file.schema, fields)
     return _texts(f"{place}, row", _parquet_records(place, file, fields), fields, counts, broken)
 
@@ -78,16 +78,16 @@ def read_xlsx(
 ) -> Iterator[Row]:
     """Yield the cells of the given columns of each row of a spreadsheet. Rows without any text are left out.
 
-    Whole numbers are text as they are written. Dates, truth values, errors and other numbers are no text, since a
-    spreadsheet does not store how it shows them; columns behind the target take numbers.
+    Whole numbers are text as written. Dates, truth values, errors and other numbers are not text, since a spreadsheet
+    does not store how it displays them; columns after the target may have numbers.
 
     Args:
         path: The file.
-        columns: Numbers of columns of source, target and further columns, counted from 1.
-        counts: Takes how often line breaks were replaced.
+        columns: Numbers of the columns of source, target and additional values, counted from 1.
+        counts: Receives the number of replaced line breaks.
         header: Leave out the first row.
-        sheet: Name of the sheet; needed where several sheets have content.
-        broken: Takes each row in which a side has no text. Without it such a row raises BrokenRow.
+        sheet: Name of the sheet; needed if several sheets have content.
+        broken: Receives each row in which a side has no text. Without it, such a row raises BrokenRow.
 
     Raises:
         UserError: For a missing file or sheet.
@@ -102,7 +102,7 @@ def read_xlsx(
 
 
 class _NoText(Exception):
-    """A value that is no text, with the sentence that says so."""
+    """A value that is not text, with a sentence that describes it."""
 
 
 Record = Mapping[str, Any] | Sequence[Any] | BrokenRow  # values by field, or in the order of the fields
@@ -131,7 +131,7 @@ def _texts(
 
 
 def _value(record: Mapping[str, Any], field: str) -> Any:
-    """Return the value of a field, None where there is none. A field whose own name holds a dot comes first."""
+    """Return the value of a field, None if it is missing. A field whose own name contains the dot takes precedence."""
     if field in record:
         return record[field]
     first, dot, rest = field.partition(".")
@@ -140,14 +140,14 @@ def _value(record: Mapping[str, Any], field: str) -> Any:
 
 
 def _text(value: Any, place: int, counts: Counter[str]) -> str:
-    """Return a value as text. place: of its field; from 2 on numbers are text and nothing is an empty one."""
+    """Return a value as text. place: index of its field; from 2 on, numbers are allowed and None becomes empty."""
     if place >= 2:
         if value is None:
             return ""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return repr(value)
     if not isinstance(value, str):
-        raise _NoText(place, "is missing" if value is None else f"is {str(value)[:40]}, which is no text")
+        raise _NoText(place, "is missing" if value is None else f"is {str(value)[:40]}, which is not text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON's escapes can spell
@@ -160,7 +160,7 @@ def _text(value: Any, place: int, counts: Counter[str]) -> str:
 def _on_disk(path: PathLike | Member) -> Path:
     place = check_file(path)
     if isinstance(place, Member):
-        raise UserError(f"{place} lies in an archive, and its format cannot be read there.", "Unpack the archive.")
+        raise UserError(f"{place} is in an archive, where its format cannot be read.", "Unpack the archive.")
     return place
 
 
@@ -189,7 +189,7 @@ def _object(label: Path | Member, number: int, line: str) -> Record:
         return BrokenRow(f"{label}, line {number}: {reason}.", "Mend the line.", MALFORMED, number, line)
     if isinstance(value, dict):
         return value
-    return BrokenRow(f"{label}, line {number}: it is no JSON object.", "Mend the line.", MALFORMED, number, line)
+    return BrokenRow(f"{label}, line {number}: it is not a JSON object.", "Mend the line.", MALFORMED, number, line)
 
 
 # --- Parquet -----------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def _check_columns(place: Path, schema: Any, fields: Sequence[str]) -> None:
             )
         if number < 2 and columns[field].physical_type != "BYTE_ARRAY":
             raise UserError(
-                f"The column {field} of {place} is no text.", f"Name others by `fields`: {', '.join(columns)}."
+                f"The column {field} of {place} is not text.", f"Name others by `fields`: {', '.join(columns)}."
             )
 
 
@@ -229,7 +229,7 @@ def _parquet_records(place: Path, file: Any, fields: Sequence[str]) -> Iterator[
 
 
 def _values(batch: Any, field: str) -> list[Any]:
-    """Return the values of a column of a batch; texts that are not valid UTF-8 as bytes."""
+    """Return the values of a column of a batch; texts with invalid UTF-8 stay bytes."""
     import pyarrow
     from pyarrow import compute
 
@@ -266,7 +266,7 @@ def _cells(place: Path, columns: Sequence[int], header: bool, name: str | None) 
                     yield number, values
     except (*UNREADABLE, OSError, SyntaxError) as error:  # a SyntaxError is what ElementTree raises for bad XML
         raise _damaged(
-            place, f"is damaged after row {number}" if number else "is no readable XLSX file", error
+            place, f"is damaged after row {number}" if number else "is not a readable XLSX file", error
         ) from None
 
 
@@ -287,14 +287,16 @@ def _open_sheet(place: Path, file: Any, name: str | None) -> Any:
         sheet for sheet in book.worksheets if next(sheet.iter_rows(), None)
     ]  # fmt: skip
     if len(chosen) > 1:
-        raise UserError(f"{place} has several sheets: {', '.join(names)}.", "Say by `sheet` which one is the corpus.")
+        raise UserError(
+            f"{place} has several sheets: {', '.join(names)}.", "Set `sheet` to the name of the corpus' sheet."
+        )
     if not chosen:
         raise UserError(f"{place} is empty.", "Give another file.")
     return chosen[0]
 
 
 def _cell(cell: Any) -> Any:
-    """Return the value of a cell; a whole number as text, an empty text as nothing."""
+    """Return the value of a cell; a whole number as text, an empty text as None."""
     value = cell.value
     if cell.data_type == "e":
         return Exception(value)  # such as #REF!

@@ -1,7 +1,7 @@
-"""Samples the pairs that each filter rejected, for people to look at: `rejected.tsv.zst`, one pair a line.
+"""Samples the pairs that each filter rejected, for inspection: `rejected.tsv.zst`, one pair per line.
 
-Columns: id, filter, source, target, escaped as in `kd.corpora.cells`. A side of more than 4,000 characters is cut and
-says how much is missing.
+Columns: id, filter, source, target, escaped as in `kd.corpora.cells`. A side of more than 4,000 characters is cut, with
+a note of how much is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PURPOSE = b"kd.rejects"
 
 
 class Reject(NamedTuple):
-    """A pair that was left out. `chance` decides whether it is in the sample: the lowest are."""
+    """A pair that was left out. The pairs with the lowest `chance` form the sample."""
 
     chance: int
     id: int
@@ -31,9 +31,9 @@ class Reject(NamedTuple):
 
 
 class Sample:
-    """At most so many pairs of each filter, each with the same chance; a hash of the id decides.
+    """A bounded number of pairs per filter, each drawn with the same probability by a hash of its id.
 
-    So the sample does not depend on the order in which pairs come, nor on who collects which part of them.
+    The sample therefore depends neither on the order of the pairs nor on how processes share them.
     """
 
     def __init__(self, most: int) -> None:
@@ -50,7 +50,7 @@ class Sample:
                 self.merge((Reject(chance, pair.id, label, _cut(pair.source), _cut(pair.target)),))
 
     def merge(self, rejects: Iterable[Reject]) -> None:
-        """Consider what another sample holds."""
+        """Consider the pairs of another sample."""
         for reject in rejects:
             heap = self._heaps.setdefault(reject.filter, [])
             heapq.heappush(heap, (-reject.chance, reject))
@@ -63,7 +63,7 @@ class Sample:
         return sorted(found, key=lambda reject: (reject.filter, reject.id))
 
     def write(self, path: PathLike) -> None:
-        """Write the sample; a file without lines if nothing was rejected."""
+        """Write the sample; the file is empty if nothing was rejected."""
         with LineWriter(path) as writer:
             for reject in self.rejects():
                 writer.write(join_cells((str(reject.id), reject.filter, reject.source, reject.target)))

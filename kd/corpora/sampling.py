@@ -1,6 +1,6 @@
-"""A seeded sample of sentences for training a vocabulary: every language has its share, and in it every corpus.
+"""A seeded sample of sentences for training a vocabulary, divided by language, and within a language by corpus.
 
-Corpora are read as far as the sample needs and no further, and nothing of them is kept in memory.
+Corpora are read only as far as the sample needs, and none of their text is kept in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Share:
-    """The numbers of sentences that a sample takes of a corpus folder."""
+    """The numbers of sentences that a sample takes from a corpus folder."""
 
     corpus: Corpus
     source: int
@@ -34,11 +34,11 @@ class Share:
 def shares(corpora: Sequence[Corpus], sentences: int, language_exponent: float = 0.0) -> list[Share]:
     """Divide `sentences` over languages, and each language's part over the corpora that have it on one side.
 
-    A language gets a part proportional to its number of sentences to the power of `language_exponent`: with 0 all get
-    the same, so that one that stands in many pairs, such as English, takes no more room than any other; with 1 each
-    counts by its size (Conneau and Lample, 2019, use 0.5, later work 0.2 to 0.3). Within a language a corpus counts by
-    its sentences times the mean weight of its sources. What a language or corpus cannot fill goes to the others; with
-    fewer sentences than wished for, all are taken.
+    A language gets a part proportional to its number of sentences to the power of `language_exponent`: with 0 all
+    languages get the same, so that one in many pairs, such as English, takes no more than any other; with 1 each counts
+    by its size (Conneau and Lample, 2019, use 0.5, later work 0.2 to 0.3). Within a language, a corpus counts by its
+    sentences times the mean weight of its sources. If a language or corpus has too few sentences, the others get the
+    rest; if there are too few in all, every sentence is taken.
     """
     places = [(number, side) for number in range(len(corpora)) for side in (0, 1)]
     sizes = {place: corpora[place[0]].pairs for place in places}
@@ -65,7 +65,7 @@ def by_language(taken: Sequence[Share]) -> dict[str, int]:
 
 
 def allot(total: int, wishes: Mapping[K, float], most: Mapping[K, int]) -> dict[K, int]:
-    """Whole numbers in proportion to `wishes`, none above its `most`, that add up to `total` or to all there is."""
+    """Return whole numbers proportional to `wishes`, none above its `most`, that add up to `total` if possible."""
     given = dict.fromkeys(wishes, 0)
     left = min(total, sum(most.values()))
     while left:
@@ -87,8 +87,8 @@ def sample_sentences(
 ) -> Iterator[str]:
     """Yield at most `sentences` sentences of both sides, divided as `shares` says; equal seeds give equal samples.
 
-    Shards hold a shuffled corpus, so some of them, chosen by the seed, are as good as all. Sources with different
-    weights count by size times weight; with weight 0 not at all.
+    Shards hold a shuffled corpus, so a seeded choice of shards is as good as all of them. Sources with different
+    weights count by size times weight, and not at all with weight 0.
     """
     for share in shares(corpora, sentences, language_exponent):
         pairs = _chosen(share.corpus, max(share.source, share.target), seed)
@@ -100,7 +100,7 @@ def sample_sentences(
 
 
 def _chosen(corpus: Corpus, count: int, seed: int) -> Iterator[Pair]:
-    """`count` pairs of a corpus, each source represented by size times weight as far as there are enough."""
+    """Yield `count` pairs of a corpus, each source represented by size times weight as far as it has enough pairs."""
     weights = _weights(corpus)
     heaviest = max(weights.values(), default=1.0) or 1.0
     lightest = min((weight for weight in weights.values() if weight > 0), default=heaviest)
@@ -130,7 +130,7 @@ def _chosen(corpus: Corpus, count: int, seed: int) -> Iterator[Pair]:
 
 
 def _shards(corpus: Corpus, pairs: float, seed: int) -> list[Shard]:
-    """Choose by the seed as many shards as hold that many pairs, or all where there are fewer."""
+    """Choose, by the seed, enough shards to hold that many pairs, or all shards if they hold fewer."""
     shuffled = list(corpus.shards)
     random.Random(f"{seed} {' '.join(corpus.languages)}").shuffle(shuffled)
     chosen: list[Shard] = []
@@ -144,7 +144,7 @@ def _weights(corpus: Corpus) -> dict[int, float]:
 
 
 def _mean_weight(corpus: Corpus) -> float:
-    """Over the pairs of a corpus folder; of its first ones, where the sources differ in weight."""
+    """Return the mean weight of a corpus folder's pairs; estimated from its first pairs if sources differ in weight."""
     weights = _weights(corpus)
     if len(set(weights.values())) < 2:
         return next(iter(weights.values()), 1.0)

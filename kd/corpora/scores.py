@@ -43,13 +43,13 @@ class ScoreFile:
         text = next(self._lines, None)
         if text is None:
             raise UserError(
-                f"{self.path} ends after line {self._line}, and the n-best list goes on.",
-                "It needs one number for each line of the list.",
+                f"{self.path} ends after line {self._line}, but the n-best list goes on.",
+                "Give one number for each line of the list.",
             )
         self._line += 1
         value = _number(text)
         if value is None:
-            raise UserError(f"{self.path}, line {self._line}: {text[:40]!r} is no score.", "Make the file again.")
+            raise UserError(f"{self.path}, line {self._line}: {text[:40]!r} is not a score.", "Make the file again.")
         return value
 
     def finish(self) -> None:
@@ -57,7 +57,7 @@ class ScoreFile:
         if next(self._lines, None) is not None:
             raise UserError(
                 f"{self.path} goes on after line {self._line}, where the n-best list ends.",
-                "It needs one number for each line of the list.",
+                "Give one number for each line of the list.",
             )
 
 
@@ -77,13 +77,13 @@ def write_scores(
 ) -> dict[str, Any]:
     """Write the scores of one shard, a file per metric, and return the shard's entry for the index.
 
-    A line is the id of a pair and one score for each of its hypotheses, in the order of their ranks, with spaces
-    between. Nine significant digits restore a 32-bit float exactly.
+    A line has the id of a pair and one score per hypothesis, in the order of ranks, separated by spaces. Nine
+    significant digits restore a 32-bit float exactly.
 
     Args:
-        folder: Where to write.
-        name: Of the shard.
-        rows: For each pair its id and its scores by metric.
+        folder: The folder to write to.
+        name: Name of the shard.
+        rows: For each pair, its id and its scores by metric.
         metrics: Names of the metrics.
     """
     with ExitStack() as stack:
@@ -102,12 +102,12 @@ def finish_scores(folder: Path, entry: Mapping[str, Any], made_from: str) -> Non
 
 
 def resume_scores(folder: Path, others: Iterable[PathLike], wanted: Mapping[str, str]) -> set[str]:
-    """Prepare a folder for the shards that are left; return the names of those that are finished and whole.
+    """Prepare a folder for the remaining shards; return the names of the finished, intact shards.
 
     Args:
         folder: The folder, new or with shards of an earlier attempt.
-        others: Folders of the same work with another share of the corpus, whose shards are taken over.
-        wanted: The hash of the inputs of each shard, by name.
+        others: Folders of the same work with another share of the corpus; their shards are taken over.
+        wanted: The hash of each shard's inputs, by name.
     """
 
     def accept(place: Path, entry: Entry) -> bool:
@@ -128,7 +128,7 @@ def resume_scores(folder: Path, others: Iterable[PathLike], wanted: Mapping[str,
 
 
 def write_score_index(folder: Path, signatures: Mapping[str, str]) -> None:
-    """Complete a folder of finished shards. `signatures`: of the metrics by name."""
+    """Complete a folder of finished shards by an index. `signatures`: the metrics' signatures by name."""
     entries = [{key: entry[key] for key in ("name", "lines", "files")} for entry in complete(folder).values()]
     write_index(folder, FORMAT, VERSION, {"metrics": dict(signatures), "shards": entries})
 
@@ -170,7 +170,7 @@ class ScoreShard:
 
 
 class ScoreCorpus:
-    """The folder that a task of the stage `score` leaves."""
+    """The output folder of a task of the stage `score`."""
 
     def __init__(self, folder: PathLike) -> None:
         """Read the index. Raise Damaged if it is missing, UserError if the folder has other content."""

@@ -1,6 +1,6 @@
-"""Cuts long text where sentences end, so that a model that was trained on sentences can translate it in parts.
+"""Splits long text at ends of sentences, so that a model trained on sentences can translate it in parts.
 
-The segments, each with the space behind it, are together the whole text.
+The segments, each with the space after it, add up to the whole text.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from kd.corpora.sentence_ends import sentences
 
 
 class Segment(NamedTuple):
-    """Text without space at its ends, and the space behind it."""
+    """Text without surrounding space, and the space after it."""
 
     text: str
     space: str
 
 
 def segments(text: str, language: str, fits: Callable[[str], bool]) -> list[Segment]:
-    """Cut a text into as few segments as `fits` allows: at ends of sentences, else between words, else within words.
+    """Split a text into as few segments as `fits` allows: at ends of sentences, else between words, else within words.
 
-    A single character is never cut, whether it fits or not.
+    A single character is a segment even if it does not fit.
 
     Args:
         text: A line of any length.
-        language: Its BCP-47 code, for the rules of where sentences end.
-        fits: Whether a text is short enough.
+        language: Its BCP-47 code, which determines the sentence-splitting rules.
+        fits: Returns whether a text is short enough.
     """
     if fits(text.strip()):
         return [_segment(text)]
@@ -35,7 +35,7 @@ def segments(text: str, language: str, fits: Callable[[str], bool]) -> list[Segm
 
 
 def _fitting(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """Yield the text in halves of halves, cut behind the space that is nearest to the middle."""
+    """Halve the text recursively, after the space nearest to the middle, until every part fits."""
     if len(text) < 2 or fits(text.strip()):
         yield text
         return
@@ -55,7 +55,7 @@ def _from_the_middle(text: str) -> Iterator[int]:
 
 
 def _together(parts: list[str], fits: Callable[[str], bool]) -> Iterator[str]:
-    """Join neighbours as long as they fit: models use the context, and fewer calls are faster."""
+    """Join neighbouring segments as long as they fit: models use the context, and fewer calls are faster."""
     whole = ""
     for part in parts:
         if whole and not fits((whole + part).strip()):

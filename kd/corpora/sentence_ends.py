@@ -1,6 +1,7 @@
-"""Finds where sentences end: sentencex's rules (Wikimedia), without ends behind ordinals and abbreviations.
+"""Finds the ends of sentences by sentencex's rules (Wikimedia), except after ordinals and abbreviations.
 
-A false end harms more than a missed one, since a model then translates half a sentence. So what may go on is joined:
+A false end does more harm than a missed one, since the model then translates half a sentence. So doubtful ends are
+dropped:
 `A 2003. évi törvény`, `Art. 5`, `1. FC Köln`.
 """
 
@@ -49,7 +50,7 @@ _LONGEST = 4  # letters of an unknown abbreviation
 
 
 def sentences(text: str, language: str) -> list[str]:
-    """Cut a text behind its sentences; joined, they are the text.
+    """Split a text after each sentence; the parts, joined, are the text.
 
     Args:
         text: Any text.
@@ -71,7 +72,7 @@ def sentences(text: str, language: str) -> list[str]:
 
 
 def _goes_on(before: str, after: str, language: str) -> bool:
-    """Return whether a sentence goes on behind what looks like its end."""
+    """Return whether a sentence continues after an apparent end."""
     after = after.lstrip()
     match = _LAST.search(before)
     if not match or not after:

@@ -1,7 +1,7 @@
-"""One shard of a corpus: a compressed file, `00000.tsv.zst`, of one pair per line.
+"""One shard of a corpus: a compressed file, `00000.tsv.zst`, with one pair per line.
 
-The columns are id, source, target and further ones, which the index of the corpus names. Cells are escaped as in
-`kd.corpora.cells`. Everything that is read is compared with the index.
+The columns are id, source, target and additional columns named in the index of the corpus. Cells are escaped as in
+`kd.corpora.cells`. Every read is checked against the index.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ SUFFIX = ".tsv.zst"  # of a shard's file
 
 
 class ShardWriter:
-    """Writes the file of one shard, which gets its name when it is whole; a context manager.
+    """Writes the file of one shard, which gets its final name when it is complete; a context manager.
 
     Attributes:
         name: The name of the shard.
-        lines: The pairs that were added.
-        sources: The runs of equal sources among them.
+        lines: Number of pairs added.
+        sources: Number of runs of equal sources among them.
         last_source: The source of the last pair.
     """
 
     def __init__(self, folder: PathLike, name: str, columns: Sequence[str] = ()) -> None:
-        """Begin the file of the shard `name`; `columns`: names of further values of each pair."""
+        """Begin the file of the shard `name`; `columns`: names of additional values of each pair."""
         self.name = name
         self.lines = 0
         self.sources = 0
@@ -45,11 +45,11 @@ class ShardWriter:
         self._file = LineWriter(Path(folder, name + SUFFIX))
 
     def add(self, pair: Pair, values: Sequence[str] = ()) -> bool:
-        """Write a pair with its values; returns whether a new run of equal sources begins with it."""
+        """Write a pair with its values; return whether it begins a new run of equal sources."""
         if pair.id < 0 or pair.id >> 63:
-            raise ValueError(f"an id is a positive number of 63 bits: {pair.id}")
+            raise ValueError(f"an id must be a positive number of at most 63 bits: {pair.id}")
         if len(values) != self._width:
-            raise ValueError(f"{len(values)} values for {self._width} columns")
+            raise ValueError(f"{len(values)} values given for {self._width} columns")
         if broken := next((text for text in (pair.source, pair.target, *values) if "\n" in text), None):
             raise ValueError(f"a text of {self._file.path} would hold a line break: {broken[:80]!r}")
         self._file.write(join_cells((str(pair.id), pair.source, pair.target, *values)))
@@ -69,11 +69,11 @@ class ShardWriter:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Return the shard's entry in an index, once it is closed."""
+        """Return the closed shard's entry for an index."""
         return {"name": self.name, "lines": self.lines, "sources": self.sources, **file_entry(self._file)}
 
     def abort(self) -> None:
-        """Remove what was written."""
+        """Remove the partial file."""
         self._file.abort()
 
     def __enter__(self) -> ShardWriter:
@@ -93,9 +93,9 @@ class Shard:
     Attributes:
         folder: The corpus folder.
         name: The name of the shard.
-        columns: The names of the file's columns: `PAIR_COLUMNS`, then further ones.
-        lines: Pairs.
-        sources: Runs of equal sources.
+        columns: The names of the file's columns: `PAIR_COLUMNS`, then additional ones.
+        lines: Number of pairs.
+        sources: Number of runs of equal sources.
         file: Size (`bytes`) and `sha256` of the file.
     """
 
@@ -116,7 +116,7 @@ class Shard:
         return map(_first, self.rows())
 
     def rows(self, *columns: str) -> Iterator[tuple[Pair, tuple[str, ...]]]:
-        """Yield each pair with its values in further columns; raises as `read` does."""
+        """Yield each pair with its values in additional columns; raises the errors of `read`."""
         places = self._places(columns)
         for number, cells in enumerate(self._cells(), 1):
             try:
@@ -126,17 +126,17 @@ class Shard:
             yield Pair(pair_id, cells[1], cells[2]), tuple([cells[place] for place in places])
 
     def texts(self, *columns: str) -> Iterator[tuple[str, ...]]:
-        """Yield the values of each pair in some columns; raises as `read` does."""
+        """Yield the values of each pair in some columns; raises the errors of `read`."""
         places = self._places(columns)
         return (tuple([cells[place] for place in places]) for cells in self._cells())
 
     def column(self, name: str) -> Iterator[str]:
-        """Yield the values of one column; raises as `read` does."""
+        """Yield the values of one column; raises the errors of `read`."""
         (place,) = self._places([name])
         return (cells[place] for cells in self._cells())
 
     def _places(self, columns: Sequence[str]) -> list[int]:
-        """Return the places of columns in a line. Raises UserError for a column that the corpus does not have."""
+        """Return the positions of columns in a line. Raises UserError for a column that the corpus does not have."""
         if unknown := next((name for name in columns if name not in self.columns), None):
             has = ", ".join(self.columns)
             raise UserError(f"The corpus in {self.folder} has no column {unknown}.", f"It has {has}.")
@@ -158,11 +158,11 @@ class Shard:
             raise Damaged(f"{self.path} ends after line {number}, and its index says {self.lines}.")
 
     def groups(self) -> Iterator[list[Pair]]:
-        """Yield the runs of pairs with equal sources, each known by the id of its first pair."""
+        """Yield the runs of pairs with equal sources, each identified by the id of its first pair."""
         return (list(group) for _, group in groupby(self.read(), key=attrgetter("source")))
 
     def verify(self, origins: Mapping[int, Origin], groups_kept: bool) -> tuple[str, str] | None:
-        """Read everything; returns the first and the last source, None for an empty shard.
+        """Verify the whole shard; return its first and last source, None for an empty shard.
 
         Raises Damaged, naming file and line, if hash, counts, ids or runs of equal sources are wrong.
         """
@@ -188,12 +188,12 @@ class Shard:
         return None if first is None or previous is None else (first, previous)
 
     def _refuse_split_group(self) -> None:
-        """Raise Damaged for a source in two places, unless two sentences only have the same hash."""
+        """Raise Damaged if a source occurs in two separate runs, unless two different sentences share a hash."""
         seen: set[str] = set()
         previous = None
         for line, source in enumerate(self.column("source"), 1):
             if source != previous and source in seen:
-                raise Damaged(f"{self.path}, line {line}: a source returns that was there before.")
+                raise Damaged(f"{self.path}, line {line}: a source from an earlier run returns.")
             seen.add(source)
             previous = source
 
@@ -203,7 +203,7 @@ def _first(row: tuple[Pair, tuple[str, ...]]) -> Pair:
 
 
 def _first_repetition(values: array[int]) -> int:
-    """Return the 1-based place of the first value that was there before, 0 if all are different."""
+    """Return the 1-based position of the first repeated value, 0 if all are distinct."""
     import numpy
 
     if len(values) < 2 or len(numpy.unique(numpy.frombuffer(values, dtype=numpy.int64))) == len(values):
@@ -217,5 +217,5 @@ def _first_repetition(values: array[int]) -> int:
 
 
 def _first_stranger(ids: array[int], origins: Mapping[int, Origin]) -> int:
-    """Return the 1-based place of the first id of an unknown origin, 0 if all origins are known."""
+    """Return the 1-based position of the first id with an unknown origin, 0 if all origins are known."""
     return next((place for place, pair_id in enumerate(ids, 1) if prefix_of(pair_id) not in origins), 0)

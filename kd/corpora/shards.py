@@ -22,16 +22,16 @@ Ends = tuple[str, str] | None  # first and last source of a shard; None for an e
 
 
 def target_columns(targets: int) -> tuple[str, ...]:
-    """Return the columns of a corpus with several targets of each source, the first one being its `target`."""
+    """Return the names of the target columns of a corpus with several targets per source; the first is `target`."""
     return ("target", *(f"target_{number}" for number in range(2, targets + 1)))
 
 
 class CorpusWriter:
-    """Writes a corpus folder; a context manager, whose index appears when it is left without an exception.
+    """Writes a corpus folder; a context manager that writes the index when it exits without an exception.
 
     Attributes:
-        pairs: The pairs that were added.
-        sources: The runs of equal sources among them.
+        pairs: Number of pairs added.
+        sources: Number of runs of equal sources among them.
     """
 
     def __init__(
@@ -48,9 +48,10 @@ class CorpusWriter:
         Args:
             folder: The folder, which is made if it is missing.
             languages: Codes of source and target.
-            lines_per_shard: Pairs after which a new shard begins; None if `begin_shard` begins each of them.
-            columns: Names of further values of each pair.
-            keep_groups: Never cut a run of equal sources, so that a shard may hold more pairs.
+            lines_per_shard: Number of pairs after which a new shard begins; None if the caller begins each shard by
+                `begin_shard`.
+            columns: Names of additional values of each pair.
+            keep_groups: Never split a run of equal sources; a shard may then hold more pairs.
             origins: The corpora that the pairs come from.
         """
         if lines_per_shard is not None and lines_per_shard < 1:
@@ -70,14 +71,14 @@ class CorpusWriter:
         self._shards: list[dict[str, Any]] = []
 
     def begin_shard(self, name: str) -> None:
-        """Finish the open shard and begin one of this name, which may stay empty."""
+        """Finish the open shard and begin a shard of this name, which may stay empty."""
         if any(shard["name"] == name for shard in self._shards) or (self._open and self._open.name == name):
             raise ValueError(f"two shards named {name}")
         self._finish_shard()
         self._open = ShardWriter(self.folder, name, self.columns[len(PAIR_COLUMNS) :])
 
     def add(self, pair: Pair, *values: str) -> None:
-        """Write a pair and the values of the further columns. Raises ValueError if a text holds a line break."""
+        """Write a pair and the values of the additional columns. Raises ValueError if a text holds a line break."""
         shard = self._open
         if shard is None or self._is_full(shard, pair.source):
             if self._limit is None:
@@ -106,7 +107,7 @@ class CorpusWriter:
             self._open = None
 
     def take(self, corpus: Corpus) -> None:
-        """Take over the shards of a finished corpus folder on the same disk: moves their files, keeps their names."""
+        """Take over the shards of a finished corpus folder on the same disk: move their files and keep their names."""
         self._finish_shard()
         if (corpus.languages, corpus.columns) != (self.languages, self.columns):
             raise ValueError(f"{corpus.folder} has other languages or columns than {self.folder}")
@@ -117,7 +118,7 @@ class CorpusWriter:
             self.count_in({"name": shard.name, "lines": shard.lines, "sources": shard.sources, **shard.file})
 
     def count_in(self, entry: Mapping[str, Any]) -> None:
-        """Add a shard whose file is in this folder already, by its entry in an index or journal."""
+        """Add a shard whose file is already in this folder, by its entry in an index or journal."""
         self._shards.append({key: entry[key] for key in ("name", "lines", "sources", "bytes", "sha256")})
         self.pairs += entry["lines"]
         self.sources += entry["sources"]
@@ -147,7 +148,7 @@ class CorpusWriter:
 
 
 class Corpus:
-    """A corpus folder, or several of one stage's tasks read as one."""
+    """A corpus folder, or the folders of one stage's tasks read as one corpus."""
 
     def __init__(self, folder: PathLike) -> None:
         """Read the index. Raises Damaged if it is missing, UserError if the folder does not hold a corpus."""
@@ -178,7 +179,7 @@ class Corpus:
 
     @classmethod
     def join(cls, folders: Iterable[PathLike]) -> Corpus:
-        """Join the folders of one stage's tasks as one corpus, with its shards in the order of their names.
+        """Join the folders of one stage's tasks into one corpus, with shards sorted by name.
 
         Raises UserError if two folders hold a shard of the same name, or differ in languages or columns.
         """
@@ -219,17 +220,17 @@ class Corpus:
         return sum(shard.sources for shard in self.shards)
 
     def read(self) -> Iterator[Pair]:
-        """Yield all pairs, shard after shard; raises what `Shard.read` raises."""
+        """Yield all pairs, shard after shard; raises the errors of `Shard.read`."""
         for shard in self.shards:
             yield from shard.read()
 
     def column(self, name: str) -> Iterator[str]:
-        """Yield one column of all shards; raises what `Shard.column` raises."""
+        """Yield one column of all shards; raises the errors of `Shard.column`."""
         for shard in self.shards:
             yield from shard.column(name)
 
     def texts(self, *columns: str) -> Iterator[tuple[str, ...]]:
-        """Yield the values of each pair in some columns; raises what `Shard.texts` raises."""
+        """Yield the values of each pair in some columns; raises the errors of `Shard.texts`."""
         for shard in self.shards:
             yield from shard.texts(*columns)
 
@@ -243,9 +244,9 @@ class Corpus:
         self.check_ends(shard.verify(self.origins, self.groups_kept) for shard in self.shards)
 
     def check_ends(self, ends: Iterable[Ends]) -> None:
-        """Compare the ends of neighbouring shards, as `Shard.verify` returns them. Raises Damaged, as `verify` does."""
+        """Check that no source spans two shards, from the results of `Shard.verify`. Raises Damaged, like `verify`."""
         last = None
         for shard, sources in zip(self.shards, ends, strict=True):
             if self.groups_kept and sources and sources[0] == last:
-                raise Damaged(f"{shard.path}, line 1: the source also ends the shard before it.")
+                raise Damaged(f"{shard.path}, line 1: its source also ends the previous shard.")
             last = sources[1] if sources else last

@@ -1,8 +1,8 @@
 """Shuffles a corpus larger than memory: a seeded hash of the source orders the pairs, so equal sources are adjacent.
 
 A first pass writes pairs to buckets on disk by the first bits of the hash; a second sorts ranges of hashes in memory.
-Both can be done by several processes, and the order depends neither on their number nor on that of the buckets. A range
-that is much too large, since one source occurs in it millions of times, is sorted in runs that are merged.
+Several processes can share both passes; the order depends neither on their number nor on the number of buckets. A range
+that is far too large, because one source occurs in it millions of times, is sorted in runs that are merged.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def shuffle(
     Args:
         pairs: The corpus.
         seed: Seed of the order.
-        folder: Place of the buckets, in a hidden folder that is removed, also when the caller stops early. They take
-            about one and a half times the bytes of the compressed corpus; each is removed once it is read.
-        expected: About how many pairs there are, from which the number of buckets follows.
-        buckets: That number, if it is given.
+        folder: Place for the buckets, in a hidden folder that is removed afterwards, even if the caller stops early.
+            They take about one and a half times the bytes of the compressed corpus; each is removed once it is read.
+        expected: Estimated number of pairs, which determines the number of buckets.
+        buckets: Number of buckets; overrides the estimate.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".shuffle-", dir=folder) as place:
@@ -60,12 +60,12 @@ def shuffle(
 
 
 def buckets_for(pairs: int) -> int:
-    """Return the number of buckets for about so many pairs."""
+    """Return the number of buckets for an estimated number of pairs."""
     return max(1, min(MOST_BUCKETS, -(-pairs // BUCKET_PAIRS)))
 
 
 def scatter(pairs: Iterable[Pair], seed: int, scattered: Scattered, name: str) -> None:
-    """Write pairs to buckets, one of the writers in `scattered.names`."""
+    """Write pairs to buckets, as one of the writers in `scattered.names`."""
     hash_of, buckets = sentence_hash(seed, PURPOSE), scattered.buckets
     files = [_Bucket(scattered.path(number, name), BUFFER_CHARACTERS // buckets) for number in range(buckets)]
     for pair in pairs:
@@ -97,14 +97,14 @@ class Scattered:
         return self.folder / f"{number:04d}-{name}"
 
     def hashes(self, number: int) -> NDArray[Any]:
-        """Return the hashes in a bucket, rising."""
+        """Return the hashes in a bucket, in ascending order."""
         import numpy
 
         files = [self.path(number, name).with_suffix(HASHES) for name in self.names]
         return numpy.sort(numpy.concatenate([_Bucket.read_hashes(file) for file in files]))
 
     def in_order(self, first: int, end: int, pairs: int) -> Iterator[_Row]:
-        """Yield the rows with hashes from `first` up to `end`, of which there are so many, in order."""
+        """Yield in order the rows with hashes from `first` up to `end`, given their number."""
         numbers = range(first * self.buckets >> HASH_BITS, ((end - 1) * self.buckets >> HASH_BITS) + 1)
         buckets = (_Bucket(self.path(number, name)) for number in numbers for name in self.names)
         rows = (row for bucket in buckets for row in bucket.read() if first <= row[0] < end)
@@ -133,7 +133,7 @@ class Scattered:
             yield Range(number, tuple(starts), END, pairs)
 
     def _shards(self, lines: int) -> Iterator[tuple[int, int]]:
-        """Yield the first hash and the pairs of each shard: it ends with the first group of sources that fills it."""
+        """Yield the first hash and the number of pairs of each shard; the source that fills a shard ends it."""
         import numpy
 
         first, size = -1, 0

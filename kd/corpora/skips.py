@@ -19,7 +19,7 @@ class Skips:
 
     Attributes:
         counts: Rows by reason.
-        first: Where and why the first row was skipped.
+        first: Position of the first skipped row and the reason.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Skips:
         self._sample = Sample(SAMPLED)
 
     def take(self, error: BrokenRow, texts: Sequence[str]) -> None:
-        """Count a row. texts: its source and target, or its whole text where the sides cannot be told apart."""
+        """Count a row. texts: its source and target, or its whole text if the sides cannot be told apart."""
         self.counts[error.reason] += 1
         self.first = self.first or error.problem
         source, target = (*texts, "", "")[:2]
@@ -39,7 +39,7 @@ class Skips:
 
         Args:
             name: The name of the corpus in the recipe.
-            kept: The rows that are not broken.
+            kept: Number of intact rows.
             share: The largest share of all rows, 0 to 1.
         """
         skipped = self.counts.total()
@@ -48,9 +48,9 @@ class Skips:
             raise UserError(
                 f"{skipped:,} of {kept + skipped:,} rows of corpus.sources.{name} are broken ({reasons}), more than "
                 f"corpus.skip_share={share} allows. The first: {self.first}",
-                "Mend the file, or raise corpus.skip_share.",
+                "Correct the file, or raise corpus.skip_share.",
             )
 
     def write(self, path: PathLike) -> None:
-        """Write the sample in the form of `rejected.tsv.zst`; the id is the line in the file."""
+        """Write the sample in the format of `rejected.tsv.zst`; the id is the line number in the file."""
         self._sample.write(path)

@@ -1,6 +1,6 @@
 """Draws held-out sets by a seeded hash of a sentence, so that a sentence is held out in every language pair or in none.
 
-The parts of a corpus are looked at independently, each in one pass; memory holds the candidates alone.
+The parts of a corpus are processed independently, each in one pass; memory holds only the candidates.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ SIDES = ("source", "target")
 
 @dataclass(frozen=True)
 class Drawn:
-    """The held-out pairs of a language pair, in a seeded order: the beginning of a set is a random sample of it."""
+    """The held-out pairs of a language pair, in a seeded order, so the beginning of a set is a random sample of it."""
 
     dev: list[Pair] = field(default_factory=list)
     test: list[Pair] = field(default_factory=list)
 
 
 def held_side(by: str, languages: tuple[str, str], name: str) -> str:
-    """Return the side, `source` or `target`, that `split.by` means in a language pair.
+    """Return the side, `source` or `target`, that `split.by` selects in a language pair.
 
     Args:
-        by: A side, or the code of a language, which means the side that is in it (`en` also takes `en-GB`).
+        by: A side, or a language code, which selects the side in that language (`en` also matches `en-GB`).
         languages: The codes of source and target.
         name: The language pair, for the message.
 
@@ -56,15 +56,15 @@ def held_side(by: str, languages: tuple[str, str], name: str) -> str:
 
 @dataclass(frozen=True)
 class Draw:
-    """What is drawn out of a corpus.
+    """The settings of a draw from a corpus.
 
     Attributes:
-        dev: Distinct sentences of the dev set.
-        test: Distinct sentences of the test set.
-        min_words: Words, separated by whitespace, that a sentence has at least.
+        dev: Number of distinct sentences in the dev set.
+        test: Number of distinct sentences in the test set.
+        min_words: Least number of words, separated by whitespace, in a sentence.
         seed: Seed of the hash.
-        side: `source` or `target`, whose sentences count.
-        given: Sentences of sets that come as files, which are not drawn again.
+        side: The side whose sentences count: `source` or `target`.
+        given: Sentences of sets given as files, which are not drawn again.
     """
 
     dev: int
@@ -79,11 +79,11 @@ Candidates = tuple[dict[int, Pair], dict[int, Pair]]  # by hash, of test and of 
 
 
 def candidates(pairs: Iterable[Pair], draw: Draw, guard: Guard | None = None) -> Candidates:
-    """Return the pairs of a part of a corpus that may be drawn, in one pass; `merged` chooses among several parts.
+    """Return the pairs of one part of a corpus that may be drawn, in one pass; `merged` combines several parts.
 
-    Each set takes the smallest hashes: dev of the odd ones, test of the even ones, so that what one language pair tests
-    on no other validates on. Of a sentence that returns the first pair is taken. Pairs that `guard` finds in a given
-    set, in capitals for instance, are not drawn.
+    Each set takes the smallest hashes, dev among the odd and test among the even ones, so that no language pair
+    validates on a test sentence of another. Of a repeated sentence, the first pair is taken. Pairs that `guard` finds
+    in a given set, for instance in capitals, are not drawn.
     """
     wanted = (_Smallest(draw.test), _Smallest(draw.dev))
     hash_of = sentence_hash(draw.seed, PURPOSE)
@@ -103,9 +103,9 @@ def candidates(pairs: Iterable[Pair], draw: Draw, guard: Guard | None = None) ->
 
 
 def merged(parts: Iterable[Candidates], draw: Draw, name: str = "The corpus") -> Drawn:
-    """Draw among the candidates of the parts of a corpus, in its order.
+    """Draw from the candidates of all parts of a corpus, given in corpus order.
 
-    Raises UserError, beginning with `name`, if there are too few.
+    Raises UserError, with `name` as its subject, if there are too few.
     """
     wanted = (_Smallest(draw.test), _Smallest(draw.dev))
     for part in parts:
@@ -116,8 +116,8 @@ def merged(parts: Iterable[Candidates], draw: Draw, name: str = "The corpus") ->
     for use, smallest in zip(("test", "dev"), wanted, strict=True):
         if len(smallest.pairs) < smallest.size:
             raise UserError(
-                f"{name} has only {len(smallest.pairs)} distinct {draw.side}s of {draw.min_words} words or more in the "
-                f"half that the {smallest.size} of split.{use} are drawn from.",
+                f"{name} has only {len(smallest.pairs)} distinct {draw.side}s of {draw.min_words} words or more in "
+                f"the half from which the {smallest.size} of split.{use} are drawn.",
                 f"Lower split.{use} or split.min_words.",
             )
     test_set, dev_set = (smallest.in_order() for smallest in wanted)
@@ -133,7 +133,7 @@ class _Smallest:
         self._heap: list[int] = []  # negated: the largest hash comes first
 
     def wants(self, value: int) -> bool:
-        """Tell whether a pair with this hash would be taken; one that was removed never returns."""
+        """Return whether a pair with this hash would be taken; a removed pair never returns."""
         return (len(self._heap) < self.size or (self.size > 0 and value < -self._heap[0])) and value not in self.pairs
 
     def add(self, value: int, pair: Pair) -> None:
@@ -145,5 +145,5 @@ class _Smallest:
             del self.pairs[-heapq.heapreplace(self._heap, -value)]
 
     def in_order(self) -> list[Pair]:
-        """Return the pairs by hash."""
+        """Return the pairs in the order of their hashes."""
         return [pair for _, pair in sorted(self.pairs.items())]

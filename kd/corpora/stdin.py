@@ -1,6 +1,6 @@
-"""Standard input as a corpus: kept in a file named by its content, since tasks run later and elsewhere.
+"""Standard input as a corpus: stored in a file named by its content, since tasks run later and elsewhere.
 
-The same text piped in twice is the same file, so that nothing is computed twice.
+The same text piped in twice gives the same file, so nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ XML = tuple("<".encode(encoding) for encoding in ("utf-8", "utf-8-sig", "utf-16"
 def keep_stdin(folder: Path) -> Path:
     """Write standard input to a file in the folder and return its path: .tmx where it begins like XML, else .tsv.
 
-    Compressed text stays so, and is taken for TSV. Raises UserError if nothing comes.
+    Compressed text stays compressed, and is taken for TSV. Raises UserError if the input is empty.
     """
     example = "Pipe a corpus in: `cat corpus.tsv | kd run recipe=files source=-`."
     if sys.stdin is None or sys.stdin.isatty():

@@ -1,7 +1,7 @@
 """The test sets that sacreBLEU knows by name (wmt21, wmt20/dev, mtnt2019 …) as parallel text.
 
-sacreBLEU takes them out of their archives, so that what is tested on is what everybody scores on; the download is ours,
-and nothing is kept in the home folder.
+sacreBLEU extracts them from their archives, so the text is the one that everybody scores on. kd does the download, and
+keeps nothing in the home folder.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from kd.corpora.plain import read_plain
 def read_test_set(
     name: str, source: str, target: str, cache: PathLike, say: Say = lambda *_: None
 ) -> Iterator[tuple[str, ...]]:
-    """Yield source and first reference of a test set, downloaded unless its files are in the cache.
+    """Yield source and first reference of a test set; download its files if they are not in the cache.
 
-    Raises UserError for a name or language pair that sacreBLEU does not have, and what `fetch` raises.
+    Raises UserError for a name or language pair that sacreBLEU does not have, and the errors of `fetch`.
     """
     dataset = copy.copy(_data_set(name))
     pair = f"{source}-{target}"
@@ -67,7 +67,7 @@ def _data_set(name: str) -> Any:
 
 
 def _unpack(file: Path, folder: Path, name: str) -> None:
-    """Unpack the archive where sacreBLEU looks for its own, so that it does not fetch it again."""
+    """Unpack the archive where sacreBLEU expects it, so that sacreBLEU does not download it again."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if name.endswith((".tar.gz", ".tgz")):
@@ -78,6 +78,6 @@ def _unpack(file: Path, folder: Path, name: str) -> None:
                 archive.extractall(folder)
     except UNREADABLE as error:
         raise UserError(
-            f"The archive {file} cannot be read: {error}.", "Remove it, so that it is fetched anew."
+            f"The archive {file} cannot be read: {error}.", "Remove it: the next run downloads it again."
         ) from None
     shutil.copyfile(file, folder / name)

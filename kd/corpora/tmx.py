@@ -1,6 +1,6 @@
-"""Reads translation memories in TMX 1.4, the format that translators' tools and institutions exchange.
+"""Reads translation memories in TMX 1.4, the exchange format of translation tools and institutions.
 
-Units are read one at a time, so that memory does not grow with the file; entities, DTDs and the network are off.
+Units are read one at a time, so memory does not grow with the file; entities, DTDs and network access are off.
 """
 
 from __future__ import annotations
@@ -47,25 +47,26 @@ def read_tmx(
     """Yield source, target and the values of `keep` for each translation unit that has both languages.
 
     bpt, ept, ph, it, ut and sub are removed with their content, which is native code; hi and unknown elements leave
-    their text. Native code that is white space, a line break or the tag of a block becomes a space between two words. A
-    run of line breaks in the text becomes one space.
+    their text. Native code that is white space, a line break or a block tag becomes a space between two words. A run of
+    line breaks in the text becomes one space.
 
     Args:
         path: The file.
-        source: BCP-47 code, matched as a basic language range of RFC 4647 (`en` takes `en-GB` and `EN_us`), in which
-            ISO 639-2 and 639-3 codes are equal to those of 639-1 (`eng`). Of several variants in a unit an exact match
-            is taken, else the first.
+        source: BCP-47 code, matched as a basic language range of RFC 4647 (`en` matches `en-GB` and `EN_us`); ISO 639-2
+            and 639-3 codes equal those of 639-1 (`eng`). Of several variants in a unit, an exact match is taken, else
+            the first.
         target: The same for the target language.
         keep: Names of attributes (creationdate, tuid …) or `prop:TYPE`; the unit's own value, else the target
-            variant's, else the source's; "" without any. Several properties of a type are joined by `; `.
-        counts: Takes the units that are left out, by reason, and how often line breaks were replaced.
-        broken: Takes each unit that is not well-formed, control characters included; without it the file is refused.
+            variant's, else the source's, else "". Several properties of a type are joined by `; `.
+        counts: Receives the numbers of omitted units, by reason, and of replaced line breaks.
+        broken: Receives each unit that is not well-formed, control characters included; without it, the file is
+            refused.
         keep_codes: Keep native code that stands for a variable (`{0}`, `%s`) as text.
 
     Raises:
-        UserError: At once for a missing file.
-        BrokenText: In reading, with line and byte, where the XML ends or is not well-formed.
-        NoSuchPair: At the end of a file that has the languages in no unit.
+        UserError: Immediately, for a missing file.
+        BrokenText: While reading, with line and byte, if the XML ends early or is not well-formed.
+        NoSuchPair: At the end of a file in which no unit has both languages.
     """
     counts = Counter() if counts is None else counts
     place = check_file(path)
@@ -103,7 +104,7 @@ def _units(
         there = visible(", ".join(sorted(seen)[:40]))
         raise NoSuchPair(
             f"No translation unit of {path} has both {source} and {target}: there are {there}.",
-            "Name the pair in the recipe by languages that the file has.",
+            "Use languages of the file in the recipe's pair.",
         )
 
 
@@ -170,7 +171,7 @@ SAFE: dict[str, Any] = {
 
 
 def _elements(path: Path | Member) -> Iterator[etree._Element]:
-    """Yield every `tu`; each is removed from memory once the next is asked for."""
+    """Yield every `tu`; each is removed from memory when the next one is requested."""
     parser = etree.XMLPullParser(events=("end",), tag="{*}tu", **SAFE)
     try:
         for chunk in open_bytes(path):
@@ -185,7 +186,7 @@ def _elements(path: Path | Member) -> Iterator[etree._Element]:
 
 
 def _elements_alone(path: Path | Member, broken: Broken) -> Iterator[etree._Element]:
-    """Yield every `tu` that is well-formed by itself, and give the others to `broken`."""
+    """Yield every `tu` that is well-formed by itself, and pass the others to `broken`."""
     root = root_tag(path)
     for markup, line in units(path):
         try:
@@ -224,12 +225,12 @@ def _bad_xml(path: Path | Member, error: etree.XMLSyntaxError) -> BrokenText:
 
 
 def _reason(error: Exception) -> str:
-    """Return libxml2's message without the place, which counts from the piece of text that was parsed."""
+    """Return libxml2's message without its position, which is relative to the parsed piece of text."""
     return re.sub(r",\s+line \d+, column \d+.*", "", str(error), flags=re.DOTALL).rstrip(".\n ")
 
 
 def _line_start(path: Path | Member, line: int) -> tuple[int, int]:
-    """Return the bytes before a line of the decompressed file, which is read again for it, and those of a character."""
+    """Read the decompressed file again; return the number of bytes before a line, and per character."""
     before, wanted = 0, line - 1
     newline = b""
     for chunk in open_bytes(path):

@@ -1,7 +1,7 @@
-"""Turns a segment of a translation memory into plain text: what becomes of its inline elements.
+"""Converts a segment of a translation memory, inline elements included, to plain text.
 
 TMX 1.4b, section 3.3: bpt, ept, ph, it and ut hold native code of the format that was translated, such as HTML or RTF;
-sub is a text of its own inside such code; hi is text.
+sub is separate text inside such code; hi is text.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _collect(element: etree._Element, parts: list[str], keep_codes: bool) -> Non
 
 
 def _stands_for(code: etree._Element, parts: Sequence[str], tail: str, keep_codes: bool) -> str:
-    """Return the text that stands for an element of native code: nothing, a space, or a variable."""
+    """Return the replacement for an element of native code: nothing, a space, or a variable."""
     native = "".join(str(text) for text in code.itertext())
     if keep_codes and VARIABLE.fullmatch(native.strip()):
         return native.strip()
@@ -69,7 +69,7 @@ def _stands_for(code: etree._Element, parts: Sequence[str], tail: str, keep_code
 
 
 def _is_space(native: str) -> bool:
-    """Tell whether native code is white space, breaks a line, or begins or ends a block."""
+    """Return whether native code is white space, breaks a line, or begins or ends a block."""
     if native and not _SPACE_ENTITY.sub("", native).strip():
         return True
     return bool(_WRITTEN_SPACE.fullmatch(native) or _BREAK_CODE.search(native) or _BLOCK_TAG.search(native))

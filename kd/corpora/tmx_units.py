@@ -1,6 +1,6 @@
-"""Cuts a translation memory into its units without parsing it, so that one malformed unit does not cost the others.
+"""Splits a translation memory into units without parsing it, so that a malformed unit does not affect the others.
 
-Each unit is parsed alone afterwards. Used where `corpus.on_error` is `skip`; otherwise one parser reads the whole file.
+Each unit is then parsed separately. Used where `corpus.on_error` is `skip`; otherwise one parser reads the whole file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROOT = re.compile(r"<tmx\b[^>]*>")
 
 
 class Unit(NamedTuple):
-    """The markup of a unit as it stands in the file."""
+    """The markup of a unit as found in the file."""
 
     markup: str
     line: int  # where it begins, from 1
@@ -42,7 +42,7 @@ def units(path: Path | Member) -> Iterator[Unit]:
 
 
 def root_tag(path: Path | Member) -> str:
-    """Return the start tag of the file's root element, whose namespaces hold in every unit."""
+    """Return the start tag of the file's root element, whose namespaces apply in every unit."""
     begin = ""
     for text in _text(path):
         begin += text
@@ -52,7 +52,7 @@ def root_tag(path: Path | Member) -> str:
 
 
 class _Cutter:
-    """Finds units in text that comes in pieces; comments are removed first, since they may hold units."""
+    """Finds units in text that arrives in pieces; comments are removed first, since they may contain units."""
 
     def __init__(self, path: Path | Member) -> None:
         self._path = path
@@ -61,7 +61,7 @@ class _Cutter:
         self._line = 1
 
     def feed(self, text: str) -> Iterator[Unit]:
-        """Take more text and yield the units that end in it."""
+        """Add more text and yield the units that end in it."""
         self._text += self._without_comments(text)
         while start := _START.search(self._text):
             self._drop(start.start())
@@ -107,7 +107,7 @@ _PARTIAL = re.compile(r"(?:<(?:!(?:-|\[[A-Z]*)?)?)?\Z")
 
 
 def _lines_alone(match: re.Match[str]) -> str:
-    """Return a CDATA section as it is, and of a comment its line breaks, so that lines can be counted."""
+    """Return a CDATA section unchanged, but only the line breaks of a comment, so that line numbers stay correct."""
     return match[0] if match[0].startswith("<![") else "\n" * match[0].count("\n")
 
 

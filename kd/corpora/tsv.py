@@ -1,4 +1,4 @@
-r"""Reads tab-separated text: a pair a line, with any number of further columns.
+r"""Reads tab-separated text: one pair per line, with any number of additional columns.
 
 Nothing is quoted or escaped, as in the TSV files of statmt, ParaCrawl and Bicleaner: a tab ends a cell, `\n` a row.
 """
@@ -19,17 +19,17 @@ def read_tsv(
 ) -> Iterator[tuple[str, ...]]:
     r"""Yield the cells of the given columns of each row. Blank lines at the end are left out.
 
-    A `\r` at the end of a cell and a byte order mark at the start of the first row's cells are no content.
+    A `\r` at the end of a cell and a byte order mark at the start of the first row's cells are not content.
 
     Args:
         path: The file.
         columns: Numbers of columns, counted from 1.
         header: Leave out the first line.
-        broken: Takes each row that is broken: with another number of cells than the first row, or with a line that
-            cannot be read. Without it such a row raises BrokenRow.
+        broken: Receives each broken row: a row with another number of cells than the first, or an unreadable line.
+            Without it, such a row raises BrokenRow.
 
     Raises:
-        UserError: At once for a missing file or a column before the first; in reading what `open_text` raises.
+        UserError: Immediately, for a missing file or a column number below 1; while reading, the errors of `open_text`.
     """
     if not columns or min(columns) < 1:
         raise UserError("Columns are counted from 1.", "Correct the columns of the corpus.")
@@ -39,7 +39,7 @@ def read_tsv(
 
 
 def refuse(error: BrokenRow, _texts: Sequence[str]) -> None:
-    """Raise the error that a broken row makes."""
+    """Raise the error of a broken row."""
     raise error
 
 
@@ -86,7 +86,7 @@ def _wrong_width(label: str, number: int, line: str, cells: int, width: int, nee
         what = f"{cells} columns where the first row has {width}"
     return BrokenRow(
         f"{label}, line {number}: {what}.",
-        "Mend the line, or correct the columns of the corpus.",
+        "Correct the line, or the columns of the corpus.",
         FEW if cells < (width or needed) else MANY,
         number,
         line,

@@ -51,7 +51,7 @@ def _machine(config: DictConfig) -> MachineConfig:
 
 
 def _of_the_disk(config: DictConfig) -> list[Finding]:
-    """Check space, speed and locks of the file systems of the run folder and the store, each file system once."""
+    """Check the space, speed and locks of the run folder's and the store's file systems, each file system once."""
     one_of_each = {folder.stat().st_dev: folder for folder in sorted(_folders(config), reverse=True)}
     checks = (disk.room, disk.speed, disk.locks)
     return [finding for folder in one_of_each.values() for check in checks for finding in check(folder)]
@@ -62,7 +62,7 @@ def _folders(config: DictConfig) -> set[Path]:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest existing ancestor."""
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
@@ -82,7 +82,11 @@ def _of_the_nodes(machine: MachineConfig, place: Path, console: Console) -> list
     try:
         folder = Path(tempfile.mkdtemp(prefix=".kd-doctor-", dir=place))
     except OSError:  # the check of the disk has reported why
-        found = [findings.error("job", f"not submitted: nothing can be written to {place}", "Set run.dir elsewhere.")]
+        found = [
+            findings.error(
+                "job", f"not submitted: nothing can be written to {place}", "Set run.dir to a writable folder."
+            )
+        ]
         findings.show(found, console)
         return found
     return _of_the_job(machine, folder, console)

@@ -1,6 +1,6 @@
 """Checks the file system of a run's folder: free space, quota, speed of writing, and locks.
 
-A lock of kd is a file that is created exclusively; if two nodes both get it, both do the same work.
+kd's locks are exclusively created files; if two nodes both get a lock, both do the same work.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _share(unit: str, used: float, limit: float) -> Finding:
 
 
 def speed(folder: Path) -> list[Finding]:
-    """Measure how fast one process writes to a folder."""
+    """Measure the speed at which one process writes to a folder."""
     path = folder / f".kd-doctor-{os.getpid()}"
     block = os.urandom(1 << 20)
     try:
@@ -72,7 +72,13 @@ def speed(folder: Path) -> list[Finding]:
             os.fsync(handle.fileno())
         rate = BYTES / (time.perf_counter() - began)
     except OSError as problem:
-        return [error("writing", f"to {folder} failed: {problem.strerror}", "Set run.dir and store.dir elsewhere.")]
+        return [
+            error(
+                "writing",
+                f"to {folder} failed: {problem.strerror}",
+                "Set run.dir and store.dir to folders that can be written to.",
+            )
+        ]
     finally:
         path.unlink(missing_ok=True)
     message = f"{rate / 1e6:,.0f} MB/s to {folder}"
@@ -84,20 +90,20 @@ def speed(folder: Path) -> list[Finding]:
 def locks(folder: Path) -> list[Finding]:
     """Check that a file that exists cannot be created again."""
     path = folder / f".kd-doctor-{os.getpid()}.lease"
-    hint = "Set run.dir and store.dir to another file system; this one cannot keep two processes apart."
+    hint = "Set run.dir and store.dir to another file system; this one does not support locks."
     try:
         with Lease.acquire(path):
             try:
                 Lease.acquire(path).release()
             except LeaseHeld:
                 return [ok("locks", f"exclusive creation works in {folder}")]
-        return [error("locks", f"a lock was given twice in {folder}", hint)]
+        return [error("locks", f"the same lock was granted twice in {folder}", hint)]
     except OSError as problem:
         return [error("locks", f"no lock can be created in {folder}: {problem.strerror}", hint)]
 
 
 def race(folder: Path) -> list[int]:
-    """Create locks that another node creates as well; return the numbers of those that this node got."""
+    """Create locks in a race with another node; return the numbers of the locks that this node got."""
     won = []
     for number in range(LOCKS):
         with suppress(FileExistsError):
@@ -111,7 +117,7 @@ def judge(won: Iterable[Iterable[int]]) -> Finding:
     """Return the finding on a race between nodes, from the numbers of the locks that each node got."""
     every = [number for one in won for number in one]
     if sorted(every) == list(range(LOCKS)):
-        return ok("locks between nodes", f"each of {LOCKS} locks was given once")
-    hint = "Set run.dir and store.dir to a file system that all nodes share and that keeps exclusive creation."
-    what = "a lock was given twice" if len(every) > len(set(every)) else "a lock was given to neither node"
+        return ok("locks between nodes", f"each of {LOCKS} locks was granted once")
+    hint = "Set run.dir and store.dir to a file system that all nodes share and that supports exclusive creation."
+    what = "a lock was granted twice" if len(every) > len(set(every)) else "a lock was granted to neither node"
     return error("locks between nodes", what, hint)

@@ -32,7 +32,7 @@ def ok(subject: str, message: str) -> Finding:
 
 
 def warning(subject: str, message: str, hint: str) -> Finding:
-    """Return a finding for a problem that makes runs slow or likely to fail later."""
+    """Return a finding for a problem that makes runs slow or may make them fail later."""
     return Finding("warning", subject, message, hint)
 
 
@@ -42,7 +42,7 @@ def error(subject: str, message: str, hint: str) -> Finding:
 
 
 def show(findings: Iterable[Finding], console: Console, where: str = "") -> None:
-    """Print findings, `where` in front of each."""
+    """Print findings, each prefixed with `where`."""
     for finding in findings:
         head = Text(f"{finding.level:8}", style=_STYLES[finding.level])
         console.print(head + Text(f"{where}{finding.subject}: {finding.message}"), soft_wrap=True)
@@ -51,5 +51,5 @@ def show(findings: Iterable[Finding], console: Console, where: str = "") -> None
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """Return 1 if there is an error; warnings alone give 0."""
+    """Return 1 if there is an error, else 0, even with warnings."""
     return int(any(finding.level == "error" for finding in findings))

@@ -1,4 +1,4 @@
-"""Checks the nodes of a cluster from a job on two of them, submitted like a training.
+"""Checks the nodes of a cluster in a job on two nodes, submitted like a training.
 
 The job runs `python -m kd.doctor.job FOLDER` once on each node, which reads the machine from FOLDER and writes its
 findings there.
@@ -35,7 +35,7 @@ MACHINE = "machine.json"
 
 
 def look(machine: MachineConfig, folder: Path, report: Callable[[str], None]) -> dict[str, list[Finding]]:
-    """Submit the job, wait for its end, and return its findings by host; "" for those of both nodes.
+    """Submit the job, wait for its end, and return its findings by host; the key "" holds findings about both nodes.
 
     Args:
         machine: The machine.
@@ -47,7 +47,7 @@ def look(machine: MachineConfig, folder: Path, report: Callable[[str], None]) ->
     """
     wanted = machine.resources.get("train")
     if wanted is None:
-        raise UserError("machine.resources.train is missing.", "conf/machine/README.md explains it.")
+        raise UserError("machine.resources.train is missing.", "conf/machine/README.md explains this setting.")
     (folder / MACHINE).write_text(json.dumps(asdict(machine)), "utf-8")
     script = folder / "job.sh"
     script.write_text(_script(machine, wanted, folder), "utf-8")

@@ -21,7 +21,7 @@ REPEATS = 5
 
 
 def over(nodes: int, rank: int, workers: int, address: str, device: str) -> list[Finding]:
-    """Start the workers of this node and wait for them; if all went well, only the first node returns a finding.
+    """Start the workers of this node and wait for them; on success only the first node returns a finding.
 
     Args:
         nodes: Number of nodes.
@@ -89,7 +89,7 @@ def main() -> None:
     numbers = torch.full((size // 4,), float(rank + 1), device=device)
     distributed.all_reduce(numbers)
     if not bool((numbers == world * (world + 1) / 2).all()):
-        raise SystemExit("The sum is wrong: the network or the memory corrupts data.")
+        raise SystemExit("The sum is wrong: network or memory corrupts data.")
     began = time.perf_counter()
     for _ in range(REPEATS):
         distributed.all_reduce(numbers.fill_(1.0))

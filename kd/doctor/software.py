@@ -1,6 +1,6 @@
 """Checks the software of a node: torch and the driver, the visible GPUs, fairseq, and the container runtime.
 
-Each check is a function that returns findings; it raises no error if something is missing.
+Each check is a function that returns findings, and never raises if something is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SECONDS = 120.0  # timeout of a program: an image on a slow file system starts s
 
 
 def torch(machine: MachineConfig, gpus: int) -> list[Finding]:
-    """Check that torch is built for the machine's device and that its driver shows `gpus` GPUs."""
+    """Check that torch is built for the machine's device and that the driver reports `gpus` GPUs."""
     try:
         import torch
     except Exception as problem:  # a missing library can raise any kind of error
@@ -36,8 +36,8 @@ def torch(machine: MachineConfig, gpus: int) -> list[Finding]:
     driver = _driver(machine.device)
     if not torch.cuda.is_available():
         if driver is None:
-            hint = "Check from a node with GPUs (launcher=slurm); containers need machine.container_flags."
-            return [error("driver", "there is no GPU driver here", hint)]
+            hint = "Run the check on a node with GPUs (launcher=slurm); containers need machine.container_flags."
+            return [error("driver", "this node has no GPU driver", hint)]
         hint = "Use a torch built for an older release, or a container with its compatibility libraries."
         return [error("driver", f"{driver} is too old for torch {name}", hint)]
     return [ok("torch", f"{name}; driver: {driver or 'of unknown version'}"), *_gpus(machine, gpus)]
@@ -96,18 +96,22 @@ def container(machine: MachineConfig, *folders: Path) -> list[Finding]:
     except UserError:
         message = "neither apptainer nor singularity is installed"
         if machine.container is None:
-            return [ok("container", f"none is used (machine.container is null), and {message}")]
+            return [ok("container", f"not used (machine.container is null), and {message}")]
         return [error("container", message, "Name its module: '+machine.modules={Apptainer/VERSION: true}'.")]
     there = shutil.which(runtime) is not None
     version = ((there and _answer([runtime, "--version"])) or runtime).strip()
     if machine.container is None:
-        return [ok("container", f"{version}; none is used (machine.container is null)")]
+        return [ok("container", f"{version}; not used (machine.container is null)")]
     if not Path(machine.container).exists():
         return [
-            error("container", f"{machine.container} does not exist", "Build it (kd container build) or copy it there.")
+            error(
+                "container",
+                f"{machine.container} does not exist",
+                "Build the image (kd container build) or copy it there.",
+            )
         ]
     if not there:  # a module provides it on the nodes, where the job of the checks runs inside the image
-        return [ok("container", f"{machine.container} exists; on the nodes, {runtime} comes with a module")]
+        return [ok("container", f"{machine.container} exists; on compute nodes a module provides {runtime}")]
     try:
         done = _run(wrap(facts, ["true"], binds=binds({}, *folders), runtime=runtime))
     except UserError as problem:  # a folder that cannot be bound

@@ -1,4 +1,4 @@
-"""The only importers of fairseq, CTranslate2 and sentencepiece."""
+"""The only package that imports fairseq, CTranslate2 and sentencepiece."""
 
 # Packages whose versions results depend on; each manifest records them.
 PACKAGES = ("kd", "torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "numpy")

@@ -1,4 +1,4 @@
-"""Packs a model for Argos Translate and LibreTranslate: a zip archive with CTranslate2's model and sentencepiece's."""
+"""Packs a model for Argos Translate and LibreTranslate: a zip archive with a CTranslate2 and a sentencepiece model."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def export(
         model_folder: A trained model folder.
         out: The folder to write.
         languages: The translation directions of the model.
-        fingerprint: Of the model that it is made from, for `model.json`.
-        run: Where the model comes from, for `model.json`.
+        fingerprint: Fingerprint of the original model, for `model.json`.
+        run: The run that the model comes from, for `model.json`.
 
     Raises:
         UserError: The model is damaged, or has several directions.
@@ -44,7 +44,7 @@ def export(
 
     if languages.tagged or (len(languages.source), len(languages.target)) != (1, 1):
         raise UserError(
-            "A package for Argos Translate has one language pair, and this model has several, or states none.",
+            "A package for Argos Translate has one language pair, but this model has several, or states none.",
             "Set export.formats.argos=false.",
         )
     source, target = (primary(codes[0]) for codes in (languages.source, languages.target))
@@ -80,7 +80,7 @@ def translate(
         sources: The sentences.
         beam: Width of the search.
         max_pieces: Longest translation, in tokens.
-        to: Is not used: a package has one language pair.
+        to: Unused, since a package has one language pair.
         threads: CPU threads.
     """
     import ctranslate2

@@ -1,4 +1,4 @@
-"""Exports trained models to CTranslate2 and translates with them: the form in which a student is deployed.
+"""Exports trained models to CTranslate2, in which students are deployed, and translates with the exports.
 
 An exported folder holds `model/` (CTranslate2's files), `vocabulary.model` (sentencepiece) and `model.json`.
 """
@@ -42,11 +42,11 @@ def export(
     Args:
         model_folder: A trained model folder.
         out: The folder to write.
-        compute_type: CTranslate2's name of the number format.
+        compute_type: Number format, by CTranslate2's name.
         languages: The translation directions of the model.
-        normalise: Whether its sentencepiece model normalises text, so that other runtimes need not do it.
-        fingerprint: Of the model that it is made from, for `model.json`.
-        run: Where the model comes from, for `model.json`.
+        normalise: Whether the exported sentencepiece model normalises text, so that other runtimes need not.
+        fingerprint: Fingerprint of the original model, for `model.json`.
+        run: The run that the model comes from, for `model.json`.
 
     Raises:
         UserError: The type is unknown, a file is missing or damaged, or CTranslate2 does not support the model.
@@ -54,7 +54,9 @@ def export(
     from kd.engines.fairseq.model import longest_pieces
 
     if compute_type not in COMPUTE_TYPES:
-        raise UserError(f"{compute_type!r} is not a type of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}.")
+        raise UserError(
+            f"{compute_type!r} is not a number format of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}."
+        )
     model = ModelFolder.open(model_folder)
     if model.segmentation:
         raise UserError(f"{model_folder} segments text with BPE codes.", "Exports need a sentencepiece model.")
@@ -78,7 +80,7 @@ def export(
 
 
 def convert(model: ModelFolder, out: Path, compute_type: str) -> None:
-    """Write CTranslate2's files of a fairseq model.
+    """Convert a fairseq model to CTranslate2's files.
 
     Raises:
         UserError: The model is damaged, or CTranslate2 does not support it.
@@ -94,12 +96,12 @@ def convert(model: ModelFolder, out: Path, compute_type: str) -> None:
 class Translator:
     """A loaded exported folder.
 
-    `threads` batches are translated at once, each by one thread: several threads per batch make small models slower.
-    Neither side gets longer than in training, as with fairseq: a longer source is cut, and `max_pieces` is lowered.
-    Blank lines stay blank. `to` is the language to write, for models of several.
+    `threads` batches are translated at once, each by one thread: several threads per batch make small models slower. As
+    with fairseq, neither side gets longer than in training: a longer source is cut, and `max_pieces` is lowered. Blank
+    lines stay blank. `to` is the target language, for models with several.
 
     Raises:
-        UserError: The folder is damaged or not an exported model, or the model does not write that language.
+        UserError: The folder is damaged or not an exported model, or the model does not translate into that language.
     """
 
     def __init__(
@@ -139,7 +141,7 @@ class Translator:
         }
 
     def into(self, to: str) -> Translator:
-        """Return a translator into another of the model's languages that shares the loaded weights."""
+        """Return a translator into another language of the model; it shares the loaded weights."""
         other = copy.copy(self)
         other._start = self._tags(to)
         return other
@@ -155,7 +157,7 @@ class Translator:
     def nbest(self, sources: Sequence[str], count: int, batch_tokens: int = 2000) -> list[list[tuple[str, float]]]:
         """Return the best translations of each source with their scores (natural logarithms, divided by the length).
 
-        A blank source has one, which is empty, with the score 0.
+        A blank source has a single, empty translation with score 0.
         """
         pieces = self._pieces.encode(list(sources), out_type=str)
         wanted = [number for number, source in enumerate(sources) if pieces[number] and source.strip()]
@@ -178,18 +180,18 @@ class Translator:
         return lists
 
     def pieces(self, text: str, enough: int) -> int:
-        """Return the tokens of a source with its tag; if they cannot exceed `enough`, any number up to it."""
+        """Return the number of tokens of a source with its tag; any number up to `enough` if it cannot exceed that."""
         # A character has at most four bytes, a token at least one; one more stands for the space before the text.
         tag = len(self._start)
         return tag + (len(text) if 4 * len(text) + 1 + tag <= enough else len(self._pieces.encode(text)))
 
     def knows(self, character: str) -> bool:
-        """Return whether the vocabulary has a character as such, not only its bytes."""
+        """Return whether the vocabulary has a character itself, not only its bytes."""
         return bool(self._pieces.piece_to_id(character) != self._pieces.unk_id())
 
 
 def computable(compute_type: str, device: str) -> str:
-    """Return the type to compute in: the model's own, or CTranslate2's replacement on this device."""
+    """Return the number format to compute in: the model's own, or CTranslate2's replacement on this device."""
     import ctranslate2
 
     return compute_type if compute_type in ctranslate2.get_supported_compute_types(device) else "default"
@@ -199,7 +201,7 @@ def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:
     """Load the CTranslate2 files in a folder; `threads` batches are translated at once, each by one thread.
 
     Raises:
-        UserError: The weights are damaged, or not those that were published.
+        UserError: The weights are damaged, or differ from the published ones.
     """
     check_hash(folder / EXPORTED_WEIGHTS)
     # MKL uses this instead of the number that CTranslate2 asks for, and splits each small product among threads: with 2
@@ -221,7 +223,7 @@ def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:
 class PieceTranslator:
     """Translates tokens with one model that `load` returned.
 
-    Unlike fairseq, CTranslate2 leaves what reaches `max_pieces` without an end.
+    Unlike fairseq, CTranslate2 does not end a translation that reaches `max_pieces`.
     """
 
     def __init__(
@@ -248,7 +250,7 @@ class PieceTranslator:
 
     @property
     def halved(self) -> int:
-        """How often the batch size was halved because the GPU's memory was too small."""
+        """Number of times the batch size was halved because the GPU's memory was too small."""
         return self._batches.halved
 
     def nbest(self, sources: Sequence[list[str]]) -> list[list[list[str]]]:
@@ -271,7 +273,7 @@ class PieceScorer:
 
     @property
     def halved(self) -> int:
-        """How often the batch size was halved because the GPU's memory was too small."""
+        """Number of times the batch size was halved because the GPU's memory was too small."""
         return self._batches.halved
 
     def log_probabilities(self, sources: Sequence[list[str]], targets: Sequence[list[str]]) -> list[list[float]]:
@@ -286,16 +288,16 @@ class PieceScorer:
 
 
 class Batches:
-    """The batch size in tokens, halved whenever the GPU's memory is too small."""
+    """A batch size in tokens that is halved whenever the GPU's memory is too small."""
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
         self.halved = 0
 
     def run(self, work: Callable[[int], T], longest: int) -> T:
-        """Return `work(size)`, called again with half the size as long as batches get smaller.
+        """Return `work(size)`; if memory runs out, call it again with half the size as long as batches get smaller.
 
-        Raises: UserError where a single sentence does not fit; `longest` is its length in tokens.
+        Raises: UserError if a single sentence does not fit; `longest` is its length in tokens.
         """
         while True:
             try:

@@ -1,8 +1,8 @@
-"""Teachers from Hugging Face: converts models to CTranslate2 and translates with their own tokenizers.
+"""Converts Hugging Face models to CTranslate2 and translates with their own tokenizers, for teachers.
 
 CTranslate2's converter reads Marian and OPUS-MT, M2M-100, NLLB, mBART and T5 or MADLAD models. A converted folder holds
-`model/` (CTranslate2's files), `tokenizer/` (transformers' files) and `model.json`, whose entry `direction` names the
-languages as the model does.
+`model/` (CTranslate2's files), `tokenizer/` (transformers' files) and `model.json`, whose entry `direction` has the
+model's names of the languages.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ def convert(
     """Write a converted folder.
 
     Args:
-        model: The folder of a Hugging Face model, or of a converted one with the files of its tokenizer.
+        model: The folder of a Hugging Face model, or of a converted model with the files of its tokenizer.
         out: The folder to write.
-        compute_type: CTranslate2's name of the number format.
-        languages: Source and target, as the model or BCP-47 calls them.
+        compute_type: Number format, by CTranslate2's name.
+        languages: Source and target, by the model's names or BCP-47 codes.
         prefix: Text before each source, such as `<2de> `.
 
     Returns:
-        The number of parameters; 0 if the folder was converted before.
+        The number of parameters; 0 if the folder was already a converted model.
 
     Raises:
-        UserError: The type is unknown, the folder is not a model that CTranslate2 supports, or a language is not one of
-            the model's.
+        UserError: The type is unknown, CTranslate2 does not support the model, or the model does not have a language.
     """
     if compute_type not in COMPUTE_TYPES:
-        raise UserError(f"{compute_type!r} is not a type of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}.")
+        raise UserError(
+            f"{compute_type!r} is not a number format of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}."
+        )
     if not (model / _CONFIGURATION).is_file():
         raise UserError(
             f"{model} has no {_CONFIGURATION}.", "Give the folder of a Hugging Face model: `hf download NAME` makes it."
@@ -90,7 +91,7 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(
             f"CTranslate2 cannot convert {model}: {reason}.",
-            "Give a Marian, M2M-100, NLLB, mBART or T5 model, or bring n-best lists (chain=given_lists).",
+            "Give a Marian, M2M-100, NLLB, mBART or T5 model, or use n-best lists made elsewhere (chain=given_lists).",
         ) from error
     return converter.parameters
 
@@ -119,7 +120,7 @@ def _known(tokenizer: Any) -> dict[str, str]:
 
 
 def _named(tokenizer: Any, language: str | None, model: Path, side: str) -> str | None:
-    """Return a language as the model calls it; None for a model without language tokens."""
+    """Return the model's name of a language; None for a model without language tokens."""
     known = _known(tokenizer)
     if not known:
         return None
@@ -141,7 +142,7 @@ def _longest(model: Path, tokenizer: Any) -> int | None:
 
 
 def require_one(folders: Sequence[Path]) -> Path:
-    """Return the only folder. Raise UserError if there are several, which cannot translate as an ensemble."""
+    """Return the only folder. Raise UserError if there are several, since they cannot translate as an ensemble."""
     if len(folders) > 1:
         raise UserError(
             "Converted models cannot translate as an ensemble: CTranslate2 does not support ensembles.",
@@ -160,10 +161,10 @@ class ConvertedTranslator:
         max_pieces: Longest output, in tokens; None: 256.
         length_penalty: Exponent of the length by which scores are divided.
         batch_tokens: Source tokens per batch.
-        threads: Batches that are translated at once, each by one thread.
+        threads: Number of batches translated at once, each by one thread.
         device: `cpu` or `cuda`.
         sampling_topk: Tokens to sample from at each step; None: beam search; 0: all.
-        temperature: Divides the logits of sampling.
+        temperature: Divisor of the logits in sampling.
         disable_unk: Whether no output may have an unknown symbol or bytes that are not UTF-8.
 
     Raises:
@@ -218,7 +219,7 @@ class ConvertedTranslator:
     def translate(
         self, sources: Sequence[str], progress: Callable[[int, int], None] | None = None
     ) -> list[list[Hypothesis]]:
-        """Return the n-best list of each source, in order, the best hypothesis first; a blank one has an empty one."""
+        """Return the n-best list of each source, in order, the best hypothesis first; empty for a blank source."""
         wanted = [number for number, source in enumerate(sources) if source.strip()]
         self.counts.blank += len(sources) - len(wanted)
         lists = [[Hypothesis("", [], 0.0, [0.0])] for _ in sources]
@@ -265,7 +266,7 @@ class ConvertedTranslator:
         return Hypothesis(self._tokenizer.decode(ids, skip_special_tokens=True), pieces, score, [score])
 
     def fits(self, text: str) -> bool:
-        """Return whether a text is within the longest source of the model."""
+        """Return whether a text is no longer than the model's longest source."""
         limit = self.max_source_pieces
         return not limit or len(text) < limit // 8 or len(self._tokenizer.encode(self._prefix + text)) <= limit
 

@@ -1,7 +1,8 @@
 """Exports fairseq models to Hugging Face transformers, for `AutoModelForSeq2SeqLM` and `AutoTokenizer`.
 
-A model with layer normalisation before each block gets M2M-100's architecture, one with it behind each block Marian's:
-both compute the same as fairseq's Transformer. The tokenizer is a `tokenizer.json` made from the sentencepiece model.
+A model with layer normalisation before each block gets M2M-100's architecture, one with normalisation after each block
+Marian's; both compute the same as fairseq's Transformer. The tokenizer is a `tokenizer.json` made from the
+sentencepiece model.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def export(
         out: The folder to write.
         languages: The translation directions of the model.
         beam: Width of the search, for `generation_config.json`.
-        fingerprint: Of the model that it is made from, for `model.json`.
-        run: Where the model comes from, for `model.json`.
+        fingerprint: Fingerprint of the original model, for `model.json`.
+        run: The run that the model comes from, for `model.json`.
 
     Raises:
         UserError: The model is damaged, transformers has no architecture for it, or transformers is not installed.
@@ -78,7 +79,7 @@ def _unsupported(why: str) -> UserError:
 
 
 def _converted(model: Any, settings: Any, symbols: int, longest: Mapping[str, int | None]) -> Any:
-    """Return the model as transformers' own."""
+    """Return the model as a transformers model."""
     import torch
     import transformers
 
@@ -125,14 +126,14 @@ def _converted(model: Any, settings: Any, symbols: int, longest: Mapping[str, in
 
 
 def _left_out(name: str) -> bool:
-    """Return whether a weight of fairseq's is computed, or another name of the embedding."""
+    """Return whether a fairseq weight is left out: it is computed, or another name of the embedding."""
     return (
         "embed_positions" in name or name.rpartition(".")[2] == "version" or name.endswith("output_projection.weight")
     )
 
 
 def _positions(table: Any, count: int) -> Any:
-    """Return fairseq's sinusoidal positions, the first of a sentence first."""
+    """Return fairseq's sinusoidal positions, from the first position of a sentence on."""
     if not hasattr(table, "get_embedding"):
         raise _unsupported("its positions are trained")
     first = table.padding_idx + 1
@@ -140,7 +141,7 @@ def _positions(table: Any, count: int) -> Any:
 
 
 def _keep_positions(model: Any, out: Path) -> None:
-    """Add fairseq's positions to a Marian model's file: transformers leaves them out, since Marian's are others."""
+    """Add fairseq's positions to a Marian model's file; transformers leaves them out, expecting Marian's own."""
     if model.config.model_type != "marian":
         return
     from safetensors.torch import load_file, save_file
@@ -217,7 +218,7 @@ def _scored(path: Path, content: bytes, dictionary: Any) -> list[tuple[str, floa
     processor = load_processor(path)
     scores = {processor.id_to_piece(number): processor.get_score(number) for number in range(len(processor))}
     if _kind(path) != "unigram":
-        raise _unsupported("its vocabulary is not of the kind unigram")
+        raise _unsupported("its vocabulary is not a unigram model")
     placeholders = user_defined(content)
     # sentencepiece never cuts a placeholder and never reads a control symbol or a byte piece from text.
     lowest = min(scores.values()) - 20.0
@@ -242,14 +243,14 @@ def _kind(path: Path) -> str:
 def translate(
     folder: Path, sources: Sequence[str], *, beam: int, max_pieces: int, to: str | None, threads: int
 ) -> list[str]:
-    """Translate as a user of transformers does, in batches of sentences of similar length.
+    """Translate with transformers, as a user would, in batches of sentences of similar length.
 
     Args:
         folder: A folder that `export` wrote.
         sources: The sentences.
         beam: Width of the search.
         max_pieces: Longest translation, in tokens.
-        to: The language to write, for a model with tags.
+        to: Target language, for a model with tags.
         threads: CPU threads.
     """
     import torch

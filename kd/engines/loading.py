@@ -1,4 +1,4 @@
-"""Loading of models for translation, whatever engine they are for: one call for a folder or an ensemble."""
+"""Loads models for translation, for any engine: one call for a folder or an ensemble."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Translates(Protocol):
     """A loaded system."""
 
     def __call__(self, sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
-        """Return the best translation of each source, in order; call `progress` with how many are done, of how many."""
+        """Return the best translation of each source, in order; call `progress` with the number done and the total."""
         ...
 
 
@@ -37,7 +37,7 @@ def megabytes(folders: Sequence[Path]) -> float:
 
 
 def count_pieces(folders: Sequence[Path], texts: Sequence[str]) -> int:
-    """Return the number of tokens that a system's own vocabulary makes of texts."""
+    """Return the number of tokens of texts in a system's own vocabulary."""
     model = ModelFolder.open(folders[0])
     if model.tokenizer:
         from kd.engines.hugging_face import ConvertedTranslator

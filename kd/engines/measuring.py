@@ -1,7 +1,7 @@
-"""How fast a system translates and what it takes: rates, latency, memory, time to load, each system in its own process.
+"""Measures a system's speed and resources, in its own process: rates, latency, memory, loading time.
 
-The processes are copies of one that has loaded the libraries and nothing else, so that what one system leaves in
-memory is not counted for the next.
+Each process is forked from one that has only loaded the libraries, so memory left over from one system is not counted
+for the next.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is to be measured of a system."""
+    """The measurements to make of one system."""
 
     folders: tuple[Path, ...]
     decoding: Decoding
@@ -46,9 +46,9 @@ class Measurement:
 
 
 def measure(wanted: Measurement) -> dict[str, Any]:
-    """Measure in a process of its own and wait for it.
+    """Measure in a separate process and wait for it.
 
-    Raises what loading raises (UserError), or RuntimeError where the process died.
+    Raises UserError if loading fails, or RuntimeError if the process died.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -115,10 +115,10 @@ def _measured(wanted: Measurement) -> dict[str, Any]:
 
 
 def _rate(system: Translates, wanted: Measurement, sources: Sequence[str]) -> dict[str, Any]:
-    """Measure sentences and output pieces per second, as the system's own vocabulary cuts its output.
+    """Measure sentences and output pieces per second, in pieces of the system's own vocabulary.
 
-    A round that other processes disturbed is repeated, at most `repeats` times in all. If undisturbed rounds are still
-    too few, those least disturbed count, and the result is marked.
+    A round that other processes disturbed is repeated, at most `repeats` times in total. If there are still too few
+    undisturbed rounds, the least disturbed ones are used and the result is marked.
     """
     rounds: list[tuple[float, float]] = []  # cores that other processes kept busy, seconds
     outputs: list[str] = []
@@ -145,7 +145,7 @@ def _rate(system: Translates, wanted: Measurement, sources: Sequence[str]) -> di
 
 
 def busy_seconds() -> tuple[float, float]:
-    """Return the seconds of all cores' work since the machine started, and those of this process; 0 if unknown."""
+    """Return the busy seconds of all cores since the machine started, and those of this process; 0 if unknown."""
     own = sum(os.times()[:4])
     with contextlib.suppress(OSError, ValueError):
         fields = Path("/proc/stat").read_text("ascii", "replace").split("\n", 1)[0].split()
@@ -155,7 +155,7 @@ def busy_seconds() -> tuple[float, float]:
 
 
 def others_busy(before: tuple[float, float], after: tuple[float, float], seconds: float) -> float:
-    """Return how many cores other processes kept busy on average between two values of `busy_seconds`."""
+    """Return the mean number of cores that other processes kept busy between two values of `busy_seconds`."""
     everyone, own = (new - old for old, new in zip(before, after, strict=True))
     return max(0.0, everyone - own - RESOLUTION) / seconds if seconds else 0.0
 
@@ -176,7 +176,7 @@ def _timed(work: Callable[[], list[str]]) -> tuple[list[str], float]:
 
 
 def resident(what: str) -> int:
-    """Return the bytes of memory that this process uses (`VmRSS`) or used at most (`VmHWM`); 0 where unknown."""
+    """Return the bytes of memory that this process uses (`VmRSS`) or used at its peak (`VmHWM`); 0 if unknown."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text("ascii", "replace").split("\n"):
             if line.startswith(f"{what}:"):

@@ -1,6 +1,6 @@
 """Decodes with each member of an ensemble by CTranslate2, and scores all hypotheses with all members.
 
-CTranslate2 has no ensembles, so each member searches alone; hypotheses that only the average would find are missing.
+CTranslate2 has no ensembles, so each member searches alone; hypotheses that only the joint search finds are missing.
 Scores are those of the true ensemble (`kd/engines/fairseq/translate.py`), for the same tokens.
 """
 
@@ -35,9 +35,9 @@ _ALIKE = 0.2  # largest difference of a log-probability that half precision may 
 class MembersTranslator:
     """Models of one vocabulary, loaded once. It prepares sources as `EnsembleTranslator` does.
 
-    Each member returns the `member_nbest` best hypotheses (None: `nbest`) of a beam of `beam`. Of all distinct ones,
-    the `nbest` with the highest score by the ensemble are kept. `compute_type` is CTranslate2's number format of the
-    search; scores are computed in `precision`.
+    Each member returns the `member_nbest` best hypotheses (None: `nbest`) of a beam of `beam`. Of all distinct
+    hypotheses, the `nbest` with the highest ensemble score are kept. `compute_type` is CTranslate2's number format for
+    the search; scores are computed in `precision`.
 
     Raises:
         UserError: CTranslate2 does not support a model.
@@ -66,7 +66,7 @@ class MembersTranslator:
         member_nbest = member_nbest or nbest
         if max(nbest, member_nbest) > beam:
             raise UserError(
-                f"member_nbest is {member_nbest} and beam is {beam}.",
+                f"member_nbest is {member_nbest} but beam is {beam}.",
                 "Set beam to nbest and to member_nbest or more.",
             )
         # On the CPU, for the limits of the models and to compare their scores with CTranslate2's; freed afterwards.
@@ -177,10 +177,9 @@ class MembersTranslator:
 
 
 def _require_alike(ensemble: Ensemble, vocabulary: Vocabulary, scorers: Sequence[PieceScorer]) -> None:
-    """Compare the scores of fairseq's models and CTranslate2's for the same tokens.
+    """Check that fairseq and CTranslate2 give the same tokens the same scores.
 
-    CTranslate2's converter does not check every setting of fairseq's, and leaves out parts that it does not support
-    without an error.
+    CTranslate2's converter does not check all of fairseq's settings, and silently drops parts that it does not support.
     """
     from kd.engines.fairseq.stock import ForcedScorer
 

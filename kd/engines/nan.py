@@ -1,4 +1,4 @@
-"""The error for models that give NaN instead of scores: names the members, the precision and the setting to change."""
+"""The error for models that compute NaN: it names the members, the precision and the setting to change."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _SAFER = {"fp16": "bf16 or fp32", "bf16": "fp32"}
 
 
 class NaNScores(UserError):
-    """A model gave NaN: its numbers overflow in the precision used, or its weights hold NaN."""
+    """A model computed NaN: its numbers overflow in the precision used, or its weights contain NaN."""
 
 
 def nan_scores(members: Sequence[int], precision: str, *, weights: Sequence[int] = (), one: bool = False) -> NaNScores:
     """Build the error.
 
     Args:
-        members: The members that gave NaN, counted from 0; empty if unknown.
+        members: The members that computed NaN, counted from 0; empty if unknown.
         precision: Their number format: fp32, fp16, bf16, or a type of CTranslate2.
-        weights: Those of them whose weights hold NaN.
-        one: Whether there is a single model, which is then not numbered.
+        weights: Those members whose weights contain NaN.
+        one: Whether there is only one model, which then has no number.
     """
     who = "The model" if one else _numbered(members) if members else "A member of the ensemble"
     what = f"{who} gave NaN instead of scores in {precision}"

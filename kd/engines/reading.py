@@ -1,6 +1,6 @@
 """Normalises text before translation as cleaning normalises training text.
 
-Models were never trained on a byte order mark, a tab or a decomposed letter, and write nonsense for them.
+Models never saw byte order marks, tabs or decomposed letters in training, and translate them to nonsense.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def reader(knows: Callable[[str], bool]) -> Callable[[str], str]:
     """Return a function that normalises text: NFC, no invisible characters, single spaces.
 
     Args:
-        knows: Whether the vocabulary has a character; spaces that it lacks become ordinary ones.
+        knows: Returns whether the vocabulary has a character; spaces that it lacks become ordinary spaces.
     """
 
     def space(match: re.Match[str]) -> str:

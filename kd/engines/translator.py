@@ -1,6 +1,6 @@
 """Translates any text with a model folder: an exported student, a trained model, or an ensemble.
 
-`kd translate` runs it, and `from kd import Translator` imports it. Every input line gives one output line.
+`kd translate` uses it, and so does `from kd import Translator`. Every input line gives one output line.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Engine(Protocol):
 
     Attributes:
         max_source_pieces: The longest source of the training, in tokens.
-        source_language: The code of the only language it reads; empty if it reads several or does not state it.
-        target_language: The code of the language it writes; empty if it does not state it.
+        source_language: The code of the only source language; empty if there are several or none is stated.
+        target_language: The code of the target language; empty if none is stated.
         concurrent: Whether several threads may call `nbest` at once.
     """
 
@@ -50,19 +50,19 @@ class Engine(Protocol):
     concurrent: bool
 
     def nbest(self, sources: Sequence[str], count: int) -> list[list[Translation]]:
-        """Return at most `count` translations of each source, the best first; at least one."""
+        """Return between one and `count` translations of each source, the best first."""
         ...
 
     def into(self, to: str) -> Engine:
-        """Return an engine that writes another of the model's languages; it shares the weights if the engine can."""
+        """Return an engine for another target language of the model; it shares the weights if possible."""
         ...
 
     def fits(self, text: str) -> bool:
-        """Return whether a text is as short as those of the model's training."""
+        """Return whether a text is no longer than those of the model's training."""
         ...
 
     def knows(self, character: str) -> bool:
-        """Return whether the vocabulary has a character as such, not only its bytes."""
+        """Return whether the vocabulary has a character itself, not only its bytes."""
         ...
 
 
@@ -105,15 +105,15 @@ class Translator:
         batch_tokens: Source tokens per batch, padding included.
         threads: CPU threads; all cores by default.
         device: `cpu` or `cuda`.
-        to: The language to write. A model that writes several needs it.
-        as_is: Whether to leave out the normalisation of training text (NFC, no control or invisible characters,
-            single spaces).
-        source: The language to read, for multilingual models of fairseq that need it.
+        to: The target language. Required for a model with several.
+        as_is: Whether to skip the normalisation of training text (NFC, no control or invisible characters, single
+            spaces).
+        source: The source language, for multilingual fairseq models that need it.
         disable_unk: Whether no output may have unknown symbols or bytes that are not UTF-8.
 
     Raises:
-        UserError: A folder holds no model, settings contradict each other, the model does not write the language, or
-            the device cannot be used.
+        UserError: A folder has no model, settings contradict each other, the model does not translate into the
+            language, or the device cannot be used.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Translator:
         disable_unk: bool = True,
     ) -> None:
         if not 1 <= nbest <= beam:
-            raise UserError(f"nbest is {nbest} and beam is {beam}.", "Set nbest to a number from 1 to beam.")
+            raise UserError(f"nbest is {nbest} but beam is {beam}.", "Set nbest to a number from 1 to beam.")
         folders = [Path(model)] if isinstance(model, str | os.PathLike) else [Path(each) for each in model]
         count = threads or len(os.sched_getaffinity(0))
         options = Options(beam, nbest, max_pieces, length_penalty, batch_tokens, count, device, disable_unk)
@@ -149,14 +149,14 @@ class Translator:
 
     @property
     def source_language(self) -> str:
-        """The code of the only language that the model reads; empty if it reads several or does not state it."""
+        """The code of the model's only source language; empty if there are several or none is stated."""
         return self._engine.source_language
 
     def into(self, to: str) -> Translator:
-        """Return a translator into another of the model's languages that shares the loaded weights.
+        """Return a translator into another target language of the model; it shares the loaded weights.
 
         Raises:
-            UserError: The model does not write that language.
+            UserError: The model does not translate into that language.
         """
         other = copy.copy(self)
         other._engine = self._engine.into(to)
@@ -174,7 +174,7 @@ class Translator:
     def nbest(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
         """Yield the best translations of each line, the best first; a blank line has a single, empty one."""
         if isinstance(lines, str):
-            raise TypeError("give lines, such as a list of texts, rather than a text alone")
+            raise TypeError("give a list of lines instead of a single text")
         return self._windows(iter(lines))
 
     def _windows(self, rest: Iterator[str]) -> Iterator[list[Translation]]:
@@ -182,7 +182,7 @@ class Translator:
             yield from self.window(window)
 
     def window(self, lines: Sequence[str], nbest: int | None = None) -> list[list[Translation]]:
-        """Return the best translations of some lines at once: `nbest`, or as many as the translator was made for."""
+        """Return the best translations of some lines at once: `nbest` per line, or the translator's own number."""
         cut = [self._segments(line) for line in lines]
         flat = [segment.text for each in cut for segment in each]
         found = iter(self._engine.nbest(flat, nbest or self._nbest))
@@ -190,7 +190,7 @@ class Translator:
 
     def _segments(self, line: str) -> list[Segment]:
         if not isinstance(line, str):
-            raise TypeError(f"a line is text, not {type(line).__name__}")
+            raise TypeError(f"a line must be text, not {type(line).__name__}")
         cut = segments(line, self._engine.source_language, lambda text: self._engine.fits(self._read(text)))
         read = [Segment(self._read(segment.text), segment.space) for segment in cut]
         return [segment for segment in read if segment.text.strip()]
@@ -229,12 +229,14 @@ def _one_line(text: str) -> str:
 
 def _load(folders: Sequence[Path], options: Options, to: str | None, source: str | None) -> Engine:
     if not folders:
-        raise UserError("No model was named.", "Name a model folder.")
+        raise UserError("No model is given.", "Name a model folder.")
     if options.device == "cuda":
         import ctranslate2
 
         if not ctranslate2.get_cuda_device_count():
-            raise UserError("No CUDA device can be used on this machine.", "Look at `nvidia-smi`, or use the CPU.")
+            raise UserError(
+                "No CUDA device can be used on this machine.", "Check the GPU with `nvidia-smi`, or use the CPU."
+            )
     models = [ModelFolder.open(folder) for folder in folders]
     for model in models:
         _check_target(model, to)
@@ -249,7 +251,7 @@ def _load(folders: Sequence[Path], options: Options, to: str | None, source: str
 
 
 def _check_target(model: ModelFolder, to: str | None) -> None:
-    """Raise UserError if a model is not known to write the language that is asked for."""
+    """Raise UserError if a model is not known to translate into the requested language."""
     languages = model.languages
     tag_for(languages, to, model.path)
     if to is not None and not languages.target and model.engine == CTRANSLATE2:
@@ -309,7 +311,7 @@ class _CTranslate2:
 
 
 class _Converted:
-    """A model that was converted from Hugging Face. It writes one language."""
+    """A model that was converted from Hugging Face. It has one target language."""
 
     concurrent = False
 
@@ -323,7 +325,9 @@ class _Converted:
         self.fits, self.knows = self._model.fits, self._model.knows
 
     def into(self, to: str) -> _Converted:
-        raise UserError(f"The model writes {self.target_language or 'one language'}, not {to}.", "Use another model.")
+        raise UserError(
+            f"The model translates into {self.target_language or 'one language'}, not into {to}.", "Use another model."
+        )
 
     def nbest(self, sources: Sequence[str], count: int) -> list[list[Translation]]:
         lists = self._model.translate(sources)

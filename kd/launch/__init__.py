@@ -1,1 +1,1 @@
-"""Launchers: run tasks here or queue them on a cluster, by the command `kd task --config HASH STAGE TASK`."""
+"""Launchers: run tasks locally or queue them on a cluster, by the command `kd task --config HASH STAGE TASK`."""

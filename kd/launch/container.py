@@ -1,6 +1,6 @@
 """Runs a task's command line inside a container image if `machine.container` names one.
 
-The image has its own Python and kd; run folder, store, corpora and scratch have the same paths inside as outside.
+The image has its own Python and kd; run folder, store, corpora and scratch keep their paths inside.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def wrap(
     """Return the command line that runs `argv` inside the machine's image; `argv` itself if it has no image.
 
     Args:
-        machine: Settings of the machine, of which container, container_flags, binds and modules are read.
+        machine: Settings of the machine; container, container_flags, binds and modules are used.
         argv: If it begins with this process's Python, the image's Python replaces it.
         binds: Folder outside -> folder inside, besides machine.binds.
-        environment: Variables to set inside, besides those of this process. Variables that lead to the host's Python
+        environment: Variables to set inside, besides those of this process. Variables that point to the host's Python
             packages are cleared.
         runtime: The container program; by default the one on PATH.
 
@@ -70,7 +70,10 @@ def wrap(
     bound = {**binds, **(machine.get("binds") or {})}
     for text in (item for pair in bound.items() for item in pair):
         if ":" in text or "," in text:
-            raise UserError(f"The folder {text} cannot be bound into a container.", "Its name must hold no : and no ,.")
+            raise UserError(
+                f"The folder {text} cannot be bound into a container.",
+                "Rename it: a path with `:` or `,` cannot be bound.",
+            )
     variables = {**_NOT_THE_HOSTS, **(environment or {})}
     here = Path.cwd()
     stand = ["--pwd", str(here)] if any(Path(out) in (here, *here.parents) for out in bound) else []
@@ -91,7 +94,7 @@ def find_runtime(machine: Mapping[str, Any] | None = None) -> str:
     """Return the container runtime on PATH, or the one that the machine's modules provide on compute nodes.
 
     Raises:
-        UserError: There is neither.
+        UserError: There is no runtime in either place.
     """
     for name in RUNTIMES:
         if shutil.which(name):
@@ -103,7 +106,7 @@ def find_runtime(machine: Mapping[str, Any] | None = None) -> str:
     nodes = " If only compute nodes have one, name it: '+machine.modules={Apptainer/VERSION: true}'."
     raise UserError(
         "Neither apptainer nor singularity is on PATH.",
-        f"Install Apptainer, or load the module that has it.{'' if machine is None else nodes}",
+        f"Install Apptainer, or load its module.{'' if machine is None else nodes}",
     )
 
 
@@ -111,8 +114,8 @@ def binds(config: Mapping[str, Any], *paths: Path) -> dict[str, str]:
     """Return the folders that a task of a resolved config needs, each bound to the same path inside.
 
     These are the folders of `paths` (run, store, raw files), the current folder, TMPDIR, and every absolute path in the
-    config: corpora, given models, caches. Folders that an image has itself (/usr …) are left out. Certificates named
-    by variables and pip's settings are included, so that downloads work inside as outside.
+    config: corpora, given models, caches. Folders that every image has (/usr …) are left out. Certificates named by
+    variables and pip's settings are included, so that downloads also work inside.
     """
     places = [Path.cwd(), *paths, Path(os.environ.get("TMPDIR") or "/tmp"), *_paths(config)]
     found: set[Path] = set()
@@ -126,7 +129,7 @@ def binds(config: Mapping[str, Any], *paths: Path) -> dict[str, str]:
 
 
 def facts(image: Path, hashes: FileHashes) -> dict[str, str]:
-    """Return an image's entry in manifests: {"path", "sha256"}; the digest of an image that is a folder is empty."""
+    """Return an image's entry in manifests: {"path", "sha256"}; the digest is empty if the image is a folder."""
     return {"path": str(image), "sha256": hashes(image) if image.is_file() else ""}
 
 
@@ -162,7 +165,7 @@ class Commands:
         return self.wrap(command(task, frozen, run))
 
     def here(self, task: Task, frozen: str, run: Path) -> list[str]:
-        """Return the command line of a task that runs on this computer.
+        """Return the command line for running a task on this computer.
 
         On a login node without a container runtime, the task runs outside the image: only tasks that need the network
         run there, and downloads do not depend on the image.
@@ -170,11 +173,11 @@ class Commands:
         return self(task, frozen, run) if self.runs_here() else command(task, frozen, run)
 
     def runs_here(self) -> bool:
-        """Return whether this computer can run the image, or none is set."""
+        """Return whether this computer can run the image, or no image is set."""
         return self._runtime is None or shutil.which(self._runtime) is not None
 
     def wrap(self, argv: list[str]) -> list[str]:
-        """Return any command line, inside the image if there is one."""
+        """Wrap any command line to run inside the image if there is one."""
         return wrap(self._machine, argv, binds=self._binds, environment=self._environment, runtime=self._runtime)
 
 

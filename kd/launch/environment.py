@@ -1,6 +1,6 @@
 """Builds the command line and the environment of a task's process.
 
-Both are the same for every launcher, so that another machine does not change a task's output.
+Both are the same for every launcher, so a task's output does not depend on the launcher.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def command(task: Task, frozen: str, run: Path) -> list[str]:
 
 
 def variables(threads: int, *, network: bool = False) -> dict[str, str]:
-    """Return the variables for a task with `threads` threads on any machine; network: whether it may use one."""
+    """Return the variables for a task with `threads` threads on any machine; network: whether it may use a network."""
     return {
         **({} if network else {name: os.environ.get(name, value) for name, value in OFFLINE.items()}),
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
@@ -48,7 +48,7 @@ def variables(threads: int, *, network: bool = False) -> dict[str, str]:
 
 
 def environment(threads: int, gpus: Sequence[int] = (), *, network: bool = False) -> dict[str, str]:
-    """Return the environment of a task with `threads` threads and the GPUs of these indices."""
+    """Return the environment of a task with `threads` threads and the GPUs with these indices."""
     added = variables(threads, network=network)
     if gpus:
         # If the user or a scheduler has set some of the machine's GPUs, the index counts among those.

@@ -18,7 +18,7 @@ LOG_HEAD = "---"  # starts the lines of a task's log that the launcher wrote
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that did not finish."""
+    """The failure of a task."""
 
     task: Task
     message: str
@@ -39,12 +39,12 @@ class Launcher(ABC):
 
 
 def exit_status(failures: Sequence[Failure]) -> int:
-    """Return the exit status of `kd run`: a bug before a user's mistake before a fault that may pass."""
+    """Return the exit status of `kd run`: a bug outranks a user's mistake, which outranks a temporary fault."""
     return of_several(failure.exit_status for failure in failures)
 
 
 def of_several(found: Iterable[int]) -> int:
-    """Combine exit statuses; only if all faults may pass, the result asks for a retry."""
+    """Combine exit statuses; the result asks for a retry only if all faults are temporary."""
     statuses = set(found) - {0}
     if not statuses:
         return 0
@@ -61,5 +61,5 @@ def blocked(tasks: Sequence[Task], failures: Sequence[Failure]) -> list[Failure]
         culprit = next((other for other in task.upstream() if other in logs), None)
         if culprit is not None and task not in logs:
             logs[task] = logs[culprit]
-            found.append(Failure(task, f"not begun, since {culprit.full_name} failed", logs[culprit], 0))
+            found.append(Failure(task, f"not started, because {culprit.full_name} failed", logs[culprit], 0))
     return found

@@ -1,4 +1,4 @@
-"""Runs tasks as processes on this computer, up to a configured number at the same time.
+"""Runs tasks as processes on this computer, up to a configured number at once.
 
 A failed task does not stop tasks that do not depend on it; all failures are reported at the end.
 """
@@ -60,8 +60,8 @@ class _Running:
 class LocalLauncher(Launcher):
     """Runs `processes` tasks at a time, with `threads // processes` threads each.
 
-    A task gets one of the `gpus` GPUs of this computer, or the number that `resources` (machine.resources) has for its
-    kind.
+    A task gets one of this computer's `gpus` GPUs, or the number that `resources` (machine.resources) states for its
+    class.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class LocalLauncher(Launcher):
         return told or _last_line(self._run.log(item.task)) or self._no_room() or f"it ended with status {status}"
 
     def _no_room(self) -> str:
-        """Return the message for a full disk, on which neither the record nor the log can be written."""
+        """Return the message for a full disk, to which neither the record nor the log can be written."""
         try:
             ensure_writable(self._store.root, "store.dir")
             ensure_writable(self._run.folder, "run.dir")
@@ -218,7 +218,7 @@ class LocalLauncher(Launcher):
                 item.told += 1
 
     def _look_at_others(self, waiting: dict[Task, None], elsewhere: set[Task]) -> int:
-        """Drop tasks that another process has finished, and take back those that it gave up."""
+        """Drop tasks that another process has finished, and take back tasks that it abandoned."""
         if time.monotonic() - self._looked < OTHERS_SECONDS:
             return 0
         self._looked = time.monotonic()
@@ -296,7 +296,7 @@ class _Display:
 
 
 class _StopRequests:
-    """Counter of signals that ask to stop, so that none interrupts between starting a process and recording it."""
+    """Counts signals that ask to stop, so that no signal interrupts between starting a process and recording it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -317,7 +317,7 @@ class _StopRequests:
 
 
 def _stopping(tasks: Sequence[str]) -> str:
-    """Return the sentence for a first Ctrl-C: the tasks that are stopped, how long it may take, how to kill them."""
+    """Return the message for a first Ctrl-C: which tasks are stopping, how long it may take, how to kill them."""
     shown = ", ".join(tasks[:NAMED]) + (" …" if len(tasks) > NAMED else "")
     number = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}"
     return (

@@ -1,4 +1,4 @@
-"""Decides which tasks may start next; the launchers and `kd plan` share these rules."""
+"""Decides which tasks may start next; the launchers and `kd plan` share this module."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Rules:
     """How a launcher orders tasks.
 
     Attributes:
-        slots: Tasks side by side; 0: any number.
-        gpus: GPUs of this computer.
-        gpus_of: GPUs that a task takes; several it gets for itself, a single one it may share.
+        slots: Number of tasks at the same time; 0: any number.
+        gpus: Number of GPUs of this computer.
+        gpus_of: Number of GPUs of a task. Several GPUs are exclusive; a single GPU may be shared.
         by_stage: Whether a task waits for all tasks of the stages that it reads from, not only for its own inputs.
-        side_by_side: Tasks of a stage at the same time; 0: any number.
+        side_by_side: Number of tasks of a stage at the same time; 0: any number.
     """
 
     slots: int = 0
@@ -46,7 +46,7 @@ class Rules:
         Args:
             waiting: Tasks that have not started.
             running: Returns the running tasks with their GPUs; a yielded task counts when the caller has started it.
-            unfinished: Waiting and running tasks, and those that another process works on.
+            unfinished: Waiting and running tasks, and tasks that another process works on.
         """
         stages = {task.stage for task in unfinished} if self.by_stage else set()
         for task in waiting:
@@ -75,7 +75,7 @@ class Rules:
         return any(other in unfinished for other in (*task.upstream(), *after))
 
     def _free_gpus(self, task: Task, active: Mapping[Task, Sequence[int]]) -> list[int] | None:
-        """Return the least used GPUs for a task; None where it takes several and must wait for them."""
+        """Return the least used GPUs for a task; None if it needs several GPUs and must wait for them."""
         uses = Counter(gpu for gpus in active.values() for gpu in gpus)
         chosen = sorted(range(self.gpus), key=lambda gpu: (uses[gpu], gpu))[: max(1, self.gpus_of(task))]
         return None if len(chosen) > 1 and any(uses[gpu] for gpu in chosen) else chosen

@@ -1,7 +1,7 @@
 """COMET: a neural metric that reads source, translation and reference (Rei et al., 2020 and 2022), by unbabel-comet.
 
-The package takes seconds to import and its models are gigabytes, so neither is loaded before a segment has to be scored
-that is not in the cache.
+The package takes seconds to import and its models are gigabytes, so neither is loaded until a segment that is not in
+the cache has to be scored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MEAN, MAX, FIRST = "mean", "max", "first"
 REFERENCES = (MEAN, MAX, FIRST)
-"""How the scores with each of several references are combined; the models read one reference at a time."""
+"""Methods of combining the scores for several references; the models read one reference at a time."""
 
 CHUNK = 20_000  # segments scored before they are cached: the work that an interruption can lose
 DUEL_SPLITS, DUEL_SHARE, DUEL_TIE = 300, 0.4, 0.001  # the defaults of comet-compare
@@ -54,7 +54,7 @@ class CometScores:
 
 
 class Comet:
-    """A COMET model, loaded when a segment has to be scored that is not cached."""
+    """A COMET model, loaded when a segment that is not cached has to be scored."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class Comet:
             cache: Scores of earlier calls; None: each call computes all of its scores.
             batch_size: Segments per batch.
             several_references: How the scores with each of several references are combined.
-            device: cpu, cuda, or auto for a GPU where there is one.
+            device: cpu, cuda, or auto: a GPU if there is one.
 
         Raises:
             UserError: There is no such model, or a value is out of range.
         """
         if several_references not in REFERENCES:
             raise UserError(
-                f"There is no way {several_references!r} to use several references.",
+                f"There is no method {several_references!r} of combining several references.",
                 f"Choose one of: {', '.join(REFERENCES)}.",
             )
         if batch_size < 1:
@@ -108,7 +108,7 @@ class Comet:
 
     @property
     def cache_problem(self) -> str:
-        """Why the cache is not used, if it cannot be."""
+        """The reason why the cache is not used; empty if it works."""
         return self._cache.problem if self._cache else ""
 
     def _reads(self, segment: str) -> bool:
@@ -175,7 +175,7 @@ class Comet:
         return [sum(scores) / len(scores) for scores in by_segment]
 
     def segments(self, segments: Sequence[Segment]) -> list[float]:
-        """Score segments; equal ones are computed once, and those in the cache not at all."""
+        """Score segments; equal segments are computed once, cached segments not at all."""
         keys = [self._key(each) for each in segments]
         known = self._cache.get(keys) if self._cache else {}
         missing = {key: each for key, each in zip(keys, segments, strict=True) if key not in known}
@@ -231,10 +231,10 @@ class Comet:
             ) from None
 
     def consensus(self, sources: Sequence[str], lists: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Score each hypothesis by its mean score with every other one of its list as the reference.
+        """Score each hypothesis by its mean score with every other hypothesis of its list as the reference.
 
-        A model that encodes source, translation and reference apart (`regression_metric`) encodes each text once, as
-        comet-mbr does; others score all pairs.
+        A model that encodes source, translation and reference separately (`regression_metric`) encodes each text once,
+        as comet-mbr does; other models score all pairs.
 
         Args:
             sources: One per list.
@@ -312,9 +312,9 @@ def compare(scores: CometScores, baseline: str | None, resampling: Resampling | 
     """Return the mean of each system, and its comparison with the baseline by comet-compare's two tests.
 
     Args:
-        scores: Of all systems.
+        scores: Scores of all systems.
         baseline: The system to compare with by a paired t-test and comet-compare's bootstrap; None: no comparison.
-        resampling: Of the segments, for intervals; None: means alone.
+        resampling: Resampling of the segments, for intervals; None: means only.
     """
     found = []
     seed = f"bs:{resampling.samples}|seed:{resampling.seed}|" if resampling else ""
@@ -341,7 +341,7 @@ def t_test(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 def bootstrap_duel(one: Sequence[float], other: Sequence[float], seed: int) -> Duel:
-    """Resample as comet-compare does: 300 test sets of 40 % of the segments, with replacement; 0.001 apart is a tie."""
+    """Resample as comet-compare does: 300 test sets of 40 % of the segments, with replacement; up to 0.001 is a tie."""
     import numpy as np
 
     size = max(int(len(one) * DUEL_SHARE), 1)

@@ -12,7 +12,7 @@ ALONE = 1.0  # score by minimum Bayes risk of the only hypothesis of a list: the
 
 
 class ListToScore(NamedTuple):
-    """A source with its hypotheses, and the human target of the pair that is judged."""
+    """A source with its hypotheses, and the human target of the pair."""
 
     source: str
     hypotheses: Sequence[str]
@@ -20,11 +20,11 @@ class ListToScore(NamedTuple):
 
 
 class ListScorer(Protocol):
-    """Scores the hypotheses of n-best lists. Any model can be one: COMET, or a model of the other direction."""
+    """The interface of scorers of n-best lists: COMET, or for instance a model of the reverse direction."""
 
     @property
     def signature(self) -> str:
-        """What makes the scores reproducible, in sacreBLEU's notation."""
+        """The settings that make the scores reproducible, in sacreBLEU's notation."""
         ...
 
     def scores(self, lists: Sequence[ListToScore]) -> list[list[float]]:
@@ -36,7 +36,7 @@ class CometScorer:
     """COMET with the human target as the reference, or without a reference (`with_target` False)."""
 
     def __init__(self, comet: Comet, *, with_target: bool) -> None:
-        """Raise UserError for a model that needs a reference and gets none, or that ignores the one it gets."""
+        """Raise UserError if the model needs a reference and gets none, or ignores the reference that it gets."""
         if with_target and not comet.uses_reference:
             raise UserError(
                 f"The COMET model {comet.name} (score.comet.model) is reference-free.",
@@ -63,7 +63,7 @@ class CometScorer:
 
 
 class CometConsensus:
-    """Minimum Bayes risk with COMET: the mean score of a hypothesis with every other one of its list as reference."""
+    """Minimum Bayes risk with COMET: the mean score of a hypothesis with every other hypothesis as reference."""
 
     def __init__(self, comet: Comet) -> None:
         """Raise UserError for a model that ignores references."""
@@ -76,7 +76,7 @@ class CometConsensus:
         self.signature = f"mbr|{comet.signature(1)}"
 
     def scores(self, lists: Sequence[ListToScore]) -> list[list[float]]:
-        """Score every hypothesis of every list; equal lists of pairs that share a source are computed once."""
+        """Score every hypothesis of every list; equal lists are computed once, as for pairs that share a source."""
         keys = [(item.source, tuple(item.hypotheses)) for item in lists]
         several = [key for key in dict.fromkeys(keys) if len(key[1]) > 1]
         means = self._comet.consensus([source for source, _ in several], [texts for _, texts in several])

@@ -27,7 +27,7 @@ def find_checkpoint(model: str) -> tuple[Path, str]:
     """Return the checkpoint file of a model and the model's name.
 
     Args:
-        model: A folder, a .ckpt file, or a name, whose model is downloaded unless it is in the cache.
+        model: A folder, a .ckpt file, or a name, which is downloaded if it is not in the cache.
 
     Raises:
         UserError: There is no such model.
@@ -48,7 +48,7 @@ def find_checkpoint(model: str) -> tuple[Path, str]:
 
 
 def model_files(model: str | None) -> list[Path]:
-    """Return the files of a model that is given as a path, which count by content; none for a name."""
+    """Return the files of a model given as a path, which count by content; empty for a name."""
     if not model or not Path(model).is_absolute():
         return []
     checkpoint, _ = find_checkpoint(model)
@@ -82,15 +82,15 @@ def _download(model: str, names: Sequence[str]) -> tuple[Path, str]:
         return Path(download_model(name)), name
     except Exception as error:  # unbabel-comet raises KeyError for every cause
         raise UserError(
-            f"The COMET model {name} is not here and could not be fetched: no network, no such name, or a licence to "
-            "accept on its page first.",
-            f"Where there is a network, `hf download {name} --local-dir FOLDER` fetches it; copy that folder here and "
-            "give its path instead of the name.",
+            f"The COMET model {name} is not in the cache and could not be downloaded: no network, no such name, or "
+            f"a licence to be accepted on its page.",
+            f"On a computer with a network, run `hf download {name} --local-dir FOLDER`; copy that folder here and "
+            f"give its path instead of the name.",
         ) from error
 
 
 def hparams_file(checkpoint: Path) -> Path:
-    """Return the file in which unbabel-comet expects a checkpoint's hyperparameters."""
+    """Return the path at which unbabel-comet expects a checkpoint's hyperparameters."""
     return checkpoint.parent.parent / "hparams.yaml"
 
 
@@ -100,7 +100,7 @@ def hyperparameters(checkpoint: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(
             f"The COMET checkpoint {checkpoint} has no hparams.yaml in the folder above its own.",
-            "A model is a folder with hparams.yaml and checkpoints/model.ckpt in it, as it was downloaded.",
+            "A model is a folder with hparams.yaml and checkpoints/model.ckpt; copy it as downloaded.",
         )
     try:
         settings = yaml.safe_load(path.read_text("utf-8"))
@@ -118,11 +118,11 @@ def load(checkpoint: Path, local: bool) -> Any:
     """Load a model.
 
     Args:
-        checkpoint: Its file.
-        local: Whether to use no network at all, not even for its encoder's tokeniser.
+        checkpoint: The model's file.
+        local: Whether to avoid all network access, even for the encoder's tokeniser.
 
     Raises:
-        UserError: The file is damaged or holds more than weights, or the tokeniser is missing.
+        UserError: The file is damaged or contains more than weights, or the tokeniser is missing.
     """
     with _offline(local), quiet():
         from comet.models import load_from_checkpoint
@@ -131,14 +131,16 @@ def load(checkpoint: Path, local: bool) -> Any:
             model = load_from_checkpoint(os.fspath(checkpoint), local_files_only=local)
         except pickle.UnpicklingError as error:
             raise UserError(
-                f"The COMET checkpoint {checkpoint} is damaged, or holds more than weights: {_one_line(error)[:200]}",
-                "Fetch it again; if you trust who made it, set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.",
+                f"The COMET checkpoint {checkpoint} is damaged, or contains more than weights: "
+                f"{_one_line(error)[:200]}",
+                "Download it again; or, if you trust its author, set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the "
+                "environment.",
             ) from None
         except Exception as error:  # AttributeError, among others, if the tokeniser is missing
             encoder = hyperparameters(checkpoint).get("pretrained_model")
             raise UserError(
                 f"The COMET model at {checkpoint} cannot be loaded ({type(error).__name__}: {_one_line(error)[:200]}).",
-                f"If it is whole, the tokeniser of {encoder} is missing: where there is a network, `hf download "
+                f"If it is complete, the tokeniser of {encoder} is missing: on a computer with a network, `hf download "
                 f"{encoder} --include '*.json' '*.model'` puts it into the Hugging Face cache ($HF_HOME); copy that.",
             ) from error
     model.eval()
@@ -160,7 +162,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Keep Hugging Face's packages from looking for newer files, which takes long without a network."""
+    """Keep Hugging Face's packages from looking for newer files, which is slow without a network."""
     if not wanted:
         yield
         return

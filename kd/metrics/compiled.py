@@ -1,6 +1,6 @@
-"""Counts the n-gram matches of many hypotheses with their references, in code that numba compiles on the machine.
+"""Counts the n-gram matches of many hypotheses with their references, in code that numba compiles.
 
-Text is one array of code points. Tokens are found, numbered and counted without a Python object for each of them.
+Text is one array of code points. Tokens are found, numbered and counted without creating Python objects.
 Counts are exact integers: two tokens or n-grams are equal only if all their code points are.
 """
 
@@ -20,7 +20,7 @@ WORDS, CHARACTERS, MTEVAL13A = range(3)
 
 
 def _compiled(function: Function) -> Function:
-    """Compile a function at its first call; keep the machine code if numba finds a folder that it can write to."""
+    """Compile a function at its first call; keep the machine code if numba finds a writable folder."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no such folder: neither the package's, nor the user's cache, nor NUMBA_CACHE_DIR
@@ -29,7 +29,7 @@ def _compiled(function: Function) -> Function:
 
 @_compiled
 def _is_space(code: int) -> bool:
-    """Return whether `str.split` takes a character for white space."""
+    """Return whether `str.split` treats a character as white space."""
     if code <= 0x20:
         return code == 0x20 or 9 <= code <= 13 or code >= 28
     if code < 0x1680:
@@ -42,10 +42,10 @@ def _is_space(code: int) -> bool:
 
 @_compiled
 def _is_set_apart(code: int, previous: int, following: int, previous_taken: bool) -> bool:
-    """Return whether mteval-v13a makes a character a token of its own; spaces stand before and after a word.
+    """Return whether mteval-v13a makes a character a separate token; a space precedes and follows the text.
 
     sacreBLEU applies four substitutions in turn. Together they set apart: most ASCII symbols always; a dash after a
-    digit; a period or comma unless it stands between digits. `previous_taken` makes runs of these exact: the second
+    digit; a period or comma unless it is between digits. `previous_taken` reproduces runs of these exactly: the second
     substitution consumes the character before a period, and cannot consume a character twice.
     """
     if code == 0x2E or code == 0x2C:  # . ,
@@ -103,7 +103,7 @@ def _cut(text: NDArray[Any], start: int, end: int, mode: int, starts: NDArray[An
 
 @_compiled
 def _hash(text: NDArray[Any], start: int, end: int) -> int:
-    """Return FNV-1a over code points, its high bits folded in."""
+    """Return the FNV-1a hash of code points, with the high bits folded in."""
     value = np.uint64(14695981039346656037)
     for place in range(start, end):
         value = (value ^ np.uint64(text[place])) * np.uint64(1099511628211)
@@ -111,7 +111,7 @@ def _hash(text: NDArray[Any], start: int, end: int) -> int:
 
 
 class _Tables(NamedTuple):
-    """Hash tables that all references use in turn; a mark states the reference that an entry belongs to."""
+    """Hash tables reused by all references; a mark states which reference an entry belongs to."""
 
     token_slots: NDArray[Any]  # hash table: slot -> number of a token
     token_marks: NDArray[Any]
@@ -127,7 +127,7 @@ class _Tables(NamedTuple):
 
 @_compiled
 def _tables(longest: int, order: int) -> _Tables:
-    """Allocate tables for references of up to `longest` characters; they are never more than half full."""
+    """Allocate tables for references of up to `longest` characters, never more than half full."""
     tokens = ngrams = 16
     while tokens < 2 * longest:
         tokens *= 2
@@ -174,7 +174,7 @@ def _enter_reference(
     text: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], ids: NDArray[Any], length: int, order: int, mark: int,
     tables: _Tables,
 ) -> None:  # fmt: skip
-    """Give the tokens and n-grams of a reference numbers and count them."""
+    """Enter the tokens and n-grams of a reference into the tables and count them."""
     numbered = 0
     for place in range(length):
         slot = _find_token(text, starts[place], ends[place], mark, tables)
@@ -204,7 +204,7 @@ def _match_hypothesis(
     text: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], ids: NDArray[Any], length: int, order: int, mark: int,
     hypothesis: int, matches: NDArray[Any], tables: _Tables,
 ) -> None:  # fmt: skip
-    """Count, by order, the n-grams that the reference has too, each at most as often as it has it."""
+    """Count, by order, the n-grams shared with the reference, each at most as often as in the reference."""
     for place in range(length):
         slot = _find_token(text, starts[place], ends[place], mark, tables)
         ids[place] = tables.token_slots[slot] if tables.token_marks[slot] == mark else -1
@@ -230,15 +230,15 @@ def count_matches(
     """Count the tokens of each hypothesis and reference and the n-grams that they share.
 
     Args:
-        text: Code points of all lines, [characters].
+        text: The code points of all lines, [characters].
         bounds: Start of each line and end of the last, [lines + 1]; each list has its reference, then its hypotheses.
         sizes: Number of hypotheses of each list, [lists].
-        mode: Of tokenisation: WORDS, CHARACTERS or MTEVAL13A.
+        mode: Mode of tokenisation: WORDS, CHARACTERS or MTEVAL13A.
         order: Longest n-gram.
 
     Returns:
-        A row per hypothesis, [hypotheses, 2 + order]: its tokens, the reference's tokens, and the matches of orders 1
-        to `order`, each n-gram counted at most as often as the reference has it.
+        A row per hypothesis, [hypotheses, 2 + order]: the numbers of its tokens, of the reference's tokens, and of
+        matches of orders 1 to `order`, each n-gram counted at most as often as in the reference.
     """
     longest = 0
     for line in range(len(bounds) - 1):

@@ -1,6 +1,6 @@
 """Minimum Bayes risk over an n-best list: scores each hypothesis against the others, without the human target.
 
-Kumar and Byrne (2004); for the text of a student, Finkelstein and Freitag (2024, arXiv 2309.10966).
+Kumar and Byrne (2004); for students' training text, Finkelstein and Freitag (2024, arXiv 2309.10966).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ ALONE = 100.0  # score of the only hypothesis of a list
 
 
 class Utility(Protocol):
-    """A metric that compares hypotheses with a reference, up to 100: `kd.metrics.sentence.SentenceMetric`."""
+    """A metric that compares hypotheses with a reference, with scores up to 100, such as a `SentenceMetric`."""
 
     @property
     def name(self) -> str:
-        """Its name in a recipe."""
+        """The metric's name in a recipe."""
         ...
 
     @property
@@ -35,17 +35,17 @@ class Utility(Protocol):
 
 
 class Consensus:
-    """The expected score of a hypothesis if each of the others of its list is equally likely to be right."""
+    """The expected score of a hypothesis, if each other hypothesis of its list is equally likely to be right."""
 
     def __init__(self, metric: Utility) -> None:
-        """Use a metric as the utility."""
+        """Set the metric to use as the utility."""
         self._metric = metric
         self.name = f"mbr_{metric.name}"
         self.signature = f"mbr|{metric.signature}"
         self.bin_width = metric.bin_width
 
     def scores(self, lists: Sequence[Any]) -> list[list[float]]:
-        """Return the mean score of each hypothesis against every other one of its list.
+        """Return the mean score of each hypothesis against every other hypothesis of its list.
 
         Args:
             lists: `kd.metrics.sentence.Candidates`, whose references are not read.
@@ -60,7 +60,7 @@ class Consensus:
 
 
 def _means(columns: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean of each row over all columns but its own; a column has the scores against one reference."""
+    """Return the mean of each row over all columns except its own; a column has the scores against one reference."""
     others = len(columns) - 1
     return [
         sum(column[row] for number, column in enumerate(columns) if number != row) / others

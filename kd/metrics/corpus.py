@@ -1,4 +1,4 @@
-"""Scores a system's whole output against one or several references: sacreBLEU's scores, unrounded, with signatures.
+"""Scores a system's complete output against one or several references: sacreBLEU's scores, unrounded, with signatures.
 
 Sides of unequal length are refused, since sacreBLEU would cut the longer one.
 """
@@ -18,12 +18,12 @@ from kd.models.languages import bleu_tokenizer, primary
 
 References = Sequence[Sequence[str]]
 EXTRAS = {"ja": "ja-mecab", "ko": "ko-mecab"}
-"""Languages whose tokeniser is an extra of kd of the same name, with sacreBLEU's name of it."""
+"""Languages whose tokeniser is an extra of kd with the same name -> sacreBLEU's name of the tokeniser."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of sacreBLEU, which its signatures state; the defaults are its own."""
+    """Settings of sacreBLEU, as stated in its signatures; the defaults are sacreBLEU's."""
 
     tokenize: str | None = None  # of BLEU, by sacreBLEU's name; None: its default for the language
     language: str = ""  # BCP-47 code of the target language; zh, ja and ko have other default tokenisers than 13a
@@ -71,7 +71,7 @@ def corpus_scores(
 def sacrebleu_metrics(
     names: Iterable[str], options: Options = DEFAULTS, references: References | None = None
 ) -> dict[str, Metric]:
-    """Make sacreBLEU's metrics, by name. With `references`, their n-grams are counted once for all systems.
+    """Make sacreBLEU's metrics, by name. If `references` are given, their n-grams are counted once for all systems.
 
     Raises:
         UserError: A metric or tokeniser is unknown, or cannot be loaded.
@@ -104,16 +104,16 @@ def _remedy(language: str, options: Options) -> str:
     extra = next((each for each, name in EXTRAS.items() if name == options.tokenize), options.tokenize or language)
     if extra in EXTRAS:
         return f"Install the extra {extra}, `pip install 'kd[{extra}]'`,"
-    return "Install or download what it needs,"
+    return "Install or download its data,"
 
 
 def present(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the references of a segment that are not blank: a blank one beside others means that there is none."""
+    """Return a segment's non-blank references: a blank line beside others means a missing reference."""
     return tuple(text for text in texts if text.strip()) or tuple(texts)
 
 
 def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first: str = "the reference") -> None:
-    """Check that each system's output and each side have the same number of lines.
+    """Check that every system's output and every side has the same number of lines.
 
     Args:
         systems: Outputs by name.
@@ -133,12 +133,12 @@ def check_aligned(systems: Mapping[str, Sequence[str]], sides: References, first
     for number, side in enumerate(sides[1:], start=begin):
         if len(side) != segments:
             raise UserError(
-                f"Reference {number} has {len(side):,} lines, {before} has {segments:,}.",
+                f"Reference {number} has {len(side):,} lines, but {before} has {segments:,}.",
                 "Give references that are aligned line by line.",
             )
     for name, lines in systems.items():
         if len(lines) != segments:
             raise UserError(
-                f"{name} has {len(lines):,} lines, {first} has {segments:,}.",
-                "Give one line of output for each segment; lines end at \\n alone.",
+                f"{name} has {len(lines):,} lines, but {first} has {segments:,}.",
+                "Give one line of output for each segment; only \\n ends a line.",
             )

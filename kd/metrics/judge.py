@@ -1,6 +1,6 @@
 """Scores systems on one test set, for `kd evaluate` and the stage `evaluate`.
 
-The scores of sacreBLEU's metrics and of COMET are one list, with intervals and a paired test against a baseline.
+The scores of sacreBLEU's metrics and of COMET form one list, with intervals and a paired test against a baseline.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Compares systems seed by seed: the student of a seed with the control of the same seed.
+"""Compares systems seed by seed: a student with the control of the same seed.
 
-Two trainings of one seed see their data in the same order and start from the same weights, so that they differ by their
-training text alone. The effect of the seed shows as the spread over seeds.
+Two trainings with one seed see their data in the same order and start from the same weights, so they differ only in
+their training text. The spread over seeds shows the effect of the seed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Match:
 
     of: str  # label of the one training: student
     against: str  # of the other: control
-    system: str  # name: student-2, or student where there is only one
+    system: str  # name: student-2, or student if there is only one
     other: str  # control-2
 
 
 def matches(pairs: Mapping[str, Mapping[str, bool]], systems: Iterable[System]) -> list[Match]:
-    """Match member k of each training with member k of those that it is to be compared with, where both exist."""
+    """Match member k of each training with member k of the trainings to compare it with, if both exist."""
     known = list(systems)
     found = []
     for of, opponents in pairs.items():
@@ -39,7 +39,7 @@ def matches(pairs: Mapping[str, Mapping[str, bool]], systems: Iterable[System]) 
 
 
 def members(label: str, systems: Iterable[System]) -> dict[str, System]:
-    """Return the trained members of a label by their number; a single one counts as the first."""
+    """Return the trained members of a label by number; a single model counts as the first member."""
     found = {each.seed: each for each in systems if each.label == label and not each.format and not each.ensemble}
     return {seed: found[seed] for seed in sorted(found, key=lambda seed: (len(seed), seed))}
 
@@ -64,7 +64,7 @@ def compare(
     """Score both and test their difference: one entry per metric, for JSON.
 
     The p-value is sacreBLEU's and does not depend on other systems, since all are resampled alike. It is None without
-    `resampling`. Raises what `judge` raises.
+    `resampling`. Raises the errors of `judge`.
     """
     two = {name: outputs[name] for name in (match.other, match.system)}
     comets = [CometScores(c.metric, c.signature, {name: c.segments[name] for name in two}) for c in comet_scores]

@@ -25,7 +25,8 @@ class Score:
         value: The score of all segments, unrounded.
         signature: States how to reproduce the score: sacreBLEU's signature, or the COMET model.
         interval: The 95 % confidence interval; None without resampling.
-        p_value: Of the difference from the baseline, two-sided; None for the baseline and without a baseline.
+        p_value: Two-sided p-value of the difference from the baseline; None for the baseline itself or without a
+            baseline.
     """
 
     system: str
@@ -70,9 +71,9 @@ def evaluate(
     """Score translations as `kd evaluate` does: sacreBLEU's metrics and COMET, intervals, paired tests.
 
     Args:
-        hypotheses: Detokenised translations, one per segment; of several systems, a mapping by name.
-        references: One reference per segment, or several sequences of them. COMET without references is enough for
-            reference-free models; `metrics` must be empty then.
+        hypotheses: Detokenised translations, one per segment; for several systems, a mapping by name.
+        references: One reference per segment, or several sequences of them. Optional for a reference-free COMET model;
+            `metrics` must be empty then.
         sources: Source segments, which COMET reads.
         metrics: bleu, chrf, chrf++, ter.
         comet: COMET model: a folder with hparams.yaml and checkpoints/model.ckpt, or a name such as wmt22-comet-da.
@@ -81,7 +82,7 @@ def evaluate(
         samples: Resampled test sets; 0: neither intervals nor tests.
         trials: Trials of the randomisation.
         seed: Seed of the resampling, at least 1.
-        tokenize: BLEU's tokeniser by sacreBLEU's name; None: the one for `language`, else 13a.
+        tokenize: BLEU's tokeniser by sacreBLEU's name; None: the tokeniser for `language`, else 13a.
         language: Code of the target language, such as ja.
         device: Device for COMET: cpu, cuda, or auto.
         jobs: Processes for the paired test; they do not change the result.
@@ -144,7 +145,7 @@ def select(
 ) -> Iterator[Selection]:
     """Choose from each n-best list the hypothesis that is most similar to its reference, as `kd select` does.
 
-    The lists are read as the result is consumed, some hundred at a time, so memory does not grow with their number.
+    The lists are read as the result is consumed, a few hundred at a time, so memory does not grow with their number.
     Among equal scores, the hypothesis of the best rank wins, unless it is empty or another one is the reference itself.
 
     Args:
@@ -152,11 +153,11 @@ def select(
         references: The human translation for each list.
         metric: bleu, chrf, mbr_bleu, mbr_chrf (minimum Bayes risk over the list, without the reference), external, mix.
         scores: For external: a score for each hypothesis of each list; the highest wins.
-        smoothing: Of bleu: exp, floor, add-k or none.
-        smooth_value: Of floor and add-k; None: sacreBLEU's value.
-        tokenizer: Of bleu, by sacreBLEU's name.
+        smoothing: Smoothing of bleu: exp, floor, add-k or none.
+        smooth_value: Value for floor and add-k; None: sacreBLEU's value.
+        tokenizer: Tokeniser of bleu, by sacreBLEU's name.
         lowercase: Whether bleu and chrf ignore case.
-        word_order: Of chrf: longest word n-gram; 2 makes it chrF++.
+        word_order: Longest word n-gram of chrf; 2 makes it chrF++.
         mix: For mix: the weight of each metric.
 
     Yields:
@@ -182,7 +183,7 @@ def select(
     if scored := scored_metrics(config):
         raise UserError(
             f"kd.select does not compute the metric {scored[0]}, which needs a COMET model.",
-            "Give scores= made elsewhere with metric='external', or select in a recipe (docs/selection.md).",
+            "Pass scores made elsewhere as scores= with metric='external', or select in a recipe (docs/selection.md).",
         )
     if (metric == "external" or "external" in config.mix) != (scores is not None):
         raise UserError("The metric external and scores= go together.", "Give both, or neither.")
@@ -214,14 +215,14 @@ def _candidates(
             return
         except ValueError:  # raised by zip
             raise UserError(
-                f"After {number:,} lists, one input ends and another goes on.", "Give equally many."
+                f"After {number:,} lists, one input ends but another goes on.", "Give equally many."
             ) from None
         number += 1
         if isinstance(hypotheses, str) or not hypotheses:
-            raise UserError(f"List {number:,} is no list of hypotheses.", "Give at least one hypothesis per list.")
+            raise UserError(f"List {number:,} is not a list of hypotheses.", "Give at least one hypothesis per list.")
         if external and len(external[0]) != len(hypotheses):
             raise UserError(
-                f"List {number:,} has {len(hypotheses)} hypotheses and {len(external[0])} scores.",
+                f"List {number:,} has {len(hypotheses)} hypotheses but {len(external[0])} scores.",
                 "Give one score per hypothesis.",
             )
         ranks = [-float(rank) for rank in range(len(hypotheses))]

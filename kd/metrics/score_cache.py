@@ -1,6 +1,6 @@
 """A cache of segments' scores on disk, by content, so that a neural metric scores no segment twice.
 
-It is one SQLite file. If it cannot be used (a read-only folder, a damaged file), scores are computed again, and
+The cache is one SQLite file. If it cannot be used (a read-only folder, a damaged file), scores are computed again, and
 `problem` states the cause.
 """
 
@@ -26,14 +26,14 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime INT
 
 
 class ScoreCache:
-    """A mapping from keys (hashes of all that a score depends on) to scores, shared by processes."""
+    """A mapping from keys (hashes of everything that a score depends on) to scores, shared by processes."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self.problem = ""  # why the file is no longer used
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        """Return the known ones of these scores."""
+        """Return the scores that are cached."""
 
         def read(database: sqlite3.Connection) -> dict[bytes, float]:
             known: dict[bytes, float] = {}
@@ -46,17 +46,17 @@ class ScoreCache:
         return self._with(read) or {}
 
     def put(self, scores: Mapping[bytes, float]) -> None:
-        """Keep scores."""
+        """Store scores."""
         self._with(lambda database: database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", scores.items()))
 
     def file_hash(self, path: Path) -> str | None:
-        """Return the remembered hash of a file, unless its size or time has changed since."""
+        """Return the stored hash of a file, unless its size or modification time has changed since."""
         query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime = ?"
         found = self._with(lambda database: database.execute(query, _stamp(path)).fetchone())
         return found[0] if found else None
 
     def remember_file(self, path: Path, sha256: str) -> None:
-        """Keep the hash of a file."""
+        """Store the hash of a file."""
         row = (*_stamp(path), sha256)
         self._with(lambda database: database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row))
 

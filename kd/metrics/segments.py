@@ -1,6 +1,6 @@
-"""Scores of single segments and of length buckets, and counts of faults that students are known for.
+"""Scores of single segments and of length buckets, and counts of typical faults of students.
 
-Faults are counted against the references: a copy that the reference makes as well is no fault.
+Faults are judged against the references: a copy that the reference makes as well is not a fault.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAME_OR_CODE = re.compile(r"[^\W_][\w'’-]*[^\W_]")  # two characters and more
 
 @dataclass(frozen=True)
 class Kept:
-    """Items that source and every reference share, and how many of them the hypotheses have too."""
+    """Number of items that source and every reference share, and how many of them the hypotheses keep."""
 
     expected: int = 0
     kept: int = 0
@@ -41,7 +41,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The segments whose first reference has a length in a range."""
+    """The segments whose first reference has a length in the given range."""
 
     shortest: int  # words
     longest: int | None
@@ -51,7 +51,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Weaknesses:
-    """Counts of one system's segments; those that need the source are None without it."""
+    """Counts over one system's segments; counts that need the source are None without it."""
 
     segments: int
     empty: int  # blank hypotheses, where no reference is blank
@@ -109,16 +109,16 @@ def weaknesses(
     guards: Guards | None = None,
     known: Mapping[str, int] | None = None,
 ) -> Weaknesses:
-    """Count what goes wrong in a system's output.
+    """Count the faults in a system's output.
 
     Args:
         hypotheses: One per segment.
         references: One or several texts of one line per segment; a blank line beside others means no reference.
-        sources: Without them, what needs the source is not counted.
-        metrics: Metrics of the scores by length.
+        sources: Source segments; without them, faults that need the source are not counted.
+        metrics: Metrics for the scores by length.
         options: Options of those metrics.
-        guards: Guards that are counted where there is a source.
-        known: Frequency of each word in the training text; by default that in the references is taken.
+        guards: Guards to count if there is a source.
+        known: Frequency of each word in the training text; by default, in the references.
     """
     by_segment = [present(texts) for texts in zip(*references, strict=True)]
     runaway = [_runaway(line, texts) for line, texts in zip(hypotheses, by_segment, strict=True)]
@@ -197,7 +197,7 @@ def _runaway(line: str, texts: Iterable[str]) -> bool:
 def _tripped(
     hypotheses: Sequence[str], by_segment: Sequence[tuple[str, ...]], sources: Sequence[str], guards: Guards
 ) -> dict[str, int]:
-    """Count the segments by the guard that they trip first, unless a reference trips it too."""
+    """Count the segments by the first guard that they trip, unless a reference trips it too."""
     counts: Counter[str] = Counter()
     for line, texts, source in zip(hypotheses, by_segment, sources, strict=True):
         name = guards.check(source, line)
@@ -207,14 +207,14 @@ def _tripped(
 
 
 def _kept_numbers(source: str, text: str) -> Counter[Hashable]:
-    """Return the source's numbers that a text has, as the filter `numbers` compares them: 1,000.5 is 1.000,5."""
+    """Return the source's numbers that a text has, compared like the filter `numbers`: 1,000.5 equals 1.000,5."""
     missing, _ = unmatched(source, text)
     there = Counter[Hashable](number.value for number in numbers_of(source) if number.digits)
     return there - Counter(number.value for number in missing)
 
 
 def _shared(items: Callable[[str], Counter[Hashable]]) -> Callable[[str, str], Counter[Hashable]]:
-    """Return a function that gives the items of a source that a text has as well."""
+    """Return a function that finds the items of a source that a text has as well."""
     return lambda source, text: items(source) & items(text)
 
 
@@ -223,7 +223,7 @@ def _placeholders(text: str) -> Counter[Hashable]:
 
 
 def _names(text: str) -> Counter[Hashable]:
-    """Count the words that have a letter, and a capital or a digit."""
+    """Count the words with a letter and, in addition, a capital or a digit."""
     found = _NAME_OR_CODE.findall(_PLACEHOLDER.sub(" ", text))
     return Counter(
         word for word in found if any(map(str.isalpha, word)) and any(char.isupper() or char.isdigit() for char in word)
@@ -236,7 +236,7 @@ def _kept(
     sources: Sequence[str],
     items_kept: Callable[[str, str], Counter[Hashable]],
 ) -> Kept:
-    """Count what the source and every reference share, and how much of it the hypotheses have.
+    """Count the items that the source and every reference share, and how many of them the hypotheses keep.
 
     Args:
         hypotheses: One per segment.

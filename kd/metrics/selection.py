@@ -1,4 +1,4 @@
-"""Chooses the hypotheses of an n-best list that the student learns: order of preference, variants, guards.
+"""Chooses the hypotheses that the student learns from an n-best list: order of preference, variants, guards.
 
 The stage `select` and `kd select` share `Chooser`, which also counts what it chose.
 """
@@ -30,9 +30,9 @@ def select(
 ) -> int:
     """Return the rank (from 0) of the hypothesis to learn: the one with the highest score.
 
-    Among equal scores a hypothesis with text in it goes before an empty one, then one that is `reference` itself (where
-    that is given: `Yes.` and `Yes .` are the same to a tokeniser), then the one with the higher model score, then the
-    one of lower rank. So a list in which every score is 0 yields the model's best.
+    Among equal scores, a hypothesis with text precedes an empty one; then one that equals `reference`, if given (a
+    tokeniser does not distinguish `Yes.` and `Yes .`); then the one with the higher model score; then the one of lower
+    rank. So a list in which every score is 0 yields the model's best.
 
     Raises:
         ValueError: The list is empty, the lengths differ, or a score is NaN.
@@ -66,7 +66,7 @@ class Chooser:
     def __init__(
         self, config: SelectConfig, guards: Guard | None = None, signatures: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Make the metric. `signatures`: of metrics whose scores come with the lists. Raise as `sentence_metric`."""
+        """Make the metric. `signatures`: of metrics with given scores. Raises the errors of `sentence_metric`."""
         self.metric = sentence_metric(config, signatures)
         self._config = config
         self._guards = guards
@@ -77,11 +77,11 @@ class Chooser:
         """Choose from each list.
 
         Args:
-            lists: With the scores that they come with.
+            lists: N-best lists, with the scores given for them.
             sources: One per list, for the guards.
 
         Raises:
-            ValueError: As `select` does.
+            ValueError: As in `select`.
         """
         choices = []
         for place, (item, scores) in enumerate(zip(lists, self.metric.scores(lists), strict=True)):
@@ -114,14 +114,14 @@ class Chooser:
         return Choice(best, scores[best], scores[0], further=self._further(item, scores, source, best))
 
     def _is_distant(self, item: Candidates, rank: int) -> bool:
-        """Return whether the TER of a hypothesis is above the limit, as Freitag et al. (2017, arXiv 1702.01802) do."""
+        """Return whether the TER of a hypothesis is above the limit (Freitag et al., 2017, arXiv 1702.01802)."""
         limit, text = self._config.max_ter, item.hypotheses[rank]
         if limit is None or text == item.reference:
             return False
         return bool(self._ter.sentence_score(text, [item.reference]).score > 100 * limit)
 
     def _further(self, item: Candidates, scores: list[float], source: str, best: int) -> tuple[int, ...]:
-        """Return the next best hypotheses with other texts that pass the guards and the limit of TER."""
+        """Return the next best hypotheses with distinct texts that pass the guards and the TER limit."""
         if self._config.variant is not Variant.top:
             return ()
         found: dict[str, int] = {item.hypotheses[best]: best}
@@ -134,7 +134,7 @@ class Chooser:
         return tuple(found.values())[1:]
 
     def _passing(self, item: Candidates, scores: list[float], source: str, best: int) -> int | None:
-        """Return the preferred of the other hypotheses that trip no guard; None if there is none."""
+        """Return the most preferred other hypothesis that trips no guard; None if there is none."""
         order: Iterator[int] = iter(range(len(scores)))
         if self._config.variant is not Variant.first:
             order = preferences(item.hypotheses, scores, item.model_scores, item.reference)

@@ -1,6 +1,6 @@
-"""Sentence-level scores, by which a hypothesis of each n-best list is selected for the student.
+"""Sentence-level scores for selecting hypotheses from n-best lists.
 
-BLEU and chrF equal sacreBLEU's to the last bit and carry its signature. Compiled code counts the matches; sacreBLEU's
+BLEU and chrF are bit-identical to sacreBLEU's and carry its signature. Compiled code counts the matches; sacreBLEU's
 own functions, or the same operations in the same order, turn the counts into scores.
 """
 
@@ -31,7 +31,7 @@ REMEMBERED = 1 << 17  # scores by their counts: about 20 MB
 
 
 class Candidates(NamedTuple):
-    """An n-best list with the texts and scores that it is judged by; scores are in the order of the ranks."""
+    """An n-best list with its reference and given scores; scores are in the order of ranks."""
 
     hypotheses: Sequence[str]  # detokenised
     reference: str
@@ -42,10 +42,10 @@ class Candidates(NamedTuple):
 
 
 class SentenceMetric(Utility, Protocol):
-    """The interface of a metric for selection; its name is that of `select.metric`."""
+    """The interface of a metric for selection; its name is a value of `select.metric`."""
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """Return one score per hypothesis of each list; higher is better. Some hundred lists per call are fastest."""
+        """Return one score per hypothesis of each list; higher is better. A few hundred lists per call are fastest."""
         ...
 
 
@@ -53,7 +53,7 @@ class SentenceMetric(Utility, Protocol):
 
 
 class SentenceBleu:
-    """Sentence BLEU with effective order: n-gram orders that a short hypothesis cannot have do not count."""
+    """Sentence BLEU with effective order: n-gram orders longer than the hypothesis do not count."""
 
     name = "bleu"
     bin_width = 10.0
@@ -108,7 +108,7 @@ class SentenceBleu:
 
 
 class SentenceChrf:
-    """chrF: F-score of character n-grams (Popović, 2015), of words too in chrF++ (Popović, 2017)."""
+    """chrF: F-score of character n-grams (Popović, 2015), and of word n-grams in chrF++ (Popović, 2017)."""
 
     name = "chrf"
     bin_width = 10.0
@@ -138,7 +138,7 @@ class SentenceChrf:
 
 
 def _statistics(counts: list[int]) -> list[int]:
-    """Return sacreBLEU's chrF statistics: per order the n-grams of the hypothesis, of the reference, and shared."""
+    """Return sacreBLEU's chrF statistics: per order, the numbers of n-grams in hypothesis, reference, and both."""
     statistics = []
     if counts:
         hypothesis, reference, *matches = counts
@@ -155,7 +155,7 @@ def _signature(metric: BLEU | CHRF) -> str:
 
 
 def _lines(lists: Sequence[Candidates], lowercase: bool) -> tuple[list[str], list[int]]:
-    """Return the reference and the hypotheses of each list in a row, and the number of hypotheses of each list."""
+    """Return all lines, each list's reference then its hypotheses, and the number of hypotheses per list."""
     lines: list[str] = []
     for candidates in lists:
         lines.append(candidates.reference)
@@ -164,7 +164,7 @@ def _lines(lists: Sequence[Candidates], lowercase: bool) -> tuple[list[str], lis
 
 
 def _decoded(lines: list[str]) -> list[str]:
-    """Apply the first steps of mteval-v13a, as sacreBLEU's tokenizer_13a.py does; compiled code does the others."""
+    """Apply the first steps of mteval-v13a, as in sacreBLEU's tokenizer_13a.py; compiled code does the rest."""
     text = "\n".join(lines)
     if text.count("\n") >= len(lines):  # a line break within a line
         lines = [line.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ") for line in lines]
@@ -194,7 +194,7 @@ def _matches(lines: Sequence[str], sizes: Sequence[int], mode: int, order: int) 
 def _remembering(
     counts: NDArray[np.int32], score: Callable[[list[int]], float], known: dict[bytes, float]
 ) -> list[float]:
-    """Return the score of each row; scores of rows that occurred before are looked up."""
+    """Return the score of each row; scores of earlier equal rows are looked up."""
     import numpy as np
 
     keys: list[Any] = (
@@ -225,7 +225,7 @@ def _cut_up(scores: list[float], sizes: Sequence[int]) -> list[list[float]]:
 
 
 class GivenScore:
-    """Scores that lists come with: the teachers' own, or those of another program or stage."""
+    """Scores given with the lists: the teachers' own, or those of another program or stage."""
 
     def __init__(
         self, name: str, bin_width: float, of: Callable[[Candidates], Sequence[float]], signature: str = ""
@@ -236,7 +236,7 @@ class GivenScore:
         self._of = of
 
     def scores(self, lists: Sequence[Candidates]) -> list[list[float]]:
-        """Return the scores unchanged. Raise ValueError where their number is not that of the hypotheses."""
+        """Return the scores unchanged. Raise ValueError if their number differs from that of the hypotheses."""
         return [_as_many(item, self._of(item), f"{self.name} scores") for item in lists]
 
 
@@ -247,7 +247,7 @@ def _as_many(candidates: Candidates, scores: Sequence[float], what: str) -> list
 
 
 class Mix:
-    """A weighted sum of metrics, each on its own scale: BLEU and chrF from 0 to 100, the model's below 0."""
+    """A weighted sum of metrics, each on its own scale: BLEU and chrF from 0 to 100, model scores below 0."""
 
     name = "mix"
 
@@ -274,7 +274,7 @@ def sentence_metric(config: SelectConfig, signatures: Mapping[str, str] = Mappin
 
     Args:
         config: The settings of selection.
-        signatures: Of the metrics whose scores come with the lists, by name.
+        signatures: Signatures of the metrics whose scores come with the lists, by name.
 
     Raises:
         UserError: An unknown metric, tokeniser or smoothing, a weight of 0, or a tokeniser that cannot be loaded.
@@ -283,7 +283,7 @@ def sentence_metric(config: SelectConfig, signatures: Mapping[str, str] = Mappin
 
 
 def metrics_used(config: SelectConfig) -> list[str]:
-    """Return the names of the metrics that selection reads: one, or those of a mix."""
+    """Return the names of the metrics that selection uses: one, or those of a mix."""
     return list(config.mix) if config.metric == "mix" else [config.metric]
 
 
@@ -293,7 +293,7 @@ def uses_external_scores(config: SelectConfig) -> bool:
 
 
 def scored_metrics(config: SelectConfig) -> list[str]:
-    """Return the metrics whose scores the stage `score` makes."""
+    """Return the metrics whose scores the stage `score` computes."""
     return [name for name in metrics_used(config) if name in SCORED]
 
 
@@ -303,7 +303,7 @@ def _bleu(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
     _choice(dict.fromkeys(BLEU.TOKENIZERS), tokenizer, "select.tokenizer")
     value = config.smooth_value
     if value is not None and not (math.isfinite(value) and value >= 0):
-        raise UserError(f"select.smooth_value is {value}.", "It is added to counts: 0 or more.")
+        raise UserError(f"select.smooth_value is {value}.", "It is added to counts and must be 0 or more.")
     if value is not None and value == int(value):
         value = int(value)  # so that the signature and the arithmetic are those of sacreBLEU's own default, 1
     try:
@@ -318,19 +318,19 @@ def _bleu(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
         reason = " ".join(str(error).split())
         raise UserError(
             f"sacreBLEU's tokeniser {tokenizer!r} (select.tokenizer) cannot be used here: {reason}",
-            "Install or download what it needs, or set select.tokenizer=13a.",
+            "Install or download its data, or set select.tokenizer=13a.",
         ) from error
     return SentenceBleu(metric)
 
 
 def _chrf(config: SelectConfig, _: Mapping[str, str]) -> SentenceMetric:
     if config.word_order < 0:
-        raise UserError(f"select.word_order is {config.word_order}.", "It is 0 for chrF, 2 for chrF++.")
+        raise UserError(f"select.word_order is {config.word_order}.", "Set it to 0 for chrF, or 2 for chrF++.")
     return SentenceChrf(CHRF(word_order=config.word_order, lowercase=config.lowercase))
 
 
 def _consensus(of: _Maker, config: SelectConfig, signatures: Mapping[str, str]) -> SentenceMetric:
-    """Make minimum Bayes risk with a metric as its utility."""
+    """Make a minimum Bayes risk metric with another metric as its utility."""
     return Consensus(of(config, signatures))
 
 
@@ -348,7 +348,7 @@ def _mix(config: SelectConfig, signatures: Mapping[str, str]) -> SentenceMetric:
             others = ", ".join(other for other in _METRICS if other != "mix")
             raise UserError(f"There is no metric {name} to mix (select.mix.{name}).", f"Choose among: {others}.")
         if not math.isfinite(weight) or not weight:
-            raise UserError(f"select.mix.{name} is {weight}.", "A weight is a number other than 0.")
+            raise UserError(f"select.mix.{name} is {weight}.", "Set it to a number other than 0.")
     return Mix([(weight, _METRICS[name](config, signatures)) for name, weight in config.mix.items()])
 
 

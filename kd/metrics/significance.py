@@ -1,4 +1,4 @@
-"""Paired tests of whether one system is better than another, and confidence intervals.
+"""Paired significance tests between systems, and confidence intervals.
 
 Paired bootstrap resampling (Koehn, 2004) and paired approximate randomisation (Riezler and Maxwell, 2005) are
 sacreBLEU's own: the figures equal those of its command line with the same seed.
@@ -24,7 +24,7 @@ TESTS = {BOOTSTRAP: "bs", RANDOMISATION: "ar"}
 
 @dataclass(frozen=True)
 class Duel:
-    """The shares of resampled test sets, from 0 to 1, on which a system was ahead of the baseline, behind, or equal."""
+    """The shares of resampled test sets, 0 to 1, on which a system was ahead of, behind, or equal to the baseline."""
 
     wins: float
     losses: float
@@ -46,7 +46,7 @@ class Significance:
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether more is better; TER counts errors."""
+        """Return whether a higher score is better, unlike for TER, which counts errors."""
         return self.metric != "TER"
 
 
@@ -83,8 +83,8 @@ def paired_test(
 ) -> list[Significance]:
     """Compare each system's output (one line per segment) with the baseline's on the same segments.
 
-    The baseline comes first, the others follow in the order given; each has one entry per metric. Intervals are of
-    bootstrap resampling with either test. The figures are sacreBLEU's, except that p is 1 where two scores are equal.
+    The baseline comes first, the others follow in the order given; each has one entry per metric. With either test,
+    intervals are from bootstrap resampling. The figures are sacreBLEU's, except that p is 1 where two scores are equal.
 
     Raises:
         UserError: The baseline or a metric is unknown, outputs differ in length, or a seed or number is out of range.
@@ -162,7 +162,7 @@ def _significance(system: str, metric: str, result: Result | str, signature: str
 
 @contextmanager
 def _sacrebleu_seed(seed: int) -> Iterator[None]:
-    """Set the seed of sacreBLEU, which reads it from the environment in two places while a test is set up."""
+    """Set sacreBLEU's seed, which it reads from the environment in two places while setting up a test."""
     before = os.environ.get("SACREBLEU_SEED")
     os.environ["SACREBLEU_SEED"] = str(seed)
     try:

@@ -34,7 +34,7 @@ class Choice(NamedTuple):
 
 @dataclass
 class Words:
-    """Counts the words (between white space) of one side, and their variety, in constant memory."""
+    """Counts the whitespace-separated words of one side, and their variety, in constant memory."""
 
     words: int = 0
     windows: int = 0  # of WINDOW words each
@@ -52,13 +52,13 @@ class Words:
             del self._rest[:WINDOW]
 
     def to_json(self) -> dict[str, int]:
-        """Return the counts; words after the last full window do not count in `types`."""
+        """Return the counts; words after the last full window do not count towards `types`."""
         return {"words": self.words, "windows": self.windows, "types": self.types}
 
 
 @dataclass
 class Statistics:
-    """Counts of choices, for the manifest and the report; those of several shards can be added."""
+    """Counts of choices, for the manifest and the report; counts of several shards can be added."""
 
     metric: str
     signature: str
@@ -134,7 +134,7 @@ class Statistics:
 
 
 def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up the statistics of several shards or workers, as read from JSON: counts by bin or rank have text keys."""
+    """Add up the statistics of several shards or workers, read from JSON: counts by bin or rank have text keys."""
     total = dict(parts[0])
     for part in parts[1:]:
         for name, value in part.items():
@@ -148,7 +148,7 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _added(left: Mapping[Any, Any], right: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the sums by key, of nested mappings too."""
+    """Return the sums by key, recursively for nested mappings."""
     total = {str(key): value for key, value in left.items()}
     for key, value in right.items():
         before = total.get(str(key))

@@ -1,4 +1,4 @@
-"""Test sets by sacreBLEU's names, which it fetches once and keeps in `~/.sacrebleu`, or given as files."""
+"""Test sets by sacreBLEU's names (sacreBLEU downloads each once to `~/.sacrebleu`), or given as files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def named_test_set(name: str, language_pair: str) -> TestSet:
     except (Exception, SystemExit) as error:  # it exits if a certificate or a checksum is wrong
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"sacreBLEU's test set {name} is not here and could not be fetched: {reason}.",
-            "Run the command once where there is a network and copy ~/.sacrebleu, or give --source and --reference.",
+            f"sacreBLEU's test set {name} is not in the cache and could not be downloaded: {reason}.",
+            "Run the command once on a computer with a network and copy ~/.sacrebleu, or give --source and "
+            "--reference.",
         ) from error
     return TestSet(source, references)

@@ -1,6 +1,7 @@
-"""The trade-off of quality and speed: the Pareto front, and the rule that chooses from a search.
+"""The trade-off of quality and speed: the Pareto front, and the rule that chooses a search's winner.
 
-The same candidates always give the same choice: ties have an order. Doubts name differences that may be chance.
+The same candidates always give the same choice, since ties are broken in a fixed order. Doubts name differences that
+may be due to chance.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Choice:
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the Pareto front of quality and speed, fastest first.
 
-    Of several that are equally good and fast, only the one with the fewest parameters is on it, then the first by name.
+    Of several equally good and fast candidates, only the one with the fewest parameters is included, then the first by
+    name.
     """
     found: list[Candidate] = []
     for each in sorted(candidates, key=_by_rate):
@@ -61,8 +63,8 @@ def choose(candidates: Sequence[Candidate], loss_allowed: float, unit: str = "po
 
     Args:
         candidates: At least one.
-        loss_allowed: In units of the quality.
-        unit: Name of the unit in sentences.
+        loss_allowed: Largest loss, in units of the quality.
+        unit: Name of the unit, for sentences.
 
     Raises:
         ValueError: There are no candidates.
@@ -74,7 +76,7 @@ def choose(candidates: Sequence[Candidate], loss_allowed: float, unit: str = "po
 
 
 def precise(value: float, metric: str) -> str:
-    """Print a score or difference with a decimal more than tables have: two, and four of COMET."""
+    """Print a score or difference with one decimal more than in tables: two, or four for COMET."""
     return f"{value:.4f}" if metric.startswith("COMET") else f"{value:.2f}"
 
 
@@ -85,9 +87,9 @@ def _by_rate(each: Candidate) -> tuple[float, float, int, str]:
 def _doubts(
     candidates: Sequence[Candidate], chosen: Candidate, best: Candidate, limit: float, unit: str
 ) -> Iterator[str]:
-    """Yield where other seeds might have led to another choice."""
+    """Yield sentences on where other seeds might have led to another choice."""
     if any(each.spread is None for each in candidates):
-        yield "Some cells were trained from one seed: how much of the differences is luck is not known."
+        yield "Some cells were trained from one seed: it is unknown how much of the differences is due to chance."
     for other in sorted(candidates, key=lambda each: (-each.mean, each.name)):
         spread = max(chosen.spread or 0.0, other.spread or 0.0)
         told = f"the spread over seeds is {precise(spread, unit)}"
@@ -97,10 +99,10 @@ def _doubts(
             yield f"{chosen.name} is {lost}, and {told}: it may be as good."
         elif other is not chosen and other.rate == chosen.rate and spread > apart:
             gap = f"{precise(apart, unit)} {unit} apart"
-            yield f"{other.name} is as fast and {gap}, and {told}: either may be the better."
+            yield f"{other.name} is as fast and {gap}, and {told}: either may be better."
         elif other.mean < limit and other.rate > chosen.rate and (other.spread or 0.0) > limit - other.mean:
             missed = limit - other.mean
             yield (
-                f"{other.name} is faster and misses the limit by {precise(missed, unit)} {unit}, and its spread over "
-                f"seeds is {precise(other.spread or 0, unit)}: with other seeds it may be the choice."
+                f"{other.name} is faster but misses the limit by {precise(missed, unit)} {unit}, and its spread over "
+                f"seeds is {precise(other.spread or 0, unit)}: with other seeds it might have been chosen."
             )

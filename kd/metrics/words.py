@@ -1,6 +1,6 @@
-"""Words and n-grams that systems get right and wrong: accuracy by frequency, n-grams over- and under-produced.
+"""Words and n-grams that systems get right or wrong: accuracy by frequency, over- and under-produced n-grams.
 
-Both follow compare-mt (Neubig et al., 2019): words match within a segment, each as often as the reference has it.
+Both follow compare-mt (Neubig et al., 2019): words match within a segment, each at most as often as in the reference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CJK = "\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
 _PUNCTUATED = re.compile(f"[{_CJK}]|[^\\W{_CJK}]+(?:['’-][^\\W{_CJK}]+)*|[^\\w\\s]")
 FREQUENCIES = ((0, 0), (1, 1), (2, 4), (5, 9), (10, 99), (100, 999), (1000, None))
-"""Buckets of word frequency, both ends included; None: no end."""
+"""Buckets of word frequency, both ends included; None: no upper end."""
 LONGEST_NGRAM = 4  # words
 TRAINING_SENTENCES = 500_000  # of training text that are counted
 
@@ -26,11 +26,11 @@ class FrequencyBucket:
 
     Attributes:
         least: Lowest frequency.
-        most: Highest frequency; None: no end.
-        words: Words of that frequency in the references.
+        most: Highest frequency; None: unlimited.
+        words: Number of words with that frequency in the references.
         precision: Share of the system's words of that frequency that match.
         recall: Share of the references' words of that frequency that match.
-        f1: Their harmonic mean; the word accuracy of compare-mt.
+        f1: Harmonic mean of precision and recall; compare-mt's word accuracy.
     """
 
     least: int
@@ -43,7 +43,7 @@ class FrequencyBucket:
 
 @dataclass(frozen=True)
 class NgramCount:
-    """An n-gram of words and how often it stands in the outputs and in the references."""
+    """An n-gram of words and its number of occurrences in the outputs and in the references."""
 
     text: str
     produced: int
@@ -56,7 +56,7 @@ class WordReport:
 
     Attributes:
         frequencies: Accuracy by frequency; buckets without words are left out.
-        counted_in: What the frequencies were counted in, in words.
+        counted_in: Name of the text that the frequencies were counted in.
         over: N-grams that the system writes more often than the references, the most typical first.
         under: N-grams that it writes less often.
     """
@@ -68,7 +68,7 @@ class WordReport:
 
 
 def words(text: str) -> list[str]:
-    """Split at white space; Chinese and Japanese, which have none, at characters."""
+    """Split at white space; split Chinese and Japanese, which have none, into characters."""
     return _WORD.findall(text)
 
 
@@ -96,10 +96,10 @@ def word_report(
 
     Args:
         hypotheses: One per segment.
-        by_segment: The references of each segment; a word counts as often as the reference with most of it has it.
+        by_segment: The references of each segment; a word counts as often as in the reference that has it most often.
         known: Frequency of each word.
-        counted_in: What `known` was counted in, in words.
-        number: N-grams that are listed on either side.
+        counted_in: Name of the text that `known` was counted in.
+        number: Number of n-grams to list on either side.
     """
     outputs = [tokens(line) for line in hypotheses]
     references = [[tokens(text) for text in texts] for texts in by_segment]
@@ -150,7 +150,7 @@ def _most(counts: Iterable[Counter[str]]) -> Counter[str]:
 
 
 def _typical(produced: Counter[str], expected: Counter[str], number: int) -> tuple[list[NgramCount], list[NgramCount]]:
-    """Return the n-grams typical of the outputs and of the references, by the ratio of compare-mt, smoothed by 1."""
+    """Return the n-grams most typical of the outputs and of the references, by compare-mt's ratio, smoothed by 1."""
     share = {ngram: (produced[ngram] + 1) / (produced[ngram] + expected[ngram] + 2) for ngram in produced | expected}
     order = sorted(share, key=lambda ngram: (-abs(share[ngram] - 0.5), -len(ngram.split(" ")), ngram))
 

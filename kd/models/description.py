@@ -1,7 +1,7 @@
-"""`model.json` and `languages.json`: the languages of a model, and how text has to be prepared for it.
+"""`model.json` and `languages.json`: the languages of a model, and how to prepare text for it.
 
-`model.json` is in every folder that can be given away; `languages.json` in the data folders and model folders of
-trainings on several language pairs.
+Every folder for distribution has a `model.json`; data folders and model folders of trainings on several language pairs
+have a `languages.json`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Languages:
     """The translation directions of a model, in BCP-47 codes.
 
     Attributes:
-        source: Languages that it reads.
-        target: Languages that it writes.
-        tagged: Whether each source begins with the tag of the language to write.
-        pairs: For a model of several pairs, the pairs that it was trained on, by name.
+        source: Source languages.
+        target: Target languages.
+        tagged: Whether each source begins with the tag of its target language.
+        pairs: For a model of several language pairs, its training pairs by name.
     """
 
     source: tuple[str, ...]
@@ -51,7 +51,7 @@ class Languages:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Languages:
-        """Read the entries that `to_json` made, among others."""
+        """Read the entries that `to_json` wrote; ignore other entries."""
         source, target = (tuple(content.get(f"{side}_languages") or ()) for side in ("source", "target"))
         pairs = {name: (one, other) for name, (one, other) in (content.get("pairs") or {}).items()}
         return cls(source, target, bool(content.get("tags")), pairs)
@@ -68,7 +68,7 @@ def read_languages(folder: Path) -> Languages:
 
 
 def known_languages(folder: Path, axis_value: Mapping[str, Any]) -> Languages:
-    """Return the languages of a model; if its folder does not state them, those of the pair it was trained for."""
+    """Return the languages of a model; if its folder does not state them, the languages of its training pair."""
     known = read_languages(folder)
     if known.target or not axis_value:
         return known
@@ -79,15 +79,15 @@ def tag_for(languages: Languages, to: str | None, where: object) -> str | None:
     """Return the tag that sources need to be translated into `to`, or None for a model without tags.
 
     Raises:
-        UserError: The model does not write that language, or writes several and none is named.
+        UserError: The model does not translate into that language, or has several target languages and none is given.
     """
     if not languages.tagged:
         return None
     targets = ", ".join(languages.target)
     if to is None and len(languages.target) > 1:
         raise UserError(
-            f"{where} translates into {targets}, and no language was chosen.",
-            f"Name one: --to {languages.target[0]}, or to='{languages.target[0]}' in Python.",
+            f"{where} translates into {targets}, but no language was chosen.",
+            f"Choose one: --to {languages.target[0]}, or to='{languages.target[0]}' in Python.",
         )
     if to is not None and to not in languages.target:
         raise UserError(f"{where} does not translate into {to}.", f"Choose one of: {targets}.")
@@ -110,10 +110,10 @@ def describe(
         engine: FAIRSEQ or CTRANSLATE2.
         compute_type: Number format of the weights.
         languages: Its translation directions.
-        longest: Longest `source` and `target` of the training, in tokens; None if not known.
+        longest: Longest `source` and `target` of the training, in tokens; None if unknown.
         vocabulary: The sentencepiece model.
-        fingerprint: Of the model that it was made from.
-        run: Where the model comes from.
+        fingerprint: Fingerprint of the original model.
+        run: The run that the model comes from.
     """
     return {
         "format": FORMAT,

@@ -1,9 +1,9 @@
-"""A first look at a sentence's language, some five times as fast as fastText: is it surely in an expected one?
+"""A fast first check, some five times as fast as fastText, of whether a sentence is surely in an expected language.
 
-fastText's supervised model is a mean of the vectors of words and of their n-grams of bytes, and a tree of logistic
-regressions (Joulin et al., 2016 and 2017). Here that is compiled code over tables that are read from the model's file.
-An answer counts only with a margin that is a thousand times what sums of single precision can differ by; every other
-sentence is left to fastText itself. So the two together decide as fastText alone.
+fastText's supervised model averages the vectors of words and of their byte n-grams and applies a tree of logistic
+regressions (Joulin et al., 2016 and 2017). Here compiled code does this over tables read from the model's file. An
+answer counts only with a margin of a thousand times the rounding error of single-precision sums; every other sentence
+is left to fastText itself. So both together decide exactly like fastText alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SPACES[[*b" \n\r\t\v\f\0"]] = True
 
 
 class Tables(NamedTuple):
-    """A quantised model, as the compiled code reads it."""
+    """A quantised model in the form that the compiled code reads."""
 
     words: NDArray[Any]  # hashes of the known words, by open addressing; 0: free
     rows: NDArray[Any]  # row of each of them
@@ -48,7 +48,7 @@ class Tables(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """The words that were met last, each with the sum of its own vector and those of its n-grams."""
+    """A cache of recent words, each with the sum of its own vector and its n-grams' vectors."""
 
     words: NDArray[Any]  # hashes; a word has one possible place
     sums: NDArray[Any]
@@ -56,7 +56,7 @@ class Cache(NamedTuple):
 
 
 def _compiled(function: Any) -> Any:
-    """Compile when first called; the machine code is kept where numba finds a folder to write to."""
+    """Compile at the first call; keep the machine code if numba finds a writable folder."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder can be written to
@@ -65,7 +65,7 @@ def _compiled(function: Any) -> Any:
 
 @_compiled
 def _word_hash(text: NDArray[Any], start: int, end: int) -> Any:
-    """Return a hash of 64 bits, so that no other word is taken for a known one."""
+    """Return a 64-bit hash, so that no unknown word is mistaken for a known one."""
     value = numpy.uint64(14695981039346656037)
     for place in range(start, end):
         value = (value ^ numpy.uint64(text[place])) * numpy.uint64(1099511628211)
@@ -74,7 +74,7 @@ def _word_hash(text: NDArray[Any], start: int, end: int) -> Any:
 
 @_compiled
 def _row_of_word(tables: Any, value: int) -> int:
-    """Return the row of the known word with a hash, or -1."""
+    """Return the row of the known word with this hash, or -1."""
     mask = numpy.uint64(len(tables.words) - 1)
     place = value & mask
     while tables.words[place]:
@@ -92,7 +92,7 @@ def _add(hidden: NDArray[Any], vector: NDArray[Any]) -> None:
 
 @_compiled
 def _add_ngrams(tables: Any, hidden: NDArray[Any], text: NDArray[Any], start: int, end: int) -> int:
-    """Add the n-grams of the word between two places, with `<` before it and `>` behind it; returns their number."""
+    """Add the n-grams of the word between two positions, enclosed in `<` and `>`; return their number."""
     found = 0
     for first in range(start - 1, end + 1):
         if first >= start and first < end and text[first] & 0xC0 == 0x80:
@@ -127,7 +127,7 @@ def _are_surely(
     ends: NDArray[Any],
     wanted: NDArray[Any],
 ) -> NDArray[Any]:
-    """Tell of each text whether the most probable leaf is a wanted one, by more than the margin."""
+    """Return, for each text, whether the most probable leaf is a wanted one by more than the margin."""
     answers = numpy.zeros(len(ends), numpy.bool_)
     hidden = numpy.empty(len(ending) - 1, numpy.float32)
     chances = numpy.empty(2 * len(tables.left) + 1, numpy.float64)
@@ -144,7 +144,7 @@ def _are_surely(
 def _add_words(
     tables: Any, cache: Any, spaces: NDArray[Any], hidden: NDArray[Any], text: NDArray[Any], start: int, stop: int
 ) -> int:
-    """Add the vectors of the words of a text and of their n-grams; returns how many there are."""
+    """Add the vectors of the words of a text and of their n-grams; return their number."""
     found = 0
     while start < stop:
         if spaces[text[start]]:
@@ -171,7 +171,7 @@ def _add_words(
 
 @_compiled
 def _is_best(tables: Any, hidden: NDArray[Any], found: int, chances: NDArray[Any], wanted: NDArray[Any]) -> bool:
-    """Go down the tree of labels, from the root. chances: takes the probability of each node, or a bound of it."""
+    """Search the tree of labels from the root. chances: receives each node's probability, or a bound on it."""
     leaves = len(tables.left) + 1
     root = 2 * leaves - 2
     chances[root] = 1
@@ -198,7 +198,7 @@ class FirstLook:
     """A model in memory."""
 
     def __init__(self, path: Path) -> None:
-        """Read a model's file. Raises ValueError if it is not of the kind that is understood here."""
+        """Read a model's file. Raises ValueError if this module does not support its kind."""
         file = _File(path.read_bytes())
         self._tables, self._labels = _read(file)
         ending = numpy.zeros(len(self._tables.vectors[0]) + 1, numpy.float32)
@@ -211,11 +211,11 @@ class FirstLook:
         self._cache = Cache(numpy.zeros(CACHED, numpy.uint64), sums, numpy.zeros(CACHED, numpy.int32))
 
     def wanted(self, labels: Collection[str]) -> NDArray[Any]:
-        """Return what `surely` takes for the languages with these labels, without fastText's prefix."""
+        """Return the argument of `surely` for languages given by their labels, without fastText's prefix."""
         return numpy.array([label in labels for label in self._labels])
 
     def surely(self, texts: Sequence[str], wanted: NDArray[Any]) -> NDArray[Any]:
-        """Tell of each text whether fastText would surely find one of the wanted languages the most probable one."""
+        """Return, for each text, whether fastText would surely rank one of the wanted languages first."""
         together = "".join(texts)
         if any(mark in together for mark in _MARKS):
             texts = ["" if any(mark in text for mark in _MARKS) else text for text in texts]
@@ -227,14 +227,14 @@ class FirstLook:
 
 
 class _File:
-    """Little-endian values one after the other."""
+    """A reader of consecutive little-endian values."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._place = 0
 
     def values(self, form: str) -> tuple[Any, ...]:
-        """Read values by a form of `struct`."""
+        """Read values by a `struct` format."""
         found = struct.unpack_from("<" + form, self._content, self._place)
         self._place += struct.calcsize("<" + form)
         return found
@@ -247,7 +247,7 @@ class _File:
         return found
 
     def word(self) -> bytes:
-        """Read bytes up to a zero."""
+        """Read bytes up to a zero byte."""
         end = self._content.index(b"\0", self._place)
         found = self._content[self._place : end]
         self._place = end + 1
@@ -258,7 +258,7 @@ def _read(file: _File) -> tuple[Tables, list[str]]:
     magic, version = file.values("ii")
     dim, *_, loss, _model, bucket, shortest, longest, _rate, _sampling = file.values("12id")
     if (magic, version, loss) != (MAGIC, VERSION, HIERARCHICAL_SOFTMAX):
-        raise ValueError("a model of another version or loss than is understood here")
+        raise ValueError("a model of another version or loss than is supported")
     size, count, _labels, _tokens, pruned = file.values("iiiqq")
     entries = [(file.word(), *file.values("qb")) for _ in range(size)]
     ngrams, present = numpy.zeros(bucket, numpy.int32), numpy.zeros(bucket, numpy.bool_)
@@ -267,7 +267,7 @@ def _read(file: _File) -> tuple[Tables, list[str]]:
     vectors = _quantised(file, dim)
     (quantised_output,) = file.values("?")
     if quantised_output or pruned < 0:
-        raise ValueError("a model that is quantised in another way than is understood here")
+        raise ValueError("a model that is quantised in another way than is supported")
     rows, columns = file.values("qq")
     output = file.array("<f4", rows, columns)[: rows - 1].copy()
     labels = [(word, total) for word, total, kind in entries if kind == 1]
@@ -289,7 +289,7 @@ def _read(file: _File) -> tuple[Tables, list[str]]:
 
 
 def _quantised(file: _File, dim: int) -> NDArray[Any]:
-    """Read a matrix that is quantised by products, as plain numbers."""
+    """Read a product-quantised matrix as plain numbers."""
     quantised, with_norm = file.values("??")
     if not quantised:
         raise ValueError("a model that is not quantised")
@@ -305,7 +305,7 @@ def _quantised(file: _File, dim: int) -> NDArray[Any]:
 
 
 def _product(file: _File) -> list[NDArray[Any]]:
-    """Read the centroids of a product quantiser, by part of the vector."""
+    """Read the centroids of a product quantiser, for each part of the vector."""
     dim, parts, width, last = file.values("4i")
     content = file.array("<f4", dim * 256)
     widths = [width] * (parts - 1) + [last]
@@ -313,7 +313,7 @@ def _product(file: _File) -> list[NDArray[Any]]:
 
 
 def _tree(counts: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Build the tree of labels from their counts, falling, as fastText does; returns children of the inner nodes."""
+    """Build fastText's tree of labels from their counts, in descending order; return the inner nodes' children."""
     leaves = len(counts)
     weights = [*counts, *[10**15] * (leaves - 1)]
     leaf, node = leaves - 1, leaves
@@ -347,5 +347,5 @@ def _hashed(words: list[bytes]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @cache
 def first_look(path: Path) -> FirstLook:
-    """Return the model of a file, read once a process."""
+    """Return the model of a file, read once per process."""
     return FirstLook(path)

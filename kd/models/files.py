@@ -1,4 +1,4 @@
-"""The names of the files in vocabulary folders, data folders and model folders."""
+"""Names of the files in vocabulary folders, data folders and model folders."""
 
 WEIGHTS = "model.pt"  # a fairseq checkpoint
 DICTIONARY = "dict.txt"  # fairseq's dictionary, of the target or of both sides

@@ -1,11 +1,11 @@
-"""`ModelFolder`: the files of a model on disk, whichever engine it is for.
+"""`ModelFolder`: the files of a model on disk, for any engine.
 
-A folder has one of four forms, and kd names their files in `files.py`:
+A folder has one of four forms; `files.py` defines the names of the files:
 
 - trained: `model.pt` (a fairseq checkpoint), `dict.txt`, `vocabulary.model` or `bpe.codes` with `segmentation.json`;
 - exported: `model/` (CTranslate2's files), `vocabulary.model`, `model.json`;
 - converted from Hugging Face: `model/`, `tokenizer/` (transformers' files), `model.json`;
-- an ensemble to give away: `members/1/`, `members/2/` … (trained folders), `model.json`.
+- an ensemble for distribution: `members/1/`, `members/2/` … (trained folders), `model.json`.
 
 A model that was trained elsewhere may have its files in different places: `ModelFolder.of_files`.
 """
@@ -65,9 +65,9 @@ class ModelFolder:
         weights: `model.pt`, or CTranslate2's `model.bin`.
         vocabulary: The sentencepiece model of both sides, or BPE codes.
         dictionary: fairseq's dictionary of the target; None in an exported folder.
-        source_dictionary: The same of the source; equal to `dictionary` if both sides share it.
-        languages_file: Its language pairs, of a multilingual model.
-        segmentation: How text is prepared for BPE codes; None with a sentencepiece model.
+        source_dictionary: fairseq's dictionary of the source; equal to `dictionary` if both sides share it.
+        languages_file: The language pairs of a multilingual model.
+        segmentation: The preparation of text for BPE codes; None with a sentencepiece model.
         tokenizer: The folder of transformers' tokenizer, if the model has one; `vocabulary` is its configuration.
         members: The folders of an ensemble; for a single model its own folder.
     """
@@ -85,7 +85,7 @@ class ModelFolder:
 
     @classmethod
     def open(cls, path: Path) -> ModelFolder:
-        """Find the files of a folder. All that belong to its form are present and not empty.
+        """Find the files of a folder, and check that all files of its form are present and not empty.
 
         Raises:
             UserError: The folder or a file is missing, or a file is a Git LFS pointer, empty, or of a newer format.
@@ -108,16 +108,16 @@ class ModelFolder:
         source_dictionary: Path,
         segmentation: Segmentation | None = None,
     ) -> ModelFolder:
-        """Make a model of a fairseq checkpoint whose files are in different places."""
+        """Return a model folder for a fairseq checkpoint whose files are in different places."""
         return cls(
             weights.parent, FAIRSEQ, weights, vocabulary, dictionary, source_dictionary, segmentation=segmentation
         )
 
     @classmethod
     def beside(cls, weights: Path) -> ModelFolder:
-        """Make a model of a fairseq checkpoint whose other files are in its folder, if they exist.
+        """Return a model folder for a fairseq checkpoint whose other files, if they exist, are beside it.
 
-        As in fairseq's data folders, the dictionary of the target may be called `dict.target.txt`.
+        As in fairseq's data folders, the target dictionary may be named `dict.target.txt`.
         """
         folder = weights.parent
         shared = folder / DICTIONARY
@@ -149,7 +149,7 @@ class ModelFolder:
         engine = description.get("engine", CTRANSLATE2)
         if engine in (TRANSFORMERS, ARGOS):
             raise UserError(
-                f"{path} is for {engine}, and kd does not load it.",
+                f"{path} is for {engine}, which kd does not load.",
                 "See the example in its README.md, or give another export of the model.",
             )
         if engine != CTRANSLATE2:
@@ -182,7 +182,7 @@ class ModelFolder:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that translating needs, each once, in a fixed order; of an ensemble those of the first member."""
+        """The files needed for translation, each once, in a fixed order; for an ensemble, those of the first member."""
         always = [self.weights, self.vocabulary]
         if self.tokenizer:
             return tuple(dict.fromkeys((*always, *sorted(self.tokenizer.iterdir()))))
@@ -194,7 +194,7 @@ class ModelFolder:
 
     @property
     def all_members(self) -> Sequence[ModelFolder]:
-        """The single models: of an ensemble its members, of any other folder itself."""
+        """The single models: the members of an ensemble, or else the folder itself."""
         return self.members or (self,)
 
     @cached_property
@@ -209,13 +209,13 @@ class ModelFolder:
 
     @property
     def bytes(self) -> int:
-        """The size of the files that translating needs."""
+        """The total size of the files needed for translation."""
         files = {path for member in self.all_members for path in member.files}
         files |= {path for path in (self.path / DESCRIPTION, self.path / LANGUAGES) if path.is_file()}
         return sum(path.stat().st_size for path in files)
 
     def _exported_vocabularies(self) -> list[Path]:
-        """Return CTranslate2's token lists: one for both sides or one each. Their suffix depends on its version."""
+        """Return CTranslate2's token lists: one for both sides or one each; the suffix depends on its version."""
         folder = self.path / EXPORTED
         shared = sorted(folder.glob(f"{SHARED_VOCABULARY}.*"))
         if shared:
@@ -250,8 +250,8 @@ class ModelFolder:
 
         Args:
             out: The folder, which is made if necessary.
-            weights: Whether to include the weights; False if the caller writes others.
-            link: Whether to make hard links if the file system allows it.
+            weights: Whether to include the weights; False if the caller writes other weights.
+            link: Whether to make hard links if the file system supports them.
         """
         assert self.dictionary and self.source_dictionary
         out.mkdir(parents=True, exist_ok=True)
@@ -289,17 +289,17 @@ def write_ensemble(
     fingerprint: str | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a folder to give away that holds one or several fairseq models of one vocabulary.
+    """Write a folder for distribution with one or several fairseq models of one vocabulary.
 
-    CTranslate2 has no ensembles, so fairseq's own weights are given away. Files are hard links if possible.
+    CTranslate2 has no ensembles, so the folder has fairseq's own weights. Files are hard links if possible.
 
     Args:
         models: The members.
         out: The folder to write.
-        languages: Their translation directions.
+        languages: Translation directions of the models.
         longest: Longest `source` and `target` of their training, in tokens.
-        fingerprint: Of the model that it was made from.
-        run: Where the models come from.
+        fingerprint: Fingerprint of the original model.
+        run: The run that the models come from.
 
     Raises:
         UserError: A model lacks a file.
@@ -321,7 +321,7 @@ def write_ensemble(
 def write_description(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `model.json`, with the hashes of the weights and vocabularies in the folder.
 
-    With the hashes, `kd translate` notices a copy that is incomplete or damaged.
+    By the hashes, `kd translate` detects incomplete or damaged copies.
     """
     names = [path.relative_to(folder).as_posix() for path in sorted((folder / EXPORTED).glob("*"))]
     names += [VOCABULARY, "model.safetensors"]

@@ -36,13 +36,13 @@ def check_file(path: Path) -> None:
 
 
 def check_hash(path: Path) -> None:
-    """Compare a file with the hash recorded when it was published, if there is a record.
+    """Compare a file with the hash recorded at its publication, if there is a record.
 
-    The record is the manifest of the store's task or the `model.json` of a folder to give away. A file is hashed once:
-    the result is remembered by path, size and modification time.
+    The record is the manifest of a task in the store, or the `model.json` of a folder for distribution. A file is
+    hashed once: the hash is cached by path, size and modification time.
 
     Raises:
-        UserError: The file has another hash than recorded.
+        UserError: The hash of the file differs from the record.
     """
     for folder in path.absolute().parents[:_LEVELS]:
         for record in (folder / MANIFEST, folder / DESCRIPTION):

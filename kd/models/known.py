@@ -1,6 +1,6 @@
-"""The sizes of a recipe's texts and models before it runs, which `Kind.forecast` reads.
+"""The sizes of a recipe's texts and models before it runs, used by `Kind.forecast`.
 
-`Text` describes a corpus at each stage of the chain. Shapes of models come from the forecasts of earlier stages.
+`Text` describes a corpus at each stage of the chain. Model shapes come from the forecasts of earlier stages.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Known:
 
     Attributes:
         kept: share of pairs that cleaning keeps.
-        sample: lengths of whatever text could be read.
+        sample: lengths of the text that could be read.
         dev, test: sentences of the held-out sets.
         collected: full name of a task -> its sentence pairs, as counted in the raw files.
         done: finished task -> its manifest.
-        assumed: returns the first of some `assume.` keys that the user has set, or None.
+        assumed: returns the value of the first of several `assume.` keys that the user has set, or None.
     """
 
     vocabulary: int
@@ -62,7 +62,7 @@ class Known:
     forecasts: dict[Stage, StageForecast | None] = field(default_factory=dict)
 
     def add(self, stage: Stage) -> None:
-        """Forecast a stage; its inputs must have been added before."""
+        """Add the forecast of a stage, whose inputs must have been added before."""
         forecast = self.forecasts[stage] = stage.kind.forecast(stage, self)
         output = forecast.output if forecast is not None else None
         self.texts[stage] = self.counted(stage, output or self.input_of(stage))
@@ -73,7 +73,7 @@ class Known:
         return None if forecast is None else forecast.tasks[task.name]
 
     def counted(self, stage: Stage, expected: Text) -> Text:
-        """Return a stage's output: the sizes in its manifests where it is finished, else the expected ones."""
+        """Return the size of a stage's output: from its manifests if it is finished, else as expected."""
         counts = [self.done[task]["counts"] for task in stage.tasks if task in self.done]
         if len(counts) < len(stage.tasks) or not counts or "pairs out" not in counts[0]:
             return expected
@@ -90,7 +90,7 @@ class Known:
     # --- texts -------------------------------------------------------------------------------------------------------
 
     def input(self, stage: Stage, role: str) -> Text:
-        """Return the corpus that a stage reads from a role; the pairs of several stages are added up."""
+        """Return the corpus that a stage reads through a role; the pairs of several stages are added up."""
         texts = [self.texts[other] for _, other in stage.inputs.get(role, []) if other in self.texts]
         if not texts:
             return self.sample
@@ -101,11 +101,11 @@ class Known:
         return replace(texts[0], pairs=pairs)
 
     def input_of(self, stage: Stage) -> Text:
-        """Return the corpus that a stage reads from the role that it has for corpora."""
+        """Return the corpus that a stage reads through its role for corpora."""
         return self.input(stage, next((role for role in ("corpus", "corpora", "data") if role in stage.inputs), ""))
 
     def largest_input(self, task: Task, role: str) -> Text:
-        """Return the largest of the corpora that a task reads from a role."""
+        """Return the largest of the corpora that a task reads through a role."""
         stages = dict.fromkeys(item.task.stage for item in task.inputs[role])
         return max((self.texts.get(stage, self.sample) for stage in stages), key=lambda text: text.pairs.value or 0.0)
 
@@ -114,7 +114,7 @@ class Known:
         return self.dev if use is HeldOut.dev else self.test
 
     def assumed_of(self, key: str, stage: Stage) -> Estimate | None:
-        """Return what the user assumes by `assume.KEY.STAGE`, for an instance of a stage or all of its instances."""
+        """Return the value of `assume.KEY.STAGE` for one instance or all instances of a stage."""
         return self.assumed(f"{key}.{stage.name}", f"{key}.{stage.spec.name}")
 
     # --- models ------------------------------------------------------------------------------------------------------
@@ -128,19 +128,19 @@ class Known:
         return parameter_count(model, self.vocabulary)
 
     def largest_model(self, tasks: Iterable[Task]) -> Estimate:
-        """Return the bytes of the largest model of these tasks, as a file."""
+        """Return the file size in bytes of the largest model of these tasks."""
         size = max((self.parameters(model) for model in self.models(tasks)), default=0) * MODEL_BYTES
         return Estimate(float(size) or None, "weights x 4 bytes")
 
     def training_flops(self, model: ModelConfig, text: Text) -> float | None:
-        """Compute the FLOPs of training on one target token; None where lengths are unknown."""
+        """Compute the FLOPs of training on one target token; None if lengths are unknown."""
         source, target = text.source_tokens.value, text.target_tokens.value
         if source is None or target is None:
             return None
         return training_flops(model, self.vocabulary, source + 1, target + 1)
 
     def translation_flops(self, models: Iterable[ModelConfig], text: Text, beam: int) -> float | None:
-        """Compute the FLOPs of translating one sentence by all models together; None where unknown."""
+        """Compute the FLOPs of translating one sentence by all models together; None if unknown."""
         source, target, models = text.source_tokens.value, text.target_tokens.value, list(models)
         if source is None or target is None or not models:
             return None
@@ -152,7 +152,7 @@ class Known:
 
 
 def equal_tasks(stage: Stage, work: TaskWork, output: Text | None = None) -> StageForecast:
-    """Forecast a stage whose tasks are equal."""
+    """Forecast a stage whose tasks all do the same amount of work."""
     return StageForecast({task.name: work for task in stage.tasks}, output)
 
 
@@ -164,14 +164,14 @@ def by_pairs(stage: Stage, text: Text, *, output: Text | None = None, **more: An
 
 
 def single_task(stage: Stage, **more: Any) -> StageForecast:
-    """Forecast a stage whose tasks do the same whatever the recipe. more: fields of `TaskWork`."""
+    """Forecast a stage whose tasks' work does not depend on the recipe. more: fields of `TaskWork`."""
     return equal_tasks(stage, TaskWork((Work(stage.kind.name, "tasks", Estimate(1, "config")),), **more))
 
 
 def translation(name: str, system: Sequence[Input], sentences: float, known: Known, beam: int, flops: str = "") -> Work:
     """Forecast the translation of held-out sentences by a system: one model, or the members of an ensemble.
 
-    Each format of exported models has a rate of its own.
+    Each format of exported models has its own rate.
     """
     tasks = [item.task for item in system]
     formats = [str(task.identity["format"]) for task in tasks if "format" in task.identity]

@@ -23,7 +23,7 @@ _NAMES = {code: name.replace("_", " ") for code, name in (entry.split("=") for e
 
 
 def name_of(code: str) -> str:
-    """Return the name of a language, with what its code adds: `Portuguese (BR)`; the code itself if it is unknown."""
+    """Return the name of a language, with its subtags: `Portuguese (BR)`; the code itself if it is unknown."""
     name = _NAMES.get(primary(code))
     if name is None:
         return code

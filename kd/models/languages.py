@@ -1,7 +1,7 @@
 """Language codes of several standards, sacreBLEU's tokenisers by language, and language identification.
 
 Identification uses fastText's lid.176 model (Joulin et al., 2017), which is part of a package and needs no download:
-176 languages, about 200,000 sentences per second on one core. For strings of a few words it guesses.
+176 languages, about 200,000 sentences per second on one core. It is unreliable for strings of a few words.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _SHORTEST = _REPLACED | {
 
 @lru_cache(maxsize=4096)
 def standard(language: str) -> str:
-    """Return a BCP-47 code in lower case with `-`, its language as the shortest ISO 639 code: `eng_GB` is `en-gb`."""
+    """Return a BCP-47 code in lower case with `-` and the shortest ISO 639 code: `eng_GB` becomes `en-gb`."""
     first, *rest = re.split("[-_]", language.strip().lower())
     return "-".join([_SHORTEST.get(first, first), *rest])
 
 
 @lru_cache(maxsize=4096)
 def matches(language: str, tag: str) -> bool:
-    """Return whether a tag is within a basic language range (RFC 4647, 3.3.1): `en` has `en-GB`, `EN_us` and `eng`."""
+    """Return whether a tag matches a basic language range (RFC 4647, 3.3.1): `en` matches `en-GB` and `eng`."""
     wanted, given = standard(language), standard(tag)
     return given == wanted or given.startswith(wanted + "-")
 
@@ -62,7 +62,7 @@ def primary(language: str) -> str:
 
 
 def alike(language: str, known: Iterable[str]) -> str | None:
-    """Return the code among `known` that is a language: `deu_Latn` or `de_DE` for `de`. None if none or several are."""
+    """Return the code among `known` for a language: `deu_Latn` or `de_DE` for `de`. None if none or several match."""
     codes = list(known)
     if language in codes:
         return language
@@ -98,7 +98,7 @@ def bleu_tokenizer(language: str) -> str:
 
 
 def language_of_script(texts: Iterable[str]) -> str | None:
-    """Return ja, ko, th or zh if most letters of texts, or an eighth that is kana, are of its script; else None."""
+    """Return ja, ko, th or zh if most letters are of its script (for ja, an eighth kana is enough); else None."""
     text = "".join(texts)
     letters = len(_LETTER.findall(text))
     counts = {language: len(script.findall(text)) for language, script in _SCRIPTS.items()}
@@ -116,7 +116,7 @@ class LanguageIdentifier:
     def identify(self, text: str) -> tuple[str, float]:
         """Return the most probable language's code (the shortest: `de`, `zh`) and its probability, 0 to 1.
 
-        Text without evidence, such as an empty line, gives ("", 0.0).
+        For text without evidence, such as an empty line, returns ("", 0.0).
         """
         labels, probabilities = self._model.predict(text.replace("\n", " "), k=1)
         if not labels:
@@ -124,9 +124,10 @@ class LanguageIdentifier:
         return labels[0].removeprefix("__label__"), min(1.0, float(probabilities[0]))
 
     def surely(self, texts: Sequence[str], languages: Collection[str]) -> list[bool]:
-        """Tell of each text whether the most probable language is surely one of some, faster than `identify` can.
+        """Return, for each text, whether its most probable language is surely one of these; faster than `identify`.
 
-        Where the answer is yes, `identify` finds one of them too. The first call compiles code, which takes seconds.
+        If the answer is yes, `identify` would return one of them too. The first call compiles code, which takes
+        seconds.
         """
         from kd.models.fast_identification import first_look
 
@@ -140,13 +141,13 @@ class LanguageIdentifier:
         return dict(zip(labels, map(float, probabilities), strict=True)).get(code, 0.0)
 
     def probabilities(self, text: str, languages: Sequence[str]) -> dict[str, float]:
-        """Return how probable it is, 0 to 1, that a text is in each of some languages (BCP-47 codes)."""
+        """Return the probability, 0 to 1, that a text is in each of several languages (BCP-47 codes)."""
         labels, probabilities = self._model.predict(text.replace("\n", " "), k=-1)
         found = dict(zip(labels, map(float, probabilities), strict=True))
         return {each: min(1.0, found.get(f"__label__{primary(each)}", 0.0)) for each in languages}
 
     def knows(self, language: str) -> bool:
-        """Return whether the model has a language."""
+        """Return whether the model supports a language."""
         labels, _ = self._model.predict("a", k=-1)
         return f"__label__{primary(language)}" in labels
 

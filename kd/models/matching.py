@@ -31,7 +31,8 @@ def load_processor(path: Path) -> SentencePieceProcessor:
         return SentencePieceProcessor(model_file=str(path))
     except (OSError, RuntimeError):
         raise UserError(
-            f"{path} is damaged or not a sentencepiece model.", "Copy it again, or give the one of the training."
+            f"{path} is damaged or not a sentencepiece model.",
+            "Copy it again, or give the sentencepiece model of the training.",
         ) from None
 
 
@@ -39,7 +40,7 @@ def read_dictionary(path: Path) -> list[str]:
     """Return the symbols of a fairseq dictionary, in order, without the four special symbols.
 
     Raises:
-        UserError: The file is missing, or a line is not a symbol and a number.
+        UserError: The file is missing, or a line does not consist of a symbol and a number.
     """
     check_file(path)
     symbols = []
@@ -64,10 +65,10 @@ def pieces_of(path: Path) -> list[str]:
 def check_pieces(vocabulary: Path, dictionaries: Sequence[Path]) -> None:
     """Check that most symbols of the dictionaries are pieces of the sentencepiece model.
 
-    fairseq may add fillers and language tags, so some may be absent.
+    fairseq may add fillers and language tags, so some symbols may not be pieces.
 
     Raises:
-        UserError: They belong to different models.
+        UserError: Dictionaries and sentencepiece model belong to different models.
     """
     pieces = set(pieces_of(vocabulary))
     for path in dict.fromkeys(dictionaries):
@@ -76,7 +77,7 @@ def check_pieces(vocabulary: Path, dictionaries: Sequence[Path]) -> None:
         if known * 2 < len(symbols):
             raise UserError(
                 f"{known} of the {len(symbols)} symbols of {path} are pieces of {vocabulary}.",
-                "Give the sentencepiece model of the training; another segmentation gives nonsense.",
+                "Give the sentencepiece model of the training; any other segmentation gives nonsense.",
             )
 
 

@@ -1,7 +1,7 @@
-"""Segments text as Moses' tokeniser and BPE codes do, for models that were not trained on sentencepiece.
+"""Segments text with Moses' tokeniser and BPE codes, for models that were not trained with sentencepiece.
 
-FAIR's WMT models, and most fairseq models of their time, read text that Moses tokenised and fastBPE or subword-nmt
-segmented. Here sacremoses and subword-nmt do the same, so that such a model reads and writes raw text.
+FAIR's WMT models, and most fairseq models of their time, expect text tokenised by Moses and segmented by fastBPE or
+subword-nmt. Here sacremoses and subword-nmt do the same, so such a model can read and write raw text.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _UNKNOWN = "<unk>"
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How text is prepared for BPE.
+    """The settings for preparing text for BPE.
 
     Attributes:
         moses: Whether Moses' tokeniser splits the source, and its detokeniser joins the output.
         source: Language of the tokeniser.
         target: Language of the detokeniser.
-        escape: Whether the tokeniser writes `&apos;` and the like.
-        split_dashes: Whether it writes `well @-@ known`.
+        escape: Whether the tokeniser escapes characters (`&apos;` …).
+        split_dashes: Whether the tokeniser splits at dashes (`well @-@ known`).
     """
 
     moses: bool = True
@@ -53,12 +53,12 @@ def read_segmentation(folder: Path) -> Segmentation | None:
         return None
     path = folder / SEGMENTATION
     if not path.is_file():
-        raise UserError(f"{folder} has {CODES} and no {SEGMENTATION}.", COPY_AGAIN)
+        raise UserError(f"{folder} has {CODES} but no {SEGMENTATION}.", COPY_AGAIN)
     return record(Segmentation, read_object(path, COPY_AGAIN), SEGMENTATION)
 
 
 class MosesBpe:
-    """Has those methods of a sentencepiece processor that `Vocabulary` uses; ids are places in `pieces`.
+    """Has the methods of a sentencepiece processor that `Vocabulary` uses; ids are positions in `pieces`.
 
     Args:
         codes: A file of codes of subword-nmt or fastBPE.
@@ -66,7 +66,7 @@ class MosesBpe:
         pieces: The symbols of the source's dictionary.
 
     Raises:
-        UserError: The file is missing or is not one of codes.
+        UserError: The file is missing or does not contain codes.
     """
 
     def __init__(self, codes: Path, segmentation: Segmentation, pieces: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ class MosesBpe:
         return self._pieces[number]
 
     def piece_to_id(self, piece: str) -> int:
-        """Return the number of a piece, whether it ends a word or not."""
+        """Return the number of a piece, whether or not it ends a word."""
         return self._number.get(piece, self._number.get(piece + _SEPARATOR, 0))
 
     def unk_id(self) -> int:
@@ -125,7 +125,7 @@ def check_codes(codes: Path, dictionaries: Iterable[Path]) -> None:
     """Check that most symbols of several characters in the dictionaries come from the codes.
 
     Raises:
-        UserError: They belong to different models, or the file is not one of codes.
+        UserError: They belong to different models, or the file does not contain codes.
     """
     made = set(_load(codes).bpe_codes_reverse)
     for path in dict.fromkeys(dictionaries):

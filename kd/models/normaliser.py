@@ -1,8 +1,9 @@
-"""Puts the normalisation of training text into a sentencepiece model, so that no runtime has to do it.
+"""Adds the normalisation of training text to a sentencepiece model, so that runtimes need not do it.
 
-sentencepiece rewrites text by a table of character sequences. Here the table has what `kd.engines.reading` does to text
-before it is translated: NFC, no control characters, no characters that are invisible and unknown to the vocabulary,
-ordinary spaces, one at a time. Rules that depend on neighbouring characters (joiners in emoji) are left out.
+sentencepiece rewrites text by a table of character sequences. Here the table reproduces the normalisation that
+`kd.engines.reading` applies before translation: NFC, no control characters, no characters that are invisible and
+unknown to the vocabulary, single ordinary spaces. Rules that depend on neighbouring characters (joiners in emoji) are
+left out.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _hex(text: str) -> str:
 
 
 def _candidates() -> Iterator[str]:
-    """Yield the characters that become a space or nothing in vocabularies that lack them."""
+    """Yield the characters that are replaced by a space or removed if a vocabulary lacks them."""
     for code in range(sys.maxunicode + 1):
         character = chr(code)
         category = unicodedata.category(character)
@@ -86,7 +87,7 @@ def _rules(unknown: Callable[[str], bool], hangul: bool) -> Iterator[tuple[str, 
 
 
 def _compositions(unknown: Callable[[str], bool], hangul: bool) -> Iterator[tuple[str, str]]:
-    """Yield what NFC changes: letters with marks in every order, and characters that NFC replaces."""
+    """Yield the sequences that NFC changes: letters with marks in every order, and characters that NFC replaces."""
     for code in range(0xA0, sys.maxunicode + 1):
         if 0xD800 <= code < 0xE000 or (code in _HANGUL and not hangul):
             continue

@@ -1,7 +1,7 @@
-"""Subword regularisation (Kudo, 2018): segments text at random, by the probabilities of a unigram model.
+"""Subword regularisation (Kudo, 2018): samples segmentations of text by the probabilities of a unigram model.
 
-Sentencepiece's own sampling cannot be reproduced: in 0.2.3 each process draws other segmentations from the same seed.
-Here the segmentations of words are drawn with Python's generator, which is the same everywhere.
+Sentencepiece's own sampling is not reproducible: in 0.2.3 each process draws different segmentations from the same
+seed. Here Python's generator, which is the same everywhere, draws the segmentations of words.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Sampling:
 class Sampler:
     """Samples segmentations with a sentencepiece unigram model.
 
-    No piece of such a model contains a space. So the probability of a sentence's segmentation is the product of those
-    of its words, and words can be drawn independently (Kudo's l-best sampling, with l for each word). Sentences with a
-    symbol that contains a space, such as the placeholder `{count, plural}`, get their best segmentation.
+    No piece of such a model contains a space. So the probability of a sentence's segmentation is the product of its
+    words' probabilities, and words can be drawn independently (Kudo's l-best sampling, applied to each word). Sentences
+    with a symbol that contains a space, such as the placeholder `{count, plural}`, get their best segmentation.
 
     Raises:
         UserError: The model is not a unigram model.
@@ -66,7 +66,7 @@ class Sampler:
         self._known: dict[str, tuple[list[float], list[bytes]]] = {}
 
     def sample(self, sentences: Sequence[str], seed: int) -> list[NDArray[np.int32]]:
-        """Return ids of a sampled segmentation of each sentence, which depend on the seed and the sentences only."""
+        """Return the ids of a sampled segmentation of each sentence; they depend only on the seed and the sentences."""
         import numpy as np
 
         draw = random.Random(seed).random
@@ -81,7 +81,7 @@ class Sampler:
         return [np.frombuffer(each, dtype=np.int32) for each in found]
 
     def _draw(self, word: str, place: float) -> bytes:
-        """Return the segmentation of a word at a quantile between 0 and 1 of their distribution."""
+        """Return a word's segmentation at a quantile, 0 to 1, of the distribution of its segmentations."""
         known = self._known.get(word)
         if known is None:
             known = self._segmentations(word)

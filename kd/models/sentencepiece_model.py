@@ -1,8 +1,8 @@
 """Reads the settings of a sentencepiece model from its file.
 
-sentencepiece's own reader for Python needs another version of protobuf than COMET does, so this module decodes the few
-fields that it needs from protobuf's wire format (sentencepiece_model.proto of sentencepiece 0.2: ModelProto has pieces
-(1), trainer_spec (2) and normalizer_spec (3)).
+sentencepiece's own Python reader and COMET need different versions of protobuf, so this module decodes the few fields
+that it needs from protobuf's wire format (sentencepiece_model.proto of sentencepiece 0.2: ModelProto has pieces (1),
+trainer_spec (2) and normalizer_spec (3)).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME, _TABLE, _REMOVE_EXTRA = 1, 2, 4  # NormalizerSpec: name, precompiled_char
 
 
 def preprocessing(vocabulary: Path) -> dict[str, Any]:
-    """Return how a sentencepiece model, or BPE codes, treat text, as `model.json` records it.
+    """Return a sentencepiece model's, or BPE codes', treatment of text, as recorded in `model.json`.
 
     Raises:
         UserError: The file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Systems: everything that translates and is scored, from a teacher member to an external system.
+"""Systems: anything that translates and is scored, from a teacher member to an external system.
 
 A `System` is created once, when the chain is planned, and travels with the artifact: planned tasks, manifests,
 `scores.json` and the report carry it. Code reads its fields; no code parses its name.
@@ -23,7 +23,7 @@ MAX_MEMBERS = 64  # of a training, where a name is compared with those that a re
 
 
 class SystemKind(Enum):
-    """How tables and figures show a system: its role, unless it is an ensemble or an export."""
+    """The kind of a system in tables and figures: its role, unless it is an ensemble or an export."""
 
     teacher = "teacher"  # one member
     ensemble = "ensemble"  # all members together
@@ -39,8 +39,8 @@ class System:
 
     Attributes:
         label: The training's name in the recipe, such as `student-first`.
-        member: Which member, where a training has several; None for the only one and for the ensemble of all.
-        ensemble: All members of the label translate together.
+        member: Number of the member if a training has several; None for a single model and for the ensemble.
+        ensemble: Whether all members of the label translate together.
         format: Number format or package of an export, such as int8 or argos; None for a trained model.
         checkpoint: Checkpoint that was exported; None for the averaged model.
         pair: Language pair of the model; None for a model of several pairs.
@@ -58,44 +58,44 @@ class System:
 
     @property
     def name(self) -> str:
-        """Its name in files and settings: `student-2-int8`, `teacher-ensemble`."""
+        """The name in files and settings: `student-2-int8`, `teacher-ensemble`."""
         parts = [self.label, self.member, "ensemble" if self.ensemble else None, self.checkpoint, self.format]
         return "-".join(part for part in parts if part)
 
     @property
     def title(self) -> str:
-        """Its name for people: `teacher ensemble`."""
+        """The display name: `teacher ensemble`."""
         return self.name.replace("-", " ")
 
     @property
     def kind(self) -> SystemKind:
-        """How tables and figures show it."""
+        """The kind shown in tables and figures."""
         if self.format:
             return SystemKind.export
         return SystemKind.ensemble if self.ensemble else SystemKind(self.role.value)
 
     @property
     def packaged(self) -> bool:
-        """Whether it is an export for other software, which kd gives away and does not run."""
+        """Whether it is an export for other software, which kd distributes but does not run."""
         return self.engine in (TRANSFORMERS, ARGOS)
 
     @property
     def seed(self) -> str:
-        """The member by which systems are compared seed by seed; a single one counts as the first."""
+        """The member number for comparisons seed by seed; a single model counts as the first member."""
         return self.member or "1"
 
     @property
     def trained(self) -> System:
-        """The trained model that an export was made from; any other system itself."""
+        """The trained model that an export was made from; for any other system, the system itself."""
         return replace(self, format=None, checkpoint=None, engine=FAIRSEQ) if self.format else self
 
 
 class Described(Protocol):
-    """A planned input or a published artifact that says which system it is."""
+    """A planned input or published artifact that carries the system it represents."""
 
     @property
     def label(self) -> str:
-        """The recipe's name for it among the inputs of a stage."""
+        """The label of this input in the recipe's stage."""
         ...
 
     @property
@@ -108,36 +108,36 @@ T = TypeVar("T", bound=Described)
 
 
 def trained_model(stage: Stage, member: str | None = None) -> dict[str, Any]:
-    """Return the system that a stage trains or imports, as the plain values of a task's subject.
+    """Return the system that a stage trains or imports, as plain values for a task's subject.
 
     Args:
-        stage: The stage, which has a role.
-        member: Which of several models of the stage; None where it makes one.
+        stage: A stage with a role.
+        member: Number of the model among the stage's models; None if it makes only one.
     """
     return dict(plain(System(SystemRole(str(stage.role)), stage.spec.name, member, pair=stage.axis)))
 
 
 def system_of(item: Described) -> System:
-    """Return the system that an input of a stage is, as it was planned."""
+    """Return the system that an input of a stage represents, as planned."""
     return record(System, item.subject, "system")
 
 
 def labelled(item: Described) -> System:
-    """Return the system of a model among the inputs of a stage; a trained model is called by its label there."""
+    """Return the system of a model among the inputs of a stage; a trained model takes its label from these inputs."""
     system = system_of(item)
     return replace(system, label=item.label) if system.engine and not system.format else system
 
 
 def systems_of(items: Iterable[T], ensembles: Mapping[str, bool], *, packaged: bool = False) -> dict[System, list[T]]:
-    """Return the systems that the inputs of a stage make up, each with its models.
+    """Return the systems formed by the inputs of a stage, each with its models.
 
     Args:
         items: Trainings and exports.
-        ensembles: Labels whose members also translate together -> whether they do.
+        ensembles: Label -> whether its members also translate together.
         packaged: Whether to include exports for other software, which kd does not run.
 
     Raises:
-        UserError: Two systems would have one name.
+        UserError: Two systems would have the same name.
     """
     described = [(labelled(item), item) for item in items]
     described = [(system, item) for system, item in described if packaged or not system.packaged]
@@ -158,20 +158,20 @@ def systems_of(items: Iterable[T], ensembles: Mapping[str, bool], *, packaged: b
 
 
 def check_names(systems: Iterable[System]) -> None:
-    """Raise UserError where two systems have one name."""
+    """Raise UserError if two systems have the same name."""
     seen: dict[str, System] = {}
     for system in systems:
         other = seen.setdefault(system.title, system)
         if other is not system:
             both = f"{_described(other, system)} and {_described(system, other)}"
             raise UserError(
-                f"Two systems would be called {system.name}: {both}.",
+                f"Two systems would have the name {system.name}: {both}.",
                 "Give one of them another name in the inputs of the stage, or set the axis that the stage runs over.",
             )
 
 
 def _described(system: System, other: System) -> str:
-    """Say what a system is in words that tell it from another of its name."""
+    """Describe a system so that it can be told from another system of the same name."""
     what = "the ensemble of " if system.ensemble else f"member {system.member} of " if system.member else ""
     form = f" as {system.format}" if system.format else ""
     pair = f" ({system.pair})" if system.pair and system.pair != other.pair else ""

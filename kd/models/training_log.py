@@ -1,4 +1,4 @@
-"""The log that a training leaves for programs, `metrics.jsonl`: one JSON object per logged or validated update."""
+"""The machine-readable log of a training, `metrics.jsonl`: one JSON object per logged or validated update."""
 
 from __future__ import annotations
 

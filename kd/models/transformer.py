@@ -23,7 +23,7 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """The sum of all parameters."""
         return self.matrices + self.vectors
 
 
@@ -72,7 +72,8 @@ def training_flops(model: ModelConfig, vocabulary: int, source: float, target: f
     Args:
         model: its shape.
         vocabulary: number of entries in its vocabulary.
-        source: mean source tokens of a sentence; their cost is attributed to the target tokens, which batches count.
+        source: mean source tokens of a sentence; their cost is attributed to the target tokens, by which batches are
+            measured.
         target: mean target tokens of a sentence.
     """
     sentence = _encoding(model, source) + target * 2 * decoder_matrices(model, vocabulary)

@@ -50,19 +50,19 @@ def train(
 ) -> None:
     """Train one joint vocabulary and write its folder. Equal sentences and settings give equal files.
 
-    U+2581 (`▁`) in text reads back as a space, as always with sentencepiece.
+    U+2581 (`▁`) in text is decoded as a space, as always in sentencepiece.
 
     Args:
         sentences: The text, of which the first `config.sample` sentences are used.
         out: The folder to write.
         config: The settings. `size` counts special symbols, placeholders, bytes and pieces: it is the number of rows of
             the embedding.
-        placeholders: Each is one piece wherever it occurs.
-        tags: Pieces that no text is encoded as (sentencepiece's control symbols).
+        placeholders: Texts that are one piece each wherever they occur.
+        tags: Pieces to which text is never encoded (sentencepiece's control symbols).
 
     Raises:
-        UserError: The text is too small for that size, the size is too small for the text, or a placeholder is a
-            special symbol.
+        UserError: The text is too small for the size, the size is too small for the text, or a placeholder is a special
+            symbol.
     """
     import sentencepiece
 
@@ -105,18 +105,18 @@ def train(
 
 
 def _check_placeholders(placeholders: Sequence[str]) -> None:
-    """Raise UserError for text such as `</s>` (HTML's strike-through), which would end sentences wherever it occurs."""
+    """Raise UserError for placeholders such as `</s>` (HTML's strike-through), which would end sentences."""
     taken = [placeholder for placeholder in placeholders if placeholder in SPECIAL or _BYTE.fullmatch(placeholder)]
     if taken:
         raise UserError(
             f"vocabulary.placeholders matches {', '.join(taken)} in the text, which are special symbols of every "
             "vocabulary.",
-            "Write an expression that does not match them, such as '(?!</?s>)</?\\w+>'.",
+            "Use an expression that does not match them, such as '(?!</?s>)</?\\w+>'.",
         )
 
 
 class _Count:
-    """Counts the sentences that pass through."""
+    """Counts the sentences of an iterable."""
 
     def __init__(self, sentences: Iterator[str]) -> None:
         self._rest = sentences
@@ -129,9 +129,11 @@ class _Count:
 
 
 def _explained(message: str, config: VocabularyConfig, sentences: int) -> UserError:
-    """Translate sentencepiece's error into one about kd's settings."""
+    """Convert sentencepiece's error into an error about kd's settings."""
     if sentences == 0 or "sentences_.empty()" in message or "Input corpus is empty" in message:
-        return UserError("There is no text to train a vocabulary on.", "Check the corpus and what clean dropped.")
+        return UserError(
+            "There is no text to train a vocabulary on.", "Check the corpus, and the pairs that clean dropped."
+        )
     if highest := re.search(r"value <= (\d+)", message):
         return UserError(
             f"{sentences} sentences are too few for a vocabulary of {config.size} pieces.",
@@ -179,7 +181,7 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """The rows of the embedding: all pieces and the four special symbols."""
+        """The number of rows of the embedding: all pieces and the four special symbols."""
         return len(self._symbols)
 
     def extend(self, source: Sequence[str], target: Sequence[str]) -> None:
@@ -196,7 +198,7 @@ class Vocabulary:
     def encode_ids(self, sentences: Sequence[str], tag: str | None = None) -> list[list[int]]:
         """Return the fairseq ids of each sentence, without the end of sentence; a tag comes first.
 
-        A sentence without pieces, of which there is nothing to translate, gets no tag either.
+        A sentence without pieces, which has nothing to translate, gets no tag either.
         """
         encoded: list[list[int]] = self._processor.encode(list(sentences), out_type=int, num_threads=1)
         if self._from_processor is not None:
@@ -210,10 +212,10 @@ class Vocabulary:
     def encode_array(
         self, sentences: Sequence[str], tag: str | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Return the fairseq ids of all sentences concatenated, ends of sentence included, and each length.
+        """Return the concatenated fairseq ids of all sentences, ends of sentence included, and each sentence's length.
 
-        With a tag, each begins with it, and it counts. This is faster than `encode_ids`, since no id becomes a Python
-        object.
+        A tag, if given, begins each sentence and counts towards its length. Faster than `encode_ids`, since no id
+        becomes a Python object.
         """
         encoded = self._processor.encode(list(sentences), out_type="numpy", num_threads=1)
         return self._ended(encoded, tag)
@@ -221,7 +223,7 @@ class Vocabulary:
     def sample_array(
         self, sentences: Sequence[str], sampling: Sampling, tag: str | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Encode as `encode_array` with random segmentations, which depend on the settings and the sentences only.
+        """Encode like `encode_array`, with random segmentations that depend only on the settings and the sentences.
 
         Raises:
             UserError: The model is not a unigram model.
@@ -280,7 +282,7 @@ class Vocabulary:
 def find_placeholders(sentences: Iterable[str], pattern: str, most: int) -> list[str]:
     """Return the `most` most frequent distinct matches of a regular expression, by frequency, then by text.
 
-    Of more than a million distinct matches, the rarest so far are dropped on the way, so that memory is bounded.
+    To bound memory, the rarest matches are dropped whenever there are more than a million distinct ones.
 
     Raises:
         UserError: The expression is not valid.

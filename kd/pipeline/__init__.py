@@ -1,1 +1,1 @@
-"""Stages and tasks: how they are planned, named, stored and resumed. Independent of translation."""
+"""Plans, names, stores and resumes stages and tasks. Independent of translation."""

@@ -1,4 +1,4 @@
-"""Record the attempts at a task, beside its output: when each started, how long it lived and how far it came.
+"""Record the attempts at a task, beside its output: start, duration and progress of each.
 
 Adds up the time of all attempts, and detects a task that makes no progress across retries.
 """
@@ -38,7 +38,7 @@ def note(paths: ArtifactPaths, held: Lease, started: float) -> list[Attempt]:
 
 
 def end(paths: ArtifactPaths, *, counts: bool) -> None:
-    """Record that the last attempt ended without a result; if it `counts`, also how far it came."""
+    """Record that the last attempt ended without a result and, if it `counts`, its progress."""
     with contextlib.suppress(OSError, LookupError):
         attempts = _read(paths)
         set_times(attempts[-1])
@@ -62,10 +62,10 @@ def cpu_seconds(attempts: Sequence[Attempt]) -> float | None:
 
 
 def is_stuck(paths: ArtifactPaths, *, resumable: bool) -> bool:
-    """Return whether the last attempts of this submission each ended no further than an earlier one.
+    """Return whether none of the last attempts of this submission got further than an earlier one.
 
-    Attempts that were killed by a node failure or preempted do not count. A task that is not resumable starts from the
-    beginning each time, so another attempt never comes further.
+    Attempts ended by a node failure or preemption do not count. A task that is not resumable starts from the beginning
+    each time, so further attempts make no progress.
     """
     mine = os.environ.get(SUBMISSION)
     if not mine:
@@ -91,7 +91,7 @@ def _read(paths: ArtifactPaths) -> list[Attempt]:
 
 
 def _is_attempt(value: Any) -> bool:
-    """Return whether a value has the form of an attempt; a damaged disk may have changed it."""
+    """Return whether a value has the form of an attempt; the file may be damaged."""
     if not isinstance(value, dict) or not isinstance(value.get("started"), int | float):
         return False
     reached = value.get("reached", ["", 0])

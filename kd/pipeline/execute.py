@@ -60,11 +60,11 @@ def execute(
         tracking: The trackers to report to, and their settings.
         packages: Packages whose versions the manifest records.
         wait: Whether to wait for another process that works on the task.
-        scratch: A fast local folder that a training copies its inputs to; None: it reads them in the store.
+        scratch: A fast local folder to which a training copies its inputs; None: it reads them from the store.
 
     Raises:
-        UserError: A mistake of the user's, or an input that is missing.
-        TransientError: Another process works on the task, or a fault that may pass.
+        UserError: The user made a mistake, or an input is missing.
+        TransientError: Another process works on the task, or a temporary fault occurred.
     """
     return _Execution(task, store, threads, device, machine, tracking or {}, packages, scratch).run(wait=wait)
 
@@ -74,7 +74,7 @@ def ensure_ready(task: Task, store: Store) -> None:
     for upstream in task.upstream():
         if not store.paths(upstream).is_published():
             raise UserError(
-                f"{task.full_name} reads from {upstream.full_name}, which is missing.",
+                f"{task.full_name} needs {upstream.full_name}, which is missing.",
                 f"Run the stage {upstream.stage.name} first.",
             )
 
@@ -173,7 +173,7 @@ class _Execution:
         return self._check(job), job, meter.spent
 
     def _check(self, job: Job[Any]) -> Summary:
-        """Check the output; if it is refused, the next attempt repeats the work."""
+        """Check the output; if the check fails, the next attempt repeats the work."""
         try:
             return self.task.stage.kind.check(job)
         except (TransientError, OSError):  # the same check may pass in another attempt
@@ -224,11 +224,11 @@ class _Execution:
     # --- failing -------------------------------------------------------------------------------------------------
 
     def _explained(self, error: BaseException, *, ours: bool) -> UserError | TransientError | None:
-        """Record a failed attempt; returns the error to report instead of `error`, if there is a better one.
+        """Record a failed attempt; return the error to report, a clearer one than `error` if possible.
 
         Args:
-            error: What ended the attempt.
-            ours: Whether this process still holds the lease: if not, the records belong to another one.
+            error: The error that ended the attempt.
+            ours: Whether this process still holds the lease; if not, the records belong to another process.
         """
         failure = disk_fault(error, self.paths.final.parent)
         if not ours:

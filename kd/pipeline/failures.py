@@ -1,4 +1,4 @@
-"""Record why the last attempt at a task failed, beside its output, for launchers and `kd status`."""
+"""Record the reason why the last attempt at a task failed, beside its output, for launchers and `kd status`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record_failure(paths: ArtifactPaths, error: BaseException) -> None:
 
 
 def failed_since(paths: ArtifactPaths, started: float) -> bool:
-    """Return whether an attempt has failed for good since `started`, in seconds since the epoch."""
+    """Return whether an attempt has failed permanently since `started`, in seconds since the epoch."""
     try:
         return datetime.fromisoformat(str(_read(paths).get("time"))).timestamp() >= started
     except ValueError:

@@ -48,10 +48,10 @@ def is_fingerprint(name: str) -> bool:
 
 
 def identity_and_extent(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split a config dataclass by its fields' metadata into identity (which work) and extent (how far it goes).
+    """Split a config dataclass by its fields' metadata into identity (which work) and extent (how much of it).
 
-    Transient fields are in neither. A field at its class's default is left out, so that a new field whose default is
-    the old behaviour changes no fingerprint. Raise the kind's version when you change a default.
+    Transient fields are in neither. A field at its class's default is left out, so a new field whose default keeps the
+    old behaviour changes no fingerprint. Raise the kind's version when you change a default.
     """
     identity: dict[str, Any] = {}
     extent: dict[str, Any] = {}

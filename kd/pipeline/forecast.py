@@ -1,4 +1,4 @@
-"""The forecast of a stage: how much work its tasks are and how many bytes they leave, before any of them has run.
+"""The forecast of a stage: the work of its tasks and the bytes of their outputs, before any task has run.
 
 Each kind computes it in `Kind.forecast`. Planning multiplies it by measured rates; see `kd/planning/`.
 """
@@ -23,13 +23,13 @@ class Sharing(Enum):
 
 @dataclass(frozen=True)
 class Work:
-    """A number of equal items to process. Seconds are proportional to amount x cost.
+    """A number of equal items to process; the time is proportional to amount x cost.
 
     Attributes:
-        name: what a measured rate is filed under; rates of equal names are compared.
+        name: key of measured rates; only rates with equal names are comparable.
         unit: the item in words, plural.
-        cost: of one item, in a unit that belongs to the name: FLOPs, or bytes of text. None where it is unknown.
-        flops: the key of `assume.tflops.KEY` that applies; empty where the cost is not in FLOPs.
+        cost: cost of one item, in a unit given by the name: FLOPs, or bytes of text. None if unknown.
+        flops: the KEY of `assume.tflops.KEY` that applies; empty if the cost is not in FLOPs.
     """
 
     name: str
@@ -45,11 +45,11 @@ class TaskWork:
     """The forecast of one task.
 
     Attributes:
-        kept: bytes of the output; None where they have to be scaled from measured outputs of the same kind.
-        allowance: bytes of the output to assume where none was measured.
+        kept: bytes of the output; None if they have to be scaled from measured outputs of the same kind.
+        allowance: bytes of the output to assume if none was measured.
         pairs: sentence pairs of the output, for sizes that are given per pair; None: the amount of the first work.
-        size: the work that a measured size is scaled by; None: the first.
-        temporary: bytes on disk beside the output while the task runs.
+        size: the work by which a measured size is scaled; None: the first.
+        temporary: additional bytes on disk while the task runs.
         temporary_share: the same, as a share of the output.
         models: the shapes of the models in the output.
     """
@@ -65,7 +65,7 @@ class TaskWork:
 
     @property
     def size_work(self) -> Work:
-        """The work that a measured size is scaled by."""
+        """The work by which a measured size is scaled."""
         return self.size or self.work[0]
 
     @property
@@ -89,7 +89,7 @@ class StageForecast:
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds that a finished task spent on one part of its work."""
+    """Time that a finished task spent on one part of its work."""
 
     work: Work
     amount: float
@@ -97,5 +97,5 @@ class Spent:
     cpu_seconds: float | None = None
 
     def with_cpu(self, share: float) -> Spent:
-        """Return the same with CPU seconds as a share of its seconds."""
+        """Return a copy with CPU seconds computed as a share of the seconds."""
         return replace(self, cpu_seconds=self.seconds * share)

@@ -1,4 +1,4 @@
-"""Freeze the tasks of a plan as plain values, and make a task of them again without planning the recipe.
+"""Freeze the tasks of a plan as plain values, and restore a task from them without planning the recipe.
 
 A frozen task holds its resolved inputs, so that editing a recipe changes nothing that is queued.
 """
@@ -24,16 +24,16 @@ def frozen_stages(plan: Plan) -> dict[str, Any]:
 
 
 def thawed_task(stages: Mapping[str, Any], stage: str, name: str, load_kind: Callable[[str], Kind[Any]]) -> Task:
-    """Make a task of what `frozen_stages` returned, with its inputs, but without the inputs' own inputs.
+    """Restore a task from the result of `frozen_stages`, with its inputs, but without the inputs' own inputs.
 
     Args:
         stages: The frozen stages.
         stage: The name of the task's stage.
         name: The name of the task.
-        load_kind: Returns the kind of a name.
+        load_kind: Returns the kind with a given name.
 
     Raises:
-        UserError: There is no such stage or task, or this version of kd makes another task of it.
+        UserError: There is no such stage or task, or this version of kd would define the task differently.
     """
     if stage not in stages:
         raise unknown_name("stage", stage, stages)
@@ -81,7 +81,7 @@ def _frozen_task(task: Task) -> dict[str, Any]:
 
 
 class _NotLoaded(Kind[Any]):
-    """Stands for the kind of an input's stage, whose module need not be imported: an input is only read."""
+    """A placeholder for the kind of an input's stage: inputs are only read, so the kind need not be imported."""
 
     name, version, config = "", 0, dict
 
@@ -93,7 +93,7 @@ class _NotLoaded(Kind[Any]):
 
 
 def _input_task(stages: Mapping[str, Any], stage: str, name: str) -> Task:
-    """Make a task that another one reads from; its config stays plain."""
+    """Restore a task that another task reads from; its config stays plain."""
     return _task(_stage(stages, stage, _NotLoaded(), stages[stage]["config"]), name, stages[stage]["tasks"][name], {})
 
 

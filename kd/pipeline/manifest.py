@@ -1,4 +1,4 @@
-"""Build the manifest of an artifact: how it was made, from what, with which files."""
+"""Build the manifest of an artifact: how it was made, its inputs and its files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def manifest(
 
     Args:
         task: The task.
-        job: What it was given.
+        job: The job that the task was given.
         summary: The result of its check.
-        so_far: All attempts at it, this one last.
+        so_far: All attempts at the task, the current one last.
         spent: The energy of all attempts.
         packages: Packages whose versions are recorded.
     """

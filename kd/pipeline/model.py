@@ -46,7 +46,7 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Input:
-    """A task that another one reads from, under the label that the recipe gave it."""
+    """A task that another task reads from, under the label that the recipe gives it."""
 
     label: str
     task: Task
@@ -59,7 +59,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published output, as the tasks that read it see it."""
+    """A published output as seen by the tasks that read it."""
 
     path: Path
     label: str  # the recipe's name for it within the role
@@ -79,7 +79,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Job(Generic[C]):
-    """Everything that a task is given when it runs."""
+    """Everything that a running task is given."""
 
     name: str
     stage: str
@@ -138,7 +138,7 @@ class Kind(ABC, Generic[C]):
     reports: ClassVar[bool] = False  # the output is a page of everything in the run; `kd report` makes and shows it
 
     def is_needed(self, config: C) -> bool:
-        """Return whether a stage with this config has work to do; without any it counts as switched off."""
+        """Return whether a stage with this config has work to do; otherwise it counts as switched off."""
         return True
 
     def validate(self, config: C) -> None:
@@ -148,7 +148,7 @@ class Kind(ABC, Generic[C]):
         """Raise UserError for a config that a machine with this device (cpu, cuda, rocm) cannot run."""
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield the tasks, from config alone. By default a single one, `all`, that depends on the whole config."""
+        """Yield the tasks, from the config alone. By default one task, `all`, which depends on the whole config."""
         identity, extent = identity_and_extent(stage.config)
         yield TaskSpec("all", identity, extent)
 
@@ -157,10 +157,10 @@ class Kind(ABC, Generic[C]):
         """Do the work; writes to `job.out` only."""
 
     def run_worker_node(self, out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
-        """Do the part of a node that is not the first one in a task of several nodes; the first one publishes.
+        """Do the part of a node other than the first in a task on several nodes; the first node publishes.
 
         Args:
-            out: The folder that the first node's `run` writes to, through which the nodes find each other.
+            out: The folder that the first node's `run` writes to, which the nodes use for their rendezvous.
             world: The nodes of the task.
             threads: CPU threads on this node.
             over: Returns whether the task has ended.
@@ -171,7 +171,7 @@ class Kind(ABC, Generic[C]):
         """Read the output back; raises IncompleteArtifact if it is not complete."""
 
     def results(self, folder: Path, shown_at: Path) -> Iterator[Any]:
-        """Yield what `kd run` and `kd report` print for a published output: strings and rich renderables.
+        """Yield the results of a published output for `kd run` and `kd report` to print: strings and rich renderables.
 
         Args:
             folder: The output in the store.
@@ -180,25 +180,25 @@ class Kind(ABC, Generic[C]):
         yield from ()
 
     def forecast(self, stage: Stage, known: Any) -> StageForecast | None:
-        """Forecast the work and the bytes of each task, from what is known of the recipe's texts and models.
+        """Forecast the work and the bytes of each task from the known sizes of the recipe's texts and models.
 
         Args:
-            stage: with its tasks.
+            stage: the stage with its tasks.
             known: `kd.models.known.Known`, which has the forecasts of all earlier stages.
 
         Returns:
-            None for a kind that cannot tell: its cost is then unknown, and all else is forecast.
+            None if the kind has no forecast; its cost is then unknown, and everything else is still forecast.
         """
 
     def spent(self, folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:
         """Divide the seconds of a finished task among the parts of its work.
 
-        By default all of them go to a task's only part; those of several parts cannot be told apart.
+        By default, all seconds go to a task's only part; with several parts they cannot be divided.
 
         Args:
-            folder: the output.
-            manifest: with seconds, or only those of the output's own records, where a probe has timed the task.
-            work: its forecast.
+            folder: the output folder.
+            manifest: the manifest, with seconds; if a probe timed the task, only with the output's own records.
+            work: the task's forecast.
         """
         if len(work.work) == 1:
             devices = max(1, int(manifest["facts"].get("devices") or 1))
@@ -247,11 +247,11 @@ class Stage:
 
     @property
     def role(self) -> str | None:
-        """The role in the experiment: as the recipe declares it or its readers imply it, else the kind's default."""
+        """The role in the experiment: declared by the recipe, implied by the readers, or else the kind's default."""
         return self.spec.role or self.kind.role
 
     def upstream(self) -> Iterator[Stage]:
-        """Yield every stage that it depends on, directly or not, each once."""
+        """Yield every stage that this stage depends on, directly or indirectly, each once."""
         seen: set[Stage] = set()
         todo: list[Stage] = [self]
         while todo:
@@ -263,7 +263,7 @@ class Stage:
                         yield other
 
     def axis_values(self) -> dict[str, Mapping[str, Any]]:
-        """Return its own axis value by name; without an axis, the values of all stages that it depends on."""
+        """Return the stage's axis value by name; without an axis, the values of all stages that it depends on."""
         if self.axis is not None:
             return {self.axis: self.axis_value}
         upstream = [stage for inputs in self.inputs.values() for _, stage in inputs]
@@ -297,11 +297,11 @@ class Task:
 
     @property
     def relative(self) -> Path:
-        """The path of its output within a store."""
+        """The path of the task's output within a store."""
         return Path(self.stage.name, self.fingerprint, self.name)
 
     def upstream(self) -> Iterator[Task]:
-        """Yield the tasks that it reads from."""
+        """Yield the tasks that this task reads from."""
         for inputs in self.inputs.values():
             for item in inputs:
                 yield item.task

@@ -20,7 +20,7 @@ RESERVED = ("configs", "logs", "plan.json", "slurm")  # other names in a run's f
 
 
 class Plan:
-    """All stages of a recipe in an order in which they can run."""
+    """All stages of a recipe in topological order."""
 
     def __init__(self, stages: list[Stage]) -> None:
         self.stages = stages
@@ -39,7 +39,7 @@ class Plan:
         return found
 
     def task(self, stage: str, task: str) -> Task:
-        """Return a task by its name and that of its stage."""
+        """Return a task by the names of the stage and the task."""
         if stage not in self._by_name:
             raise unknown_name("stage", stage, self._by_name)
         tasks = {item.name: item for item in self._by_name[stage].tasks}
@@ -50,7 +50,7 @@ class Plan:
     def asked_for(self, names: Sequence[str] = (), upto: str | None = None) -> list[Stage]:
         """Return the stages of these names, or `upto` and everything it depends on; without either, all stages.
 
-        Raises UserError for both together, and for an unknown name.
+        Raises UserError if both are given, or for an unknown name.
         """
         if names and upto:
             raise UserError("stages= and upto= exclude each other.", "Give one of them.")
@@ -88,7 +88,7 @@ def build(
         frozen_files: Task -> raw file -> content hash, of an earlier plan; no file is read then.
 
     Raises:
-        UserError: A name is invalid or unknown, an input is missing, or stages depend on each other in a circle.
+        UserError: A name is invalid or unknown, an input is missing, or the chain has a cycle.
     """
 
     def files_of(name: str, task: TaskSpec) -> Mapping[Path, str]:
@@ -119,16 +119,16 @@ def build(
 
 
 def _check_name(name: str, what: str, *, forbidden: str, reserved: Iterable[str] = ()) -> None:
-    """Raise UserError for a name that cannot name a folder in the store and in the run."""
+    """Raise UserError for a name that cannot be a folder name in the store and in the run."""
     wrong = next((char for char in name if char in forbidden or not char.isprintable()), None)
     if wrong is not None:
-        raise UserError(f"The {what} {name!r} has {wrong!r} in its name.", "Call it something else.")
+        raise UserError(f"The {what} {name!r} has {wrong!r} in its name.", "Choose another name.")
     if not name or name.startswith((".", "-")) or name in reserved:
-        raise UserError(f"A {what} cannot be called {name!r}.", "Call it something else.")
+        raise UserError(f"A {what} cannot be called {name!r}.", "Choose another name.")
 
 
 def _with_roles(enabled: Mapping[str, StageSpec], entries: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
-    """Fill in the roles that inputs imply (`Role.implies`) and the recipe does not declare.
+    """Fill in the roles that the recipe does not declare but inputs imply (`Role.implies`).
 
     Raises:
         UserError: A role is declared for a stage whose output is not a system.
@@ -184,8 +184,8 @@ def _references(
                 yield role, label, base
             elif not (wanted.many or wanted.optional):
                 raise UserError(
-                    f"The stage {spec.name} reads from {base}, which is switched off.",
-                    f"Switch on chain.{base}.enabled, or switch off {spec.name} as well.",
+                    f"The stage {spec.name} needs {base}, which is switched off.",
+                    f"Set chain.{base}.enabled=true, or switch off {spec.name} as well.",
                 )
     for role, wanted in spec.kind.roles.items():
         if wanted.optional:
@@ -247,7 +247,7 @@ def _instance(
 
 
 def _choose(ref: str, spec: StageSpec, value: str, stages: Mapping[str, list[Stage]]) -> list[Stage]:
-    """Return the instances that a reference means: the same value if both run over one axis, else all."""
+    """Return the instances that a reference selects: that of the same value if both run over one axis, else all."""
     if ref not in stages:
         base, _, wanted = ref.partition(".")
         found = [stage for stage in stages[base] if stage.axis == wanted]

@@ -52,12 +52,12 @@ class Run:
         return name
 
     def frozen(self, name: str) -> dict[str, Any]:
-        """Read a frozen config by its hash, or the beginning of it; raises UserError if it is missing or damaged."""
+        """Read a frozen config by its hash or a prefix of the hash; raises UserError if it is missing or damaged."""
         found = sorted((self.folder / "configs").glob(f"{glob_escape(name)}*.json"))
         if len(found) != 1:
             known = [path.stem for path in self.folder.glob("configs/*.json")]
             raise unknown_name(f"frozen config in {self.folder}", name, known)
-        return read_object(found[0], "Type the command of the run again: `kd run` writes it anew.")
+        return read_object(found[0], "Type the command of the run again: `kd run` writes it again.")
 
     def frozen_tasks(self, store: Store) -> set[str]:
         """Return the paths in the store of all tasks of all frozen configs; unreadable configs are left out."""
@@ -80,8 +80,8 @@ class Run:
             frozen: The hash of the frozen config.
             command: The arguments of `kd run` that made the plan.
 
-        Links of an earlier version of the recipe stay until all current tasks are published: trying a setting as far as
-        some stage does not put a finished run out of reach of `kd clean`.
+        Links of an earlier version of the recipe stay until all current tasks are published. So trying a setting up to
+        some stage does not expose a finished run to `kd clean`.
         """
         tasks = {task.full_name: str(store.paths(task).final) for task in plan.tasks()}
         write_json(self.folder / PLAN, {"command": command, "config": frozen, "store": str(store.root), "tasks": tasks})
@@ -106,7 +106,7 @@ class Run:
         """Return task -> path in the store, as of the last `kd run`; raises DamagedFile for a damaged plan.json."""
         path = self.folder / PLAN
         try:
-            tasks = read_object(path, "Type the command of the run again: `kd run` writes it anew.").get("tasks")
+            tasks = read_object(path, "Type the command of the run again: `kd run` writes it again.").get("tasks")
         except FileNotFoundError:
             return {}
         if not isinstance(tasks, dict) or not all(isinstance(place, str) for place in tasks.values()):
@@ -151,7 +151,7 @@ class Run:
 
 
 def _points_into_a_store(link: Path) -> bool:
-    """Return whether a link points to `<stage>/<fingerprint>/<task>`; other links in the folder are the user's."""
+    """Return whether a link points to `<stage>/<fingerprint>/<task>`; other links in the folder belong to the user."""
     try:
         parts = link.readlink().parts[-3:]
     except OSError:  # another `kd run` removed it this moment
@@ -160,7 +160,7 @@ def _points_into_a_store(link: Path) -> bool:
 
 
 def ensure_writable(folder: Path, key: str) -> None:
-    """Raise UserError naming the key if a folder is not writable."""
+    """Raise UserError, naming the key, if a folder is not writable."""
     probe = folder / f".write-{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Copies the inputs of a training to a fast local disk, since it reads them in each epoch."""
+"""Copies the inputs of a training to a fast local disk, since every epoch reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARE = 0.9  # of the free bytes that copies may fill
 def staged(folders: Iterable[Path], scratch: str | None) -> Iterator[Mapping[Path, Path]]:
     """Yield folder -> its copy on the local disk; copies are removed at the end.
 
-    If the folders do not fit, they are read where they are.
+    Folders that do not fit are read in place.
 
     Args:
         folders: Folders to copy.
@@ -39,8 +39,8 @@ def _copies(folders: list[Path], scratch: str, stack: contextlib.ExitStack) -> d
     place = Path(os.path.expandvars(scratch))
     if "$" in str(place):
         raise UserError(
-            f"machine.scratch is {scratch}, and a variable of it is not set in this job.",
-            "Name a variable that the site sets in jobs, or a folder, or set machine.scratch=null.",
+            f"machine.scratch is {scratch}, but one of its variables is not set in this job.",
+            "Set machine.scratch to a folder, or to a variable that the site sets in jobs, or to null.",
         )
     try:
         place.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Store artifacts, keyed by content, in `store/<stage>/<fingerprint>/<task>/`.
 
-Beside a task's folder are, while they matter, its work in progress (`.partial`), its lease, its progress and the record
-of its last failure, so that the state of everything is visible with `ls`.
+While they are relevant, a task's work in progress (`.partial`), lease, progress and last failure are beside its folder,
+so `ls` shows the state of everything.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class ArtifactPaths:
 
     @property
     def failure(self) -> Path:
-        """Why the last attempt failed."""
+        """The reason why the last attempt failed."""
         return self._beside(".failed.json")
 
     @property
     def attempts(self) -> Path:
-        """The attempts so far: when each started, and how long it lived."""
+        """The attempts so far: start and duration of each."""
         return self._beside(".attempts.json")
 
     @property
@@ -75,7 +75,7 @@ class ArtifactPaths:
 
     @property
     def ran(self) -> bool:
-        """Return whether the work in progress only lacks its check."""
+        """Return whether the work in progress is complete except for its check."""
         return any((self.partial / name).is_file() for name in (RAN, MANIFEST))
 
     def is_published(self) -> bool:
@@ -83,7 +83,7 @@ class ArtifactPaths:
         return (self.final / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """Read the manifest; raises DamagedFile if the disk has damaged it."""
+        """Read the manifest; raises DamagedFile if it is damaged."""
         hint = f"Remove the folder {self.final}: the next `kd run` makes it again."
         found = read_object(self.final / MANIFEST, hint)
         for key, blank in BLANK_MANIFEST.items():
@@ -125,11 +125,11 @@ class Store:
         return ArtifactPaths(self.root / task.relative)
 
     def file_hashes(self) -> FileHashes:
-        """Return the content hashes of raw files, remembered in the store."""
+        """Return the content hashes of raw files, cached in the store."""
         return FileHashes(self.root / ".files.json")
 
     def resumable_from(self, task: Task) -> list[Path]:
-        """Return the folders, complete or partial, of the same work with another extent, newest first."""
+        """Return the complete or partial folders of the same work with another extent, newest first."""
         found = []
         for mark in self.root.glob(f"{glob_escape(task.stage.name)}/*/{glob_escape(task.name)}.lineage"):
             paths = ArtifactPaths(mark.with_suffix(""))
@@ -166,9 +166,9 @@ class Store:
     # --- its content -------------------------------------------------------------------------------------------
 
     def all_paths(self) -> Iterator[ArtifactPaths]:
-        """Yield the paths of every task that has any output; ignores all other content of the folder.
+        """Yield the paths of every task with any output; ignore all other content of the folder.
 
-        Symbolic links are not entered, since they may lead out of the store; a link in place of a task's folder is
+        Symbolic links are not followed, since they may lead out of the store. A link in place of a task's folder is
         yielded, and `remove` unlinks it.
         """
         for stage in _folders(self.root):
@@ -177,7 +177,7 @@ class Store:
                     yield from (ArtifactPaths(fingerprint / name) for name in sorted(_task_names(fingerprint)))
 
     def remove(self, paths: ArtifactPaths) -> None:
-        """Remove a task's output and all files beside it, and nothing that a symbolic link leads to.
+        """Remove a task's output and all files beside it, but no target of a symbolic link.
 
         Raises UserError if a process works on it, or if its folder is reached through a link within the store.
         """
@@ -187,7 +187,7 @@ class Store:
         try:
             held = Lease.acquire(paths.lease)
         except LeaseHeld:
-            raise UserError(f"{paths.final} is being worked on.", "Wait for it, or cancel its run.") from None
+            raise UserError(f"A process is working on {paths.final}.", "Wait for it, or cancel its run.") from None
         with held:
             for path in (paths.final, paths.partial):
                 _remove_folder(path)
@@ -239,7 +239,7 @@ def _task_names(fingerprint: Path) -> set[str]:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder; of a symbolic link, the link only."""
+    """Remove a folder; if it is a symbolic link, only the link."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.is_dir():
@@ -263,7 +263,7 @@ def glob_escape(name: str) -> str:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files below a folder; files that are also linked from elsewhere count. 0 for a link."""
+    """Return the bytes of all files below a folder, even if also hard-linked elsewhere; 0 for a symbolic link."""
     if folder.is_symlink():
         return 0
     return sum(os.lstat(path).st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

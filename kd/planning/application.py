@@ -1,6 +1,6 @@
-"""The sections of an application for computing time beside the figures: scaling, data, personal data, licences.
+"""The sections of an application for computing time besides the figures: scaling, data, personal data, licences.
 
-What only the applicants know is written as a question in brackets, so that no form is sent with invented text.
+Facts that only the applicants know are questions in brackets, so that no application is sent with invented text.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def _scaling(forecast: Forecast) -> list[str]:
 
 
 def _data(forecast: Forecast) -> list[str]:
-    held = "Artifacts are stored once, under a hash of their settings and inputs, each with a manifest of checksums."
+    held = "Each artifact is stored once, under a hash of its settings and inputs, with a manifest of checksums."
     return [
         *("", "## Data management", ""),
         "- Input: the corpora below. Results: translation models, n-best lists, scores.",
-        f"- {held} `kd verify` compares them, `kd clean` lists what no run refers to.",
+        f"- {held} `kd verify` compares them, `kd clean` lists artifacts that no run refers to.",
         "- Transfer: `rsync` of the raw corpora in and of the exported models out (data in, data out above).",
         "- After the project: [who keeps the models, where, for how long? Which data are deleted when?]",
         "- Publication: `kd release` writes a model card with corpora, licences, scores and signatures.",

@@ -15,12 +15,12 @@ from kd.base.text import unknown_name
 PREFIX = "assume."
 # Key -> meaning. `*` stands for the name that the meaning has in capitals.
 KEYS = {
-    "pairs.*": "sentence pairs of the language pair PAIR, as they are collected",
+    "pairs.*": "collected sentence pairs of the language pair PAIR",
     "kept": "share of the collected pairs that cleaning keeps, 0 to 1",
     "source_pieces": "mean tokens of a source sentence",
     "target_pieces": "mean tokens of a target sentence",
-    "bytes_per_pair": "mean bytes of text of a pair, both sides together, not compressed",
-    "data_in": "bytes of the raw corpora, as they are brought to the machine",
+    "bytes_per_pair": "mean bytes of uncompressed text of a pair, both sides together",
+    "data_in": "bytes of the raw corpora, as transferred to the machine",
     "updates.*": "updates after which the trainings of the stage STAGE end (early stopping)",
     "tokens_per_second.*": "target tokens per second that one device trains in the stage STAGE",
     "sentences_per_second.*": "sentences per second that one device translates in the stage STAGE",
@@ -28,8 +28,8 @@ KEYS = {
     "seconds.*": "seconds of a task of the stage STAGE",
     "seconds": "seconds of a task for which no other estimate exists",
     "tflops.*": "10^12 operations per second that one device sustains: for the class train or decode",
-    "bytes.*": "bytes that the stage STAGE keeps, for each pair",
-    "efficiency": "parallel efficiency where several devices train one model, 0 to 1",
+    "bytes.*": "bytes that the stage STAGE keeps per pair",
+    "efficiency": "parallel efficiency of several devices that train one model, 0 to 1",
     "gpu_watts": "mean power of a GPU at work",
     "core_watts": "mean power of a CPU core at work",
 }
@@ -42,7 +42,7 @@ class Assumptions:
     values: Mapping[str, float]
 
     def get(self, *keys: str) -> Estimate | None:
-        """Return the first of these that was given, labelled as assumed."""
+        """Return the first of these assumptions that was given, labelled as assumed."""
         for key in keys:
             if key in self.values:
                 return Estimate(self.values[key], f"{ASSUMED} ({self.typed(key)})")

@@ -1,4 +1,4 @@
-"""The forecast of a run: adds up what the kinds forecast, as time, devices, disk and energy along the chain.
+"""The forecast of a run: adds up the forecasts of the kinds to time, devices, disk and energy along the chain.
 
 Each estimate has its source. A sum with an unknown part is unknown.
 """
@@ -32,7 +32,7 @@ class Request:
     partition: str | None = None
 
     def share(self, machine: MachineConfig) -> float:
-        """Return the share of its nodes that a job holds, by GPUs or by cores, whichever is more."""
+        """Return the share of its nodes that a job occupies, by GPUs or by cores, whichever is larger."""
         shares = [self.gpus / machine.gpus_per_node if machine.gpus_per_node else 0.0]
         if machine.cores_per_node:
             shares.append(self.cores / machine.cores_per_node)
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, repr=False)
 class TaskForecast:
-    """A task that is to be run."""
+    """The forecast of a task that has not run."""
 
     task: Task
     seconds: Estimate  # of wall time
@@ -63,7 +63,7 @@ class StageForecast:
 
     @property
     def seconds(self) -> Estimate:
-        """The longest of the missing tasks."""
+        """The seconds of the longest missing task."""
         if not self.tasks:
             return NOTHING
         known = [item.seconds.value for item in self.tasks]
@@ -71,33 +71,33 @@ class StageForecast:
         return Estimate(longest, joined(item.seconds.source for item in self.tasks))
 
     def hours(self, each: float) -> Estimate:
-        """Return the hours of all missing tasks, times `each` device or core that a task has."""
+        """Return the hours of all missing tasks, times the number of devices or cores (`each`) of a task."""
         return total(item.seconds.times(each / 3600) for item in self.tasks)
 
     @property
     def gpu_hours(self) -> Estimate:
-        """GPU hours of what is missing."""
+        """GPU hours of the missing tasks."""
         return self.hours(self.request.nodes * self.request.gpus) if self.request.gpus else NOTHING
 
     @property
     def core_hours(self) -> Estimate:
-        """CPU core hours of what is missing: cores that are held, idle or busy."""
+        """CPU core hours of the missing tasks, for allocated cores, idle or busy."""
         return self.hours(self.request.nodes * self.request.cores)
 
     @property
     def kept(self) -> Estimate:
-        """Bytes that stay."""
+        """Bytes that remain."""
         return total(item.kept for item in self.tasks)
 
     @property
     def temporary(self) -> float | None:
-        """Bytes more while one of its tasks runs, at most; None where unknown."""
+        """Largest number of additional bytes while one of its tasks runs; None if unknown."""
         parts = [item.temporary.value for item in self.tasks]
         return None if None in parts else max(part for part in parts if part is not None)
 
     @property
     def runs_of_jobs(self) -> int | None:
-        """Jobs, including those that continue after a time limit; None where unknown."""
+        """Number of jobs, including continuations after a time limit; None if unknown."""
         seconds = [item.seconds.value for item in self.tasks]
         if self.request.hours is None:
             return len(self.tasks)
@@ -110,9 +110,9 @@ class Forecast:
     """The forecast of a run.
 
     Attributes:
-        spans: Task -> when it runs; empty where a time is unknown.
+        spans: Task -> the time span in which it runs; empty if a time is unknown.
         text: Language pair -> its sentence pairs, as collected.
-        measured: Whether any of it was measured.
+        measured: Whether any of the forecast was measured.
         licences: Corpus -> licence of its text.
         scaling: Results of `kd scaling` of this run; empty if there are none.
     """
@@ -131,7 +131,7 @@ class Forecast:
     scaling: Mapping[str, Any] = field(default_factory=dict)
 
     def uses(self, sources: Collection[str]) -> bool:
-        """Return whether a time or a size of what is missing comes from one of these sources."""
+        """Return whether a time or a size of the missing tasks comes from one of these sources."""
         estimates = [estimate for stage in self.stages for estimate in (stage.seconds, stage.kept)]
         parts = {part for estimate in estimates for part in estimate.source.split("; ")}
         return any(part.startswith(tuple(sources)) for part in parts)
@@ -158,22 +158,22 @@ class Forecast:
 
     @property
     def cpu_seconds(self) -> float | None:
-        """CPU seconds of what is missing; None where a part was not measured."""
+        """CPU seconds of the missing tasks; None if a part was not measured."""
         return sum_known(item.cpu_seconds for stage in self.stages for item in stage.tasks)
 
     @property
     def gpu_hours(self) -> Estimate:
-        """GPU hours of what is missing."""
+        """GPU hours of the missing tasks."""
         return total(stage.gpu_hours for stage in self.stages)
 
     @property
     def core_hours(self) -> Estimate:
-        """CPU core hours of what is missing."""
+        """CPU core hours of the missing tasks."""
         return total(stage.core_hours for stage in self.stages)
 
     @property
     def node_hours(self) -> Estimate:
-        """Node hours: each job counts with the share of its nodes that it holds."""
+        """Node hours; each job counts with the share of its nodes that it occupies."""
         return total(stage.hours(stage.request.share(self.machine)) for stage in self.stages)
 
     @property
@@ -188,13 +188,13 @@ class Forecast:
 
     @property
     def peak_gpus(self) -> int | None:
-        """GPUs in use at the same time; None where times are unknown."""
+        """Peak number of GPUs in use; None if times are unknown."""
         found = self._peak(lambda request: request.nodes * request.gpus)
         return None if found is None else int(found)
 
     @property
     def peak_nodes(self) -> float | None:
-        """Nodes in use at the same time, shares added up and rounded up; None where times are unknown."""
+        """Peak number of nodes in use, with shares added and rounded up; None if times are unknown."""
         found = self._peak(lambda request: request.share(self.machine))
         return None if found is None else math.ceil(found - 1e-9)
 
@@ -205,7 +205,7 @@ class Forecast:
         return max((sum(sizes[task] for task in tasks) for tasks in self._together()), default=0)
 
     def _together(self) -> list[list[Task]]:
-        """Return the tasks that run at the same time, for each moment at which a task starts."""
+        """Return the concurrently running tasks at each time at which a task starts."""
         return [
             [task for task, other in self.spans.items() if other.begin <= moment < other.end]
             for moment in {span.begin for span in self.spans.values()}
@@ -215,13 +215,13 @@ class Forecast:
 
     @property
     def kept(self) -> Estimate:
-        """Bytes that stay in the end, including those of finished tasks."""
+        """Bytes that remain at the end, including those of finished tasks."""
         there = Estimate(sum(stage.kept_already for stage in self.stages), "")
         return total([there, *(stage.kept for stage in self.stages)])
 
     @property
     def peak(self) -> Estimate:
-        """Bytes at the fullest: all that stays, and the temporary files of tasks that run at the same time."""
+        """Peak bytes on disk: everything that remains, and the temporary files of concurrent tasks."""
         temporary = {item.task: item.temporary for stage in self.stages for item in stage.tasks}
         if not self.kept or not all(temporary.values()):
             return Estimate(None, joined([self.kept.source, *(each.source for each in temporary.values())]))
@@ -237,7 +237,7 @@ class Forecast:
 
     @property
     def kwh(self) -> Estimate:
-        """Energy, with the centre's overhead (PUE) where the machine has one."""
+        """Energy, including the centre's overhead (PUE) if the machine states one."""
         parts = []
         for hours, key, what in ((self.gpu_hours, "gpu_watts", "GPUs"), (self.core_hours, "core_watts", "CPU cores")):
             watts = self.assumptions.get(key)

@@ -1,4 +1,4 @@
-"""Forecasts a run: the work of each task, at measured or assumed rates, on the hardware that its job gets."""
+"""Forecasts a run: each task's work, at measured or assumed rates, on the hardware of its job."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Forecaster:
         self._cluster = launcher.kind != "local" or bool(machine.resources)
 
     def forecast(self, recipe: str, chosen: Sequence[Task], sizes: Mapping[Task, float], data_in: Estimate) -> Forecast:
-        """Forecast these tasks. sizes: bytes of those that are done, which cost nothing more."""
+        """Forecast these tasks. sizes: bytes of finished tasks, which cost nothing more."""
         wanted = set(chosen)
         stages = [
             self._stage(stage, [task for task in stage.tasks if task in wanted], sizes) for stage in self._plan.stages
@@ -97,7 +97,7 @@ class Forecaster:
         return total([start.seconds, *seconds]), cpu
 
     def _devices(self, stage: Stage, part: Work) -> float:
-        """Return the number of devices that share a part of a task, times their efficiency."""
+        """Return the effective number of devices that share a part of a task: their number times their efficiency."""
         request = self._request(stage)
         if part.sharing is Sharing.one:
             return 1
@@ -108,7 +108,7 @@ class Forecaster:
         return count if count == 1 or efficiency is None or not efficiency.value else count * efficiency.value
 
     def _hardware(self, stage: Stage) -> Hardware:
-        """Return the hardware of a stage's tasks, as their manifests would record it."""
+        """Return the hardware of a stage's tasks in the form of their manifests."""
         request, machine, launcher = self._request(stage), self._machine, self._launcher
         if stage.kind.resources in machine.resources and request.nodes:
             threads = request.cores
@@ -140,7 +140,7 @@ class Forecaster:
     # --- disk --------------------------------------------------------------------------------------------------------
 
     def _kept(self, task: Task, work: TaskWork | None) -> Estimate:
-        """Return the bytes of a task's output: as assumed, as its kind forecasts, or as measured."""
+        """Return the bytes of a task's output: assumed, forecast by its kind, or measured."""
         if work is None:
             return Estimate(None, f"the kind {task.stage.kind.name} has no forecast")
         if assumed := self._known.assumed_of("bytes", task.stage):

@@ -1,4 +1,4 @@
-"""Gathers what is known of a recipe and its machine, and forecasts from it. Nothing is submitted or written to a run.
+"""Gathers the known facts of a recipe and its machine, and forecasts from them. Submits nothing and writes to no run.
 
 Sources are the manifests of this and earlier runs in the store, probes in the user's cache, and the user's assumptions.
 """
@@ -32,7 +32,7 @@ from kd.planning.synthetic import generated
 from kd.recipe import compose
 from kd.recipe.schema import LauncherConfig, LauncherKind, MachineConfig, SplitConfig
 
-_ALL_KEPT = Estimate(1.0, "the share that cleaning keeps was not measured: all pairs are counted")
+_ALL_KEPT = Estimate(1.0, "the share of pairs that cleaning keeps was not measured: all pairs are counted")
 _ACCOUNT = "PROJECT"  # stands in for an account that is not known yet
 _UNKNOWN_LENGTH = Estimate(
     None,
@@ -69,9 +69,9 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
 
 
 def _composed(request: compose.Request) -> DictConfig:
-    """Compose the recipe; a project account that is not known yet has a stand-in, since forecasts do not depend on it.
+    """Compose the recipe; an unknown project account gets a placeholder, since forecasts do not depend on it.
 
-    Machine files may build other settings from the account, such as `${machine.account}g`.
+    Machine files may derive other settings from the account, such as `${machine.account}g`.
     """
     try:
         return compose.compose(request)
@@ -85,19 +85,21 @@ def _composed(request: compose.Request) -> DictConfig:
 
 
 def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
-    """Plan the chain; where the user assumes the size of a corpus, its files need not exist."""
+    """Plan the chain; if the user assumes the size of a corpus, its files need not exist."""
     try:
         return compose.plan(config)
     except UserError as error:
         without_files = compose.plan(config, frozen_files={})  # raises every error that is not about files
         if not any(key.startswith("pairs.") for key in assumptions.values):
             pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
-            raise UserError(error.problem, f"{error.hint} To plan before the corpora are there, add {pairs}.") from None
+            raise UserError(
+                error.problem, f"{error.hint} To plan before the corpora are available, add {pairs}."
+            ) from None
         return without_files
 
 
 def _machine(config: DictConfig) -> MachineConfig:
-    """Return the machine's facts; a value that its file leaves open (`???`) is unknown; a number must be set."""
+    """Return the machine's facts; a value left open in its file (`???`) is unknown, but numbers must be set."""
     plain = OmegaConf.to_container(config.machine, resolve=True)
     assert isinstance(plain, dict)
     groups = {"machine": plain}
@@ -142,7 +144,7 @@ def _probe(config: DictConfig, sample: Sample, launcher: LauncherConfig, *, mode
 def _known(
     config: DictConfig, plan: Plan, store: Store, sample: Sample, assumptions: Assumptions, own: Probe | None
 ) -> Known:
-    """Return what is known of this recipe's sizes. own: its probe."""
+    """Return the known sizes of this recipe. own: the recipe's probe."""
     done = manifests(plan, store)
     probed = Estimate(own.kept, own.label) if own is not None and own.kept is not None else None
     known = Known(
@@ -165,7 +167,7 @@ def _follow(known: Known, plan: Plan, config: DictConfig) -> Known:
 
 
 def _held_out(known: Known, config: DictConfig, use: str) -> int:
-    """Return the sentences of a language pair's dev or test set: of the finished split, or of the config."""
+    """Return the sentences of a language pair's dev or test set: from the finished split, or from the config."""
     number = int(OmegaConf.select(config, f"split.{use}") or 1000)
     for task, manifest in known.done.items():
         if isinstance(task.stage.config, SplitConfig):
@@ -179,7 +181,7 @@ def _held_out(known: Known, config: DictConfig, use: str) -> int:
 
 
 def _lengths(assumptions: Assumptions, counted: Text, probed: Text) -> Text:
-    """Return the lengths of sentences: as assumed, else as counted in finished tasks, else as the probe found them."""
+    """Return the lengths of sentences: assumed, else counted in finished tasks, else measured by the probe."""
 
     def length(name: str, key: str = "") -> Estimate:
         assumed = assumptions.get(key) if key else None
@@ -208,7 +210,7 @@ def _notes(known: Known, own: Probe | None) -> Iterator[str]:
 
 
 def _of_run(folder: Path, store: Store) -> list[Observation]:
-    """Return the observations of an earlier run's manifests; none where another version of kd wrote it."""
+    """Return the observations from an earlier run's manifests; empty if another version of kd wrote the run."""
     with contextlib.suppress(UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
         record: dict[str, Any] = Run(folder).frozen(json.loads((folder / "plan.json").read_text("utf-8"))["config"])
         config = compose.thaw(record["config"])

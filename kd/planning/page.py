@@ -1,6 +1,6 @@
 """Prints a forecast: a table in the terminal, a Markdown page for an application for computing time, or JSON.
 
-The sources of all estimates are listed under numbers; an unknown estimate has a hint how to find it out.
+The sources of all estimates are numbered and listed; an unknown estimate has a hint on how to find it out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def size(value: float | None) -> str:
 
 
 def hours(value: float | None) -> str:
-    """Format hours with the digits that are significant."""
+    """Format hours with their significant digits."""
     if value is None:
         return UNKNOWN
     if value == 0:
@@ -58,7 +58,7 @@ def time(value: float | None) -> str:
 
 
 def _shown(estimate: Estimate, show: Callable[[float | None], str]) -> str:
-    """Format a sum; where it is unknown, the sum of its known parts."""
+    """Format a sum; if it is unknown, the sum of its known parts."""
     more = estimate.value is None and estimate.at_least > 0
     return f"{UNKNOWN}, at least {show(estimate.at_least)}" if more else show(estimate.value)
 
@@ -95,7 +95,7 @@ class Sources:
 
 
 def rows(forecast: Forecast, sources: Sources) -> list[tuple[str, ...]]:
-    """Return a row for each stage, by COLUMNS."""
+    """Return a row for each stage, keyed by COLUMNS."""
     return [_row(stage, sources) for stage in forecast.stages]
 
 
@@ -155,7 +155,7 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
 
 
 def _arrays(forecast: Forecast) -> tuple[str, Estimate]:
-    """Count job arrays, their tasks, their restarts, and the tasks without a job."""
+    """Describe the numbers of job arrays, their tasks, their restarts, and tasks without a job."""
     missing = [stage for stage in forecast.stages if stage.tasks and stage.request.nodes]
     tasks = sum(len(stage.tasks) for stage in missing)
     if not forecast.cluster:
@@ -217,14 +217,16 @@ def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]
     """Return the sources of the known estimates and the hints for the unknown ones, each once."""
     questions = open_questions(forecast)
     numbered = {source: f"[{number}] {source}" for number, source in enumerate(sources.cited, 1)}
-    known = [] if forecast.measured else ["Nothing was measured here: times and sizes are assumed or computed."]
+    known = (
+        [] if forecast.measured else ["Nothing was measured on this machine: times and sizes are assumed or computed."]
+    )
     known += [*forecast.notes, *(line for source, line in numbered.items() if source not in questions)]
     assumed = (forecast.assumptions.typed(key) for key in forecast.assumptions.values)
     rest = [each for each in assumed if not any(each in source for source in sources.cited)]
-    known += [f"Assumed as well: {', '.join(rest)}."] if rest else []
+    known += [f"Also assumed: {', '.join(rest)}."] if rest else []
     unknown = [numbered.get(question, question) for question in questions]
     if any("was not measured" in question for question in questions):
-        unknown.append("To measure these, add --probe on that machine; or assume them, such as assume.seconds=600.")
+        unknown.append("To measure these, add --probe on that machine; or assume them, for example assume.seconds=600.")
     return known, unknown
 
 
@@ -238,7 +240,7 @@ def markdown(forecast: Forecast) -> str:
     lines = [f"# Computing resources: {forecast.recipe} on {machine.name}", ""]
     lines += [_summary(forecast), "", "## Resources requested", "", "| | |", "| --- | ---: |"]
     lines += [f"| {name} | {words} |" for name, words, _ in totals(forecast)]
-    lines += ["", " ".join([*_nodes(forecast), "Waiting in queues is not counted."])]
+    lines += ["", " ".join([*_nodes(forecast), "Waiting times in queues are not included."])]
     lines += ["", _longest(forecast)] if forecast.critical else []
     header = ("stage", "tasks", "nodes", "GPUs", "cores", "time of a task", "limit")
     lines += ["", "## Jobs, by stage", "", Table.of_rows(header, _jobs(forecast)).markdown().strip()]

@@ -1,7 +1,8 @@
-"""Measures a recipe's stages on some thousand pairs for a minute, in a temporary folder.
+"""Measures a recipe's stages for a minute on a few thousand pairs, in a temporary folder.
 
-Every kind runs as in the run, with models of the same shapes, on text of the recipe's corpora, or on generated text if
-they are not here. Weights are close to random, so a limit gives translations the length of the corpus' targets.
+Every kind runs as in the real run, with models of the same shapes, on text of the recipe's corpora, or on generated
+text if they are not available. Weights are close to random, so a limit makes translations as long as the corpus'
+targets.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _ENVIRONMENT = "KD_PROBE"  # marks the process in a list of processes
 
 @dataclass(frozen=True)
 class Probe:
-    """The measurements of a probe, with place and date."""
+    """The measurements of a probe, with host and date."""
 
     recipe: str
     machine: str
@@ -50,11 +51,11 @@ class Probe:
 
     @property
     def label(self) -> str:
-        """The source of an estimate."""
+        """The label of the probe as the source of an estimate."""
         return f"probe on {self.host}, {self.date}"
 
     def sample(self) -> Text:
-        """Return the lengths as estimates."""
+        """Return the mean lengths as estimates."""
         source = f"{self.label}: {self.text}"
         return Text(**{name: Estimate(value, source) for name, value in self.lengths.items()})
 
@@ -92,7 +93,7 @@ def probe(
         text: A description of the pairs.
         threads: CPU threads for each measurement.
         models: Whether to measure stages that need a model.
-        seconds: About how long each training and decoding takes.
+        seconds: Approximate duration of each training and decoding.
 
     Raises:
         UserError: The probe failed.

@@ -1,7 +1,7 @@
 """The process of a probe: runs a recipe's stages in miniature, one after the other, and measures each.
 
 `python -m kd.planning.probe_worker FOLDER PARENT` reads `request.json` and a sample of text in FOLDER, writes
-`measured.json` there, and ends with the process of the id PARENT.
+`measured.json` there, and ends with the process whose id is PARENT.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Miniature:
         return all(self._store.paths(task).is_published() for task in tasks)
 
     def _selection(self, plan: Plan) -> None:
-        """Run selection on synthetic lists: a minute of decoding makes too few to measure its speed."""
+        """Run selection on synthetic lists: a minute of decoding yields too few to measure selection's speed."""
         for stage in plan.stages:
             if isinstance(stage.config, DecodeConfig) and (corpus := self._corpus_of(stage)) is not None:
                 place = self._store.paths(stage.tasks[0]).final
@@ -193,7 +193,7 @@ class Miniature:
                 self._clocks[task] = self._again(task, clock)
 
     def _again(self, task: Task, first: Clock) -> Clock:
-        """Run a task again: the difference to the first time is the start of its kind, whatever its work."""
+        """Run a task again: the difference from the first time is the start-up time of its kind, whatever its work."""
         shutil.rmtree(self._store.paths(task).final)
         with timed() as second:
             execute(task, self._store, threads=self._threads, device=self._device, machine={})
@@ -207,7 +207,7 @@ class Miniature:
     # --- adjustments --------------------------------------------------------------------------------------------------
 
     def _pad(self, stage: Stage) -> None:
-        """Give the vocabulary the recipe's size by tokens that never occur: the output layer must be that wide."""
+        """Pad the vocabulary to the recipe's size with tokens that never occur, so that the output layer is as wide."""
         from kd.models.files import DICTIONARY
 
         folder = self._store.paths(stage.tasks[0]).final
@@ -258,7 +258,7 @@ class Miniature:
         return known
 
     def _sample(self) -> Text:
-        """Return the lengths of the sample, with the steps of a search as they were limited."""
+        """Return the lengths of the sample, with the limit on the steps of a search."""
         sample = Text(**{name: Estimate(value) for name, value in self.lengths.items()})
         return replace(sample, steps=Estimate(float(self._size.steps))) if self._size.steps else sample
 
@@ -279,7 +279,7 @@ class Miniature:
             self._size.steps = max(2, math.ceil(steps))
 
     def _observe_all(self, plan: Plan) -> None:
-        """Add the observations of all tasks that have run, with the seconds of this process."""
+        """Add the observations of all tasks that have run, with the seconds measured in this process."""
         found = manifests(plan, self._store)
         known = self._known(plan, self._sample(), found)
         for task, clock in self._clocks.items():

@@ -1,7 +1,7 @@
-"""Rates of work that were measured: by a probe, or in runs whose manifests are in the store.
+"""Measured rates of work: from a probe, or from runs whose manifests are in the store.
 
-An observation is a part of work with the seconds that it took. Other work of the same name is scaled from the
-observation with the nearest cost, by amount x cost.
+An observation is a part of work with its duration. Other work of the same name is scaled from the observation with the
+nearest cost, by amount x cost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RATES = {"target tokens": "tokens_per_second", "sentences": "sentences_per_seco
 
 @dataclass(frozen=True)
 class Observation:
-    """Work that was done, and the time it took."""
+    """Finished work, and the time it took."""
 
     name: str  # of a `Work`, or START + kind, or BYTES + kind (seconds are bytes then)
     amount: float
@@ -48,7 +48,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware that the speed of a task depends on."""
+    """The hardware that determines the speed of a task."""
 
     machine: str
     device: str
@@ -76,7 +76,7 @@ class Rates:
         self._assumptions = assumptions
 
     def time(self, task: Task, work: Work, hardware: Hardware) -> Time:
-        """Return the time of a part of a task: as assumed, else scaled from the nearest observation."""
+        """Return the time of a part of a task: assumed, else scaled from the nearest observation."""
         if work.amount.value is None:
             return Time(Estimate(None, work.amount.source))
         if assumed := self._assumed(task, work):
@@ -94,7 +94,7 @@ class Rates:
         return Time(NOTHING) if found is None else Time(Estimate(found.seconds, ""), found.cpu_seconds)
 
     def bytes_left(self, kind: str, work: Work) -> Estimate:
-        """Return the bytes that a task with this work leaves, as measured on any machine."""
+        """Return the output bytes of a task with this work, as measured on any machine."""
         if work.amount.value is None:
             return work.amount
         found = self._nearest(BYTES + kind, work.cost, None)
@@ -180,7 +180,7 @@ def observe(store: Store, known: Known, label: str) -> Iterator[Observation]:
 
 
 def bytes_observation(task: Task, work: TaskWork, left: float, where: Mapping[str, Any]) -> Observation:
-    """Return the observation of the bytes that a task left."""
+    """Return the observation of a task's output bytes."""
     amount = float(work.work[0].amount.value or 0)
     return Observation(BYTES + task.stage.kind.name, amount, work.size_work.cost, left, None, **where)
 

@@ -1,6 +1,6 @@
 """Samples a recipe's corpora before they are collected: their pairs, their bytes, and their first sentences.
 
-Nothing is downloaded: the size of a corpus that is not on this disk is unknown, and the user may assume it.
+Nothing is downloaded: the size of a corpus that is not on disk is unknown unless the user assumes it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COUNT_SECONDS = 10.0  # for all corpora together; the rest is estimated from th
 _CHUNK = 1 << 20
 _FETCHED = frozenset(("mtdata", "sacrebleu"))
 
-NOT_HERE = Estimate(None, "corpora are not here yet: set assume.data_in=BYTES")
+NOT_HERE = Estimate(None, "corpora are not available here yet: set assume.data_in=BYTES")
 
 Pairs = list[tuple[str, str]]
 
@@ -48,7 +48,7 @@ class Sample:
 
 
 def look(plan: Plan, store: Store, limit: int = PAIRS) -> Sample:
-    """Read the first pairs of the training corpora, and count all pairs where the files are here."""
+    """Read the first pairs of the training corpora, and count all pairs if the files are available."""
     found = Sample()
     sizes: dict[Path, int] = {}
     tasks = [task for stage in plan.stages if isinstance(stage.config, CorpusConfig) for task in stage.tasks]
@@ -102,7 +102,9 @@ class _Unread:
             counts = self._store.paths(self._task).manifest()["counts"]
             return Estimate(counts["pairs out"], "counted in finished tasks")
         if not self.is_here:
-            return Estimate(None, f"{self._task.name} is not here yet: set assume.pairs.{self._task.stage.axis}=NUMBER")
+            return Estimate(
+                None, f"{self._task.name} is not available here yet: set assume.pairs.{self._task.stage.axis}=NUMBER"
+            )
         if self._source.format in ("plain", "tsv"):
             sides = [files["source"] for files in self._reading.local()]
             paths = [side for side in sides if isinstance(side, Path)]
@@ -118,7 +120,7 @@ class _Unread:
 
 
 def _lines(path: Path, deadline: float) -> Estimate:
-    """Count the lines of a file, compressed or not; estimate them by its size where counting takes too long."""
+    """Count the lines of a file, compressed or not; estimate them from its size if counting takes too long."""
     size, lines = path.stat().st_size, 0
     try:
         with path.open("rb") as raw, _decompressed(raw, path.suffix) as stream:

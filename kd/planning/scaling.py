@@ -1,4 +1,4 @@
-"""Measures how a training scales: short trainings on 1, 2, 4 … devices, by the launcher that runs use.
+"""Measures how a training scales, by short trainings on 1, 2, 4 … devices with the launcher of real runs.
 
 Speed-up is the ratio of tokens per second to those of the smallest number of devices; parallel efficiency is speed-up
 divided by the ratio of devices. Strong scaling keeps the target tokens per update, weak scaling those per device.
@@ -33,11 +33,11 @@ _FEWEST_UPDATES = 8
 
 @dataclass(frozen=True)
 class ScalingRun:
-    """What to measure.
+    """The request: what to measure.
 
     Attributes:
         unit: `devices` (of one node) or `nodes`.
-        stage: Name of a stage of the chain that trains.
+        stage: Name of a training stage of the chain.
     """
 
     unit: str
@@ -86,10 +86,10 @@ def measure(scaling: ScalingRun, request: Request) -> tuple[list[Point], list[in
     """Run the missing trainings.
 
     Returns:
-        The points, the numbers that are still queued, and the folder of the results.
+        The points, the numbers of devices whose trainings are still queued, and the folder of the results.
 
     Raises:
-        UserError: A training failed, or did not use the devices that it was given.
+        UserError: A training failed, or did not use all of its devices.
     """
     config = compose.compose(request)
     key = _settings(config, scaling.stage)
@@ -133,14 +133,14 @@ def _settings(config: DictConfig, stage: str) -> str:
     key = compose.settings_key(config, stage)
     if OmegaConf.select(config, f"{key}.from_search"):
         raise UserError(
-            f"{stage} gets its shape from a search, which would have to run before.",
+            f"{stage} gets its shape from a search, which would have to run first.",
             f"Add {key}.from_search=false chain=distillation and a shape, such as student=deep_shallow_12_1.",
         )
     return key
 
 
 def _short(scaling: ScalingRun, config: DictConfig, request: Request, key: str, number: int, folder: Path) -> Request:
-    """Return the request for one training."""
+    """Return the request for one short training."""
     updates = scaling.updates
     batch = int(OmegaConf.select(config, f"{key}.batch.target_tokens"))
     name = f"{scaling.unit}-{number}{'-weak' if scaling.weak else ''}"
@@ -167,7 +167,7 @@ def _short(scaling: ScalingRun, config: DictConfig, request: Request, key: str, 
 
 
 def _devices(config: DictConfig, number: int, unit: str) -> str:
-    """Return the override that gives a training so many devices or nodes."""
+    """Return the override that gives a training this many devices or nodes."""
     name = "nodes" if unit == "nodes" else "processes" if config.machine.device == "cpu" else "gpus"
     if unit == "nodes" and config.launcher.kind == "local":
         raise UserError("Several nodes need a scheduler.", "Add launcher=slurm machine=NAME, or use devices=1,2.")

@@ -1,4 +1,4 @@
-"""Lays out tasks in time by the launcher's own rules, from forecast seconds. Queues are not counted."""
+"""Schedules tasks by the launcher's own rules, from forecast durations. Waiting times in queues are not included."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kd.pipeline.model import Task
 
 @dataclass(frozen=True)
 class Span:
-    """When a task runs, in seconds from the start of the run."""
+    """The time span of a task, in seconds from the start of the run."""
 
     begin: float
     end: float
 
 
 def lay_out(tasks: Sequence[Task], seconds: Mapping[Task, float], rules: Rules) -> dict[Task, Span]:
-    """Return the span of each task that is still to be run; inputs that are not among them are done."""
+    """Return the span of each missing task; inputs that are not among them are finished."""
     waiting, running = dict.fromkeys(tasks), dict[Task, list[int]]()
     spans: dict[Task, Span] = {}
     now = 0.0
@@ -36,7 +36,7 @@ def lay_out(tasks: Sequence[Task], seconds: Mapping[Task, float], rules: Rules) 
 
 
 def critical(spans: Mapping[Task, Span]) -> list[Task]:
-    """Return a chain of tasks without a pause from start to end: the critical path."""
+    """Return the critical path: a chain of tasks from start to end without a gap."""
     chain: list[Task] = []
     end = max((span.end for span in spans.values()), default=0.0)
     while end > 0:

@@ -40,13 +40,13 @@ class Size:
     """The size of a miniature.
 
     Attributes:
-        folder: Holds the sample of the recipe's text.
-        seconds: Of a training.
-        vocabulary: Tokens of the models.
-        longest: Tokens of a sentence.
-        sentences: To decode.
-        held: Dev and test sentences each.
-        steps: Of a search; 0 while the lengths of the text are unknown.
+        folder: Folder with the sample of the recipe's text.
+        seconds: Duration of a training.
+        vocabulary: Size of the models' vocabulary.
+        longest: Largest number of tokens in a sentence.
+        sentences: Number of sentences to decode.
+        held: Number of dev sentences, and of test sentences.
+        steps: Limit on the steps of a search; 0 while the lengths of the text are unknown.
         lists_made_up: Whether nothing is decoded, and selection reads synthetic lists.
     """
 
@@ -60,24 +60,24 @@ class Size:
     lists_made_up: bool = False
 
     def of(self, spec: StageSpec) -> StageSpec:
-        """Return a stage of the recipe with less to do."""
+        """Return a stage of the recipe with less work."""
         return replace(spec, config=shortened(spec.config, self))
 
 
 def micro_batch(config: TrainConfig, otherwise: int) -> int:
-    """Return the tokens of a training's micro-batch; another number where the device decides."""
+    """Return the tokens of a training's micro-batch, or a default if the device would decide."""
     size = config.batch.max_tokens
     return size if isinstance(size, int) else otherwise
 
 
 def decoded_sentences(parameters: float, steps: float) -> int:
-    """Return how many sentences models of so many parameters decode within some seconds."""
+    """Return how many sentences models with this many parameters decode within a number of seconds."""
     return int(DECODED_FLOPS / max(1.0, 2 * parameters * steps))
 
 
 @singledispatch
 def shortened(config: Any, size: Size) -> Any:
-    """Return the settings of a stage with less to do: shorter, but as fast per item."""
+    """Return the settings of a stage with less work: shorter, but as fast per item."""
     return config
 
 
@@ -149,7 +149,7 @@ def _(config: EvaluateConfig, size: Size) -> EvaluateConfig:
 
 
 def affordable(decodings: Iterable[tuple[int, int]]) -> int:
-    """Return how many sentences to decode, for decodings by so many parameters with such a beam."""
+    """Return how many sentences to decode, given the parameters and beams of all decodings."""
     costs = [float(parameters * beam) for parameters, beam in decodings]
     fewest = min((decoded_sentences(cost, steps=25) for cost in costs), default=SENTENCES)
     return max(32, min(SENTENCES, fewest))

@@ -1,4 +1,4 @@
-"""Generates text and n-best lists for a probe whose corpora are not here, or whose decoding would take hours."""
+"""Generates text and n-best lists for a probe without corpora, or whose decoding would take hours."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def generated(limit: int, seed: int = 1) -> Iterator[tuple[str, str]]:
 
 
 def made_up_lists(corpus: Corpus, out: Path, nbest: int, members: int) -> tuple[int, int]:
-    """Write lists like those of teachers: gold with words exchanged. Return hypotheses and bytes."""
+    """Write lists like those of teachers: gold with exchanged words. Return the numbers of hypotheses and bytes."""
     chosen = random.Random(1)
     hypotheses = 0
     for shard in corpus.shards:
@@ -49,7 +49,7 @@ def made_up_lists(corpus: Corpus, out: Path, nbest: int, members: int) -> tuple[
 
 
 def warm_up(config: SelectConfig) -> None:
-    """Compile the functions that selection compiles at its first use."""
+    """Compile, ahead of the measurement, the functions that selection compiles at first use."""
     lists = [Candidates(["a b c d", "a b c e"], "a b c d", [-0.1, -0.2])]
     with contextlib.suppress(Exception):
         Chooser(config).choose(lists, ["a b c d"])

@@ -15,7 +15,7 @@ from kd.base.usage import cpu_seconds
 
 
 def import_times() -> dict[str, Clock]:
-    """Measure the import of each large package, in an order in which no package imports a later one."""
+    """Measure the import of each large package, in an order such that no package imports a later one."""
     taken = {}
     for name in ("numba", "vl_convert", "torch", "ctranslate2", "fairseq"):
         with timed() as taken[name]:
@@ -38,7 +38,7 @@ class Clock:
 
 @contextlib.contextmanager
 def timed() -> Iterator[Clock]:
-    """Measure the block, its processes included."""
+    """Measure the block, including the processes that it starts."""
     clock, wall, cpu = Clock(), time.perf_counter(), cpu_seconds()
     yield clock
     clock.seconds, clock.cpu = time.perf_counter() - wall, cpu_seconds() - cpu

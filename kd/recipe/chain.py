@@ -1,4 +1,4 @@
-"""Plans the chain of a composed recipe: its entries become stages with typed settings, and these become tasks."""
+"""Plans the chain of a composed recipe: entries become stages with typed settings, and stages become tasks."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def plan(
 
     Args:
         config: The composed recipe.
-        frozen_files: Each task's raw files with their hashes, as of an earlier planning; no file is read then.
-        change: Replaces the settings of a stage: a probe makes all work short.
+        frozen_files: Each task's raw files with their hashes from an earlier plan; then no file is read.
+        change: Replaces the settings of a stage; a probe uses it to shorten all work.
 
     Raises:
         UserError: An impossible chain, a setting that its kind refuses, or a missing file.
@@ -50,7 +50,7 @@ def plan(
 
 
 def _hashing(config: DictConfig) -> Callable[[Path], str]:
-    """Return a function that hashes raw files, and says which settings name them where one is missing."""
+    """Return a function that hashes raw files; its error for a missing file names the settings to correct."""
     hashes = Store(Path(config.store.dir)).file_hashes()
 
     def hash_file(path: Path) -> str:
@@ -73,7 +73,7 @@ def _pairs(pairs: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         source, _, target = named.partition("-")
         raise UserError(
             f"The recipe has {named} and the unnamed pair {FILES_PAIR}, both of the same files.",
-            f"Take that one out: '~pairs.{FILES_PAIR}'. Or name its languages instead of adding a pair: "
+            f"Remove the unnamed pair: '~pairs.{FILES_PAIR}'. Or name its languages instead of adding a pair: "
             f"pairs.{FILES_PAIR}.source={source} pairs.{FILES_PAIR}.target={target}",
         )
     return {name: _languages(name, pair) for name, pair in pairs.items()}
@@ -83,7 +83,7 @@ def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
     source, dash, target = name.partition("-")
     languages = {"source": pair["source"] or source, "target": pair["target"] or target}
     if not languages["target"] or (not dash and not pair["target"]):
-        raise UserError(f"The pair {name} does not name its languages.", "Call it source-target, such as en-de.")
+        raise UserError(f"The pair {name} does not name its languages.", "Name it source-target, such as en-de.")
     return languages
 
 
@@ -91,7 +91,7 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
     """Return an entry of the chain with typed settings and its inputs."""
     node = config.chain[name]
     if node is None:
-        raise UserError(f"chain.{name} is null.", f"Switch a stage off with chain.{name}.enabled=false")
+        raise UserError(f"chain.{name} is null.", f"Set chain.{name}.enabled=false to switch the stage off.")
     if node.kind not in KINDS:
         raise unknown_name(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
     kind = load_kind(node.kind)
@@ -116,7 +116,7 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
 
 
 def _whole_keys(hint: str, config: DictConfig, where: str, schema: type) -> str:
-    """Complete the keys that a kind's hint proposes: `init_from=null` becomes `student.init_from=null`."""
+    """Complete the keys in a kind's hint: `init_from=null` becomes `student.init_from=null`."""
 
     def whole(found: re.Match[str]) -> str:
         first, dot, rest = found[1].partition(".")
@@ -130,13 +130,13 @@ def _whole_keys(hint: str, config: DictConfig, where: str, schema: type) -> str:
 
 
 def _reference(value: Any) -> str | None:
-    """Return the key that a value refers to as a whole."""
+    """Return the key that a value consists of a reference to."""
     found = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
     return found[1] if found else None
 
 
 def _settings(config: DictConfig, name: str, schema: type, where: str) -> Any:
-    """Return the settings of an entry, with its changes, as an instance of its kind's config."""
+    """Return the settings of an entry, with its `changes` applied, as an instance of its kind's config."""
     node = config.chain[name]
     settings = node.settings
     if not isinstance(settings, DictConfig):
@@ -166,7 +166,7 @@ def _settings(config: DictConfig, name: str, schema: type, where: str) -> Any:
 
 
 def settings_key(config: DictConfig, name: str) -> str:
-    """Return the key that a user would change: `teacher` where the chain has `settings: ${teacher}`."""
+    """Return the key that a user should change: `teacher` where the chain has `settings: ${teacher}`."""
     raw = OmegaConf.to_container(config.chain[name], resolve=False)
     reference = _reference(raw.get("settings")) if isinstance(raw, dict) else None
     return reference or f"chain.{name}.settings"
@@ -181,7 +181,7 @@ def _labels(where: str, role: str, ref: Any) -> dict[str, str]:
 
 
 def _instead(config: DictConfig, name: str) -> str:
-    """Return the stage to read from: the named one, or the `otherwise` of one that is switched off."""
+    """Return the stage to read from: the named stage, or its `otherwise` if it is switched off."""
     seen: set[str] = set()
     while name not in seen and (node := config.chain.get(name)) is not None and not node.enabled and node.otherwise:
         seen.add(name)

@@ -1,4 +1,4 @@
-"""Composes a recipe with Hydra, so that every mistake in a config is one sentence before anything runs."""
+"""Composes a recipe with Hydra, and reports every mistake in a config in one sentence before anything runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def compose(request: Request) -> DictConfig:
     """Return the recipe's config with its overrides.
 
     Raises:
-        UserError: An unknown key, a value of another type, a value out of bounds, a file that cannot be read.
+        UserError: An unknown key, a value of a wrong type or out of bounds, or an unreadable file.
     """
     path = find(request.recipe)
     with as_user_errors(path, request.overrides):
@@ -71,21 +71,19 @@ def compose(request: Request) -> DictConfig:
 
 @contextmanager
 def as_user_errors(path: Path, overrides: Sequence[str] = ()) -> Iterator[None]:
-    """Turn the errors of Hydra, OmegaConf and YAML about a recipe's file and overrides into a UserError."""
+    """Convert errors of Hydra, OmegaConf and YAML about a recipe's file and overrides into a UserError."""
     try:
         yield
     except YAMLError as error:
         raise _no_yaml(error, path) from None
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, or a file that it builds on, is not in UTF-8: {error}.", "Save it as UTF-8."
-        ) from None
+        raise UserError(f"{path}, or a file that it builds on, is not UTF-8: {error}.", "Save it as UTF-8.") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise as_user_error(error, typed=overrides) from None
 
 
 def composed(path: Path, overrides: Sequence[str]) -> DictConfig:
-    """Return a recipe's file as Hydra composes it, with references between keys as they are."""
+    """Compose a recipe's file with Hydra, leaving references between keys unresolved."""
     with hydra(path) as (given, _):
         every = [*given, *prepare(overrides)]
         try:
@@ -104,8 +102,8 @@ def composed(path: Path, overrides: Sequence[str]) -> DictConfig:
 def hydra(path: Path) -> Iterator[tuple[list[str], list[Path]]]:
     """Initialise Hydra for a recipe's file; yields the overrides that name it and the folders that are searched.
 
-    After the recipe's own folder these are conf/ and recipes/, the user's before kd's. Recipes are searched as well,
-    since a recipe may build on another: `/demo/recipe@_global_`.
+    The search path is the recipe's own folder, then conf/ and recipes/, the user's before kd's. It includes recipes
+    because a recipe may build on another: `/demo/recipe@_global_`.
     """
     register_schemas()
     name = path.parent.name if path.name == RECIPE_FILE else path.stem
@@ -132,8 +130,8 @@ def _no_yaml(error: YAMLError, path: Path) -> UserError:
     where = f"{place.name}, line {place.line + 1}, column {place.column + 1}" if place else str(path)
     problem = getattr(error, "problem", None) or "it cannot be read"
     return UserError(
-        f"{where}: this is no YAML: {problem}.",
-        "Correct the file; a text that contains one of `?*{}[]:,#` needs quotes.",
+        f"{where}: not valid YAML: {problem}.",
+        "Correct the file; a text that contains any of `?*{}[]:,#` needs quotes.",
     )
 
 
@@ -148,7 +146,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 
 def thaw(plain: Mapping[str, Any]) -> DictConfig:
-    """Return the config that `resolve` made plain values of; raises UserError where another version of kd did."""
+    """Return the config from the plain values of `resolve`; raises UserError if another version of kd wrote them."""
     try:
         config = OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)
     except OmegaConfBaseException:

@@ -1,6 +1,6 @@
-"""Turns an error of Hydra or OmegaConf into one sentence that names the key, and one that says what to type instead.
+"""Converts errors of Hydra and OmegaConf into a sentence that names the key, and one that states what to type instead.
 
-The key and the value come from the attributes of the error, the allowed values from the schema.
+Key and value come from the error's attributes, the allowed values from the schema.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from kd.recipe.schema.walk import is_config, split_key, type_at, without_none
 def as_user_error(
     error: Exception, prefix: str = "", schema: type = RecipeConfig, typed: Sequence[str] = ()
 ) -> UserError:
-    """Return the error to show for one of Hydra or OmegaConf.
+    """Return the error to show for an error of Hydra or OmegaConf.
 
     Args:
-        error: What was raised.
-        prefix: Key of the config that was merged, where it is a part of the recipe.
+        error: The original error.
+        prefix: Key of the merged config if it is a part of the recipe.
         schema: Config dataclass that the keys belong to.
-        typed: The overrides as they were typed, to propose another one in their place.
+        typed: The overrides as typed, so that the hint can propose a correction.
     """
     return _of_a_choice(error) or _of_a_setting(error, prefix, schema, typed)
 
 
 def _of_a_choice(error: Exception) -> UserError | None:
-    """Return the error for a file of a config group; None where a setting is wrong."""
+    """Return the error for the choice of a config group's file; None if the error is about a setting."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return unknown_name(f"choice of {group}", choice, error.options)
@@ -64,7 +64,7 @@ def _of_a_setting(error: Exception, prefix: str, schema: type, typed: Sequence[s
     cause = next((inner for inner in reversed(found) if inner.full_key), found[-1] if found else None)
     given = _override(str(error))
     if given and "An item is already at" in str(error):
-        return UserError(f"There is a setting {given.key} already.", f"Change it without the +: {given.text[1:]}")
+        return UserError(f"The setting {given.key} already exists.", f"Leave out the + to change it: {given.text[1:]}")
     key = str((cause.full_key if cause else "") or (given.key if given else ""))
     given = next((each for each in map(read, typed) if each.key == key), given)
     where = ".".join(part for part in (prefix, key) if part)
@@ -79,7 +79,7 @@ def _of_a_setting(error: Exception, prefix: str, schema: type, typed: Sequence[s
         return _unknown_key(prefix, key, given, cause, schema, file)
     names = split_key(schema, key, holds_mapping=True)
     if cause is None or not where or names is None:
-        return UserError(f"{one_line(error)}{file}.", "`kd run --cfg job` prints the config as it is composed.")
+        return UserError(f"{one_line(error)}{file}.", "`kd run --cfg job` prints the composed config.")
     value = cause.value
     if given and given.key == key:
         value = None if given.value in (None, "null") else given.value
@@ -87,7 +87,7 @@ def _of_a_setting(error: Exception, prefix: str, schema: type, typed: Sequence[s
 
 
 def _override(message: str) -> Given | None:
-    """Return the override that Hydra names in a message, as it was typed."""
+    """Return the override that Hydra names in a message, as typed."""
     patterns = (
         r"Error merging override (.*)",
         r"To append to your config use \+([^\n]*)",
@@ -99,15 +99,17 @@ def _override(message: str) -> Given | None:
 
 def _reference(key: str, told: str) -> UserError:
     if "Recursive interpolation" in told:
-        return UserError(f"The value of {key or 'a setting'} refers to itself.", "Give it a value of its own.")
+        return UserError(
+            f"The value of {key or 'a setting'} refers to itself.", "Set it to a value instead of a reference."
+        )
     return UserError(f"{key or 'A value'} refers to a key that does not exist: {told}.", "Correct the reference.")
 
 
 def _wrong_value(key: str, kind: Any, value: Any, file: str) -> UserError:
     if is_config(without_none(kind)[0]) and not isinstance(value, dict | DictConfig):
         return UserError(
-            f"{key} is a group of settings, and its value is {'null' if value is None else value}{file}.",
-            f"Set its keys one by one; `kd settings {key}` lists them.",
+            f"{key} is a group of settings, but its value is {'null' if value is None else value}{file}.",
+            f"Set its keys individually; `kd settings {key}` lists them.",
         )
     error = wrong_value(key, kind, value)
     return UserError(f"{error.problem.removesuffix('.')}{file}.", error.hint)
@@ -116,7 +118,7 @@ def _wrong_value(key: str, kind: Any, value: Any, file: str) -> UserError:
 def _unknown_key(
     prefix: str, key: str, given: Given | None, cause: OmegaConfBaseException | None, schema: type, file: str = ""
 ) -> UserError:
-    """Return the error for a key that does not exist, with the keys that were probably meant."""
+    """Return the error for a key that does not exist, with the most likely intended keys."""
     above = f"{prefix}." if prefix else ""
     problem = f"There is no setting called {above}{key}{file}."
     value = f"={given.value}" if given and given.value and given.key == key else ""
@@ -132,7 +134,7 @@ def _unknown_key(
     if near:
         return UserError(problem, f"Did you mean {' or '.join(f'{above}{each}{value}' for each in near)}?")
     if are_names and given:
-        return UserError(problem, f"Add an entry with a +: {shlex.quote(f'+{given.key}={given.value}')}")
+        return UserError(problem, f"To add an entry, prefix it with +: {shlex.quote(f'+{given.key}={given.value}')}")
     return UserError(problem, f"`kd settings {key.rpartition('.')[2]}` searches all settings.")
 
 
@@ -143,7 +145,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message without what Hydra and OmegaConf add about their own objects."""
+    """Return an error's message without the details that Hydra and OmegaConf add about their own objects."""
     text = re.split(r"\n(?:Config search path|full_key:|See https)", str(error).strip())[0]
     lines = [re.sub(r"(?:reference|object)_type=.*|full_key:.*", "", line).strip() for line in text.split("\n")]
     return ", ".join(line.rstrip(":,") for line in lines if line).rstrip(".")

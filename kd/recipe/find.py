@@ -1,4 +1,4 @@
-"""Finds recipes by name or path: those of the user's `recipes/` first, then those that come with kd."""
+"""Finds recipes by name or path: first in the user's `recipes/`, then among kd's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def recipes() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """Return the file of a recipe given by name or by path; raises UserError when there is none."""
+    """Return the file of a recipe given by name or path; raises UserError if it does not exist."""
     as_path = Path(name).expanduser()
     if as_path.suffix in (".yaml", ".yml") or "/" in name:
         path = as_path / RECIPE_FILE if as_path.is_dir() else as_path

@@ -27,7 +27,7 @@ class Values:
     files: Mapping[str, str]
 
     def file(self, key: str) -> str:
-        """Return the file that sets a key or a part of it; empty where the schema's default holds."""
+        """Return the file that sets a key or a part of it; empty if the schema's default applies."""
         below = [file for name, file in self.files.items() if name == key or name.startswith(f"{key}.")]
         return below[-1] if below else ""
 
@@ -47,7 +47,7 @@ def values(path: Path, overrides: Sequence[str] = ()) -> Values:
 
 
 def _files(path: Path, overrides: Sequence[str]) -> Iterator[tuple[Path, str]]:
-    """Yield the files of the defaults list in their order, each with the key that its content is put under."""
+    """Yield the files of the defaults list in order, each with the key below which its content is placed."""
     with hydra(path) as (name, search):
         found = (
             GlobalHydra.instance()
@@ -74,7 +74,7 @@ def _keys(content: Any, prefix: str) -> Iterator[str]:
 
 
 def _shown(file: Path) -> str:
-    """Return a file's path as it is in a checkout: `conf/teacher/base.yaml`."""
+    """Return a file's path as in a checkout: `conf/teacher/base.yaml`."""
     for root, name in ((resources.folder("conf"), "conf"), (resources.folder("recipes"), "recipes")):
         if file.is_relative_to(root):
             return str(Path(name) / file.relative_to(root))

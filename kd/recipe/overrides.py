@@ -1,7 +1,7 @@
-"""Reads overrides (`key=value`, in Hydra's grammar) and rewrites those of named entries so that Hydra accepts them.
+"""Reads overrides (`key=value`, in Hydra's grammar) and rewrites overrides of named entries so that Hydra accepts them.
 
-Hydra's grammar allows no `/` in a key and takes every dot for a level, and OmegaConf assigns no plain mapping to a
-typed entry. So `+machine.binds./data=/data` becomes `+machine.binds={/data: /data}`, which both accept.
+Hydra's grammar allows no `/` in a key and treats every dot as a level, and OmegaConf cannot assign a plain mapping to a
+typed entry. Therefore `+machine.binds./data=/data` becomes `+machine.binds={/data: /data}`, which both accept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HYDRA_NAME = re.compile(r"[A-Za-z_$][\w$-]*|0|[1-9]\d*", re.ASCII)  # a level of
 
 @dataclass(frozen=True)
 class Given:
-    """An override as it was typed."""
+    """An override as typed."""
 
     text: str
     prefix: str  # "", +, ++ or ~
@@ -49,7 +49,7 @@ def read(text: str) -> Given:
 
 
 def groups() -> dict[str, list[str]]:
-    """Return the config groups, each with the names of its files: the user's conf/ and kd's."""
+    """Return the config groups with the names of their files, from the user's conf/ and kd's."""
     found: dict[str, set[str]] = {}
     for root in (Path.cwd() / "conf", resources.folder("conf")):
         for file in root.glob("*/*.yaml"):
@@ -58,7 +58,7 @@ def groups() -> dict[str, list[str]]:
 
 
 def prepare(overrides: Sequence[str]) -> list[str]:
-    """Return overrides for Hydra to compose with; raises UserError for an override that it cannot take."""
+    """Return overrides in the form that Hydra accepts; raises UserError for an invalid override."""
     known = groups()
     return [_prepared(read(text), known) for text in overrides]
 
@@ -72,8 +72,8 @@ def _prepared(given: Given, known: dict[str, list[str]]) -> str:
     value = parsed.value()
     if given.key in known and not given.prefix.startswith("~") and not isinstance(value, str | dict):
         raise UserError(
-            f"{given.text} is no choice: {given.key} is a group of settings.",
-            f"Name a file of conf/{given.key}/ (one of: {', '.join(known[given.key])}), "
+            f"{given.text} is not a valid choice: {given.key} is a group of settings.",
+            f"Choose a file of conf/{given.key}/ (one of: {', '.join(known[given.key])}), "
             f"such as {given.key}={known[given.key][0]}.",
         )
     return spell_out(given, isinstance(value, dict))
@@ -111,7 +111,7 @@ def _escaped(name: str) -> str:
 
 
 def parse_value(given: Given) -> Override:
-    """Parse an override's value with Hydra; raises UserError where its grammar does not allow it."""
+    """Parse an override's value with Hydra; raises UserError for a value outside its grammar."""
     try:
         return OverridesParser.create().parse_override(f"value={given.value}")
     except HydraException:
@@ -119,7 +119,7 @@ def parse_value(given: Given) -> Override:
 
 
 def _several_values(given: Given, is_group: bool) -> UserError:
-    """Return the error for a sweep without `-m`, with the forms that the key can take instead."""
+    """Return the error for a sweep without `-m`, with the alternative forms for this key."""
     hint = f"For a sweep add -m: -m {shlex.quote(given.text)}."
     names = split_key(RecipeConfig, given.key)
     kind = None if is_group or names is None else without_none(type_at(RecipeConfig, names))[0]
@@ -127,7 +127,7 @@ def _several_values(given: Given, is_group: bool) -> UserError:
         hint += f" One text with commas is {shlex.quote(f'{given.prefix}{given.key}={quoted(str(given.value))}')}."
     if typing.get_origin(kind) in (list, tuple) or kind is Any:
         hint += f" A list is {shlex.quote(f'{given.prefix}{given.key}=[{given.value}]')}."
-    return UserError(f"{given.text} is several values.", hint)
+    return UserError(f"{given.text} has several values.", hint)
 
 
 def _unreadable(given: Given) -> UserError:
@@ -140,13 +140,13 @@ def _unreadable(given: Given) -> UserError:
         )
     return UserError(
         f"The value of {given.key} cannot be read: {value}.",
-        "A text with spaces or signs in it needs quotes, and the shell another pair: "
+        "A text with spaces or special characters needs quotes, and a second pair for the shell: "
         + shlex.quote(f"{given.prefix}{given.key}={quoted(value)}"),
     )
 
 
 def quoted(text: str) -> str:
-    """Return a text in the quotes of Hydra's grammar that need the fewest escapes."""
+    """Return a text in those quotes of Hydra's grammar that need the fewest escapes."""
     quote = Quote.single if '"' in text and "'" not in text else Quote.double
     return QuotedString(text, quote).with_quotes()
 
@@ -177,7 +177,7 @@ def _values(given: Given) -> list[str]:
     elif parsed.is_discrete_sweep():
         values = list(parsed.sweep_string_iterator())
     else:
-        raise UserError(f"{given.text} has no end of values.", "List them, as in seed=1,2,3 or seed=range(1,4).")
+        raise UserError(f"{given.text} has infinitely many values.", "List them, as in seed=1,2,3 or seed=range(1,4).")
     if not values:
         raise UserError(f"{given.text} matches no file of conf/{given.key}/.", f"There are: {_files(given.key)}.")
     return [given.with_value(value).text for value in values]

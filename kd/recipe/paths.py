@@ -1,4 +1,4 @@
-"""Makes a composed recipe independent of where it was typed: absolute paths, no standard input, no secrets in URLs."""
+"""Makes a composed recipe self-contained: absolute paths, no standard input, no secrets in URLs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kd.recipe.schema.walk import NAME, settings
 
 
 def make_paths_absolute(config: DictConfig) -> None:
-    """Make every path of the schema absolute; a folder `root` that is not set becomes the working directory."""
+    """Make every path of the schema absolute; an unset folder `root` becomes the working directory."""
     for setting in settings(RecipeConfig):
         if setting.is_path and NAME not in setting.key:
             _make_absolute(config, setting.key, "." if setting.leaf == "root" else None)
@@ -38,7 +38,7 @@ def _make_absolute(config: DictConfig, key: str, default: str | None) -> None:
 
 
 def drop_absent_files(config: DictConfig) -> None:
-    """Drop corpora of format `auto` without a source: the dev and test files of recipe=files that are not given."""
+    """Drop corpora of format `auto` without a source: dev and test files that the user of recipe=files did not give."""
     sources = config.corpus.sources or {}
     with open_dict(config):
         for name in [name for name, source in sources.items() if _is_absent(source)]:
@@ -59,7 +59,7 @@ def _name(value: Any) -> str:
 
 
 def keep_standard_input(config: DictConfig) -> None:
-    """Store a corpus that comes by standard input as a file: tasks run in other processes, and later."""
+    """Store a corpus from standard input as a file, since tasks run later and in other processes."""
     for key in _source_keys(config):
         if OmegaConf.select(config, key, throw_on_missing=False) == STDIN:
             OmegaConf.update(config, key, str(keep_stdin(Path(config.corpus.cache, "stdin"))))
@@ -72,10 +72,10 @@ def _source_keys(config: DictConfig) -> Iterator[str]:
 
 
 def mask_urls(config: DictConfig) -> None:
-    """Take user names, passwords and tokens out of the URLs of corpora: a composed config is written to disk.
+    """Remove user names, passwords and tokens from corpora's URLs, since a composed config is written to disk.
 
     Raises:
-        UserError: Two URLs differ in such a parameter alone: they would be one file of the cache.
+        UserError: Two URLs differ only in such a parameter, so they would be the same file in the cache.
     """
     seen: dict[str, dict[str, str]] = {}
     for name, source in (config.corpus.get("sources") or {}).items():
@@ -88,14 +88,14 @@ def mask_urls(config: DictConfig) -> None:
                 query = split_secrets(str(url))[1].query
                 if seen.setdefault(masked, query) != query:
                     raise UserError(
-                        f"corpus.sources.{name}.{key} differs from another URL in its secret parameters alone.",
-                        "Give the file one URL, or fetch both by hand.",
+                        f"corpus.sources.{name}.{key} differs from another URL only in its secret parameters.",
+                        "Use the same URL for the same file, or download both files by hand.",
                     )
     _mask_texts(config)
 
 
 def _mask_texts(node: DictConfig | ListConfig) -> None:
-    """Mask URLs in all other texts, such as `source` of the recipe `files`, to which its corpora refer."""
+    """Mask URLs in all other texts, such as `source` in the recipe `files`, to which its corpora refer."""
     keys: list[Any] = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
     for key in keys:
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):

@@ -20,7 +20,7 @@ HEADER = """# Settings
 
 Every key of a recipe, as `kd settings` prints it. The defaults are those of `conf/base.yaml` and the files that it
 names; `kd settings recipe=NAME WORDS` shows the values of a recipe and the file that sets each. NAME in a key stands
-for a name that you choose. `???` has no default: a recipe or the command line sets it.
+for a name that you choose. `???` means that there is no default: a recipe or the command line must set the key.
 
 `kd settings --schema` prints a JSON Schema, with which editors complete and check recipes.
 

@@ -1,4 +1,4 @@
-"""Reads what the command line asks of a recipe, and expands a sweep into one request per combination of values."""
+"""Parses a command line about a recipe, and expands a sweep into one request per combination of values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_NAME_BYTES = 200  # of a folder's name; file systems take 255
 
 @dataclass(frozen=True)
 class Request:
-    """A recipe, the stages that are asked for, and Hydra overrides."""
+    """A recipe, the requested stages, and Hydra overrides."""
 
     recipe: str
     overrides: tuple[str, ...]
@@ -37,7 +37,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
     """Separate `recipe=`, `stages=[…]`, `upto=` (or `until=`) and `wait=` from Hydra overrides.
 
     Raises:
-        UserError: For an argument that is no override, and where no recipe is named.
+        UserError: For an argument that is not an override, or if no recipe is named.
     """
     recipe, upto, wait = None, None, False
     stages: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
         elif key == "stages":
             stages = tuple(name.strip() for name in value.strip("[]").split(",") if name.strip())
             if not stages:
-                raise UserError("stages= names no stage.", "Name one, such as stages=[select].")
+                raise UserError("stages= is empty.", "Name one, such as stages=[select].")
         else:
             rest.append(argument)
     if not recipe:
@@ -68,7 +68,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
 def _no_override(argument: str) -> UserError:
     if argument in recipes():
         return UserError(f"{argument!r} is the name of a recipe.", f"Write recipe={argument}.")
-    return UserError(f"{argument!r} is neither an option nor an override.", "Overrides look like KEY=VALUE.")
+    return UserError(f"{argument!r} is neither an option nor an override.", "Give overrides as KEY=VALUE.")
 
 
 def sweep(request: Request) -> list[Request]:

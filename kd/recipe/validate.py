@@ -44,12 +44,12 @@ def _check(node: DictConfig, schema: type, prefix: str) -> None:
 
 
 def _is_unset(node: DictConfig, name: str) -> bool:
-    """Return whether a key has no value of its own: a reference is checked where it points to."""
+    """Return whether a key has no value of its own; a reference is checked at its target."""
     return name not in node or OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name)
 
 
 def _parts(key: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the values that bounds hold for: a value itself, or each value of a list or mapping."""
+    """Yield the values to which bounds apply: the value itself, or each value of a list or mapping."""
     if is_mapping(kind) and isinstance(value, DictConfig):
         inner = without_none(kind.__args__[1])[0]
         for name in map(str, value):
@@ -66,7 +66,7 @@ def _check_value(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
     words = metadata.get("choices", ())
     if words and isinstance(value, str) and (value if value.lower() != "false" else "off") not in words:
         number = f"a number that is {limits}, or " if (limits := bounds(metadata)) else ""
-        raise UserError(f"The value of {key} does not fit: {value}.", f"It takes {number}one of: {', '.join(words)}.")
+        raise UserError(f"The value of {key} is not valid: {value}.", f"Set it to {number}one of: {', '.join(words)}.")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     if not math.isfinite(value):
@@ -83,13 +83,13 @@ def _check_value(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
 
 
 def bounds(metadata: Mapping[str, Any]) -> str:
-    """Return the bounds of a setting in words: `at least 1`, `above 0 and at most 1`; empty where it has none."""
+    """Return the bounds of a setting in words: `at least 1`, `above 0 and at most 1`; empty if there are none."""
     words = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
     return " and ".join(f"{words[name]} {metadata[name]:g}" for name in words if name in metadata)
 
 
 def check_shared(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse `student.checkpoint.every=20` where `student.checkpoint` is `${checkpoint}`: it would be set for all."""
+    """Refuse `student.checkpoint.every=20` where `student.checkpoint` is `${checkpoint}`, which others share."""
     for override in overrides:
         given = read(override)
         parts = given.key.split(".")
@@ -109,6 +109,7 @@ def _shared(text: str, node: DictConfig, parts: Sequence[str], depth: int) -> Us
     key, rest = ".".join(parts[:depth]), ".".join(parts[depth:])
     value = text.partition("=")[2]
     return UserError(
-        f"{text} would change more than that: {key} is {shared}, which others share.",
-        f"For all of them: {shared}.{rest}={value}; for this one alone, set {rest} below {key} in a recipe.",
+        f"{text} would have side effects: {key} is {shared}, which others share.",
+        f"To change all of them, type {shared}.{rest}={value}; to change only this one, set {rest} below {key} in a "
+        f"recipe.",
     )

@@ -1,1 +1,1 @@
-"""What came out of a run, for people: one page, and the same results as a table for the terminal."""
+"""The results of a run: one page, and the same results as tables for the terminal."""

@@ -1,7 +1,7 @@
-"""One model for all language pairs compared with bilingual ones of equal architecture, pair by pair.
+"""Compares one model for all language pairs with bilingual models of equal architecture, pair by pair.
 
-A run without bilingual students has no such section. A difference is called real only where a paired test on the pair's
-own test set says so.
+A run without bilingual students has no such section. A difference is called real only if a paired test on the pair's
+own test set is significant.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def score_table(data: ReportData, metric: str) -> Table:
 
 
 def cost_table(data: ReportData) -> Table:
-    """Make the table of size and training of one model for all pairs and of the bilingual ones together."""
+    """Make the table of size and training costs of one model for all pairs and of the bilingual models together."""
     pairs = compared_pairs(data)
     bilingual = [row for row in (_rows(data, pair)[0] for pair in pairs) if row]
     shared = [row for row in (_rows(data, pair)[1] for pair in pairs) if row]
@@ -82,7 +82,7 @@ def cost_table(data: ReportData) -> Table:
 
 
 def summary(data: ReportData) -> list[str]:
-    """Say in sentences what one model costs in quality, and what it saves."""
+    """Describe in sentences the loss of quality and the savings of one model for all pairs."""
     pairs, metric = compared_pairs(data), data.verdict.metric
     found = [(pair, _apart(data, _rows(data, pair)[1], _rows(data, pair)[0], metric)) for pair in pairs]
     known = {pair: apart for pair, apart in found if apart}
@@ -101,7 +101,9 @@ def summary(data: ReportData) -> list[str]:
     one, other = data.system(data.verdict.student, pairs[0]), data.system(data.verdict.bilingual, pairs[0])
     sizes = [row.megabytes for pair in pairs if (row := data.system(data.verdict.bilingual, pair)) and row.megabytes]
     if one and other and one.megabytes and len(sizes) == len(pairs):
-        sentences.append(f"It takes {amount(one.megabytes)} MB, and they {amount(sum(sizes))} MB together.")
+        sentences.append(
+            f"It takes {amount(one.megabytes)} MB, the bilingual students {amount(sum(sizes))} MB together."
+        )
     return sentences
 
 

@@ -1,7 +1,7 @@
-"""Renders the model card of a folder to give away: Markdown with the front matter of Hugging Face.
+"""Renders the model card of a folder for distribution: Markdown with Hugging Face's front matter.
 
-The keys of the front matter are those of the hub's documentation (huggingface.co/docs/hub/model-cards); what a run
-does not know is left out there, and the text says so.
+The keys of the front matter are those of the hub's documentation (huggingface.co/docs/hub/model-cards); facts that a
+run does not have are left out there, and the text states that.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Card:
 
     @property
     def tag(self) -> str:
-        """The tag of the first target language, which sources of a model with tags begin with; of others empty."""
+        """The tag of the first target language, with which sources begin; empty for models without tags."""
         tags = self.description.get("tags")
         return json.dumps(str(tags[0]))[1:-1] if isinstance(tags, list) and tags else ""
 
@@ -203,5 +203,5 @@ def code(text: object) -> str:
 
 
 def _amount(value: float | None) -> str:
-    """Print a measured number; a dash where it was not measured."""
+    """Print a measured number, or a dash if it was not measured."""
     return "–" if value is None else amount(value)

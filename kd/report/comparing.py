@@ -1,4 +1,4 @@
-"""Comparisons of two rows of the results: their difference, its p-value, and the row that each is tested against."""
+"""Comparisons of two rows of the results: their difference, its p-value, and the row that a row is tested against."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether a test rules out the choice of test segments as its cause."""
+        """Whether a test rules out that the choice of test segments caused the difference."""
         return self.p_value is not None and self.p_value < form.SIGNIFICANT
 
     @property
     def visible(self) -> bool:
-        """Whether it is above zero as printed."""
+        """Whether the difference is above zero as printed."""
         return self.size != form.metric_score(self.metric, 0)
 
     @property
@@ -42,7 +42,7 @@ class Difference:
 
     @property
     def place(self) -> str:
-        """Where the first stands: `1.3 BLEU above`, or `level in BLEU with`."""
+        """The position of the first row relative to the other: `1.3 BLEU above`, or `level in BLEU with`."""
         if not self.visible:
             return f"level in {self.metric} with"
         if self.metric == "TER":  # errors: the better score is the one below
@@ -51,14 +51,14 @@ class Difference:
 
     @property
     def tested(self) -> str:
-        """The outcome of the test, for a parenthesis."""
+        """The outcome of the test, to be put in parentheses."""
         if self.p_value is None:
             return "significance not tested"
         return f"{'significant' if self.significant else 'not significant'}, p\u00a0{equals(self.p_value)}"
 
 
 def difference(data: ReportData, row: SystemRow, other: SystemRow | None, metric: str) -> Difference | None:
-    """Return how far a row is from another, and its p-value; None where one of them has no such score."""
+    """Return the difference of two rows and its p-value; None if one of them has no such score."""
     score, score_other = row.score(metric), other.score(metric) if other else None
     if score is None or other is None or score_other is None:
         return None
@@ -67,7 +67,7 @@ def difference(data: ReportData, row: SystemRow, other: SystemRow | None, metric
 
 
 def p_value(data: ReportData, row: SystemRow, other: SystemRow, metric: str) -> float | None:
-    """Return the p-value of a test between two rows, whichever was its baseline; None where they were not tested."""
+    """Return the p-value of a test between two rows, whichever was the baseline; None if they were not tested."""
     for one, two in ((row, other), (other, row)):
         score = one.score(metric)
         if two.name == data.baseline and score is not None and score.p_value is not None:
@@ -80,8 +80,8 @@ def p_value(data: ReportData, row: SystemRow, other: SystemRow, metric: str) -> 
 def opponent(data: ReportData, row: SystemRow) -> SystemRow | None:
     """Return the row that a row's p-values are against.
 
-    Students are tested against the control, exports and external systems against the teacher; where there is no such
-    test, against the baseline of the evaluation.
+    Students are tested against the control, exports and external systems against the teacher; without such a test,
+    against the baseline of the evaluation.
     """
     names = [getattr(data.verdict, role) for role in OPPONENTS.get(row.kind, ())]
     rows = (data.system(name, row.pair) for name in (*names, *([data.baseline] if names else [])))
@@ -101,5 +101,5 @@ def kept_share(row: SystemRow, other: SystemRow, metric: str) -> float | None:
 
 
 def equals(value: float) -> str:
-    """Print what stands after a p, with spaces that do not break."""
+    """Print the value after the letter p, with non-breaking spaces."""
     return form.p_equals(value).replace(" ", "\u00a0")

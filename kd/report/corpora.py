@@ -1,4 +1,4 @@
-"""Data and leakage on the page: how many sentence pairs each stage kept, and whether test text was in training data.
+"""Data and leakage on the page: the number of sentence pairs that each stage kept, and test text in training data.
 
 Counts are sentence pairs.
 """
@@ -65,7 +65,7 @@ class Leakage:
 
     @property
     def verdict(self) -> str:
-        """The result in a few words: OFF, clean, or how many pairs were removed for all held-out sets together."""
+        """The result in a few words: OFF, clean, or the number of pairs removed for all held-out sets together."""
         removed = sum(corpus.removed for corpus in self.corpora)
         if self.off:
             return "OFF"
@@ -73,7 +73,7 @@ class Leakage:
 
 
 def flow(artifacts: Iterable[Artifact], several: bool) -> list[FlowStep]:
-    """Return the pairs in and out of each stage, per language pair where there are `several`."""
+    """Return the pairs in and out of each stage, per language pair if there are `several`."""
     steps: dict[str, FlowStep] = {}
     for artifact in artifacts:
         counts = artifact.manifest["counts"]

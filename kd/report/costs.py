@@ -1,6 +1,6 @@
 """Costs on the page: time, GPU hours, energy and disk of each stage, from the manifests of all artifacts.
 
-Time counts every attempt, interrupted ones included; energy is what was measured, never an estimate.
+Time includes every attempt, even interrupted ones; energy is measured, never estimated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StageCost:
 
     @property
     def idle(self) -> bool:
-        """Whether its GPUs were idle much of the time."""
+        """Whether the stage's GPUs were idle much of the time."""
         return self.gpu_utilisation is not None and self.gpu_utilisation < IDLE
 
 
@@ -74,7 +74,7 @@ def _cost(stage: str, manifests: Sequence[Mapping[str, Any]]) -> StageCost:
 
 
 def _common(values: Iterable[float | None]) -> float | None:
-    """Return the value that all tasks share; None where they differ, as a sum of kWh then has no single factor."""
+    """Return the value that all tasks share; None if they differ, since a sum of kWh then has no single factor."""
     found = {value for value in values if value is not None}
     return found.pop() if len(found) == 1 else None
 
@@ -111,7 +111,7 @@ def cost_remarks(costs: Sequence[StageCost]) -> list[str]:
     """List remarks on the table: idle GPUs first, then how energy was measured."""
     remarks = [
         f"{cost.stage} used its GPUs {form.percent(cost.gpu_utilisation or 0)} of the time: "
-        f"{_idle(cost)}paid for and idle. Try larger batches, fewer GPUs or faster reading of data."
+        f"{_idle(cost)}allocated but idle. Try larger batches, fewer GPUs or faster reading of data."
         for cost in costs
         if cost.idle
     ]
@@ -129,7 +129,7 @@ def cost_remarks(costs: Sequence[StageCost]) -> list[str]:
 
 
 def _idle(cost: StageCost) -> str:
-    """Say how many GPU hours were idle, where they are known."""
+    """Describe how many GPU hours were idle, if known."""
     if cost.gpu_hours is None:
         return "the remaining time was "
     idle = cost.gpu_hours * (1 - (cost.gpu_utilisation or 0))

@@ -1,7 +1,7 @@
 """The data of a report as one record: the page, the tables and the verdict are views of a `ReportData`.
 
-Each section of the page has a module in this package with its records, the code that gathers them from what the stages
-left, and its tables. A part that a run does not have stays empty, and the views leave it out.
+Each section of the page has a module in this package with its records, the code that gathers them from the stages'
+outputs, and its tables. A part that a run does not have stays empty, and the views leave it out.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class ReportData:
         date: When the last artifact was finished, ISO 8601.
         baseline: Title of the system that the p-values of the rows are against; empty without one.
         paired: Comparisons seed by seed.
-        test_set: What the test set is and how many segments it has, in words.
-        test_sets: Scores on each test set, where a pair has several.
-        speed_note: How speed was measured, in words.
-        speed_notes: What the other measurements of speed mean, by their name.
+        test_set: Description of the test set, with its number of segments.
+        test_sets: Scores on each test set, if a pair has several.
+        speed_note: Description of the speed measurement.
+        speed_notes: Explanations of the other speed measurements, by name.
     """
 
     title: str
@@ -65,7 +65,7 @@ class ReportData:
         return list(dict.fromkeys(score.metric for system in self.systems for score in system.scores))
 
     def signatures(self) -> dict[str, str]:
-        """Return the signature of each metric; several are joined where systems were scored differently."""
+        """Return the signature of each metric; several are joined if systems were scored differently."""
         found: dict[str, dict[str, None]] = {}
         for score in (score for system in self.systems for score in system.scores):
             found.setdefault(score.metric, {})[score.signature] = None
@@ -84,7 +84,7 @@ class ReportData:
         """Build the record from the content of `report.json`.
 
         Raises:
-            ValueError: The format is another one, a key is unknown, or a value has the wrong type.
+            ValueError: The format version differs, a key is unknown, or a value has the wrong type.
         """
         if values.get("format") != FORMAT:
             raise ValueError(f"report of format {values.get('format')!r}, this version reads {FORMAT}")

@@ -1,4 +1,4 @@
-"""Marks where a text differs from another, word by word, for texts side by side.
+"""Marks the words in which a text differs from another, for texts shown side by side.
 
 Words are runs of letters, marks and digits; in Chinese and Japanese, which have no spaces, characters.
 """
@@ -19,7 +19,7 @@ _PIECES = regex.compile(rf"\s+|[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+|.", re
 
 
 def marked(text: str, reference: str) -> Iterator[tuple[str, bool]]:
-    """Yield the pieces of the text in order; True where the reference lacks the piece at this place."""
+    """Yield the pieces of the text in order; True if the reference lacks the piece at this position."""
     pieces, others = _pieces(text), _pieces(reference)
     if len(pieces) + len(others) > MOST_WORDS:
         yield text, False

@@ -1,8 +1,8 @@
-"""The evaluation card of a distillation: one JSON file of what was compared with what, and what it cost.
+"""The evaluation card of a distillation: one JSON file with the comparisons that were made, and the costs.
 
-It has what a reader needs to judge a claim about a student: systems, seeds, the control, significance tests, costs,
-energy, leakage and weaknesses. A survey of the field (arXiv 2602.15845) misses such a standard record. Its JSON Schema
-is docs/evaluation-card.schema.json; `python -m kd.report.evaluation_card` prints it.
+It has the facts that a reader needs to judge a claim about a student: systems, seeds, the control, significance tests,
+costs, energy, leakage and weaknesses. A survey of the field (arXiv 2602.15845) finds that such a standard record is
+missing. Its JSON Schema is docs/evaluation-card.schema.json; `python -m kd.report.evaluation_card` prints it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ class Score:
 
     metric: str
     value: float
-    signature: Annotated[str, Meta(description="sacreBLEU's or COMET's; it reproduces the score.")]
-    interval: Annotated[list[float] | None, Meta(description="Both ends at 95 %, by bootstrap resampling.")]
+    signature: Annotated[str, Meta(description="sacreBLEU's or COMET's signature, which makes the score reproducible.")]
+    interval: Annotated[
+        list[float] | None, Meta(description="Both ends of the 95 % confidence interval, by bootstrap resampling.")
+    ]
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class CardSystem:
     name: Name
     role: Annotated[str, Meta(description="teacher, student, control or external.")]
     training: Annotated[str, Meta(description="Label of the training in the recipe.")]
-    seed: Annotated[str, Meta(description="Member of the training; systems of one number share their seed.")]
+    seed: Annotated[str, Meta(description="Member of the training; systems with equal numbers share a seed.")]
     ensemble: bool
-    number_format: Annotated[str | None, Meta(description="Of an export, such as int8; null for the trained model.")]
+    number_format: Annotated[
+        str | None, Meta(description="Format of an export, such as int8; null for the trained model.")
+    ]
     pair: Pair
     parameters: int | None
     megabytes: Annotated[float | None, Meta(description="On disk, 10^6 bytes.")]
@@ -69,9 +73,11 @@ class Control:
     control: Name
     pair: Pair
     metric: str
-    seeds: Annotated[int, Meta(ge=1, description="1: the effect of the seed is not known.")]
+    seeds: Annotated[int, Meta(ge=1, description="Number of seeds; with 1, the effect of the seed is unknown.")]
     gain: Annotated[float, Meta(description="Mean over seeds; positive: the student is better.")]
-    standard_deviation: Annotated[float | None, Meta(description="Of the gain over seeds (n - 1); null for one seed.")]
+    standard_deviation: Annotated[
+        float | None, Meta(description="Standard deviation of the gain over seeds (n - 1); null for one seed.")
+    ]
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ class EvaluationCard:
     date: Annotated[str, Meta(description="ISO 8601.")]
     test_set: str
     leading_metric: str
-    learned: Annotated[str, Meta(description="What the student was trained on: text, distributions, a start.")]
+    learned: Annotated[str, Meta(description="The student's sources: text, distributions, initial layers.")]
     systems: list[CardSystem]
     seeds: Annotated[dict[str, int], Meta(description="By stage.")]
     updates: Annotated[dict[str, int], Meta(description="By training.")]

@@ -1,4 +1,4 @@
-"""Formats numbers: the same on the page, on the card, in tables and in the verdict's sentences.
+"""Formats numbers identically on the page, on the card, in tables and in the verdict's sentences.
 
 Comparisons are made on unrounded values, before they are printed.
 """
@@ -17,12 +17,12 @@ def score(value: float) -> str:
 
 
 def metric_score(metric: str, value: float) -> str:
-    """Print a score of a metric: four decimals for COMET, whose scores lie around 0 to 1, and one for the others."""
+    """Print a score of a metric: four decimals for COMET, whose scores are around 0 to 1, and one for other metrics."""
     return f"{value:.4f}" if metric.startswith("COMET") else score(value)
 
 
 def of_metric(value: float, metric: str) -> str:
-    """Print a score of a metric; for templates, where the value comes first."""
+    """Print a score like `metric_score`, with the arguments swapped: template filters pass the value first."""
     return metric_score(metric, value)
 
 
@@ -44,13 +44,13 @@ def p_equals(value: float) -> str:
 
 
 def p_meaning(baseline: str = "") -> str:
-    """Define p. No test says how likely it is that there is no difference, so the words avoid that."""
+    """Return a definition of p, which must not suggest that p is the probability of no difference."""
     than = f" from {baseline}" if baseline else ""
     return f"how likely a difference{than} this large would be by the luck of the test segments alone"
 
 
 def of_test_set(verdict: str) -> str:
-    """Print the leakage guard's result on one test set, which counts fewer pairs than that on all sets together."""
+    """Print the leakage guard's result on one test set, which counts fewer pairs than the result on all sets."""
     return f"{verdict} (training pairs that match this test set)" if verdict.startswith("removed") else verdict
 
 
@@ -63,7 +63,7 @@ def d3_format(metric: str) -> str:
 
 
 def count(value: int) -> str:
-    """Print a whole number with separated thousands."""
+    """Print a whole number with thousands separators."""
     return f"{value:,}"
 
 
@@ -92,12 +92,12 @@ LONGEST = 1_200
 
 
 def shortened(text: str) -> str:
-    """Cut a segment after `LONGEST` characters and say how many are missing."""
+    """Cut a segment after `LONGEST` characters and state how many are missing."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({count(len(text) - LONGEST)} characters more)"
 
 
 def moment(iso: str) -> str:
-    """Print an ISO 8601 time in UTC to the minute; other text, such as a date, stays as it is."""
+    """Print an ISO 8601 time in UTC to the minute; other text, such as a date, stays unchanged."""
     try:
         time = datetime.fromisoformat(iso)
     except ValueError:

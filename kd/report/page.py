@@ -1,7 +1,7 @@
-"""Renders the report as one HTML file that needs no network and no other file; it can be read without JavaScript.
+"""Renders the report as one self-contained HTML file that needs no network and is readable without JavaScript.
 
-Text from corpora and names is escaped by the templates. A content security policy in the page allows only its own two
-scripts: Vega, which makes figures interactive, and page.js, which sorts tables and shows segments.
+The templates escape text from corpora and names. A content security policy in the page allows only its own two scripts:
+    Vega, which makes figures interactive, and page.js, which sorts tables and shows segments.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def render(data: ReportData, figures: Mapping[str, Figure]) -> str:
 
 
 def _browsable(found: Segments, roles: VerdictRoles) -> Markup:
-    """Return the segments for the page's script: names once, the two that are compared at first, and the rows."""
+    """Return the segments for the page's script: system names, the two systems compared initially, and the rows."""
     names = list(dict.fromkeys(name for segment in found.segments for name in segment.outputs))
     rows = [
         [

@@ -1,6 +1,6 @@
 """Provenance on the page: settings, versions, seeds, fingerprints, machines and containers of a run's tasks.
 
-Where tasks ran with different versions or on different machines, all of them are named.
+If tasks ran with different versions or on different machines, all of them are named.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Provenance:
 
 
 def in_chain_order(artifacts: Sequence[Artifact]) -> list[Artifact]:
-    """Sort artifacts so that each follows its inputs; otherwise the given order stays."""
+    """Sort artifacts so that each follows its inputs, otherwise keeping the given order."""
     stages = list(dict.fromkeys(artifact.stage for artifact in artifacts))
     needs: dict[str, set[str]] = {stage: set() for stage in stages}
     for artifact in artifacts:

@@ -27,7 +27,7 @@ LABELS = {
     "load_seconds": "Loading time",
     "all_cores": "All cores",
 }
-"""Words for the measurements that the stage speed has notes on."""
+"""Display names of the measurements on which the stage speed has notes."""
 DISTURBED = "busy"  # beside a speed
 
 
@@ -36,7 +36,7 @@ def results_table(data: ReportData, *, intervals: bool = False) -> Table:
 
     Args:
         data: The report.
-        intervals: For the page: with confidence intervals and opponents, and with the main columns first.
+        intervals: Whether to add confidence intervals and opponents, and put the main columns first (for the page).
     """
     rows = data.systems
 
@@ -85,7 +85,7 @@ def _score(score: MetricScore, best: bool, interval: bool) -> Cell:
 
 
 def _test(data: ReportData, row: SystemRow, metric: str, named: bool) -> Cell:
-    """Print the p-value against the row's opponent, which is named below it where there is space."""
+    """Print the p-value against the row's opponent, named below it if there is space."""
     other = opponent(data, row)
     value = p_value(data, row, other, metric) if other else None
     if value is None or other is None:
@@ -94,7 +94,7 @@ def _test(data: ReportData, row: SystemRow, metric: str, named: bool) -> Cell:
 
 
 def tested_against(data: ReportData) -> str:
-    """Say which systems are tested against which: `student against control; student int8 against teacher ensemble`."""
+    """List which systems are tested against which: `student against control; student int8 against teacher ensemble`."""
     found: dict[str, dict[str, None]] = {}
     for row in data.systems:
         if other := opponent(data, row):
@@ -112,7 +112,7 @@ def _best_by_pair(data: ReportData, metric: str) -> dict[str, float]:
 
 
 def _speeds(rows: Sequence[SystemRow], heading: str, short: str = "") -> Column:
-    """Make the column of speeds; those measured on a busy machine are marked."""
+    """Make the column of speeds; speeds measured on a busy machine are marked."""
     cells = [
         Cell() if row.sentences_per_second is None else
         Cell(amount(row.sentences_per_second), row.sentences_per_second, DISTURBED if row.speed.disturbed else "")
@@ -122,7 +122,7 @@ def _speeds(rows: Sequence[SystemRow], heading: str, short: str = "") -> Column:
 
 
 def set_table(data: ReportData) -> Table:
-    """Make the table of every system's scores on each of several test sets."""
+    """Make the table of all systems' scores on each of several test sets."""
     rows = [row for row in data.systems if any(row.name in each.scores for each in data.test_sets)]
     columns = [Column("System", [Cell(row.name, row.name) for row in rows], numeric=False)]
     for each in data.test_sets:
@@ -141,7 +141,7 @@ def set_table(data: ReportData) -> Table:
 
 
 def speed_table(data: ReportData) -> Table:
-    """Make the table of speed and memory; empty if it would have no more than the table of results."""
+    """Make the table of speed and memory; empty if it would add nothing to the table of results."""
     rows = [row for row in data.systems if row.sentences_per_second]
     cores = next((row.speed.cores for row in rows if row.speed.cores), None)
     several = len({row.pair for row in rows}) > 1
@@ -161,7 +161,7 @@ def speed_table(data: ReportData) -> Table:
         numbers("GPU memory, MB", lambda row: row.speed.gpu_megabytes),
         numbers("Loads in, s", lambda row: row.speed.load_seconds),
         numbers("On disk, MB", lambda row: row.megabytes),
-        numbers("Cores busy with others", lambda row: row.speed.others),
+        numbers("Cores used by other processes", lambda row: row.speed.others),
     ]
     table = Table(columns, "Speed, latency and memory")
     return table if len(table.columns) > 3 else Table()  # the table of results has rate and size
@@ -174,14 +174,14 @@ def results_document(data: ReportData) -> Document:
 
 
 def test_note(data: ReportData) -> str:
-    """Say what p is, which systems it compares, and by which test."""
+    """Define p, the systems that it compares, and the test."""
     of_comet = "; of COMET paired t-test" if any(name.startswith("COMET") for name in data.metrics()) else ""
     compared = f" ({against})" if (against := tested_against(data)) else ""
     return f"p: {form.p_meaning()}{compared}; paired bootstrap resampling (Koehn, 2004){of_comet}"
 
 
 def _notes(data: ReportData) -> Iterator[str]:
-    """Yield notes on the numbers, beside the signatures."""
+    """Yield notes on the numbers, in addition to the signatures."""
     if data.test_set:
         yield f"Test set: {data.test_set}"
     if data.leakage:

@@ -16,7 +16,7 @@ from kd.report.table import Cell, Column, Document, Table
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The scores of all systems, with intervals and p-values where there are any."""
+    """The scores of all systems, with intervals and p-values if computed."""
 
     results: Sequence[Significance]
     baseline: str | None

@@ -1,6 +1,6 @@
-"""The search on the page: the records that the stage `choose` leaves as JSON, and the table of its cells.
+"""The search on the page: the records that the stage `choose` writes as JSON, and the table of its cells.
 
-Rows stand by quality, the best first; the chosen cell and the Pareto front are marked.
+Rows are sorted by quality, the best first; the chosen cell and the Pareto front are marked.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SearchCell:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The cell that the student is trained as."""
+    """The cell whose shape and data the student uses."""
 
     name: str
     shape: str
@@ -105,7 +105,7 @@ def search_rows(search: Search) -> list[Row]:
 
 
 def search_table(search: Search) -> Table:
-    """Make the table; the class of a row says whether it was chosen or is on the Pareto front."""
+    """Make the table; a row's class marks the chosen cell and the Pareto front."""
     rows = search_rows(search)
     several = any(len(cell.seeds) > 1 for cell in search.cells)
     names = [Cell(row.cell.name, row.cell.name, strong=_is_chosen(search, row)) for row in rows]

@@ -67,7 +67,7 @@ def _figures(score: PairedScore | None) -> tuple[Cell, Cell]:
 
 
 def _sums(scores: Sequence[PairedScore]) -> tuple[Cell, Cell]:
-    """Return the cells of the mean difference over seeds and of how many are significant."""
+    """Return the cells of the mean difference over seeds and of the number of significant differences."""
     mean, spread = _mean_and_spread(scores)
     metric = scores[0].metric
     text = f"{form.signed(metric, mean)} (s.d. {form.metric_score(metric, spread)})"
@@ -89,7 +89,7 @@ def mean_gain(scores: Sequence[PairedScore]) -> float:
 
 
 def distillation_over_seeds(scores: Sequence[PairedScore]) -> str:
-    """Say in a sentence what distillation gained over several seeds."""
+    """Describe in a sentence the gain from distillation over several seeds."""
     metric, better, worse = scores[0].metric, _significant(scores, 1), _significant(scores, -1)
     words = "helped" if better == len(scores) else "did harm" if worse == len(scores) else "made no proven difference"
     mean, _ = _mean_and_spread(scores)
@@ -117,12 +117,12 @@ def _mean_and_spread(scores: Sequence[PairedScore]) -> tuple[float, float]:
 
 
 def _tally(scores: Sequence[PairedScore]) -> str:
-    """Say how many seeds differ significantly, and in which direction."""
+    """Describe how many seeds differ significantly, and in which direction."""
     if all(score.p_value is None for score in scores):
         return "significance not tested"
     better, worse = _significant(scores, 1), _significant(scores, -1)
     told = f"p < {form.SIGNIFICANT} with {better} of {len(scores)}"
-    return f"{told}, the other way with {worse}" if worse else told
+    return f"{told}, in the other direction with {worse}" if worse else told
 
 
 def _significant(scores: Sequence[PairedScore], sign: int) -> int:

@@ -1,4 +1,4 @@
-"""Selection and guards on the page: what choosing from the n-best lists changed, and which hypotheses trip guards.
+"""Selection and guards on the page: the effect of choosing from the n-best lists, and the hypotheses that trip guards.
 
 The records add up the counts of all tasks of a language pair.
 """
@@ -59,7 +59,7 @@ class Selection:
     signature: str
     mean_first: float  # sentence score of the teacher's best, mean over lists
     mean_selected: float  # of the selected one
-    name: str = ""  # language pair, where there are several
+    name: str = ""  # language pair, if there are several
     variant: str = "best"  # as recipes name it: best, first, gold, threshold, best_and_gold, top
     ranks: list[int] = field(default_factory=list)  # how often the hypothesis of rank 0, 1, … was chosen
     gains: Histogram | None = None  # score of the selected minus score of the first, where they differ
@@ -77,14 +77,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class GuardCounts:
-    """How often hypotheses tripped guards, by guard; guards without a hit are left out."""
+    """Number of hypotheses that tripped each guard; guards without a hit are left out."""
 
     lists: int = 0  # decoded
     best: dict[str, int] = field(default_factory=dict)  # lists whose best hypothesis trips it
     set_aside: dict[str, int] = field(default_factory=dict)  # pairs for which another was chosen instead
     no_way_out: dict[str, int] = field(default_factory=dict)  # pairs for which all hypotheses trip one
     on_guard: str = ""  # what happened then: gold | drop | keep
-    name: str = ""  # language pair, where there are several
+    name: str = ""  # language pair, if there are several
 
     @property
     def names(self) -> list[str]:
@@ -149,7 +149,7 @@ def guard_counts(
     Args:
         decoded: Pair and manifest of each task; manifests without counts of guards are ignored.
         selected: Pair, statistics and `on_guard` of each selection task.
-        several: Whether pairs are named.
+        several: Whether to name the language pairs.
     """
     tripped: dict[str, dict[str, Counter[str]]] = {}
     lists: Counter[str] = Counter()
@@ -189,8 +189,8 @@ def guard_table(guards: GuardCounts) -> Table:
         share = form.percent(best / guards.lists) if guards.lists else ""
         others = (guards.set_aside.get(name, 0), guards.no_way_out.get(name, 0))
         rows.append((name, form.count(best), share, *map(form.count, others)))
-    headings = ["Guard", "Lists whose best trips it", "Of all lists", "Pairs with another chosen instead",
-                "Pairs whose hypotheses all trip one"]  # fmt: skip
+    headings = ["Guard", "Lists whose best hypothesis trips it", "Of all lists", "Pairs with another hypothesis chosen",
+                "Pairs whose hypotheses all trip a guard"]  # fmt: skip
     title = f"Guards that were tripped{f', {guards.name}' if guards.name else ''}"
     return Table.of_rows(headings, rows, title=title)
 
@@ -199,13 +199,13 @@ def side_table(selection: Selection) -> Table:
     """Make the table of length and variety of the texts that a student could learn from."""
     sides = selection.sides
     columns = [
-        Column("What would be learnt", [Cell(side.name) for side in sides], numeric=False),
+        Column("Text to learn from", [Cell(side.name) for side in sides], numeric=False),
         Column("Words", [Cell(form.count(side.words)) for side in sides]),
         Column("a sentence", [Cell(form.score(side.words_per_pair)) for side in sides]),
         replace(
             Column.of("Distinct words in 1,000", [side.types_per_window for side in sides], form.score),
             explanation="Standardised type/token ratio: the mean over windows of 1,000 words. Teacher output is "
-            "plainer than human text; by how much shows here.",
+            "plainer than human text; this ratio shows by how much.",
         ),
     ]
-    return Table(columns, "Length and variety of what is learnt")
+    return Table(columns, "Length and variety of the texts to learn from")

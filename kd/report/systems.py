@@ -1,4 +1,4 @@
-"""Systems on the page: the records of their scores, sizes and speeds, gathered from the stages evaluate and speed.
+"""Systems on the page: records of their scores, sizes and speeds, gathered from the stages evaluate and speed.
 
 A value that was not measured is None, and the views leave it out.
 """
@@ -35,7 +35,7 @@ class MetricScore:
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed and memory of a system beside its sentences per second; None: not measured."""
+    """Speed and memory of a system, in addition to its sentences per second; None: not measured."""
 
     tokens_per_second: float | None = None  # output pieces, on one thread
     cores: int | None = None  # all that the machine has
@@ -55,7 +55,7 @@ class SystemRow:
 
     system: System
     scores: list[MetricScore] = field(default_factory=list)
-    pair: str = ""  # language pair whose test set the scores are of; shown where there are several
+    pair: str = ""  # language pair whose test set the scores are of; shown if there are several
     parameters: int | None = None  # of all members together
     megabytes: float | None = None  # of the model on disk, 10^6 bytes
     sentences_per_second: float | None = None
@@ -65,12 +65,12 @@ class SystemRow:
 
     @property
     def name(self) -> str:
-        """Its name for people."""
+        """The display name."""
         return self.system.title
 
     @property
     def kind(self) -> SystemKind:
-        """Its kind, which decides how it is shown."""
+        """The kind of the system, which determines its presentation."""
         return self.system.kind
 
     def score(self, metric: str) -> MetricScore | None:
@@ -118,13 +118,13 @@ class PairedScore:
 
     @property
     def gain(self) -> float:
-        """The difference; positive where the first system is better."""
+        """The difference; positive if the first system is better."""
         return (self.value - self.other_value) * (-1 if self.metric == "TER" else 1)
 
 
 @dataclass(frozen=True)
 class VerdictRoles:
-    """The titles of the systems that the verdict is about; empty: there is no such system."""
+    """The titles of the systems in the verdict; empty if there is no such system."""
 
     student: str = ""
     control: str = ""
@@ -158,7 +158,7 @@ def rows(
         speeds: The speed stage's record of each system, by name.
         trainings: Artifacts of all trainings of the run.
         pair: The evaluation's language pair.
-        shown: The same in the row; empty where the run has only one pair.
+        shown: The pair as shown in the row; empty if the run has only one pair.
     """
     main: list[dict[str, Any]] = next(iter(evaluation["significance"].values()), [])
     significance = {(item["system"], item["metric"]): item for item in main}
@@ -186,14 +186,14 @@ def rows(
 
 
 def _is_model_of(trained: System, system: System) -> bool:
-    """Tell whether a training made a system, or a member of it."""
+    """Return whether a training made a system, or a member of it."""
     if not system.engine or trained.label != system.label:
         return False
     return system.ensemble or trained.member == system.member
 
 
 def sets_apart(evaluation: Mapping[str, Any], pair: str) -> list[TestSet]:
-    """Return the test sets of an evaluation one by one, the main one first; none where there is only one."""
+    """Return the individual test sets of an evaluation, the main set first; empty if there is only one."""
     sets, titles = evaluation["sets"], titles_in(evaluation)
     if len(sets) < 2:
         return []
@@ -230,12 +230,12 @@ def paired(evaluation: Mapping[str, Any], pair: str) -> list[PairedScore]:
 
 
 def lead_metric(metrics: Sequence[str], wanted: str = AUTO) -> str:
-    """Return the metric that the verdict leads with, under the name that scores have.
+    """Return the verdict's leading metric, by its name in scores.
 
     Args:
-        metrics: Names of the metrics that systems have scores of.
-        wanted: How the name begins, in lower case; `auto`: the one that agrees best with people (Kocmi et al., 2021):
-            COMET, else chrF, else BLEU.
+        metrics: Names of the metrics for which systems have scores.
+        wanted: Beginning of the name, in lower case; `auto`: the metric that agrees best with human judgement (Kocmi et
+            al., 2021): COMET, else chrF, else BLEU.
     """
     for start in LEADS if wanted == AUTO else (wanted, *LEADS):
         for metric in metrics:
@@ -247,8 +247,8 @@ def lead_metric(metrics: Sequence[str], wanted: str = AUTO) -> str:
 def verdict_roles(rows: Sequence[SystemRow], wanted: str = AUTO) -> VerdictRoles:
     """Choose the leading metric, the first student, its control, its deployed form, and the distilled teacher.
 
-    A student for several language pairs comes before those of a single pair, the first of which then is the bilingual
-    one. Of several exports of the student the one in int8 is deployed.
+    A student for several language pairs precedes those for a single pair, the first of which is then the bilingual
+    student. Of several exports of the student, the int8 export is deployed.
     """
     by_kind = {kind: [row.system for row in rows if row.kind is kind] for kind in SystemKind}
     students = by_kind[SystemKind.student]

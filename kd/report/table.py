@@ -67,13 +67,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length.
+    """A table: columns of equal length.
 
     Attributes:
-        columns: Those with a value; the others are dropped.
+        columns: The columns with a value; empty columns are dropped.
         title: What the table shows.
         row_classes: CSS class of each row.
-        total: Texts of a last row, one per column.
+        total: Texts of the final row of totals, one per column.
     """
 
     columns: Sequence[Column] = ()
@@ -97,7 +97,7 @@ class Table:
             headings: One per column.
             rows: Texts, one per column.
             title: What the table shows.
-            text: Headings of the columns that are no numbers; by default the first.
+            text: Headings of the columns that are not numbers; by default the first.
         """
         cells = list(zip(*rows, strict=True)) or [()] * len(headings)
         words = set(text or headings[:1])
@@ -118,7 +118,7 @@ class Table:
         return zip(*(column.cells for column in self.columns), strict=True)
 
     def terminal(self) -> rich_table.Table:
-        """Render it with rich; names are not read as rich's markup."""
+        """Render it with rich; names are not interpreted as rich's markup."""
         shown = rich_table.Table(
             title=Text(visible(self.title)) if self.title else None,
             title_justify="left",

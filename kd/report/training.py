@@ -1,6 +1,6 @@
-"""Trainings on the page: their learning curves, from the `metrics.jsonl` that each wrote, and how each ended.
+"""Trainings on the page: their learning curves, from each `metrics.jsonl`, and how each ended.
 
-A training of weeks has more lines than a figure has room for: some are left out, the last one never.
+A training of weeks has more lines than fit into a figure: some are left out, but never the last one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_POINTS = 240  # of a curve
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The state of a training at one update; of earlier versions only the update is known."""
+    """The state of a training at one update; in runs of earlier versions, only the update is known."""
 
     update: int
     dev_loss: float | None = None  # bits per token
@@ -62,7 +62,7 @@ class Curve:
 
 
 def curves(artifacts: Sequence[Artifact], several: bool) -> list[Curve]:
-    """Return the curve of each training that has one, named with its language pair where there are `several`."""
+    """Return the curve of each training that has one, named with its language pair if there are `several`."""
     found = []
     for artifact in artifacts:
         points = _points(artifact)
@@ -109,7 +109,7 @@ def thinned(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> list[Curve
 
 
 def training_table(curves: Sequence[Curve]) -> Table:
-    """Make the table of how each training ended, and where it was best."""
+    """Make the table of how each training ended, and of its best point."""
     drawn = [curve for curve in curves if curve.points]
     last = [curve.points[-1] for curve in drawn]
     columns = [

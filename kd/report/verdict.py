@@ -1,7 +1,8 @@
 """The verdict that a page opens with: quality against speed, and the gain from distillation, in sentences.
 
-It is composed from the numbers alone, and calls a difference real only where a significance test does. It leads with
-one metric, names metrics that contradict it significantly, and puts results over several seeds before those of one.
+It is composed from the numbers alone, and calls a difference real only if a significance test supports it. It leads
+with one metric, names metrics that contradict it significantly, and puts results over several seeds before those of
+one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ONE_SEED = (
     "train three (student.members=3) before relying on a difference."
 )
 NO_TRANSLATION = 5.0
-"""BLEU below which output has little to do with its source: no difference there counts as a success."""
+"""BLEU below which output is considered unrelated to its source; a difference below it is never called a success."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The results of a run for one language pair, which is empty where there is only one."""
+    """The results of a run for one language pair; the pair is empty if there is only one."""
 
     pair: str
     headline: str
@@ -47,11 +48,11 @@ class Verdict:
 
 
 def lessons(settings: Mapping[str, Any], selection: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """Say in one sentence what a student was trained on: text, token distributions, a start from a teacher.
+    """Describe in one sentence a student's sources: text, token distributions, initial layers of a teacher.
 
     Args:
-        settings: Those in the training's manifest; earlier versions lack `distill` and `start`.
-        selection: Settings of the selection of its text, where known.
+        settings: Settings in the training's manifest; earlier versions lack `distill` and `start`.
+        selection: Settings of the selection of its text, if known.
     """
     distill, start = settings.get("distill") or {}, settings.get("start") or {}
     alpha, end = distill.get("alpha") or 0, distill.get("end_alpha")
@@ -101,7 +102,7 @@ def _verdict(data: ReportData, pair: str, shown: str) -> Verdict:
 
 
 def _bargain(data: ReportData, deployed: SystemRow, teacher: SystemRow | None) -> str:
-    """Say how much of the teacher's quality the student keeps at which speed."""
+    """Describe the share of the teacher's quality that the student keeps, and its speed."""
     apart = difference(data, deployed, teacher, data.verdict.metric)
     if teacher is None or apart is None:
         return f"The {deployed.name} reaches {_value(data.verdict.metric, deployed)}."
@@ -121,7 +122,7 @@ def _bargain(data: ReportData, deployed: SystemRow, teacher: SystemRow | None) -
 
 
 def _distillation(data: ReportData, student: SystemRow, control: SystemRow | None) -> str:
-    """Say what distillation gained over the same model trained on the human translations."""
+    """Describe the gain over the same model trained on the human translations."""
     apart = difference(data, student, control, data.verdict.metric)
     if apart is None or control is None:
         return "There is no control, so this run does not show what distillation gained."
@@ -138,7 +139,7 @@ def _distillation(data: ReportData, student: SystemRow, control: SystemRow | Non
 
 
 def _contradictions(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:
-    """Yield a clause for each other metric that differs significantly the other way, or where the lead shows none."""
+    """Yield a clause for each other metric with a significant difference that the leading metric does not show."""
     for metric in data.metrics():
         second = difference(data, row, other, metric) if metric != apart.metric else None
         if second and second.visible and second.significant and not (apart.visible and second.gain * apart.gain > 0):
@@ -169,7 +170,7 @@ def _quality_answer(data: ReportData, deployed: SystemRow, student: SystemRow, t
 
 
 def _spread(data: ReportData, student: SystemRow) -> Iterator[str]:
-    """Yield the mean over the student's seeds, where there are several."""
+    """Yield the mean over the student's seeds, if there are several."""
     metric = data.verdict.metric
     rows = [
         row
@@ -183,7 +184,7 @@ def _spread(data: ReportData, student: SystemRow) -> Iterator[str]:
 
 
 def _yardsticks(data: ReportData, deployed: SystemRow, teacher: SystemRow | None) -> Iterator[str]:
-    """Yield a comparison with each system from elsewhere: given outputs, and teachers that were not distilled."""
+    """Yield a comparison with each external system: given outputs, and teachers that were not distilled."""
     metric = data.verdict.metric
     label = teacher.system.label if teacher else ""
     for row in data.systems:
@@ -223,7 +224,7 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
     learned = [data.verdict.lessons.replace("It ", f"The {student.name} ", 1)] if data.verdict.lessons else []
     apart = difference(data, student, control, metric)
     if apart is None or control is None:
-        missing = "No control, the same model trained on the human translations, was scored."
+        missing = "No control (the same model trained on the human translations) was scored."
         return Answer(question, "not known", " ".join([*learned, missing]))
     sentences = [
         f"The {student.name} has {_value(metric, student)}; the {control.name}, the same model trained on the human "
@@ -246,7 +247,7 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
 
 
 def _opposites(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:
-    """Yield a sentence for each metric that points the other way, significantly or not."""
+    """Yield a sentence for each metric that points in the other direction, significantly or not."""
     for metric in data.metrics():
         second = difference(data, row, other, metric) if metric != apart.metric else None
         if second is not None and second.visible and apart.visible and second.gain * apart.gain < 0:
@@ -257,7 +258,7 @@ def _opposites(data: ReportData, row: SystemRow, other: SystemRow, apart: Differ
 
 
 def _no_translation(*rows: SystemRow) -> bool:
-    """Tell whether the output of all rows has little to do with its source, by BLEU."""
+    """Return whether the output of all rows is unrelated to its source, judged by BLEU."""
     scores = [score.value for row in rows if (score := row.score("BLEU")) is not None]
     return bool(scores) and all(score < NO_TRANSLATION for score in scores)
 
@@ -282,7 +283,7 @@ def _value(metric: str, row: SystemRow) -> str:
 
 
 def _named(row: SystemRow) -> str:
-    """Name a row in a sentence, with its kind where the name does not contain it."""
+    """Name a row in a sentence, with its kind if the name does not contain it."""
     return f"the {row.name}" if row.kind.value in row.name else f"the {row.kind.value} {row.name}"
 
 

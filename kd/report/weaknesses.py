@@ -1,7 +1,7 @@
 """Weaknesses that averages hide: counts by system, scores by length, and segments side by side.
 
-The counts are those of `kd/metrics/segments.py`; `kd evaluate` prints the same tables. Text from corpora is not read as
-rich's markup.
+The counts are those of `kd/metrics/segments.py`; `kd evaluate` prints the same tables. Text from corpora is not
+interpreted as rich's markup.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class WeaknessesOfPair:
     systems: dict[str, Weaknesses] = field(default_factory=dict)  # by name, as in the table of results
     baseline: str = ""  # the system that the segments below are compared with
     worst: list[Behind] = field(default_factory=list)
-    name: str = ""  # language pair, where there are several
+    name: str = ""  # language pair, if there are several
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class Example:
 def weaknesses(
     counted: Mapping[str, Mapping[str, Any]], titles: Mapping[str, Mapping[str, str]], number: int, several: bool
 ) -> list[WeaknessesOfPair]:
-    """Make one record for each pair, with the `number` segments in which each system is furthest behind.
+    """Make one record per pair, with the `number` segments in which each system is furthest behind.
 
     Args:
         counted: Content of evaluate's `weaknesses.json` by pair.
         titles: Title of each system by pair and name.
-        number: Segments kept of each system.
-        several: Whether pairs are named.
+        number: Number of segments to keep per system.
+        several: Whether to name the language pairs.
     """
     found = []
     for pair, content in counted.items():
@@ -115,8 +115,8 @@ def segments(
         titles: Title of each system by pair and name.
         outputs: First lines of each system's translation, by pair and title.
         held_out: Folder of the held-out sets.
-        number: Segments of each pair at most.
-        several: Whether pairs are named.
+        number: Largest number of segments per pair.
+        several: Whether to name the language pairs.
     """
     found = []
     for axis, systems in outputs.items():
@@ -145,7 +145,7 @@ def first_outputs(translations: Iterable[Artifact], hypotheses: str, number: int
     Args:
         translations: Artifacts of the stage translate.
         hypotheses: Name of the file with the translations.
-        number: Lines of each at most.
+        number: Largest number of lines per translation.
     """
     outputs: Outputs = {}
     for artifact in translations:
@@ -242,7 +242,7 @@ def _span(least: int, most: int | None) -> str:
 
 
 def behind(segments: Sequence[Behind], baseline: str) -> Group:
-    """Render segments for the terminal, one below the other, whole."""
+    """Render complete segments for the terminal, one below the other."""
     parts = [Text("Furthest behind the baseline\n", style="italic")]
     for item in segments:
         here, there = (metric_score(item.metric, value) for value in (item.score, item.baseline_score))

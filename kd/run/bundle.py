@@ -1,6 +1,6 @@
-"""Implements `kd bundle`: packs a run for a computer without a network, and verifies such a file.
+"""Implements `kd bundle`: packs a run for a computer without a network, and verifies bundles.
 
-The file is a tar archive with the recipe, its raw files, all finished artifacts, wheels, an image, a script that sets
+A bundle is a tar archive with the recipe, its raw files, all finished artifacts, wheels, an image, a script that sets
 everything up, and the checksums of all of these in the format of `sha256sum`.
 """
 
@@ -83,7 +83,7 @@ class _Bundle:
                     self.add(item, f"{inside}/{item.relative_to(path).as_posix()}")
             return
         if "\n" in inside or "\\" in inside:
-            raise UserError(f"The name of {path} has a line break or a backslash.", "Rename it.")
+            raise UserError(f"The name of {path} contains a line break or a backslash.", "Rename it.")
         self.files[inside] = path
 
 
@@ -130,7 +130,7 @@ def check(path: Path) -> int:
     """Compare a bundle with its checksums; return the exit status.
 
     Raises:
-        UserError: The file is damaged or incomplete, or is no bundle.
+        UserError: The file is damaged or incomplete, or is not a bundle.
     """
     expected: dict[str, str] = {}
     found: dict[str, str] = {}
@@ -140,7 +140,7 @@ def check(path: Path) -> int:
                 name = PurePosixPath(member.name).relative_to(TOP).as_posix()
                 stream = archive.extractfile(member)
                 if not member.isfile() or stream is None:
-                    raise UserError(f"{path} has {member.name}, which is no file.", "Make the bundle again.")
+                    raise UserError(f"{path} has {member.name}, which is not a file.", "Make the bundle again.")
                 if name == CHECKSUMS:
                     lines = stream.read().decode("utf-8").split("\n")
                     expected = {line[66:]: line[:64] for line in lines if line}
@@ -152,14 +152,14 @@ def check(path: Path) -> int:
     except FileNotFoundError:
         raise UserError(f"There is no bundle {path}.", "Give the path of a file of `kd bundle --output`.") from None
     except (tarfile.TarError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged, or is no bundle: {error}.", "Copy it again.") from None
+        raise UserError(f"{path} is damaged, or is not a bundle: {error}.", "Copy it again.") from None
     if not expected:
         raise UserError(f"{path} is incomplete: its checksums are missing.", "Copy it again.")
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
-            what = "is missing" if name not in found else "is not as it was packed"
+            what = "is missing" if name not in found else "differs from the packed file"
             raise UserError(f"{path} is damaged: {name} {what}.", "Copy it again.")
-    print(f"{path}: {len(found)} files are as they were packed.")
+    print(f"{path}: {len(found)} files match their checksums.")
     return 0
 
 
@@ -207,7 +207,7 @@ def _paths(value: object, key: str) -> Iterator[tuple[str, Path]]:
 
 
 def _add_artifacts(packed: _Bundle, plan: Plan, store: Store, request: Request) -> None:
-    """Add the finished artifacts of the stages that are asked for."""
+    """Add the finished artifacts of the requested stages."""
     for task in (task for stage in plan.asked_for(request.stages, request.upto) for task in stage.tasks):
         paths = store.paths(task)
         if paths.is_published():

@@ -34,7 +34,7 @@ def clean(request: Request, *, remove: bool) -> int:
     reached = wanted.union(*(_reached(run, store, console) for run in runs))
     unreached = [paths for paths in found if str(paths.final) not in reached]
     for gone in store.runs_gone() if unreached else []:
-        line = f"The run {gone} does not exist any more: artifacts that only it refers to are listed."
+        line = f"The run {gone} does not exist any more: artifacts to which only this run refers are listed."
         console.print(Text(line), soft_wrap=True)
     if not unreached:
         console.print(f"All artifacts in {store.root} belong to one of its {len(runs)} runs.")
@@ -90,9 +90,9 @@ def _show(rows: Iterable[_Row], console: Console, *, remove: bool) -> None:
 
 
 def _reached(run: Run, store: Store, console: Console) -> set[str]:
-    """Return the paths in a store that a run links, plans to make or has queued.
+    """Return the paths in a store that a run links to, plans to make or has queued.
 
-    A damaged record of one run does not stop the command: all tasks that the run ever planned are kept then.
+    A damaged record of one run does not stop the command: then all tasks that the run ever planned are kept.
 
     Raises:
         UserError: The run's folder is not readable.
@@ -109,6 +109,6 @@ def _reached(run: Run, store: Store, console: Console) -> set[str]:
     except PermissionError as error:
         raise UserError(
             f"The run {run.folder} is not readable: {error.filename}: {os.strerror(error.errno or 0)}.",
-            "Ask its owner to clean up.",
+            "Ask its owner to run `kd clean`.",
         ) from None
     return found

@@ -71,7 +71,7 @@ def run(request: Request) -> int:
 
 
 def run_all(requests: Sequence[Request]) -> int:
-    """Run the variants of a sweep one after the other, after all of them were validated; return the exit status."""
+    """Validate all variants of a sweep, then run them one after the other; return the exit status."""
     for request in requests:
         compose.plan(compose.compose(request))
     return of_several([run(request) for request in requests])
@@ -82,7 +82,7 @@ def cancel(request: Request) -> int:
     folder = Run(Path(compose.compose(request).run.dir))
     cancelled = queue.cancel(folder, lambda text: print(text, file=sys.stderr))
     if not cancelled:
-        print(f"Nothing of {folder.folder} is queued. (Tasks on this computer are stopped with Ctrl-C in `kd run`.)")
+        print(f"No task of {folder.folder} is queued. (Tasks on this computer are stopped with Ctrl-C in `kd run`.)")
         return 0
     tasks = sum(len(names) for names in cancelled.values())
     print(f"Cancelled {tasks} tasks in {len(cancelled)} jobs ({', '.join(cancelled)}); their work is kept.")
@@ -92,15 +92,15 @@ def cancel(request: Request) -> int:
 def report(request: Request) -> int:
     """Print a run's results and the path of its page, which is made if it is missing; return the exit status.
 
-    The page is a stage like others, so an outdated page is never shown.
+    The page is the output of a stage, so an outdated page is never shown.
     """
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     plan = compose.plan(config)
     if not folder.folder.is_dir() and not any(store.paths(item).is_published() for item in plan.tasks()):
         raise UserError(
-            f"Nothing of {config.recipe} has been run in {folder.folder}.",
-            "Change to the folder where it was run, or give its run.dir= and store.dir=.",
+            f"{config.recipe} has not been run in {folder.folder}.",
+            "Change to the folder in which it was run, or add its run.dir= and store.dir=.",
         )
     pages = [stage for stage in plan.stages if stage.kind.reports]
     if not pages:
@@ -133,7 +133,7 @@ def _with_inputs_there(stages: list[Stage], store: Store, before: dict[str, str]
             stale = earlier is not None and (Path(earlier) / "manifest.json").is_file()
             upto = "" if item.stage.kind.reports else f" upto={item.stage.name}"  # a report covers the whole run
             raise UserError(
-                f"{item.full_name} reads from {upstream.full_name}, which is {'stale' if stale else 'missing'}.",
+                f"{item.full_name} needs {upstream.full_name}, which is {'stale' if stale else 'missing'}.",
                 f"`kd run recipe={recipe}{upto}` makes it, with the same settings.",
             )
     return tasks
@@ -168,7 +168,7 @@ def cluster_machine(config: DictConfig) -> MachineConfig:
         key = f"machine.{error.key}" if error.key else "a key of machine"
         raise UserError(
             f"{key} is not set, and {config.machine.name} needs it.",
-            f"Add {key}=VALUE; the machine's file in conf/machine/ says where to find it.",
+            f"Add {key}=VALUE; the machine's file in conf/machine/ explains where to find it.",
         ) from None
     assert isinstance(machine, MachineConfig)
     return machine
@@ -178,7 +178,7 @@ def cluster_machine(config: DictConfig) -> MachineConfig:
 
 
 def _warn(config: DictConfig, console: Console) -> None:
-    """Warn of training corpora that are named like test sets, and of a leakage guard that is off."""
+    """Warn about training corpora that are named like test sets, and about a leakage guard that is off."""
     from kd.corpora.known_testsets import known_test_sets, training_names
 
     sources = OmegaConf.to_container(config.corpus.sources, resolve=True, enum_to_str=True)

@@ -22,7 +22,7 @@ def release(request: Request, push: str | None, folder: str | None) -> int:
         folder: The name of the released folder; not needed if there is only one.
 
     Raises:
-        UserError: Nothing is released, the choice is not clear, or the hub cannot be used.
+        UserError: Nothing is released, the choice is ambiguous, or the hub cannot be used.
     """
     found = _released(request)
     if push is None:
@@ -45,7 +45,7 @@ def _options(found: dict[str, tuple[Path, Path]]) -> str:
 
 
 def _released(request: Request) -> dict[str, tuple[Path, Path]]:
-    """Return the released folders by name, each with its place in the run's folder; of several pairs `en-de/NAME`."""
+    """Return the released folders' paths in the run by name: `NAME`, or `en-de/NAME` if there are several pairs."""
     config = compose.compose(request)
     store, run = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     tasks = [task for task in compose.plan(config).tasks() if (store.paths(task).final / CARD).is_file()]
@@ -86,7 +86,7 @@ def _upload(path: Path, shown: Path, repository: str) -> str:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403):
             raise UserError(f"The hub does not let you write to {repository}.", "Type: hf auth login") from None
-        raise UserError(f"The hub did not take {repository}: {_line(error)}.", by_hand) from None
+        raise UserError(f"The hub rejected the upload to {repository}: {_line(error)}.", by_hand) from None
     except (RequestException, OSError) as error:
         raise UserError(f"The hub cannot be reached: {_line(error)}.", by_hand) from None
     return str(address)

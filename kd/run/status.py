@@ -1,6 +1,6 @@
 """Implements `kd status`: the state of every stage and task of a run, from its artifacts and its Slurm jobs.
 
-A failed task is shown with the last lines of its log; a task that could not start, with the input that is missing.
+A failed task is shown with the last lines of its log, a task that could not start with its missing input.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class TaskStates:
         return State("failed", about=queue.describe(job.row) + begun)
 
     def _culprit(self, task: Task) -> Task | None:
-        """Return the first input of a task, direct or not, that is missing and that no process will make."""
+        """Return the first direct or indirect input of a task that is missing and that no process will make."""
         for other in task.upstream():
             paths = self._store.paths(other)
             if paths.is_published() or lease.is_held(paths.lease) or str(other.relative) in self._active:
@@ -118,7 +118,7 @@ class TaskStates:
 
 
 def _silent(held: Path) -> str:
-    """Return a remark if the process that works on a task seems to be dead, as after a node failure."""
+    """Return a remark if the process that works on a task seems dead, for instance after a node failure."""
     silent, holder = lease.silence(held), lease.read(held)
     if silent < 4 * lease.HEARTBEAT_SECONDS or holder is None:
         return ""
@@ -184,7 +184,7 @@ def rows(states: Mapping[Task, State], most: int) -> list[Line]:
 
 
 def _alike(states: Sequence[State], first: str) -> State:
-    """Return one state for all: with the remarks that they have in common, or else those of the first."""
+    """Return one state for all tasks, with their common remarks, or else those of the first."""
     said = [state.about.split("; ") for state in states]
     common = [part for part in said[0] if all(part in other for other in said)]
     example = f"{first}: {states[0].about}" if states[0].about and states[0].word != "done" else ""

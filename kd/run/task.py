@@ -56,7 +56,7 @@ def task(frozen: str, run_folder: Path | None, stage: str, name: str) -> int:
 
 
 def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> Task:
-    """Return the task of a frozen config; raise UserError if this version of kd plans another task from it."""
+    """Return the task of a frozen config; raise UserError if this version of kd would plan it differently."""
     try:
         if "stages" not in record:
             raise UserError("This run was planned by another version of kd.", PLAN_AGAIN)
@@ -66,14 +66,14 @@ def _as_planned(record: Mapping[str, Any], stage: str, name: str) -> Task:
         if image is None:
             raise
         raise UserError(
-            f"The image {image['path']} has kd {__version__}, which plans this task differently from the kd outside of "
+            f"The image {image['path']} has kd {__version__}, which plans this task differently from the kd outside "
             f"the image: {problem.problem}",
-            "Build the image again from that kd (kd container build), or type `kd run` with the kd of the image.",
+            "Build the image again from the outer kd (kd container build), or run `kd run` with the kd of the image.",
         ) from None
 
 
 def _run_with(frozen: str) -> Path:
-    """Return the run below runs/ that has a frozen config; raise UserError if there is none, or several."""
+    """Return the run below runs/ with this frozen config; raise UserError if there is none, or several."""
     found = sorted({path.parent.parent for path in Path("runs").glob(f"**/configs/{frozen}*.json")})
     if len(found) != 1:
         raise unknown_name("frozen config below runs/", frozen, [])
@@ -95,10 +95,10 @@ def _is_over(paths: ArtifactPaths, started: float) -> bool:
 
 
 def _run_worker_node(part: Callable[[], None]) -> int:
-    """Run another node's part of a task; return 0 in any case, because the status of the first node decides.
+    """Run another node's part of a task; always return 0, because the status of the first node decides.
 
-    A launcher takes the highest status of all nodes. If this node returned "retry" because the first one is gone, a
-    mistake of the user's would be retried again and again.
+    A launcher takes the highest status of all nodes. If this node returned "retry" because the first node is gone, a
+    user's mistake would be retried again and again.
     """
     try:
         part()

@@ -56,7 +56,7 @@ def verify(request: Request | None, overrides: Sequence[str] = ()) -> int:
         faults = check(artifacts, bar.advance)
     broken = len({fault.paths for fault in faults})
     if not faults:
-        console.print(f"{of}: all {len(artifacts)} artifacts ({size(total)}) equal their manifests.", soft_wrap=True)
+        console.print(f"{of}: all {len(artifacts)} artifacts ({size(total)}) match their manifests.", soft_wrap=True)
         return 0
     _show(faults, store, _commands(store, request), console)
     console.print(f"{of}: {broken} of {len(artifacts)} artifacts are broken.", soft_wrap=True)
@@ -64,7 +64,7 @@ def verify(request: Request | None, overrides: Sequence[str] = ()) -> int:
 
 
 def check(artifacts: Iterable[ArtifactPaths], tick: Tick = lambda _: None) -> list[Fault]:
-    """Compare artifacts with their manifests on all cores; return what differs, in the order of the artifacts.
+    """Compare artifacts with their manifests on all cores; return the faults, in the order of the artifacts.
 
     Args:
         artifacts: The paths of published artifacts.
@@ -104,7 +104,7 @@ def _comparison(paths: ArtifactPaths, name: str, entry: object) -> Callable[[Tic
 
 
 def _problem(path: Path, entry: object, tick: Tick) -> str:
-    """Return how a file differs from its entry in the manifest; empty if it does not."""
+    """Return how a file differs from its entry in the manifest; empty if it matches."""
     if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)):
         return "its entry in the manifest is damaged"
     try:
@@ -112,7 +112,7 @@ def _problem(path: Path, entry: object, tick: Tick) -> str:
         if found != entry["bytes"]:
             tick(entry["bytes"])
             return f"has {found:,} bytes instead of {entry['bytes']:,}"
-        return "" if sha256(path, tick) == entry["sha256"] else "has other content (SHA-256)"
+        return "" if sha256(path, tick) == entry["sha256"] else "has different content (SHA-256)"
     except FileNotFoundError:
         return "is missing"
     except ValueError:  # a name with a NUL byte

@@ -1,1 +1,1 @@
-"""Serves models over HTTP: LibreTranslate's API and a page. `kd serve` starts it; it needs no training library."""
+"""Serves models over HTTP for `kd serve`: LibreTranslate's API and a page. It needs no training library."""

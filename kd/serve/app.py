@@ -1,4 +1,4 @@
-"""The server's addresses: LibreTranslate's API, the models, health, metrics and the page."""
+"""The server's routes: LibreTranslate's API, the models, health, metrics and the page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Server:
         self._beam, self._key = beam, key
 
     def routes(self) -> list[Route]:
-        """Return the addresses."""
+        """Return the routes."""
         files = [Route(path, partial(_file, name)) for path, name in FILES.items()]
         return [
             Route("/translate", self._guarded(self.translate), methods=["POST"]),
@@ -56,7 +56,7 @@ class Server:
         ]
 
     def _guarded(self, answer: Callable[[Body], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
-        """Read a request, compare its key, and give up when it takes too long or its client has left."""
+        """Read a request, check its key, and give up if it takes too long or its client disconnects."""
 
         async def endpoint(request: Request) -> Response:
             body = await read(request, self._limits)
@@ -68,7 +68,7 @@ class Server:
                 if work.done():
                     return JSONResponse(work.result())
                 if left.done():
-                    raise Refused(499, "The client has left.")
+                    raise Refused(499, "The client has disconnected.")
                 raise Refused(504, f"The translation took more than {self._limits.seconds:g} seconds.")
             finally:
                 left.cancel()
@@ -81,7 +81,7 @@ class Server:
             return
         given = body.api_key or request.headers.get("authorization", "").removeprefix("Bearer ")
         if not given:
-            raise Refused(401, "This server wants an API key (api_key).")
+            raise Refused(401, "This server requires an API key (api_key).")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self._key.encode()):
             raise Refused(403, "Invalid API key")
 
@@ -116,7 +116,7 @@ class Server:
         return answer | {"kd": {"models": used, "seconds": round(seconds, 6), "sentences": count}}
 
     async def detect(self, body: Body) -> list[dict[str, Any]]:
-        """Name the language of a text."""
+        """Detect the language of a text."""
         code, score = self._models.detect(" ".join(body.texts)[:DETECTED])
         return [{"confidence": score, "language": code}]
 
@@ -139,7 +139,7 @@ class Server:
         )
 
     async def settings(self, request: Request) -> Response:
-        """Describe the server as LibreTranslate's page expects it."""
+        """Describe the server in the form that LibreTranslate's page expects."""
         source, targets = next(iter(self._models.targets.items()))
         return JSONResponse(
             {
@@ -158,7 +158,7 @@ class Server:
         )
 
     async def health(self, request: Request) -> Response:
-        """Answer as long as the server takes requests."""
+        """Answer as long as the server accepts requests."""
         return JSONResponse({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:
@@ -169,7 +169,7 @@ class Server:
 def application(
     models: Models, metrics: Metrics, limits: Limits, *, beam: int, key: str | None, origins: Sequence[str]
 ) -> Starlette:
-    """Make the ASGI application. `origins` are the web pages of other hosts that browsers let use it."""
+    """Make the ASGI application. `origins`: web pages of other hosts that browsers allow to use it."""
     server = Server(models, metrics, limits, beam=beam, key=key)
     routes = server.routes()
     metrics.watch(lambda: models.waiting)
@@ -189,7 +189,7 @@ def application(
 
 
 async def _translated(directions: Sequence[Direction], parsed: Sequence[Parsed], nbest: int) -> list[list[str]]:
-    """Return the best translations of each text. Texts of one direction wait together, as one request."""
+    """Return the best translations of each text. Texts of one direction are queued together as one request."""
     places: dict[int, list[int]] = {}
     for place, each in enumerate(directions):
         places.setdefault(id(each), []).append(place)
@@ -210,7 +210,7 @@ async def _translated(directions: Sequence[Direction], parsed: Sequence[Parsed],
 
 
 async def _gathered(works: Sequence[Coroutine[Any, Any, list[list[Translation]]]]) -> list[list[list[Translation]]]:
-    """Wait for all; if one fails, cancel the others, so that their lines leave the queue."""
+    """Wait for all results; if one fails, cancel the others, so that their lines leave the queue."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return list(await asyncio.gather(*tasks))
@@ -244,4 +244,4 @@ async def _failed(request: Request, error: HTTPException) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "The server failed. Its log says why."}, 500)
+    return JSONResponse({"error": "The server failed. See its log."}, 500)

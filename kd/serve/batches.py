@@ -1,6 +1,6 @@
 """Batches the lines of all requests for one model, so that many small requests are as fast as a large one.
 
-Worker threads take waiting lines, a few of each request in turn, so that a long text does not hold up short ones.
+Worker threads take waiting lines, a few from each request in turn, so that a long text does not delay short ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHARE = 8  # lines of a request before the next request has its turn
 
 
 class Window(Protocol):
-    """The part of `kd.Translator` that is used here."""
+    """The part of `kd.Translator`'s interface that is used here."""
 
     def window(self, lines: Sequence[str], nbest: int | None = None) -> list[list[Translation]]:
         """Return the best translations of some lines."""
@@ -39,7 +39,7 @@ class _Request:
         self.future: asyncio.Future[list[list[Translation]]] = self.loop.create_future()
 
     def settle(self, error: Exception | None = None) -> None:
-        """Give the result, or the error, to the request's coroutine. Any thread may call it."""
+        """Pass the result or the error to the request's coroutine. Thread-safe."""
 
         def set_() -> None:
             if self.future.done():
@@ -56,15 +56,15 @@ class _Request:
 
 
 class Batcher:
-    """Translates with one model, whose directions share its workers."""
+    """Batches the requests for one model, whose directions share its workers."""
 
     def __init__(self, workers: int, most: int, observe: Callable[[int, int], None] = lambda lines, letters: None):
         """Start the workers.
 
         Args:
-            workers: Batches that are translated at once.
-            most: Requests that may wait or be in work.
-            observe: Is called with the lines and characters of each batch.
+            workers: Number of batches translated at once.
+            most: Largest number of requests that wait or are being processed.
+            observe: Called with the lines and characters of each batch.
         """
         self._most, self._observe = most, observe
         self._requests: deque[_Request] = deque()
@@ -101,7 +101,7 @@ class Batcher:
                     self._requests.remove(request)
 
     def close(self) -> None:
-        """End the workers after the batches in work."""
+        """End the workers after their current batches."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The limits of the server, and the errors that it answers with."""
+"""The limits of the server, and its error responses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server accepts.
+    """The limits on requests.
 
     Attributes:
-        characters: Of all texts of a request.
+        characters: Characters in all texts of a request.
         texts: Texts in a request.
         waiting: Requests that wait or are being translated; a further one is answered with status 503.
         seconds: Until a request that is not finished is answered with status 504.
@@ -30,7 +30,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """A request that is not answered with a translation: a status and a sentence for the client."""
+    """A request is refused: a status and a sentence for the client."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)

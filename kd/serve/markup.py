@@ -1,4 +1,4 @@
-"""Splits HTML into markup, which stays as it is, and text to translate."""
+"""Splits HTML into markup, which stays unchanged, and text to translate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _EMPTY = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "m
 
 
 class Document(HTMLParser):
-    """A parsed fragment: `texts` are to be translated, `joined` puts the translations in their places.
+    """A parsed fragment: `texts` are to be translated, `joined` inserts the translations.
 
     Each run of text between two tags is translated by itself. Text within `UNTRANSLATED` elements, and within elements
-    with `translate="no"` or the class `notranslate`, stays as it is.
+    with `translate="no"` or the class `notranslate`, stays unchanged.
     """
 
     def __init__(self, source: str) -> None:
@@ -26,13 +26,13 @@ class Document(HTMLParser):
         self.close()
 
     def joined(self, translations: Sequence[str]) -> str:
-        """Return the document with other texts, which are escaped."""
+        """Return the document with its texts replaced by escaped translations."""
         return "".join(
             part if isinstance(part, str) else escape(translations[part], quote=False) for part in self._parts
         )
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep a tag, and note whether the text within it stays as it is."""
+        """Keep a tag, and note whether the text within it stays untranslated."""
         self._parts.append(self.get_starttag_text() or "")
         if tag in _EMPTY:
             return
@@ -91,7 +91,7 @@ class Text:
         self.texts = source.split("\n")
 
     def joined(self, translations: Sequence[str]) -> str:
-        """Return the text with other lines."""
+        """Return the text with its lines replaced."""
         return "\n".join(translations)
 
 

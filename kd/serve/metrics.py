@@ -26,13 +26,15 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
         self._lines = Histogram(
-            "kd_batch_lines", "Lines of the batches that models translated.", ["model"], buckets=LINES,
+            "kd_batch_lines", "Lines that models translated.", ["model"], buckets=LINES,
             registry=self._registry,
         )  # fmt: skip
         self._letters = Counter(
             "kd_translated_characters", "Characters that models translated.", ["model"], registry=self._registry
         )
-        self._waiting = Gauge("kd_requests_waiting", "Requests that wait or are in work.", registry=self._registry)
+        self._waiting = Gauge(
+            "kd_requests_waiting", "Requests that wait or are being processed.", registry=self._registry
+        )
         ProcessCollector(registry=self._registry)
 
     def batch(self, model: str, lines: int, letters: int) -> None:
@@ -41,7 +43,7 @@ class Metrics:
         self._letters.labels(model).inc(letters)
 
     def watch(self, waiting: Callable[[], int]) -> None:
-        """Set the function that counts the requests that wait."""
+        """Set the function that counts the waiting requests."""
         self._waiting.set_function(waiting)
 
     def answered(self, path: str, status: int, seconds: float) -> None:

@@ -49,12 +49,12 @@ class Models:
         """Load the models.
 
         Args:
-            folders: Model folders; the first of a direction translates it unless a request names another.
+            folders: Model folders; the first one for a direction serves it unless a request names another model.
             beam: Width of the search.
             threads: CPU threads of each model; all cores by default.
             device: `cpu` or `cuda`.
-            waiting: Requests that may wait or be in work, for each model.
-            observe: Is called with the model's name and the lines and characters of each batch.
+            waiting: Largest number of requests per model that wait or are being processed.
+            observe: Called with the model's name and the lines and characters of each batch.
 
         Raises:
             UserError: A folder has no model, or does not state its languages.
@@ -113,7 +113,7 @@ class Models:
         return found
 
     def find(self, source: str, target: str, model: str | None = None) -> Direction:
-        """Return the direction that a request asks for.
+        """Return the requested direction.
 
         Raises:
             Refused: There is none.
@@ -160,7 +160,7 @@ class Models:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Name each folder by the fewest last parts of its path that tell them apart."""
+    """Name each folder by the fewest trailing parts of its path that make the names distinct."""
     paths = [folder.absolute() for folder in folders]
     if len(set(paths)) < len(paths):
         raise UserError("A model folder is given twice.", "Give each one once.")

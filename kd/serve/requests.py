@@ -22,12 +22,12 @@ class Body(msgspec.Struct):
     """The fields of a request; others are ignored.
 
     Attributes:
-        q: A text, or several.
+        q: One text or several.
         source: The code of the source language, or `auto`.
         target: The code of the target language.
-        format: `text`, or `html`, of which only the text is translated.
-        alternatives: Further translations of each line.
-        api_key: The key, if the server wants one.
+        format: `text`, or `html`, in which only the text is translated.
+        alternatives: Number of additional translations of each line.
+        api_key: The key, if the server requires one.
         model: The name of a model; the first of the direction by default.
     """
 
@@ -54,7 +54,7 @@ async def read(request: Request, limits: Limits) -> Body:
     """Read and check the body of a request.
 
     Raises:
-        Refused: It is too large, too slow, or not understood.
+        Refused: The request is too large, too slow, or malformed.
     """
     content = await _content(request, limits)
     type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()

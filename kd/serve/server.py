@@ -1,4 +1,4 @@
-"""Runs the server: its socket, its connections, its end."""
+"""Runs the server: socket, connections, shutdown."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def is_local(listening: socket.socket) -> bool:
 
 
 def serve(app: Any, listening: socket.socket, *, connections: int, reading: float) -> None:
-    """Serve until SIGINT or SIGTERM, and finish the requests in work first.
+    """Serve until SIGINT or SIGTERM, then finish the current requests.
 
     Args:
         app: The ASGI application.
         listening: The socket.
-        connections: Connections at a time; a further one is answered with status 503.
+        connections: Largest number of connections; further ones are answered with status 503.
         reading: Seconds within which the head of a request has to arrive.
     """
     config = uvicorn.Config(

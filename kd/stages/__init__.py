@@ -1,6 +1,6 @@
-"""The kinds of stages, one file each, readable as the paragraph of a paper that it implements.
+"""The kinds of stages, one file each, each readable like the paragraph of a paper that it implements.
 
-A kind is found by name here and imported only when a recipe uses it.
+Kinds are looked up by name here, and imported only when a recipe uses them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KINDS = {
 
 
 def load_kind(name: str) -> Kind[Any]:
-    """Return the kind of this name, ready to use. Raise KeyError if there is none."""
+    """Return an instance of the kind with this name. Raise KeyError if there is none."""
     module, _, cls = KINDS[name].partition(":")
     kind: Kind[Any] = getattr(import_module(module), cls)()
     return kind

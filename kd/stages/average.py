@@ -1,6 +1,6 @@
 """Average: makes a new model from the kept checkpoints of a training (Vaswani et al., 2017, section 6.1).
 
-A training averages checkpoints at its end; this stage averages others without training again.
+A training averages checkpoints at its end; this stage averages other checkpoints without training again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Average(Kind[AverageConfig]):
     resources = "cpu"
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield one task per model, with the name of the training's task."""
+        """Yield one task per model, with the same name as the training's task."""
         identity, extent = identity_and_extent(stage.config)
         for item in stage.input_tasks("models"):
             system = replace(system_of(item), label=stage.spec.name)
@@ -82,7 +82,7 @@ def _chosen(model: Artifact, config: AverageConfig) -> list[Checkpoint]:
     """Return the last or the best checkpoints that the training kept, up to an update."""
     facts, settings = model.manifest["facts"], model.settings
     if "checkpoint" not in settings:
-        raise UserError(f"{model.stage} has no checkpoints to average.", "Average a stage of the kind train.")
+        raise UserError(f"{model.stage} has no checkpoints to average.", "Read from a stage of the kind train.")
     folder, every = model.path / "checkpoints", int(settings["checkpoint"]["every"])
     kept = checkpoints.regular(folder, every, facts["updates"])
     kept = [each for each in kept if not config.upto or each.updates <= config.upto]

@@ -1,7 +1,7 @@
-"""Choose: the fastest cell of a search whose loss of quality against the best cell is within the limit.
+"""Choose: selects the fastest cell of a search whose quality loss against the best cell is within the limit.
 
 Quality is the mean over seeds on dev, of the exported models. The output has the table, the Pareto front, and doubts
-about differences that may be chance.
+about differences that may be due to chance.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _LOG = logging.getLogger(__name__)
 
 METRICS = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "comet": "COMET"}  # more is better in all of them
 WORDS = {
-    SpeedMeasure.one_core: "sentences a second on one core",
-    SpeedMeasure.all_cores: "sentences a second on all cores",
+    SpeedMeasure.one_core: "sentences per second on one core",
+    SpeedMeasure.all_cores: "sentences per second on all cores",
     SpeedMeasure.latency: "median latency of a sentence alone",
-    SpeedMeasure.latency_p99: "latency that 99 of 100 sentences alone stay within",
+    SpeedMeasure.latency_p99: "99th percentile of the latency of a sentence alone",
 }
 Point = tuple[str, str]  # cell and format
 
@@ -48,7 +48,7 @@ class Choose(Kind[ChooseConfig]):
     roles: ClassVar = {"cells": Role(), "exports": Role(), "scores": Role(), "speeds": Role()}
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield one task. Raise UserError if the quality or speed to choose by is not measured."""
+        """Yield one task. Raise UserError if the metric or the speed in the rule is not measured."""
         config: ChooseConfig = stage.config
         formats = {str(system_of(item).format) for item in stage.input_tasks("exports")}
         if config.format not in formats:
@@ -164,7 +164,7 @@ def _cell(key: tuple[str, str], seeds: list[tuple[Artifact, dict[str, Any]]]) ->
 
 
 def _form(format_: str, seeds: list[tuple[list[dict[str, Any]], dict[str, Any]]]) -> CellForm:
-    """Return the scores of all seeds, and the speed of the first seed, the only one that is measured."""
+    """Return the scores of all seeds, and the speed of the first seed; others are not measured."""
     speed = seeds[0][1]
     latency, everywhere = speed.get("latency_ms") or {}, speed.get("all_cores") or {}
     return CellForm(
@@ -186,7 +186,7 @@ def _score(found: list[dict[str, Any]]) -> CellScore:
 
 
 def _metric_name(metric: str, cells: list[SearchCell]) -> str:
-    """Return the name of a metric among the scores: COMET is COMET-QE if its model reads no reference."""
+    """Return a metric's name in the scores: COMET is named COMET-QE if its model reads no reference."""
     names = [score.metric for score in cells[0].forms[0].scores]
     return next(name for name in names if name == METRICS[metric] or (metric == "comet" and name.startswith("COMET")))
 
@@ -215,6 +215,6 @@ def _rule(config: ChooseConfig, choice: Choice, metric: str) -> str:
         f"The best cell in {config.format} is {best.name} with {precise(best.mean, metric)} {metric} (mean over seeds, "
         "dev). Of "
         f"those that lose no more than {config.loss_allowed:g} {metric} against it, the fastest by "
-        f"{WORDS[config.speed]} is chosen, ties going to the better, then to the smaller one: {chosen.name}"
+        f"{WORDS[config.speed]} is chosen(ties go to the better cell, then to the smaller one): {chosen.name}"
     )
     return f"{rule}, with {precise(chosen.mean, metric)} {metric}." if chosen.name != best.name else f"{rule} itself."

@@ -56,7 +56,7 @@ class Clean(Kind[CleanConfig]):
         parse(config.filters)
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield one task. Its identity has the filters that are on, in their order."""
+        """Yield one task, identified by the enabled filters in their order."""
         config: CleanConfig = stage.config
         filters = [[setting.label, setting.kind, _identity(setting)] for setting in parse(config.filters)]
         duplicates = canonical(config.duplicates) if config.duplicates.enabled else None
@@ -101,7 +101,7 @@ class Clean(Kind[CleanConfig]):
         entered = sum(each.pairs for each in _training(job))
         if counts["in"] != entered or entered - sum(counts["dropped"].values()) != corpus.pairs:
             raise IncompleteArtifact(
-                f"{job.out}: {entered} pairs came in, {counts['dropped']} were dropped, and {corpus.pairs} are there."
+                f"{job.out}: {entered} pairs came in, {counts['dropped']} were dropped, but {corpus.pairs} are left."
             )
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
         facts["note"] = _note(entered, corpus.pairs, counts)
@@ -119,7 +119,9 @@ def _nothing_left(pair: str, dropped: Counter[str], filters: Sequence[Setting]) 
     what = f"Cleaning left no pair of {pair}; dropped by {why}"
     # Do not propose looser settings: they would train a model that copies.
     if 2 * sum(dropped[setting.label] for setting in filters if setting.kind == Copies.kind) > dropped.total():
-        return UserError(f"{what}: source and target are nearly the same text.", "Are these the right files?")
+        return UserError(
+            f"{what}: source and target are nearly the same text.", "Check that these are the right files."
+        )
     return UserError(f"{what}.", "Loosen the settings of clean.")
 
 
@@ -135,7 +137,7 @@ def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
             f"WARNING: {suspicious:,} PAIRS DO NOT LOOK LIKE TRANSLATIONS: are files, sides and languages right?"
         )
     if counts["idle"]:
-        parts.append(f"not used, since they do not support these languages: {', '.join(counts['idle'])}")
+        parts.append(f"not used, because they do not support these languages: {', '.join(counts['idle'])}")
     return "; ".join(parts)
 
 
@@ -171,15 +173,15 @@ def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) ->
         names = ", ".join(origin.name for corpus in lacking for origin in corpus.origins.values())
         pair = next(origin.pair for corpus in lacking for origin in corpus.origins.values())
         raise UserError(
-            f"clean.filters.{label} asks for the column {config.column}, which these corpora of {pair} lack: {names}.",
-            f"There are the columns {', '.join(sorted({name for corpus in lacking for name in corpus.columns}))}.",
+            f"clean.filters.{label} needs the column {config.column}, which these corpora of {pair} lack: {names}.",
+            f"Existing columns: {', '.join(sorted({name for corpus in lacking for name in corpus.columns}))}.",
         )
 
 
 def _cleaned(
     job: Job[CleanConfig], rules: Rules, pieces: Sequence[Piece], workers: Workers[Rules]
 ) -> Iterator[tuple[Piece | None, Tally]]:
-    """Yield the counts of pairs as they are processed, with each piece once it is finished."""
+    """Yield the numbers of processed pairs, and each piece when it is finished."""
     total = sum(piece.shard.lines for piece in pieces)
     finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
     tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
@@ -198,7 +200,7 @@ def _cleaned(
 
 
 def _with_verdicts(pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts) -> Iterator[Repeats]:
-    """Yield the pieces with the verdicts on their pairs, which are read when they are needed."""
+    """Yield the pieces with the verdicts on their pairs, which are read on demand."""
     for piece, first, pairs in zip(pieces, accumulate(kept, initial=0), kept, strict=False):
         yield Repeats(piece, verdicts.of(first, pairs))
 
@@ -209,7 +211,7 @@ def _verify(corpus: Corpus, shard: Shard, tick: Tick) -> None:
 
 
 def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[str, Any]:
-    """Return the counts by filter, and by corpus and filter, with those of filters that rejected no pair."""
+    """Return the counts by filter, and by corpus and filter, including filters that rejected no pair."""
     made = {setting.label: setting.make(rules.languages) for setting in rules.filters}
     labels = [label for label, each in made.items() if not isinstance(each, Rewriter)] + (
         [DUPLICATES] if rules.duplicates else []

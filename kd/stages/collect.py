@@ -1,6 +1,6 @@
 """Collect: reads parallel text from files and packages and gives each pair its permanent id.
 
-Each corpus of a language pair is a task. This is the only kind of stage that may need a network.
+Each corpus of a language pair is a task. Only this kind of stage may need a network.
 """
 
 from __future__ import annotations
@@ -51,10 +51,13 @@ class Collect(Kind[CorpusConfig]):
             check_settings(where, with_format(source))
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield a task per corpus. Raw files count by content, so moving them recomputes nothing."""
+        """Yield a task per corpus. Raw files count by content, so moving them causes no recomputation."""
         config: CorpusConfig = stage.config
         if not any(_is_read(given, str(stage.axis)) for given in config.sources.values()):
-            raise UserError(f"No corpus is read for {stage.axis}.", "Give corpus.sources one, or correct its `pairs`.")
+            raise UserError(
+                f"No corpus is read for {stage.axis}.",
+                "Add a corpus for it to corpus.sources, or correct a corpus' `pairs`.",
+            )
         for name, given in config.sources.items():
             if not _is_read(given, str(stage.axis)):
                 continue
@@ -106,7 +109,7 @@ class Collect(Kind[CorpusConfig]):
         facts = {"use": source.use.value, "licence": origin.licence, "weight": source.weight}
         facts |= {what: count for what, count in notes["counts"].items() if what in NOTED}
         if notes["broken"]:
-            facts["broken files, read up to where they break"] = notes["broken"]
+            facts["broken files, read up to the damage"] = notes["broken"]
         if notes["first skipped"]:
             facts["first broken row"] = notes["first skipped"]
         dropped = {reason: count for reason, count in notes["counts"].items() if reason not in NOTED and count}
@@ -130,14 +133,14 @@ class Collect(Kind[CorpusConfig]):
 
 
 def _note(left: int, dropped: Mapping[str, int], notes: Mapping[str, Any]) -> str:
-    """Return a sentence on the rows that were left out and why, with a warning from `MUCH` of a corpus on."""
-    parts = [f"READ UP TO A BREAK: {' '.join(notes['broken'])}"] if notes["broken"] else []
+    """Return a sentence on the omitted rows and the reasons, with a warning if they exceed the share `MUCH`."""
+    parts = [f"READ ONLY IN PART: {' '.join(notes['broken'])}"] if notes["broken"] else []
     gone = sum(dropped.values())
     if gone:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(dropped.items(), key=lambda i: -i[1]))
         parts.append(f"left out {gone:,} of {left + gone:,} ({reasons})")
     if gone > MUCH * (left + gone):
-        parts.append("WARNING: MORE THAN A TENTH WAS LEFT OUT: are these the right files and languages?")
+        parts.append("WARNING: MORE THAN A TENTH WAS LEFT OUT: check files and languages")
     return "; ".join([*parts, *(f"WARNING: {warning}" for warning in notes["warnings"])])
 
 
@@ -158,11 +161,11 @@ def is_training(task: Task) -> bool:
 
 
 def _pairs(stage: Stage, known: Known) -> Estimate:
-    """Return the pairs of a language pair's training corpora: as assumed, else as counted."""
+    """Return the number of pairs in a language pair's training corpora: assumed, else counted."""
     if assumed := known.assumed(f"pairs.{stage.axis}"):
         return assumed
     parts = [known.collected.get(task.full_name, NOT_KNOWN) for task in stage.tasks if is_training(task)]
     counted = [part.value for part in parts if part.value is not None]
     if len(counted) < len(parts) or not parts:
-        return Estimate(None, f"say assume.pairs.{stage.axis}=NUMBER")
+        return Estimate(None, f"set assume.pairs.{stage.axis}=NUMBER")
     return Estimate(sum(counted), joined(part.source for part in parts))

@@ -1,7 +1,7 @@
-"""Decode: writes n-best lists of the training sources with the ensemble of teachers, each distinct source once.
+"""Decode: writes n-best lists of the training sources with the ensemble of teachers, once per distinct source.
 
-Workers are the tasks, and shards the unit of restart: a resumed worker continues with its current shard, and decoding a
-larger share of the corpus repeats no shard. A job with several GPUs runs a process on each.
+Each worker is a task, and shards are the unit of restart: a resumed worker continues with its current shard, and
+decoding a larger share of the corpus repeats no shard. A job with several GPUs runs a process on each.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     Translator = EnsembleTranslator | MembersTranslator | ConvertedTranslator
 
-SCORES = "natural logarithms, summed over the pieces and the end, divided by their number ** length_penalty"
+SCORES = "natural logarithms, summed over the pieces and the end symbol, divided by their number ** length_penalty"
 
 _LOG = logging.getLogger(__name__)
 # Settings that count with one method only.
@@ -85,8 +85,8 @@ class Decode(Kind[DecodeConfig]):
             _require_list("nbest", config.nbest, config.beam)
         if config.method is not DecodeMethod.beam and config.engine is not DecodeEngine.ensemble:
             raise UserError(
-                f"decode.method is {config.method.value}, and decode.engine is {config.engine.value}, which has beam "
-                "search alone.",
+                f"decode.method is {config.method.value}, but decode.engine is {config.engine.value}, which only "
+                f"has beam search.",
                 "Set decode.engine=ensemble, or decode.method=beam.",
             )
         if config.method is DecodeMethod.diverse and config.beam % (config.groups or 1):
@@ -108,7 +108,7 @@ class Decode(Kind[DecodeConfig]):
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield one task per worker. Their number is fixed, so that the tasks follow from the config alone."""
+        """Yield one task per worker. The number of workers is fixed, so the tasks follow from the config alone."""
         identity, extent = identity_and_extent(stage.config)
         if stage.config.retry_precision is None:
             identity.pop("retry_precision", None)  # without it, lists are the same as before the setting existed
@@ -141,11 +141,11 @@ class Decode(Kind[DecodeConfig]):
         write_nbest_index(job.out, facts)
 
     def check(self, job: Job[DecodeConfig]) -> Summary:
-        """Check that every source has a list under its id, of at most `nbest` hypotheses with all members' scores."""
+        """Check that every source's id has a list of at most `nbest` hypotheses with all members' scores."""
         shards = {shard.name: shard for shard in _shares(job)}
         lists = NBestCorpus(job.out)
         if {shard.name for shard in lists.shards} != set(shards):
-            raise IncompleteArtifact(f"{job.out} does not hold the shards that it should.")
+            raise IncompleteArtifact(f"{job.out} does not have the expected shards.")
         lists.verify(shards)
         features = list(member_features([0.0] * len(job.inputs["teachers"])))
         for shard in lists.shards:
@@ -163,7 +163,7 @@ class Decode(Kind[DecodeConfig]):
         return Summary(counts, facts={**_facts(lists), "devices": job.world.workers(job.device)})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast the work by the sentences of each worker; lists grow with the text and the hypotheses of each."""
+        """Forecast the work by the sentences of each worker; list sizes grow with the text and `nbest`."""
         config, text = stage.config, known.input(stage, "corpus")
         models = known.models(item.task for item in stage.input_tasks("teachers"))
         sentences = text.pairs.times(config.share / len(stage.tasks))
@@ -177,7 +177,7 @@ class Decode(Kind[DecodeConfig]):
 def _require_list(name: str, length: int, beam: int) -> None:
     if not 1 <= length <= beam:
         raise UserError(
-            f"decode.{name} is {length} and decode.beam is {beam}.",
+            f"decode.{name} is {length} but decode.beam is {beam}.",
             f"Set decode.{name} to a number from 1 to decode.beam.",
         )
 
@@ -193,7 +193,7 @@ def _check_list(where: str, nbest: NBestList, most: int, features: list[str]) ->
 
 
 def _facts(lists: NBestCorpus) -> dict[str, Any]:
-    """Return the sums of the shards' counts: guards that the 1-best trips, and sources cut or skipped."""
+    """Return the sums of the shards' counts: guards tripped by the best hypothesis, and sources cut or skipped."""
     total: Counter[str] = Counter()
     for shard in lists.shards:
         total.update({name: number for name, number in shard.facts.items() if name != LIMIT})
@@ -206,14 +206,14 @@ def _corpus(job: Job[DecodeConfig]) -> Corpus:
 
 
 def _shares(job: Job[DecodeConfig]) -> list[CorpusShard]:
-    """Return the worker's shards: of the first `share` of all, those whose number modulo the workers is its own."""
+    """Return the worker's shards: of the first `share` of all shards, those with its number modulo the workers."""
     shards = _corpus(job).shards
     wanted = math.ceil(job.config.share * len(shards))
     return list(shards[:wanted][job.identity["worker"] :: job.config.workers])
 
 
 def _decode(job: Job[DecodeConfig], shards: list[CorpusShard], total: int) -> None:
-    """Decode shards with the job's processes, each taking the next one when it is free. `total`: all sources."""
+    """Decode shards with the job's processes; a free process takes the next shard. `total`: number of all sources."""
     done = total - sum(shard.sources for shard in shards)
     processes = job.world.workers(job.device)
     corpus = _corpus(job)
@@ -232,7 +232,7 @@ def _decode(job: Job[DecodeConfig], shards: list[CorpusShard], total: int) -> No
 
 @dataclass(frozen=True)
 class _WorkerSpec:
-    """What a process needs in order to decode shards."""
+    """The settings of a process that decodes shards."""
 
     config: DecodeConfig
     teachers: list[Path]
@@ -244,7 +244,7 @@ class _WorkerSpec:
 
 
 class _Decoder:
-    """A loaded engine, and a second one in a safer precision once it has been needed."""
+    """A loaded engine and, once needed, a second engine in a safer precision."""
 
     def __init__(self, spec: _WorkerSpec) -> None:
         self._spec = spec
@@ -256,7 +256,7 @@ class _Decoder:
         """Write the lists of a shard. `tick` counts sources.
 
         Raises:
-            NaNScores: A teacher gave NaN, and `retry_precision` is not set or gave NaN as well.
+            NaNScores: A teacher computed NaN, and `retry_precision` is not set or produced NaN as well.
         """
         retry = self._spec.config.retry_precision
         try:
@@ -304,7 +304,7 @@ class _Decoder:
 
 
 def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> _Decoder:
-    """Load the engine in a process. `next_gpu`: the first GPU that no other process uses; None for one process."""
+    """Load the engine in a process. `next_gpu`: counter of assigned GPUs; None for a single process."""
     take_next_gpu(next_gpu, spec.device)
     return _Decoder(spec)
 
@@ -341,7 +341,7 @@ def _load(spec: _WorkerSpec, precision: DecodePrecision) -> Translator:
 
 
 def _width(config: DecodeConfig) -> int:
-    """Return the hypotheses that are extended at a time: the beam, or all samples."""
+    """Return the number of hypotheses extended at a time: the beam, or all samples."""
     return config.nbest if config.method is DecodeMethod.sample else config.beam
 
 

@@ -1,4 +1,4 @@
-"""Encode: text to token ids, in fairseq's memory-mapped format.
+"""Encode: converts text to token ids, in fairseq's memory-mapped format.
 
 The same kind encodes the gold corpus for the teachers and the selected text for the student.
 """
@@ -44,7 +44,7 @@ SIDES = ("source", "target")
 
 
 class Encode(Kind[EncodeConfig]):
-    """Makes a data folder for `fairseq-train`; of a large corpus several, which it reads as epochs."""
+    """Makes a data folder for `fairseq-train`, or several for a large corpus, which are read as epochs."""
 
     name = "encode"
     version = 2
@@ -56,10 +56,10 @@ class Encode(Kind[EncodeConfig]):
         """Raise UserError for settings that contradict each other."""
         _check_balance(config)
         if config.corpora is not None and not any(config.corpora.values()):
-            raise UserError("No corpus is named to train on.", "Name one of corpus.sources: +in_domain.NAME=true.")
+            raise UserError("No training corpus is named.", "Name one of corpus.sources: +in_domain.NAME=true.")
         if config.passes > 1 and not config.sampling.alpha:
             raise UserError(
-                f"encode.passes is {config.passes}, and without sampling each pass would be the same.",
+                f"encode.passes is {config.passes}, but without sampling all passes would be the same.",
                 "Set encode.sampling.alpha above 0, or encode.passes to 1.",
             )
 
@@ -95,11 +95,9 @@ class Encode(Kind[EncodeConfig]):
         prefixes = [data_prefix(job.out, "valid", side) for side in SIDES]
         valid = encode_pairs(_dev(job, groups), prefixes, Encoding(folder, config.max_pieces, tags=config.tags))
         if not valid.pairs and not valid.too_long:
-            raise UserError(
-                "There is no dev set to validate on.", "Set split.dev above 0, or give a corpus the use dev."
-            )
+            raise UserError("There is no dev set for validation.", "Set split.dev above 0, or set a corpus' use=dev.")
         if not valid.pairs:
-            raise UserError("No dev pair is short enough to validate on.", "Raise encode.max_pieces.")
+            raise UserError("No dev pair is short enough.", "Raise encode.max_pieces.")
         corpora = [corpus for each in groups.values() for corpus in each]
         total = sum(corpus.pairs for corpus in corpora) * _passes(config, _targets_of(corpora))
         encoding = Encoding(
@@ -116,14 +114,14 @@ class Encode(Kind[EncodeConfig]):
         _write_counts(job.out, total, train, valid, balanced)
 
     def check(self, job: Job[EncodeConfig]) -> Summary:
-        """Compare the number of sentences on both sides, in each folder, with the counts."""
+        """Compare the numbers of sentences on both sides of each folder with the counts."""
         from kd.engines.fairseq.binary import IndexedReader, data_folders, data_prefix
 
         counts = json.loads((job.out / COUNTS).read_text("utf-8"))
         train, valid = counts["train"], counts["valid"]
         folders = data_folders(job.out)
         if len(folders) != len(train):
-            raise IncompleteArtifact(f"{job.out} holds {len(folders)} of {len(train)} folders.")
+            raise IncompleteArtifact(f"{job.out} has {len(folders)} of {len(train)} folders.")
         parts = zip(folders, repeat("train"), train, strict=False)
         for folder, split, encoded in ((job.out, "valid", valid), *parts):
             for side in SIDES:
@@ -144,7 +142,7 @@ class Encode(Kind[EncodeConfig]):
         return Summary({**numbers, "pairs drawn": sums["pairs"]}, {"too many pieces": too_long, **others}, facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast the work by the pairs that are read, once for each pass."""
+        """Forecast the work by the pairs read in each pass."""
         text = known.input(stage, "corpus")
         text = replace(text, pairs=text.pairs.times(_passes(stage.config, _top(stage))))
         work = Work(self.name, "pairs", text.pairs, text.pair_bytes.value)
@@ -177,14 +175,16 @@ def _check_balance(config: EncodeConfig) -> None:
     balance = config.balance
     if balance.method is BalanceMethod.unimax and not balance.budget:
         raise UserError(
-            "encode.balance.budget is 0, and encode.balance.method is unimax.",
+            "encode.balance.budget is 0, but encode.balance.method is unimax.",
             "Set it to the target tokens of the whole training: student.max_update times student.batch.target_tokens.",
         )
     if balance.method is BalanceMethod.weights and any(weight <= 0 for weight in balance.weights.values()):
-        raise UserError("A weight of encode.balance.weights is not above 0.", "Leave the language pair out instead.")
+        raise UserError(
+            "A weight of encode.balance.weights is not above 0.", "Set it above 0, or leave the language pair out."
+        )
     if balance.method is not BalanceMethod.proportional and config.passes > 1:
         raise UserError(
-            f"encode.passes is {config.passes} and encode.balance.method is {balance.method.value}.",
+            f"encode.passes is {config.passes} but encode.balance.method is {balance.method.value}.",
             "Balanced corpora are encoded once: set encode.passes to 1.",
         )
 
@@ -200,7 +200,7 @@ def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
 
 
 def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
-    """Return the corpora by language pair, the tasks of a stage joined; a stage's name stands for a missing pair."""
+    """Return the corpora by language pair, joining the tasks of a stage; a stage without a pair counts by its name."""
     folders: dict[str, dict[str, list[Path]]] = {}
     for artifact in job.inputs["corpus"]:
         parts = {pair: corpus.folder for pair, corpus in read_joined(artifact.path).items()}
@@ -210,7 +210,7 @@ def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
 
 
 def _targets(stage: Stage, role: str) -> list[str]:
-    """Return the target languages of a stage's input, as far as the plan tells."""
+    """Return the target languages of a stage's input, as far as the plan states them."""
     values = [value for _, corpus in stage.inputs.get(role, []) for value in corpus.axis_values().values()]
     return list(dict.fromkeys(str(value["target"]) for value in values))
 
@@ -234,13 +234,13 @@ def _check_weights(stage: Stage) -> None:
 
 
 def _pairs(stage: Stage) -> set[str]:
-    """Return the language pairs of a stage's corpora; empty if the plan does not tell those of all."""
+    """Return the language pairs of a stage's corpora; empty if the plan does not state all of them."""
     pairs = [set(corpus.axis_values()) for _, corpus in stage.inputs.get("corpus", [])]
     return set().union(*pairs) if all(pairs) else set()
 
 
 def _top(stage: Stage) -> int:
-    """Return the number of targets that each source of a stage has, as far as the plan tells."""
+    """Return the number of targets per source of a stage, as far as the plan states it."""
     if isinstance(stage.config, SelectConfig):
         return int(stage.config.top) if stage.config.variant is Variant.top else 1
     inputs = [other for role in ("corpus", "corpora") for _, other in stage.inputs.get(role, [])]
@@ -251,7 +251,7 @@ def _check_top(stage: Stage) -> None:
     """Raise UserError for balanced language pairs with several targets per source."""
     if _top(stage) > 1 and stage.config.balance.method is not BalanceMethod.proportional and stage.axis is None:
         raise UserError(
-            f"{stage.name} balances language pairs, and select.variant=top gives each epoch another hypothesis.",
+            f"{stage.name} balances language pairs, but select.variant=top gives each epoch another hypothesis.",
             "Set encode.balance.method=proportional, or select.variant=best.",
         )
 
@@ -261,16 +261,16 @@ def _check_vocabulary(stage: Stage) -> None:
     for _, vocabulary in stage.inputs.get("vocabulary", []) if stage.config.tags else []:
         there, wanted = _targets(vocabulary, "corpora"), _targets(stage, "corpus")
         if not vocabulary.config.tags:
-            raise UserError(f"{stage.name} wants tags, and its vocabulary has none.", "Set vocabulary.tags=true.")
+            raise UserError(f"{stage.name} needs tags, but its vocabulary has none.", "Set vocabulary.tags=true.")
         if missing := [target for target in wanted if target not in there]:
             raise UserError(
-                f"{vocabulary.name} has no tag for {', '.join(missing)}, which {stage.name} wants.",
+                f"{vocabulary.name} has no tag for {', '.join(missing)}, which {stage.name} needs.",
                 f"Let it read the corpora of all pairs: chain.{vocabulary.spec.name}.over=null.",
             )
 
 
 def _write_languages(job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]]) -> None:
-    """Write the languages of data of several language pairs, or with tags, which its models need."""
+    """Write the languages of data with several language pairs or with tags, which its models need."""
     if job.axis and not job.config.tags:
         return
     pairs = {name: corpora[0].languages for name, corpora in groups.items()}
@@ -317,10 +317,10 @@ def _encode_train(
 
 
 def _targets_of(corpora: Sequence[Corpus]) -> int:
-    """Return how many targets each source has: more than one after `select.variant=top`.
+    """Return the number of targets per source: more than one after `select.variant=top`.
 
     Raises:
-        UserError: The corpora differ in that.
+        UserError: The corpora differ in this number.
     """
     found = {sum(column in target_columns(len(corpus.columns)) for column in corpus.columns) for corpus in corpora}
     if len(found) > 1:
@@ -332,7 +332,7 @@ def _targets_of(corpora: Sequence[Corpus]) -> int:
 
 
 def _passes(config: EncodeConfig, targets: int) -> int:
-    """Return the passes over the corpora: with several targets at least one for each; only sampling needs more."""
+    """Return the number of passes over the corpora: at least one per target; only sampling needs more."""
     return max(config.passes, targets)
 
 

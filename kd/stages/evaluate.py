@@ -1,8 +1,8 @@
-"""Evaluate: scores of every system on each held-out set, with signatures and paired tests.
+"""Evaluate: scores every system on each held-out set, with signatures and paired tests.
 
 Every system is compared with the baseline, by default the control, on the same resampled test sets. Faults (empty,
-copied or runaway output, lost numbers …) are counted, and the leakage guard's verdict on each set is stated.
-`kd evaluate` does the same for any files.
+copied or runaway output, lost numbers …) are counted, and the leakage guard's verdict on each set is stated. `kd
+evaluate` does the same for arbitrary files.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Evaluate(Kind[EvaluateConfig]):
         if config.metrics.get(COMET):
             if not config.comet.model:
                 raise UserError(
-                    "evaluate.metrics.comet is true, and there is no model.",
+                    "evaluate.metrics.comet is true, but there is no model.",
                     "Set evaluate.comet.model to a folder or a name, such as Unbabel/wmt22-comet-da.",
                 )
             if config.comet.references not in REFERENCES:
@@ -125,7 +125,7 @@ class Evaluate(Kind[EvaluateConfig]):
         }
         main = next(iter(judged))
         write_json(job.out / SCORES, {"systems": plain(list(found)), **judged[main], "set": main, "sets": judged})
-        job.progress.update("counting what goes wrong")
+        job.progress.update("counting faults")
         guards = Guards(job.config.guards, str(job.axis_value.get("source") or ""), options.language)
         counted = _weaknesses(
             job.config, outputs, sources, references, options, guards, baselines, _training_words(job)
@@ -142,11 +142,11 @@ class Evaluate(Kind[EvaluateConfig]):
             if any(number != wanted for number in found) or name not in counted:
                 raise IncompleteArtifact(f"{job.out} lacks scores of {name}.")
         absent = _absent(job.config, names)
-        facts = {"further baselines that no system is": absent} if absent else {}
+        facts = {"further baselines without a system": absent} if absent else {}
         return Summary({"segments": content["segments"], "systems": len(content["scores"])}, facts=facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast the segments of all systems, those of COMET apart."""
+        """Forecast the segments of all systems, COMET's separately."""
         segments = Estimate(len(stage.input_tasks("translations")) * known.held_out(stage.config.set), "config")
         work = [Work(COMET, "segments by COMET", segments)] if stage.config.metrics.get(COMET) else []
         return equal_tasks(stage, TaskWork((*work, Work(self.name, "segments", segments)), allowance=5e6))
@@ -183,11 +183,11 @@ def _nothing_to_score(config: EvaluateConfig, axis: str, stage: str) -> UserErro
 
 
 def _check_sets(config: EvaluateConfig, stage: Stage) -> None:
-    """Raise UserError if the translations are of other sets than the scores."""
+    """Raise UserError if the translations are of different sets than the scores."""
     for _, other in stage.inputs.get("translations", []):
         if isinstance(other.config, TranslateConfig) and other.config.set is not config.set:
             raise UserError(
-                f"{stage.name} scores {config.set.value}, and {other.name} translates {other.config.set.value}.",
+                f"{stage.name} scores {config.set.value}, but {other.name} translates {other.config.set.value}.",
                 f"Set `set` to the same in chain.{stage.spec.name} and chain.{other.spec.name}.",
             )
 
@@ -215,7 +215,7 @@ def _baselines(config: EvaluateConfig, systems: Iterable[System]) -> list[str]:
 
 
 def _matches(config: EvaluateConfig, systems: Iterable[System]) -> list[Match]:
-    """Return the comparisons seed by seed; a single one is left out, as it is made anyway."""
+    """Return the comparisons seed by seed, or none for a single seed, which is compared anyway."""
     found = matches(config.pairs, systems)
     return found if len(found) > 1 else []
 
@@ -228,7 +228,7 @@ def _absent(config: EvaluateConfig, systems: Iterable[str]) -> list[str]:
 
 
 def _could_be(name: str, stage: Stage) -> bool:
-    """Return whether another recipe of the chain would have this system: an ensemble, where this has one teacher."""
+    """Return whether another recipe with this chain could have the system: an ensemble, if this one has one teacher."""
     entries = [other.spec for _, other in stage.inputs.get("translations", [])]
     labels = {label for entry in entries for refs in entry.inputs.values() for label in refs}
     return any(name in possible_names(label) for label in labels)
@@ -236,7 +236,7 @@ def _could_be(name: str, stage: Stage) -> bool:
 
 @dataclass(frozen=True)
 class _Set:
-    """A test set: indices of its segments among all segments, and the verdict of the leakage guard."""
+    """A test set: the indices of its segments, and the leakage guard's verdict."""
 
     segments: list[int]
     leakage: dict[str, Any]
@@ -367,7 +367,7 @@ def _weaknesses(
     baselines: Sequence[str],
     known: Mapping[str, int] | None,
 ) -> dict[str, Any]:
-    """Count by system, score every segment, and list those furthest behind the last baseline, the teachers' if any."""
+    """Count faults by system, score every segment, and list the segments furthest behind the last baseline."""
     metrics = _metrics(config)
     counted = {
         name: asdict(

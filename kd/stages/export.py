@@ -1,6 +1,6 @@
-"""Export: converts trained models to CTranslate2, once for each number format, and to packages for other software.
+"""Export: converts trained models to CTranslate2, once per number format, and to packages for other software.
 
-Each export is a folder with everything that translating needs. Before it is published, its translations of some dev
+Each export is a folder with everything needed for translation. Before it is published, its translations of some dev
 sentences are compared with fairseq's.
 """
 
@@ -70,7 +70,7 @@ class Export(Kind[ExportConfig]):
         if config.checkpoint not in (AVERAGED, LAST) and not config.checkpoint.isdecimal():
             raise UserError(
                 f"There is no export.checkpoint={config.checkpoint}.",
-                "Use averaged, last, or the number of updates of a checkpoint that was kept.",
+                "Use averaged, last, or the number of updates of a kept checkpoint.",
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
@@ -91,7 +91,7 @@ class Export(Kind[ExportConfig]):
                 yield TaskSpec(system.name, identity, inputs=inputs, subject=plain(system))
 
     def run(self, job: Job[ExportConfig]) -> None:
-        """Convert one model to one format, and compare."""
+        """Convert one model to one format, and compare its translations."""
         model = job.one("models")
         with scratch_folder("kd-export-") as temporary:
             folder, checkpoint = _weights(model, job.identity.get("checkpoint"), temporary)
@@ -107,7 +107,7 @@ class Export(Kind[ExportConfig]):
                 write_json(path, {**read_json(path), "agreement": _agreement(job, folder, _dev(job, folder))})
 
     def check(self, job: Job[ExportConfig]) -> Summary:
-        """Load it and translate a word; check that a format with all digits translates as fairseq does."""
+        """Load the export and translate a word; check that an unquantised format translates like fairseq."""
         if job.identity["format"] in PACKAGES:
             decoding = Decoding(1, 8, 100, next(iter(read_languages(job.out).target), None))
             _translated(job, job.out, ["a"], decoding)
@@ -139,7 +139,7 @@ class Export(Kind[ExportConfig]):
 
 
 def _convert(job: Job[ExportConfig], folder: Path, **facts: Any) -> None:
-    """Write the format of a task."""
+    """Convert to the format of a task."""
     from kd.engines import argos, ctranslate2, huggingface
 
     format_ = job.identity["format"]
@@ -165,7 +165,7 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
         there = ", ".join(str(each.updates) for each in kept) or "none"
         raise UserError(
             f"{model.stage}/{model.task} kept no checkpoint {checkpoint} (export.checkpoint).",
-            f"It kept those of these updates: {there}.",
+            f"It kept the checkpoints of these updates: {there}.",
         )
     average([found[0].path], temporary / WEIGHTS)
     ModelFolder.open(model.path).copy(temporary, weights=False)
@@ -184,7 +184,7 @@ def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
 
 
 def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, list[str]]]:
-    """Return the target language and some dev sentences of each language pair, equally many of each.
+    """Return each language pair's target language and an equal number of dev sentences.
 
     Raises:
         UserError: The model does not state its language pairs.
@@ -193,7 +193,7 @@ def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, l
     if not pairs:
         raise UserError(
             f"{job.one('models').stage} does not state its language pairs.",
-            "Set export.compare=0, or export it in a stage over pairs.",
+            "Set export.compare=0, or export the model in a stage over pairs.",
         )
     count = -(-job.config.compare // len(pairs))
     held_out = job.one("held_out").path
@@ -206,9 +206,9 @@ def _dev(job: Job[ExportConfig], weights: Path) -> dict[str, tuple[str | None, l
 def _agreement(
     job: Job[ExportConfig], weights: Path, dev: Mapping[str, tuple[str | None, list[str]]]
 ) -> dict[str, Any]:
-    """Count the dev sentences that the export translates as fairseq does.
+    """Count the dev sentences that the export translates like fairseq.
 
-    Those whose translation reaches the longest length do not count: fairseq ends it there, and other software goes on.
+    Translations that reach the longest length do not count: fairseq ends them there, other software may continue.
     """
     from kd.models.vocabulary import Vocabulary
 
@@ -240,7 +240,7 @@ def _agreement(
 
 
 def _translated(job: Job[ExportConfig], folder: Path, sources: Sequence[str], decoding: Decoding) -> list[str]:
-    """Translate with the model itself, or with an export as its users do."""
+    """Translate with the model itself, or with an export in the way that users do."""
     from kd.engines import argos, huggingface
 
     format_ = job.identity["format"]

@@ -1,6 +1,6 @@
-"""Given lists: n-best lists made elsewhere, matched to the sources by their ids, in place of decoding.
+"""Given lists: replaces decoding by n-best lists made elsewhere, matched to the sources by their ids.
 
-The output has the format of `decode`, without the models' tokens, so selection reads it in the same way.
+The output has the format of `decode`, without the models' tokens, so selection can read it.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ class GivenLists(Kind[GivenListsConfig]):
         write_json(job.out / COUNTS, {"joined": vars(counts), "guards": tripped})
 
     def check(self, job: Job[GivenListsConfig]) -> Summary:
-        """Read the output back: every source has its list, under its id."""
+        """Read the output back, and check that every source has its list, under its id."""
         corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
         shards = {shard.name: shard for shard in _shares(job, corpus)}
         lists = NBestCorpus(job.out)
         if {shard.name for shard in lists.shards} != set(shards):
-            raise IncompleteArtifact(f"{job.out} does not hold the shards that it should.")
+            raise IncompleteArtifact(f"{job.out} does not have the expected shards.")
         lists.verify(shards)
         found = read_json(job.out / COUNTS)
         counts = {
@@ -114,7 +114,7 @@ class GivenLists(Kind[GivenListsConfig]):
 
 
 def _shares(job: Job[GivenListsConfig], corpus: Corpus) -> Sequence[Shard]:
-    """Return the shards of this worker, whose number is its own modulo the workers."""
+    """Return this worker's shards: those with its number modulo the workers."""
     return corpus.shards[job.identity["worker"] :: job.config.workers]
 
 
@@ -143,7 +143,7 @@ def _files(job: Job[GivenListsConfig], corpus: Corpus) -> list[ListsFile]:
         decoded = entry.corpus or (next(iter(origins)) if len(origins) == 1 else "")
         if not decoded:
             raise UserError(
-                f"given_lists.files.{name} does not say whose sources were decoded.",
+                f"given_lists.files.{name} does not state which corpus was decoded.",
                 f"Set its corpus to one of {', '.join(origins)}.",
             )
         if decoded not in origins:
@@ -163,14 +163,14 @@ def _refuse(job: Job[GivenListsConfig], corpus: Corpus, counts: Joined, fit: Fit
     ):
         origin = corpus.origins.get(prefix_of(counts.first_missing))
         raise UserError(
-            f"{counts.missing:,} of {_sources(job, corpus):,} sources have no list, the first of them "
-            f"line {list_place(counts.first_missing)} of {origin.name if origin else 'its corpus'}.",
-            "Decode them as well, or set given_lists.on_missing=gold to learn their human translations.",
+            f"{counts.missing:,} of {_sources(job, corpus):,} sources have no list, the first of which is line "
+            f"{list_place(counts.first_missing)} of {origin.name if origin else 'its corpus'}.",
+            "Decode them as well, or set given_lists.on_missing=gold to use their human translations.",
         )
     if job.config.check_fit and fit.refuse():
         raise UserError(
-            "The lists fit the human translations of their own sources no better than those of others.",
-            "Check `corpus` and `first` of given_lists.files, or set given_lists.check_fit=false to go on as it is.",
+            "The lists match the human translations of their own sources no better than those of other sources.",
+            "Check `corpus` and `first` of given_lists.files, or set given_lists.check_fit=false to continue anyway.",
         )
 
 

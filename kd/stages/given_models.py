@@ -1,7 +1,7 @@
 """Given models: uses models that were trained elsewhere as teachers.
 
 They are fairseq checkpoints, folders of other runs, or models of Hugging Face, which are converted to CTranslate2. Each
-is a task, whose output is a model folder as a training writes it, so that every later stage can use it.
+model is a task whose output is a model folder like that of a training, so every later stage can use it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class GivenModels(Kind[GivenModelsConfig]):
             _check_vocabulary(config)
         if len(config.members) > 1 and any(_is_converted(member) for member in config.members.values()):
             raise UserError(
-                "teachers has a model for CTranslate2 beside another: only fairseq models decode as an ensemble.",
+                "teachers has a model for CTranslate2 among several models, but only fairseq models decode as an "
+                "ensemble.",
                 "Name a single teacher.",
             )
 
@@ -84,7 +85,7 @@ class GivenModels(Kind[GivenModelsConfig]):
         member = job.config.members[job.name.removeprefix("member-")]
         for path in _files(job.config, member, job.axis_value):
             if not path.is_file() or sha256(path) != job.files.get(path):
-                raise UserError(f"{path} has changed since the run was planned.", "Plan it anew by `kd run`.")
+                raise UserError(f"{path} has changed since the run was planned.", "Plan it again with `kd run`.")
         if _is_converted(member):
             _convert(job, member)
             return
@@ -136,7 +137,7 @@ def _convert(job: Job[GivenModelsConfig], member: GivenModelConfig) -> None:
 def _write_summary(
     job: Job[GivenModelsConfig], updates: int | None, averaged: str, parameters: int | None = None
 ) -> None:
-    """Write the summary of a training; `parameters`: their number if it was counted already, 0 if it is not known."""
+    """Write the summary of a training; `parameters`: their number if already counted, 0 if unknown."""
     summary: dict[str, Any] = {"updates": updates, "averaged": [averaged], "target_tokens": None, "batch": ""}
     known = {} if parameters is None else {"parameters": parameters}
     write_json(job.out / SUMMARY, {**summary, **known, "notes": ["trained elsewhere"]})
@@ -158,13 +159,13 @@ def _check_vocabulary(config: GivenModelsConfig) -> None:
         )
     if config.dictionary and any(sides):
         raise UserError(
-            "given_models.dictionary is for both sides, but source_dictionary or target_dictionary is set as well.",
+            "given_models.dictionary covers both sides, but source_dictionary or target_dictionary is also set.",
             "Set given_models.dictionary, or source_dictionary and target_dictionary.",
         )
 
 
 def _direction(config: GivenModelsConfig, languages: Mapping[str, str]) -> Direction:
-    """Return the languages that multilingual checkpoints translate between: those of the settings, or of the pair."""
+    """Return the languages that multilingual checkpoints translate between, from the settings or the pair."""
     return Direction(
         config.source_language or languages.get("source"),
         config.target_language or languages.get("target"),

@@ -1,4 +1,4 @@
-"""Expands a search into its cells: one named training per combination of shape, data and seed.
+"""Expands a search into cells: one named training per combination of shape, data and seed.
 
 A name depends on its cell alone, so extending the grid keeps existing names and trainings.
 """
@@ -27,7 +27,7 @@ class Cell:
     Attributes:
         shape: Encoder layers, decoder layers and width, such as `12-1-512`; also `-f` and `-h` if unusual.
         data: Label of the training data.
-        training: Its settings, the seed included.
+        training: Settings of the training, including the seed.
     """
 
     shape: str
@@ -102,7 +102,7 @@ def shape(model: ModelConfig) -> dict[str, Any]:
 def _check(model: ModelConfig) -> None:
     if model.width % model.heads:
         raise UserError(
-            f"The grid has a model of width {model.width} with {model.heads} heads, and heads must divide the width.",
+            f"The grid has a model of width {model.width} with {model.heads} heads, but heads must divide the width.",
             "Make every value of search.width a multiple of every value of search.heads. An empty list stands for "
             "the student's own value.",
         )

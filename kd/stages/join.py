@@ -1,7 +1,7 @@
-"""Join: the corpora of several language pairs as what one model learns from, each sentence of a shared side once.
+"""Join: joins the corpora of several language pairs for one model, with each sentence of a shared side once.
 
-Where corpora have their English in common, a model for all of them would see each English sentence once a language;
-that may be wanted (leave this stage out) or not.
+If corpora share their English side, a model for all of them would see each English sentence once per language. If that
+is wanted, leave this stage out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COUNTS = "counts.json"
 
 
 class Join(Kind[JoinConfig]):
-    """Leaves a corpus folder for each language pair, without what another pair (or the same) has already."""
+    """Writes a corpus folder for each language pair, without duplicates within or across pairs."""
 
     name = "join"
     version = 3
@@ -31,7 +31,7 @@ class Join(Kind[JoinConfig]):
     resources = "cpu"
 
     def run(self, job: Job[JoinConfig]) -> None:
-        """Join in two passes: hash all pairs into buckets on disk, then keep the first of each."""
+        """Join in two passes: hash all pairs into buckets on disk, then keep the first of equal pairs."""
         corpora = _by_pair(job)
         config = DuplicatesConfig(enabled=True, by=job.config.by, normalised=job.config.normalised)
         total = 2 * sum(corpus.pairs for corpus in corpora.values())
@@ -44,7 +44,7 @@ class Join(Kind[JoinConfig]):
         counts = read_json(job.out / COUNTS)
         left = read_joined(job.out)
         if {name: corpus.pairs for name, corpus in left.items()} != {name: n["out"] for name, n in counts.items()}:
-            raise IncompleteArtifact(f"{job.out} does not hold what was counted.")
+            raise IncompleteArtifact(f"{job.out} does not match its counts.")
         for corpus in left.values():
             corpus.verify()
         before, after = (sum(numbers[key] for numbers in counts.values()) for key in ("in", "out"))

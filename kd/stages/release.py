@@ -1,7 +1,7 @@
-"""Release: a folder to give away for each export, and for the teachers, for uses where quality matters most.
+"""Release: makes a folder for distribution for each export, and for the teachers if quality matters most.
 
-A folder has everything that translating needs, and a model card: how to use it, data, licences, scores with signatures,
-speed, memory, energy, limits. Files are hard links to those of the exports, so a folder takes no space.
+A folder has everything needed for translation, and a model card: usage, data, licences, scores with signatures, speed,
+memory, energy, limits. Files are hard links to those of the exports, so a folder takes no space.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Release(Kind[ReleaseConfig]):
         if not (job.out / CARD).read_text("utf-8").startswith("---\n"):
             raise IncompleteArtifact(f"{job.out} has no card.")
         size = sum(path.stat().st_size for path in job.out.rglob("*") if path.is_file())
-        return Summary({"bytes": size}, facts={"note": "a folder to give away, with its card" + _unlicensed(job)})
+        return Summary({"bytes": size}, facts={"note": "a folder for distribution, with its card" + _unlicensed(job)})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast one link of files per task, and the size of the largest model at most."""
@@ -150,7 +150,7 @@ def _unlicensed(job: Job[ReleaseConfig]) -> str:
 
 
 def _lessons(job: Job[ReleaseConfig], system: System) -> str:
-    """Return what the student, exported or not, learned from its teachers; empty for every other model."""
+    """Describe what the student, exported or not, learned from its teachers; empty for any other model."""
     if system.label != SystemRole.student.value:
         return ""
     trained = [each for each in job.inputs["systems"] if each.label == system.label]
@@ -173,17 +173,17 @@ def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, dict[str, 
 
 
 def _scored_everywhere(scores: Mapping[str, Mapping[str, Any]]) -> list[System]:
-    """Return the systems that the evaluation of every language pair has scores of."""
+    """Return the systems that are scored in every language pair's evaluation."""
     names = [set(content["scores"]) for content in scores.values()]
     found = [record(System, each, SCORES) for content in scores.values() for each in content["systems"]]
     return [system for system in found if all(system.name in each for each in names)]
 
 
 def _beside(own: System, systems: Iterable[System]) -> list[System]:
-    """Return the systems that a card compares with, in order.
+    """Return the systems with which a card compares its model, in order.
 
-    They are the ensembles, a teacher alone, the trained student, the control of its seed, an external system, and
-    beside a model for several language pairs a student of a single pair.
+    They are the ensembles, a teacher alone, the trained student, the control of its seed, an external system, and, for
+    a model of several language pairs, a student of a single pair.
     """
     known = {system.name: system for system in systems}
     by_kind = {kind: [each for each in known.values() if each.kind is kind] for kind in SystemKind}
@@ -229,7 +229,7 @@ def _set(
 
 
 def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
-    """Return the corpora of all language pairs as collected, with the licences that the recipe states now."""
+    """Return the collected corpora of all language pairs, with the licences currently stated in the recipe."""
     stated = {name: source.licence for name, source in job.config.sources.items()}
     found: dict[str, Corpus] = {}
     for artifact in job.inputs.get("others", []):

@@ -1,6 +1,6 @@
-"""Report: one page on the quality and speed of each model, the effect of selection, costs and provenance.
+"""Report: makes one page on the quality and speed of each model, the effect of selection, costs and provenance.
 
-It gathers the outputs of other stages and computes nothing of its own; `report.json` beside it has the same numbers.
+It gathers the outputs of other stages and computes no results itself; `report.json` has the same numbers.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Report(Kind[ReportConfig]):
 
 
 def gather(job: Job[ReportConfig]) -> ReportData:
-    """Gather everything that the page shows."""
+    """Gather all data of the page."""
     inputs = job.inputs
     evaluations = {str(artifact.axis): read_json(artifact.path / SCORES) for artifact in inputs["scores"]}
     speeds = {str(artifact.axis): read_json(artifact.path / SPEED) for artifact in inputs.get("speeds", [])}

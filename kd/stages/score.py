@@ -1,8 +1,8 @@
-"""Score: scores of n-best lists by neural models, for selection; or of the pairs of a corpus.
+"""Score: scores n-best lists by neural models, for selection, or the pairs of a corpus.
 
 COMET against the human target, reference-free quality estimation, and minimum Bayes risk with COMET as the utility
 (Fernandes et al., 2022, https://aclanthology.org/2022.naacl-main.100). Each task scores the shards of one decoding
-worker; shards are the unit of restart. Scores stand by pair id in a file per metric (`kd/corpora/scores.py`).
+worker; shards are the unit of restart. Scores are stored by pair id, in one file per metric (`kd/corpora/scores.py`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Score(Kind[ScoreConfig]):
     resumable = True
 
     def is_needed(self, config: ScoreConfig) -> bool:
-        """Return whether a score is asked for."""
+        """Return whether any score is requested."""
         return bool(_metrics(config) or any(config.metrics.values()))
 
     def validate(self, config: ScoreConfig) -> None:
@@ -80,14 +80,14 @@ class Score(Kind[ScoreConfig]):
             if not model:
                 example = "wmt22-cometkiwi-da" if metric is SelectMetric.qe else "wmt22-comet-da"
                 raise UserError(
-                    f"The metric {metric} needs a model, and score.{key}.model is not set.",
+                    f"The metric {metric} needs a model, but score.{key}.model is not set.",
                     f"Set score.{key}.model to a folder or a name, such as Unbabel/{example}.",
                 )
             if Path(model).is_absolute():  # a name may have to be downloaded: it is checked by the task
                 _SCORERS[metric](config, "cpu")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield a task for each one that decoded, or `workers` tasks for the pairs of a corpus."""
+        """Yield a task for each decoding task, or `workers` tasks for the pairs of a corpus."""
         config: ScoreConfig = stage.config
         metrics = _metrics(config)
         models = {_MODEL[metric]: str(getattr(config, _MODEL[metric]).model) for metric in metrics}
@@ -105,7 +105,7 @@ class Score(Kind[ScoreConfig]):
         for metric in metrics:
             if metric in _OF_LISTS:
                 raise UserError(
-                    f"{stage.name} scores pairs, and {metric} compares the hypotheses of a list.",
+                    f"{stage.name} scores pairs, but {metric} compares the hypotheses of a list.",
                     f"Name n-best lists in chain.{stage.spec.name}.inputs.lists, or set score.metrics.qe=true instead.",
                 )
         for worker in range(config.workers):
@@ -113,7 +113,7 @@ class Score(Kind[ScoreConfig]):
             yield TaskSpec(f"worker-{worker}", numbers, {}, {"corpus": corpus}, files)
 
     def run(self, job: Job[ScoreConfig]) -> None:
-        """Score the shards that are missing, one per process at a time."""
+        """Score the missing shards, one per process at a time."""
         if any(job.hash_file(path) != known for path, known in job.files.items()):
             raise UserError("A COMET model has changed since the run was planned.", "Plan it again with `kd run`.")
         spec = _Spec(job.config, job.device, job.out)
@@ -134,7 +134,7 @@ class Score(Kind[ScoreConfig]):
         scores = ScoreCorpus(job.out)
         work = {item.name: item for item in _shards(job, scores.signatures)}
         if set(scores.shards) != set(work) or set(scores.signatures) != {m.value for m in _metrics(job.config)}:
-            raise IncompleteArtifact(f"{job.out} does not hold the scores that it should.")
+            raise IncompleteArtifact(f"{job.out} does not have the expected scores.")
         counts: dict[str, int | float] = {"pairs": 0, "scores": 0}
         for name, shard in scores.shards.items():
             shard.verify()
@@ -152,7 +152,7 @@ class Score(Kind[ScoreConfig]):
         return Summary(counts, facts=facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast one part of work per metric, in segments that its model reads; and the stored scores."""
+        """Forecast one part of work per metric, in segments read by its model, and the stored scores."""
         text = known.input(stage, "corpus")
         configs = [other.config for _, other in stage.inputs.get("lists", [])]
         nbest = next((getattr(config, "nbest", 0) for config in configs), 1) or 1
@@ -171,7 +171,7 @@ class Score(Kind[ScoreConfig]):
 
 
 def _metrics(config: ScoreConfig) -> list[SelectMetric]:
-    """Return the scores to compute: those of selection, and those that are asked for."""
+    """Return the scores to compute: those that selection needs, and those requested explicitly."""
     selected = {config.select_metric, *(config.select_mix if config.select_metric is SelectMetric.mix else ())}
     return [metric for metric in SCORED if metric in selected or config.metrics.get(metric)]
 
@@ -191,7 +191,7 @@ def _flops(config: ScoreConfig, metric: SelectMetric, pair_bytes: float | None) 
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard to score; `lists` None: its pairs themselves."""
+    """A shard to score; if `lists` is None, its pairs themselves."""
 
     corpus: CorpusShard
     lists: NBestShard | None
@@ -237,7 +237,7 @@ class _Spec:
     out: Path
 
     def scorers(self) -> dict[SelectMetric, ListScorer]:
-        """Return the scorers; a model is loaded at its first score."""
+        """Return the scorers, which load their models at the first score."""
         return {metric: _SCORERS[metric](self.config, self.device) for metric in _metrics(self.config)}
 
 
@@ -264,6 +264,6 @@ class _Worker:
 
 
 def _init_worker(spec: _Spec, counter: Synchronized[int] | None) -> _Worker:
-    """Make the scorers in a process, on its own GPU if there are several."""
+    """Create this process's scorers; each of several processes uses its own GPU."""
     take_next_gpu(counter, spec.device)
     return _Worker(spec)

@@ -1,6 +1,6 @@
-"""Search: many small trainings, one for each architecture, data and seed of a grid, all with the same budget.
+"""Search: runs many small trainings, one per architecture, data and seed of a grid, all with the same budget.
 
-Each is a task that is identified by its settings, so a larger grid trains only the new cells.
+Each training is a task identified by its settings, so a larger grid trains only the new cells.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Search(Kind[SearchConfig]):
         training = budget(config)
         if training.init_from:
             raise UserError(
-                "A search trains models of many shapes, and init_from has one.", "Set search.changes.init_from=null."
+                "A search trains models of many shapes, but init_from has a fixed shape.",
+                "Set search.changes.init_from=null.",
             )
         try:
             check_settings(training)
@@ -83,7 +84,7 @@ class Search(Kind[SearchConfig]):
                 raise unknown_name("data to learn from (search.data)", label, known)
         found = cells(config, by_label)
         if not found:
-            raise UserError("search.data switches off all there is to learn from.", "Leave one of them on.")
+            raise UserError("search.data switches off all training data.", "Leave at least one on.")
         for cell in found:
             identity, extent = training_identity(cell.training, cell.training.seed)
             member = cell.training.seed - budget(config).seed

@@ -1,7 +1,7 @@
-"""Select: of each n-best list the hypothesis most similar to gold, by smoothed sentence BLEU.
+"""Select: chooses from each n-best list the hypothesis most similar to gold, by smoothed sentence BLEU.
 
 Sequence-level interpolation (Kim and Rush, 2016, section 3.3); ties go to the higher model score. Each pair is judged
-by its own gold, also where several pairs share a source and so a list.
+by its own gold, even if several pairs share a source and therefore a list.
 """
 
 from __future__ import annotations
@@ -65,16 +65,14 @@ class Select(Kind[SelectConfig]):
         sentence_metric(config)
         if uses_external_scores(config) and (config.scores is None) == (config.feature is None):
             raise UserError(
-                "Scores made elsewhere are read from one place.",
+                "Scores made elsewhere must come from exactly one place.",
                 "Set either select.scores (a path with {shard} in it) or select.feature (a feature of the lists).",
             )
         if config.scores is not None and "{shard}" not in config.scores:
-            raise UserError(
-                f"select.scores={config.scores} names one file for all shards.", "Put {shard} into the path."
-            )
+            raise UserError(f"select.scores={config.scores} names one file for all shards.", "Add {shard} to the path.")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Return one task for each task that decoded."""
+        """Return one task for each decoding task."""
         identity, extent = identity_and_extent(stage.config)
         if "target" in stage.axis_value:
             sentence_metric(_for_language(stage.config, stage.axis_value["target"]))  # its tokeniser can be used here
@@ -104,14 +102,14 @@ class Select(Kind[SelectConfig]):
         _complete(job, work)
 
     def check(self, job: Job[SelectConfig]) -> Summary:
-        """Check that shards and ids are those of the decoded corpus, in the same order, but for what was dropped."""
+        """Check that shards and ids are those of the decoded corpus, in the same order, except for dropped pairs."""
         selected = Corpus(job.out)
         selected.verify()
         corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
         decoded = {shard.name for shard in NBestCorpus(job.one("lists").path).shards}
         records = finished(job.out)
         if {shard.name for shard in selected.shards} != decoded or records.keys() != decoded:
-            raise IncompleteArtifact(f"{job.out} holds other shards than were decoded.")
+            raise IncompleteArtifact(f"{job.out} has shards other than those decoded.")
         by_name = {shard.name: shard for shard in corpus.shards}
         copies = _gold_copies(corpus.origins.values())
         for shard in selected.shards:
@@ -136,7 +134,7 @@ def _for_language(config: SelectConfig, target: str) -> SelectConfig:
 
 @dataclass(frozen=True)
 class _ShardToSelect:
-    """All that a process needs to know."""
+    """A shard and the settings that a process needs to select from it."""
 
     config: SelectConfig
     languages: tuple[str, str]
@@ -151,10 +149,10 @@ class _ShardToSelect:
 
 
 def _scores_by_task(stage: Stage) -> dict[str, Input]:
-    """Return the tasks of the stage `score` by the name of the task whose lists they scored; empty if none is needed.
+    """Return the tasks of the stage `score` by the names of the decoding tasks; empty if no scores are needed.
 
     Raises:
-        UserError: The metric needs scores that the stage does not make.
+        UserError: The metric needs scores that the stage does not compute.
     """
     needed = scored_metrics(stage.config)
     if not needed:
@@ -165,14 +163,14 @@ def _scores_by_task(stage: Stage) -> dict[str, Input]:
     for name in needed:
         if name not in made:
             raise UserError(
-                f"{stage.name} selects by {name}, and the scores that it reads have no {name}.",
+                f"{stage.name} selects by {name}, but its input scores have no {name}.",
                 f"Set score.metrics.{name}=true, and chain.{stage.spec.name}.inputs.scores to the stage that scores "
                 "these lists.",
             )
     if {each.task for item in scores.values() for each in item.task.inputs.get("lists", [])} != lists:
         raise UserError(
-            f"{stage.name} reads scores of other lists than its own.",
-            f"Let chain.{stage.spec.name}.inputs.scores name a stage that scores the lists that it reads.",
+            f"{stage.name} reads scores of lists other than its own.",
+            f"Set chain.{stage.spec.name}.inputs.scores to a stage that scores the same lists.",
         )
     return scores
 
@@ -185,7 +183,7 @@ def _score_path(config: SelectConfig, languages: Mapping[str, Any], shard: str) 
 
 
 def _score_files(config: SelectConfig, languages: Mapping[str, Any]) -> list[Path]:
-    """Return the files of scores that are there; a missing one is reported when its shard's turn comes."""
+    """Return the existing score files; a missing file is reported when its shard is processed."""
     if config.scores is None or not uses_external_scores(config):
         return []
     pattern = escape(str(_score_path(config, languages, "{shard}").absolute())).replace("{shard}", "*")
@@ -210,7 +208,7 @@ def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
         if uses_external_scores(config) and config.scores is not None:
             external = _score_path(config, job.axis_value, lists.name)
             if not external.is_file():
-                raise UserError(f"The scores {external} are not there.", f"Score the lists in {lists.path}.")
+                raise UserError(f"The file of scores {external} does not exist.", f"Score the lists in {lists.path}.")
             read["scores"] = sha256(external)
         if scored is not None:
             scores = scored.shards.get(lists.name)
@@ -253,7 +251,7 @@ def _select_shard(_: None, item: _ShardToSelect, tick: Tick) -> None:
 
 
 def _candidates(item: _ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
-    """Yield every pair with its list, and the scores that are made elsewhere or by the stage `score`."""
+    """Yield every pair with its list and its scores, made elsewhere or by the stage `score`."""
     external = None if item.external is None else ScoreFile(item.external)
     rows = {name: item.scored.read(name) for name in scored_metrics(item.config)} if item.scored else {}
     line, limit = 1, item.lists.facts.get(LIMIT) if item.config.guards.limit else None
@@ -277,7 +275,7 @@ def _candidates(item: _ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
 
 
 def _scores_of(pair: Pair, rows: Iterator[tuple[int, list[float]]], lists: NBestShard) -> list[float]:
-    """Return the next scores. Raise Damaged unless they are this pair's."""
+    """Return the next scores. Raise Damaged unless they belong to this pair."""
     pair_id, scores = next(rows, (None, []))
     if pair_id != pair.id:
         raise Damaged(f"The scores of {lists.name} have {pair_id} where {pair.id} belongs.")
@@ -294,7 +292,7 @@ def _feature(hypothesis: Hypothesis, name: str, lists: NBestShard, line: int) ->
 
 
 def _columns(config: SelectConfig) -> tuple[str, ...]:
-    """Return the columns beside the pair; `top` has one for the target of each further epoch."""
+    """Return the additional columns of a pair; `top` has one for the target of each further epoch."""
     return (*COLUMNS, *target_columns(config.top)[1:]) if config.variant is Variant.top else COLUMNS
 
 
@@ -322,7 +320,7 @@ def _write(
 
 
 def _gold_copies(origins: Any) -> dict[int, Origin]:
-    """Map each corpus prefix to the one that its human targets have where both are learnt: ids stay unique."""
+    """Map each corpus prefix to the prefix of its gold copies (variant best_and_gold), so that ids stay unique."""
     ending = f"+{GOLD}"
     return {
         origin.prefix: replace(origin, name=origin.name + ending)
@@ -332,7 +330,7 @@ def _gold_copies(origins: Any) -> dict[int, Origin]:
 
 
 def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
-    """Write the index of all shards, and their statistics as one."""
+    """Write the index of all shards, and their merged statistics."""
     corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
     origins = work[0].origins if work else corpus.origins.values()
     records = complete(job.out)
@@ -351,14 +349,14 @@ def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
 def _compare_ids(
     selected: CorpusShard, decoded: CorpusShard, copies: Mapping[int, Origin], statistics: Mapping[str, Any]
 ) -> None:
-    """Check that all ids of the decoded shard are there in order, gold copies after them; count the dropped."""
+    """Check that all ids of the decoded shard are there in order, each with its gold copy; count the dropped."""
     theirs = decoded.column("id")
     copied, last, dropped = {copy.prefix for copy in copies.values()}, -1, 0
     for line, text in enumerate(selected.column("id"), 1):
         found = int(text)
         if prefix_of(found) in copied:
             if last < 0 or found != copies[prefix_of(last)].prefix << PLACE_BITS | place_of(last):
-                raise IncompleteArtifact(f"{selected.path}, line {line}: {found} is no copy of the pair before.")
+                raise IncompleteArtifact(f"{selected.path}, line {line}: {found} is not a copy of the previous pair.")
             last = -1
             continue
         last = found
@@ -367,12 +365,12 @@ def _compare_ids(
                 break
             dropped += 1
         else:
-            raise IncompleteArtifact(f"{selected.path}, line {line}: {found} has no place there.")
+            raise IncompleteArtifact(f"{selected.path}, line {line}: {found} is unexpected.")
         if dropped > statistics["dropped"]:
-            raise IncompleteArtifact(f"{selected.path}, line {line}: {found} stands where another belongs.")
+            raise IncompleteArtifact(f"{selected.path}, line {line}: {found} is in the place of another id.")
     dropped += sum(1 for _ in theirs)
     if dropped != statistics["dropped"] or statistics["lists"] != decoded.lines:
-        raise IncompleteArtifact(f"{selected.path} lacks {dropped} pairs, and {statistics['dropped']} were dropped.")
+        raise IncompleteArtifact(f"{selected.path} lacks {dropped} pairs, but {statistics['dropped']} were dropped.")
 
 
 def _summary(config: SelectConfig, statistics: Mapping[str, Any], pairs: int) -> Summary:

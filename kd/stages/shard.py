@@ -1,4 +1,4 @@
-"""Shard: the training corpus without held-out sentences and leaks of them, shuffled and cut into shards.
+"""Shard: removes held-out sentences and their leaks from the training corpus, shuffles it and cuts it into shards.
 
 Pairs are ordered by a seeded hash of their source, so equal sources are adjacent and the first shards are a random
 sample.
@@ -69,10 +69,10 @@ class Shard(Kind[ShardConfig]):
                                        "sample": file_entry(sample),
                                        **({"beyond_share": beyond} if beyond else {})})  # fmt: skip
         if not written:
-            raise UserError(f"Nothing of {job.axis} is left to train on.", "Lower split.dev and split.test.")
+            raise UserError(f"No training pairs of {job.axis} are left.", "Lower split.dev and split.test.")
 
     def check(self, job: Job[ShardConfig]) -> Summary:
-        """Read the output back: hashes, counts, unique ids, and that it has no sentence of a drawn set."""
+        """Read the output back; check hashes, counts, unique ids, and that no sentence of a drawn set is in it."""
         corpus = Corpus(job.out)
         held, side = _drawn(job, list(read_sets(job.one("held_out").path)))
         _verify(job, corpus, frozenset(held), side)
@@ -96,7 +96,7 @@ class Shard(Kind[ShardConfig]):
 
 
 class _Check(NamedTuple):
-    """What a process needs to check a shard."""
+    """The data that a process needs to check a shard."""
 
     corpus: Corpus
     held: frozenset[str]  # sentences that none of `side` may be
@@ -104,7 +104,7 @@ class _Check(NamedTuple):
 
 
 def _verify(job: Job[ShardConfig], corpus: Corpus, held: frozenset[str], side: str) -> None:
-    """Read the shards back, side by side. Raises IncompleteArtifact."""
+    """Read the shards back in parallel. Raises IncompleteArtifact."""
     processes = _processes(job, corpus)
     tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
     with Workers(processes, share, _Check(corpus, held, side)) as workers:
@@ -130,7 +130,7 @@ def _note(leakage: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Rules:
-    """What is left out of a corpus."""
+    """The rules for leaving pairs out of a corpus."""
 
     corpus: Corpus
     sets: Sequence[HeldOutSet]  # that may not leak
@@ -160,7 +160,7 @@ def _parts(shards: Sequence[CorpusShard], count: int) -> list[_Part]:
 
 
 class _Shuffling:
-    """What a process needs to leave out, to shuffle and to write."""
+    """The data that a process needs to filter, shuffle and write pairs."""
 
     def __init__(self, rules: _Rules, scattered: Scattered) -> None:
         self.rules = rules
@@ -174,7 +174,7 @@ class _LeftOut(NamedTuple):
 
 
 def _scatter(shuffling: _Shuffling, part: _Part, tick: Tick) -> _LeftOut:
-    """Write the pairs of a part that stay to the buckets."""
+    """Write the remaining pairs of a part to the buckets."""
     rules, config = shuffling.rules, shuffling.rules.config
     text_of, fate_of = attrgetter(rules.side), sentence_hash(config.seed, "kd.shard.share")
     limit = round(config.share * (1 << HASH_BITS))
@@ -200,7 +200,7 @@ def _scatter(shuffling: _Shuffling, part: _Part, tick: Tick) -> _LeftOut:
 def _leave_out(
     job: Job[ShardConfig], corpus: Corpus, workers: Workers[_Shuffling], parts: Sequence[_Part], leaks: Leaks
 ) -> int:
-    """Scatter the corpus and note what leaks; returns how many pairs are beyond the share. Raises UserError."""
+    """Scatter the corpus and record leaks; return the number of pairs beyond the share. Raises UserError."""
     tick = partial(job.progress.update, "leaving out, shuffling", total=corpus.pairs, unit="pairs")
     beyond = 0
     for left_out in workers.map(_scatter, parts, tick):
@@ -212,7 +212,7 @@ def _leave_out(
 
 
 def _write(job: Job[ShardConfig], corpus: Corpus, workers: Workers[_Shuffling], scattered: Scattered) -> int:
-    """Write the shards; returns how many pairs they have."""
+    """Write the shards; return their number of pairs."""
     tick = partial(job.progress.update, "writing shards", total=corpus.pairs, unit="pairs")
     ranges = list(scattered.cut(job.config.lines))
     if sum(len(each.starts) for each in ranges) > MOST_SHARDS:  # names are sorted as text
@@ -232,7 +232,7 @@ def _write(job: Job[ShardConfig], corpus: Corpus, workers: Workers[_Shuffling], 
 
 
 def _write_range(shuffling: _Shuffling, each: Range, tick: Tick) -> Path:
-    """Write the shards of a range to a folder of their own."""
+    """Write the shards of a range to a separate folder."""
     folder = shuffling.scattered.folder / f"shards-{each.number:05d}"
     starts = deque(each.starts)
     with CorpusWriter(folder, shuffling.rules.corpus.languages, None, keep_groups=True) as writer:
@@ -246,6 +246,6 @@ def _write_range(shuffling: _Shuffling, each: Range, tick: Tick) -> Path:
 
 
 def _drawn(job: Job[ShardConfig], sets: list[HeldOutSet]) -> tuple[set[str], str]:
-    """Return the sentences that any pair has drawn, and the side of this corpus that must have none of them."""
+    """Return the sentences drawn by any language pair, and the side of this corpus on which they must not occur."""
     held = {text for each in sets if each.drawn for text in each.texts()}
     return held, side_of(job.one("held_out").path, str(job.axis))

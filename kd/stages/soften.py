@@ -1,9 +1,9 @@
-"""Soften: the teachers' token distributions for an encoded corpus, computed once for all students and passes.
+"""Soften: computes the teachers' token distributions for an encoded corpus, once for all students and passes.
 
-A student that learns word by word (`student.distill`) otherwise runs all teachers in every update. For each position of
-the targets the `top` most probable tokens of the ensemble are stored (`kd/engines/fairseq/distributions.py`). In data
-of several language pairs, each sentence is read by the teachers of its pair. Blocks of sentences are the unit of
-restart, and workers are the tasks.
+Otherwise a student with word-level distillation (`student.distill`) runs all teachers in every update. The ensemble's
+`top` most probable tokens are stored for each target position (`kd/engines/fairseq/distributions.py`). In data of
+several language pairs, each sentence is processed by the teachers of its pair. Blocks of sentences are the unit of
+restart; each worker is a task.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Soften(Kind[SoftenConfig]):
     resumable = True
 
     def validate(self, config: SoftenConfig) -> None:
-        """Raise UserError where no number of tokens is set."""
+        """Raise UserError if the number of tokens is not set."""
         if config.top < 1:
             raise UserError(
-                f"soften.top is {config.top}, and stored distributions have a fixed number of tokens.",
+                f"soften.top is {config.top}, but stored distributions need a fixed number of tokens.",
                 "Set student.distill.top to 8, or student.distill.stored=false.",
             )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield a task per worker. Their number is fixed, so that the tasks follow from the config alone."""
+        """Yield a task per worker. The number of workers is fixed, so the tasks follow from the config alone."""
         check_softened(stage)
         identity, extent = identity_and_extent(stage.config)
         by_pair: dict[str, list[Input]] = {}
@@ -67,7 +67,7 @@ class Soften(Kind[SoftenConfig]):
             yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent, inputs)
 
     def run(self, job: Job[SoftenConfig]) -> None:
-        """Compute the worker's blocks that are not there yet, or not complete."""
+        """Compute the worker's blocks that are missing or incomplete."""
         require_vocabulary(job.inputs["teachers"], job.one("data"))
         softening = _softening(job)
         todo = _parts(job, softening)
@@ -84,10 +84,10 @@ class Soften(Kind[SoftenConfig]):
                 pass
 
     def check(self, job: Job[SoftenConfig]) -> Summary:
-        """Read every block back: all positions are there, and each row is a distribution."""
+        """Read every block back; check that all positions are present and each row is a distribution."""
         todo = _parts(job, _softening(job))
         if [part.block for part in todo] != blocks_in(job.out):
-            raise IncompleteArtifact(f"{job.out} does not hold the blocks that it should.")
+            raise IncompleteArtifact(f"{job.out} does not have the expected blocks.")
         for part in todo:
             part.block.check(job.out)
         size = sum(path.stat().st_size for path in job.out.iterdir())
@@ -109,7 +109,7 @@ class Soften(Kind[SoftenConfig]):
         cost = None if cost is None else cost / pairs
         work = Work(self.name, "target tokens", pieces, cost, Sharing.gpus, "decode")
         size = row_bytes(stage.config.top, known.vocabulary)
-        rows = replace(pieces.times(size), source=f"{size} bytes a target token")
+        rows = replace(pieces.times(size), source=f"{size} bytes per target token")
         return equal_tasks(stage, TaskWork((work,), kept=rows))
 
 
@@ -150,6 +150,6 @@ class _Writer:
 
 
 def _init_worker(softening: Softening, out: Path, next_gpu: Synchronized[int] | None) -> _Writer:
-    """Load the teachers; of several processes each takes a GPU for itself. `next_gpu`: the number of the next one."""
+    """Load the teachers; each of several processes takes its own GPU. `next_gpu`: counter of assigned GPUs."""
     take_next_gpu(next_gpu, softening.device)
     return _Writer(Softener(softening), out)

@@ -1,7 +1,7 @@
-"""Speed: the speed of each system on this machine, measured one after the other with nothing else running.
+"""Speed: measures the speed of each system on this machine, one after the other with nothing else running.
 
-Every system has the same sentences, batch size and beam: on one core and on all, and one sentence at a time. Memory,
-loading time and disk space are measured too.
+Every system translates the same sentences with equal batch size and beam: on one core, on all cores, and one sentence
+at a time. Memory, loading time and disk space are measured too.
 """
 
 from __future__ import annotations
@@ -124,12 +124,12 @@ def _systems(job: Job[SpeedConfig]) -> dict[str, list[Artifact]]:
 def _notes(config: SpeedConfig, cores: int) -> dict[str, str]:
     """Return the explanation of each figure."""
     notes = {
-        "tokens_per_second": "output pieces, as the system's vocabulary cuts them, on one thread",
-        "latency_ms": f"{config.latency_sentences} sentences, each translated alone on one thread: the median, and the "
-        "latency that 99 % stay within",
-        "memory_megabytes": "model and buffers at the peak, without libraries",
-        "load_seconds": "from files to a model that is ready, libraries loaded before",
+        "tokens_per_second": "output pieces of the system's own vocabulary, on one thread",
+        "latency_ms": f"{config.latency_sentences} sentences, each translated alone on one thread: median and 99th "
+        f"percentile",
+        "memory_megabytes": "peak of model and buffers, without libraries",
+        "load_seconds": "from files to a model that is ready, with libraries already loaded",
     }
     if cores > 1:
-        notes["all_cores"] = f"the same with {cores} cores"
+        notes["all_cores"] = f"the same on {cores} cores"
     return notes

@@ -1,6 +1,6 @@
-"""Split: dev and test sets, drawn over all language pairs of the recipe together, or given as corpora.
+"""Split: holds out dev and test sets, drawn over all language pairs of the recipe together, or given as corpora.
 
-A sentence that any language pair holds out is in no pair's training corpus: `shard` removes it, and leaks of it.
+A sentence held out by any language pair is in no pair's training corpus: `shard` removes it and its leaks.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _draw(
     taken: set[str],
     named: Sequence[HeldOutSet],
 ) -> Drawn:
-    """Draw the sets of a language pair; the shards of its corpus are looked at side by side."""
+    """Draw the sets of a language pair; the shards of its corpus are processed in parallel."""
     wanted = _to_draw(job.config, given)
     sizes = {use: getattr(job.config, use) if use in wanted else 0 for use in SETS}
     if not any(sizes.values()):
@@ -140,7 +140,7 @@ def _draw(
 
 
 class _Drawing:
-    """What a process needs to look for candidates."""
+    """The data that a process needs to look for candidates."""
 
     def __init__(self, draw: Draw, named: Sequence[HeldOutSet], languages: tuple[str, str]) -> None:
         self.draw = draw
@@ -154,7 +154,7 @@ def _candidates(drawing: _Drawing, shard: Shard, tick: Tick) -> Candidates:
 
 
 def _how(config: SplitConfig, use: str, side: str, corpus: Corpus) -> dict[str, Any]:
-    """Return the facts by which a set can be drawn again."""
+    """Return the facts needed to draw a set again."""
     return {
         "by": side,
         "size": getattr(config, use),

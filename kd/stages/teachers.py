@@ -54,18 +54,16 @@ def check_learning(config: TrainConfig) -> None:
     distill, start = config.distill, config.start
     if distill.end_alpha is not None and distill.end_updates < 1:
         raise UserError(
-            f"distill.end_alpha is {distill.end_alpha}, and distill.end_updates is {distill.end_updates}.",
+            f"distill.end_alpha is {distill.end_alpha}, but distill.end_updates is {distill.end_updates}.",
             "Set distill.end_updates to the update at which alpha reaches it.",
         )
     if distill.stored and not learns_words(config):
         raise UserError(
-            "distill.stored is true and distill.alpha is 0: distributions would be computed and not learnt.",
+            "distill.stored is true and distill.alpha is 0, so distributions would be computed but not learnt.",
             "Set student.distill.stored=false, or student.distill.alpha=0.5.",
         )
     if start.layers and config.init_from:
-        raise UserError(
-            "start.layers and init_from both say where to start.", "Set start.layers=false or init_from=null."
-        )
+        raise UserError("start.layers and init_from are both set.", "Set start.layers=false or init_from=null.")
 
 
 def learns_words(config: TrainConfig) -> bool:
@@ -83,12 +81,13 @@ def teacher_inputs(stage: Stage, config: TrainConfig, member: int) -> dict[str, 
     """Return the teachers or distributions that one member of a training reads.
 
     Args:
-        stage: The training's.
-        config: Its settings.
-        member: Number of the member, from 0: the teacher to start from is that of the same number, or again the first.
+        stage: The training stage.
+        config: Settings of the training.
+        member: Number of the member, from 0; it starts from the teacher of the same number, beginning again after the
+            last.
 
     Raises:
-        UserError: if there are none, or they cannot teach this student.
+        UserError: if there are no teachers, or they cannot teach this student.
     """
     teachers = stage.input_tasks(TEACHERS)
     found: dict[str, Sequence[Input]] = {}
@@ -118,19 +117,19 @@ def first_members(teachers: list[Input], members: int, key: str) -> list[Input]:
     """Return the first members of an ensemble, or all of them for 0.
 
     Raises:
-        UserError: if there are not as many; `key` is the setting for the message.
+        UserError: if there are fewer; `key` is the setting for the message.
     """
     if not 0 <= members <= len(teachers):
         there = "is 1 teacher" if len(teachers) == 1 else f"are {len(teachers)} teachers"
         raise UserError(
-            f"{key} is {members}, and there {there}.",
+            f"{key} is {members}, but there {there}.",
             f"Set {key} between 1 and {len(teachers)}, or to 0 for all.",
         )
     return teachers[:members] if members else teachers
 
 
 def _stored(stage: Stage) -> list[Input]:
-    """Return the stored distributions of the training data, without those of other corpora."""
+    """Return the stored distributions of the training data only."""
     data = {item.task.full_name for item in stage.input_tasks("data")}
     found = [
         item
@@ -141,7 +140,7 @@ def _stored(stage: Stage) -> list[Input]:
 
 
 def check_teachers(stage: Stage) -> None:
-    """Raise UserError unless a stage has teachers whose distributions fit its data, asked in each update."""
+    """Raise UserError unless a stage has teachers that can compute distributions for its data in each update."""
     off = f"{_key(stage)}.distill.alpha=0"
     stored = f"{_key(stage)}.distill.stored=true {_key(stage)}.distill.top=8"
     _check_one_pair(stage, "learns token distributions in each update", off, stored)
@@ -149,13 +148,13 @@ def check_teachers(stage: Stage) -> None:
     if tagged:
         raise UserError(
             f"{stage.name} learns token distributions in each update for the sources of {tagged[0]}, whose language "
-            "tags its teachers do not know.",
+            f"tags its teachers do not have.",
             f"Set {stored}.",
         )
 
 
 def check_softened(stage: Stage) -> None:
-    """Raise UserError unless there are teachers for each language pair of the data whose distributions are stored."""
+    """Raise UserError unless there are teachers for each language pair of the data."""
     pairs = {str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]}
     wanted = {pair for _, data in stage.inputs["data"] for pair in data.axis_values()}
     if len(wanted) > 1 and (missing := sorted(wanted - pairs)):
@@ -171,32 +170,32 @@ def _check_one_pair(stage: Stage, purpose: str, off: str, several: str = "") -> 
 
     Args:
         stage: The stage.
-        purpose: What it does with its teachers.
-        off: The setting that switches this off.
+        purpose: The use of the teachers, for the message.
+        off: The setting that switches this use off.
         several: The settings to propose for several language pairs; `off` if empty.
     """
     if not stage.inputs.get(TEACHERS):
         raise UserError(
-            f"{stage.name} {purpose}, and has no teachers.",
+            f"{stage.name} {purpose}, but has no teachers.",
             f"Set {off}, or chain.{stage.spec.name}.inputs.teachers to a stage of models.",
         )
     pairs = sorted({str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]})
     if len(pairs) > 1:
         raise UserError(
-            f"{stage.name} {purpose}, and its teachers are of several language pairs ({', '.join(pairs)}).",
+            f"{stage.name} {purpose}, but its teachers are of several language pairs ({', '.join(pairs)}).",
             f"Set {several or off}.",
         )
 
 
 def _key(stage: Stage) -> str:
-    """Return the key of a recipe that has the settings of a training."""
+    """Return the recipe's key for the settings of a training."""
     if isinstance(stage.config, FinetuneConfig):
         return "finetune"
     return "teacher" if stage.spec.name == "teacher" else "student"
 
 
 def _check_start(stage: Stage, config: TrainConfig) -> None:
-    """Raise UserError, before anything runs, if a teacher that will be trained has another width or other blocks."""
+    """Raise UserError, before anything runs, if a teacher still to be trained has a different width or blocks."""
     off = f"{_key(stage)}.start.layers=false"
     _check_one_pair(stage, "starts from layers of a teacher", off)
     if config.from_search:
@@ -235,7 +234,7 @@ def lessons(job: Job[Any], distill: DistillConfig, data: Artifact) -> Lessons:
     """Return the distributions that a training reads.
 
     Raises:
-        UserError: if a teacher has another vocabulary than the data.
+        UserError: if a teacher's vocabulary differs from that of the data.
     """
     if not (distill.alpha or distill.end_alpha):
         return Lessons()
@@ -250,14 +249,14 @@ def lessons(job: Job[Any], distill: DistillConfig, data: Artifact) -> Lessons:
 
 
 def require_vocabulary(teachers: Sequence[Artifact], data: Artifact) -> None:
-    """Raise UserError if a teacher has another vocabulary than the data, for source or target."""
+    """Raise UserError if a teacher's source or target vocabulary differs from that of the data."""
     wanted = read_dictionary(data.path / DICTIONARY)
     for teacher in teachers:
         for path in (teacher.path / DICTIONARY, teacher.path / SOURCE_DICTIONARY):
             if path.is_file() and read_dictionary(path) != wanted:
                 raise UserError(
-                    f"{teacher.stage}/{teacher.task} has another vocabulary than {data.stage}, and token distributions "
-                    "are of one vocabulary.",
+                    f"{teacher.stage}/{teacher.task} has another vocabulary than {data.stage}, but token "
+                    f"distributions need the same vocabulary.",
                     "Encode the student's data with the teachers' vocabulary, or set student.distill.alpha=0.",
                 )
 
@@ -271,7 +270,7 @@ def started(config: TrainConfig) -> TrainConfig:
 
 
 def start_from_layers(job: Job[Any], config: TrainConfig, data: Artifact, out: Path) -> Path | None:
-    """Write the checkpoint that a member starts from, unless it is there, and return it; None for random weights."""
+    """Return the checkpoint that a member starts from, written if missing; None for random weights."""
     if not config.start.layers:
         return None
     if out.is_file():

@@ -1,7 +1,7 @@
 """Train: trains an ensemble of teachers whose members differ only in their seed, a student, or a control.
 
-Each member is a task. An interrupted task resumes from its last checkpoint; with more updates than before, it
-continues. A student may get its shape and data from a search.
+Each member is a task. An interrupted task resumes from its last checkpoint; if max_update is raised, it continues. A
+student may get its shape and data from a search.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from kd.stages.training import START, Training, check_settings, check_training, 
 
 _LOG = logging.getLogger(__name__)
 
-LARGEST = "the largest cell of the search stands in for what it will choose"
+LARGEST = "the largest cell of the search stands in for the cell to be chosen"
 
 
 class Train(Kind[TrainConfig]):
@@ -75,7 +75,7 @@ class Train(Kind[TrainConfig]):
         check_learning(config)
         if config.from_search and config.init_from:
             raise UserError(
-                "from_search is true, and init_from has a shape already.", "Set from_search=false, or init_from=null."
+                "from_search is true, but init_from already has a shape.", "Set from_search=false, or init_from=null."
             )
 
     def suits(self, config: TrainConfig, device: str) -> None:
@@ -121,7 +121,7 @@ class Train(Kind[TrainConfig]):
         return check_training(job, job.config)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast each member; a student that a search will choose is as large as the largest cell of the search."""
+        """Forecast each member; a student still to be chosen by a search counts as the largest cell."""
         assumed = known.assumed_of("updates", stage)
         tasks = {}
         for task in stage.tasks:
@@ -144,7 +144,7 @@ def _check_inputs(stage: Stage) -> None:
     if stage.config.from_search and not stage.inputs.get("choice"):
         raise UserError(
             f"{stage.name} has from_search=true but no search among its inputs.",
-            f"Take chain=search, or set chain.{stage.spec.name}.inputs.choice to a stage of kind choose.",
+            f"Add chain=search, or set chain.{stage.spec.name}.inputs.choice to a stage of kind choose.",
         )
     if len(data) > 1 and not stage.config.from_search:
         names = ", ".join(other.name for _, other in stage.inputs["data"])
@@ -154,7 +154,8 @@ def _check_inputs(stage: Stage) -> None:
         )
     if twice := next((label for label in data if data.count(label) > 1), None):
         raise UserError(
-            f"{stage.name} has two corpora called {twice}.", f"Set chain.{stage.spec.name}.over, so that it has one."
+            f"{stage.name} has two corpora called {twice}.",
+            f"Set chain.{stage.spec.name}.over, so that it has one corpus.",
         )
 
 
@@ -175,16 +176,16 @@ def _chosen(job: Job[TrainConfig]) -> tuple[TrainConfig, Artifact]:
 
 
 def _begun_with(job: Job[TrainConfig], config: TrainConfig, data: Artifact) -> Job[TrainConfig]:
-    """Check that a resumed training has the shape and data it began with; a repeated search may choose others.
+    """Check that a resumed training keeps its original shape and data; a repeated search may choose differently.
 
-    Returns the job with only those earlier outputs that had the same choice.
+    Returns the job with only those earlier outputs that were made with the same choice.
     """
     taken = {"model": canonical(config.model), "data": data.label}
     if _taken(job.out) not in (None, taken):
         raise UserError(
-            f"The search was made again and chose otherwise than when {job.stage}/{job.name} began, whose checkpoints "
-            "are of the earlier choice.",
-            f"Remove {job.out} to begin anew with what is chosen now.",
+            f"The search ran again and chose differently than when {job.stage}/{job.name} began; its checkpoints "
+            f"are of the earlier choice.",
+            f"Remove {job.out} to begin again with the new choice.",
         )
     write_json(job.out / TAKEN, taken)
     return replace(job, resumable_from=[folder for folder in job.resumable_from if _taken(folder) == taken])
@@ -196,7 +197,7 @@ def _taken(folder: Path) -> dict[str, Any] | None:
 
 
 def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
-    """Return a member's inputs: it starts from the model of its own number, or all start from the only one."""
+    """Return a member's inputs, including the model to start from: the model of its number, or the only one."""
     starts = stage.input_tasks("start")
     inputs = {"data": stage.input_tasks("data"), **teacher_inputs(stage, stage.config, member)}
     if stage.config.from_search:
@@ -206,12 +207,13 @@ def _inputs(stage: Stage, member: int) -> Mapping[str, Sequence[Input]] | None:
     if stage.config.init_from or stage.config.start.layers:
         other = "init_from" if stage.config.init_from else "start.layers"
         raise UserError(
-            f"{stage.name} has models to start from and {other}.", "Give it one of them, the other as null or false."
+            f"{stage.name} has models to start from and {other}.",
+            "Keep one of them, and set the other to null or false.",
         )
     if len(starts) not in (1, stage.config.members):
         raise UserError(
-            f"{stage.name} has {stage.config.members} members and {len(starts)} models to start from.",
-            "Give it as many members, or one model.",
+            f"{stage.name} has {stage.config.members} members but {len(starts)} models to start from.",
+            "Set an equal number of members, or give one model.",
         )
     return {**inputs, "start": [starts[member] if len(starts) > 1 else starts[0]]}
 

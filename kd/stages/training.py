@@ -1,7 +1,7 @@
 """Runs one training as a task, for the kinds `train` and `search`: forecast, batch size, training, averaging, checks.
 
-The kind chooses the model, the data and the seed (`Training`). An interrupted task resumes from its last checkpoint;
-with more updates than before, it continues.
+The kind chooses the model, the data and the seed (`Training`). An interrupted task resumes from its last checkpoint; if
+max_update is raised, it continues.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Training:
         data: The encoded corpus.
         seed: Seed of the initial weights and the data order.
         start: Checkpoint with the initial weights; None for random ones.
-        lessons: Where the teachers' token distributions are, if they are learnt.
+        lessons: Source of the teachers' token distributions, if they are learnt.
     """
 
     config: TrainConfig
@@ -207,7 +207,7 @@ def _settled(job: Job[Any], training: Training) -> Settled:
 
 
 def _mean_length(data: Artifact) -> int:
-    """Return the mean tokens of the longer side, the end included; those of the longest sentence where not counted."""
+    """Return the mean tokens of the longer side, end included, or those of the longest sentence if not counted."""
     counts = data.manifest.get("counts", {})
     if not counts.get("pairs out"):
         return int(data.settings["max_pieces"]) + 1
@@ -249,7 +249,7 @@ def _batch_plan(batch: BatchConfig, folders: Sequence[Path], max_pieces: int, wo
 
 
 def _continue_from_kin(job: Job[Any], max_update: int) -> None:
-    """Link the checkpoints of the same training with fewer updates, if there is one."""
+    """Link the checkpoints of the same training with fewer updates, if it exists."""
     for folder in job.resumable_from:
         done = continue_from(folder, job.out, max_update)
         if done:

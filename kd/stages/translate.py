@@ -1,7 +1,7 @@
-"""Translate: the held-out sets by every system: each teacher, the ensemble, the student, the control, the exports.
+"""Translate: translates the held-out sets with every system: teachers, ensemble, student, control, exports.
 
-The output is plain text, one line per segment. The output of systems from elsewhere, for the same test sources, is
-copied as it is given.
+The output is plain text, one line per segment. Given outputs of external systems, for the same test sources, are copied
+unchanged.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Translate(Kind[TranslateConfig]):
         for name in config.given if config.set is HeldOut.test else ():
             external = System(SystemRole.external, name, engine="")
             if external.title in titles:
-                raise UserError(f"evaluate.given.{name} has the name of a system of the run.", "Give it another name.")
+                raise UserError(
+                    f"evaluate.given.{name} has the same name as a system of the run.", "Give it another name."
+                )
             files = partial(_files, config, name, stage.axis_value)
             yield TaskSpec(name, {GIVEN: True}, inputs={"held_out": held_out}, files=files, subject=plain(external))
 
@@ -106,7 +108,7 @@ def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> 
 
 
 def _take_over(job: Job[TranslateConfig]) -> None:
-    """Copy the output of a system from elsewhere. Raise UserError unless it has a line for each segment."""
+    """Copy the output of an external system. Raise UserError unless it has a line for each segment."""
     (path,) = _files(job.config, job.name, job.axis_value)
     if job.hash_file(path) != job.files.get(path):
         raise UserError(f"{path} has changed since the run was planned.", "Plan it again with `kd run`.")
@@ -118,5 +120,5 @@ def _take_over(job: Job[TranslateConfig]) -> None:
         raise UserError(
             f"{path} (evaluate.given.{job.name}) has {writer.lines:,} lines, and the test sets of {job.axis} have "
             f"{segments:,} segments.",
-            f"Translate split/all/{job.axis}/test.source of the run, all of it, a line for each line.",
+            f"Translate all of the run's split/all/{job.axis}/test.source, one output line per input line.",
         )

@@ -1,6 +1,6 @@
-"""Vocabulary: one joint sentencepiece model over both sides of all training corpora.
+"""Vocabulary: trains one joint sentencepiece model on both sides of all training corpora.
 
-Placeholders such as `{name}` become symbols of their own, so that a model cannot split them.
+Placeholders such as `{name}` become separate symbols, which a model cannot split.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def _say(job: Job[VocabularyConfig]) -> None:
     if config.language_exponent or max(counts.values()) < 1.5 * min(counts.values()):
         return
     job.progress.say(
-        f"{job.stage}: the vocabulary's sample is {told}: some languages have no more text. "
-        f"vocabulary.sample={len(counts) * min(counts.values())} gives each of them the same."
+        f"{job.stage}: the vocabulary's sample is {told}, because some languages have too little text. "
+        f"vocabulary.sample={len(counts) * min(counts.values())} gives each language the same share."
     )
 
 
 def _sample(job: Job[VocabularyConfig], count: int, what: str) -> Iterator[str]:
-    """Yield the sentences of a sample, with their progress and, at the end, that of the training."""
+    """Yield the sentences of a sample; report the progress of sampling and then of the training."""
     corpora = _corpora(job)
     count = min(count, 2 * sum(corpus.pairs for corpus in corpora))
     sentences = sample_sentences(corpora, count, job.config.seed, job.config.language_exponent)

@@ -1,7 +1,7 @@
-"""Sends the curves of trainings to TensorBoard, Weights & Biases or MLflow, without any effect on the results.
+"""Sends learning curves to TensorBoard, Weights & Biases or MLflow, without any effect on the results.
 
-The training engine does not use them: a `Follower` replays `metrics.jsonl`, which is complete and has no duplicates
-even after crashes. docs/tracking.md is for users.
+The training engine is not involved: a `Follower` replays `metrics.jsonl`, which is complete and without duplicates even
+after crashes. docs/tracking.md is for users.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def wanted(trackers: Mapping[str, bool]) -> list[str]:
             raise UserError(f"There is no tracker called {kind}.", f"There are: {', '.join(PACKAGES)}.")
         if switched_on and importlib.util.find_spec(PACKAGES[kind]) is None:
             raise UserError(
-                f"tracking.trackers.{kind} is true, and the package {PACKAGES[kind]} is not installed.",
-                f"Install it by pip install 'kd[{kind}]', or set tracking.trackers.{kind}=false.",
+                f"tracking.trackers.{kind} is true, but the package {PACKAGES[kind]} is not installed.",
+                f"Type: pip install 'kd[{kind}]', or set tracking.trackers.{kind}=false.",
             )
     return [kind for kind, switched_on in trackers.items() if switched_on]
 
@@ -41,7 +41,7 @@ def facts(trackers: Mapping[str, bool], run: Path, recipe: str, lineage: str) ->
 
 
 def prepare(trackers: Mapping[str, bool], run: Path, recipe: str) -> None:
-    """Create what several trainings share, before they start; raise UserError as `wanted` does."""
+    """Create resources shared by several trainings, before they start; raises UserError like `wanted`."""
     for kind in wanted(trackers):
         _module(kind).prepare(run / FOLDER / kind, recipe)
 
@@ -50,13 +50,13 @@ def follower(told: Mapping[str, Any], name: str, settings: Mapping[str, Any], me
     """Return a follower for the training called `name` (stage/task); it does nothing if no tracker is switched on.
 
     Args:
-        told: What `facts` returned.
+        told: The result of `facts`.
         name: stage/task.
         settings: The training's settings, which trackers show.
-        metrics: Its metrics.jsonl.
+        metrics: The training's metrics.jsonl.
 
     Raises:
-        UserError: As `wanted` does.
+        UserError: As in `wanted`.
     """
     kinds = wanted(told.get("trackers", {}))
     if not kinds:

@@ -1,4 +1,4 @@
-"""Replays a growing `metrics.jsonl` to trackers, from its first line each time a training starts or resumes.
+"""Replays a growing `metrics.jsonl` to trackers, from the first line each time a training starts or resumes.
 
 The curves are a function of that file alone, so a training that was killed neither loses nor repeats a point.
 """
@@ -24,7 +24,7 @@ _AXES = ("split", "update", "epoch", "target_tokens", "seconds", "devices")
 
 @dataclass(frozen=True)
 class Subject:
-    """A training, as trackers name it."""
+    """A training's identity in trackers."""
 
     name: str  # stage/task
     project: str  # the recipe
@@ -43,7 +43,7 @@ class Point:
 
 
 class Tracker(Protocol):
-    """Shows one training. It starts empty: the curves of earlier attempts at the training are replaced."""
+    """The interface of a tracker of one training. It starts empty: curves of earlier attempts are replaced."""
 
     def write(self, point: Point) -> None:
         """Add a point; points come in the order of their updates."""
@@ -111,7 +111,7 @@ class Follower:
         except Exception as error:
             self._trackers.pop(kind, None)
             why = " ".join(str(error).split()) or type(error).__name__
-            _LOG.warning("Tracking by %s ends here, and the training continues: %s", kind, why)
+            _LOG.warning("Tracking by %s stops here, but the training continues: %s", kind, why)
 
 
 def point(entry: Mapping[str, Any], began: float) -> Point:

@@ -1,6 +1,6 @@
-"""Writes MLflow's file store: plain files, without a server and without a database, which cluster file systems break.
+"""Writes MLflow's file store: plain files, without a server or a database (cluster file systems corrupt databases).
 
-`mlflow ui` shows them, and `mlflow migrate-filestore` turns them into a database.
+`mlflow ui` shows the files, and `mlflow migrate-filestore` converts them to a database.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class StoredRun:
 
 
 def prepare(folder: Path, project: str) -> None:
-    """Create the experiment; trainings that start at the same time would each create one."""
+    """Create the experiment in advance; otherwise trainings that start at the same time would each create one."""
     _experiment(_client(folder), project)
 
 

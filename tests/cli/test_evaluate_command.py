@@ -92,7 +92,7 @@ def test_tables_are_written_as_markdown_and_latex(
     outputs = ["--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex")]
     assert main(["evaluate", *arguments, "--baseline", "b.en", *outputs]) == 0
     printed = capsys.readouterr()
-    assert "b.en: 1 of 3 lines are empty; they are scored as they are." in printed.err
+    assert "b.en: 1 of 3 lines are empty; they are scored as empty text." in printed.err
     bleu = sacrebleu.corpus_bleu(HYPOTHESES, REFERENCES[:1]).score
     signature = f"tok:13a|smooth:exp|version:{sacrebleu.__version__}"
     markdown, latex = (tmp_path / "t.md").read_text(), (tmp_path / "t.tex").read_text()
@@ -228,7 +228,7 @@ def test_hypotheses_are_named_by_the_unique_end_of_their_paths(tmp_path: Path) -
         (["--source", "short", "--reference", "r1", "--hypothesis", "a.en"], "short has 2 lines"),
         (["--hypothesis", "a.en"], "There is no reference"),
         (["--hypothesis", "a.en", "--metrics", "bleu"], "bleu needs a reference"),
-        (["--reference", "r1", "--hypothesis", "a.en", "--worst", "3"], "--worst has nothing to compare with"),
+        (["--reference", "r1", "--hypothesis", "a.en", "--worst", "3"], "--worst needs a baseline to compare with"),
         (
             ["--reference", "r1", "--hypothesis", "a.en", "--seed", "0"],
             "seed of the resampling must be at least 1, got 0",
@@ -270,7 +270,7 @@ def test_a_test_set_of_sacrebleu_is_scored(
     arguments = ["evaluate", "--test-set", "wmt21/C", "--language-pair", "en-de", "--hypothesis", files["a.en"]]
     assert main(arguments) == 2
     told = capsys.readouterr().err
-    assert "could not be fetched: no route to host" in told and "copy ~/.sacrebleu" in told
+    assert "could not be downloaded: no route to host" in told and "copy ~/.sacrebleu" in told
     monkeypatch.setattr("sacrebleu.utils.get_source_file", lambda *_: files["s.de"])
     monkeypatch.setattr("sacrebleu.utils.get_reference_files", lambda *_: [files["r1"], files["r2"]])
     assert main([*arguments, "--resamples", "0", "--metrics", "bleu", "--json", "-"]) == 0

@@ -223,7 +223,7 @@ def test_lists_that_do_not_fit_are_one_sentence_with_the_line(
 
 
 def test_scores_of_another_file_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for count, message in ((9, "ends after line 9, and the n-best list goes on"), (11, "goes on after line 10")):
+    for count, message in ((9, "ends after line 9, but the n-best list goes on"), (11, "goes on after line 10")):
         write(tmp_path / "qe", ["1.0"] * count)
         assert select(tmp_path, MOSES, "--metric", "external", "--scores", str(tmp_path / "qe")) == 2
         assert message in capsys.readouterr().err
@@ -265,11 +265,11 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
         (["--mix", "bleu=x"], "has no weight"),
         (["--metric", "mix"], "--metric mix has no metrics to mix. Name metrics and weights: --mix bleu=0.5"),
         (["--metric", "mix", "--mix", "blue=1"], "There is no metric blue to mix (--mix blue). Choose among: bleu,"),
-        (["--metric", "mix", "--mix", "bleu=0"], "--mix bleu is 0.0. A weight"),
+        (["--metric", "mix", "--mix", "bleu=0"], "--mix bleu is 0.0. Set it to"),
         (["--tokenizer", "moses"], "There is no --tokenizer moses. Choose one of: "),
         (["--smoothing", "flor"], "There is no --smoothing flor. Choose one of: "),
         (["--smoothing", "floor", "--smooth-value", "-1"], "--smooth-value is -1.0."),
-        (["--metric", "chrf", "--word-order", "-1"], "--word-order is -1. It is 0 for chrF"),
+        (["--metric", "chrf", "--word-order", "-1"], "--word-order is -1. Set it to 0 for chrF"),
         (
             ["--word-order", "2"],
             "--word-order has no effect with --metric bleu. It is an option of chrf: add --metric chrf",
@@ -306,4 +306,4 @@ def test_pipes_on_both_sides(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, input=lists, capture_output=True, text=True, check=True)
     assert done.stdout == "ein Hund\nja\n"
-    assert "another than the first chosen  1" in done.stderr
+    assert "another hypothesis than the first chosen  1" in done.stderr

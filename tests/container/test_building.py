@@ -27,9 +27,7 @@ def test_without_a_runtime_it_is_one_sentence_and_exit_2(tmp_path: Path, argumen
     environment = {**os.environ, "PATH": "/nowhere", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == (
-        "kd: Neither apptainer nor singularity is on PATH. Install Apptainer, or load the module that has it.\n"
-    )
+    assert done.stderr == ("kd: Neither apptainer nor singularity is on PATH. Install Apptainer, or load its module.\n")
 
 
 def test_a_full_disk_and_a_missing_folder_are_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +52,7 @@ def test_who_is_not_root_needs_ids_or_fakeroot(monkeypatch: pytest.MonkeyPatch, 
     notes = needs.check(CPU, tmp_path / "kd.sif", "apptainer", fakeroot=True, local_base=True)
     assert any("building with the program fakeroot instead" in note for note in notes)
     (tmp_path / "fakeroot").unlink()
-    with pytest.raises(UserError, match=r"no line for .* in /etc/subuid .* no program fakeroot"):
+    with pytest.raises(UserError, match=r"no line for .* in /etc/subuid .* the program fakeroot, is not installed"):
         needs.check(CPU, tmp_path / "kd.sif", "apptainer", fakeroot=True, local_base=True)
     monkeypatch.setattr(needs, "_delegated", lambda _file, _user: True)
     assert needs.check(CPU, tmp_path / "kd.sif", "apptainer", fakeroot=True, local_base=True) == []

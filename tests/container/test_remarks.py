@@ -41,9 +41,9 @@ def test_the_same_image_and_the_same_versions_are_no_remark(image: Path, tmp_pat
 
 def test_other_versions_are_named(image: Path, tmp_path: Path) -> None:
     remark = remarks(str(image), FileHashes(tmp_path / "hashes"))
-    told = "with torch 2.6.0 instead of 2.13.0 (other versions than kd.sif has)"
+    told = "with torch 2.6.0 instead of 2.13.0 (not the versions that kd.sif has)"
     assert remark(manifest(OTHER, torch="2.6.0", numpy="1.26.4")) == f"made in old.sif (0123456789ab…) {told}"
-    assert remark(manifest(None, torch="2.6.0")) == f"made outside of the image {told}"
+    assert remark(manifest(None, torch="2.6.0")) == f"made outside the image {told}"
 
 
 def test_without_a_record_or_without_an_image(image: Path, tmp_path: Path) -> None:

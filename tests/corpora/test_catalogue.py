@@ -178,7 +178,7 @@ def test_one_plural_form_translates_the_plural(pack: Pack) -> None:
     ("files", "glob", "sentence"),
     [
         ({"en.json": "{}"}, "{language}.json", r"No catalogue of the language de matches \{language\}\.json in .*root"),
-        ({"en.json": "{}"}, "en.json", "names no language"),
+        ({"en.json": "{}"}, "en.json", "has no .language."),
         ({"en.txt": "x", "de.txt": "x"}, "{language}.txt", "Catalogues end in .json, .po or .mo"),
         ({"en.json": "{}", "de.json": '{"a":\n  "b"\n  "c"}'}, "{language}.json", r"de\.json in .*root.*, line 3"),
         (
@@ -187,9 +187,9 @@ def test_one_plural_form_translates_the_plural(pack: Pack) -> None:
             r"de\.json in .*, line 2: not valid UTF-8",
         ),
         ({"en.json": "[" * 100_000, "de.json": "{}"}, "{language}.json", "nested too deeply"),
-        ({"de.po": 'msgid "a"\nmsgstr "b"x"\n'}, "{language}.po", r"de\.po in .* is no gettext catalogue: .*line 2"),
-        ({"de.mo": b"\xde\x12\x04\x95\0"}, "{language}.mo", r"de\.mo in .* is no gettext catalogue"),
-        ({"de.mo": b"nothing of the kind"}, "{language}.mo", r"de\.mo in .* is no gettext catalogue"),
+        ({"de.po": 'msgid "a"\nmsgstr "b"x"\n'}, "{language}.po", r"de\.po in .* is not a gettext catalogue: .*line 2"),
+        ({"de.mo": b"\xde\x12\x04\x95\0"}, "{language}.mo", r"de\.mo in .* is not a gettext catalogue"),
+        ({"de.mo": b"nothing of the kind"}, "{language}.mo", r"de\.mo in .* is not a gettext catalogue"),
         ({"de.po": "", "sv.po": ""}, "{language}.po", None),
     ],
 )
@@ -209,7 +209,7 @@ def test_a_missing_or_broken_root_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone does not exist\."):
         list(read_catalogues(tmp_path / "gone", "{language}.json", "en", "de"))
     (tmp_path / "broken.whl").write_bytes(b"PK\x03\x04 and then nothing")
-    with pytest.raises(UserError, match=r"broken\.whl is no readable zip or wheel"):
+    with pytest.raises(UserError, match=r"broken\.whl is not a readable zip or wheel"):
         list(read_catalogues(tmp_path / "broken.whl", "{language}.json", "en", "de"))
 
 

@@ -61,7 +61,7 @@ def test_an_interrupted_download_goes_on_within_one_call(tmp_path: Path, server:
 
 def test_and_in_the_next_run(tmp_path: Path, server: Server) -> None:
     server.breaks = [100_000, 0, 0, 0]
-    with pytest.raises(TransientError, match=r"interrupted after 98,304 bytes.*`kd run` goes on from there"):
+    with pytest.raises(TransientError, match=r"interrupted after 98,304 bytes.*`kd run` continues from there"):
         fetch(url(server), tmp_path, SHA256)
     server.asked.clear()
     assert fetch(url(server), tmp_path, SHA256).read_bytes() == CONTENT
@@ -115,7 +115,7 @@ def test_what_another_fetches_is_waited_for(tmp_path: Path, server: Server) -> N
             other.release()
 
     assert fetch(url(server), tmp_path, say=say).read_bytes() == b"what the other has fetched"
-    assert told == ["waiting for another process that fetches en-de.zip"] * 3
+    assert told == ["waiting for another process that is fetching en-de.zip"] * 3
     assert server.asked == []
 
 

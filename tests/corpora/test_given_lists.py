@@ -81,10 +81,10 @@ def test_fairseq_prints_detokenised_lines_with_logarithms_to_base_2(tmp_path: Pa
     ("text", "message"),
     [
         ("0 ||| a ||| -1\n", "line 1: 3 fields"),
-        ("0 ||| a ||| F0= -1 ||| -1\nx ||| a ||| F0= -1 ||| -1\n", "line 2: 'x' is no id"),
+        ("0 ||| a ||| F0= -1 ||| -1\nx ||| a ||| F0= -1 ||| -1\n", "line 2: 'x' is not an id"),
         ("0 ||| a ||| F0= -1 ||| nan\n", "line 1: 'nan' is not a score"),
         ("0 ||| a ||| -1 ||| -1\n", "line 1: a feature's name is missing"),
-        ("0 ||| a ||| F0= -1 ||| -1\n0 ||| b ||| F1= -1 ||| -1\n", "line 2: other features"),
+        ("0 ||| a ||| F0= -1 ||| -1\n0 ||| b ||| F1= -1 ||| -1\n", "line 2: features unlike"),
         ("0 ||| ▁a ▁b ||| F0= -1 ||| -1\n", "line 1: the hypothesis is in sub-words"),
         ("0 ||| ei@@ n ||| F0= -1 ||| -1\n", "line 1: the hypothesis is in sub-words"),
     ],
@@ -206,13 +206,15 @@ def test_ids_beyond_the_corpus_and_ids_that_come_twice_are_named(tmp_path: Path)
     corpus = sharded(tmp_path / "corpus", sources(20))
     text = lists_of(sources(20))
     path = write(tmp_path / "lists", f"{text}20 ||| x ||| F0= -1 ||| -1\n")
-    with pytest.raises(UserError, match=r"lists, line 61: the id 20, counted from 0, and the corpus news has 20 pairs"):
+    with pytest.raises(
+        UserError, match=r"lists, line 61: the id 20, counted from 0, is not in the corpus news has 20 pairs"
+    ):
         joined([whole(path, 20)], corpus, tmp_path, Joined())
     path = write(tmp_path / "lists", f"{text}3 ||| x ||| F0= -1 ||| -1\n")
     with pytest.raises(UserError, match=r"lists, line 61: a list of the same source was there before, on line 10"):
         joined([whole(path, 20)], corpus, tmp_path, Joined())
     other = write(tmp_path / "other", "0 ||| x ||| F1= -1 ||| -1\n")
-    with pytest.raises(UserError, match=r"other, line 1: other features than in the file before"):
+    with pytest.raises(UserError, match=r"other, line 1: features unlike the previous file's"):
         joined([whole(write(tmp_path / "lists", text), 20), whole(other, 20)], corpus, tmp_path, Joined())
 
 

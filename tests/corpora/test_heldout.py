@@ -39,7 +39,7 @@ def test_a_lost_line_is_noticed(tmp_path: Path, pairs: list[Pair], column: str) 
 
 def test_what_is_no_id_is_named(tmp_path: Path, pairs: list[Pair]) -> None:
     heldout_path(tmp_path, "en-de", "dev", "id").write_text("0\none\n2\n")
-    with pytest.raises(UserError, match=r"dev\.id, line 2: 'one' is no id"):
+    with pytest.raises(UserError, match=r"dev\.id, line 2: 'one' is not an id"):
         read_heldout(tmp_path, "en-de", "dev")
 
 

@@ -119,9 +119,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Pla
 @pytest.mark.parametrize(
     ("name", "pair", "told"),
     [
-        ("Here-zipp-1-deu-eng", ("de", "en"), r"knows no corpus .* Did you mean Here-zip-1-deu-eng"),
-        ("Here-zip-1-deu-eng", ("fr", "en"), "is no corpus of fr-en"),
-        ("nonsense", ("de", "en"), "is no id of mtdata"),
+        ("Here-zipp-1-deu-eng", ("de", "en"), r"has no corpus .* Did you mean Here-zip-1-deu-eng"),
+        ("Here-zip-1-deu-eng", ("fr", "en"), "is not a corpus of fr-en"),
+        ("nonsense", ("de", "en"), "is not an id of mtdata"),
     ],
 )
 def test_unknown_ids_and_other_languages_are_told(place: Place, name: str, pair: tuple[str, str], told: str) -> None:
@@ -177,7 +177,8 @@ def test_interrupted_and_missing(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("sheet", "is of the kind xlsx, which kd does not read"), ("lacking", r"\*\.fr is one file of")]
+    ("name", "told"),
+    [("sheet", "has the type xlsx, which kd does not read"), ("lacking", r"\*\.fr to match one file of")],
 )
 def test_what_cannot_be_read_is_told(place: Place, name: str, told: str) -> None:
     with pytest.raises(UserError, match=told):

@@ -207,14 +207,14 @@ def test_a_lost_line_is_noticed(tmp_path: Path) -> None:
 def test_a_lost_list_is_noticed_at_its_line(tmp_path: Path) -> None:
     corpus, lists = decoded(tmp_path)
     rewrite(tmp_path / "0" / "00000.nbest.zst", lambda lines: lines[:2] + lines[4:])
-    with pytest.raises(UserError, match=r"00000\.nbest\.zst, line 3: the list of 103 stands where 102 belongs"):
+    with pytest.raises(UserError, match=r"00000\.nbest\.zst, line 3: the list of 103 is in the place of 102"):
         list(lists.shards[0].beside(corpus.shards[0]))
 
 
 def test_swapped_shards_are_noticed(tmp_path: Path) -> None:
     corpus, lists = decoded(tmp_path)
     first = corpus.shards[0]
-    with pytest.raises(IncompleteArtifact, match="line 1: the list of 104 stands where 100 belongs"):
+    with pytest.raises(IncompleteArtifact, match="line 1: the list of 104 is in the place of 100"):
         list(lists.shards[1].beside(first))
     with pytest.raises(IncompleteArtifact, match=r"00001\.nbest\.zst belongs to no shard"):
         lists.verify({"00000": first})
@@ -226,7 +226,7 @@ def test_features_are_the_same_throughout(tmp_path: Path) -> None:
     with NBestShardWriter(tmp_path, "00000") as writer:
         writer.add(NBestList(1, [Hypothesis("a", {"F0": (-1.0,)}, -1.0, "a"), Hypothesis("b", {}, -1.0, "b")]))
     write_nbest_index(tmp_path, {})
-    with pytest.raises(IncompleteArtifact, match=r"00000\.nbest\.zst, line 2: other features"):
+    with pytest.raises(IncompleteArtifact, match=r"00000\.nbest\.zst, line 2: features unlike"):
         NBestCorpus(tmp_path).verify()
 
 
@@ -246,5 +246,5 @@ def test_tokens_are_in_every_line_of_a_shard_or_in_none(tmp_path: Path) -> None:
     path = tmp_path / "0" / "00000.nbest.zst"
     rewrite(path, lambda lines: [lines[0].rpartition(b" ||| ")[0], *lines[1:]])
     entry = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    with pytest.raises(IncompleteArtifact, match=r"00000\.nbest\.zst, line 2: other features than on line 1"):
+    with pytest.raises(IncompleteArtifact, match=r"00000\.nbest\.zst, line 2: features unlike those of line 1"):
         replace(lists.shards[0], file=entry).verify()

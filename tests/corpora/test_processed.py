@@ -29,10 +29,10 @@ def test_plain_text_gives_no_warning() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("CafÃ© au lait", "decoded wrongly"),
-        ("â€œquotedâ€\u009d", "decoded wrongly"),
-        ("Bo@@ k of names", "cut into sub-words"),
-        ("▁This ▁is", "cut into sub-words"),
+        ("CafÃ© au lait", "wrongly decoded"),
+        ("â€œquotedâ€\u009d", "wrongly decoded"),
+        ("Bo@@ k of names", "split into sub-words"),
+        ("▁This ▁is", "split into sub-words"),
         ("well @-@ known", "tokenised by Moses"),
         ("it &apos;s", "tokenised by Moses"),
         ("5 &euro; or &nbsp;", "escaped as HTML"),

@@ -93,10 +93,10 @@ def test_a_missing_side_is_a_broken_row_and_a_missing_score_is_empty(
     ("line", "problem", "reason"),
     [
         (b'{"en": "a", "de": ', "line 2: Expecting value", "malformed records"),
-        (b'["a", "b"]', "line 2: it is no JSON object", "malformed records"),
+        (b'["a", "b"]', "line 2: it is not a JSON object", "malformed records"),
         (b"[" * 100_000, "line 2: it is nested too deeply", "malformed records"),
-        (b'{"en": "a", "de": 5}', "line 2: de is 5, which is no text", "a side without text"),
-        (b'{"en": "a", "de": true}', "line 2: de is True, which is no text", "a side without text"),
+        (b'{"en": "a", "de": 5}', "line 2: de is 5, which is not text", "a side without text"),
+        (b'{"en": "a", "de": true}', "line 2: de is True, which is not text", "a side without text"),
         (rb'{"en": "a", "de": "\ud83d"}', "line 2: de holds half a character", "a side without text"),
         (b'{"en": "a\xff", "de": "b"}', "line 2: byte 10", "invalid UTF-8"),
     ],
@@ -132,7 +132,7 @@ def test_a_changed_byte_or_a_missing_end_of_parquet_is_refused(tmp_path: Path) -
         list(read_parquet(path, ["en", "de"], Counter()))
     for size in (0, 3, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(BrokenText, match=r"a\.parquet is damaged or no Parquet file"):
+        with pytest.raises(BrokenText, match=r"a\.parquet is damaged or not a Parquet file"):
             list(read_parquet(path, ["en", "de"], Counter()))
 
 
@@ -141,7 +141,7 @@ def test_a_name_of_a_column_of_parquet_that_is_not_utf8_is_refused(tmp_path: Pat
     content = path.read_bytes()
     assert content.count(b"quelle") > 0
     path.write_bytes(content.replace(b"quelle", b"\xe5uelle"))
-    with pytest.raises(BrokenText, match=r"a\.parquet is damaged or no Parquet file"):
+    with pytest.raises(BrokenText, match=r"a\.parquet is damaged or not a Parquet file"):
         list(read_parquet(path, ["quelle", "de"], Counter()))
 
 
@@ -203,5 +203,5 @@ def test_a_damaged_spreadsheet_is_refused(tmp_path: Path) -> None:
     changed[entry.header_offset + entry.compress_size // 2] ^= 0xFF
     for broken in (b"", b"a\tb\n", content[: len(content) // 2], bytes(changed)):
         (tmp_path / "a.xlsx").write_bytes(broken)
-        with pytest.raises(BrokenText, match=r"a\.xlsx is (damaged after row|no readable XLSX file)"):
+        with pytest.raises(BrokenText, match=r"a\.xlsx is (damaged after row|not a readable XLSX file)"):
             list(read_xlsx(tmp_path / "a.xlsx", [1, 2], Counter()))

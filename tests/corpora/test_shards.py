@@ -248,7 +248,7 @@ def test_a_broken_archive_is_named_with_its_last_good_line(tmp_path: Path) -> No
         (0, 3, b"x7", r"00000\.tsv\.zst, line 3: 'x7' is not an id"),
         (0, 3, b"-7", r"00000\.tsv\.zst, line 3: -7 is not an id"),
         (0, 1, b"%d" % (5 << 40), r"00000\.tsv\.zst, line 1: the id \d+ belongs to no corpus"),
-        (1, 3, b"a", r"00000\.tsv\.zst, line 3: a source returns"),
+        (1, 3, b"a", r"00000\.tsv\.zst, line 3: a source from an earlier run returns"),
         (1, 2, b"a", r"00000\.tsv\.zst has 2 runs of equal sources, not 3"),
         (1, 2, b"\xff", r"00000\.tsv\.zst, line 2: byte 3 of the line is not valid UTF-8"),
     ],
@@ -276,7 +276,7 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
     written(tmp_path, numbered(list("aab")), lines=1)  # keep_groups is off
     index = json.loads((tmp_path / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**index, "groups_kept": True}))
-    with pytest.raises(IncompleteArtifact, match=r"00001\.tsv\.zst, line 1: the source also ends"):
+    with pytest.raises(IncompleteArtifact, match=r"00001\.tsv\.zst, line 1: its source also ends"):
         Corpus(tmp_path).verify()
 
 
@@ -287,7 +287,7 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
         ("[1]", "is not a JSON object"),
         (
             '{"format": "kd.nbest", "version": 1}',
-            "is of format kd.nbest version 1, where kd.corpus version 2 is needed",
+            "has format kd.nbest version 1, but kd.corpus version 2 is needed",
         ),
         ('{"format": "kd.corpus", "version": 2}', "is damaged: 'source'"),
     ],

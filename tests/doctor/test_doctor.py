@@ -108,7 +108,7 @@ def test_a_runtime_from_a_module_is_checked_on_the_nodes(tmp_path: Path, monkeyp
     given = {"container": str(tmp_path / "kd.sif")}
     assert [item.level for item in software.container(machine(**given))] == ["error"]
     (found,) = software.container(machine(**given, modules={"singularity-ce/4.1": True}))
-    assert (found.level, "singularity comes with a module" in found.message) == ("ok", True)
+    assert (found.level, "a module provides singularity" in found.message) == ("ok", True)
 
 
 def test_a_quota_that_is_nearly_used_up_is_a_warning(programs: Path, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_race_for_locks_has_one_winner_each(tmp_path: Path) -> None:
     first, second = disk.race(tmp_path), disk.race(tmp_path)
     assert (len(first), second) == (disk.LOCKS, [])
     assert disk.judge([first, second]).level == "ok"
-    assert disk.judge([first, [3]]).message == "a lock was given twice"
-    assert disk.judge([first[1:], []]).message == "a lock was given to neither node"
+    assert disk.judge([first, [3]]).message == "a lock was granted twice"
+    assert disk.judge([first[1:], []]).message == "a lock was granted to neither node"
 
 
 def test_workers_that_cannot_connect_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

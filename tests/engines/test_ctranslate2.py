@@ -82,7 +82,7 @@ def test_every_type_translates_on_a_cpu(trained, task, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_explained(trained, task, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'int7' is not a type"):
+    with pytest.raises(UserError, match="'int7' is not a number format"):
         export(trained.folder, tmp_path / "x", "int7", languages=LANGUAGES)
     with pytest.raises(UserError, match="has no model"):
         export(tmp_path, tmp_path / "x", "int8", languages=LANGUAGES)

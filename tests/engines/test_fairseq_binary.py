@@ -60,7 +60,7 @@ def test_no_sentences_at_all(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_no_index(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="outside of the vocabulary"), IndexedWriter(tmp_path / "x", 100) as writer:
+    with pytest.raises(ValueError, match="outside the vocabulary"), IndexedWriter(tmp_path / "x", 100) as writer:
         writer.write([[100]])
     assert not (tmp_path / "x.idx").exists()
 

@@ -77,7 +77,7 @@ def test_a_pool_that_was_cut_is_noticed(tmp_path: Path, pieces: Path) -> None:
     encode_balanced(groups, out, Encoding(pieces, 200), BalanceConfig(BalanceMethod.temperature), epoch_pairs=100)
     data = out / "pool" / "train.source-target.source.bin"
     data.write_bytes(data.read_bytes()[:-2])
-    with pytest.raises(ValueError, match="ends before sentences that its index has"):
+    with pytest.raises(ValueError, match="ends before sentences that its index lists"):
         IndexedReader(data_prefix(out, "train", "source"))
 
 

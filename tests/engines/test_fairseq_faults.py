@@ -92,7 +92,7 @@ def test_nan_is_reported_with_its_sentences(short: TrainSpec, task, tmp_path: Pa
     torch.save(state, last)
     (tmp_path / "checkpoints" / "checkpoint_last.pt").unlink()
     link_file(last, tmp_path / "checkpoints" / "checkpoint_last.pt")
-    with pytest.raises(UserError, match=r"broke down at update \d+: .*nan.*loss is NaN had") as caught:
+    with pytest.raises(UserError, match=r"broke down at update \d+: .*nan.*a NaN loss contained") as caught:
         training.train(with_config(spec, max_update=200), tmp_path)
     named = re.search(r"the sentences ([\d, ]+)", str(caught.value))
     assert named

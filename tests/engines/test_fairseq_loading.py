@@ -187,7 +187,7 @@ def test_a_value_out_of_range_is_refused(name: str, value: Any, wanted: str) -> 
 
 
 def test_sizes_are_compared_with_the_weights_before_memory_is_allocated(poisoned) -> None:
-    with pytest.raises(UserError, match="its decoder has another size"):
+    with pytest.raises(UserError, match="the size of its decoder differs"):
         load_models([poisoned(decoder_layers=900, decoder_embed_dim=65_536, decoder_ffn_embed_dim=1_048_576)])
 
 

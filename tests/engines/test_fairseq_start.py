@@ -104,7 +104,7 @@ def test_another_vocabulary_is_refused(trained, spec: TrainSpec, tmp_path: Path)
     lines = (trained.folder / "dict.txt").read_text("utf-8").split("\n")
     other = tmp_path / "dict.txt"
     other.write_text("\n".join([lines[1], lines[0], *lines[2:]]), "utf-8")  # of the same size, in another order
-    with pytest.raises(UserError, match="the training data have another"):
+    with pytest.raises(UserError, match="which is not that of the training data"):
         prepare_start(files, other, spec.config.model, tmp_path / "start.pt")
     # Another count beside a symbol is none.
     other.write_text("\n".join(line.rpartition(" ")[0] + " 7" if line else "" for line in lines), "utf-8")
@@ -114,11 +114,11 @@ def test_another_vocabulary_is_refused(trained, spec: TrainSpec, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"encoder_layers": 3}, "encoder_layers 2, and model.encoder_layers is 3"),
-        ({"width": 128}, "encoder_embed_dim 64, and model.width is 128"),
-        ({"heads": 2}, "encoder_attention_heads 4, and model.heads is 2"),  # which no weight's shape tells
-        ({"pre_norm": False}, "encoder_normalize_before True, and model.pre_norm is False"),
-        ({"tie_embeddings": False}, "share_all_embeddings True, and model.tie_embeddings is False"),
+        ({"encoder_layers": 3}, "encoder_layers 2, but model.encoder_layers is 3"),
+        ({"width": 128}, "encoder_embed_dim 64, but model.width is 128"),
+        ({"heads": 2}, "encoder_attention_heads 4, but model.heads is 2"),  # which no weight's shape tells
+        ({"pre_norm": False}, "encoder_normalize_before True, but model.pre_norm is False"),
+        ({"tie_embeddings": False}, "share_all_embeddings True, but model.tie_embeddings is False"),
     ],
 )
 def test_another_shape_is_refused(trained, spec: TrainSpec, tmp_path: Path, changes: dict, told: str) -> None:

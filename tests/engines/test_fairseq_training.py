@@ -221,7 +221,7 @@ def test_a_cut_checkpoint_is_not_resumed_from(short: TrainSpec, uninterrupted: P
     result = training.train(short, tmp_path)
     assert result.resumed_from == 30
     assert newest.name in result.notes[0]
-    assert "went on from update 30" in result.notes[0]
+    assert "continued from update 30" in result.notes[0]
     assert newest.with_name(newest.name + ".unreadable").is_file()
     assert_equal_states(uninterrupted, tmp_path)
 

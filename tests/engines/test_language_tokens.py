@@ -192,7 +192,7 @@ def test_an_imported_dictionary_has_the_tokens(toy: Toy, tmp_path: Path) -> None
 
 def test_export_refuses_a_model_that_needs_language_tokens(toy: Toy, tmp_path: Path) -> None:
     folder = imported(toy, "lo", tmp_path / "out")
-    with pytest.raises(UserError, match="needs language tokens in the text, and an export does not add them"):
+    with pytest.raises(UserError, match="needs language tokens in the text, but an export does not add them"):
         export(folder, tmp_path / "export", "float32", languages=Languages(("de",), ("lo",)))
 
 

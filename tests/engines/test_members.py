@@ -174,5 +174,5 @@ def test_hypotheses_at_the_limit_are_scored_with_their_end(trained, task, source
 
 
 def test_impossible_wishes_are_explained(trained, task) -> None:
-    with pytest.raises(UserError, match="member_nbest is 5 and beam is 4"):
+    with pytest.raises(UserError, match="member_nbest is 5 but beam is 4"):
         MembersTranslator([trained.folder], task.vocabulary, beam=4, nbest=2, member_nbest=5, max_pieces=9)

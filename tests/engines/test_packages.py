@@ -195,7 +195,7 @@ def test_equal_models_give_equal_packages(exports: dict[str, Path], trained, tmp
 
 def test_packages_are_not_models_of_kd_and_say_so(exports: dict[str, Path]) -> None:
     for name in ("huggingface", "argos"):
-        with pytest.raises(UserError, match=r"kd does not load it\. See the example in its README\.md"):
+        with pytest.raises(UserError, match=r"which kd does not load\. See the example in its README\.md"):
             kd.Translator(exports[name])
 
 

@@ -218,7 +218,7 @@ def test_text_that_holds_a_tag_is_not_taken_for_one(exported: Path) -> None:
 
 def test_the_target_must_be_named_and_be_a_target_of_the_model(toy: Toy, exported: Path) -> None:
     for folder in (toy.model, exported):
-        with pytest.raises(UserError, match=r"translates into lo, up, and no language was chosen.*--to"):
+        with pytest.raises(UserError, match=r"translates into lo, up, but no language was chosen.*--to"):
             kd.Translator(folder)
         with pytest.raises(UserError, match=r"does not translate into de.*Choose one of: lo, up"):
             kd.Translator(folder, to="de")

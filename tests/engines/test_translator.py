@@ -91,7 +91,7 @@ def test_a_space_that_the_vocabulary_has_stays() -> None:
 
 def test_input_other_than_lines_of_text_is_refused(exported: Path) -> None:
     translator = kd.Translator(exported, threads=1)
-    with pytest.raises(TypeError, match="rather than a text alone"):
+    with pytest.raises(TypeError, match="instead of a single text"):
         translator.translate("eins zwei.")
     wrong: Any = [b"eins"]
     with pytest.raises(TypeError, match="not bytes"):

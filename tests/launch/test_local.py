@@ -101,8 +101,8 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else_and_all_are_told(tm
     assert {name: failure.message for name, failure in told.items()} == {
         "bad/worker-0": "The user erred. Mend it.",
         "worse/worker-0": "it was ended by signal 6 (Aborted)",
-        "after_bad/worker-0": "not begun, since bad/worker-0 failed",
-        "after_that/worker-0": "not begun, since after_bad/worker-0 failed",
+        "after_bad/worker-0": "not started, because bad/worker-0 failed",
+        "after_that/worker-0": "not started, because after_bad/worker-0 failed",
     }
     assert "The user erred. Mend it." in told["bad/worker-0"].log.read_text()
     assert set(chain.told("end")) == {"good/worker-0", "after_good/worker-0"}

@@ -206,7 +206,7 @@ def test_variables_for_other_jobs_are_named_and_dropped(
     sbatch.write_text(sbatch.read_text() + 'echo "$SBATCH_CONSTRAINT" >"$STUB/seen"\n')
     launch(Chain(tmp_path, *CHAIN))
     assert (stub.folder / "seen").read_text() == "\n"
-    assert "Without effect on these jobs: SBATCH_CONSTRAINT." in capsys.readouterr().err
+    assert "These variables have no effect on kd's jobs: SBATCH_CONSTRAINT." in capsys.readouterr().err
 
 
 def test_where_the_controller_is_down_nothing_is_lost(tmp_path: Path, stub: Stub) -> None:
@@ -345,7 +345,7 @@ def test_waiting_submits_the_rest_except_the_tasks_whose_inputs_have_failed(
     assert made.launch(list(chain.plan.tasks())) == []
     assert rounds == [1]
     assert [item.stage for item in Records(chain.run).read()] == ["first", "stage0", "stage1", "stage2"]
-    assert "Not submitted, since inputs failed (see kd status): 1 task." in capsys.readouterr().err
+    assert "Not submitted, because inputs failed (see kd status): 1 task." in capsys.readouterr().err
 
 
 def test_an_array_that_exceeds_the_sites_limit_is_not_waited_for(tmp_path: Path, stub: Stub) -> None:

@@ -247,7 +247,7 @@ def test_a_model_that_is_not_there_says_what_to_put_where(monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a machine without a network finds out later, and says the same
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(UserError, match="COMET model Unbabel/wmt22-none is not here") as error:
+    with pytest.raises(UserError, match="COMET model Unbabel/wmt22-none is not in the cache") as error:
         Comet("wmt22-none")
     assert "hf download Unbabel/wmt22-none --local-dir" in error.value.hint
     for path in ("/nowhere/model", "./model", "model.ckpt"):
@@ -300,9 +300,9 @@ def test_a_missing_tokeniser_is_named(tmp_path: Path) -> None:
 def test_sides_that_do_not_fit(models: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="reads a reference"):
         Comet(str(models["COMET"])).scores({"one": ONE}, SOURCES, [])
-    with pytest.raises(UserError, match="one has 39 lines, the source has 40"):
+    with pytest.raises(UserError, match="one has 39 lines, but the source has 40"):
         Comet(str(models["QE"])).scores({"one": ONE[:-1]}, SOURCES, [])
-    with pytest.raises(UserError, match="Reference 1 has 2 lines, the source has 40"):
+    with pytest.raises(UserError, match="Reference 1 has 2 lines, but the source has 40"):
         Comet(str(models["COMET"])).scores({"one": ONE}, SOURCES, [["a", "b"]])
     with pytest.raises(UserError, match="no way 'median'"):
         Comet(str(models["COMET"]), several_references="median")

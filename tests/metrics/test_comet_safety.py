@@ -51,7 +51,7 @@ def test_code_in_a_comet_checkpoint_does_not_run(model: Path, tmp_path: Path) ->
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     change(model, lambda content: content.update(evil=Evil()))
-    with pytest.raises(UserError, match="holds more than weights"):
+    with pytest.raises(UserError, match="contains more than weights"):
         scores(model)
     assert not (tmp_path / "ran").exists()
 

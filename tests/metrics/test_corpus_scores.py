@@ -53,8 +53,8 @@ def test_a_files_name_is_told_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [
-        (HYPOTHESES[:2], REFERENCES, "output has 2 lines, the reference has 3"),
-        (HYPOTHESES, [REFERENCES[0], REFERENCES[1][:2]], "Reference 2 has 2 lines, the first has 3"),
+        (HYPOTHESES[:2], REFERENCES, "output has 2 lines, but the reference has 3"),
+        (HYPOTHESES, [REFERENCES[0], REFERENCES[1][:2]], "Reference 2 has 2 lines, but the first has 3"),
         ([], [[]], "reference is empty"),
         (HYPOTHESES, [], "no reference"),
     ],

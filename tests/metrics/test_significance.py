@@ -145,7 +145,7 @@ def test_records_are_plain_numbers(systems: dict[str, list[str]], reference: lis
         ),  # sacreBLEU would draw afresh
         ({"resampling": Resampling(test="ttest")}, "no paired test 'ttest'"),
         ({"metrics": ["blue"]}, "no metric 'blue'"),
-        ({"references": [["one"]]}, "ensemble has 60 lines, the reference has 1"),
+        ({"references": [["one"]]}, "ensemble has 60 lines, but the reference has 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

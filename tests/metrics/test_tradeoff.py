@@ -84,6 +84,6 @@ def test_what_chance_may_have_decided_is_said() -> None:
     assert "12-1-gold is as fast and 0.10 BLEU apart, and the spread over seeds is 0.80" in doubts[1]
     near = Candidate("6-1", (29.0, 29.6, 30.2), 300)  # mean 29.6: misses 29.7 by 0.1, spread 0.6
     [told] = choose([DEEP, USUAL, near], 0.5, "BLEU").doubts
-    assert told.startswith("6-1 is faster and misses the limit by 0.10 BLEU, and its spread over seeds is 0.60")
+    assert told.startswith("6-1 is faster but misses the limit by 0.10 BLEU, and its spread over seeds is 0.60")
     [single] = choose([Candidate("a", (20.0,), 1), Candidate("b", (10.0,), 2)], 1.0).doubts
     assert "one seed" in single

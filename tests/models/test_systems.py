@@ -142,7 +142,9 @@ chain:
 @pytest.mark.parametrize("stage", ["translate", "speed", "release"])
 def test_a_label_like_a_members_name_is_refused_when_the_recipe_is_planned(tmp_path: Path, stage: str) -> None:
     recipe = SECOND.replace("LABEL", "student-2").replace("STAGE", stage)
-    with pytest.raises(UserError, match=r"Two systems would be called student-2: member 2 of student and student-2\."):
+    with pytest.raises(
+        UserError, match=r"Two systems would have the name student-2: member 2 of student and student-2\."
+    ):
         planned(tmp_path, recipe)
     plan = planned(tmp_path, SECOND.replace("LABEL", "student_b").replace("STAGE", stage))
     names = {task.name for task in plan.find("translate")[0].tasks}

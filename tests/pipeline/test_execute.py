@@ -39,7 +39,7 @@ def names(folder: Path) -> set[str]:
 
 
 def kill_after_a_line(task: Task, store: Store) -> None:
-    """Start a slow task in a process of its own, and kill it once it has written something."""
+    """Start a slow task in a separate process, and kill it once it has written something."""
     process = FORK.Process(target=run, args=(task, store))
     process.start()
     lines = store.paths(task).partial / "lines"
@@ -159,7 +159,7 @@ def test_cpu_seconds_are_those_of_all_attempts_and_of_processes_that_they_start(
 
 def test_one_whose_input_is_missing_says_which(store: Store) -> None:
     chain = plan(entry("a"), entry("b", inputs={"many": {"x": "a"}}))
-    with pytest.raises(UserError, match="b/worker-0 reads from a/worker-0, which is missing"):
+    with pytest.raises(UserError, match="b/worker-0 needs a/worker-0, which is missing"):
         run(chain.task("b", "worker-0"), store)
 
 

@@ -63,5 +63,5 @@ def test_inputs_that_do_not_fit_are_read_in_place(
 
 def test_a_variable_that_the_job_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL", raising=False)
-    with pytest.raises(UserError, match=r"machine\.scratch is \$LOCAL/me, and a variable"):
+    with pytest.raises(UserError, match=r"machine\.scratch is \$LOCAL/me, but one of its variables"):
         train(Store(tmp_path), "$LOCAL/me")

@@ -213,7 +213,7 @@ def test_measured_values_are_not_listed_as_assumptions(elsewhere: Path) -> None:
     assert not forecast([*BIG, *ASSUMED]).measured
     keep(Observation("clean", 10_000, 260.0, 2.0, 2.0, "cluster", "cuda", 1, "probe on node, 2026-11-21 12:00"))
     found = forecast([*BIG, *[item for item in ASSUMED if item != "assume.seconds=600"]])
-    assert found.measured and "Nothing was measured here" not in page.markdown(found)
+    assert found.measured and "Nothing was measured on this machine" not in page.markdown(found)
 
 
 def test_json_has_every_figure_with_its_source(big: Forecast) -> None:

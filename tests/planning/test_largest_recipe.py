@@ -91,7 +91,7 @@ def test_the_page_describes_the_nodes_and_requests_of_its_rows(found: Forecast) 
 
 def test_the_page_lists_assumptions_once_and_states_that_nothing_was_measured(found: Forecast) -> None:
     page = markdown(found)
-    assert "Nothing was measured here" in page
+    assert "Nothing was measured on this machine" in page
     for key in ASSUMED:
         # bytes.encode= also begins no other key; seconds= stands for many stages, as one numbered source.
         assert page.count(f"assume.{key}=") == 1, key

@@ -95,7 +95,7 @@ def test_several_targets_need_tags(corpus: Path) -> None:
         ((_, data),) = stage.inputs["data"]
         assert data.config.tags and data.axis == stage.axis
     assert not any(data.config.tags for stage in made.find("teacher") for _, data in stage.inputs["data"])
-    with pytest.raises(UserError, match=r"wants tags, and its vocabulary has none.*vocabulary\.tags=true"):
+    with pytest.raises(UserError, match=r"needs tags, but its vocabulary has none.*vocabulary\.tags=true"):
         one_to_many(corpus, "chain.encode_multi.changes.tags=true", "chain.encode_multi_gold.changes.tags=true")
     with pytest.raises(UserError, match=r"vocabulary means several|vocabulary\.over"):
         one_to_many(corpus, "vocabulary.tags=true", "chain.vocabulary.over=pairs")
@@ -165,6 +165,6 @@ def test_a_student_of_several_pairs_learns_the_distributions_of_each_pairs_teach
 def test_a_student_of_several_pairs_neither_asks_teachers_in_each_update_nor_starts_from_one(
     corpus: Path, override: str, said: str
 ) -> None:
-    pairs = r"and its teachers are of several language pairs \(fi-en, hu-en\)"
+    pairs = r"but its teachers are of several language pairs \(fi-en, hu-en\)"
     with pytest.raises(UserError, match=said.format(pairs=pairs)):
         plan("fi_hu_en_small", corpus, override)

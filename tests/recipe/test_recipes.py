@@ -46,7 +46,7 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "+teacher.widht=3"], "teacher.widht"),
         (["recipe=demo", "teacher.model.width=wide"], "teacher.model.width"),
         (["recipe=demo", "clean.filters.ratio.most={a: 1}"], "clean.filters.ratio.most"),
-        (["recipe=demo", "clean.filters.ratio.most=much"], "It takes a number. Its default is 3.0"),
+        (["recipe=demo", "clean.filters.ratio.most=much"], "Set it to a number. Its default is 3.0"),
         (["recipe=demo", "clean.filters.ratio.moost=2"], "mean clean.filters.ratio.most"),
         (["recipe=demo", "+clean.filters.ratio.slak=2"], "mean slack"),
         (["recipe=demo", "+clean.filters.numbrs={}"], "mean numbers"),
@@ -60,8 +60,8 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "split.dev=-5"], "split.dev is -5"),
         (["recipe=demo", "shard.lines=0"], "shard.lines is 0"),
         (["recipe=demo", "vocabulary.size=-5"], "vocabulary.size is -5"),
-        (["recipe=demo", "student.checkpoint.every=20"], "For all of them: checkpoint.every=20"),
-        (["recipe=demo", "select.guards.copy=false"], "For all of them: guards.copy=false"),
+        (["recipe=demo", "student.checkpoint.every=20"], "To change all of them, type checkpoint.every=20"),
+        (["recipe=demo", "select.guards.copy=false"], "To change all of them, type guards.copy=false"),
         (["recipe=demo", "teacher.optimizer.warmup_updates=9000"], "teacher: optimizer.warmup_updates"),
         (["recipe=demo", "+pairs={en-fr: {}}", "+corpus.sources.home_assistant.pairs={en-de: true}"], "read for en-fr"),
         (["recipe=files", "source=a.en", "target=a.de", "+pairs={en-de: {}}"], "'~pairs.source-target'"),
@@ -69,21 +69,21 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "device=cuda"], "mean machine.device=cuda"),
         (["recipe=demo", "select.mix.bleu=1"], "+select.mix.bleu=1"),
         (["recipe=demo", "search.width=101"], "search.width=[101]"),
-        (["recipe=demo", "seed=two"], "fit: two. It takes a whole number"),
-        (["recipe=demo", "+chain.control.changes.members=two"], "control.changes.members does not fit: two. It takes"),
-        (["recipe=demo", "student.model={width: wide}"], "student.model.width does not fit: wide. It takes a whole"),
-        (["recipe=demo", "search.width={a: 1}"], "It takes a list"),
+        (["recipe=demo", "seed=two"], "valid: two. Set it to a whole number"),
+        (["recipe=demo", "+chain.control.changes.members=two"], "control.changes.members is not valid: two. Set it to"),
+        (["recipe=demo", "student.model={width: wide}"], "student.model.width is not valid: wide. Set it to a whole"),
+        (["recipe=demo", "search.width={a: 1}"], "Write it as a list"),
         (["recipe=demo", "student.model=3"], "`kd settings student.model` lists them"),
-        (["recipe=demo", "pairs=3"], "fit: 3. It takes a mapping"),
+        (["recipe=demo", "pairs=3"], "valid: 3. It takes a mapping"),
         (["recipe=demo", "seed=null"], "It cannot be null"),
-        (["recipe=demo", "chain.control.enabled=maybe"], "It takes true or false"),
-        (["recipe=demo", "report.title=[a]"], "It takes a text"),
+        (["recipe=demo", "chain.control.enabled=maybe"], "Set it to true or false"),
+        (["recipe=demo", "report.title=[a]"], "Set it to a text"),
         (["recipe=demo", "+search.changes.max_update=9"], "without the +: search.changes.max_update=9"),
         (["recipe=demo", "seed=1,2"], "add -m"),
         (["recipe=demo", "pairs={en-de"], "not closed. Close them, and quote the argument"),
         (["recipe=demo", "run.dir='a"], "not closed. Close them, and quote the argument"),
         (["recipe=demo", "run.dir=What? (a)"], "'run.dir=\"What? (a)\"'"),
-        (["recipe=demo", "teacher.precision=fp8"], "teacher.precision does not fit: fp8. It takes one of: fp32, fp16"),
+        (["recipe=demo", "teacher.precision=fp8"], "teacher.precision is not valid: fp8. Choose one of: fp32, fp16"),
         (["recipe=demo", "teacher.model=null"], "teacher.model"),
         (["recipe=demo", "teacher=null"], "teacher"),
         (["recipe=demo", "teacher=[tiny_3_3]"], "teacher"),
@@ -157,7 +157,7 @@ def test_status_without_a_run_prints_a_message_and_creates_nothing(
 ) -> None:
     before = set(elsewhere.iterdir())
     assert main(["report", *FILES]) == 2
-    assert "Nothing of files has been run in" in capsys.readouterr().err
+    assert "files has not been run in" in capsys.readouterr().err
     assert main(["status", *FILES]) == 0
     assert "the recipe has not been run here" in capsys.readouterr().out
     assert set(elsewhere.iterdir()) - before <= {elsewhere / "store"}  # hashes of the files are kept there
@@ -257,9 +257,9 @@ def test_invalid_yaml_is_one_sentence_with_its_line(elsewhere: Path, capsys: pyt
         (elsewhere / "mine" / "recipe.yaml").write_text(content, "utf-8")
         assert main(["run", "recipe=./mine"]) == 2
         said = capsys.readouterr().err
-        assert "recipe.yaml, line " in said and "is no YAML" in said and "Traceback" not in said
+        assert "recipe.yaml, line " in said and "not valid YAML" in said and "Traceback" not in said
     (elsewhere / "mine" / "recipe.yaml").write_text("defaults: [/base, _self_]  # für\n", "latin-1")
-    assert main(["run", "recipe=./mine"]) == 2 and "is not in UTF-8" in capsys.readouterr().err
+    assert main(["run", "recipe=./mine"]) == 2 and "is not UTF-8" in capsys.readouterr().err
 
 
 def test_one_student_may_override_a_shared_setting(elsewhere: Path) -> None:

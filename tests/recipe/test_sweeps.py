@@ -40,7 +40,7 @@ def test_a_mistake_in_the_last_variant_stops_the_sweep_before_the_first(
     begun: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*DEMO, "seed=1,2,three"]) == EXIT_USER
-    assert begun == [] and "seed does not fit: three" in capsys.readouterr().err
+    assert begun == [] and "seed is not valid: three" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("seeds", "status"), [("1,1", 0), ("1,2", EXIT_TRANSIENT), ("2,3,1", EXIT_USER), ("4,2,3", 1)])

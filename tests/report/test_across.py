@@ -79,7 +79,7 @@ def test_it_says_what_is_real(data: ReportData) -> None:
         "One model for 2 language pairs is on average 0.5 BLEU above bilingual students of equal architecture.",
         "It is significantly better in da-en (paired bootstrap, p < 0.05).",
         "It is significantly worse in sv-en (paired bootstrap, p < 0.05).",
-        "It takes 12.0 MB, and they 22.0 MB together.",
+        "It takes 12.0 MB, the bilingual students 22.0 MB together.",
     ]
     equal = [dataclasses.replace(each, training_updates=100) for each in data.systems]
     assert across.summary(dataclasses.replace(data, systems=equal))[0].endswith("architecture and number of updates.")

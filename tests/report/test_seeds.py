@@ -100,8 +100,8 @@ def test_members_without_one_of_their_seed_are_named(seeded: ReportData) -> None
         ([(k, a, b, 0.01) for k, a, b, _ in SEEDS], "Distillation helped: over 3 seeds the student is on average 1.0 "
                                                     "BLEU above the control, p < 0.05 with 3 of 3."),
         ([(k, b, a, 0.01) for k, a, b, _ in SEEDS], "Distillation did harm: over 3 seeds the student is on average "
-                                                    "1.0 BLEU below the control, p < 0.05 with 0 of 3, the other "
-                                                    "way with 3."),
+                                                    "1.0 BLEU below the control, p < 0.05 with 0 of 3, in the other "
+                                                    "direction with 3."),
     ],
 )  # fmt: skip
 def test_the_verdict_is_over_all_seeds(

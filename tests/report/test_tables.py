@@ -34,7 +34,7 @@ def test_costs_have_energy_and_their_sum(report: ReportData) -> None:
 def test_idle_gpus_are_said_in_gpu_hours(report: ReportData) -> None:
     idle, energy = cost_remarks(report.costs)
     assert idle.startswith(
-        "teacher.en-de used its GPUs 52.0\u00a0% of the time: of 12.5 GPU hours 6.0 were paid for and idle."
+        "teacher.en-de used its GPUs 52.0\u00a0% of the time: of 12.5 GPU hours 6.0 were allocated but idle."
     )
     assert energy == (
         "Energy was measured by nvml, of GPUs alone; 6 tasks had no meter and are not counted. "
@@ -140,4 +140,4 @@ def test_a_speed_of_a_busy_machine_is_marked(report: ReportData) -> None:
     [column] = [each for each in results_table(busy).columns if each.heading == "Sentences/s"]
     assert [cell.detail for cell in column.cells if cell.text] == ["", "busy", "", "", ""]
     assert "busy: other processes used the machine in every repetition" in results_document(busy).markdown()
-    assert texts(speed_table(busy))["Cores busy with others"] == ["1.3"] * 5
+    assert texts(speed_table(busy))["Cores used by other processes"] == ["1.3"] * 5

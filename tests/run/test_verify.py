@@ -74,7 +74,7 @@ def exchange_the_manifest(paths: ArtifactPaths) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (flip_a_bit, "has other content"),
+        (flip_a_bit, "has different content"),
         (shorten, "has 0 bytes instead of"),
         (remove, "is missing"),
         (damage_the_manifest, "is damaged"),

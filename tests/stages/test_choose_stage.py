@@ -195,7 +195,7 @@ def test_a_training_goes_on_with_the_choice_that_it_began_with(tmp_path: Path) -
         _begun_with(replace(training, out=folder), config, data)
     assert _begun_with(training, deep, data) == training  # begun again
     for config, label in ((flat, "best"), (deep, "gold")):
-        with pytest.raises(UserError, match=r"chose otherwise .* Remove .*earlier to begin anew"):
+        with pytest.raises(UserError, match=r"chose differently .* Remove .*earlier to begin again"):
             _begun_with(training, config, replace(data, label=label))
     later.mkdir()
     assert _begun_with(replace(training, out=later, resumable_from=[other, earlier]), deep, data).resumable_from == [

@@ -147,7 +147,9 @@ def test_nothing_left_is_a_sentence(tmp_path: Path) -> None:
 
 def test_the_same_text_on_both_sides_is_told_as_that(tmp_path: Path) -> None:
     filters = {"empty": {}, "same": {"kind": "copies"}}  # whatever the filter is called
-    with pytest.raises(UserError, match=r"by same 2, empty 1: source and target are nearly the same text\. Are these"):
+    with pytest.raises(
+        UserError, match=r"by same 2, empty 1: source and target are nearly the same text\. Check that these"
+    ):
         run(tmp_path / "out", [collected(tmp_path, [ROWS[1], ROWS[3], ROWS[3]])], config(filters=filters))
 
 

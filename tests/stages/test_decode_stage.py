@@ -163,7 +163,7 @@ def test_a_limit_above_the_teachers_is_told(job: Job[DecodeConfig], caplog: pyte
     Decode().run(capped)
     facts = Decode().check(capped).facts
     assert facts["sources whose output was limited to the teachers' training length"] == 29
-    assert "max_pieces is 200, and the models were trained on 40" in caplog.text
+    assert "max_pieces is 200, but the models were trained on 40" in caplog.text
 
 
 def test_members_leave_the_same_kind_of_folder(job: Job[DecodeConfig]) -> None:
@@ -311,7 +311,7 @@ def swap_two_shards(folder: Path) -> None:
         (lose_a_line, 1, r"\.nbest\.zst"),
         (lose_a_list_and_forge, 1, r"\.nbest\.zst"),
         (repeat_an_id_and_forge, 1, r"nbest\.zst, line \d+"),
-        (swap_two_shards, 2, r"\.nbest\.zst, line 1: the list of \d+ stands where \d+ belongs"),
+        (swap_two_shards, 2, r"\.nbest\.zst, line 1: the list of \d+ is in the place of \d+"),
     ],
 )
 def test_damage_is_refused_and_mended(
@@ -360,7 +360,7 @@ def test_more_of_the_corpus_repeats_nothing(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"nbest": 4}, "decode.nbest is 4 and decode.beam is 3"),
+        ({"nbest": 4}, "decode.nbest is 4 but decode.beam is 3"),
         ({"member_nbest": 0}, "decode.member_nbest is 0"),
         ({"compute_type": "int7"}, "decode.compute_type is 'int7'"),
     ],

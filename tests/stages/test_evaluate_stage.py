@@ -273,7 +273,7 @@ def test_a_tokeniser_that_is_not_installed_is_refused_when_the_run_is_planned(
             ["+evaluate.further_baselines.teacher-ensembel=true"],
             "further_baselines.*ensembel.*mean teacher-ensemble",
         ),
-        (["+evaluate.given.student=b"], "evaluate.given.student has the name of a system"),
+        (["+evaluate.given.student=b"], "evaluate.given.student has the same name as a system"),
         (["+evaluate.given.opus=none.txt"], r"none\.txt does not exist.*Correct evaluate\.given\.opus"),
         (["evaluate.metrics.blue=true"], "no metric 'blue'"),
         (["evaluate.metrics.comet=true"], r"evaluate\.comet\.model"),

@@ -82,7 +82,7 @@ def test_what_is_switched_off_is_left_out(config: SearchConfig) -> None:
         ({"heads": [3]}, "width 128 with 3 heads"),
         ({"changes": {"max_updates": 3}}, "search.changes.max_updates.*mean search.changes.max_update"),
         ({"changes": {"optimizer": {"warmup": 3}}}, r"search\.changes\.optimizer\.warmup_updates"),
-        ({"changes": {"max_update": "many"}}, r"search\.changes\.max_update does not fit.*It takes a whole number"),
+        ({"changes": {"max_update": "many"}}, r"search\.changes\.max_update is not valid.*Set it to a whole number"),
     ],
 )
 def test_what_is_no_model_is_refused(changes: dict[str, Any], told: str, config: SearchConfig) -> None:

@@ -97,7 +97,7 @@ def test_a_part_that_is_gone_is_missed(tmp_path: Path) -> None:
     work = job(tmp_path, {"da": [("ja", "yes")], "nl": [("nee", "no")]}, JoinConfig())
     Join().run(work)
     (work.out / "nl-en" / "index.json").unlink()
-    with pytest.raises(IncompleteArtifact, match="what was counted"):
+    with pytest.raises(IncompleteArtifact, match="does not match its counts"):
         Join().check(work)
 
 

@@ -104,7 +104,7 @@ def test_missing_and_changed_scores_are_found(tmp_path: Path, lengths: None) -> 
     corpus, lists = make(tmp_path, 2)
     this = job(tmp_path / "scores", corpus, lists, config("qe"))
     Score().run(this)
-    with pytest.raises(IncompleteArtifact, match="does not hold the scores"):
+    with pytest.raises(IncompleteArtifact, match="does not have the expected scores"):
         Score().check(job(tmp_path / "scores", corpus, make(tmp_path, 3)[1], config("qe")))
     file = this.out / "00001.qe.zst"
     file.write_bytes((this.out / "00000.qe.zst").read_bytes())

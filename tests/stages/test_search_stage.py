@@ -108,7 +108,7 @@ def test_student_and_control_read_the_choice_and_their_own_shape_says_nothing(fo
         (["+search.data.gould=true"], "no data to learn from .search.data. called gould. Did you mean gold"),
         (["search.changes.max_update=200"], r"search.changes.: optimizer.warmup_updates is 300"),
         (["+search.changes.init_from=x"], "has one. Set search.changes.init_from=null"),
-        (["search.choose.metric=blue"], "search.choose.metric does not fit: blue. .* Did you mean bleu"),
+        (["search.choose.metric=blue"], "search.choose.metric is not valid: blue. .* Did you mean bleu"),
         (["search.choose.metric=comet"], "search_evaluate.en-de does not score. Set evaluate.metrics.comet=true"),
         (
             ["search.choose.speed=all_cores", "evaluate.speed.all_cores=false"],
@@ -116,7 +116,7 @@ def test_student_and_control_read_the_choice_and_their_own_shape_says_nothing(fo
         ),
         (["search.choose.format=int16"], "search.choose.format. called int16.*int8"),
         (["student=tiny_4_2"], "inputs.data means several stages: .*student=from_search"),
-        (["chain=distillation"], "no search among its inputs. Take chain=search"),
+        (["chain=distillation"], "no search among its inputs. Add chain=search"),
     ],
 )
 def test_mistakes_are_told_when_the_recipe_is_planned(overrides: list[str], told: str, tmp_path: Path) -> None:
@@ -126,5 +126,5 @@ def test_mistakes_are_told_when_the_recipe_is_planned(overrides: list[str], told
 
 def test_nothing_left_to_learn_from_is_told(tmp_path: Path) -> None:
     off = [f"search.data.{name}=false" for name in ("gold", "first", "best", "best_and_gold")]
-    with pytest.raises(UserError, match="switches off all there is to learn from"):
+    with pytest.raises(UserError, match="switches off all training data"):
         plan(tmp_path, *off)

@@ -272,7 +272,7 @@ def test_scores_come_from_files_beside_the_lists(tmp_path: Path) -> None:
     place = tmp_path / "{qe} [22]"  # braces and wildcards of its own
     place.mkdir()
     config = settings(metric="external", scores=f"{place}/{{source}}-{{shard}}.txt")
-    with pytest.raises(UserError, match=r"en-00000\.txt are not there"):
+    with pytest.raises(UserError, match=r"en-00000\.txt does not exist"):
         Select().run(job(tmp_path, *folders, config))
     for shard in Corpus(folders[0]).shards:
         (place / f"en-{shard.name}.txt").write_text("0.1\n0.2\n0.15\n" * shard.sources)
@@ -286,9 +286,9 @@ def test_scores_come_from_files_beside_the_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: lines[:-1], r"scores-00000\.txt ends after line \d+, and the n-best list goes on"),
+        (lambda lines: lines[:-1], r"scores-00000\.txt ends after line \d+, but the n-best list goes on"),
         (lambda lines: [*lines, "1"], r"scores-00000\.txt goes on after line \d+, where the n-best list ends"),
-        (lambda lines: [lines[0], "nan", *lines[2:]], r"scores-00000\.txt, line 2: 'nan' is no score"),
+        (lambda lines: [lines[0], "nan", *lines[2:]], r"scores-00000\.txt, line 2: 'nan' is not a score"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(
@@ -304,8 +304,8 @@ def test_scores_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metric": "external"}, "read from one place"),
-        ({"metric": "external", "scores": "a{shard}", "feature": "QE"}, "read from one place"),
+        ({"metric": "external"}, "come from exactly one place"),
+        ({"metric": "external", "scores": "a{shard}", "feature": "QE"}, "come from exactly one place"),
         ({"metric": "external", "scores": "a.txt"}, "one file for all shards"),
         ({"metric": "blue"}, "metric=blue"),
     ],
@@ -321,7 +321,7 @@ def test_impossible_settings_fail_before_anything_runs(changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: lines[:3] + lines[6:], r"00000\.nbest\.zst, line 4: the list of \d+ stands where \d+ belongs"),
+        (lambda lines: lines[:3] + lines[6:], r"00000\.nbest\.zst, line 4: the list of \d+ is in the place of \d+"),
         (lambda lines: lines[:-1], r"00000\.nbest\.zst ends after line \d+, with \d+ lists; its index says"),
         (lambda lines: lines[:-3], r"00000\.nbest\.zst ends after"),
         (lambda lines: [*lines, *lines[:3]], r"00000\.nbest\.zst, line \d+: the id \d+ returns after another"),
@@ -352,7 +352,7 @@ def test_swapped_shards_are_refused(tmp_path: Path) -> None:
     corpus, lists = make(tmp_path, 2)
     first, second = lists / "00000.nbest.zst", lists / "00001.nbest.zst"
     first.rename(lists / "x"), second.rename(first), (lists / "x").rename(second)
-    with pytest.raises(UserError, match=r"00000\.nbest\.zst, line 1: the list of \d+ stands where \d+ belongs"):
+    with pytest.raises(UserError, match=r"00000\.nbest\.zst, line 1: the list of \d+ is in the place of \d+"):
         Select().run(job(tmp_path, corpus, lists))
 
 
@@ -373,7 +373,7 @@ def test_check_compares_ids_with_what_was_decoded(tmp_path: Path) -> None:
     with CorpusWriter(other, ("en", "de"), SHARD, keep_groups=True, origins=[ORIGIN]) as writer:
         for place in range(3 * SHARD):  # the same number of pairs, each with the id of the one before
             writer.add(Pair(FIRST + place + 1, source(place), gold(place)))
-    with pytest.raises(IncompleteArtifact, match=r"00000\.tsv\.zst, line 1: \d+ has no place there"):
+    with pytest.raises(IncompleteArtifact, match=r"00000\.tsv\.zst, line 1: \d+ is unexpected"):
         Select().check(job(tmp_path, other, lists))
 
 

@@ -167,7 +167,7 @@ def test_what_is_damaged_or_missing_is_not_published(
         Soften().check(job(copy, data, teachers))
     for path in copy.glob(f"{last.name}.*"):
         path.unlink()
-    with pytest.raises(IncompleteArtifact, match="does not hold the blocks"):
+    with pytest.raises(IncompleteArtifact, match="does not have the expected blocks"):
         Soften().check(job(copy, data, teachers))
 
 

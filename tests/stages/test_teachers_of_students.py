@@ -119,7 +119,7 @@ def test_the_cells_of_a_search_learn_from_the_teachers_too(tmp_path: Path) -> No
         ),
         (["teacher.distill.alpha=0.5"], r"teacher.en-de learns token distributions, and has no teachers"),
         ([*OFF[:2], "student.start.layers=true", "teacher.model.width=256"], "model.width is 128 here and 256 there"),
-        (["student.start.layers=true", "student.init_from=/nowhere"], "both say where to start"),
+        (["student.start.layers=true", "student.init_from=/nowhere"], "are both set"),
         (["student.start.learning_rate=0"], "start.learning_rate is 0"),
     ],
 )

@@ -63,7 +63,7 @@ def test_all_members_may_start_from_one_model(tmp_path: Path) -> None:
     planned = plan(tmp_path, "teacher.members=1", chain=one)
     [first] = planned.find("teacher")[0].tasks
     assert [task.inputs["start"][0].task for task in planned.find("second_phase")[0].tasks] == [first] * 3
-    with pytest.raises(UserError, match="3 members and 2 models to start from"):
+    with pytest.raises(UserError, match="3 members but 2 models to start from"):
         plan(tmp_path, "teacher.members=2", chain=one)
     with pytest.raises(UserError, match="models to start from and init_from"):
         plan(tmp_path, "teacher.members=1", chain=one.replace("seed: 11", f"init_from: {tmp_path}"))

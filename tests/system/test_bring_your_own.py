@@ -104,7 +104,7 @@ def test_missing_lists_and_lists_of_other_sources_are_refused(workplace: Workpla
     done = workplace.kd("run", lists, *places, check=False)
     assert done.returncode == 2
     assert "5 of" in done.stderr
-    assert "sources have no list, the first of them line" in done.stderr
+    assert "sources have no list, the first of which is line" in done.stderr
     workplace.kd("run", lists, *places, "given_lists.on_missing=gold")
     # Shifted by one line, as happens where a tool lost one.
     shifted = tmp_path / "shifted.gz"
@@ -115,5 +115,5 @@ def test_missing_lists_and_lists_of_other_sources_are_refused(workplace: Workpla
     lists = f"+given_lists.files={{x: {{file: '{shifted}'}}}}"
     done = workplace.kd("run", lists, *places, "given_lists.on_missing=gold", check=False)
     assert done.returncode == 2
-    assert "fit the human translations of their own sources no better" in done.stderr
+    assert "match the human translations of their own sources no better" in done.stderr
     assert "Traceback" not in done.stderr

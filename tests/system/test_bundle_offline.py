@@ -51,7 +51,7 @@ def test_a_damaged_bundle_is_refused_with_the_file_that_is_damaged(finished: Wor
     content = bytearray(file.read_bytes())
     content[member.offset_data] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{member.name.removeprefix('kd-bundle/')} is not as it was packed"):
+    with pytest.raises(UserError, match=rf"{member.name.removeprefix('kd-bundle/')} differs from the packed file"):
         check(file)
     file.write_bytes(content[: member.offset_data + 5])
     with pytest.raises(UserError, match="damaged"):

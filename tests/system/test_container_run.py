@@ -130,7 +130,7 @@ def test_a_signal_saves_a_training_over_two_nodes_inside_the_image_and_it_resume
     assert (manifest["nodes"], manifest["attempts"]) == (2, 2), said
     assert dict(manifest["container"])["path"] == str(image)  # type: ignore[call-overload]
     assert "begun on node[1-2], 1 times requeued" in said
-    assert said.count("The task was asked to stop; what it has done is kept.") == 2  # by the Python of each node
+    assert said.count("The task was asked to stop; its finished work is kept.") == 2  # by the Python of each node
     curve = (here.place.run / "teacher.en-xx" / "member-1" / "metrics.jsonl").read_text("utf-8").split("\n")
     updates = [json.loads(line)["update"] for line in curve if '"train"' in line]
     assert updates == sorted(set(updates)) and updates[-1] == 160, "it went on, and did not begin anew"

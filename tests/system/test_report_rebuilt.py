@@ -42,7 +42,7 @@ def test_a_page_whose_scores_are_missing_is_refused(workplace: Workplace, tmp_pa
     done = workplace.kd("report", "evaluate.bootstrap=7", f"run.dir={tmp_path}", check=False)
     assert done.returncode == 2 and "Page:" not in done.stdout
     told = " ".join(done.stderr.split())
-    assert "report/all reads from evaluate.en-xx/all, which is missing" in told and "`kd run recipe=" in told
+    assert "report/all needs evaluate.en-xx/all, which is missing" in told and "`kd run recipe=" in told
     assert "Traceback" not in done.stderr
 
 

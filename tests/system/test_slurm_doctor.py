@@ -37,7 +37,7 @@ def test_two_working_nodes_pass(slurm: Cluster, tmp_path: Path) -> None:
     lines = [line for line in done.stdout.split("\n") if line.startswith(("ok", "warning", "error"))]
     for wanted in (
         *("ok      node1: torch: ", "ok      node2: torch: ", "ok      node1: fairseq: ", "ok      node2: fairseq: "),
-        *("ok      job: ran on node1 and node2", "ok      locks between nodes: each of 20 locks was given once"),
+        *("ok      job: ran on node1 and node2", "ok      locks between nodes: each of 20 locks was granted once"),
         "ok      node1: all-reduce by gloo over 2 nodes with 1 each: ",
     ):
         assert any(line.startswith(wanted) for line in lines), f"{wanted}\n{done.stdout}"

@@ -112,7 +112,7 @@ def test_cancel_ends_the_jobs_of_this_run_only(closed: Cluster, tmp_path: Path) 
     closed.wait_until(lambda: len(here.queued()) == 4, "the others are left")
     assert mine in {job["id"] for job in here.queued()}
     assert "cancelled" in here.states().values()
-    assert "Nothing of" in here.kd("cancel").stdout
+    assert "No task of" in here.kd("cancel").stdout
     assert "Submitted 3 tasks" in here.kd("run", "upto=split").stderr
     here.kd("cancel", *other)
     assert "could be removed" not in here.kd("clean").stdout

@@ -163,8 +163,8 @@ def test_a_missing_package_is_one_sentence_before_anything_runs(
     settings = [f"run.dir={tmp_path}/run", f"store.dir={tmp_path}/store", "tracking.trackers.wandb=true"]
     assert cli.main(["run", "recipe=demo", *settings]) == 2
     assert capsys.readouterr().err == (
-        "kd: tracking.trackers.wandb is true, and the package wandb_not_installed is not installed. "
-        "Install it by pip install 'kd[wandb]', or set tracking.trackers.wandb=false.\n"
+        "kd: tracking.trackers.wandb is true, but the package wandb_not_installed is not installed. "
+        "Type: pip install 'kd[wandb]', or set tracking.trackers.wandb=false.\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -1,6 +1,6 @@
 """The kinds of filters by name, and the recipe's filters as objects.
 
-The kinds beside their counterparts in the two known collections of filters:
+The kinds and their counterparts in the two best-known collections of filters:
 
 | here       | OpusFilter 3.3                                      | OpusCleaner 0.7                               |
 | ---------- | --------------------------------------------------- | --------------------------------------------- |
@@ -16,10 +16,10 @@ The kinds beside their counterparts in the two known collections of filters:
 | language   | LanguageIDFilter, LinguaFilter, …                   | fasttext_filter, langid                       |
 | score      | WordAlignFilter, SentenceEmbeddingFilter, …         | laser_similarity, bicleaner_hardrules         |
 
-Neither is a dependency. OpusFilter 3.3.1 requires some twenty packages, scikit-learn, pandas, graphviz, Morfessor,
-subword-nmt, a Moses tokeniser in C++ and opustools among them, for filters of a few lines each, which score pairs of
-strings and know neither ids nor reasons. OpusCleaner 0.7.1 pins fastapi 0.78 (and with it pydantic 1), uvicorn, babel
-and xxhash to exact versions, and its filters are scripts that read standard input, one process each.
+Neither is a dependency. OpusFilter 3.3.1 requires some twenty packages, among them scikit-learn, pandas, graphviz,
+Morfessor, subword-nmt, a Moses tokeniser in C++ and opustools, for filters of a few lines each that score pairs of
+strings and support neither ids nor reasons. OpusCleaner 0.7.1 pins fastapi 0.78 (and with it pydantic 1), uvicorn,
+babel and xxhash to exact versions, and its filters are scripts that read standard input, one process each.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ DUPLICATES = "duplicates"  # the label of deduplication in counts, which no filt
 
 @dataclass(frozen=True)
 class Setting:
-    """A filter of the recipe: its label in counts, its kind and its config."""
+    """A filter of the recipe: its label in the counts, its kind and its config."""
 
     label: str
     kind: str
@@ -75,7 +75,7 @@ def parse(filters: Mapping[str, Any], where: str = "clean.filters") -> list[Sett
     """Return the filters that are switched on, in the order in which they are applied.
 
     Each value is a mapping with `kind` (by default the label), `enabled`, `order` and the kind's own keys; null
-    switches a filter off. Raises UserError for any other key, with the nearest one that exists.
+    switches a filter off. Raises UserError for any other key and suggests the nearest existing key.
     """
     settings = [
         _setting(str(label), value, f"{where}.{label}") for label, value in filters.items() if value is not None
@@ -90,7 +90,7 @@ def _setting(label: str, value: Any, where: str) -> Setting:
             f"{where} is {value!r}.", f"Give it a mapping of settings, {where}.enabled=false, or null to switch it off."
         )
     if label == DUPLICATES:
-        raise UserError(f"A filter cannot be called {label}.", "Repetitions of pairs are set by clean.duplicates.")
+        raise UserError(f"A filter cannot be called {label}.", "Set clean.duplicates to remove repeated pairs.")
     given = {str(key): item for key, item in value.items()}
     kind = str(given.pop("kind", None) or label)
     if kind not in KINDS:

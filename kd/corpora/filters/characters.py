@@ -1,7 +1,7 @@
 """Filters by characters: letters of other scripts than those of the languages, and markup.
 
 The scripts of a language follow from its code. Where the code names a script (`sr-Cyrl`, `zh-Hant`), a line in another
-script is rejected, Latin included. Languages that are not known here pass.
+script is rejected, Latin included. Pairs in languages that are not in the table pass.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def named_script(language: str) -> str:
 
 
 def _is_other_chinese(script: str) -> Callable[[str], bool]:
-    """Return a test for lines that are written in the other form of Chinese characters than `Hans` or `Hant`."""
+    """Return a predicate for lines in the other form of Chinese characters than the given one (`Hans` or `Hant`)."""
     own, other = (_SIMPLIFIED, _TRADITIONAL) if script == "Hans" else (_TRADITIONAL, _SIMPLIFIED)
 
     def rejects(text: str) -> bool:
@@ -136,16 +136,16 @@ class Scripts(PairFilter[ScriptsConfig]):
     def validate(cls, config: ScriptsConfig) -> None:
         """Raise ValueError unless the share is between 0 and 1."""
         if not 0 <= config.most <= 1:
-            raise ValueError("most is a share, 0 to 1")
+            raise ValueError("most must be a share, 0 to 1")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a side has too many letters of other scripts."""
+        """Return whether a side has too many letters of other scripts."""
         left, right = self._sides
         return (left is not None and left.too_strange(source)) or (right is not None and right.too_strange(target))
 
 
 class _Expected:
-    """The letters of a side's scripts. The class of each character is computed once and cached."""
+    """The expected letters of one side. The class of each character is computed once and cached."""
 
     def __init__(self, language: str, scripts: tuple[str, ...], config: ScriptsConfig) -> None:
         named = named_script(language)
@@ -200,14 +200,14 @@ _OTHER = regex.compile(
 class Markup(PairFilter[MarkupConfig]):
     """Rejects pairs with markup: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
 
-    With `mirrored`, only markup that one side has and the other lacks.
+    With `mirrored`, only markup that one side has and the other lacks counts.
     """
 
     kind = "markup"
     config = MarkupConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether there is markup, or with `mirrored` markup on one side alone."""
+        """Return whether there is markup; with `mirrored`, whether only one side has markup."""
         if _is_plain(source) and _is_plain(target):
             return False
         left, right = _leftovers(source), _leftovers(target)
@@ -215,7 +215,7 @@ class Markup(PairFilter[MarkupConfig]):
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text surely has no markup, as most lines."""
+    """Return whether a text surely has no markup, which holds for most lines."""
     return not (
         "<" in text or ">" in text or "&" in text or "@" in text or "\ufffd" in text
         or "[" in text or "{" in text

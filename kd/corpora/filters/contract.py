@@ -43,7 +43,7 @@ class Filter(ABC, Generic[C]):
 
     @classmethod
     def validate(cls, config: Any) -> None:
-        """Raise ValueError, with one sentence, for values that make no sense."""
+        """Raise ValueError, with one sentence, for invalid values."""
 
 
 class Rewriter(Filter[C]):
@@ -51,7 +51,7 @@ class Rewriter(Filter[C]):
 
     @abstractmethod
     def rewrite(self, text: str) -> str:
-        """Return a side, rewritten. Rewriting the result changes nothing."""
+        """Return the rewritten side. Rewriting is idempotent."""
 
 
 class PairFilter(Filter[C]):
@@ -59,19 +59,19 @@ class PairFilter(Filter[C]):
 
     @abstractmethod
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether the pair is rejected."""
+        """Return whether the pair is rejected."""
 
     def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:
-        """Tell of each pair whether `rejects` rejects it; some filters are faster at many pairs."""
+        """Return, for each pair, whether `rejects` rejects it; some filters are faster on many pairs at once."""
         rejects = self.rejects
         return [rejects(source, target) for _, source, target in pairs]
 
 
 class ScoreFilter(Filter[C]):
-    """Rejects pairs by a value in a further column of the corpus."""
+    """Rejects pairs by a value in an additional column of the corpus."""
 
     column: str  # its name
 
     @abstractmethod
     def rejects_value(self, value: str | None) -> bool:
-        """Tell whether a pair is rejected for its value in `column`; None if its corpus has no such column."""
+        """Return whether a value in `column` rejects its pair; None: the corpus lacks the column."""

@@ -1,6 +1,6 @@
 """Language identification: rejects a side that is surely in another language than the corpus states.
 
-It applies to text of some length, in languages that the model has (kd/models/languages.py).
+The filter applies only to sufficiently long text, in languages that the model has (kd/models/languages.py).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Language(PairFilter[LanguageConfig]):
     def validate(cls, config: LanguageConfig) -> None:
         """Raise ValueError unless probabilities are between 0 and 1."""
         if not (0 <= config.sure <= 1 and 0 <= config.least <= 1):
-            raise ValueError("sure and least are probabilities, 0 to 1")
+            raise ValueError("sure and least must be probabilities, 0 to 1")
 
     def _accepted(self, language: str) -> tuple[str, ...]:
         code = primary(language)
@@ -66,11 +66,11 @@ class Language(PairFilter[LanguageConfig]):
         return tuple(sorted(name for name in alike if self._identifier.knows(name)))
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a side is surely in another language."""
+        """Return whether a side is surely in another language."""
         return self._is_other(source, self._source) or self._is_other(target, self._target)
 
     def rejects_each(self, pairs: Sequence[Pair]) -> Sequence[bool]:
-        """Tell of each pair whether a side is surely in another language; of many pairs by a faster first look."""
+        """Return, for each pair, whether a side is surely in another language; many pairs get a faster first check."""
         self._asked += len(pairs)
         if self._asked < MANY:
             return super().rejects_each(pairs)
@@ -82,7 +82,7 @@ class Language(PairFilter[LanguageConfig]):
         return rejected
 
     def _doubtful(self, texts: Sequence[str], accepted: tuple[str, ...]) -> Iterator[int]:
-        """Yield the places of texts that are long enough and not surely in an accepted language."""
+        """Yield the positions of texts that are long enough and not surely in an accepted language."""
         places = [place for place, text in enumerate(texts) if len(text) >= self.settings.letters]
         if not accepted or not places:
             return

@@ -1,6 +1,6 @@
 """Filters by length: empty sides, too short or too long ones, and one side much longer than the other.
 
-Words are what whitespace separates; characters are Unicode code points.
+Words are separated by whitespace; characters are Unicode code points.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class EmptyConfig(FilterConfig):
 
 
 class Empty(PairFilter[EmptyConfig]):
-    """Rejects pairs with a side of whitespace alone."""
+    """Rejects pairs with a side that is empty or only whitespace."""
 
     kind = "empty"
     config = EmptyConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a side is empty."""
+        """Return whether a side is empty."""
         return not source or not target or source.isspace() or target.isspace()
 
 
@@ -65,7 +65,7 @@ class Length(PairFilter[LengthConfig]):
             )
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether a length is out of bounds."""
+        """Return whether a length is out of bounds."""
         longer = max(len(source), len(target))
         if longer > self._characters:
             return True
@@ -91,11 +91,11 @@ _WIDE_SCRIPTS = {"Han", "Hiragana", "Katakana", "Hangul", "Hani", "Hira", "Kana"
 
 
 class Ratio(PairFilter[RatioConfig]):
-    """Rejects pairs with one side much longer than the other, in characters, with slack since short strings vary more.
+    """Rejects pairs with one side much longer than the other, in characters; slack allows for short strings.
 
     Where a language is written in Chinese, Japanese or Korean characters, each of these counts as two.
 
-    In tokens and without slack, the default of clean-corpus-n.perl is 9, of fairseq's WMT recipe 1.5, of OpusFilter 3.
+    In tokens and without slack, the default is 9 in clean-corpus-n.perl, 1.5 in fairseq's WMT recipe, 3 in OpusFilter.
     """
 
     kind = "ratio"
@@ -109,10 +109,10 @@ class Ratio(PairFilter[RatioConfig]):
     def validate(cls, config: RatioConfig) -> None:
         """Raise ValueError for a ratio below 1 or a slack below 0."""
         if config.most < 1 or config.slack < 0:
-            raise ValueError("most is 1 or more, and slack 0 or more")
+            raise ValueError("most must be 1 or more, and slack 0 or more")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether the lengths differ too much."""
+        """Return whether the lengths differ too much."""
         left, right, settings = len(source), len(target), self.settings
         if self._wide:
             left, right = left + len(_WIDE.findall(source)), right + len(_WIDE.findall(target))

@@ -1,4 +1,4 @@
-"""Normalisation: one way of writing for equal text, without invisible characters; rejects nothing.
+"""Normalisation: gives equal text one spelling, without invisible characters; rejects nothing.
 
 Invisible characters stay where they are content: joiners in emoji and in Persian or Indic words, direction marks in
 text with right-to-left letters.
@@ -72,12 +72,12 @@ class Normalise(Rewriter[NormaliseConfig]):
 
     @classmethod
     def validate(cls, config: NormaliseConfig) -> None:
-        """Raise ValueError unless the form is a composed one of Unicode, or none."""
+        """Raise ValueError unless the form is a composed Unicode form, or none."""
         if config.unicode not in ("NFC", "NFKC", "none"):
-            raise ValueError("unicode is NFC, NFKC or none")
+            raise ValueError("unicode must be NFC, NFKC or none")
 
     def rewrite(self, text: str) -> str:
-        """Return a side, normalised."""
+        """Return the normalised side."""
         if not self._is_clean(text):
             # A step can create work for an earlier one (`&amp;amp;`). Each round shortens or composes the text.
             previous = None
@@ -87,7 +87,7 @@ class Normalise(Rewriter[NormaliseConfig]):
         return text.translate(_QUOTES) if self._plain_quotes else text
 
     def _is_clean(self, text: str) -> bool:
-        """Tell whether a text surely needs no change, as most lines."""
+        """Return whether a text surely needs no change, which holds for most lines."""
         return (
             text.isprintable()  # neither controls, invisible characters nor spaces other than the ordinary one
             and "  " not in text
@@ -114,7 +114,7 @@ def _unescaped(match: regex.Match[str]) -> str:
 
 
 def _one_space(match: regex.Match[str]) -> str:
-    """Return the space for a run: the typographic one if the run has no other character, else an ordinary one."""
+    """Return the space that replaces a run: typographic if the run has no other character, else ordinary."""
     run = match[0]
     return run[0] if run[0] in "\u00a0\u202f\u3000" and not run.strip(run[0]) else " "
 

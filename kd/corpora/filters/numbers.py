@@ -1,8 +1,8 @@
-"""Compares the numbers of both sides: the surest sign, without a model, that two sentences are no translations.
+"""Compares the numbers of both sides: the surest sign, without a model, that a pair is not a translation.
 
-Numbers are compared by value: grouping and decimal signs of all languages are understood (1,000.5, 1.000,5, 1 000,5),
-and so are words of scale (15 million, 15 000 000). The order of the numbers in a sentence makes no difference. A number
-without a counterpart may be a word on the other side and passes by default.
+Numbers are compared by value: the digit grouping and decimal signs of all languages are recognised (1,000.5, 1.000,5, 1
+000,5), and so are scale words (15 million, 15 000 000). The order of the numbers in a sentence makes no difference. A
+number without a counterpart may be a word on the other side and passes by default.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _ROUNDED = 2  # decimals from which on a number may be a rounded form of another
 
 
 class _Number(NamedTuple):
-    """A number of a text: its value is `digits` times ten to the power of `exponent`."""
+    """A number in a text; its value is `digits` times ten to the power of `exponent`."""
 
     digits: str  # European, without zeros at either end; none for zero
     exponent: int  # below 0: a decimal
@@ -76,12 +76,12 @@ class _Number(NamedTuple):
 
     @property
     def value(self) -> tuple[str, int]:
-        """Equal for equal numbers."""
+        """A value that is equal for equal numbers."""
         return self.digits, self.exponent
 
     @property
     def integer(self) -> str:
-        """The digits of an integer, none of a decimal."""
+        """The digits of an integer; empty for a decimal."""
         return "" if self.exponent < 0 else self.digits + "0" * self.exponent
 
 
@@ -92,7 +92,7 @@ class Numbers(PairFilter[NumbersConfig]):
     config = NumbersConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether more numbers than allowed are without a match."""
+        """Return whether more numbers than allowed lack a match."""
         if not (_has_digit(source) and _has_digit(target)) and self.settings.one_sided:
             return False
         if _DIGITS.findall(source) == _DIGITS.findall(target):
@@ -116,7 +116,7 @@ def _has_digit(text: str) -> bool:
 
 
 def unmatched(source: str, target: str) -> tuple[list[_Number], list[_Number]]:
-    """Return the numbers of each side that the other lacks in any form, zeros left out."""
+    """Return the numbers of each side that the other side has in no form, zeros left out."""
     left, right = numbers_of(source), numbers_of(target)
     missing, added = _without(left, right), _without(right, left)
     if missing and added and len(missing) * len(added) <= _MOST_COMPARISONS:
@@ -125,7 +125,7 @@ def unmatched(source: str, target: str) -> tuple[list[_Number], list[_Number]]:
 
 
 def numbers_of(text: str) -> list[_Number]:
-    """Return the numbers of a text in their order."""
+    """Return the numbers of a text in order."""
     if not text.isascii():
         text = _DIGITS.sub(lambda run: "".join(str(unicodedata.digit(digit)) for digit in run[0]), text)
     found = []
@@ -152,7 +152,7 @@ def _without(numbers: Sequence[_Number], others: Sequence[_Number]) -> list[_Num
 def _match(
     missing: list[_Number], added: list[_Number], texts: tuple[str, str], numbers: tuple[list[_Number], list[_Number]]
 ) -> None:
-    """Remove from both lists the numbers that are the same in another form."""
+    """Remove from both lists the numbers that match in another form."""
     scales = [{0, *(power for word, powers in _SCALES if word.search(text) for power in powers)} for text in texts]
     shifts = {left - right for left in scales[0] for right in scales[1]}
     _pair_off(missing, added, lambda one, other: one.digits == other.digits and other.exponent - one.exponent in shifts)
@@ -167,7 +167,7 @@ def _match(
 
 
 def _pair_off(missing: list[_Number], added: list[_Number], alike: Callable[[_Number, _Number], bool]) -> None:
-    """Remove pairs of numbers that are alike, one of each side."""
+    """Remove matching pairs of numbers, one from each side."""
     for number in list(missing):
         other = next((other for other in added if alike(number, other)), None)
         if other is not None:
@@ -176,9 +176,9 @@ def _pair_off(missing: list[_Number], added: list[_Number], alike: Callable[[_Nu
 
 
 def _match_joined(missing: list[_Number], added: list[_Number], others: Sequence[_Number], clock: bool) -> None:
-    """Match integers whose digits stand on the other side in several runs: 20090612 and 2009-06-12.
+    """Match integers whose digits the other side splits into several runs: 20090612 and 2009-06-12.
 
-    clock: decimals may be times there: 1530 and 15.30.
+    clock: decimals on the other side may be times: 1530 and 15.30.
     """
     for number in [number for number in missing if len(number.integer) >= _LONG]:
         for start in range(len(others)):
@@ -192,7 +192,7 @@ def _match_joined(missing: list[_Number], added: list[_Number], others: Sequence
 
 
 def _pieces(wanted: str, others: Sequence[_Number], clock: bool) -> Sequence[_Number]:
-    """Return the numbers at the beginning of `others` whose digits make up an integer together."""
+    """Return the leading numbers of `others` whose digits together make up an integer."""
     joined, runs = "", 0
     for count, other in enumerate(others, 1):
         if other.exponent < 0 and not clock:
@@ -206,9 +206,9 @@ def _pieces(wanted: str, others: Sequence[_Number], clock: bool) -> Sequence[_Nu
 
 
 def _take_apart(numbers: list[_Number], others: Sequence[_Number], clock: bool) -> None:
-    """Replace a decimal by its two integers if those stand on the other side: 3.30 and 15:30, SUM(1,2) and SUM(1;2).
+    """Replace a decimal by its two integers if the other side has them: 3.30 and 15:30, SUM(1,2) and SUM(1;2).
 
-    clock: one of the two is enough, also as a part of a decimal, since the other may be an hour of another clock.
+    clock: one of the two is enough, even inside a decimal, since the hour may differ between clocks (12 h, 24 h).
     """
     runs = {run.lstrip("0") for other in others for run in other.runs}
     for number in [number for number in numbers if number.exponent < 0]:
@@ -219,7 +219,7 @@ def _take_apart(numbers: list[_Number], others: Sequence[_Number], clock: bool) 
 
 
 def _is_rounded(one: _Number, other: _Number) -> bool:
-    """Tell whether one decimal is the other one with fewer digits."""
+    """Return whether one decimal is the other with fewer digits."""
     few, many = sorted((one, other), key=lambda number: -number.exponent)
     if few.exponent > -_ROUNDED or max(len(one.digits), len(other.digits)) > 40:
         return False
@@ -228,6 +228,6 @@ def _is_rounded(one: _Number, other: _Number) -> bool:
 
 
 def _is_short_year(one: _Number, other: _Number) -> bool:
-    """Tell whether one number is a year and the other its last two digits."""
+    """Return whether one number is a year and the other its last two digits."""
     short, long = sorted((one.integer, other.integer), key=len)
     return len(short) == 2 and len(long) == 4 and long.endswith(short) and long.startswith(_CENTURIES)

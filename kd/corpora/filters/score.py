@@ -1,6 +1,6 @@
-"""External scores: a threshold on a column of the collected corpus, such as scores of Bicleaner, LASER or COMET-QE.
+"""Filters by external scores: thresholds on a column of the collected corpus, such as Bicleaner, LASER or COMET-QE.
 
-By default pairs of corpora without the column pass.
+By default, pairs from corpora without the column pass.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kd.corpora.filters.contract import FilterConfig, ScoreFilter
 
 
 class Unscored(Enum):
-    """The treatment of a pair without a score: its corpus lacks the column, or its value is empty or no number."""
+    """The treatment of a pair without a score: its corpus lacks the column, or its value is empty or not a number."""
 
     keep = "keep"
     drop = "drop"
@@ -48,12 +48,12 @@ class Score(ScoreFilter[ScoreConfig]):
     def validate(cls, config: ScoreConfig) -> None:
         """Raise ValueError unless a column and a threshold are given."""
         if not config.column:
-            raise ValueError("column names no column of the collected corpus")
+            raise ValueError("column is not set")
         if config.least is None and config.most is None:
-            raise ValueError("neither least nor most is given")
+            raise ValueError("neither least nor most is set")
 
     def rejects_value(self, value: str | None) -> bool:
-        """Tell whether a pair is rejected for its score."""
+        """Return whether a pair is rejected for its score."""
         try:
             score = float(value or "nan")
         except ValueError:

@@ -1,4 +1,4 @@
-"""Filters that compare words: copies of the source, and repeated words as of degenerate machine translation.
+"""Filters that compare words: copies of the source, and repeated words as in degenerate machine translation.
 
 Models learn both quickly (Khayrallah and Koehn, 2018, for copies).
 """
@@ -28,19 +28,19 @@ _NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
 def bare(text: str) -> str:
     """Return the letters, marks and digits of a text, case-folded.
 
-    For texts of one corpus (copies, duplicates, guards); `leakage.normalised` also evens out encodings of characters.
+    For texts of one corpus (copies, duplicates, guards); `leakage.normalised` also unifies encodings of characters.
     """
     return _NO_WORD.sub("", text).casefold()
 
 
 class Copies(PairFilter[CopiesConfig]):
-    """Rejects pairs whose sides are equal: from many of them a model learns to copy (Khayrallah and Koehn, 2018)."""
+    """Rejects pairs whose sides are equal: many such pairs teach a model to copy (Khayrallah and Koehn, 2018)."""
 
     kind = "copies"
     config = CopiesConfig
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether the sides are equal."""
+        """Return whether the sides are equal."""
         left, right, settings = source.strip(), target.strip(), self.settings
         if left != right:
             if not settings.normalised:
@@ -60,7 +60,7 @@ class RepetitionConfig(FilterConfig):
 
 
 class Repetition(PairFilter[RepetitionConfig]):
-    """Rejects pairs in which one side alone has a unit of 1 to `longest` words more than `most` times in a row."""
+    """Rejects pairs in which only one side repeats a unit of 1 to `longest` words more than `most` times in a row."""
 
     kind = "repetition"
     config = RepetitionConfig
@@ -69,14 +69,14 @@ class Repetition(PairFilter[RepetitionConfig]):
     def validate(cls, config: RepetitionConfig) -> None:
         """Raise ValueError for bounds below 1."""
         if config.most < 1 or config.longest < 1:
-            raise ValueError("most and longest are 1 or more")
+            raise ValueError("most and longest must be 1 or more")
 
     def rejects(self, source: str, target: str) -> bool:
-        """Tell whether one side repeats itself too often, and the other does not."""
+        """Return whether one side repeats itself too often, and the other does not."""
         return self._repeats(source) != self._repeats(target)
 
     def _repeats(self, text: str) -> bool:
-        """Tell whether a unit occurs more than `most` times in a row."""
+        """Return whether a unit occurs more than `most` times in a row."""
         words, most = text.split(), self.settings.most
         if len(words) - len(set(words)) < most:  # the fast way out: n + 1 times need n double words
             return False
@@ -91,7 +91,7 @@ class Repetition(PairFilter[RepetitionConfig]):
 
 
 def _longest_run(words: list[str], size: int, letters: int) -> int:
-    """Return the most occurrences of a unit of `size` words in a row."""
+    """Return the length of the longest run of one repeated unit of `size` words."""
     best = run = 0
     for place in range(len(words) - size):
         run = run + 1 if words[place] == words[place + size] else 0  # words in a row that stand again `size` later

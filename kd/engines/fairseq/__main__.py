@@ -1,4 +1,4 @@
-"""`python -m kd.engines.fairseq PROGRAM …`: our training process, or one of fairseq's own programs behind `compat`."""
+"""`python -m kd.engines.fairseq PROGRAM …`: kd's training process, or a program of fairseq, patched by `compat`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Derives from the device what is set to `auto`: the precision of a training and the size of its micro-batches.
+"""Derives settings with the value `auto` from the device: a training's precision and micro-batch size.
 
 The values are recorded when a training first starts (`device.json` in its folder) and reused whenever it resumes.
-docs/training.md states the rules. Needs no torch: `trial.py` runs in a process of its own.
+docs/training.md states the rules. Needs no torch: `trial.py` runs in a separate process.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ Asks = Callable[[Mapping[str, Any], int], Answer]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the values are derived from, beside the settings of the training.
+    """The facts, besides the settings of the training, from which the values are derived.
 
     Attributes:
         device: cpu, cuda or rocm.
-        gpu_memory: Bytes of a GPU, as the machine's file states them; None where it does not.
+        gpu_memory: Bytes of a GPU, as stated in the machine's file; None if not stated.
         dictionary: Path of the vocabulary.
-        symbols: In the vocabulary, the special ones included.
-        longest: Tokens of the longest sentence, its end included.
-        mean: Tokens of a mean sentence, its end included.
+        symbols: Number of symbols in the vocabulary, special ones included.
+        longest: Tokens of the longest sentence, end of sentence included.
+        mean: Mean tokens per sentence, end of sentence included.
         teachers: Parameters of all teachers whose distributions are computed in each update.
     """
 
@@ -60,7 +60,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Settled:
-    """A training's settings without `auto`, and what a person should know about the choice."""
+    """A training's settings without `auto`, and notes for the user on the choice."""
 
     config: TrainConfig
     notes: tuple[str, ...] = ()
@@ -69,14 +69,14 @@ class Settled:
 def settle(
     config: TrainConfig, here: Surroundings, out: Path, earlier: Sequence[Path] = (), trial: Asks | None = None
 ) -> Settled:
-    """Replace `auto` by values for this device, or by those of an earlier start.
+    """Replace `auto` by values for this device, or by the values recorded at an earlier start.
 
     Args:
         config: The settings.
         here: The device and the data.
-        out: The folder of the training, where the values are recorded.
+        out: The folder of the training, in which the values are recorded.
         earlier: Folders of shorter trainings that this one may resume from.
-        trial: Runs a request of `trial.py` with so many threads.
+        trial: Runs a request of `trial.py` with a given number of threads.
 
     Raises:
         UserError: The GPU cannot be used, or its memory is too small for the longest sentence.
@@ -90,7 +90,8 @@ def settle(
         gpu = trial({"what": "ask"}, here.threads) if here.device != "cpu" else {}
         if here.device != "cpu" and gpu["gpu"] is None:
             raise UserError(
-                "No CUDA device can be used on this machine.", "Set machine.device to cpu, or look at `nvidia-smi`."
+                "No CUDA device can be used on this machine.",
+                "Set machine.device=cpu, or check the GPU with `nvidia-smi`.",
             )
         precision, why = choose_precision(config, gpu)
         chosen = replace(config, precision=precision)
@@ -110,7 +111,7 @@ def settle(
 
 
 def _recorded(folder: Path) -> Answer | None:
-    """Return the values that a training in this folder has used; None before its first start."""
+    """Return the values recorded in this folder by a training; None before its first start."""
     path = folder / FILE
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
@@ -119,13 +120,13 @@ def _recorded(folder: Path) -> Answer | None:
 
 
 def choose_precision(config: TrainConfig, gpu: Answer) -> tuple[Precision, str]:
-    """Return the precision for a GPU, and the reason; fp32 for a CPU (an empty answer)."""
+    """Return the precision for a GPU, and the reason; fp32 for a CPU (an empty `gpu`)."""
     if config.precision is not Precision.auto:
         return config.precision, "as set"
     if not gpu:
         return Precision.fp32, "the device is a CPU"
     if gpu["bf16"]:
-        return Precision.bf16, f"{gpu['gpu']} has it"
+        return Precision.bf16, f"{gpu['gpu']} supports it"
     if gpu["fp16"] and _is_safe_in_fp16(config.model):
         return Precision.fp16, f"{gpu['gpu']} has no bf16"
     if gpu["tf32"]:
@@ -134,7 +135,7 @@ def choose_precision(config: TrainConfig, gpu: Answer) -> tuple[Precision, str]:
 
 
 def _is_safe_in_fp16(model: ModelConfig) -> bool:
-    """Return whether models of this depth are known to train in fp16: pre-norm, or at most 6 layers a side."""
+    """Return whether models of this depth are known to train in fp16: pre-norm, or at most 6 layers per side."""
     return model.pre_norm or max(model.encoder_layers, model.decoder_layers) <= FP16_LAYERS
 
 
@@ -142,13 +143,13 @@ def _is_safe_in_fp16(model: ModelConfig) -> bool:
 
 
 def largest_size(config: TrainConfig, here: Surroundings, available: float) -> int:
-    """Return the largest micro-batch whose forecast memory fits into so many bytes; at least the longest sentence."""
+    """Return the largest micro-batch that is forecast to fit into this many bytes; at least the longest sentence."""
     fixed = _memory(config, here, 0).total
     return max(here.longest, int((available - fixed) / (_memory(config, here, 1).total - fixed)))
 
 
 def _memory(config: TrainConfig, here: Surroundings, max_tokens: int) -> Memory:
-    """Forecast the memory of a process for a micro-batch of so many tokens."""
+    """Forecast the memory of a process for a micro-batch of this many tokens."""
     return memory(
         config,
         vocabulary=here.symbols,
@@ -160,7 +161,7 @@ def _memory(config: TrainConfig, here: Surroundings, max_tokens: int) -> Memory:
 
 
 def _size_on_gpu(config: TrainConfig, here: Surroundings, gpu: Answer, trial: Asks) -> tuple[int, str]:
-    """Return the largest micro-batch that memory allows by forecast, and by one step that is tried."""
+    """Return the largest micro-batch that memory allows, by forecast and by a trial step."""
     total = min(here.gpu_memory or gpu["total"], gpu["total"])
     available = (min(total, gpu["free"]) - RESERVED_BYTES) * USABLE
     # More than an update has is of no use; padding included, 2 tokens for each target token are enough.
@@ -181,7 +182,7 @@ def _size_on_gpu(config: TrainConfig, here: Surroundings, gpu: Answer, trial: As
 
 
 def _size_on_cpu(config: TrainConfig, here: Surroundings, _: Answer, trial: Asks) -> tuple[int, str]:
-    """Return the fastest micro-batch by a short trial, which is cached for this machine and model."""
+    """Return the fastest micro-batch in a short trial; the result is cached for this machine and model."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (2 * here.world_size)
     most = min(largest_size(config, here, memory_bytes), max(here.longest, 2 * config.batch.target_tokens))
     sizes = sorted({max(here.longest, min(size, most)) for size in SIZES})
@@ -201,7 +202,7 @@ def _size_on_cpu(config: TrainConfig, here: Surroundings, _: Answer, trial: Asks
 
 
 def cache_folder() -> Path:
-    """Return the folder of the trials on this machine."""
+    """Return the folder of cached trials on this machine."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd" / "trials"
 
 
@@ -215,7 +216,7 @@ def _step(config: TrainConfig, here: Surroundings) -> Answer:
 
 
 def run_trial(request: Mapping[str, Any], threads: int) -> Answer:
-    """Run a request in a process of its own, and return its answer."""
+    """Run a request in a separate process, and return its answer."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     project = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(part for part in (project, os.environ.get("PYTHONPATH", "")) if part)

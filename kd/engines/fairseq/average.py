@@ -1,6 +1,6 @@
 """Averages checkpoints of one training into a model for inference (Vaswani et al., 2017, section 6.1).
 
-The result holds the weights and the settings needed to build the model; no optimiser state, no paths of the machine.
+The result holds the weights and the settings needed to build the model, but no optimiser state and no local paths.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from kd.engines.fairseq.loading import load
 
 
 def average(checkpoints: Sequence[Path], out: Path) -> None:
-    """Write the mean of the weights to `out`, added up in float64 and stored in the type of the first checkpoint.
+    """Write the mean of the weights to `out`, computed in float64 and stored in the type of the first checkpoint.
 
-    Of checkpoints with an exponential moving average of the weights (`checkpoint.ema`), that average counts.
-    Equal checkpoints give equal bytes, whatever the folder.
+    If checkpoints have an exponential moving average of the weights (`checkpoint.ema`), it is used instead of the
+    weights. Equal checkpoints give equal bytes, whatever the folder.
 
     Raises:
         UserError: There is no checkpoint, they have different shapes, or one cannot be loaded.
@@ -43,7 +43,7 @@ def average(checkpoints: Sequence[Path], out: Path) -> None:
 
 
 def _weights(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the moving average of the weights, in fp32 where it was kept so, or the weights themselves."""
+    """Return the moving average of the weights, in fp32 if available in fp32, or the weights themselves."""
     further = state.get("extra_state") or {}
     return dict(further.get("ema_fp32_params") or further.get("ema") or state["model"])
 
@@ -63,7 +63,7 @@ def _check_same(sums: dict[str, Any], weights: dict[str, Any], path: Path, first
 
 
 def without_training(state: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint that fairseq's tools load, without optimiser, data iterator and paths.
+    """Return a checkpoint that fairseq's tools can load, without optimiser state, data iterator and paths.
 
     Args:
         state: A checkpoint as `loading.load` returns it.
@@ -88,7 +88,7 @@ def updates_of(state: dict[str, Any]) -> int:
 
 
 def save(state: dict[str, Any], out: Path) -> None:
-    """Write a checkpoint in one step. The bytes do not depend on the path, which torch would put into the archive."""
+    """Write a checkpoint in one step. The bytes do not depend on the path, which torch would store in the archive."""
     import torch
 
     aside = out.with_name(out.name + ".tmp")

@@ -1,7 +1,7 @@
-"""Chooses fairseq's batch settings for a number of target tokens per update, and measures what they give.
+"""Chooses fairseq's batch settings for a number of target tokens per update, and measures the result.
 
-fairseq fills a pass by `max_tokens`, which counts the longer side of each pair and the padding. So target tokens are
-measured by filling passes as it does (`fairseq.data.data_utils_fast.batch_by_size_vec`, version 0.12.2).
+fairseq fills a pass up to `max_tokens`, which counts the longer side of each pair and the padding. Therefore target
+tokens are measured by filling passes like fairseq (`fairseq.data.data_utils_fast.batch_by_size_vec`, version 0.12.2).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class JoinedLengths:
         return int(self._ends[-1])
 
     def max(self) -> int:
-        """Return the longest of all."""
+        """Return the largest length."""
         return max(int(part.max()) for part in self._parts if len(part))
 
     def __getitem__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the lengths at these places, which are in ascending order."""
+        """Return the lengths at these positions, which must be in ascending order."""
         owners = np.searchsorted(self._ends, places, side="right")
         starts = self._ends - [len(part) for part in self._parts]
         found = [part[places[owners == owner] - starts[owner]] for owner, part in enumerate(self._parts)]
@@ -47,7 +47,7 @@ Lengths = NDArray[Any] | JoinedLengths
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """fairseq's settings, and the target tokens per update that they give."""
+    """fairseq's settings, and the resulting target tokens per update."""
 
     max_tokens: int  # --max-tokens: tokens of the longer side in one pass of one device, padding included
     update_freq: int  # --update-freq: passes of a device per update
@@ -76,30 +76,30 @@ def plan(
 ) -> BatchPlan:
     """Return the settings whose mean target tokens per update are nearest to `target_tokens`.
 
-    An update has as few passes as memory allows, and they are then made as small as possible. A pass is at least as
+    An update has as few passes as memory allows; the passes are then made as small as possible. A pass is at least as
     large as the longest sentence, since fairseq leaves out sentences that do not fit.
 
     Args:
-        source: Tokens of each source, ends of sentences included.
-        target: Tokens of each target, ends of sentences included.
+        source: Number of tokens of each source, end of sentence included.
+        target: Number of tokens of each target, end of sentence included.
         target_tokens: Target tokens per update.
-        max_tokens: Most tokens of a pass, padding included.
-        world_size: Devices.
-        max_pieces: Longest sentence without its end; None: the longest of the corpus.
-        sample: Pairs whose lengths are used.
+        max_tokens: Largest number of tokens in a pass, padding included.
+        world_size: Number of devices.
+        max_pieces: Longest sentence without its end symbol; None: the longest of the corpus.
+        sample: Number of pairs whose lengths are used.
 
     Raises:
         UserError: `max_tokens` is less than the longest sentence, or there are no pairs.
     """
     if len(source) == 0:
         raise UserError(
-            "There are no pairs to train on.", "See in the tables of clean and encode why they were left out."
+            "There are no pairs to train on.", "The tables of clean and encode show why pairs were left out."
         )
     longest = int(max(source.max(), target.max()))
     smallest = longest if max_pieces is None else max(longest, max_pieces + 1)
     if max_tokens < smallest:
         raise UserError(
-            f"batch.max_tokens is {max_tokens}, and the longest sentence has {smallest} pieces.",
+            f"batch.max_tokens is {max_tokens}, but the longest sentence has {smallest} pieces.",
             f"Set batch.max_tokens to {smallest} or more, or encode.max_pieces lower.",
         )
     corpus = _Sample(source, target, world_size, sample)
@@ -144,7 +144,7 @@ class _Sample:
         return self.total / passes(self._longer, max_tokens)
 
     def tokens_per_update(self, max_tokens: int, update_freq: int) -> float:
-        """Return the mean target tokens of an update; unless lengths are a sample, the smaller last one counts too."""
+        """Return the mean target tokens of an update; the smaller last update counts, unless lengths are a sample."""
         count = passes(self._longer, max_tokens)
         if self.scale > 1:
             return self.total / count * self._world_size * update_freq
@@ -152,7 +152,7 @@ class _Sample:
 
 
 def _nearest(corpus: _Sample, update_freq: int, wanted: int, smallest: int, largest: int) -> tuple[int, float]:
-    """Return the pass size between two bounds with the tokens per update nearest to `wanted`, and those tokens."""
+    """Return the pass size between two bounds whose tokens per update are nearest to `wanted`, and their number."""
     tried = {size: corpus.tokens_per_update(size, update_freq) for size in (smallest, largest)}
     low, high = smallest, largest
     while high - low > 1:
@@ -168,7 +168,7 @@ def passes(longer: list[int], max_tokens: int) -> int:
 
     Args:
         longer: Tokens of the longer side of each pair, in fairseq's order.
-        max_tokens: Most tokens of a pass.
+        max_tokens: Largest number of tokens in a pass.
     """
     count = 0  # finished passes
     start = end = 0  # the open pass is [start, end); pairs after it wait for a full multiple

@@ -1,4 +1,4 @@
-"""fairseq's memory-mapped corpora (`--dataset-impl mmap`), written and read with numpy alone: no fairseq, no torch.
+"""fairseq's memory-mapped corpora (`--dataset-impl mmap`), written and read with numpy alone, without fairseq or torch.
 
 `NAME.bin` holds the ids of all sentences one after the other, `NAME.idx` their lengths and byte offsets; the bytes
 equal those that `fairseq-preprocess` writes for the same pieces.
@@ -32,12 +32,12 @@ _COPIED = 1 << 20  # bytes of a part in memory at a time
 
 
 def data_prefix(folder: Path, split: str, side: str) -> Path:
-    """Return the path, without suffix, that `fairseq-train` expects of a side (source) of a split (train)."""
+    """Return the path, without suffix, that `fairseq-train` expects for a side (source) of a split (train)."""
     return folder / f"{split}.source-target.{side}"
 
 
 def data_folder(path: Path, number: int) -> Path:
-    """Return the folder of one part of the training pairs, of a data folder that is split; `number` counts from 0.
+    """Return the folder of one part of the training pairs in a data folder with several parts; `number` counts from 0.
 
     The first part is in the data folder itself, with the dev set and the dictionaries, as fairseq expects.
     """
@@ -52,7 +52,7 @@ def data_folders(path: Path) -> tuple[Path, ...]:
     """
     numbers = sorted(int(folder.name.removeprefix("folder-")) for folder in path.glob("folder-[0-9]*"))
     if numbers != list(range(2, len(numbers) + 2)):
-        raise ValueError(f"{path} has the folders {numbers}, and some before the last are missing.")
+        raise ValueError(f"{path} has the folders {numbers}, but some before the last are missing.")
     return tuple(data_folder(path, number) for number in range(len(numbers) + 1))
 
 
@@ -85,7 +85,7 @@ class IndexedWriter:
         """Append sentences, each a sequence of fairseq ids without the end of sentence, which is added.
 
         Raises:
-            ValueError: The vocabulary does not have an id.
+            ValueError: An id is not in the vocabulary.
         """
         sizes = np.fromiter((len(sentence) + 1 for sentence in sentences), dtype=np.int32, count=len(sentences))
         ended = chain.from_iterable(chain(sentence, (EOS,)) for sentence in sentences)
@@ -96,21 +96,21 @@ class IndexedWriter:
 
         Args:
             ids: The ids of all sentences, ends included.
-            sizes: The number of ids of each.
+            sizes: The number of ids of each sentence.
 
         Raises:
-            ValueError: The vocabulary does not have an id, or the sizes do not add up.
+            ValueError: An id is not in the vocabulary, or the sizes do not add up.
         """
         if int(sizes.sum(dtype=np.int64)) != len(ids):
             raise ValueError(f"The sizes of {len(sizes)} sentences do not add up to {len(ids)} pieces.")
         if len(ids) and (int(ids.max()) >= self._vocabulary_size or int(ids.min()) < 0):
-            raise ValueError(f"An id is outside of the vocabulary of {self._vocabulary_size} pieces.")
+            raise ValueError(f"An id is outside the vocabulary of {self._vocabulary_size} pieces.")
         self._bin.write(np.ascontiguousarray(ids, dtype=self._dtype).data)
         self._sizes.write(np.ascontiguousarray(sizes, dtype=np.int32).data)
         self._count(len(sizes), len(ids))
 
     def append(self, part: Path) -> None:
-        """Append the sentences of a writer with the prefix `part` that was ended by `leave`, and remove its files."""
+        """Append the sentences of the writer with the prefix `part`, which `leave` has closed, and remove its files."""
         data, sizes = _with_suffix(part, ".bin"), _with_suffix(part, ".sizes.tmp")
         self._count(sizes.stat().st_size // 4, data.stat().st_size // self._dtype.itemsize)
         for path, file in ((data, self._bin), (sizes, self._sizes)):
@@ -128,7 +128,7 @@ class IndexedWriter:
         self.pieces += pieces
 
     def close(self) -> None:
-        """Close both files and write the index, without which fairseq finds no data."""
+        """Close both files and write the index, without which fairseq cannot find the data."""
         self.leave()
         index = _with_suffix(self.prefix, ".idx")
         with index.open("wb") as out:
@@ -162,7 +162,7 @@ class IndexedWriter:
 
 
 class IndexedReader:
-    """Reads the files of `IndexedWriter` or `fairseq-preprocess`. `sizes` are tokens per sentence, its end included.
+    """Reads the files of `IndexedWriter` or `fairseq-preprocess`. `sizes`: tokens per sentence, end included.
 
     Raises:
         ValueError: The files have another format or are truncated.
@@ -190,7 +190,7 @@ class IndexedReader:
                 count
                 and int((self.offsets + self.dtype.itemsize * self.sizes.astype(np.int64)).max()) > data.stat().st_size
             ):
-                raise ValueError(f"{data} ends before sentences that its index has.")
+                raise ValueError(f"{data} ends before sentences that its index lists.")
         elif data.stat().st_size != self.pieces * self.dtype.itemsize:
             raise ValueError(f"{data} should hold {self.pieces} pieces, as its index says.")
         self._data: NDArray[Any] = _mapped(data, self.dtype, data.stat().st_size // self.dtype.itemsize, 0)
@@ -205,13 +205,13 @@ class IndexedReader:
 
 
 def write_view(prefix: Path, pool: Path, parts: Sequence[tuple[int, int]]) -> int:
-    """Write `PREFIX.idx` with sentences of `pool`, and a link to its `.bin`, so that repetitions are stored once.
+    """Write `PREFIX.idx` for sentences of `pool`, and a link to the pool's `.bin`: repetitions are stored once.
 
     fairseq finds sentences by the byte offsets in its index alone, so an index may hold a sentence any number of times.
     Memory does not grow with their number.
 
     Args:
-        prefix: Of the files to write.
+        prefix: Prefix of the files to write.
         pool: Prefix of the files that hold the sentences.
         parts: First sentence and number of sentences of each run, in order.
 
@@ -237,7 +237,7 @@ def write_view(prefix: Path, pool: Path, parts: Sequence[tuple[int, int]]) -> in
 
 
 def write_runs(folder: Path, runs: Iterable[tuple[str, int]]) -> None:
-    """Record the language pairs of a folder's training sentences: name and number of sentences of each run."""
+    """Record the language pairs of a folder's training sentences: name and number of sentences for each run."""
     joined: list[tuple[str, int]] = []
     for name, count in runs:
         if joined and joined[-1][0] == name:

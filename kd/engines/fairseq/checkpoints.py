@@ -30,14 +30,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The checkpoint to resume from, and newer files that could not be read and were renamed."""
+    """The checkpoint to resume from, and newer, unreadable files that were renamed."""
 
     checkpoint: Checkpoint | None  # None: the training starts at the beginning
     set_aside: tuple[Path, ...] = ()
 
     @property
     def updates(self) -> int:
-        """Return the number of updates that it has seen; 0 without a checkpoint."""
+        """Return the number of updates at the resume point; 0 without a checkpoint."""
         return self.checkpoint.updates if self.checkpoint else 0
 
 
@@ -99,7 +99,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> list[int]:
-    """Return the updates, the best value first; of equal values the earlier update; NaN last."""
+    """Sort updates by their validation value, the best first; among equal values the earlier update first; NaN last."""
     sign = -1 if higher_is_better else 1
     return [
         update
@@ -110,7 +110,7 @@ def best(validations: Sequence[tuple[int, float]], higher_is_better: bool) -> li
 
 
 def prune(folder: Path, every: int, keep: int, *, best: Collection[int] = (), always: int = 0) -> None:
-    """Remove all checkpoints except those of `kept_anyway` and those of the updates `best`."""
+    """Remove all checkpoints except those of `kept_anyway` and those at the updates `best`."""
     found = numbered(folder)
     kept = kept_anyway(found, every, keep, always)
     for checkpoint in found:
@@ -124,8 +124,8 @@ def kept_anyway(found: Sequence[Checkpoint], every: int, keep: int, always: int)
     Args:
         found: All checkpoints, the newest first. The newest is kept.
         every: Updates between regular checkpoints.
-        keep: How many of the newest regular ones are kept.
-        always: Those at multiples of this number of updates are kept; 0: none are.
+        keep: Number of the newest regular checkpoints to keep.
+        always: Keep checkpoints at multiples of this number of updates; 0: keep none for this reason.
     """
     regular = [checkpoint for checkpoint in found if checkpoint.updates % every == 0]
     further = [checkpoint for checkpoint in found if always and checkpoint.updates % always == 0]
@@ -133,15 +133,15 @@ def kept_anyway(found: Sequence[Checkpoint], every: int, keep: int, always: int)
 
 
 def best_kept(config: CheckpointConfig) -> int:
-    """Return how many of the best checkpoints are kept: `keep_best`, or all to average if the best are averaged."""
+    """Return the number of best checkpoints to keep: `keep_best`, or all to average if the best are averaged."""
     averaged = config.average if config.average_of is Which.best else 0
     return max(config.keep_best, averaged)
 
 
 def number_kept(config: CheckpointConfig, updates: int) -> int:
-    """Return the most checkpoints that an uninterrupted training of `updates` updates keeps.
+    """Return the largest number of checkpoints that an uninterrupted training of `updates` updates keeps.
 
-    It keeps fewer if the best are among those that are kept anyway.
+    It keeps fewer if some of the best are kept anyway.
     """
     made = sorted({*range(config.every, updates + 1, config.every), updates}, reverse=True)
     found = [Checkpoint(Path(name(1, update)), 1, update) for update in made]
@@ -150,10 +150,10 @@ def number_kept(config: CheckpointConfig, updates: int) -> int:
 
 
 def seed(previous: Path, folder: Path, upto: int) -> int:
-    """Give a training the checkpoints of an earlier, shorter one of equal settings, as hard links if possible.
+    """Give a training the checkpoints of an earlier, shorter training with equal settings, as hard links if possible.
 
     Returns:
-        The number of updates that are done; 0 if there is no checkpoint.
+        The number of finished updates; 0 if there is no checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = [checkpoint for checkpoint in numbered(previous) if checkpoint.updates <= upto]

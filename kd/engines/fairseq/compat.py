@@ -48,7 +48,8 @@ def install() -> None:
 def _allow_namespaces_in_checkpoints() -> None:
     """Allow `argparse.Namespace` in checkpoints of fairseq, which torch's safe loading (2.6+) would refuse.
 
-    A Namespace holds values and runs no code. Everything else that is neither a tensor nor a plain value stays refused.
+    A Namespace holds values and runs no code. Anything else that is neither a tensor nor a plain value is still
+    refused.
     """
     import torch
 
@@ -98,7 +99,7 @@ def _hashable_dataclasses() -> Iterator[None]:
 def _compose_as_hydra_1_1_did() -> None:
     """Let fairseq compose its settings after kd has composed a recipe in the same process.
 
-    fairseq uses `hydra.experimental`, which fails once Hydra was initialized with the behaviour of a newer version.
+    fairseq uses `hydra.experimental`, which fails after Hydra has been initialised with a newer version's behaviour.
     """
     from fairseq.dataclass import utils
     from hydra import initialize
@@ -112,7 +113,7 @@ _DUPLICATES = tuple(f"{part}_{kind}" for part in ("in_proj", "out_proj", "fc1", 
 def _drop_duplicate_encoder_weights() -> None:
     """Remove the second, untrained copy of its weights that each encoder layer of 0.12.2 holds for fast inference.
 
-    With it, parameter counts are wrong, checkpoints too large, and DDP fails with "Expected to have finished
+    With the copy, parameter counts are wrong, checkpoints are too large, and DDP fails with "Expected to have finished
     reduction". It is removed when a layer is built, and from checkpoints that contain it; losses stay the same.
     """
     import torch
@@ -138,7 +139,7 @@ def _drop_duplicate_encoder_weights() -> None:
 def _initialise_position_buffers() -> None:
     """Set the buffer `_float_tensor` of sinusoidal positions to zero.
 
-    fairseq leaves it uninitialised when it builds a model and when it loads a state, so that equal trainings would have
+    fairseq leaves the buffer uninitialised when it builds a model or loads a state, so equal trainings would have
     unequal hashes. Only the type and the device of the buffer are used.
     """
     import torch
@@ -228,7 +229,7 @@ def _save_atomically() -> None:
 
 
 def _keep_the_share_of_an_epoch() -> None:
-    """Resume at the same share of an epoch when the number of micro-batches in it has changed.
+    """Resume at the same fraction of an epoch if its number of micro-batches has changed.
 
     fairseq saves its position in an epoch as a number of micro-batches. On more GPUs, or with another `max_tokens`,
     that position would skip data or lie beyond the end. The epoch's number of micro-batches is saved with it.
@@ -246,7 +247,7 @@ def _keep_the_share_of_an_epoch() -> None:
         if place and before and before != now:
             # At most the last pass, since fairseq fails at the position where an epoch is over.
             scaled = min(round(place * now / before), now - 1)
-            logger.info("an epoch had %d passes per device and has %d: pass %d becomes %d", before, now, place, scaled)
+            logger.info("passes per device: %d before, %d now; pass %d becomes %d", before, now, place, scaled)
             state = {**state, "iterations_in_epoch": scaled}
         load_state_dict(self, state)
 
@@ -255,7 +256,7 @@ def _keep_the_share_of_an_epoch() -> None:
 
 
 def _say_bleu_of_nothing() -> None:
-    """Log a BLEU of 0 for empty translations: fairseq logs none, and then fails because it is missing."""
+    """Log a BLEU of 0 for empty translations: fairseq logs no BLEU, and then fails because it is missing."""
     import numpy as np
     from fairseq.logging import metrics
     from fairseq.tasks.translation import EVAL_BLEU_ORDER, TranslationTask
@@ -294,8 +295,8 @@ def _average_each_weight_once() -> None:
     """Correct moving averages of the weights (`--store-ema`) of models with tied embeddings or pre-norm layers.
 
     fairseq multiplies in place by name, so that a matrix with three names decays three times per update. It also loads
-    the average without the buffers `version`: the model takes it for one of an earlier fairseq, and drops its final
-    layer normalisation.
+    the average without the buffers `version`: the model is then taken for one of an earlier fairseq, and loses its
+    final layer normalisation.
     """
     from fairseq.models.ema.ema import EMA
 
@@ -316,7 +317,7 @@ def _average_each_weight_once() -> None:
 
 
 def _register_pieces_tokenizer() -> None:
-    """Measure dev BLEU on plain text: fairseq has no detokeniser for byte pieces and dummy prefixes."""
+    """Register a detokeniser for dev BLEU on plain text: fairseq has none for byte pieces and dummy prefixes."""
     from fairseq.data.encoders import register_tokenizer
 
     @register_tokenizer(PIECES_TOKENIZER)

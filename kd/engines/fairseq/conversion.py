@@ -1,7 +1,7 @@
 """Converts fairseq models to CTranslate2 from checkpoints that passed kd's checks.
 
-CTranslate2's own converter for fairseq reads the checkpoint and builds the model itself, from unchecked settings. Here
-it gets the model that `model.restore` built, and only its specification of the format is used.
+CTranslate2's own converter for fairseq reads the checkpoint and builds the model from unchecked settings. This module
+passes it the model that `model.restore` built, and uses only its specification of the format.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Loaded(NamedTuple):
 
 
 def load_checked(folder: ModelFolder) -> Loaded:
-    """Load a fairseq model to convert it.
+    """Load a fairseq model for conversion.
 
     Raises:
-        UserError: It is damaged, or a weight is NaN.
+        UserError: The model is damaged, or a weight is NaN.
     """
     source, target = load_dictionaries(folder)
     state = prepare(load(folder.weights), folder, source, target)
@@ -71,7 +71,7 @@ class Converter(StockConverter):
 
 
 def _lengthen(spec: Any, positions: Any) -> None:
-    """Replace a table of sinusoidal positions by a longer one; a table of trained positions stays as it is."""
+    """Replace a table of sinusoidal positions by a longer one; a table of trained positions stays unchanged."""
     if hasattr(positions, "get_embedding") and len(spec.encodings) < POSITIONS:
         first = positions.padding_idx + 1
         table = positions.get_embedding(POSITIONS + first, positions.embedding_dim, positions.padding_idx)

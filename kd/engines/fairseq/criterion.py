@@ -5,10 +5,10 @@ The loss of a target token is
     (1 - alpha) * label-smoothed cross-entropy + alpha * T^2 * cross-entropy(teachers, student)
 
 where the teachers' distribution is the mean over the members of softmax(logits / T), given the target's prefix, and the
-student's is softmax(logits / T). Where only the most probable tokens are kept, the rest of the probability is
-spread over all other tokens or dropped. Training alone uses this loss: a validation reports the label-smoothed
-cross-entropy. Labels, kept tokens and constants are one sparse target, computed at once (`fused.py`).
-`compat.install` imports this module and so registers the criterion; its options stand in `train.flags`.
+student's is softmax(logits / T). If only the most probable tokens are kept, the remaining probability is spread over
+all other tokens or dropped. Only training uses this loss: validation reports the label-smoothed cross-entropy. Labels,
+kept tokens and constants are one sparse target, computed at once (`fused.py`). `compat.install` imports this module and
+thereby registers the criterion; its options are listed in `train.flags`.
 """
 
 # No `from __future__ import annotations`: fairseq makes command-line options of the fields' types, which must be types.
@@ -41,7 +41,9 @@ class WordLevelConfig(LabelSmoothedCrossEntropyCriterionConfig):
     distill_teachers: str = field(
         default="", metadata={"help": "checkpoints of the members, joined by the path separator"}
     )
-    distill_stored: str = field(default="", metadata={"help": "folders of stored distributions, joined likewise"})
+    distill_stored: str = field(
+        default="", metadata={"help": "folders of stored distributions, joined by the path separator"}
+    )
     distill_alpha: float = field(default=0.5, metadata={"help": "weight of the cross-entropy against the teachers"})
     distill_end_alpha: float = field(default=0.5, metadata={"help": "weight at --distill-end-updates and after it"})
     distill_end_updates: int = field(
@@ -60,14 +62,14 @@ class SoftTargets(Protocol):
     whole: bool  # whether it gives distributions over the whole vocabulary
 
     def rows(self, sample: dict[str, Any], weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens of each target position of a batch and their probabilities, [positions, tokens] each.
+        """Return the tokens of each target position in a batch and their probabilities, each [positions, tokens].
 
         Args:
-            sample: The batch as fairseq made it.
-            weight: One of the student's weights: its device and type are those to compute with.
+            sample: The batch in fairseq's form.
+            weight: One of the student's weights, which determines device and type of the computation.
 
         Returns:
-            Ids, which mean nothing where the distributions are whole, and probabilities in fp32.
+            Ids (meaningless if the distributions cover the whole vocabulary), and probabilities in fp32.
         """
         ...
 
@@ -89,7 +91,7 @@ class WordLevel(LabelSmoothedCrossEntropyCriterion):
 
     @property
     def alpha(self) -> float:
-        """The weight of the teachers in the update at hand."""
+        """The weight of the teachers in the current update."""
         start, end, updates = self._alpha
         return start if not updates else start + (end - start) * min(1.0, self._updates / updates)
 
@@ -132,7 +134,7 @@ def _paths(joined: str) -> list[Path]:
 
 
 def _note_updates(task: Any, criterion: WordLevel) -> None:
-    """Let the task's `train_step`, which knows the number of updates, hand it to the criterion."""
+    """Make the task's `train_step`, which has the number of updates, pass it to the criterion."""
     step = task.train_step
 
     def train_step(*, update_num: int, **given: Any) -> Any:  # the trainer names every argument
@@ -146,12 +148,12 @@ def soft_targets(probabilities: Tensor, vocabulary: int, *, drop_rest: bool) -> 
     """Turn the probabilities of the most probable tokens into weights and a constant over the whole vocabulary.
 
     Args:
-        probabilities: Of the kept tokens, [positions, tokens].
-        vocabulary: The number of all tokens.
+        probabilities: Probabilities of the kept tokens, [positions, tokens].
+        vocabulary: The size of the vocabulary.
         drop_rest: Scale the probabilities to sum to 1, instead of sharing the rest equally among the other tokens.
 
     Returns:
-        What each kept token has beyond the constant, [positions, tokens], and the constant, [positions].
+        The weight of each kept token beyond the constant, [positions, tokens], and the constant, [positions].
     """
     total = probabilities.sum(-1)
     if drop_rest:
@@ -190,7 +192,7 @@ def mean_distribution(models: Sequence[Any], net_input: dict[str, Tensor], tempe
     """Average softmax(logits / temperature) over models, for each prefix: [sentences, width, vocabulary].
 
     Args:
-        models: In evaluation mode, of one vocabulary.
+        models: Models in evaluation mode, with one vocabulary.
         net_input: fairseq's `src_tokens`, `src_lengths` and `prev_output_tokens`.
         temperature: Above 0.
     """
@@ -198,12 +200,12 @@ def mean_distribution(models: Sequence[Any], net_input: dict[str, Tensor], tempe
     for model in models:
         probabilities = functional.softmax(model(**net_input)[0].float() / temperature, dim=-1)
         total = probabilities if total is None else total.add_(probabilities)
-    assert total is not None, "an ensemble has a member"
+    assert total is not None, "an ensemble needs at least one member"
     return total.div_(len(models))
 
 
 class StoredTeachers:
-    """Distributions that the stage `soften` computed: each batch of the training set brings its own."""
+    """Distributions that the stage `soften` computed; each training batch carries its own."""
 
     whole = False
 
@@ -219,7 +221,7 @@ class StoredTeachers:
         task.load_dataset = load_dataset
 
     def _attach(self, task: Any, dataset: Any, epoch: int) -> None:
-        """Let the dataset of an epoch put distributions into its batches."""
+        """Make the dataset of an epoch add distributions to its batches."""
         from kd.engines.fairseq.distributions import FolderDistributions
 
         folders = _paths(task.cfg.data)

@@ -1,11 +1,11 @@
 """Stored token distributions: the most probable tokens of each target position, memory-mapped beside the encoded data.
 
-A position is the place of a piece in the `.bin` file of the targets, so the index of the data is the index here, and
-sentences that a view repeats share their rows. A block holds the rows of a run of positions in two plain files:
-`NAME.ids` (uint16 or, for a large vocabulary, uint32) and `NAME.probabilities` (float16), each [pieces, top] and in
-descending order of probability; `NAME.json` is written last and marks the block as complete. With 8 tokens of a
-vocabulary below 65,500 a position takes 32 bytes. The probability of all other tokens is not stored: it is 1 minus the
-sum of a row, and the loss spreads it over them or drops it (`distill.rest`).
+A position is that of a piece in the `.bin` file of the targets. So the index of the data serves here too, and sentences
+that a view repeats share their rows. A block holds the rows of a run of positions in two plain files: `NAME.ids`
+(uint16 or, for a large vocabulary, uint32) and `NAME.probabilities` (float16), each [pieces, top] and in descending
+order of probability; `NAME.json` is written last and marks the block as complete. With 8 tokens from a vocabulary below
+65,500, a position takes 32 bytes. The probability of all other tokens is not stored: it is 1 minus the sum of a row,
+and the loss spreads it over them or drops it (`distill.rest`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Return the stem of its file names, which sort by position."""
+        """Return the stem of the block's file names, which sort by position."""
         return f"{self.store}.{self.first:013d}"
 
     def write(self, folder: Path, ids: NDArray[Any], probabilities: NDArray[Any]) -> None:
@@ -62,14 +62,16 @@ class Block:
         """Map ids and probabilities into memory, [pieces, top] each.
 
         Raises:
-            IncompleteArtifact: A file has another size than the block.
+            IncompleteArtifact: The size of a file does not match the block.
         """
         maps = []
         for suffix, dtype in zip(_SUFFIXES, (best_dtype(self.vocabulary), _PROBABILITY), strict=True):
             path = folder / (self.name + suffix)
             size = path.stat().st_size if path.is_file() else 0
             if size != self.pieces * self.top * dtype.itemsize:
-                raise IncompleteArtifact(f"{path} has {size} bytes, not those of {self.pieces} x {self.top} numbers.")
+                raise IncompleteArtifact(
+                    f"{path} has {size} bytes, which do not match {self.pieces} x {self.top} numbers."
+                )
             maps.append(np.memmap(path, dtype=dtype, mode="r", shape=(self.pieces, self.top)))
         return maps[0], maps[1]
 
@@ -107,7 +109,7 @@ def _is_block(path: Path) -> bool:
 def stores(data: Path) -> dict[str, Path]:
     """Return the target files of a data folder that hold tokens: name -> prefix, without suffix.
 
-    Folders that are views of one pool have one store, the pool.
+    Folders that are views of one pool share one store, the pool.
     """
     return {store_of(data, folder): _real_prefix(folder) for folder in data_folders(data)}
 
@@ -130,9 +132,9 @@ class StoredRows:
         """Map the blocks of a store.
 
         Args:
-            folders: Where the tasks of `soften` left their blocks.
-            store: Its name, from `store_of`.
-            pieces: Number of positions that the data have.
+            folders: The output folders of the tasks of `soften`.
+            store: Name of the store, from `store_of`.
+            pieces: Number of positions in the data.
 
         Raises:
             IncompleteArtifact: The blocks do not cover every position exactly once.
@@ -154,7 +156,7 @@ class StoredRows:
             raise IncompleteArtifact(f"The distributions of {store} cover {end} of {pieces} positions.")
 
     def __call__(self, position: int, length: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return ids and probabilities, [length, top] each, of a sentence that begins at a position."""
+        """Return ids and probabilities, each [length, top], of a sentence that begins at a position."""
         number = bisect_right(self._starts, position) - 1
         start = position - self._starts[number]
         ids, probabilities = self._rows[number]
@@ -167,10 +169,10 @@ class StoredRows:
 
 
 class FolderDistributions:
-    """The distributions of one data folder's training sentences, by the number that fairseq gives them."""
+    """The distributions of one data folder's training sentences, by fairseq's sentence numbers."""
 
     def __init__(self, data: Path, folder: Path, stored: Sequence[Path]) -> None:
-        """Open the rows for one of `data_folders(data)`; `stored`: where the tasks of `soften` left their blocks."""
+        """Open the rows for one of `data_folders(data)`; `stored`: the output folders of the tasks of `soften`."""
         reader = IndexedReader(data_prefix(folder, "train", "target"))
         self._sizes = reader.sizes
         self._offsets = reader.offsets

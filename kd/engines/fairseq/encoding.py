@@ -1,6 +1,6 @@
 """Encodes corpora as fairseq's memory-mapped data, several shards at a time, without text files in between.
 
-Each worker process turns a whole shard into a part of the files. The parts are joined in the order of the shards, so
+Each worker process converts a whole shard into a part of the files. The parts are joined in the order of the shards, so
 the output does not depend on the number of workers.
 """
 
@@ -50,7 +50,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoding:
-    """The settings by which text becomes token ids."""
+    """The settings for converting text to token ids."""
 
     vocabulary: Path  # folder
     max_pieces: int  # of a side, its end not counted; longer pairs are left out
@@ -59,7 +59,7 @@ class Encoding:
     tags: bool = False  # each source begins with the symbol of its target language, which counts as a piece
 
     def tag(self, target: str) -> str | None:
-        """Return the tag that begins each source to be translated into a language; None without tags."""
+        """Return the tag that begins each source for a target language; None without tags."""
         return tag_of(target) if self.tags else None
 
 
@@ -69,8 +69,8 @@ def encode_pairs(
     """Encode pairs in this process.
 
     Args:
-        groups: Pairs and their target language, one group after the other.
-        prefixes: Of the files of source and target.
+        groups: Groups of pairs, each with its target language.
+        prefixes: Prefixes of the source and target files.
         encoding: The settings.
     """
     vocabulary = Vocabulary(encoding.vocabulary)
@@ -98,31 +98,31 @@ def encode_corpora(
 ) -> list[Encoded]:
     """Write the split `train` of one or several data folders, named by `data_folder`.
 
-    Each pass over the corpora makes folders of at most about `folder_pairs` pairs (whole shards, so up to one shard
-    more), all of one size. Corpora are mixed: each folder has its share of every corpus. Memory does not grow with the
+    Each pass over the corpora makes folders of equal size, of at most about `folder_pairs` pairs (whole shards, so up
+    to one shard more). Corpora are mixed: each folder has its share of every corpus. Memory does not grow with the
     corpora, and the disk holds the parts of at most two shards per worker (`processes.AHEAD`) beside the output.
 
-    Pass k encodes the k-th target of each source, and begins again with the first after the last. Without sampling,
-    every pass has the same sources: they are stored once, and later passes refer to them. A pair one of whose targets
-    is too long is then left out of all passes.
+    Pass k encodes the k-th target of each source; after the last target it begins again with the first. Without
+    sampling, every pass has the same sources: they are stored once, and later passes refer to them. A pair with a
+    target that is too long is then left out of all passes.
 
     Args:
-        corpora: All with as many targets as `targets` says.
+        corpora: Corpora, each with `targets` targets.
         out: The data folder.
-        encoding: The settings; with sampling, each pass draws other segmentations.
-        folder_pairs: Pairs of a folder.
-        passes: Over the corpora; without sampling, one for each target.
-        targets: Targets of each source, in the columns `target_columns`.
-        workers: Processes.
-        progress: Called with the pairs that are done, those of all passes.
-        totals: Counts of each corpus, to which its part of all folders is added; empty for none.
-        pairs: The language pair of each corpus, recorded for each sentence (`read_runs`); empty for a single pair.
+        encoding: The settings; with sampling, each pass draws new segmentations.
+        folder_pairs: Number of pairs per folder.
+        passes: Number of passes over the corpora; without sampling, one for each target.
+        targets: Number of targets of each source, in the columns `target_columns`.
+        workers: Number of processes.
+        progress: Called with the number of finished pairs over all passes.
+        totals: Counts by corpus, updated with its part of all folders; may be empty.
+        pairs: The language pair of each corpus, recorded for its sentences (`read_runs`); empty for a single pair.
 
     Returns:
         The counts of each folder.
 
     Raises:
-        Damaged: A shard is incomplete; names file and line.
+        Damaged: A shard is incomplete; the message names file and line.
         Exception: Whatever `Workers.map` raises.
     """
     plan = _in_folders(corpora, folder_pairs)
@@ -168,7 +168,7 @@ def encode_groups(
     workers: int = 1,
     progress: Tick = lambda _: None,
 ) -> dict[str, Encoded]:
-    """Write the split `train` of one folder with the corpora of each group one after the other.
+    """Write the split `train` of one folder, with the corpora of one group after those of another.
 
     Memory does not grow with the corpora. Returns the counts of each group; raises as `encode_corpora` does.
     """
@@ -200,8 +200,8 @@ def _joined(
 ) -> list[Encoded]:
     """Join the parts of one folder in their order, and return its counts.
 
-    With several folders, the first has the first target of each part, the next the second and so on; sources are stored
-    in the first.
+    With several folders, the first gets the first target of each part, the second the second, and so on; sources are
+    stored in the first.
     """
     totals = [Encoded() for _ in folders]
     runs = []
@@ -228,7 +228,7 @@ def _joined(
 
 
 def _in_folders(corpora: Sequence[Corpus], folder_pairs: int) -> list[tuple[int, int, Shard]]:
-    """Return the number of the folder, the number of the corpus and the shard, for all shards, evenly mixed."""
+    """Return folder number, corpus number and shard for every shard, evenly mixed."""
     mixed = sorted(
         ((place + 0.5) / len(corpus.shards), number, shard)
         for number, corpus in enumerate(corpora)
@@ -251,7 +251,7 @@ def _in_folders(corpora: Sequence[Corpus], folder_pairs: int) -> list[tuple[int,
 
 @dataclass(frozen=True)
 class _Part:
-    """A shard to encode, and the place of its files."""
+    """A shard to encode, and the path of its files."""
 
     shard: Shard
     prefix: Path
@@ -261,11 +261,11 @@ class _Part:
     tag: str | None = None  # that begins its sources
     total: Encoded | None = None  # counts of its corpus; used only where the parts are joined
     targets: tuple[str, ...] = ("target",)  # columns
-    pair: str = ""  # language pair, where there are several
+    pair: str = ""  # language pair, if there are several
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """The columns that are encoded."""
+        """The columns to encode."""
         return ("source", *self.targets)
 
     def path(self, side: str) -> Path:
@@ -289,7 +289,7 @@ def _encode_part(vocabulary: Vocabulary, part: _Part, tick: Tick) -> list[Encode
 
 
 def _texts(part: _Part, wanted: frozenset[int] | None) -> Iterable[tuple[str, ...]]:
-    """Yield source and targets of each pair that is wanted."""
+    """Yield source and targets of each wanted pair."""
     if wanted is None:
         return part.shard.texts(*part.sides)  # without the ids
     return ((pair.source, *targets) for pair, targets in part.shard.rows(*part.targets) if prefix_of(pair.id) in wanted)
@@ -306,7 +306,7 @@ def _encode(
     """Encode rows of a source and its targets, batch by batch; count those with a side of more than `max_pieces`.
 
     Returns:
-        The counts for each target; the sources count in each of them.
+        The counts for each target; each includes the sources.
     """
     totals = [Encoded() for _ in writers[1:]]
     for number, columns in enumerate(_batches(pairs)):
@@ -336,12 +336,12 @@ def _numbers(
 
 
 def _seed(*numbers: int) -> int:
-    """Return 32 bits that depend on all of the numbers."""
+    """Return a 32-bit seed that depends on all of the numbers."""
     return int.from_bytes(blake2b(repr(numbers).encode("ascii"), digest_size=4).digest(), "big")
 
 
 def _batches(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
-    """Yield the columns of some thousand rows at a time, of fewer where they are long."""
+    """Yield the columns of a few thousand rows at a time, or fewer if they are long."""
     batch: list[tuple[str, ...]] = []
     characters = 0
     for row in rows:

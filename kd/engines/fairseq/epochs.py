@@ -1,7 +1,7 @@
 """Virtual epochs of a multilingual corpus: data folders that hold a balanced share of each language pair.
 
-Pairs of sentences are encoded once, into a pool. An epoch is an index into it: each repetition of a pair costs twelve
-bytes per side, and its text is not copied.
+Sentence pairs are encoded once, into a pool. An epoch is an index into the pool: a repetition of a pair costs twelve
+bytes per side, without a copy of its text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Balanced:
     repetitions: float  # in a round of all virtual epochs
 
     def epochs(self, target_tokens: float) -> float:
-        """Return how many times a training of `target_tokens` goes over the group."""
+        """Return the number of epochs of the group in a training on `target_tokens`."""
         return target_tokens * self.token_share / max(1, self.target)
 
 
@@ -48,14 +48,14 @@ def encode_balanced(
     workers: int = 1,
     progress: Tick = lambda _: None,
 ) -> tuple[list[Encoded], dict[str, Balanced]]:
-    """Write the split `train` of as many data folders as a round of `plan_round` has virtual epochs.
+    """Write the split `train` of one data folder for each virtual epoch of a round of `plan_round`.
 
     Returns:
         The counts of each folder, and the size and share of each group.
 
     Raises:
         UserError: A group has no pair that is short enough, or a share is not valid.
-        Damaged: As `encode_corpora` raises it.
+        Damaged: As in `encode_corpora`.
     """
     encoded = encode_groups(groups, out / POOL, encoding, workers=workers, progress=progress)
     for group, found in encoded.items():
@@ -76,7 +76,7 @@ def encode_balanced(
 
 
 def as_they_are(encoded: Mapping[str, Encoded], passes: int) -> dict[str, Balanced]:
-    """Return the sizes and shares of groups that are not balanced; `encoded` counts all passes over them."""
+    """Return the sizes and shares of groups without balancing; `encoded` counts all passes over them."""
     once = {
         group: Encoded(found.pairs // passes, found.source // passes, found.target // passes, found.too_long // passes)
         for group, found in encoded.items()
@@ -85,7 +85,7 @@ def as_they_are(encoded: Mapping[str, Encoded], passes: int) -> dict[str, Balanc
 
 
 def _runs(start: int, pairs: int, at: int, count: int) -> list[tuple[int, int]]:
-    """Return runs of the pool: `count` pairs of a group from its `at`-th on, continued at its start after its end."""
+    """Return runs of the pool: `count` pairs of a group from its `at`-th pair on, wrapping around at its end."""
     runs = []
     while count:
         length = min(count, pairs - at)

@@ -1,6 +1,6 @@
-"""Converts a training's settings to arguments of stock `fairseq-train`, which `train.flags` in the model folder lists.
+"""Converts a training's settings to arguments of stock `fairseq-train`; `train.flags` in the model folder lists them.
 
-`python -m kd.engines.fairseq fairseq-train` runs them.
+`python -m kd.engines.fairseq fairseq-train` accepts them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TrainSpec:
 def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
     """Return the argument list of `fairseq-train`, without the program's name.
 
-    bf16 is not in it: fairseq's `--bf16` means a TPU, so `train.py` sets it in the parsed configuration.
+    bf16 is not included: fairseq's `--bf16` implies a TPU, so `train.py` sets it in the parsed configuration.
     """
     config = spec.config
     return [
@@ -65,7 +65,7 @@ def arguments(spec: TrainSpec, save_dir: Path) -> list[str]:
 
 
 def model_arguments(model: ModelConfig) -> list[str]:
-    """Return the arguments for a Transformer's sizes, which fairseq's presets only imply by their names."""
+    """Return the arguments for a Transformer's sizes, which fairseq's presets only imply."""
     flags = ["--arch", "transformer"]
     for side, layers in (("encoder", model.encoder_layers), ("decoder", model.decoder_layers)):
         flags += [f"--{side}-layers", str(layers), f"--{side}-embed-dim", str(model.width)]
@@ -80,7 +80,7 @@ def model_arguments(model: ModelConfig) -> list[str]:
 
 
 def _loss(spec: TrainSpec) -> list[str]:
-    """Return the loss: label-smoothed cross-entropy, perhaps mixed with that against the teachers (`criterion.py`)."""
+    """Return the loss: label-smoothed cross-entropy, optionally mixed with that against teachers (`criterion.py`)."""
     smoothing = ["--label-smoothing", str(spec.config.optimizer.label_smoothing)]
     if not (spec.teachers or spec.distributions):
         return ["--criterion", "label_smoothed_cross_entropy", *smoothing]
@@ -102,7 +102,7 @@ def _loss(spec: TrainSpec) -> list[str]:
 
 
 def _optimizer(optimizer: OptimizerConfig) -> list[str]:
-    """Return Adam's settings and its learning rate, which is warmed up from about 0 and then decays."""
+    """Return the settings of Adam and of the learning rate, which is warmed up from about 0 and then decays."""
     first, second = optimizer.betas
     return [
         *("--optimizer", "adam", "--adam-betas", f"({first}, {second})", "--adam-eps", str(optimizer.epsilon)),
@@ -120,7 +120,7 @@ def _schedule(optimizer: OptimizerConfig) -> list[str]:
 
 
 def _checkpoints(spec: TrainSpec, save_dir: Path) -> list[str]:
-    """Return when to save checkpoints: by updates only, not at the ends of epochs."""
+    """Return the options for saving checkpoints: by updates only, not at ends of epochs."""
     every, keep = spec.config.checkpoint.every, spec.config.checkpoint.keep
     return [
         *("--save-dir", str(save_dir), "--save-interval-updates", str(every), "--keep-interval-updates", str(keep)),
@@ -142,7 +142,7 @@ def _moving_average(config: TrainConfig) -> list[str]:
 
 
 def _validation(spec: TrainSpec) -> list[str]:
-    """Return when and how to validate: by loss, and perhaps by greedy BLEU on plain text."""
+    """Return the options for validation: by loss, and optionally by greedy BLEU on plain text."""
     if not spec.has_dev:
         return ["--disable-validation"]
     flags = ["--validate-interval", _NEVER, "--validate-interval-updates", str(validated_every(spec.config))]
@@ -184,7 +184,7 @@ def _devices(spec: TrainSpec) -> list[str]:
 
 
 def readable(flags: list[str]) -> str:
-    """Return the options with one per line, for `train.flags`."""
+    """Return the options, one per line, for `train.flags`."""
     lines: list[str] = []
     for flag in flags:
         if flag.startswith("--") or not lines or not lines[-1].startswith("--"):

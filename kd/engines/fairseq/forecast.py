@@ -34,7 +34,7 @@ _FIRST_LINES = 3  # of metrics.jsonl: slow, since everything is done for the fir
 
 @dataclass(frozen=True)
 class Memory:
-    """GPU memory of one process in bytes, at its peak: when the backward pass begins."""
+    """Peak GPU memory of one process in bytes, reached when the backward pass begins."""
 
     weights: int
     gradients: int
@@ -47,13 +47,13 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it; the CUDA context (some 0.5 GB) and unused parts of torch's cache come on top."""
+        """The sum; the CUDA context (some 0.5 GB) and unused parts of torch's cache come on top."""
         return sum(vars(self).values())
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a training will need."""
+    """The predicted resources of a training."""
 
     parameters: int
     memory: Memory
@@ -61,13 +61,13 @@ class Forecast:
 
     @property
     def disk(self) -> int:
-        """Bytes of all checkpoints at the same time, at most."""
+        """Largest number of bytes of all checkpoints that exist at the same time."""
         return self.files.checkpoint * self.files.at_once
 
     def lines(self, device: str) -> list[str]:
         """Describe the forecast for people, before the training starts."""
         parts = ", ".join(f"{name} {_gigabytes(size)}" for name, size in vars(self.memory).items() if size)
-        memory = f"Predicted GPU memory a process: {_gigabytes(self.memory.total)} ({parts})"
+        memory = f"Predicted GPU memory per process: {_gigabytes(self.memory.total)} ({parts})"
         return [
             f"{self.parameters:,} parameters.",
             memory + ("." if device != "cpu" else "; here it is the computer's, and no GPU."),
@@ -76,7 +76,7 @@ class Forecast:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """Return the forecast as the manifest records it."""
+        """Return the forecast in the form that the manifest records."""
         return {
             "gpu_memory": {**vars(self.memory), "total": self.memory.total},
             "checkpoint_bytes": self.files.checkpoint,
@@ -87,7 +87,7 @@ class Forecast:
 def forecast(
     config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: int, world_size: int = 1, teachers: int = 0
 ) -> Forecast:
-    """Compute what a training will need.
+    """Predict the resources of a training.
 
     vocabulary: symbols, the special ones included; max_tokens: padded pieces of one side in a pass (BatchPlan);
     longest: pieces of the longest sentence, its end included; teachers: parameters of the models, all members together,
@@ -111,9 +111,9 @@ def forecast(
 def memory(
     config: TrainConfig, *, vocabulary: int, max_tokens: int, longest: int, world_size: int = 1, teachers: int = 0
 ) -> Memory:
-    """GPU memory of one process.
+    """Predict the GPU memory of one process.
 
-    Of activations, what torch keeps of fairseq's layers for the backward pass, counted tensor by tensor: with T =
+    Activations are the tensors of fairseq's layers that torch keeps for the backward pass, counted one by one. With T =
     `max_tokens` target and source pieces (the worst pass has as many of both), width d, feed-forward width f, h heads,
     L = `longest` and e bytes a number,
 
@@ -145,7 +145,7 @@ def memory(
 
 
 def _moving_average(config: TrainConfig, parameters: int) -> int:
-    """Return the bytes of the averaged weights: in the model's precision, and in fp32 where that is another one."""
+    """Return the bytes of the averaged weights: in the model's precision, and also in fp32 if that differs."""
     if not config.checkpoint.ema:
         return 0
     size = _BYTES[config.precision][0]
@@ -157,7 +157,7 @@ class Disk:
     """The files that a training keeps.
 
     Attributes:
-        kept: checkpoints that stay when it has ended.
+        kept: number of checkpoints that remain at the end.
         checkpoint: bytes of one checkpoint.
         model: bytes of the final model.
     """
@@ -168,22 +168,22 @@ class Disk:
 
     @property
     def at_once(self) -> int:
-        """Checkpoints on disk at the same time, at most."""
+        """Largest number of checkpoints on disk at the same time."""
         return self.kept + _WRITING + _SIGNALLED
 
     @property
     def writing(self) -> int:
-        """Bytes of checkpoints that are being written beside those that are kept."""
+        """Bytes of checkpoints that are being written, in addition to those kept."""
         return _WRITING * self.checkpoint
 
     @property
     def bytes_kept(self) -> int:
-        """Bytes that stay: checkpoints and model."""
+        """Bytes that remain at the end: checkpoints and model."""
         return self.kept * self.checkpoint + self.model
 
 
 def disk(config: TrainConfig, parameters: int, updates: float | None = None) -> Disk:
-    """Forecast the files of a training of so many updates; by default of `config.max_update`.
+    """Forecast the files of a training of a given number of updates (default: `config.max_update`).
 
     A checkpoint has weights and Adam's two averages, in fp32 whatever the precision, and the moving average of the
     weights if one is kept.
@@ -203,7 +203,7 @@ def training_work(config: TrainConfig, text: Text, known: Known, assumed: Estima
         config: its settings.
         text: the text that it trains on.
         known: the facts that are known before the run.
-        assumed: updates after which it ends, as the user assumes.
+        assumed: updates after which the training ends, as assumed by the user.
         note: added to the source of its target tokens.
     """
     updates = assumed or _updates(config)
@@ -218,14 +218,14 @@ def training_work(config: TrainConfig, text: Text, known: Known, assumed: Estima
     files = disk(config, known.parameters(config.model), updates.value or 0.0)
     return TaskWork(
         tuple(work),
-        kept=Estimate(float(files.bytes_kept), "weights x (4 bytes + 12 a checkpoint kept)"),
+        kept=Estimate(float(files.bytes_kept), "weights x (4 bytes + 12 per checkpoint kept)"),
         temporary=Estimate(float(files.writing), "one checkpoint more"),
         models=(config.model,),
     )
 
 
 def validation(config: TrainConfig, sentences: Estimate, text: Text, known: Known) -> Work:
-    """Forecast the greedy translation of so many dev sentences."""
+    """Forecast the greedy translation of a number of dev sentences."""
     cost = known.translation_flops([config.model], text, beam=1)
     return Work("validate", VALIDATED, sentences, cost, flops="decode")
 
@@ -235,7 +235,7 @@ def _updates(config: TrainConfig) -> Estimate:
     updates = float(config.max_update)
     if config.stop.target_tokens:
         updates = min(updates, config.stop.target_tokens / config.batch.target_tokens)
-    return Estimate(updates, "config: at most, it may end earlier" if config.stop.patience else "config")
+    return Estimate(updates, "config: an upper bound, it may end earlier" if config.stop.patience else "config")
 
 
 def training_spent(folder: Path, manifest: Mapping[str, Any], work: TaskWork) -> Iterator[Spent]:

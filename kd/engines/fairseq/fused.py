@@ -2,8 +2,8 @@
 
 fairseq's label-smoothed cross-entropy takes 16 bytes per position and symbol of the vocabulary in fp32, this one 8; on
 a GPU these bytes decide how large a micro-batch may be. fairseq's Adam calls six small operations per weight matrix,
-this one calls a single kernel for all matrices. `install` puts both in place of fairseq's. The processes that train a
-model call it; validations and other processes run fairseq's own code.
+this one calls a single kernel for all matrices. `install` replaces fairseq's versions by both. Only training processes
+call it; validations and other processes run fairseq's own code.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def sparse_cross_entropy(logits: Tensor, ids: Tensor, weights: Tensor, uniform: 
     The backward pass can run once: it overwrites what it needs.
 
     Args:
-        logits: Of the student, [positions, vocabulary].
+        logits: Logits of the student, [positions, vocabulary].
         ids: Tokens with weights of their own, [positions, tokens]; a token may occur twice.
         weights: Their weights beyond the constant, [positions, tokens], fp32.
         uniform: The constant, [positions], fp32.
@@ -65,7 +65,7 @@ def smoothed_labels(target: Tensor, vocabulary: int, epsilon: float, padding: in
 
 
 def install() -> None:
-    """Replace fairseq's loss and its step of Adam, once in a process."""
+    """Replace fairseq's loss and its Adam step, once per process."""
     from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion as Criterion
     from fairseq.optim.adam import Adam
 
@@ -111,7 +111,7 @@ def _fits(adam: Any) -> bool:
 
 @torch.no_grad()
 def _adam(states: Any, group: dict[str, Any]) -> None:
-    """Update the weights of a group by torch's fused kernel; the state keeps fairseq's form.
+    """Update the weights of a group with torch's fused kernel; the state keeps fairseq's form.
 
     fairseq adds epsilon before it corrects the bias of the second moment, torch after it: dividing epsilon by the root
     of the correction makes both the same formula.

@@ -18,7 +18,7 @@ _NO_DIRECTION = Direction()
 def import_model(given: ModelFolder, out: Path, direction: Direction = _NO_DIRECTION) -> int:
     """Write a model folder from a checkpoint and its vocabulary, without the optimiser's state.
 
-    Of a multilingual checkpoint, the folder translates in one direction, and its dictionaries have the language tokens.
+    The folder of a multilingual checkpoint translates in one direction, and its dictionaries have the language tokens.
 
     Args:
         given: The files.

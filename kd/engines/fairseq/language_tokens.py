@@ -1,8 +1,8 @@
-"""Language tokens of multilingual fairseq models: which a checkpoint was trained with, and where they stand.
+"""Language tokens of multilingual fairseq models: which tokens a checkpoint was trained with, and their positions.
 
 The task `translation_multi_simple_epoch` (M2M-100, mBART-style models) puts a token before the source and makes another
-the first token of the output; with `--lang-tok-replacing-bos-eos` they replace the end of the source and the start of
-the decoder's input. The task `multilingual_translation` always does the latter, and holds one model for each pair.
+token the first of the output; with `--lang-tok-replacing-bos-eos` they replace the end of the source and the start of
+the decoder's input. The task `multilingual_translation` always does the latter, and has one model per language pair.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _PREFIX = "models."  # of the weights' names in a checkpoint with a model for ea
 
 @dataclass(frozen=True)
 class LanguageTokens:
-    """The symbols that a model expects beside the text; None where it expects no such symbol.
+    """The symbols that a model expects besides the text; None where it expects no symbol.
 
     Attributes:
         source_first: Stands before the source.
         source_end: Replaces `</s>` at the end of the source.
         target_start: Replaces `</s>` as the first input of the decoder.
-        target_first: Is forced as the first token of the output, and is no part of the text.
+        target_first: Is forced as the first token of the output, and is not part of the text.
     """
 
     source_first: str | None = None
@@ -42,12 +42,12 @@ class LanguageTokens:
 
 @dataclass(frozen=True)
 class Direction:
-    """The languages to translate between, as the user named them.
+    """The languages to translate between, as named by the user.
 
     Attributes:
         source: None if not named.
         target: None if not named.
-        languages: All languages of the training in their order, where the checkpoint does not state them.
+        languages: All languages of the training, in order, if the checkpoint does not state them.
         settings: The settings or options that name source and target, for messages.
     """
 
@@ -58,15 +58,15 @@ class Direction:
 
 
 def select(state: dict[str, Any], direction: Direction, path: Path) -> dict[str, Any]:
-    """Return a checkpoint reduced to one direction: its languages in the settings, and the weights of its pair.
+    """Return a checkpoint reduced to one direction: the settings name its languages, the weights are those of its pair.
 
     Args:
         state: A checkpoint as `loading.load` returns it. One that is not multilingual is returned unchanged.
-        direction: The languages wanted; those in the checkpoint count if none are named.
+        direction: The wanted languages; by default those in the checkpoint.
         path: The checkpoint, for messages.
 
     Raises:
-        UserError: A language is missing or not the model's, or there is no model for the pair.
+        UserError: A language is missing or unknown to the model, or there is no model for the pair.
     """
     task = state["cfg"]["task"]
     if task["_name"] not in (ONE_MODEL, MODEL_PER_PAIR):
@@ -83,7 +83,7 @@ def select(state: dict[str, Any], direction: Direction, path: Path) -> dict[str,
 
 
 def tokens_of(task: Mapping[str, Any]) -> LanguageTokens:
-    """Return the tokens for the direction that `select` put into the settings of a task."""
+    """Return the tokens for the direction that `select` stored in the settings of a task."""
     name = task["_name"]
     if name not in (ONE_MODEL, MODEL_PER_PAIR):
         return LanguageTokens()
@@ -114,23 +114,24 @@ def require_symbols(tokens: LanguageTokens, source: Any, target: Any, path: Path
         for symbol in symbols:
             if symbol is not None and symbol not in dictionary.indices:
                 raise UserError(
-                    f"{path} was trained with the language token {symbol}, and its dictionary has no such symbol.",
-                    "Give the dictionary of the training, or set given_models.languages to its languages in order.",
+                    f"{path} was trained with the language token {symbol}, but its dictionary has no such symbol.",
+                    "Give the training's dictionary, or set given_models.languages to the training's languages in "
+                    "order.",
                 )
 
 
 def require_plain(state: Mapping[str, Any], path: Path, use: str) -> None:
-    """Raise UserError if a model needs language tokens, which `use` does not add."""
+    """Raise UserError if a model needs language tokens; `use` names the operation that does not add them."""
     task = state["cfg"]["task"]
     if task["_name"] in (ONE_MODEL, MODEL_PER_PAIR) and any(_specs(task)):
         raise UserError(
-            f"{path} needs language tokens in the text, and {use} does not add them.",
-            "Use it as a teacher that decodes: chain=given_teachers with decode.engine=ensemble.",
+            f"{path} needs language tokens in the text, but {use} does not add them.",
+            "Use it as a decoding teacher: chain=given_teachers with decode.engine=ensemble.",
         )
 
 
 def _specs(task: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return which language the tokens of source and target name: `src`, `tgt`, a variant such as `src.mined`, None."""
+    """Return the languages that source and target tokens name: `src`, `tgt`, a variant such as `src.mined`, None."""
     if task["_name"] == ONE_MODEL and "main" in (task.get("langtoks") or {}):
         source, target = task["langtoks"]["main"]
         return source, target
@@ -155,13 +156,13 @@ def _styled(task: Mapping[str, Any], language: str, spec: str = "main") -> str:
 
 
 def _language(task: Mapping[str, Any], side: str, direction: Direction, path: Path, needed: bool) -> str | None:
-    """Return the model's own name of a language, or None where neither the user nor the checkpoint names it."""
+    """Return the model's own name of a language, or None if neither the user nor the checkpoint names it."""
     known: Sequence[str] = task.get("langs") or ()
     wanted = getattr(direction, side) or task.get(f"{side}_lang")
     if wanted is None or (not needed and wanted not in known):
         if needed:
             raise UserError(
-                f"{path} translates between several languages, and its {side} language is not set.",
+                f"{path} translates between several languages, but its {side} language is not set.",
                 f"Set {direction.settings[side == 'target']} to one of {', '.join(known) or 'those of its training'}.",
             )
         return None

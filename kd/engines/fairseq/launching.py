@@ -1,7 +1,7 @@
 """Runs the processes of a training: starts them, reads their output, stops them, and explains failures.
 
-A single process is started directly, several by torchrun. Signals are sent to the workers by their ids, never to
-torchrun's agent, since SIGUSR1 would kill it and leave the workers running.
+A single process is started directly, several by torchrun. Signals are sent to the workers by their process ids, never
+to torchrun's agent, which SIGUSR1 would kill, leaving the workers running.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _FIRST_DEAD = re.compile(r"Root Cause.*?rank\s*: (\d+) .*?exitcode\s*: (-?\d+)",
 
 
 class TrainingFailed(Exception):
-    """A training failed for a reason that the user cannot mend; the message has its last lines and the log's path."""
+    """A training failed for a reason beyond the user's control; the message has its last lines and the log's path."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One node's part of a training. `workers`: processes on this node; `threads`: of all of them together."""
+    """One node's part of a training. `workers`: processes on this node; `threads`: their CPU threads in total."""
 
     description: Path  # the specification that train.py reads
     log: Path
@@ -59,7 +59,7 @@ class Launch:
 
     @property
     def alone(self) -> bool:
-        """Return whether it is a single process, which needs no torchrun."""
+        """Return whether the training is a single process, which needs no torchrun."""
         return self.world.nodes * self.workers == 1
 
     @property
@@ -78,7 +78,7 @@ class Launch:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return this process's environment, with the number of threads for every numerical library."""
+        """Return this process's environment, with the number of threads set for every numerical library."""
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
         threads = str(max(1, self.threads // self.workers))
         project = str(Path(__file__).resolve().parents[3])  # the kd that is running
@@ -90,7 +90,7 @@ class Launch:
         return sorted(self.log.parent.glob(RANK_LOG.format(rank="*")))
 
     def words(self) -> str:
-        """Return the last output of these processes in this attempt."""
+        """Return the last output of these processes in the current attempt."""
         return "\n".join(_tail(path, self._began.get(path, 0)) for path in self.rank_logs())
 
 
@@ -103,15 +103,15 @@ def run(
 
     Args:
         launch: The processes.
-        readers: Called with each line of the output, which is also appended to the log.
-        elsewhere: Returns the error of another node that has failed, else None. This node, which may not notice, is
-            then ended.
+        readers: Callbacks for each line of the output, which is also appended to the log.
+        elsewhere: Returns the error of another node that has failed, else None. On an error this node is ended, since
+            it may not notice.
 
     Raises:
-        UserError: The user can mend the failure.
+        UserError: The user can correct the failure.
         OSError: The disk is full.
         TransientError: A signal stopped the training, or it stalled.
-        TrainingFailed: It failed otherwise.
+        TrainingFailed: The training failed for another reason.
     """
     launch._began.update({path: path.stat().st_size for path in launch.rank_logs()})
     last: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
@@ -139,7 +139,7 @@ def run(
 
 @contextmanager
 def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
-    """Start a subprocess that ends with this block, and with this process."""
+    """Start a subprocess that ends with this block or with this process."""
     ctypes.CDLL(None)  # loaded before the fork: nothing is imported between fork and exec
     process = subprocess.Popen(
         launch.command,
@@ -170,9 +170,9 @@ def _started(launch: Launch) -> Iterator[subprocess.Popen[str]]:
 def _ended_with_others(
     process: subprocess.Popen[str], elsewhere: Callable[[], Exception | None]
 ) -> Iterator[list[Exception]]:
-    """Check during this block whether another node has failed; then end this node's process and yield the error.
+    """Watch for a failure of another node during this block; on failure end this node's process. Yields the error.
 
-    Without this, NCCL would wait for ever for the processes of that node.
+    Without this, NCCL would wait forever for the processes of that node.
     """
     died: list[Exception] = []
     over = threading.Event()
@@ -203,9 +203,9 @@ def _in_child(parent: int, alone: bool) -> None:
 
 
 def _stop(process: subprocess.Popen[str], launch: Launch, number: signal.Signals) -> None:
-    """Signal the workers to save and exit, and wait for them, up to the grace period.
+    """Signal the workers to save and exit, and wait for them for at most the grace period.
 
-    Their output still goes into the log, since a full pipe would block them.
+    Their output is still read into the log, since a full pipe would block them.
     """
     deadline = time.monotonic() + (GRACE_WARNED if number == signal.SIGUSR1 else GRACE)
     told = 0.0
@@ -284,7 +284,7 @@ def _died(status: int) -> str:
 
 
 def _tail(path: Path, start: int) -> str:
-    """Return the end of a file's text from `start` on."""
+    """Return the last part of a file's text after `start`."""
     try:
         with path.open("rb") as file:
             file.seek(max(start, path.stat().st_size - _TAIL_BYTES))

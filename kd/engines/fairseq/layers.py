@@ -1,7 +1,7 @@
-"""Starts a student from layers of a teacher of equal width, by a checkpoint of the student's shape.
+"""Initialises a student with layers of a teacher of equal width, by writing a checkpoint of the student's shape.
 
-Embeddings and the last layer normalisations are copied. `LayerChoice` decides which layers are. The optimiser starts
-anew.
+Embeddings and the final layer normalisations are copied; `LayerChoice` decides which layers are copied. The optimiser
+starts from scratch.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def prepare_layers(
     """Write a checkpoint of the student's shape that fairseq starts from, and return a sentence that describes it.
 
     Args:
-        files: Checkpoint and dictionaries, source and target, of the teacher.
-        dictionary: The dictionary of the student's data, of both sides.
+        files: The teacher's checkpoint and its source and target dictionaries.
+        dictionary: The joint dictionary of the student's data.
         model: Shape of the student.
         start: The choice of layers.
         out: The checkpoint to write.
@@ -73,13 +73,13 @@ def _depth(weights: Mapping[str, Any], side: str, checkpoint: Path) -> int:
     start = f"{side}.layers."
     layers = {name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)}
     if not layers:
-        raise UserError(f"student.start: {checkpoint} has no {side} layers.", "Start from a Transformer, or set "
-                        "student.start.layers=false.")  # fmt: skip
+        raise UserError(f"student.start: {checkpoint} has no {side} layers.",
+                        "Give a Transformer as teacher, or set student.start.layers=false.")  # fmt: skip
     return len(layers)
 
 
 def _taken(weights: Mapping[str, Any], maps: Mapping[str, list[int]]) -> dict[str, Any]:
-    """Return the weights of the student; each layer is a copy, since one layer may be used twice."""
+    """Return the initial weights of the student; each layer is a copy, since one layer may be used twice."""
     taken = {
         name: weight for name, weight in weights.items() if not name.startswith(tuple(f"{s}.layers." for s in SIDES))
     }

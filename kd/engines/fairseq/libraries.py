@@ -1,6 +1,6 @@
-"""Imports what systems translate with, and does nothing: the state that processes which measure speed begin from.
+"""Imports the libraries that systems translate with, and does nothing else: the initial state of speed measurements.
 
-Named by `kd/engines/measuring.py`, which has it loaded once.
+`kd/engines/measuring.py` preloads this module once.
 """
 
 from __future__ import annotations

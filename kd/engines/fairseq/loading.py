@@ -1,8 +1,8 @@
-"""Loads fairseq checkpoints, the only function of kd that does: safely, and with checked settings.
+"""Loads fairseq checkpoints safely and with checked settings; all of kd loads them here.
 
-A checkpoint is other people's data. It is unpickled by torch's restricted reader, which builds tensors and plain values
-only; its settings then pass an allow-list (`settings.py`). First, a file of a store is compared with the hash in its
-manifest.
+A checkpoint is untrusted data. A file in a store is first compared with the hash in its manifest. Then torch's
+restricted reader, which builds only tensors and plain values, unpickles it, and its settings pass an allow-list
+(`settings.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WEIGHTS, _SETTINGS = "model", ("cfg", "args")
 
 
 class _Discarded:
-    """Stands for an object in a checkpoint that is not needed. Building and filling it runs nothing."""
+    """Replaces an unneeded object in a checkpoint. Building and filling it runs no code."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -54,14 +54,16 @@ def load(path: Path) -> dict[str, Any]:
     check_hash(path)
     state = read(path)
     if not isinstance(state, dict) or _WEIGHTS not in state or not any(state.get(name) for name in _SETTINGS):
-        raise UserError(f"{path} is not a checkpoint of fairseq.", "It needs `model`, and `cfg` or `args`.")
+        raise UserError(
+            f"{path} is not a checkpoint of fairseq.", "A checkpoint has the entries `model`, and `cfg` or `args`."
+        )
     if not isinstance(state[_WEIGHTS], dict) or not all(map(_is_tensor, state[_WEIGHTS].values())):
         raise UserError(f"{path} is not a checkpoint of fairseq: `model` holds something other than tensors.")
     try:
         settings = allowed(state)
     except Refused as error:
         raise UserError(
-            f"{path} cannot be used: {error}.", "Use a Transformer for translation that fairseq or kd trained."
+            f"{path} cannot be used: {error}.", "Use a translation Transformer that was trained with fairseq or kd."
         ) from None
     return {**state, "args": None, "cfg": settings}
 
@@ -86,7 +88,7 @@ def read(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if found := _REFUSED_GLOBAL.search(str(error)):
             what = f"{path} cannot be read as a checkpoint: it holds an object of type {found[1]}, which may run code."
-            raise UserError(what, "Save it again with fairseq 0.12 from where you trust it.") from None
+            raise UserError(what, "If you trust its source, save it again there with fairseq 0.12.") from None
         raise _damaged(path, error) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise _damaged(path, error) from error

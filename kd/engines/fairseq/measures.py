@@ -12,7 +12,7 @@ GPU_MEMORY = "gpu_memory"  # peak of the last update on this process's GPU, in G
 
 
 def install(fairseq_train: Any, watch: Watch) -> None:
-    """Make the module `fairseq_cli.train` log them, as text, which it does not round."""
+    """Make the module `fairseq_cli.train` log these values as text, which it does not round."""
     train, training_stats, valid_stats = (
         getattr(fairseq_train, name) for name in ("train", "get_training_stats", "get_valid_stats")
     )

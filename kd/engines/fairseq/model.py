@@ -35,7 +35,7 @@ class Loaded:
         target: The target dictionary that they share.
         tokens: The language tokens that they expect.
         added: Symbols that fairseq added to the dictionaries.
-        languages: Source and target of multilingual models, as they call them; None where that does not matter.
+        languages: Source and target language of multilingual models, by the models' names; None for other models.
     """
 
     models: list[Any]
@@ -51,15 +51,15 @@ def load_ensemble(folders: Sequence[Path], device: str = "cpu", direction: Direc
 
     Args:
         folders: Model folders.
-        device: Where the weights go.
-        direction: The languages that multilingual models translate between; those in the checkpoint if not named.
+        device: The device for the weights.
+        direction: The languages that multilingual models translate between; by default those in the checkpoint.
 
     Raises:
         UserError: A file is missing or damaged, a checkpoint is refused, the dictionaries or language tokens differ, or
-            a language that the models need is not known.
+            a language that the models need is unknown.
     """
     if not folders:
-        raise UserError("No model was named.", "Name at least one model folder.")
+        raise UserError("No model is given.", "Name at least one model folder.")
     opened = [ModelFolder.open(folder) for folder in folders]
     for model in opened[1:]:
         if model.symbols() != opened[0].symbols():
@@ -85,10 +85,10 @@ def load_ensemble(folders: Sequence[Path], device: str = "cpu", direction: Direc
 
 
 def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[list[Any], Any]:
-    """Load models that read text without language tokens, and their target dictionary; errors as `load_ensemble`."""
+    """Load models that need no language tokens, and their target dictionary; raises the errors of `load_ensemble`."""
     loaded = load_ensemble(folders, device)
     if loaded.tokens:
-        raise UserError(f"{folders[0]} needs language tokens in the text.", "Use it as a teacher that decodes only.")
+        raise UserError(f"{folders[0]} needs language tokens in the text.", "Use it only as a decoding teacher.")
     return loaded.models, loaded.target
 
 
@@ -124,7 +124,7 @@ def prepare(
 
 
 def load_teacher(checkpoint: Path, source: Any, target: Any) -> Any:
-    """Load the model of one checkpoint over the dictionaries of a training, ready to predict.
+    """Load the model of one checkpoint for inference, with the dictionaries of a training.
 
     Raises:
         UserError: The checkpoint is refused, needs language tokens, or does not fit the dictionaries.
@@ -136,10 +136,10 @@ def load_teacher(checkpoint: Path, source: Any, target: Any) -> Any:
 
 
 def restore(state: dict[str, Any], model: ModelFolder, source: Any, target: Any) -> Any:
-    """Build the model of a checkpoint that `loading.load` returned, ready to translate.
+    """Build the model of a checkpoint from `loading.load`, ready to translate.
 
     Args:
-        state: The checkpoint; its settings are checked already.
+        state: The checkpoint, with checked settings.
         model: Its files, for messages.
         source: fairseq's dictionary of the source.
         target: fairseq's dictionary of the target.
@@ -165,7 +165,7 @@ def restore(state: dict[str, Any], model: ModelFolder, source: Any, target: Any)
 
 
 def complete(settings: Namespace) -> Namespace:
-    """Return checked settings of a model with fairseq's defaults for those that are missing."""
+    """Complete a model's checked settings with fairseq's defaults."""
     from fairseq.models import ARCH_CONFIG_REGISTRY
 
     whole = Namespace(encoder_layers_to_keep=None, decoder_layers_to_keep=None, encoder_embed_path=None)
@@ -177,29 +177,31 @@ def complete(settings: Namespace) -> Namespace:
 def _check_sizes(
     weights: dict[str, Any], settings: Namespace, model: ModelFolder, source: Any, target: Any, tokens: Sequence[str]
 ) -> None:
-    """Compare sizes with the weights before anything is allocated."""
+    """Compare sizes with the weights before allocating anything."""
     path = model.weights
     sides = (("encoder", source, model.source_dictionary), ("decoder", target, model.dictionary))
     for side, dictionary, file in sides:
         embedding = weights.get(f"{side}.embed_tokens.weight")
         if embedding is None:
-            raise UserError(f"{path} holds no {side} of a Transformer.", "Give a translation model of fairseq's.")
+            raise UserError(f"{path} has no Transformer {side}.", "Give a fairseq translation model.")
         if len(embedding) != len(dictionary):
             added = f", language tokens included ({', '.join(tokens[:3])} …)" if tokens else ""
             raise UserError(
                 f"{path} has {len(embedding)} symbols in its {side}, and {file} has {len(dictionary)}{added}.",
-                "Give the dictionaries of its training: dict.txt of each side.",
+                "Give the dictionaries of its training, one dict.txt per side.",
             )
         layers = {name.split(".")[2] for name in weights if name.startswith(f"{side}.layers.")}
         stated = getattr(settings, f"{side}_layers")
         if len(layers) < stated or embedding.shape[-1] != getattr(settings, f"{side}_embed_dim"):
-            raise UserError(f"{path} does not hold the model that its settings describe: its {side} has another size.")
+            raise UserError(
+                f"{path} does not hold the model that its settings describe: the size of its {side} differs."
+            )
 
 
 def longest_pieces(checkpoint: Path) -> dict[str, int | None]:
     """Return the longest `source` and `target` of a model's training, in tokens without the end of sentence.
 
-    None if the checkpoint does not state it.
+    Returns None if the checkpoint does not state them.
     """
     settings = load(checkpoint)["cfg"]
     found = {}
@@ -216,7 +218,7 @@ def holds_nan(model: Any) -> bool:
 
 
 def count_parameters(model: Any) -> int:
-    """Return the number of trainable parameters; shared ones count once."""
+    """Return the number of trainable parameters; shared parameters count once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 

@@ -1,7 +1,7 @@
-"""Rendezvous of the nodes of one training, by small files in the task's folder on the shared file system.
+"""Implements the rendezvous of a training's nodes through small files in the task's folder on the shared file system.
 
-The first node runs the task. The others wait for it and run the same torchrun; the task ends as the first node does.
-Each node writes a random number, by which the files of an earlier attempt are recognised.
+The first node runs the task. The others wait for it and run the same torchrun; the first node's outcome is the task's.
+Each node writes a random number, which tells its files from those of an earlier attempt.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Meeting:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def invite(self, facts: Mapping[str, Any]) -> None:
-        """Wait for the other nodes and send them `facts`; for the first node. TransientError: one does not join."""
+        """Wait for the other nodes and send them `facts` (on the first node); TransientError if one does not join."""
         deadline = time.monotonic() + self._patience
         while True:
             self._words = {}
@@ -57,10 +57,10 @@ class Meeting:
         write_json(self._folder / "run.json", {"words": self._words, **facts})
 
     def join(self, over: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
-        """Wait for the first node's facts and return them (called on another); None if `over` returns True before.
+        """Wait for the first node's facts and return them (called on other nodes); None if `over` returns True before.
 
         Raises:
-            TransientError: They do not come in time.
+            TransientError: The facts do not arrive in time.
         """
         deadline = time.monotonic() + self._patience
         here = self._folder / f"here-{self._rank}.json"
@@ -87,7 +87,7 @@ class Meeting:
                 write_json(self._folder / f"end-{self._rank}.json", end)
 
     def verdict(self, rank: int, seconds: float = VERDICT_SECONDS) -> tuple[int, str] | None:
-        """Return status and message of another node's end; None if it does not record them in time."""
+        """Return another node's exit status and message; None if it does not record them in time."""
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError, ValueError):
@@ -99,7 +99,7 @@ class Meeting:
             time.sleep(POLL_SECONDS)
 
     def died(self) -> tuple[int, str] | None:
-        """Return status and message of another node that has failed; None if there is none.
+        """Return the exit status and message of a failed node; None if no other node has failed.
 
         The first node checks all others; they check the first.
         """

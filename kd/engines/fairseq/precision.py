@@ -1,7 +1,7 @@
-"""Training in lower precision: where it can be had, and the weights in fp32 that fairseq forgets to save.
+"""Training in lower precision: checks device support, and saves the fp32 weights, which fairseq fails to save.
 
-fp16 needs a GPU and a loss scale; bf16 has fp32's range and is asked for in fairseq's parsed configuration, since its
-flag `--bf16` means TPUs.
+fp16 needs a GPU and a loss scale; bf16 has fp32's range and is set in fairseq's parsed configuration, since its flag
+`--bf16` implies TPUs.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ def check_precision(precision: Precision, device: str) -> None:
     """Raise UserError for a precision that a kind of device (cpu, cuda, rocm) cannot train in."""
     if precision is Precision.tf32 and device == "cpu":
         raise UserError(
-            "precision is tf32, which only GPUs have, and machine.device is cpu.", "Set precision to auto or fp32."
+            "precision is tf32, which needs a GPU, but machine.device is cpu.", "Set precision to auto or fp32."
         )
     if precision is Precision.fp16 and device == "cpu":
         raise UserError(
-            "precision is fp16, which fairseq trains in on GPUs alone, and machine.device is cpu.",
+            "precision is fp16, for which fairseq needs a GPU, but machine.device is cpu.",
             "Set precision to fp32 or bf16.",
         )
 
 
 def check_gpu(precision: str, torch: Any) -> None:
-    """Raise UserError where there is no GPU to be used, or this one cannot train in the precision."""
+    """Raise UserError if no GPU can be used, or if the GPU cannot train in the precision."""
     if not torch.cuda.is_available():
         raise UserError(
-            "No CUDA device can be used on this machine.", "Set machine.device to cpu, or look at `nvidia-smi`."
+            "No CUDA device can be used on this machine.", "Set machine.device=cpu, or check the GPU with `nvidia-smi`."
         )
     if precision == Precision.tf32.value and not has_tf32(torch):
         raise UserError("This GPU has no TF32.", "Set precision to auto, bf16, fp16 or fp32.")
@@ -45,19 +45,19 @@ def has_tf32(torch: Any) -> bool:
 
 
 def use_tf32(precision: str, torch: Any) -> str | None:
-    """Switch TF32 on or off as the precision says; return a warning where fp32 leaves it unused."""
+    """Switch TF32 on or off to match the precision; return a warning if fp32 leaves available TF32 unused."""
     wanted = precision == Precision.tf32.value
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
     if precision == Precision.fp32.value and has_tf32(torch):
-        return "precision is fp32 on a GPU with TF32, which is several times as fast: precision=tf32, or auto."
+        return "precision is fp32 on a GPU with TF32, which is several times as fast. Set precision=tf32 or auto."
     return None
 
 
 def keep_fp32_weights(trainer: Any) -> None:
-    """Make fairseq's trainer class save and restore the weights that the optimiser really moves.
+    """Make fairseq's trainer class save and restore the weights that the optimiser actually updates.
 
-    In lower precision the model has but a rounded copy of them. fairseq saves that copy, as numbers in fp32: resuming
-    from it would round at each interruption, and averages would be of rounded weights.
+    In lower precision the model only has a rounded copy of these weights. fairseq saves that copy as fp32 numbers, so
+    each interruption would round the weights, and averages would use rounded weights.
     """
     state_dict, load_checkpoint = trainer.state_dict, trainer.load_checkpoint
 
@@ -83,7 +83,7 @@ def keep_fp32_weights(trainer: Any) -> None:
 
 @contextmanager
 def _read_weights() -> Iterator[dict[str, Any]]:
-    """Collect the model's weights, by name, as fairseq reads them from a checkpoint meanwhile."""
+    """Collect the model's weights, by name, while fairseq reads a checkpoint."""
     from fairseq import checkpoint_utils
 
     read: dict[str, Any] = {}
@@ -102,7 +102,7 @@ def _read_weights() -> Iterator[dict[str, Any]]:
 
 
 def _fp32_weights(trainer: Any) -> dict[int, Any]:
-    """Map each lower-precision parameter, by its address, to the weights that are optimised; empty where none is."""
+    """Map each lower-precision parameter, by its address, to the optimised weights; empty without such parameters."""
     weights = getattr(trainer.optimizer, "fp32_params", None)
     if weights is None:
         return {}

@@ -1,7 +1,7 @@
-"""Samples from an ensemble, and diverse beam search: other ways than `search.py` to n-best lists that differ.
+"""Sampling from an ensemble, and diverse beam search: alternatives to `search.py` for more varied n-best lists.
 
-Samples depend on the seed and the source alone, not on the batch, since each sentence has random numbers of its own.
-Probabilities of one sentence in two batches may differ in the last digits, which changes a sample in rare cases.
+Samples depend only on the seed and the source, not on the batch, since each sentence has its own random numbers. In
+rare cases a sample still changes, because a sentence's probabilities may differ in the last digits between batches.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class SampledSearch(StackedSearch):
         """Prepare the models.
 
         Args:
-            models: As for `StackedSearch`.
+            models: Models as for `StackedSearch`.
             dictionary: Their dictionary.
-            sampling: Its seed; the temperature, to whose reciprocal power probabilities are raised; and the number of
-                most probable tokens from which one is drawn, 0 for the whole vocabulary.
-            settings: Those of `StackedSearch`.
+            sampling: The seed; the temperature, by which logits are divided; and the number of most probable tokens to
+                draw from, 0 for the whole vocabulary.
+            settings: Settings of `StackedSearch`.
         """
         super().__init__(models, dictionary, **settings)
         self._sampling = sampling
@@ -72,7 +72,7 @@ class SampledSearch(StackedSearch):
         """Draw tokens for each row.
 
         Args:
-            hidden: What `Stack.step` returned for each stack.
+            hidden: The result of `Stack.step` for each stack.
             uniforms: A random number for each token to draw, [rows, k].
             first: Whether the end is excluded.
             last: Whether only the end remains.
@@ -116,7 +116,7 @@ class SampledSearch(StackedSearch):
 
 
 class _SampledBatch(Batch):
-    """Samples of one batch. A hypothesis that has ended goes on with the score minus infinity, and is not read."""
+    """Samples of one batch. A finished hypothesis continues with the score minus infinity, and is ignored."""
 
     search: SampledSearch
 
@@ -145,8 +145,8 @@ class _SampledBatch(Batch):
 class DiverseSearch(StackedSearch):
     """Diverse beam search (Vijayakumar et al., 2018, arXiv 1610.02424) as in fairseq's `DiverseBeamSearch`.
 
-    The beam is divided into groups that choose in turn; a token costs a later group `strength` for each earlier group's
-    candidate with the same token in this step. The scores of the hypotheses are the models', without these costs.
+    The beam is divided into groups that choose in turn; in each step, a token costs a later group `strength` for each
+    earlier group's candidate with that token. The scores of the hypotheses are the models', without these costs.
     """
 
     def __init__(self, models: Sequence[Any], dictionary: Any, *, diversity: Diversity, **settings: Any) -> None:

@@ -1,6 +1,6 @@
 """Saves a training's state: numbered checkpoints, each complete on disk before an older one is removed.
 
-fairseq's tools read these checkpoints. `checkpoint_last.pt` is a second name of the newest one.
+fairseq's tools can read these checkpoints. `checkpoint_last.pt` is a second name of the newest one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ logger = logging.getLogger("kd.train")
 class SaveCheckpoint:
     """Replaces fairseq's function `save_checkpoint`, which copies files.
 
-    Each checkpoint has a number, also the one at the end of an epoch. When it is complete on disk, it gets the second
-    name `checkpoint_last.pt`; only then are older ones removed.
+    Each checkpoint has a number, even one at the end of an epoch. When it is complete on disk, it gets the second name
+    `checkpoint_last.pt`; only then are older ones removed.
 
     Args:
         watch: The history to save.
-        keep_best: How many of the best checkpoints by validation are kept as well.
-        keep_every: Checkpoints at multiples of this number of updates are kept; 0: none are.
+        keep_best: Number of best checkpoints by validation to keep as well.
+        keep_every: Keep checkpoints at multiples of this number of updates; 0: keep none for this reason.
     """
 
     best: float  # fairseq reads and sets it
@@ -51,9 +51,9 @@ class SaveCheckpoint:
 
     @contextmanager
     def as_read(self, epoch: int, iterator: Any) -> Iterator[None]:
-        """Save checkpoints with the epoch and the position in the data of the checkpoint that was just read.
+        """During this block, save checkpoints with the epoch and data position of the checkpoint that was just read.
 
-        This is for a checkpoint that is written again before training continues. Its epoch may be over by then.
+        Used for a checkpoint that is rewritten before training continues; its epoch may be over by then.
         """
         self._instead = epoch, iterator
         yield

@@ -1,9 +1,9 @@
 """Beam search over an ensemble: each step ranks candidates by the mean of the members' probabilities.
 
-The same search as fairseq's `SequenceGenerator`, which the tests compare it with. Each step looks at twice as many
-candidates as the beam is wide: finished ones are set aside, the best of the others continue, until a sentence has as
+The search equals that of fairseq's `SequenceGenerator`; tests compare the two. Each step considers twice as many
+candidates as the beam is wide: finished ones are set aside and the best of the others continue, until a sentence has as
 many finished hypotheses as the beam is wide. It does less work than fairseq: `stacked.py` describes attention; here,
-probabilities are averaged instead of their logarithms, and logarithms are computed for the candidates only.
+probabilities are averaged instead of their logarithms, and logarithms are computed only for the candidates.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Found:
 
 
 class NaNFound(Exception):
-    """Members gave NaN. `members`: their numbers, from 0; empty if unknown."""
+    """Some members computed NaN. `members`: their numbers, from 0; empty if unknown."""
 
     def __init__(self, members: list[int]) -> None:
         super().__init__(f"NaN from members {members}")
@@ -44,8 +44,8 @@ class StackedSearch:
 
     `max_pieces` bounds the output without its end; scores are divided by the length, the end included, to the power of
     `length_penalty`. `start` is the decoder's first input, by default the end of sentence. Every output begins with the
-    ids of `prefix`, which count for length and score, as in fairseq. The ids `banned`, by default the padding, are in
-    no output.
+    ids of `prefix`, which count towards length and score, as in fairseq. No output contains the ids `banned` (default:
+    the padding).
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class StackedSearch:
             tokens: Sources padded on the left, ends included, [sentences, length].
 
         Raises:
-            NaNFound: A member gave NaN.
+            NaNFound: A member computed NaN.
         """
         import torch
 
@@ -96,7 +96,8 @@ class StackedSearch:
     def _candidates(self, hidden: list[Tensor], step: int, *, last: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return the most probable tokens of each row: ids [rows, k], log-probabilities of the ensemble and of members.
 
-        The first token is never the end, the last always is; those of the prefix are the only candidates.
+        The first token is never the end of sentence, the last always is; within the prefix, its tokens are the only
+        candidates.
         """
         import torch
 
@@ -146,7 +147,7 @@ class StackedSearch:
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """Return the places of the `count` largest values of each row: they are in the chunks with the largest maxima."""
+    """Return the positions of each row's `count` largest values, which are in the chunks with the largest maxima."""
     import torch
 
     rows, size = values.shape
@@ -230,8 +231,9 @@ class Batch:
         """Choose the candidates of each sentence, the best first.
 
         Returns:
-            Their tokens, the scores of their hypotheses and the places of the hypotheses that they extend, each
-            [sentences, candidates], and the members' scores, [members, sentences, candidates], as the third.
+            The candidates' tokens, the scores of their hypotheses, the members' scores, and the positions of the
+            hypotheses that they extend; members' scores are [members, sentences, candidates], all others [sentences,
+            candidates].
         """
         import torch
 
@@ -249,7 +251,7 @@ class Batch:
         return chosen, scores, members, parents
 
     def _carried(self, scores: Tensor, ends: Tensor) -> Tensor:
-        """Return the scores with which candidates go on."""
+        """Return the scores with which candidates continue."""
         return scores
 
     def _set_aside(self, step: int, ends: Tensor, scores: Tensor, members: Tensor, parents: Tensor) -> None:

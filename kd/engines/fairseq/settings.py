@@ -1,8 +1,8 @@
 """Checks the settings inside a fairseq checkpoint against an allow-list, before fairseq builds a model from them.
 
-fairseq passes some settings to `eval()` and opens files that others name, so a checkpoint whose settings are used
-as they are can run code. Here every setting that reaches fairseq has a known name, a type and a range; all others are
-dropped. docs/security.md lists the dangerous ones.
+fairseq passes some settings to `eval()` and opens files that others name, so a checkpoint with unchecked settings can
+run code. Here every setting that reaches fairseq has a known name, type and range; all others are dropped.
+docs/security.md lists the dangerous ones.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _words(value: Any) -> list[str]:
 
 
 def _token_specs(value: Any) -> dict[str, list[str | None]]:
-    """Accept the tokens of the main data: the language that source and target name, such as `src` or `tgt.mined`."""
+    """Accept the main data's token settings: the language of each side, such as `src` or `tgt.mined`."""
     if not isinstance(value, dict) or "main" not in value:
         return {}
     specs = value["main"]
@@ -199,7 +199,7 @@ def allowed(state: Mapping[str, Any]) -> dict[str, Any]:
         state: A checkpoint with `cfg` (fairseq 0.10 and later) or `args` (before).
 
     Raises:
-        Refused: A setting has another type or value than allowed, or the model is not a Transformer for translation.
+        Refused: A setting has a type or value that is not allowed, or the model is not a translation Transformer.
     """
     model, task = _parts(state)
     architecture = model.get("arch") or model.get("_name")

@@ -33,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Softening:
-    """The settings of computing distributions."""
+    """The settings for computing distributions."""
 
     data: Path  # an encoded corpus
     teachers: Mapping[str, tuple[Path, ...]]  # model folders by language pair; of one pair under any name
@@ -52,13 +52,13 @@ class Softening:
 
     @property
     def vocabulary(self) -> int:
-        """Number of symbols, special ones included."""
+        """The number of symbols, special ones included."""
         return len(SPECIAL) + len(read_dictionary(self.dictionary))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A run of sentences of one store, which becomes one block."""
+    """A run of sentences of one store; it becomes one block."""
 
     target: Path  # prefix of the store's targets
     first: int  # sentence
@@ -68,14 +68,14 @@ class Part:
 
     @property
     def source(self) -> Path:
-        """The prefix of the sources."""
+        """The path prefix of the source files."""
         return self.target.with_name(self.target.name.removesuffix(".target") + ".source")
 
 
 def parts(softening: Softening, worker: int, workers: int, shard: int) -> list[Part]:
-    """Return the parts of one of several workers: an equal share of each store, cut after every `shard` sentences.
+    """Return one worker's parts: an equal share of each store, cut every `shard` sentences.
 
-    A part has sentences of one language pair.
+    Each part has sentences of one language pair.
     """
     vocabulary = softening.vocabulary
     found = []
@@ -90,7 +90,7 @@ def parts(softening: Softening, worker: int, workers: int, shard: int) -> list[P
 
 
 def _spans(runs: Sequence[tuple[str, int]], begin: int, end: int, most: int) -> Iterator[tuple[str, int, int]]:
-    """Yield language pair, first sentence and number of sentences of spans that cover `begin` to `end`."""
+    """Yield language pair, first sentence and number of sentences for the spans from `begin` to `end`."""
     start = 0
     for pair, count in runs or [("", end)]:
         first, last = max(begin, start), min(end, start + count)
@@ -100,7 +100,7 @@ def _spans(runs: Sequence[tuple[str, int]], begin: int, end: int, most: int) -> 
 
 
 def is_done(part: Part, folder: Path) -> bool:
-    """Return whether a folder has a part's block, complete and sound; a damaged one is computed again."""
+    """Return whether a folder has a part's intact block; a damaged block is computed again."""
     if not (folder / f"{part.block.name}.json").is_file():
         return False
     try:
@@ -112,10 +112,10 @@ def is_done(part: Part, folder: Path) -> bool:
 
 
 class Softener:
-    """The teachers of one language pair, loaded when a part of that pair comes."""
+    """Computes parts with the teachers of their language pair, which are loaded when needed."""
 
     def __init__(self, softening: Softening) -> None:
-        """Load nothing yet."""
+        """Store the settings; models are loaded later."""
         import torch
 
         torch.set_num_threads(softening.threads)

@@ -1,6 +1,6 @@
-"""Runs decoders of equal shape as one: the members of an ensemble are a dimension of each matrix product.
+"""Runs decoders of equal shape as one: the members of an ensemble form a dimension of each matrix product.
 
-fairseq runs the members one after the other, keeps keys and values once per hypothesis, and copies all of them at every
+fairseq runs the members one after the other, stores keys and values per hypothesis, and copies all of them at every
 step. Here the weights of all members are one tensor, `[members, in, out]`. Keys and values are written once and never
 moved: the hypotheses of a sentence share them, and a mask selects the past of each.
 """
@@ -41,7 +41,7 @@ class _Affine:
 
 @dataclass
 class _Norm:
-    """Layer normalisation; gains and biases [members, 1, width] are None if the next product contains them."""
+    """Layer normalisation; gains and biases [members, 1, width] are None if they are merged into the next product."""
 
     gain: Tensor | None
     bias: Tensor | None
@@ -121,11 +121,11 @@ def unsupported(model: Any) -> str | None:
     if not isinstance(model, TransformerModel) or type(decoder) not in (TransformerDecoder, TransformerDecoderBase):
         return f"it is a {type(model).__name__}"
     if decoder.adaptive_softmax is not None or decoder.output_projection.bias is not None:
-        return "its output layer is of another kind"
+        return "its output layer is not a plain projection"
     if decoder.project_in_dim is not None or decoder.project_out_dim is not None or decoder.quant_noise is not None:
         return "its embeddings are projected or quantised"
     if decoder.cross_self_attention:
-        return "it attends to source and target at once"
+        return "it attends to source and target jointly"
     for layer in decoder.layers:
         if type(layer) not in (TransformerDecoderLayer, TransformerDecoderLayerBase):
             return f"it has a {type(layer).__name__}"
@@ -133,14 +133,14 @@ def unsupported(model: Any) -> str | None:
         attentions = (layer.self_attn, layer.encoder_attn)
         plain = all(type(each) is MultiheadAttention and each.bias_k is None for each in attentions)
         if any(extra is not None for extra in extras) or not plain or layer.nh != layer.self_attn.num_heads:
-            return "its layers have further parts"
+            return "its layers have additional parts"
         if any(each.add_zero_attn or each.q_proj.bias is None for each in attentions):
             return "its attention has no biases, or a key of zeros"
     return None
 
 
 def shape_of(model: Any) -> tuple[Any, ...]:
-    """Return the properties that must be equal for two models to run as one."""
+    """Return the properties that two models must share to run as one."""
     decoder = model.decoder
     layer = decoder.layers[0]
     return (
@@ -151,10 +151,10 @@ def shape_of(model: Any) -> tuple[Any, ...]:
 
 
 class Stack:
-    """Decoders of equal shape. The members are the first dimension of tensors; rows are sentences times hypotheses.
+    """Decoders of equal shape. Members are the first dimension of tensors; rows are sentences times hypotheses.
 
     Args:
-        models: fairseq Transformers for which `unsupported` returns None and `shape_of` the same.
+        models: fairseq Transformers for which `unsupported` returns None and `shape_of` returns equal values.
     """
 
     def __init__(self, models: Sequence[Any]) -> None:
@@ -204,8 +204,8 @@ class Stack:
             state: The state of the batch.
             tokens: The last token of each hypothesis, [sentences, hypotheses].
             position: The number of the step.
-            past: [sentences, hypotheses, slots]: 0 at the slots of a hypothesis, those of this step included, and minus
-                infinity elsewhere.
+            past: [sentences, hypotheses, slots]: 0 at the slots of a hypothesis, including those of this step, and
+                minus infinity elsewhere.
 
         Returns:
             The input of the output layer, [members, rows, width].
@@ -263,7 +263,7 @@ class Stack:
 class Outputs:
     """The output layer of several stacks: logits and probabilities, in buffers that each call overwrites.
 
-    Allocating memory of this size takes more time than the computation.
+    The buffers are reused because allocating memory of this size takes longer than the computation.
     """
 
     def __init__(self, stacks: Sequence[Stack], size: int) -> None:
@@ -273,7 +273,7 @@ class Outputs:
         self._buffers: list[Tensor] = []
 
     def rows_at_once(self, hidden: Sequence[Tensor]) -> int:
-        """Return the number of rows for one call."""
+        """Return the number of rows to process per call."""
         limit = _LOGITS if hidden[0].device.type == "cpu" else _LOGITS_GPU
         return max(1, limit // (self._members * self._size))
 
@@ -295,7 +295,7 @@ class Outputs:
 
 
 def stacks_of(models: Sequence[Any]) -> tuple[list[Stack], list[int]]:
-    """Return stacks of models of equal shape, and the place of each model among the members of all stacks."""
+    """Return stacks of models of equal shape, and each model's position among the members of all stacks."""
     by_shape: list[tuple[Any, list[int]]] = []
     for number, model in enumerate(models):
         shape = shape_of(model)
@@ -325,7 +325,7 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) ->
 
 
 def _positions(decoders: Sequence[Any]) -> Any:
-    """Return a function from a step to the embedding of its position, [members or 1, 1, width]; None without any."""
+    """Return a function from a step to its position embedding, [members or 1, 1, width]; None without positions."""
     import torch
 
     if decoders[0].embed_positions is None:
@@ -358,9 +358,9 @@ def _norm(norms: Sequence[Any]) -> Any:
 
 
 def _affine(modules: Sequence[Sequence[Any]], norm: _Norm | None = None) -> _Affine:
-    """Linear layers, by member, as one; those of a member side by side. `norm`, where given, is taken in.
+    """Merge linear layers, given by member, into one, with a member's layers side by side; `norm` is merged in.
 
-    (x * gain + bias) W = x (diag(gain) W) + bias W: one pass over the rows less.
+    (x * gain + bias) W = x (diag(gain) W) + bias W, which saves one pass over the rows.
     """
     import torch
 

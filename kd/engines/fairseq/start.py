@@ -1,6 +1,6 @@
 """Starts a training from the weights of another model of the same vocabulary and shape.
 
-The optimiser's state is not used: it is a new training with its own schedule.
+The optimiser's state is not used, since this is a new training with its own schedule.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ def start_files(init_from: str, member: int) -> tuple[Path, Path, Path]:
     path = Path(init_from.replace(MEMBER, str(member))).expanduser()
     checkpoint = path / WEIGHTS if path.is_dir() else path
     if not checkpoint.is_file():
-        raise UserError(f"init_from: there is no {checkpoint}.", "Name a checkpoint, or a folder with a model.pt.")
+        raise UserError(f"init_from: there is no {checkpoint}.", "Give a checkpoint, or a folder with a model.pt.")
     model = ModelFolder.beside(checkpoint)
     assert model.source_dictionary and model.dictionary
     for side, path in (("source", model.source_dictionary), ("target", model.dictionary)):
         if not path.is_file():
             raise UserError(
-                f"init_from: beside {checkpoint} there is no dictionary of its {side}.",
-                f"Put the {DICTIONARY} of its training there; without it the rows of its embedding have no meaning.",
+                f"init_from: there is no dictionary of its {side} beside {checkpoint}.",
+                f"Copy the {DICTIONARY} of its training there: the dictionary defines the rows of the embedding.",
             )
     return checkpoint, model.source_dictionary, model.dictionary
 
 
 def prepare_start(files: tuple[Path, Path, Path], dictionary: Path, model: ModelConfig, out: Path) -> None:
-    """Write a checkpoint that fairseq starts from (`--finetune-from-model`), if it fits the new training.
+    """Write a checkpoint for fairseq to start from (`--finetune-from-model`), if it fits the new training.
 
     Args:
-        files: What `start_files` returned.
-        dictionary: The dictionary of the new training's data, of both sides.
+        files: The result of `start_files`.
+        dictionary: The joint dictionary of the new training's data.
         model: The shape of the new model.
         out: The checkpoint to write.
 
@@ -83,7 +83,7 @@ def prepare_start(files: tuple[Path, Path, Path], dictionary: Path, model: Model
 
 
 def write_start(state: dict[str, Any], weights: Mapping[str, Any], out: Path) -> None:
-    """Write weights as the checkpoint of a training that has made no update; `state`: the checkpoint they are from."""
+    """Write weights as the checkpoint of a training without updates; `state`: the checkpoint that they come from."""
     from kd.engines.fairseq.average import save, without_training
 
     start = without_training(state, dict(weights))
@@ -94,12 +94,12 @@ def write_start(state: dict[str, Any], weights: Mapping[str, Any], out: Path) ->
 
 
 def check_vocabulary(key: str, files: tuple[Path, Path, Path], dictionary: Path) -> int:
-    """Return the number of symbols that a checkpoint and the data of a new training share, special ones included.
+    """Check that a checkpoint and a training's data share a vocabulary; return its size, special symbols included.
 
     Args:
-        key: The setting that asks for the checkpoint, for the message.
+        key: The setting that names the checkpoint, for the message.
         files: Checkpoint and dictionaries, source and target.
-        dictionary: That of the new training's data, of both sides.
+        dictionary: The joint dictionary of the new training's data.
 
     Raises:
         UserError: A dictionary differs.
@@ -111,7 +111,7 @@ def check_vocabulary(key: str, files: tuple[Path, Path, Path], dictionary: Path)
     for path in dictionaries:
         if read_dictionary(path) != wanted:
             raise UserError(
-                f"{key}: {checkpoint} has the vocabulary {path}, and the training data have another.",
+                f"{key}: {checkpoint} has the vocabulary {path}, which is not that of the training data.",
                 "Encode the data with that model's vocabulary, or start from a model of this one.",
             )
     return len(SPECIAL) + len(wanted)
@@ -121,7 +121,7 @@ def check_shape(key: str, checkpoint: Path, state: Mapping[str, Any], model: Mod
     """Raise UserError, naming the dimension, unless a checkpoint holds a model of this shape and vocabulary.
 
     Args:
-        key: The setting that asks for the checkpoint, for the message.
+        key: The setting that names the checkpoint, for the message.
         checkpoint: Its path, for the message.
         state: Its content.
         model: The shape wanted.
@@ -134,13 +134,13 @@ def check_shape(key: str, checkpoint: Path, state: Mapping[str, Any], model: Mod
         there, here = values.get(theirs), getattr(model, ours)
         if there is not None and there != here:
             raise UserError(
-                f"{key}: {checkpoint} has {theirs} {there}, and model.{ours} is {here}.",
+                f"{key}: {checkpoint} has {theirs} {there}, but model.{ours} is {here}.",
                 f"Set model.{ours} to {there}, or start from a model of this shape.",
             )
     for side in ("encoder", "decoder"):
         embedding = state["model"].get(f"{side}.embed_tokens.weight")
         if embedding is None or len(embedding) != symbols:
             raise UserError(
-                f"{key}: {checkpoint} holds no {side} with {symbols} symbols.",
+                f"{key}: {checkpoint} has no {side} with {symbols} symbols.",
                 "Start from a translation model of this vocabulary.",
             )

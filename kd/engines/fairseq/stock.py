@@ -16,7 +16,7 @@ _LOGITS = 32_000_000  # numbers of the output layer in memory at once when hypot
 
 
 class StockSearch:
-    """`fairseq.sequence_generator` behind the interface of `search.StackedSearch`; members score in a second pass."""
+    """`fairseq.sequence_generator` with the interface of `search.StackedSearch`; members score in a second pass."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class StockSearch:
             tokens: Sources padded on the left, ends included, [sentences, length].
 
         Raises:
-            NaNFound: A member gave NaN, after which fairseq's search returns no hypothesis.
+            NaNFound: A member computed NaN, so fairseq's search returned no hypothesis.
         """
         source = {"src_tokens": tokens, "src_lengths": tokens.ne(self._pad).sum(1)}
         prefix = tokens.new_tensor(self._prefix).expand(len(tokens), -1) if self._prefix else None
@@ -82,7 +82,7 @@ class StockSearch:
         ]
 
     def _nan_members(self, source: dict[str, Tensor]) -> list[int]:
-        """Return the members that give NaN for the first token."""
+        """Return the members that compute NaN for the first token."""
         import torch
 
         tokens = source["src_tokens"]
@@ -94,7 +94,7 @@ class StockSearch:
 
 @dataclass(frozen=True)
 class Scored:
-    """Natural logarithms, divided by the number of pieces, end included, to the power of the length penalty."""
+    """Scores: natural logarithms, divided by the number of pieces, end included, to the power of the length penalty."""
 
     score: float  # of the ensemble: at each piece the mean of the members' probabilities
     member_scores: list[float]

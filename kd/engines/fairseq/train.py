@@ -1,7 +1,8 @@
 """One training process: fairseq's trainer with kd's checkpoints and signals, started by `training.py` or torchrun.
 
 `python -m kd.engines.fairseq train --spec FILE`, where FILE is what `training.py` wrote. Exit status: 0 trained to the
-end, 75 stopped by a signal after a checkpoint was saved, 2 with a line `kd-user-error` for what the user can mend.
+end, 75 stopped by a signal after a checkpoint was saved, 2 with a line `kd-user-error` for a mistake that the user can
+correct.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ logger = logging.getLogger("kd.train")
 
 
 def main(argv: list[str]) -> None:
-    """Train by the specification in a file."""
+    """Train according to the specification in a file."""
     parser = argparse.ArgumentParser(prog="python -m kd.engines.fairseq train", description=__doc__)
     parser.add_argument("--spec", type=Path, required=True, help="JSON file that kd.engines.fairseq.training wrote")
     path: Path = parser.parse_args(argv).spec
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> None:
 
 
 def _write_to_own_log(folder: Path) -> None:
-    """Redirect the output of every process but the first to a log of its own, where its last error is easy to find."""
+    """Redirect the output of every process except the first to its own log, where its last error is easy to find."""
     rank = os.environ.get("RANK", "0")
     if rank != "0":
         log = os.open(folder / RANK_LOG.format(rank=rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -108,10 +109,10 @@ def _train(spec: dict[str, Any], signals: Sequence[int]) -> None:
 
 
 class _Heartbeat:
-    """Ends a process that has made no progress for so many seconds (0: never), with a traceback of each thread.
+    """Ends a process after a number of seconds without progress (0: never), with a traceback of each thread.
 
-    The interpreter's own watchdog, which also works where a thread hangs in C code, as one that waits for a rank that
-    has died does. A process that is stopped itself is ended by torchrun once another has noticed.
+    It uses the interpreter's own watchdog, which works even if a thread hangs in C code, for instance waiting for a
+    dead rank. If a process itself is suspended, torchrun ends it once another process has noticed.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -128,7 +129,7 @@ class _Heartbeat:
 
 
 def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
-    """Wrap fairseq's function: make a validation that was interrupted, and exit if the training is complete."""
+    """Wrap fairseq's function: repeat an interrupted validation, and exit if the training is complete."""
 
     def load(cfg: Any, trainer: Any, **options: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **options)
@@ -146,15 +147,15 @@ def _going_on(load_checkpoint: Any, watch: Watch, stopping: Stopping) -> Any:
 
 
 class _StopValidation(Exception):
-    """A signal reached one of the processes, before or during a validation."""
+    """A signal reached one of the processes before or during a validation."""
 
 
 class Stopping:
-    """The work after each update: saving and validating by fairseq, early stopping, and leaving on a signal.
+    """The work after each update: saving and validating by fairseq, early stopping, and exiting on a signal.
 
     On SIGTERM or SIGUSR1 a checkpoint is saved after the current update, and the process exits with 75. A checkpoint is
-    also saved before each validation, so that a process that is killed in a validation loses no update. An interrupted
-    validation is made when the training resumes.
+    also saved before each validation, so a process that is killed during validation loses no update. An interrupted
+    validation is repeated when the training resumes.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class Stopping:
         return saved_validate
 
     def _save_unvalidated(self, cfg: Any, trainer: Any, epoch_itr: Any) -> None:
-        """Save a checkpoint that records that its validation is still to be made, unless that is saved already."""
+        """Save a checkpoint marked as not yet validated, unless that is saved already."""
         if self._saved == trainer.get_num_updates():
             return
         self._watch.undone = {"epoch": self._save.epoch(epoch_itr), "end_of_epoch": self._end_of_epoch}
@@ -218,7 +219,7 @@ class Stopping:
         self._saved = trainer.get_num_updates()
 
     def validate_now(self, trainer: Any, extra_state: Any, epoch_itr: Any) -> bool:
-        """Make the validation that was interrupted after the last update. Return whether that ends the training."""
+        """Repeat the validation that was interrupted after the last update. Return whether that ends the training."""
         undone, subsets = self._watch.undone, trainer.cfg.dataset.valid_subset.split(",")
         with self._save.as_read(undone["epoch"], extra_state["train_iterator"]):
             end = undone["end_of_epoch"]

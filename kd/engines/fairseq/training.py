@@ -1,7 +1,6 @@
 """Trains a model in a subprocess and follows it: `metrics.jsonl`, live progress, resuming and error messages.
 
-This is the side of the task that asks for a training; it imports neither torch nor fairseq. `train.py` is the other
-side.
+This module runs in the task's process and imports neither torch nor fairseq; `train.py` runs in the training process.
 """
 
 from __future__ import annotations
@@ -84,19 +83,19 @@ def train(
 ) -> TrainingResult:
     """Train up to `spec.config.max_update` updates, resuming from `out/checkpoints`.
 
-    Leaves `checkpoints/`, `metrics.jsonl`, `train.log`, `train.flags` in `out`. Where that many updates are done
-    already, nothing is run. On CPU, equal threads and processes give equal weights, however often the training was
-    interrupted. world: the nodes, of which this is the first; None for `spec.world_size` processes on this one.
+    Leaves `checkpoints/`, `metrics.jsonl`, `train.log`, `train.flags` in `out`. If that many updates are already done,
+    nothing is run. On a CPU, equal threads and processes give equal weights, however often the training was
+    interrupted. world: the nodes, of which this is the first; None for `spec.world_size` processes on this node.
 
-    Raises: UserError for what the user can mend, OSError (ENOSPC) on a full disk, TransientError where a signal stopped
-    it, TrainingFailed for all else.
+    Raises: UserError for a mistake that the user can correct, OSError (ENOSPC) on a full disk, TransientError if a
+    signal stopped the training, TrainingFailed for any other failure.
     """
     folder = out / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
     point = checkpoints.resume_point(folder)
-    notes = [f"{path.name} could not be read to its end and was set aside" for path in point.set_aside]
+    notes = [f"{path.name} could not be read completely and was set aside" for path in point.set_aside]
     if point.set_aside:
-        notes[-1] += f"; training went on from update {point.updates}."
+        notes[-1] += f"; training continued from update {point.updates}."
         _LOG.warning("%s", notes[-1])
     flags = arguments(spec, folder)
     write_text(out / FLAGS, readable(flags))
@@ -123,11 +122,11 @@ def train(
 
 
 def run_worker_node(out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
-    """Run the processes of another node than the first: wait for the first, run the same torchrun, end as it does.
+    """Run a node other than the first: wait for the first node, run the same torchrun, and end with its result.
 
-    out: the task's folder, which all nodes see; over: whether the task has been finished.
+    out: the task's folder, shared by all nodes; over: returns whether the task has finished.
 
-    Raises: as `train`; TransientError where the first node does not come.
+    Raises: the errors of `train`; TransientError if the first node does not appear.
     """
     meeting = Meeting(out, world.node_rank, world.nodes)
     facts = meeting.join(over)
@@ -162,7 +161,7 @@ def _launch(spec: TrainSpec, out: Path, threads: int, world: World | None) -> La
 
 
 def _run(launch: Launch, readers: Sequence[Callable[[str], None]]) -> None:
-    """Run this node's processes, after sending the other nodes their command."""
+    """Send the other nodes their command, then run this node's processes."""
     if launch.world.nodes == 1:
         launching.run(launch, readers)
         return
@@ -187,7 +186,7 @@ def _died_elsewhere(meeting: Meeting) -> Exception | None:
 def continue_from(previous: Path, out: Path, upto: int) -> int:
     """Give `out` the checkpoints of an earlier training with equal settings and fewer updates.
 
-    Returns the updates that are done already; 0 where `previous` has no checkpoint.
+    Returns the number of updates already done; 0 if `previous` has no checkpoint.
     """
     done = checkpoints.seed(previous / CHECKPOINTS, out / CHECKPOINTS, upto)
     if done and (previous / METRICS).is_file():
@@ -232,11 +231,11 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
 class Metrics:
     """Writes `metrics.jsonl`: one object per line; updates that a resumed training repeats are removed first.
 
-    All lines have split, update, epoch, loss and nll_loss (bits a piece), ppl, and what a curve can stand against
-    beside updates: target_tokens (pieces seen since the first update), seconds (of training and validating, over all
-    interruptions; what was lost and done again counts once) and devices (seconds * devices / 3600 are GPU hours).
-    Lines of `split` `train` have lr, gnorm, tokens_per_second and tokens_per_update (target pieces, since the line
-    before), on a GPU gpu_memory (GB that the last update took at most); lines of `split` `dev` bleu, if measured.
+    All lines have split, update, epoch, loss and nll_loss (bits per piece), ppl, and alternative axes for curves:
+    target_tokens (pieces seen since the first update), seconds (of training and validation, over all interruptions;
+    repeated work counts once) and devices (seconds * devices / 3600 are GPU hours). Lines with `split` `train` have lr,
+    gnorm, tokens_per_second and tokens_per_update (target pieces, since the previous line) and, on a GPU, gpu_memory
+    (peak of the last update in GB); lines with `split` `dev` have bleu, if measured.
     """
 
     def __init__(
@@ -276,7 +275,7 @@ class Metrics:
         self._tell(entry)
 
     def complete(self, *, validated: bool) -> bool:
-        """Return whether all updates were made before this call, and the last one was validated if it should be."""
+        """Return whether all updates are done, and the last one is validated if required."""
         return self._now.update >= self._now.max_update and (not validated or self._now.update in self._validated)
 
     def target_tokens(self) -> float | None:
@@ -324,7 +323,7 @@ class Metrics:
 
 
 class Told:
-    """Collects the time spent on saving and the GPU memory that a training reports beside its metrics.
+    """Collects further reports of a training besides its metrics: time spent on saving, and GPU memory.
 
     every: updates between two checkpoints.
     """
@@ -335,7 +334,7 @@ class Told:
         self.gpu_memory: int | None = None
 
     def read(self, line: str) -> None:
-        """Read a line of the log; from the third save on, print a note when saving becomes costly."""
+        """Read a line of the log; from the third save on, report once saving becomes costly."""
         _, found, text = line.partition(TOLD)
         if not found:
             return

@@ -1,7 +1,7 @@
-"""Translates with one model or a true ensemble: beam search over the mean of the members' probabilities at each step.
+"""Translates with one model or a true ensemble: beam search over the members' mean probabilities at each step.
 
 The search is that of `search.py`, or fairseq's own for models that it does not support. This module converts text to
-tokens, makes batches by length, handles sources that are too long, and halves batches that do not fit into the memory.
+tokens, makes batches by length, handles sources that are too long, and halves batches that do not fit into memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Hypothesis:
 
 @dataclass
 class Counts:
-    """Counts of sources by how they were handled, over all calls."""
+    """Counts of sources by their treatment, over all calls."""
 
     blank: int = 0  # not decoded: one empty hypothesis with the score 0
     cut: int = 0  # too long, and cut
@@ -65,7 +65,7 @@ class Frame:
     """The ids around a text: the ends of sentences, or the language tokens of a multilingual model.
 
     Attributes:
-        source_first: Stand before the source.
+        source_first: Precede the source.
         source_end: Ends the source.
         target_start: First input of the decoder.
         target_first: Forced at the start of the output; not part of the text.
@@ -98,7 +98,7 @@ class Source:
 
 @dataclass
 class Prepared:
-    """Sources as tokens, and the lists of those that are not decoded, by their number."""
+    """Sources as tokens, and the lists of sources that are not decoded, by number."""
 
     pending: list[Source] = field(default_factory=list)
     lists: dict[int, list[Hypothesis]] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class Ensemble:
             vocabulary.extend(loaded.source.symbols[len(SPECIAL) :], loaded.target.symbols[len(SPECIAL) :])
         if len(self.dictionary) != vocabulary.size:
             raise UserError(
-                f"The models have {len(self.dictionary)} pieces and the vocabulary {vocabulary.size}.",
+                f"The models have {len(self.dictionary)} pieces, but the vocabulary has {vocabulary.size}.",
                 "Use the vocabulary that the models were trained with.",
             )
         if precision != "fp32":
@@ -139,29 +139,29 @@ class Ensemble:
         self.precision = precision
 
     def nan(self, members: Sequence[int]) -> NaNScores:
-        """Return the error for members that gave NaN."""
+        """Return the error for members that computed NaN."""
         weights = [member for member in members if holds_nan(self.models[member])]
         return nan_scores(members, self.precision, weights=weights, one=len(self.models) == 1)
 
     def banned(self, *, disable_unk: bool) -> list[int]:
-        """Return the ids that no output may have: padding, language tokens, fairseq's fillers, perhaps `<unk>`."""
+        """Return the ids that no output may contain: padding, language tokens, fairseq's fillers, if set `<unk>`."""
         symbols = enumerate(self.dictionary.symbols)
         banned = [number for number, symbol in symbols if symbol in self.added or symbol.startswith(FILLER)]
         return [self.dictionary.pad(), *([self.dictionary.unk()] if disable_unk else []), *banned]
 
     def limit_output(self, pieces: int | None) -> int:
-        """Return the longest output: `pieces`, or less if the models were trained on less, which is logged.
+        """Return the longest output: `pieces`, or less (with a warning) if the models were trained on shorter text.
 
         Args:
-            pieces: In tokens; None for as much as is usual (256).
+            pieces: Limit in tokens; None: the default of 256.
         """
         trained = min(model.max_decoder_positions() for model in self.models) - 1 - len(self.frame.target_first)
         if pieces is not None and pieces > trained:
-            _LOG.warning("max_pieces is %d, and the models were trained on %d: %d is used.", pieces, trained, trained)
+            _LOG.warning("max_pieces is %d, but the models were trained on %d: %d is used.", pieces, trained, trained)
         return int(min(pieces or LONGEST_OUTPUT, trained))
 
     def limit_source(self, pieces: int | None) -> int:
-        """Return the longest source: `pieces`, or the longest of the training if that is less or `pieces` is None."""
+        """Return the longest source: `pieces`, or that of the training if it is shorter or `pieces` is None."""
         trained = min(model.max_positions()[0] for model in self.models) - 1 - len(self.frame.source_first)
         return int(trained if pieces is None else min(pieces, trained))
 
@@ -198,7 +198,7 @@ class Preparation:
         self._skip = skip
 
     def __call__(self, sources: Sequence[str]) -> Prepared:
-        """Encode all sources; each is then in `pending` or in `lists`."""
+        """Encode all sources; each is then either in `pending` or in `lists`."""
         prepared = Prepared()
         encoded = self._vocabulary.encode_ids(sources, self._tag)
         for number, (text, ids) in enumerate(zip(sources, encoded, strict=True)):
@@ -219,7 +219,7 @@ class Preparation:
 
 
 def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
-    """Yield batches of `batch_tokens`, padding included, of items that are sorted by falling length."""
+    """Yield batches of `batch_tokens` tokens, padding included, of items sorted by descending length."""
     start = 0
     while start < len(items):
         size = max(1, batch_tokens // length(items[start]))
@@ -228,9 +228,9 @@ def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -
 
 
 def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) -> list[R]:
-    """Return `work(batch)`; if the batch does not fit into the GPU's memory, work on its halves in turn.
+    """Return `work(batch)`; if the batch does not fit into the GPU's memory, process its halves in turn.
 
-    Raises: UserError where a single item does not fit.
+    Raises: UserError if a single item does not fit.
     """
     import torch
 
@@ -250,9 +250,10 @@ def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) 
 
 
 def without_broken(hypotheses: list[Hypothesis], *, samples: bool = False) -> list[Hypothesis]:
-    """Leave out hypotheses with bytes that are not UTF-8.
+    """Drop hypotheses with bytes that are not UTF-8.
 
-    If all have such bytes, they are removed from the first one, and of samples, whose number counts, from each.
+    If all have such bytes, the bytes are removed from the first hypothesis; in samples, whose number is fixed, from
+    each.
     """
     whole = [] if samples else [each for each in hypotheses if _BROKEN not in each.text]
     kept = hypotheses if samples else hypotheses[:1]
@@ -260,7 +261,7 @@ def without_broken(hypotheses: list[Hypothesis], *, samples: bool = False) -> li
 
 
 class Search(Protocol):
-    """A search for translations."""
+    """The interface of a search for translations."""
 
     def search(self, tokens: Tensor) -> list[list[Found]]:
         """Return the hypotheses of each source, the best first; `tokens`: sources padded on the left, ends included."""
@@ -271,7 +272,7 @@ class EnsembleTranslator:
     """Models of one vocabulary, loaded once, that translate any number of sentences.
 
     Blank sources are not decoded. No limit exceeds the lengths of the models' training: the attributes `max_pieces` and
-    `max_source_pieces` are the limits in effect. `counts` holds how many sources were blank, cut or skipped.
+    `max_source_pieces` are the limits in effect. `counts` holds the numbers of blank, cut and skipped sources.
 
     Args:
         model_folders: The members.
@@ -318,7 +319,7 @@ class EnsembleTranslator:
         disable_unk: bool = True,
     ) -> None:
         if nbest > beam:
-            raise UserError(f"nbest is {nbest} and beam is {beam}.", "Set beam to nbest or more.")
+            raise UserError(f"nbest is {nbest} but beam is {beam}.", "Set beam to nbest or more.")
         self._ensemble = Ensemble(
             model_folders, vocabulary, threads=threads, device=device, precision=precision, direction=direction
         )
@@ -356,7 +357,7 @@ class EnsembleTranslator:
     def translate(self, sources: Sequence[str], progress: Progress | None = None) -> list[list[Hypothesis]]:
         """Return the n-best list of each source, in order, the best hypothesis first.
 
-        A list is shorter than `nbest` where the search ended with fewer, or did not take place: see `Counts`.
+        A list is shorter than `nbest` if the search found fewer hypotheses, or was skipped: see `Counts`.
         """
         prepared = self._prepare(sources)
         lists = prepared.lists
@@ -403,7 +404,7 @@ def _search(
     stacked = engine != "stock" and _can_be_stacked(ensemble)
     if method is not None and not stacked:
         raise UserError(
-            "Only beam search can decode these models: fairseq's own, slower decoder has to be used for them.",
+            "These models need fairseq's own, slower decoder, which only does beam search.",
             "Set decode.method=beam.",
         )
     if method is not None and ensemble.frame.target_first:

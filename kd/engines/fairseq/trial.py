@@ -1,6 +1,6 @@
-"""The process of a trial: asks a device for its abilities, and runs training steps on made-up batches.
+"""The process of a trial: queries a device's capabilities, and runs training steps on synthetic batches.
 
-`python -m kd.engines.fairseq trial` reads a request as JSON from standard input and prints the answer as JSON in its
+`python -m kd.engines.fairseq trial` reads a request as JSON from standard input and prints the answer as JSON on its
 last line. `automatic.py` starts it, so that the task itself neither imports torch nor occupies a GPU.
 """
 
@@ -47,13 +47,13 @@ def ask() -> dict[str, Any]:
 
 
 def fit(size: int, smallest: int, length: int, spare: int, **training: Any) -> dict[str, Any]:
-    """Find a size of the micro-batch with which a training step fits into the memory of the GPU.
+    """Find a micro-batch size with which a training step fits into the GPU's memory.
 
     Args:
-        size: Tokens to begin with; they are halved while memory is too small.
+        size: Tokens of the first attempt; halved while memory is too small.
         smallest: Tokens of the smallest micro-batch that is allowed.
         length: Tokens of each sentence: the longest of the corpus.
-        spare: Bytes that are needed beside the step, such as for the exchange of gradients.
+        spare: Bytes needed in addition to the step, such as for the exchange of gradients.
         training: The arguments of `Step`.
     """
     import torch
@@ -87,7 +87,7 @@ def measure(sizes: list[int], length: int, **training: Any) -> dict[str, Any]:
 
 
 def _rate(step: Callable[[], int]) -> float:
-    """Return the tokens per second of the fastest step: other work on the machine slows some."""
+    """Return the tokens per second of the fastest step; other work on the machine slows some steps."""
     rates: list[float] = []
     began = time.perf_counter()
     while len(rates) < _PASSES and time.perf_counter() - began < _SECONDS:

@@ -1,6 +1,6 @@
 """Detects NaN in training, and decides on early stopping.
 
-Its history is saved in each checkpoint, so that a training that was interrupted ends where an uninterrupted one would.
+The history is saved in each checkpoint, so that an interrupted training ends where an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Watch:
     """The history of a training, over all interruptions, and its criteria for early stopping.
 
     Attributes:
-        every: Updates between regular validations. Others do not count, such as the one at the end of a shorter
-            training that is continued.
-        patience: Validations in a row without a better value that end the training; 0: it does not end so.
+        every: Updates between regular validations. Other validations do not count, such as the one at the end of a
+            shorter training that is continued.
+        patience: Number of validations in a row without a better value that ends the training; 0: no limit.
         higher_is_better: Whether a higher validation value is better.
-        most_tokens: Target tokens that end the training; 0: it does not end so.
-        tokens: Target tokens seen. On a GPU a tensor, so that no update waits for it.
+        most_tokens: Number of target tokens that ends the training; 0: no limit.
+        tokens: Target tokens seen. A tensor on a GPU, so that no update has to wait for the value.
         validations: The update and the value of each validation.
         passes: The sentences and the loss of each pass of the current update.
         beat: Called at each pass, as a heartbeat.
-        undone: The epoch, and whether it ended, of a validation that a signal postponed.
+        undone: For a validation that a signal postponed: the epoch, and whether the epoch had ended.
         peak: Bytes of GPU memory.
     """
 
@@ -83,7 +83,7 @@ class Watch:
     def reason_to_end(self) -> str | None:
         """Return the reason to stop early; None to continue."""
         if self.most_tokens and int(self.tokens) >= self.most_tokens:
-            return f"{int(self.tokens):,} target tokens seen, {self.most_tokens:,} wanted"
+            return f"{int(self.tokens):,} target tokens seen (limit: {self.most_tokens:,})"
         if self.patience and len(self.validations) > self.patience:
             best = checkpoints.best(self.validations, self.higher_is_better)[0]
             worse = [update for update, _ in self.validations if update > best]
@@ -93,7 +93,7 @@ class Watch:
 
 
 def install(trainer: Any, watch: Watch) -> None:
-    """Make fairseq's trainer class count tokens, and raise an error on NaN and when memory runs out.
+    """Make fairseq's trainer class count tokens, and raise an error on NaN or if memory runs out.
 
     fairseq itself skips a batch that does not fit into the GPU's memory. After NaN it writes a checkpoint of the broken
     state and runs the batch again under a detector.
@@ -166,17 +166,17 @@ def _broken(trainer: Any, watch: Watch, what: str) -> UserError:
     bad, seen = _sentences(trainer, watch)
     ids = bad or seen
     shown = ", ".join(map(str, ids[:_IDS_SHOWN])) + (f" … ({len(ids):,} in all)" if len(ids) > _IDS_SHOWN else "")
-    whose = "Its passes whose loss is NaN had" if bad else "It had"
+    whose = "Its passes with a NaN loss contained" if bad else "It had"
     update = trainer.get_num_updates() + 1
     return UserError(
         f"Training broke down at update {update}: {what}. {whose} the sentences {shown} of the data folder "
         f"(counted from 0); nothing was saved after the last good checkpoint.",
-        "Lower optimizer.learning_rate, set optimizer.clip_norm, or use another precision; or look at these sentences.",
+        "Lower optimizer.learning_rate, set optimizer.clip_norm, use another precision, or inspect these sentences.",
     )
 
 
 def _sentences(trainer: Any, watch: Watch) -> tuple[list[int], list[int]]:
-    """Return the sentences of the current update of all processes: of passes whose loss is NaN, and of all passes."""
+    """Return the sentences of the current update over all processes: of passes with a NaN loss, and of all passes."""
     own = [(not math.isfinite(float(loss)), [int(number) for number in ids.tolist()]) for ids, loss in watch.passes]
     every: list[Any] = [own]
     if trainer.data_parallel_world_size > 1:  # the gradient is a sum, so it does not show which process gave NaN

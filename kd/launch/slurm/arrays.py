@@ -13,9 +13,9 @@ from kd.pipeline.model import Stage, Task
 
 @dataclass(frozen=True)
 class Part:
-    """The tasks of a stage that one array can hold: all, unless the site limits an array to fewer.
+    """The tasks of a stage that fit into one array: all, unless the site limits the size of arrays.
 
-    The number of an element is the index of its task here, whether other tasks are done or not.
+    An element's number is the index of its task in this part, whether or not other tasks are done.
     """
 
     stage: Stage
@@ -36,9 +36,9 @@ class Waits:
     """The jobs that the elements of an array wait for.
 
     Attributes:
-        all: Every element waits for these.
-        own: Jobs of which each element waits for the element of its own number, as the selection of one worker waits
-            for the decoding of that worker.
+        all: Jobs that every element waits for.
+        own: Jobs of which each element waits only for the element with its own number; for example, a worker's
+            selection waits for the same worker's decoding.
     """
 
     all: frozenset[Address] = frozenset()
@@ -47,7 +47,7 @@ class Waits:
 
 @dataclass(frozen=True)
 class Array:
-    """The elements that one sbatch submits: they wait for the same jobs."""
+    """The elements that one sbatch submits; they wait for the same jobs."""
 
     part: Part
     elements: tuple[int, ...]
@@ -55,18 +55,18 @@ class Array:
 
     @property
     def tasks(self) -> dict[int, Task]:
-        """The tasks by their elements' numbers."""
+        """The tasks by element number."""
         return {number: self.part.tasks[number] for number in self.elements}
 
 
 def parts(stage: Stage, most: int) -> list[Part]:
-    """Cut a stage into parts of up to `most` tasks."""
+    """Split a stage into parts of up to `most` tasks."""
     chunks = (stage.tasks[start : start + most] for start in range(0, len(stage.tasks), most))
     return [Part(stage, number, tuple(chunk)) for number, chunk in enumerate(chunks)]
 
 
 def arrays(part: Part, missing: Collection[Task], queued: Mapping[Task, Address]) -> list[Array]:
-    """Return the arrays for the missing tasks of a part; queued: the jobs of the tasks that they wait for."""
+    """Return the arrays for the missing tasks of a part; queued: jobs of the tasks that these wait for."""
     alike: dict[frozenset[Address], list[int]] = {}
     for number, task in enumerate(part.tasks):
         if task in missing:
@@ -86,8 +86,8 @@ def dependency(array: Array, sizes: Mapping[str, int]) -> str:
 
     Args:
         array: The array.
-        sizes: Job -> its number of elements, for jobs of this submission: if an array waits for all elements of such
-            a job, the job's id stands for them.
+        sizes: Job -> number of elements, for jobs of this submission. If an array waits for all elements of such a job,
+            the dependency names the job's id only.
     """
     alone = len(array.elements) == 1  # then aftercorr and afterok mean the same
     waited = {*array.waits.all, *(Address(job, array.elements[0]) for job in array.waits.own if alone)}
@@ -104,9 +104,9 @@ def dependency(array: Array, sizes: Mapping[str, int]) -> str:
 
 
 def _own(number: int, waited: frozenset[Address], common: frozenset[Address]) -> Waits:
-    """Return the jobs that one element waits for, in a form that is equal for elements which wait in the same way.
+    """Return the jobs that one element waits for, in a form that is equal for elements with the same dependencies.
 
-    common: what all of them wait for, whatever number it has in its job.
+    common: the elements that all tasks of the part wait for, whatever their numbers.
     """
     jobs: dict[str, list[int]] = {}
     for address in waited - common:

@@ -1,7 +1,7 @@
 """Wraps Slurm's commands as functions: sbatch, squeue, sacct, scancel.
 
-Only this module calls Slurm where `kd` is typed; on the nodes, the job scripts do. Sites wrap these commands in scripts
-of their own that may print a banner: only lines of the expected form are read.
+Only this module calls Slurm on the computer where `kd` is typed; on the nodes, the job scripts do. Sites may wrap these
+commands in scripts that print a banner, so only lines of the expected form are read.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _WHERE = "Type this on the cluster's login node, or set launcher=local."
 
 
 class SubmitLimit(TransientError):
-    """The site accepts no more jobs of this user at this moment."""
+    """The site currently accepts no more jobs of this user."""
 
 
 class NoJobId(UserError):
-    """sbatch succeeded, but did not print the id of the job."""
+    """sbatch succeeded but printed no job id."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A job as the queue shows it: an element of an array, or a job without an array."""
+    """A job as shown in the queue: an element of an array, or a job without an array."""
 
     array: str  # the job id that sbatch printed
     element: int  # -1 for a job without an array
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Return the job's name in Slurm's commands: 12, or 12_3 for an element."""
+        """Return the job's id as used in Slurm's commands: 12, or 12_3 for an element."""
         return self.array if self.element < 0 else f"{self.array}_{self.element}"
 
     @property
@@ -70,13 +70,13 @@ class Row:
 def submit(arguments: Sequence[str]) -> str:
     """Submit by `sbatch --parsable`; return the job id.
 
-    sbatch ends with this process, so that it cannot submit a job that nobody records.
+    sbatch ends with this process, so it cannot submit a job that is never recorded.
 
     Raises:
         NoJobId: The job is queued, but sbatch printed no id.
         UserError: sbatch refused the job.
         SubmitLimit: The site limits the number of jobs, and the limit is reached.
-        TransientError: The controller gave no answer; the job may be queued or not.
+        TransientError: The controller did not answer; the job may or may not be queued.
     """
     child = partial(die_with_parent, os.getpid(), signal.SIGKILL)
     done = _run(["sbatch", "--parsable", *arguments], child)
@@ -85,7 +85,8 @@ def submit(arguments: Sequence[str]) -> str:
         if not ids:
             said = " ".join(done.stdout.split())[:200] or "nothing"
             raise NoJobId(
-                f"sbatch printed no job id, but: {said}.", "The job may be queued: `squeue --me` lists your jobs."
+                f"sbatch printed no job id. Its output: {said}.",
+                "The job may be queued: `squeue --me` lists your jobs.",
             )
         return str(ids[-1][0])
     told = _told(done)
@@ -102,7 +103,7 @@ def dropped_variables() -> list[str]:
 
 
 def queue() -> list[Row]:
-    """Return all jobs of this user that Slurm remembers: waiting, running, and for some minutes finished ones.
+    """Return all jobs of this user that Slurm lists: waiting, running, and recently finished.
 
     Raises TransientError if the controller does not answer.
     """
@@ -120,7 +121,7 @@ def queue() -> list[Row]:
 
 
 def queued_in(folder: str, comment: str) -> dict[str, list[str]]:
-    """Return the jobs of this user that wait or run in a working folder and whose comment begins with `comment`.
+    """Return this user's waiting and running jobs with a working folder and a comment that begins with `comment`.
 
     Returns:
         Job id -> a name (`JOB_NAME/ELEMENT`) for each of its elements.
@@ -139,7 +140,7 @@ def queued_in(folder: str, comment: str) -> dict[str, list[str]]:
 
 
 def ensure_reachable() -> None:
-    """Raise UserError if there is no Slurm here, TransientError if it does not answer now."""
+    """Raise UserError if Slurm is not installed here, TransientError if it does not answer now."""
     try:
         queue()
     except TransientError as error:
@@ -150,7 +151,7 @@ def ensure_reachable() -> None:
 
 
 def accounts(jobs: Iterable[str]) -> list[Row]:
-    """Return what the accounting database knows about jobs; empty if the cluster has no accounting."""
+    """Return the accounting database's entries for jobs; empty if the cluster has no accounting."""
     wanted = ",".join(jobs)
     if not wanted:
         return []
@@ -192,7 +193,7 @@ def _run(arguments: list[str], child: partial[None] | None = None) -> subprocess
             preexec_fn=child,
         )
     except FileNotFoundError:
-        raise UserError(f"There is no {arguments[0]} here.", _WHERE) from None
+        raise UserError(f"The command {arguments[0]} does not exist here.", _WHERE) from None
     except subprocess.TimeoutExpired:
         raise TransientError(f"{arguments[0]} gave no answer for {SECONDS:.0f} s (timed out).") from None
 

@@ -1,7 +1,7 @@
-"""Submits the missing tasks of a run, each array once, and leaves them to Slurm.
+"""Submits the missing tasks of a run, each array once; Slurm then runs them.
 
 A process that submits holds a lease. Each submission is recorded before sbatch, and its jobs carry its id as their
-comment. So two `kd run` at once submit every task once, and the next `kd run` completes one that was killed.
+comment. Thus two concurrent `kd run` submit every task once, and the next `kd run` completes the work of a killed one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PROGRESS_SECONDS = 10.0  # between two lines about the progress of submitting
 
 @dataclass
 class _Round:
-    """What one pass over the missing tasks has submitted."""
+    """The submissions of one pass over the missing tasks."""
 
     missing: Sequence[Task]
     known: Queue
@@ -57,8 +57,8 @@ class SlurmLauncher(Launcher):
     Args:
         settings: Settings that all job scripts of the run share.
         store: The store.
-        here: Runs the tasks that need a network on this computer, where the nodes have none.
-        wait: Whether to stay until everything is submitted, if the site limits the jobs of a user.
+        here: Runs the tasks that need a network on this computer if the nodes have none.
+        wait: Whether to keep running until everything is submitted, if the site limits the jobs of a user.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class SlurmLauncher(Launcher):
         self._said = 0.0
 
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Queue tasks whose outputs are missing; return the tasks that failed on this computer, and those they block.
+        """Queue tasks whose outputs are missing; return the tasks that failed on this computer and those they block.
 
         Raises:
-            UserError: The machine's settings or Slurm do not allow a job, or there is no Slurm here.
-            TransientError: Slurm does not answer, or the site accepts no more jobs at this moment.
+            UserError: The machine's settings or Slurm do not allow a job, or Slurm is not installed here.
+            TransientError: Slurm does not answer, or the site currently accepts no more jobs.
         """
         for task in tasks:
             resources(self._settings.machine, task.stage)
@@ -85,7 +85,8 @@ class SlurmLauncher(Launcher):
         dropped = client.dropped_variables()
         if dropped:
             self._say(
-                f"Without effect on these jobs: {', '.join(dropped)}. Use machine.resources.CLASS.options instead."
+                f"These variables have no effect on kd's jobs: {', '.join(dropped)}. Set "
+                f"machine.resources.CLASS.options instead."
             )
         failures = self._first(tasks)
         failed = {failure.task for failure in failures}
@@ -99,7 +100,7 @@ class SlurmLauncher(Launcher):
     # --- submitting ------------------------------------------------------------------------------------------------
 
     def _first(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Run the tasks that need a network where nodes have none; return failures and the tasks that they block."""
+        """Run the tasks that need a network if the nodes have none; return failures and the tasks that they block."""
         reaches = self._settings.machine.reaches_internet
         ours = [
             task
@@ -138,19 +139,19 @@ class SlurmLauncher(Launcher):
         own = "Grp" not in str(done.limit)  # else a limit of the whole project, whose other members have jobs
         if own and not any(row.active for row in client.queue()):
             raise UserError(
-                f"{done.limit} No job of yours is queued, so that waiting does not help.",
+                f"{done.limit} None of your jobs is queued, so waiting does not help.",
                 "Set machine.max_array to the number of jobs that the site allows you, so that arrays are smaller.",
             )
         if not self._wait:
             raise client.SubmitLimit(
-                f"{done.limit} Not submitted yet: {left}. What is queued stays. Run the same command again when "
-                "jobs have ended, or add wait=true, which stays until all tasks are submitted."
+                f"{done.limit} Not submitted yet: {left}. Queued jobs stay queued. Run the same command again when "
+                f"jobs have ended, or add wait=true to keep kd running until all tasks are submitted."
             )
-        self._say(f"The site accepts no more jobs at this moment: {left} to be submitted later (wait=true).")
+        self._say(f"The site currently accepts no more jobs: {left} to be submitted later (wait=true).")
         time.sleep(LIMIT_SECONDS)
 
     def _unblocked(self, done: _Round) -> list[Task]:
-        """Return the tasks left over that can still be made: none of their inputs has failed since."""
+        """Return the remaining tasks that can still run: none of their inputs has failed in the meantime."""
         left = done.left()
         active = queue.read(self._settings.run).active()
         wanted: set[Task] = set()
@@ -159,7 +160,7 @@ class SlurmLauncher(Launcher):
             if all(self._store.paths(other).is_published() or str(other.relative) in active for other in inputs):
                 wanted.add(task)
         if len(wanted) < len(left):
-            self._say(f"Not submitted, since inputs failed (see kd status): {_tasks(len(left) - len(wanted))}.")
+            self._say(f"Not submitted, because inputs failed (see kd status): {_tasks(len(left) - len(wanted))}.")
         return [task for task in left if task in wanted]
 
     def _resolve_unknown(self) -> None:
@@ -174,7 +175,7 @@ class SlurmLauncher(Launcher):
             self._records.remove(item)
 
     def _settled(self) -> Queue:
-        """Return the queue once no job is ending: an ending job may be over or about to be requeued."""
+        """Return the queue once no job is completing: a completing job may be over or about to be requeued."""
         deadline = time.monotonic() + SETTLING_SECONDS
         while True:
             known = queue.read(self._settings.run)
@@ -227,7 +228,7 @@ class SlurmLauncher(Launcher):
         return submission
 
     def _sbatch(self, arguments: Sequence[str], submission: Submission) -> str:
-        """Submit; if the controller did not answer and the job is not in the queue, submit again. Return the job id."""
+        """Submit, and again if the controller does not answer and the job is not in the queue. Return the job id."""
         for attempt in range(1, TRIES + 1):
             try:
                 return client.submit(arguments)
@@ -265,10 +266,10 @@ class SlurmLauncher(Launcher):
             )
         number = sum(len(array.elements) for array, _ in done.submitted)
         queued = len(todo) - len(done.missing)
-        self._say(f"Submitted {number} tasks in {len(done.submitted)} jobs; {queued} were queued already.")
+        self._say(f"Submitted {number} tasks in {len(done.submitted)} jobs; {queued} were already queued.")
         others = set(done.known.active()) - {str(task.relative) for task in todo}
         if others:
-            self._say(f"{len(others)} more tasks of this run are queued, of other settings or stages.")
+            self._say(f"{len(others)} more tasks of this run are queued, for other settings or stages.")
         self._say(f"Scripts and Slurm's messages: {self._records.folder}. State: kd status, with the same arguments.")
 
     def _say_progress(self, done: _Round, array: Array) -> None:

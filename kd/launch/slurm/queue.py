@@ -1,6 +1,6 @@
 """The jobs of a run and their states: the run's records, joined with Slurm's queue.
 
-A task is identified by the place of its output, so that jobs of an earlier version of a recipe are kept apart.
+A task is identified by the path of its output, so jobs of an earlier version of a recipe are told apart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REASONS = {  # Slurm's word -> a phrase
     "Priority": "jobs of higher priority come first",
     "Resources": "waits for nodes",
     "JobArrayTaskLimit": "side_by_side tasks of its stage are running",
-    "BeginTime": "was requeued, begins in a moment",
+    "BeginTime": "was requeued, starts soon",
 }
 
 
@@ -40,27 +40,27 @@ class QueuedJob:
 
 
 class Queue:
-    """All jobs of a run that Slurm remembers, including those of earlier settings."""
+    """All jobs of a run that Slurm lists, including those of earlier settings."""
 
     def __init__(self, submissions: Sequence[Submission], rows: Sequence[Row]) -> None:
         self.submissions = submissions
         self.entries = list(_joined(submissions, rows))
 
     def active(self) -> dict[str, QueuedJob]:
-        """Return place of a task's output -> its waiting or running job; the newest, if one hands over to another."""
+        """Return path of a task's output -> its waiting or running job; the newest job if one hands over to another."""
         # Slurm's ids ascend, but it lists running jobs after waiting ones.
         ordered = sorted(self.entries, key=lambda entry: int(entry.row.array))
         return {entry.element.place: entry for entry in ordered if entry.row.active}
 
     def latest(self) -> dict[str, QueuedJob]:
-        """Return place -> its last job; a waiting or running job comes before a finished one."""
+        """Return path -> its last job; a waiting or running job takes precedence over a finished one."""
         found: dict[str, QueuedJob] = {}
         for entry in sorted(self.entries, key=lambda entry: (entry.row.active, int(entry.row.array))):
             found[entry.element.place] = entry
         return found
 
     def submitted(self) -> dict[str, Submission]:
-        """Return place -> the last submission of its task, whether Slurm remembers it or not."""
+        """Return path -> the last submission of its task, whether or not Slurm still lists it."""
         return {element.place: item for item in self.submissions for element in item.elements.values()}
 
 
@@ -74,7 +74,7 @@ def read(run: Run) -> Queue:
 
 
 def with_accounts(queue: Queue, tasks: Sequence[Task]) -> Queue:
-    """Return the queue with the jobs of `tasks` that Slurm has forgotten, as the accounting database knows them."""
+    """Return the queue plus the jobs of `tasks` that Slurm no longer lists, taken from the accounting database."""
     known, submitted = queue.latest(), queue.submitted()
     places = [str(task.relative) for task in tasks]
     jobs = {submitted[place].job for place in places if place in submitted and place not in known}
@@ -83,9 +83,9 @@ def with_accounts(queue: Queue, tasks: Sequence[Task]) -> Queue:
 
 
 def cancel(run: Run, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Cancel all jobs of a run, of any settings, while no other process submits; return job -> its tasks.
+    """Cancel all jobs of a run, whatever their settings, while no other process submits; return job -> its tasks.
 
-    Where the run's folder was removed, its jobs are known by their comment and their working folder.
+    If the run's folder was removed, its jobs are recognised by their comment and working folder.
     """
     records = Records(run)
     if not records.exist():
@@ -95,7 +95,7 @@ def cancel(run: Run, say: Callable[[str], None]) -> dict[str, list[str]]:
 
 
 def _queued(run: Run) -> dict[str, list[str]]:
-    """Return the jobs of a run's records, and those submitted before its folder was removed and made again."""
+    """Return the jobs in a run's records, and jobs from before its folder was removed and made again."""
     found: dict[str, list[str]] = {}
     for entry in read(run).entries:  # if a job hands over to a successor: both
         if entry.row.active and entry.row.state != "COMPLETING":
@@ -116,9 +116,9 @@ def _cancel_all(queued: Callable[[], dict[str, list[str]]]) -> dict[str, list[st
 
 
 def reached(run: Run, store: Store) -> set[str]:
-    """Return the places in the store that a run's queued jobs read or write, by the configs they were queued with.
+    """Return the paths in the store that a run's queued jobs read or write, by the configs they were queued with.
 
-    Where Slurm does not answer, or the jobs are another user's, everything that was ever submitted counts.
+    If Slurm does not answer, or the jobs belong to another user, everything that was ever submitted counts.
     """
     submissions = Records(run).read()
     if not submissions:
@@ -141,7 +141,7 @@ def describe(row: Row) -> str:
     about = f"job {row.name}"
     if row.state == "PENDING":
         reason = REASONS.get(row.reason, row.reason)
-        start = f"expected to begin {row.start.replace('T', ' ')[:16]}" if row.start else ""
+        start = f"expected to start {row.start.replace('T', ' ')[:16]}" if row.start else ""
         return ", ".join(filter(None, [about, reason, start]))
     if row.active:
         return f"{about} on {row.nodes}, {row.elapsed} of {row.limit}"

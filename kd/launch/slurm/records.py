@@ -1,6 +1,6 @@
-"""Records what a run submits, before it is submitted: one small file per submission, in the run's folder.
+"""Records each submission of a run before it is made: one small file per submission, in the run's folder.
 
-Each submission has a fresh id that its jobs carry as their comment, so that a job is recognised even if `kd run` was
+Each submission has a fresh id that its jobs carry as their comment, by which a job is recognised even if `kd run` was
 killed right after sbatch.
 """
 
@@ -51,7 +51,7 @@ class Submission:
         return COMMENT + self.id
 
     def has(self, row: Row) -> bool:
-        """Return whether a job is of this submission: by comment or, where a site overwrites comments, by id."""
+        """Return whether a job belongs to this submission: by comment or, if a site overwrites comments, by id."""
         return row.comment == self.comment or (row.array == self.job and not row.comment.startswith(COMMENT))
 
 
@@ -102,7 +102,7 @@ class Records:
         return any((self.folder / "submissions").glob("*.json"))
 
     def resolve(self, rows: list[Row]) -> list[Submission]:
-        """Return all submissions, oldest first, with job ids that were not known yet filled in from the queue."""
+        """Return all submissions, oldest first; fill in missing job ids from the queue."""
         known = []
         for submission in self.read():
             row = next((row for row in rows if row.comment == submission.comment), None)
@@ -134,7 +134,7 @@ def _submission(path: Path) -> Submission:
 
 
 def _has_right_types(found: Submission) -> bool:
-    """Return whether all values have the right type: a file that a disk damaged may be JSON of another form."""
+    """Return whether all values have the right type; a damaged file may still be valid JSON."""
     texts = [found.script, found.stage, found.frozen, found.dependency, found.id, found.job or ""]
     texts += [text for element in found.elements.values() for text in (element.task, element.place)]
     numbers = (found.written, found.user)

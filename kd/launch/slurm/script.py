@@ -1,6 +1,6 @@
 """Renders the job script of a stage: its requests to the cluster, and its commands.
 
-Values of the config are data: they are quoted for sbatch in #SBATCH lines, and for bash elsewhere.
+Config values are data: they are quoted for sbatch in #SBATCH lines, and for bash elsewhere.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from kd.recipe.schema import MachineConfig, ResourcesConfig
 
 # Comments above the variables of a machine in a script: why they are set.
 REASONS = {
-    "NCCL_SOCKET_IFNAME": "The network between the nodes; NCCL by itself may take the one for administration",
+    "NCCL_SOCKET_IFNAME": "The network between the nodes; by default NCCL may choose the administration network",
     "GLOO_SOCKET_IFNAME": "The network between the nodes, for communication between CPUs",
-    "NCCL_NET_GDR_LEVEL": "How far apart GPU and network card may be to talk without the CPU's memory between them",
+    "NCCL_NET_GDR_LEVEL": "The largest distance between GPU and network card for direct transfers that bypass the "
+    "CPU's memory",
     "NCCL_CROSS_NIC": "Whether rings of GPUs may go over different network cards from node to node",
     "NCCL_IB_HCA": "The InfiniBand cards that NCCL uses",
-    "NCCL_DEBUG": "How much NCCL prints",
+    "NCCL_DEBUG": "The amount of output that NCCL prints",
     "MIOPEN_USER_DB_PATH": "MIOpen's kernels: its default place is on a file system that cannot lock",
     "MIOPEN_CUSTOM_CACHE_DIR": "MIOpen's kernels: its default place is on a file system that cannot lock",
     "FI_CXI_DEFAULT_CQ_SIZE": "Slingshot's completion queues, which large collectives overflow",
-    "FI_CXI_ATS": "Slingshot's address translation, which is to be off with ROCm",
+    "FI_CXI_ATS": "Slingshot's address translation, which must be off with ROCm",
     "CXI_FORK_SAFE": "Processes that fork after the network is set up",
 }
 
@@ -84,7 +85,7 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
     """Return the resources of a stage's jobs.
 
     Raises:
-        UserError: The machine does not define them, or they are impossible for this stage.
+        UserError: The machine does not define them, or this stage cannot use them.
     """
     name = stage.kind.resources
     where = f"machine.resources.{name}"
@@ -98,20 +99,20 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
         raise UserError(f"{where}.nodes is {found.nodes}.", "Only trainings run on several nodes: set it to 1.")
     if stage.kind.several_nodes and machine.device != "cpu" and found.gpus < 1:
         raise UserError(
-            f"{where}.gpus is {found.gpus}, and the machine's device is {machine.device}.",
+            f"{where}.gpus is {found.gpus}, but the machine's device is {machine.device}.",
             "Give trainings a GPU, or set machine.device=cpu.",
         )
     if found.hours * 60 <= machine.warning_minutes:
         raise UserError(
-            f"Jobs of the class {name} last {found.hours * 60:g} minutes, which is no longer than "
-            f"machine.warning_minutes ({machine.warning_minutes:g}).",
+            f"Jobs of the class {name} last {found.hours * 60:g} minutes, not longer than machine.warning_minutes "
+            f"({machine.warning_minutes:g}).",
             f"Raise {where}.hours, or lower machine.warning_minutes.",
         )
     return found
 
 
 def render(part: Part, settings: Settings) -> Script:
-    """Return the script of a stage, or of the part of it that an array can hold."""
+    """Render the script of a stage, or of a part of it that fits into one array."""
     stage, machine = part.stage, settings.machine
     wanted = resources(machine, stage)
     records = Records(settings.run)
@@ -174,12 +175,12 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         options.setdefault("exclusive", None)
     for name, value in options.items():
         if value is not None and not value.isprintable():
-            raise UserError(f"{value!r} cannot stand in a job script (--{name}).", "Take the line break out of it.")
+            raise UserError(f"{value!r} cannot stand in a job script (--{name}).", "Remove the line break from it.")
     return options
 
 
 def request(machine: MachineConfig, wanted: ResourcesConfig, name: str) -> dict[str, str | None]:
-    """Return the options of sbatch that a class of stages, whose name is given, requests beyond nodes, cores and time.
+    """Return the sbatch options, beyond nodes, cores and time, that a class of stages (given by name) requests.
 
     Raises:
         UserError: `machine.resources.CLASS.options` has an option that kd sets itself.
@@ -206,9 +207,9 @@ def _check_option(option: str, value: object, where: str) -> None:
         raise UserError(f"{where}.options has {option}, which kd sets itself.", "Remove it.")
     if not re.fullmatch(r"[a-z][a-z0-9]+(-[a-z0-9]+)*", option):
         hint = "Write the long name without dashes in front, such as {constraint: gpu}."
-        raise UserError(f"{where}.options has {option!r}, which is no option of sbatch.", hint)
+        raise UserError(f"{where}.options has {option!r}, which is not an option of sbatch.", hint)
     if isinstance(value, dict | list):
-        raise UserError(f"{where}.options.{option} is {value}.", "Give it a text, a number, true or null.")
+        raise UserError(f"{where}.options.{option} is {value}.", "Set it to a text, a number, true or null.")
 
 
 def memory(gigabytes: float) -> str:
@@ -226,7 +227,7 @@ def _variables(machine: MachineConfig, wanted: ResourcesConfig, *, network: bool
     gpus = wanted.gpus if machine.device != "cpu" else 0
     found = [
         (
-            "As many threads as cores: results on a CPU depend on their number"
+            "As many threads as cores: results on a CPU depend on the number of threads"
             + ("" if network else "; libraries do not try to reach a network"),
             environment.variables(wanted.cores, network=network),
         ),
@@ -237,13 +238,13 @@ def _variables(machine: MachineConfig, wanted: ResourcesConfig, *, network: bool
     ]
     if os.environ.get("PYTHONPATH"):
         places = [str(Path(place).absolute()) for place in os.environ["PYTHONPATH"].split(os.pathsep) if place]
-        found.append(("Where `kd run` found kd", {"PYTHONPATH": os.pathsep.join(places)}))
+        found.append(("The folder from which `kd run` imported kd", {"PYTHONPATH": os.pathsep.join(places)}))
     for name, value in machine.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(
                 f"machine.environment has {name!r}.", "A variable's name consists of letters, digits and _."
             )
-        found.append((REASONS.get(name, f"Of the machine {machine.name}"), {name: value}))
+        found.append((REASONS.get(name, f"Settings of the machine {machine.name}"), {name: value}))
     return found
 
 
@@ -278,7 +279,7 @@ def _environment() -> jinja2.Environment:
 
 
 def quoted(value: str) -> str:
-    """Quote a value for a line of #SBATCH, which has rules of its own."""
+    """Quote a value for an #SBATCH line, which has its own rules."""
     if re.fullmatch(r"[\w./:%@,+=-]+", value, re.ASCII):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')

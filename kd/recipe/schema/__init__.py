@@ -1,8 +1,8 @@
-"""The schema of a recipe: one dataclass per Hydra config group, with types, units and meaning; values live in `conf/`.
+"""The schema of a recipe: one dataclass per Hydra config group, with types, units and meaning; `conf/` has the values.
 
-A setting marked `extent` says how far the same work goes (updates to train, share of a corpus to decode): a longer task
-resumes from a shorter one. A setting marked `transient` says where or how visibly work is done; it never changes the
-outcome.
+A setting marked `extent` is the extent of the same work (updates to train, share of a corpus to decode): a longer task
+resumes from a shorter one. A setting marked `transient` controls where work is done or what it prints; it never changes
+the outcome.
 """
 
 from kd.recipe.schema.corpora import (

@@ -18,7 +18,7 @@ class PairConfig:
 
 
 class Use(Enum):
-    """What the pairs of a corpus are for."""
+    """The purpose of a corpus."""
 
     train = "train"  # dev and test are held out of it where no corpus is given for them
     dev = "dev"
@@ -26,7 +26,7 @@ class Use(Enum):
 
 
 class CorpusFormat(StrEnum):
-    """How the files of a corpus are read; kd/corpora/formats.py has a reader for each."""
+    """The formats of a corpus' files; kd/corpora/formats.py has a reader for each."""
 
     auto = "auto"  # plain, tsv, tmx, jsonl, parquet or xlsx, by the names of the files
     plain = "plain"  # two aligned files
@@ -46,7 +46,7 @@ LEAKAGE = ("remove", "fail", "off")
 
 @dataclass
 class PackageConfig:
-    """A file of the Python package index: fetched once, verified, read as an archive and never installed."""
+    """A file from the Python package index: downloaded once, verified, read as an archive and never installed."""
 
     name: str = setting("Name of the distribution.", transient=True)
     version: str = setting("Version of the distribution.", transient=True)
@@ -61,21 +61,21 @@ class SourceConfig:
     files count by their content, downloads by their name or hash; their place and the licence do not change the corpus.
     """
 
-    format: CorpusFormat = setting("How the files are read; `auto` decides by their names.")
-    use: Use = setting("What the pairs are for.", Use.train)
+    format: CorpusFormat = setting("Format of the files; `auto` decides by their names.")
+    use: Use = setting("Purpose of the pairs: training, dev or test.", Use.train)
     pairs: dict[str, bool] = setting(
         "Language pairs that the corpus is read for, as NAME: true; empty: all.", factory=dict, transient=True
     )
     # Transient: a corrected licence trains no teacher again. Whoever shows licences takes them from the recipe.
-    licence: str = setting("Licence of the text, as an SPDX identifier where there is one.", "unknown", transient=True)
-    weight: float = setting("Weight of the corpus where corpora are mixed.", 1.0, at_least=0)
+    licence: str = setting("Licence of the text, as an SPDX identifier if possible.", "unknown", transient=True)
+    weight: float = setting("Weight of the corpus when corpora are mixed.", 1.0, at_least=0)
     source: str | None = setting("Path of the source side, or of the file with both sides.", None, transient=True)
     target: str | None = setting("plain: path of the target side.", None, transient=True)
     sha256: dict[str, str] = setting(
         "SHA-256 of the downloads of a URL: `source`, `target` …", factory=dict, transient=True
     )
     scores: dict[str, str] = setting(
-        "plain: paths of further files with one value a line, by the name of the column that they become.",
+        "plain: paths of additional files with one value per line, by the name of the column that they become.",
         factory=dict,
         transient=True,
     )
@@ -86,10 +86,11 @@ class SourceConfig:
     )
     header: bool = setting("tsv, xlsx: skip the first line of each file.", False)
     fields: dict[str, str] = setting(
-        "jsonl, parquet: names of fields by the columns that they become; `translation.{source}` goes into an object.",
+        "jsonl, parquet: names of fields by the columns that they become; `translation.{source}` selects in a "
+        "nested object.",
         factory=dict,
     )
-    sheet: str | None = setting("xlsx: name of the sheet, where several have content.", None)
+    sheet: str | None = setting("xlsx: name of the sheet, needed if several have content.", None)
     keep: dict[str, bool] = setting(
         "tmx: attributes and properties that become columns: `creationdate`, `tuid`, `prop:domain` …", factory=dict
     )
@@ -97,8 +98,10 @@ class SourceConfig:
     root: str | None = setting(
         "catalogue: folder, zip or wheel with the catalogues, unless `package` names one.", None, transient=True
     )
-    package: PackageConfig | None = setting("catalogue: a wheel of the Python package index with them.", None)
-    files: str | None = setting("catalogue: glob of the catalogues of one language, with `{language}` in it.", None)
+    package: PackageConfig | None = setting(
+        "catalogue: a wheel from the Python package index with the catalogues.", None
+    )
+    files: str | None = setting("catalogue: glob of one language's catalogues, containing `{language}`.", None)
     gettext_language: str = setting("catalogue: language of gettext's message ids.", "en")
     accelerators: str = setting(
         "catalogue: mark of menu letters to remove: `_` (GTK), `&` (Qt, Windows, KDE) or `~` (LibreOffice).", ""
@@ -148,7 +151,7 @@ class CorpusConfig:
 
 
 class SameBy(Enum):
-    """What two pairs have in common that count as duplicates."""
+    """The sides that duplicates have in common."""
 
     pair = "pair"  # both sides
     source = "source"
@@ -157,24 +160,24 @@ class SameBy(Enum):
 
 @dataclass
 class DuplicatesConfig:
-    """Repetitions: the first of several stays."""
+    """Removal of duplicates: the first of several equal pairs is kept."""
 
     enabled: bool = setting("Remove repetitions.", aliases=("dedup", "deduplicate"))
-    by: SameBy = setting("Side by which two pairs are the same.")
+    by: SameBy = setting("Side that makes two pairs duplicates.")
     normalised: bool = setting("Compare without case, whitespace and punctuation.")
 
 
 @dataclass
 class JoinConfig:
-    """Several language pairs as one model's corpus: pairs that they have in common occur once."""
+    """Several language pairs as one model's corpus: pairs that they share are kept once."""
 
-    by: SameBy = setting("Side by which two pairs are the same.", SameBy.target)
+    by: SameBy = setting("Side that makes two pairs duplicates.", SameBy.target)
     normalised: bool = setting("Compare without case, whitespace and punctuation.", False)
 
 
 @dataclass
 class CleanConfig:
-    """Which pairs are no training material; the first filter that rejects a pair is counted for it."""
+    """Filters of unfit training pairs; a rejected pair is counted for the first filter that rejects it."""
 
     filters: dict[str, Any] = setting(
         "Filters by label: `kind` (the label, unless given), `enabled`, `order` (filters are applied in rising order) "
@@ -183,31 +186,31 @@ class CleanConfig:
     )
     duplicates: DuplicatesConfig = setting("Repetitions.", factory=DuplicatesConfig)
     rejects: int = setting(
-        "Size of the random sample of a filter's rejected pairs in rejected.tsv.zst.", unit="pairs", at_least=0
+        "Pairs per filter in the random sample of rejected pairs (rejected.tsv.zst).", unit="pairs", at_least=0
     )
 
 
 @dataclass
 class SplitConfig:
-    """Held-out sets, drawn by a seeded hash of a sentence, so that no sentence occurs on two sides."""
+    """Held-out sets, drawn by a seeded hash of a sentence, so no sentence is both held out and trained on."""
 
     dev: int = setting(
-        "Distinct sentences held out for validation, where no corpus has `use: dev`.",
+        "Distinct sentences held out for validation, if no corpus has `use: dev`.",
         unit="sentences",
         at_least=0,
         aliases=("valid", "validation"),
     )
     test: int = setting(
-        "Distinct sentences held out for the final scores, where no corpus has `use: test`.",
+        "Distinct sentences held out for the final scores, if no corpus has `use: test`.",
         unit="sentences",
         at_least=0,
     )
-    test_beside_given: bool = setting("Hold out a test set as well where corpora have `use: test`.", False)
+    test_beside_given: bool = setting("Hold out a test set even if corpora have `use: test`.", False)
     by: str = setting(
         "Side whose sentence is drawn: source, target, or a language code. `en` is the English side of every pair, for "
         "corpora whose English repeats from pair to pair."
     )
-    min_words: int = setting("Words that a held-out sentence has at least.", unit="words", at_least=0)
+    min_words: int = setting("Fewest words in a held-out sentence.", unit="words", at_least=0)
     seed: int = setting("Seed of the draw.", at_least=0)
 
 
@@ -223,13 +226,13 @@ class ShardConfig:
     )
     seed: int = setting("Seed of the shuffle.", at_least=0)
     share: float = setting(
-        "Share of the sources that is trained on, a random sample.", 1.0, above=0, at_most=1, aliases=("sample",)
+        "Share of the sources to train on, as a random sample.", 1.0, above=0, at_most=1, aliases=("sample",)
     )
     leakage: str = setting(
         "What happens to training pairs that match a dev or test set.", same_as("corpus.leakage"), choices=LEAKAGE
     )
     one_sided_words: int = setting(
-        "Words above which a held-out sentence is a match on one side alone; both sides together always are.",
+        "Words above which a held-out sentence counts as a match on one side alone; both sides together always match.",
         unit="words",
         at_least=0,
     )
@@ -256,11 +259,13 @@ class VocabularyConfig:
     character_coverage: float = setting("Share of the characters that get a token.", above=0, at_most=1)
     normalization: str = setting("sentencepiece's normalisation rule; identity keeps the text unchanged.")
     byte_fallback: bool = setting("Write characters without a token as bytes.")
-    split_digits: bool = setting("Make every digit a token of its own.")
+    split_digits: bool = setting("Make every digit a separate token.")
     placeholders: str | None = setting(
         "Regular expression; each distinct match in the corpus becomes one symbol.", None
     )
-    max_placeholders: int = setting("Symbols from `placeholders`, the most frequent ones.", 500, at_least=0)
+    max_placeholders: int = setting(
+        "Largest number of symbols from `placeholders`; the most frequent are kept.", 500, at_least=0
+    )
     sample: int = setting(
         "Sentences to train on, both sides together.", unit="sentences", at_least=1, aliases=("input_sentence_size",)
     )
@@ -270,7 +275,7 @@ class VocabularyConfig:
         at_least=0,
         at_most=1,
     )
-    tags: bool = setting("Have a symbol `<2de>` for each target language (encode.tags).", False)
+    tags: bool = setting("Add a symbol such as `<2de>` for each target language (encode.tags).", False)
     seed: int = setting("Seed of the sample.", at_least=0)
 
 
@@ -279,17 +284,17 @@ class SamplingConfig:
     """Sub-word regularisation (Kudo, 2018): training text is segmented at random, dev text never is."""
 
     alpha: float = setting(
-        "Exponent of a segmentation's probability: 1 as in the model, near 0 all equal, 0: off.",
+        "Exponent of a segmentation's probability; 1: the model's own, near 0: all equal, 0: off.",
         0.0,
         at_least=0,
         at_most=1,
     )
-    nbest: int = setting("Most probable segmentations of each word that are drawn from.", 16, at_least=2)
+    nbest: int = setting("Most probable segmentations of each word to draw from.", 16, at_least=2)
     seed: int = setting("Seed of the draw.", at_least=0)
 
 
 class BalanceMethod(Enum):
-    """How often each language pair is seen by a model for several of them."""
+    """Methods of dividing a multilingual training among language pairs."""
 
     proportional = "proportional"  # each pair of sentences once an epoch
     temperature = "temperature"  # by size to the power of 1 / `temperature` (Arivazhagan et al., 2019)
@@ -299,22 +304,27 @@ class BalanceMethod(Enum):
 
 @dataclass
 class BalanceConfig:
-    """How often each language pair is seen by a multilingual training; without effect for a single pair."""
+    """The division of a multilingual training among language pairs; without effect for a single pair."""
 
-    method: BalanceMethod = setting("How the shares are computed.", BalanceMethod.proportional)
-    temperature: float = setting("temperature: 1 is by size; large values make shares equal.", 5.0, above=0)
+    method: BalanceMethod = setting("Method of computing the shares.", BalanceMethod.proportional)
+    temperature: float = setting(
+        "temperature: 1 makes shares proportional to size; large values make them equal.", 5.0, above=0
+    )
     budget: int = setting(
         "unimax: target tokens that the training will see, over all updates.", 0, unit="target tokens", at_least=0
     )
     max_epochs: float = setting(
-        "unimax: how often a language pair is seen at most, over the whole budget.", 5.0, unit="epochs", above=0
+        "unimax: largest number of times that a language pair is seen over the whole budget.",
+        5.0,
+        unit="epochs",
+        above=0,
     )
     weights: dict[str, float] = setting("weights: share of the drawn pairs by language pair.", factory=dict, at_least=0)
 
 
 @dataclass
 class EncodeConfig:
-    """Text as fairseq's memory-mapped token ids."""
+    """Conversion of text to fairseq's memory-mapped token ids."""
 
     max_pieces: int = setting(
         "Longest side, its end symbol not counted; longer pairs are left out of training, and counted.",
@@ -328,7 +338,7 @@ class EncodeConfig:
         at_least=1,
     )
     passes: int = setting(
-        "Passes over the corpus, each with folders of its own; with sampling, epochs then differ.", 1, at_least=1
+        "Passes over the corpus, each with its own folders; with sampling, epochs then differ.", 1, at_least=1
     )
     corpora: dict[str, bool] | None = setting(
         "Corpora of `corpus.sources` whose pairs are encoded, as NAME: true; null: all.", None

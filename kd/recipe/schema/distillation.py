@@ -10,17 +10,17 @@ from kd.recipe.schema.marks import same_as, setting
 
 @dataclass
 class GuardsConfig:
-    """What makes a hypothesis bad whatever its score (kd/corpora/guards.py); each guard can be switched off."""
+    """Guards, which reject a hypothesis whatever its score (kd/corpora/guards.py); each can be switched off."""
 
-    empty: bool = setting("Refuse nothing but whitespace for a source that has text.")
+    empty: bool = setting("Refuse a hypothesis without text if the source has text.")
     unknown: bool = setting(
-        "Refuse the sign of an unknown symbol or of broken UTF-8 (⁇, <unk>, U+FFFD) that the source does not have.",
+        "Refuse the sign of an unknown symbol or of broken UTF-8 (⁇, <unk>, U+FFFD) that is not in the source.",
         True,
     )
     limit: bool = setting("Refuse a hypothesis that the search ended at decode.max_pieces.", False)
-    copy: bool = setting("Refuse a copy of the source, case, spaces and punctuation aside.")
+    copy: bool = setting("Refuse a copy of the source, ignoring case, spaces and punctuation.")
     copy_words: int = setting(
-        "copy: words that the source has at least, those with a capital or a digit not counted.",
+        "copy: fewest words in the source, not counting words with a capital or a digit.",
         unit="words",
         at_least=0,
     )
@@ -30,27 +30,27 @@ class GuardsConfig:
         "length: characters added to both sides before the ratio.", unit="characters", at_least=0
     )
     repetition: bool = setting("Refuse a phrase that is repeated over and over.")
-    repeats: int = setting("repetition: how many times more often than the source repeats anything.", at_least=1)
+    repeats: int = setting("repetition: smallest number of repetitions beyond those in the source.", at_least=1)
     language: bool = setting("Refuse another language than the target's, unless it is closely related.")
     language_letters: int = setting(
-        "language: letters that a hypothesis has at least, in words without capital or digit.",
+        "language: fewest letters in a hypothesis, counting only words without capital or digit.",
         unit="letters",
         at_least=0,
     )
     language_probability: float = setting(
-        "language: probability from which identification is believed.", above=0, at_most=1
+        "language: smallest probability at which the identified language counts.", above=0, at_most=1
     )
 
 
 class DecodeEngine(Enum):
-    """How an ensemble decodes."""
+    """The engine with which an ensemble decodes."""
 
     ensemble = "ensemble"  # one beam search: the members' probabilities are averaged at each step
     members = "members"  # each member alone with CTranslate2; all members score every hypothesis
 
 
 class DecodeMethod(Enum):
-    """How the hypotheses of an n-best list are found."""
+    """The method of finding the hypotheses of an n-best list."""
 
     beam = "beam"  # beam search: the most probable ones that it finds, often alike
     sample = "sample"  # drawn from the teachers' distribution: as many samples as `nbest`
@@ -58,7 +58,7 @@ class DecodeMethod(Enum):
 
 
 class LongSources(Enum):
-    """What happens to a source that has too many tokens."""
+    """The treatment of a source with too many tokens."""
 
     cut = "cut"  # its beginning is decoded
     skip = "skip"  # its list is one empty hypothesis, which `select.on_guard` handles
@@ -76,20 +76,26 @@ class DecodePrecision(Enum):
 class DecodeConfig:
     """Decoding of the training sources with the ensemble of teachers."""
 
-    engine: DecodeEngine = setting("Search jointly, or each member alone.", DecodeEngine.ensemble)
-    members: int = setting("Teachers that decode, the first ones; 0: all.", 0, unit="teachers", at_least=0)
+    engine: DecodeEngine = setting(
+        "ensemble: joint search; members: each member searches alone.", DecodeEngine.ensemble
+    )
+    members: int = setting(
+        "Number of teachers that decode, counted from the first; 0: all.", 0, unit="teachers", at_least=0
+    )
     method: DecodeMethod = setting("Beam search, sampling or diverse beam search.", DecodeMethod.beam)
-    seed: int = setting("sample: seed; with it and the source, a sample is fixed.", same_as("seed"), at_least=0)
-    temperature: float = setting("sample: below 1 probable tokens are drawn more often, above 1 less.", 1.0, above=0)
+    seed: int = setting("sample: seed; seed and source determine a sample.", same_as("seed"), at_least=0)
+    temperature: float = setting(
+        "sample: temperature; below 1 probable tokens are drawn more often, above 1 less often.", 1.0, above=0
+    )
     sample_top: int = setting(
-        "sample: most probable tokens from which each is drawn; 0: the whole vocabulary.",
+        "sample: number of most probable tokens to draw from; 0: the whole vocabulary.",
         0,
         unit="tokens",
         at_least=0,
         aliases=("top_k", "sampling_topk"),
     )
     groups: int | None = setting(
-        "diverse: groups of the beam; they must divide it; null: each hypothesis is a group.",
+        "diverse: groups of the beam, a divisor of its width; null: each hypothesis is a group.",
         None,
         unit="groups",
         at_least=1,
@@ -100,16 +106,16 @@ class DecodeConfig:
         at_least=0,
     )
     beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size", "num_beams"))
-    nbest: int = setting("Hypotheses kept of each source.", unit="hypotheses", at_least=1, aliases=("n_best",))
+    nbest: int = setting("Hypotheses kept per source.", unit="hypotheses", at_least=1, aliases=("n_best",))
     member_nbest: int | None = setting(
         "members: hypotheses from each member; null: as many as nbest.", None, unit="hypotheses", at_least=1
     )
     compute_type: str = setting(
-        "members: CTranslate2's number format in the search; scores keep `precision`.", "float32"
+        "members: CTranslate2's number format in the search; scores are computed in `precision`.", "float32"
     )
     precision: DecodePrecision = setting("Number format; fp16 and bf16 are for GPUs.", DecodePrecision.fp32)
     retry_precision: DecodePrecision | None = setting(
-        "Precision in which a shard is decoded again after NaN, bf16 or fp32; null: NaN is an error.", None
+        "Precision for decoding a shard again after NaN, bf16 or fp32; null: NaN is an error.", None
     )
     max_pieces: int = setting(
         "Longest hypothesis; fixed, so that it does not depend on the other sources of a batch.",
@@ -118,14 +124,14 @@ class DecodeConfig:
         aliases=("max_len", "max_length"),
     )
     max_source_pieces: int | None = setting(
-        "Longest source; null: the limit that the teachers were trained with, which always applies.",
+        "Longest source; null: only the limit of the teachers' training, which always applies.",
         None,
         unit="tokens",
         at_least=1,
     )
-    long_sources: LongSources = setting("What happens to a source that is too long.", LongSources.cut)
+    long_sources: LongSources = setting("Treatment of a source that is too long.", LongSources.cut)
     length_penalty: float = setting(
-        "Exponent of the length that scores are divided by; 1: the mean per token.", aliases=("lenpen",)
+        "Exponent of the length by which scores are divided; 1: the mean per token.", aliases=("lenpen",)
     )
     disable_unk: bool = setting("Whether no hypothesis may have unknown symbols or bytes that are not UTF-8.", True)
     batch_tokens: int = setting(
@@ -141,10 +147,8 @@ class DecodeConfig:
         at_least=1,
         aliases=("jobs",),
     )
-    share: float = setting("Share of the shards that is decoded, the first ones.", above=0, at_most=1, extent=True)
-    guards: GuardsConfig = setting(
-        "Guards that are counted here; select applies them.", same_as("guards"), transient=True
-    )
+    share: float = setting("Share of the shards to decode, counted from the first.", above=0, at_most=1, extent=True)
+    guards: GuardsConfig = setting("Guards to count here; select applies them.", same_as("guards"), transient=True)
 
 
 class Variant(Enum):
@@ -160,21 +164,24 @@ class Variant(Enum):
 
 @dataclass
 class StudentsConfig:
-    """Further students beside the one that the recipe is for; a student that is off costs nothing.
+    """Additional students besides the recipe's main student; a student that is off costs nothing.
 
-    All have its architecture, seeds and, but for the two that go on from it, its number of updates.
+    All share the main student's architecture and seeds and, except for the two fine-tuned students, its number of
+    updates.
     """
 
-    control: bool = setting("Train one on the human translations.", True)
-    first: bool = setting("Train one on the ensemble's best: distillation without selection.", False)
-    one_teacher: bool = setting("Train one on lists and distributions of the first teacher alone.", False)
-    best_and_gold: bool = setting("Train one on the selected and the human translations, as two pairs.", False)
+    control: bool = setting("Train a student on the human translations.", True)
+    first: bool = setting("Train a student on the ensemble's best hypotheses: distillation without selection.", False)
+    one_teacher: bool = setting("Train a student on lists and distributions of the first teacher alone.", False)
+    best_and_gold: bool = setting(
+        "Train a student on both the selected and the human translations, as two pairs.", False
+    )
     finetuned: bool = setting("Fine-tune the student on the human translations (group finetune).", False)
     in_domain: bool = setting("Fine-tune the student on the human translations of the corpora in `in_domain`.", False)
 
 
 class OnGuard(Enum):
-    """What happens to a pair all of whose hypotheses are refused by a guard."""
+    """The treatment of a pair whose hypotheses are all refused by guards."""
 
     gold = "gold"  # the human target is learnt
     drop = "drop"  # the pair is left out, and counted
@@ -182,7 +189,7 @@ class OnGuard(Enum):
 
 
 class Below(Enum):
-    """What happens to a pair whose best hypothesis scores below `threshold`, or is further than `max_ter` from gold."""
+    """The treatment of a pair whose best hypothesis scores below `threshold`, or has a TER above `max_ter`."""
 
     gold = "gold"  # the human target is learnt
     drop = "drop"  # the pair is left out, and counted
@@ -212,7 +219,7 @@ Smoothing.__doc__ = """sacreBLEU's smoothing of sentence BLEU."""
 
 @dataclass
 class SelectConfig:
-    """Which hypothesis of each n-best list the student learns."""
+    """The choice of the hypotheses that the student learns."""
 
     metric: SelectMetric = setting("Score to select by.")
     smoothing: Smoothing = setting("bleu: sacreBLEU's smoothing.")
@@ -233,10 +240,12 @@ class SelectConfig:
         path=True,
         transient=True,
     )
-    feature: str | None = setting("external: feature of the n-best lists that is the score, instead of `scores`.", None)
+    feature: str | None = setting(
+        "external: feature of the n-best lists to use as the score, instead of `scores`.", None
+    )
     variant: Variant = setting("The target that is learnt for each source.", Variant.best)
     top: int = setting(
-        "top: hypotheses of each source, the best ones; epoch k teaches the k-th of them, and so on in turn.",
+        "top: number of best hypotheses per source; epoch k teaches the k-th, then they repeat in turn.",
         4,
         unit="hypotheses",
         at_least=1,
@@ -248,15 +257,15 @@ class SelectConfig:
         None,
         at_least=0,
     )
-    below: Below = setting("threshold, max_ter: what happens to a pair whose hypothesis misses the bound.", Below.gold)
-    on_guard: OnGuard = setting("What happens where guards refuse all hypotheses.", OnGuard.gold)
+    below: Below = setting("threshold, max_ter: treatment of a pair whose hypothesis misses the bound.", Below.gold)
+    on_guard: OnGuard = setting("Treatment of a pair if guards refuse all hypotheses.", OnGuard.gold)
     guards: GuardsConfig = setting(
         "A hypothesis that a guard refuses is chosen only if all are refused.", same_as("guards")
     )
 
 
 class TeacherEngine(StrEnum):
-    """What translates with a given teacher."""
+    """The engine of a given teacher."""
 
     fairseq = "fairseq"
     ctranslate2 = "ctranslate2"  # models of Hugging Face, converted in a stage
@@ -267,7 +276,7 @@ class ScorerConfig:
     """A COMET model of the stage `score`."""
 
     model: str | None = setting(
-        "Folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name to fetch.",
+        "Folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name to download.",
         None,
         transient=True,
     )
@@ -280,13 +289,15 @@ class ScorerConfig:
 class ScoreConfig:
     """Scores of n-best lists, or of the pairs of a corpus, by neural models; computed where selection needs them."""
 
-    select_metric: SelectMetric = setting("Metric of selection, whose scores are computed.", same_as("select.metric"))
+    select_metric: SelectMetric = setting(
+        "Metric of selection, for which scores are computed.", same_as("select.metric")
+    )
     select_mix: dict[str, float] = setting("Metrics that selection mixes.", same_as("select.mix"))
     metrics: dict[str, bool] = setting(
-        "Scores that are computed whatever selection needs: comet, qe, mbr_comet.", factory=dict
+        "Scores to compute even if selection does not need them: comet, qe, mbr_comet.", factory=dict
     )
     comet: ScorerConfig = setting("Model of comet and mbr_comet, which reads a reference.", factory=ScorerConfig)
-    qe: ScorerConfig = setting("Model of qe, which reads none.", factory=ScorerConfig)
+    qe: ScorerConfig = setting("Model of qe, which reads no reference.", factory=ScorerConfig)
     workers: int = setting(
         "Tasks that score the pairs of a corpus; lists are scored by as many tasks as decoded them.",
         8,
@@ -319,40 +330,44 @@ class GivenModelConfig:
 
 @dataclass
 class GivenModelsConfig:
-    """Models trained elsewhere that take the place of a training."""
+    """Models trained elsewhere that replace a training."""
 
     root: str | None = setting(
         "Folder that relative paths start from; null: the working directory.", None, path=True, transient=True
     )
     members: dict[str, GivenModelConfig] = setting(
-        "The models by name; each is a task. An older name of `teachers`.", same_as("teachers"), transient=True
+        "The models by name, one task each. An older name of `teachers`.", same_as("teachers"), transient=True
     )
     vocabulary: str | None = setting("Sentencepiece model of the checkpoints.", None, transient=True)
     codes: str | None = setting(
-        "In place of vocabulary: BPE codes of fastBPE or subword-nmt, for text that Moses tokenised.",
+        "BPE codes of fastBPE or subword-nmt, for text tokenised by Moses; replaces vocabulary.",
         None,
         transient=True,
     )
     moses: bool = setting("codes: whether the text was tokenised by Moses.", True)
-    moses_escape: bool = setting("codes: whether Moses wrote &apos; and the like, as without its -no-escape.", True)
-    moses_dashes: bool = setting("codes: whether Moses split at dashes, as with its -a.", True)
+    moses_escape: bool = setting(
+        "codes: whether Moses escaped characters (&apos; …), as it does without -no-escape.", True
+    )
+    moses_dashes: bool = setting("codes: whether Moses split at dashes, as it does with -a.", True)
     dictionary: str | None = setting("fairseq's dict.txt, where both sides share it.", None, transient=True)
     source_dictionary: str | None = setting("fairseq's dictionary of the source side.", None, transient=True)
     target_dictionary: str | None = setting("fairseq's dictionary of the target side.", None, transient=True)
     source_language: str | None = setting(
-        "What multilingual checkpoints call the source language: en_XX; null: the one that fits the pair's code.", None
+        "Multilingual checkpoints' name of the source language: en_XX; null: the name that matches the pair's code.",
+        None,
     )
     target_language: str | None = setting(
-        "What multilingual checkpoints call the target language; null: the one that fits the pair's code.", None
+        "Multilingual checkpoints' name of the target language; null: the name that matches the pair's code.", None
     )
     languages: str | None = setting(
-        "All languages of multilingual checkpoints in the order of --lang-dict: en,de,fr; null: those it states.",
+        "All languages of multilingual checkpoints in the order of --lang-dict: en,de,fr; null: as stated in the "
+        "checkpoint.",
         None,
     )
 
 
 class Ids(StrEnum):
-    """What the ids of n-best lists made elsewhere refer to."""
+    """The meaning of ids in n-best lists made elsewhere."""
 
     lines = "lines"  # 0-based lines of the corpus as it was collected
     pairs = "pairs"  # kd's own ids of pairs
@@ -366,7 +381,7 @@ class ListFormat(StrEnum):
 
 
 class OnMissing(StrEnum):
-    """What happens to a source without an n-best list."""
+    """The treatment of a source without an n-best list."""
 
     fail = "fail"
     gold = "gold"  # its human translations are its list
@@ -378,10 +393,10 @@ class GivenListsFileConfig:
 
     file: str = setting("Path; .gz, .zst, .xz and .bz2 are read directly.", transient=True)
     corpus: str | None = setting(
-        "Corpus whose sources were decoded: a key of corpus.sources; needed for ids that are lines.", None
+        "Corpus whose sources were decoded: a key of corpus.sources; needed if ids are line numbers.", None
     )
-    ids: Ids = setting("What the ids refer to: lines of that corpus, or kd's own ids of pairs.", Ids.lines)
-    first: int = setting("lines: the line that id 0 stands for, counted from 0.", 0, at_least=0)
+    ids: Ids = setting("Meaning of the ids: line numbers of that corpus, or kd's own pair ids.", Ids.lines)
+    first: int = setting("lines: line number of id 0, counted from 0.", 0, at_least=0)
     format: ListFormat = setting(
         "Moses' and Marian's n-best lists, or the output of fairseq-generate.", ListFormat.moses
     )
@@ -389,19 +404,19 @@ class GivenListsFileConfig:
 
 @dataclass
 class GivenListsConfig:
-    """N-best lists made elsewhere that take the place of decoding."""
+    """N-best lists made elsewhere that replace decoding."""
 
     root: str | None = setting(
         "Folder that relative paths start from; null: the working directory.", None, path=True, transient=True
     )
     files: dict[str, GivenListsFileConfig] = setting("The files by name.", factory=dict)
-    nbest: int = setting("Hypotheses kept of a list, the first ones; 0: all.", 0, unit="hypotheses", at_least=0)
-    on_missing: OnMissing = setting("What happens to a source without a list.", OnMissing.fail)
-    check_fit: bool = setting("Refuse lists that fit their sources no better than their neighbours'.", True)
+    nbest: int = setting("Hypotheses kept per list, counted from the first; 0: all.", 0, unit="hypotheses", at_least=0)
+    on_missing: OnMissing = setting("Treatment of a source without a list.", OnMissing.fail)
+    check_fit: bool = setting("Refuse lists that match their own sources no better than neighbouring sources.", True)
     workers: int = setting(
         "Tasks; worker i takes the shards whose number is i modulo workers, and reads all files.",
         1,
         unit="tasks",
         at_least=1,
     )
-    guards: GuardsConfig = setting("Guards that are counted for the report.", same_as("guards"), transient=True)
+    guards: GuardsConfig = setting("Guards to count for the report.", same_as("guards"), transient=True)

@@ -11,7 +11,7 @@ from kd.recipe.schema.marks import same_as, setting
 
 
 class HeldOut(Enum):
-    """Which held-out sets are used."""
+    """The held-out sets to use."""
 
     test = "test"  # those of the final scores
     dev = "dev"  # those by which an architecture or a setting is chosen
@@ -21,34 +21,34 @@ class HeldOut(Enum):
 class TranslateConfig:
     """Translation of the held-out sets by every system."""
 
-    set: HeldOut = setting("Held-out sets that are translated.", HeldOut.test)
+    set: HeldOut = setting("Held-out sets to translate.", HeldOut.test)
     beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size",))
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
     batch_tokens: int = setting("Source tokens per batch, padding included.", unit="tokens", at_least=1, transient=True)
     ensembles: dict[str, bool] = setting(
-        "Trainings whose members translate together as well, beside each alone.",
+        "Trainings whose members also translate together, besides each member alone.",
         same_as("evaluate.ensembles"),
         transient=True,
     )
     given: dict[str, str] = setting("Outputs of systems from elsewhere.", same_as("evaluate.given"), transient=True)
-    root: str | None = setting("Folder that their relative paths start from.", same_as("evaluate.root"), transient=True)
+    root: str | None = setting(
+        "Folder that relative paths of `given` start from.", same_as("evaluate.root"), transient=True
+    )
 
 
 @dataclass
 class SpeedConfig:
     """Measuring of speed: one system after the other, alone on the machine."""
 
-    set: HeldOut = setting("Held-out sets that are translated.", HeldOut.test)
-    sentences: int = setting("Sentences of the set, the first ones.", unit="sentences", at_least=1)
-    repeats: int = setting("Measurements of each system; their median is reported.", at_least=1)
+    set: HeldOut = setting("Held-out sets to translate.", HeldOut.test)
+    sentences: int = setting("Number of sentences, counted from the first of the set.", unit="sentences", at_least=1)
+    repeats: int = setting("Measurements per system; the median is reported.", at_least=1)
     latency_sentences: int = setting("Sentences translated one by one.", unit="sentences", at_least=1)
-    all_cores: bool = setting("Measure with all cores as well as with one.")
+    all_cores: bool = setting("Measure on all cores as well as on one.")
     batch_tokens: int = setting("Source tokens per batch.", unit="tokens", at_least=1)
     beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1)
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
-    ensembles: dict[str, bool] = setting(
-        "Trainings that are measured as ensembles as well.", same_as("evaluate.ensembles")
-    )
+    ensembles: dict[str, bool] = setting("Trainings to measure as ensembles as well.", same_as("evaluate.ensembles"))
     once_a_shape: bool = setting(
         "Measure only the first of several exports of the same shape: seed and data do not change the speed.", False
     )
@@ -80,14 +80,14 @@ class CometConfig:
 class EvaluateConfig:
     """Scores of every system on the held-out sets."""
 
-    set: HeldOut = setting("Held-out sets that are scored.", HeldOut.test)
+    set: HeldOut = setting("Held-out sets to score.", HeldOut.test)
     metrics: dict[str, bool] = setting("Metrics by name: bleu, chrf, chrf++, ter (sacreBLEU's), comet.", factory=dict)
     tokenize: str | None = setting(
         "BLEU's tokeniser by sacreBLEU's name; null: the one for the target language.", None, aliases=("tokenizer",)
     )
     comet: CometConfig = setting("COMET.", factory=CometConfig)
     ensembles: dict[str, bool] = setting(
-        "Trainings whose members translate together as well, beside each alone.", factory=dict
+        "Trainings whose members also translate together, besides each member alone.", factory=dict
     )
     given: dict[str, str] = setting(
         "Outputs of systems from elsewhere, by the name in the tables: a file with a line for each segment of the test "
@@ -101,17 +101,15 @@ class EvaluateConfig:
         path=True,
         transient=True,
     )
-    main_set: str | None = setting(
-        "Test set that comes first and that the verdict is about; null: the first of the recipe.", None
-    )
+    main_set: str | None = setting("Main test set, the subject of the verdict; null: the first of the recipe.", None)
     baseline: str | None = setting(
         "System that every other is compared with; of several seeds, the first member; null: no comparison."
     )
     further_baselines: dict[str, bool] = setting(
-        "Further systems to compare with, where a recipe has them.", factory=dict
+        "Additional systems to compare with, if the recipe has them.", factory=dict
     )
     pairs: dict[str, dict[str, bool]] = setting(
-        "Trainings compared seed by seed (member k with member k), where a recipe has both.",
+        "Trainings compared seed by seed (member k with member k), if the recipe has both.",
         factory=dict,
         aliases=("compare_seeds",),
     )
@@ -122,9 +120,9 @@ class EvaluateConfig:
         aliases=("resamples",),
     )
     seed: int = setting("Seed of the bootstrap.", at_least=0)
-    guards: GuardsConfig = setting("Guards that are counted in every system's output.", same_as("guards"))
+    guards: GuardsConfig = setting("Guards to count in every system's output.", same_as("guards"))
     worst: int = setting(
-        "Segments kept of each system in which it is furthest behind the last of the baselines.",
+        "Segments to keep per system: those furthest behind the last baseline.",
         unit="segments",
         at_least=0,
     )
@@ -142,10 +140,11 @@ class ExportConfig:
         aliases=("quantization", "compute_type"),
     )
     normalise: bool = setting(
-        "Put the normalisation of training text into the exported sentencepiece models, for runtimes without one.", True
+        "Add the normalisation of training text to the exported sentencepiece models, for runtimes without one.", True
     )
     checkpoint: str = setting(
-        "averaged: the final model; last; or the number of updates of a kept checkpoint.", "averaged"
+        "averaged: the final model; last: the last checkpoint; or the number of updates of a kept checkpoint.",
+        "averaged",
     )
     compare: int = setting(
         "Dev sentences whose translations are compared with fairseq's before the export is published; 0: none.",
@@ -162,23 +161,23 @@ class ExportConfig:
 
 @dataclass
 class ReleaseConfig:
-    """The folders that are given away, each with a model card."""
+    """Folders for distribution, each with a model card."""
 
     systems: dict[str, bool] = setting(
-        "Systems that get a folder with fairseq's weights, beside every export; names without a system are ignored.",
+        "Systems to release with fairseq's weights, besides every export; names without a system are ignored.",
         factory=dict,
     )
     ensembles: dict[str, bool] = setting("Trainings that are released as ensembles.", same_as("evaluate.ensembles"))
     title: str | None = setting("Title of the cards; null: languages and name.", None)
     licence: str | None = setting(
-        "SPDX identifier of the models' licence; null: the card says that none was chosen.", None
+        "SPDX identifier of the models' licence; null: the card states that none was chosen.", None
     )
     text: str | None = setting("Markdown that the card opens with: purpose of the model, contact.", None)
     sources: dict[str, SourceConfig] = setting("Corpora whose licences the cards state.", same_as("corpus.sources"))
 
 
 class LeadMetric(StrEnum):
-    """The metric that a verdict leads with."""
+    """The leading metric of a verdict."""
 
     auto = "auto"  # COMET, else chrF, else BLEU: the one that agrees best with people among those that were scored
     comet = "comet"
@@ -192,16 +191,14 @@ class ReportConfig:
     """The page of results."""
 
     title: str = setting("Title of the page.")
-    metric: LeadMetric = setting(
-        "Metric that the verdict leads with; auto: COMET, else chrF, else BLEU.", LeadMetric.auto
-    )
+    metric: LeadMetric = setting("Leading metric of the verdict; auto: COMET, else chrF, else BLEU.", LeadMetric.auto)
     examples: int = setting(
-        "Segments shown with the output of every system, and of each system those furthest behind.",
+        "Segments shown with every system's output, and segments furthest behind shown per system.",
         unit="segments",
         at_least=0,
     )
     segments: int = setting(
-        "Test segments of each language pair that the page can search, filter and sort.",
+        "Test segments per language pair that can be searched, filtered and sorted on the page.",
         1000,
         unit="segments",
         at_least=0,

@@ -1,4 +1,4 @@
-"""Settings of what a student takes from its teachers beside their text: token distributions, and layers to start from.
+"""Settings of learning from teachers beyond their text: token distributions, and layers to start from.
 
 `student.distill`, `student.start` and `soften`; docs/distillation.md explains them.
 """
@@ -23,14 +23,14 @@ class DistillConfig:
     """Word-level distillation (Kim and Rush, 2016, section 3.1): the teachers' token distributions in the loss."""
 
     alpha: float = setting(
-        "Weight of the cross-entropy against the teachers; the labels have the rest; 0: off.",
+        "Weight of the cross-entropy against the teachers; the rest is the labels'; 0: off.",
         0.0,
         at_least=0,
         at_most=1,
         aliases=("kd_weight", "distill_weight", "lambda"),
     )
     end_alpha: float | None = setting(
-        "Weight that alpha moves to in a straight line until `end_updates`; null: alpha stays.",
+        "Final weight, which alpha reaches linearly at `end_updates`; null: alpha stays constant.",
         None,
         at_least=0,
         at_most=1,
@@ -40,15 +40,20 @@ class DistillConfig:
         "Divides the logits of both sides; the loss is multiplied by its square.", 1.0, above=0, aliases=("tau",)
     )
     top: int = setting(
-        "Most probable tokens of each distribution that are kept; 0: the whole vocabulary.",
+        "Number of most probable tokens kept per distribution; 0: the whole vocabulary.",
         0,
         unit="tokens",
         at_least=0,
         aliases=("top_k", "k"),
     )
-    rest: Rest = setting("The probability of the tokens beyond `top`: spread over them, or dropped.", Rest.drop)
+    rest: Rest = setting(
+        "Treatment of the probability of the tokens beyond `top`: spread over them, or dropped.", Rest.drop
+    )
     members: int = setting(
-        "Teachers whose distributions are learnt, the first ones; 0: all.", 0, unit="teachers", at_least=0
+        "Number of teachers whose distributions are learnt, counted from the first; 0: all.",
+        0,
+        unit="teachers",
+        at_least=0,
     )
     stored: bool = setting(
         "Compute the distributions once, in the stage soften, instead of in each update; needs `top`.",
@@ -58,7 +63,7 @@ class DistillConfig:
 
 
 class LayerChoice(Enum):
-    """Which of a teacher's t layers become the student's s layers, i = 0 … s - 1."""
+    """The choice of the teacher's t layers that become the student's s layers, i = 0 … s - 1."""
 
     spread = "spread"  # layer floor(i t / s)
     ends = "ends"  # layer round(i (t - 1) / (s - 1)): the first, the last and evenly between; a single one is the first
@@ -71,12 +76,12 @@ class StartConfig:
     """A start from the embeddings and layers of a teacher of the student's width, in place of random weights."""
 
     layers: bool = setting(
-        "Start student member k from layers of teacher k, and from teacher 1 again after the last one.", False
+        "Start student member k from layers of teacher k, beginning again with teacher 1 after the last teacher.", False
     )
     encoder: LayerChoice = setting("Layers of the teacher's encoder.", LayerChoice.spread)
     decoder: LayerChoice = setting("Layers of the teacher's decoder.", LayerChoice.ends)
     learning_rate: float | None = setting(
-        "Takes the place of optimizer.learning_rate; null: three eighths of that. A high rate destroys the start.",
+        "Replaces optimizer.learning_rate; null: three eighths of it. A high rate destroys the initial weights.",
         None,
         above=0,
     )
@@ -89,14 +94,17 @@ class SoftenConfig:
     top: int = setting("Tokens kept at each position.", same_as("student.distill.top"), unit="tokens", at_least=0)
     temperature: float = setting("Divides the teachers' logits.", same_as("student.distill.temperature"), above=0)
     members: int = setting(
-        "Teachers, the first ones; 0: all.", same_as("student.distill.members"), unit="teachers", at_least=0
+        "Number of teachers, counted from the first; 0: all.",
+        same_as("student.distill.members"),
+        unit="teachers",
+        at_least=0,
     )
     workers: int = setting("Tasks; each takes an equal part of the sentences.", 1, unit="tasks", at_least=1)
     batch_tokens: int = setting(
         "Target tokens of a batch, padding included.", 4000, unit="target tokens", at_least=1, transient=True
     )
     shard: int = setting(
-        "Sentences of a file; an interrupted task resumes with the file it was at.",
+        "Sentences per file; an interrupted task resumes with the current file.",
         20_000,
         unit="sentences",
         at_least=1,

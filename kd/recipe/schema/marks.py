@@ -39,21 +39,21 @@ def setting(
     """Declare a field of a config dataclass.
 
     Args:
-        meaning: One sentence on what the setting does; shown by `kd settings` and in docs/settings.md.
-        default: Value where neither conf/ nor a recipe sets one; MISSING (`???`) where one of them must.
+        meaning: One sentence on the effect of the setting; shown by `kd settings` and in docs/settings.md.
+        default: Value if neither conf/ nor a recipe sets one; MISSING (`???`) if one of them must.
         factory: Makes the default instead, for mappings, lists and nested configs.
         unit: What a number counts or measures: updates, target tokens, GB, hours.
         at_least: Smallest allowed value. For a list or mapping, bounds hold for each of its values.
         above: Bound that the value must exceed.
         at_most: Largest allowed value.
         below: Bound that the value must stay under.
-        choices: Allowed words of a text, where no Enum can be its type.
-        aliases: Names that other toolkits have for the key; they are found and proposed.
-        path: Whether the value is a path, which is made absolute when a recipe is composed.
-        extent: Whether the value says how far the same work goes: a longer task resumes from a shorter one.
-        transient: Whether the value never changes the outcome of the work, and so is no part of the fingerprint.
+        choices: Allowed values of a text, if its type cannot be an Enum.
+        aliases: Other toolkits' names for the key; searches find them and errors propose the key.
+        path: Whether the value is a path; paths are made absolute when a recipe is composed.
+        extent: Whether the value is the extent of the same work: a longer task resumes from a shorter one.
+        transient: Whether the value never changes the outcome of the work, and so is not part of the fingerprint.
     """
-    assert not (extent and transient), "a setting changes the outcome or it does not"
+    assert not (extent and transient), "a setting cannot be both extent and transient"
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata: dict[str, Any] = {"meaning": meaning, "unit": unit, "choices": choices, "aliases": aliases, "path": path}
     metadata.update({name: bound for name, bound in bounds.items() if bound is not None})

@@ -41,7 +41,7 @@ class FilesConfig:
     """The user's own two files, or one file with both sides."""
 
     source: str | None = setting("Path of the source side, or of the file with both sides.", None)
-    target: str | None = setting("Path of the target side; null where one file has both.", None)
+    target: str | None = setting("Path of the target side; null if one file has both.", None)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class RecipeConfig:
     """A whole run."""
 
     recipe: str = setting("Name of the recipe; `recipe=NAME` on the command line chooses it.")
-    seed: int = setting("Seed that the seeds of all stages are taken from.", at_least=0)
+    seed: int = setting("Default of the seeds of all stages.", at_least=0)
     source: str | None = setting("recipe=files: path of the source side, or of the file with both sides.", None)
     target: str | None = setting("recipe=files: path of the target side.", None)
     dev: FilesConfig = setting("recipe=files: your own dev set.", factory=FilesConfig)
@@ -60,7 +60,7 @@ class RecipeConfig:
     split: SplitConfig = setting("Held-out sets.", factory=SplitConfig)
     shard: ShardConfig = setting("Shuffling and cutting.", factory=ShardConfig)
     vocabulary: VocabularyConfig = setting("Sentencepiece vocabulary.", factory=VocabularyConfig)
-    encode: EncodeConfig = setting("Text as token ids.", factory=EncodeConfig)
+    encode: EncodeConfig = setting("Conversion of text to token ids.", factory=EncodeConfig)
     teacher: TrainConfig = setting("Training of the teachers.", factory=TrainConfig)
     guards: GuardsConfig = setting("Guards against bad hypotheses.", factory=GuardsConfig)
     decode: DecodeConfig = setting("Decoding with the teachers.", factory=DecodeConfig)
@@ -84,7 +84,7 @@ class RecipeConfig:
     checkpoint: CheckpointConfig = setting("Checkpoints of all trainings.", factory=CheckpointConfig)
     evaluate: EvaluateConfig = setting("Evaluation.", factory=EvaluateConfig)
     export: ExportConfig = setting("Export for deployment.", factory=ExportConfig)
-    release: ReleaseConfig = setting("Folders that are given away.", factory=ReleaseConfig)
+    release: ReleaseConfig = setting("Folders for distribution.", factory=ReleaseConfig)
     report: ReportConfig = setting("Page of results.", factory=ReportConfig)
     launcher: LauncherConfig = setting("What executes tasks.", factory=LauncherConfig)
     machine: MachineConfig = setting("The computer.", factory=MachineConfig)

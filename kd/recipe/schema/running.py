@@ -13,7 +13,7 @@ from kd.recipe.schema.marks import setting
 
 
 class SystemRole(StrEnum):
-    """What a model is for in the experiment. `chain.STAGE.role` declares it."""
+    """The role of a model in the experiment. `chain.STAGE.role` declares it."""
 
     teacher = "teacher"
     student = "student"  # trained on teacher output
@@ -22,7 +22,7 @@ class SystemRole(StrEnum):
 
 
 class LauncherKind(StrEnum):
-    """What executes tasks."""
+    """The component that executes tasks."""
 
     local = "local"  # processes on this computer
     slurm = "slurm"
@@ -32,62 +32,65 @@ class LauncherKind(StrEnum):
 class LauncherConfig:
     """Where tasks execute."""
 
-    kind: LauncherKind = setting("What executes tasks: processes on this computer, or Slurm.")
+    kind: LauncherKind = setting("Executor of tasks: processes on this computer, or Slurm.")
     processes: int = setting(
-        "Tasks that run at once on this computer; on a cluster at most downloads do.",
+        "Tasks that run at once on this computer; on a cluster, at most downloads run here.",
         unit="tasks",
         at_least=1,
         aliases=("jobs", "num_workers"),
     )
     threads: int = setting(
-        "Threads, shared out evenly among these tasks; results on a CPU depend on the number per task.",
+        "Threads, divided evenly among these tasks; results on a CPU depend on the number per task.",
         unit="threads",
         at_least=1,
     )
     requeues: int = setting(
-        "How often a job may return to the queue: time limits, preemption, failed nodes.", 0, at_least=0
+        "Largest number of requeues of a job, after time limits, preemption or failed nodes.", 0, at_least=0
     )
 
 
 @dataclass
 class ResourcesConfig:
-    """What a job of one class of stages takes, on each of its nodes unless stated otherwise."""
+    """Resources of a job of one class of stages, per node unless stated otherwise."""
 
     nodes: int = setting(
-        "Nodes of a task; more than one for trainings only, as one torchrun over all of them.",
+        "Nodes of a task; several only for trainings, as one torchrun over all nodes.",
         1,
         unit="nodes",
         at_least=1,
     )
-    gpus: int = setting("GPUs; a task that trains or decodes is a process on each.", 0, unit="GPUs", at_least=0)
-    cores: int = setting("Cores, and as many threads, which results on a CPU depend on.", unit="cores", at_least=1)
+    gpus: int = setting("GPUs; a task that trains or decodes runs one process per GPU.", 0, unit="GPUs", at_least=0)
+    cores: int = setting(
+        "Cores, and as many threads; results on a CPU depend on their number.", unit="cores", at_least=1
+    )
     processes: int = setting(
         "Processes of a task that trains or decodes, on a node without GPUs.", 1, unit="processes", at_least=1
     )
     memory: float | None = setting(
-        "Memory; 0: all of the node; null: not asked for, where the site gives it with cores or GPUs.",
+        "Memory; 0: all of the node's; null: not requested, if the site grants it with cores or GPUs.",
         None,
         unit="GB",
         at_least=0,
         aliases=("mem",),
     )
     hours: float = setting(
-        "Time limit of a job; longer work continues in the next.", unit="hours", above=0, aliases=("time",)
+        "Time limit of a job; longer work continues in the next job.", unit="hours", above=0, aliases=("time",)
     )
     partition: str | None = setting("Partition; null: the site's default.", None, aliases=("queue",))
     qos: str | None = setting("Quality of service; null: the site's default.", None)
-    account: str | None = setting("Project that is charged; null: the machine's.", None)
+    account: str | None = setting("Project to charge; null: the machine's.", None)
     side_by_side: int = setting("Tasks of a stage that run at once; 0: no limit.", 0, unit="tasks", at_least=0)
     online: bool | None = setting("Whether these jobs reach the internet; null: as machine.online.", None)
     options: dict[str, Any] = setting(
-        "Further options of sbatch, as {constraint: gpu, exclude: node7}; true: an option without a value; null: none.",
+        "Additional options of sbatch, such as {constraint: gpu, exclude: node7}; true: an option without a value; "
+        "null: none.",
         factory=dict,
         aliases=("sbatch", "extra"),
     )
 
 
 class Device(StrEnum):
-    """What computes."""
+    """The kind of device that computes."""
 
     cpu = "cpu"
     cuda = "cuda"
@@ -106,15 +109,13 @@ class MachineConfig:
     gpu: str | None = setting("Name of the GPU in reports, such as A100-40GB.", None)
     gpu_memory: float | None = setting("Memory of a GPU.", None, unit="GB", above=0)
     resources: dict[str, ResourcesConfig] = setting(
-        "What a job takes, by class of stages: train, decode, cpu, light. Schedulers ask for it.", factory=dict
+        "Resources of a job, requested from the scheduler, by class of stages: train, decode, cpu, light.", factory=dict
     )
-    account: str | None = setting(
-        "Project that jobs are charged to; null where the site has none.", aliases=("project",)
-    )
-    max_array: int = setting("Slurm's MaxArraySize: longer stages are cut into several arrays.", 1001, at_least=2)
+    account: str | None = setting("Project to which jobs are charged; null if the site has none.", aliases=("project",))
+    max_array: int = setting("Slurm's MaxArraySize; larger stages are split into several arrays.", 1001, at_least=2)
     requeue: bool = setting("Whether a job may return to the queue under its own number.", True)
     warning_minutes: float = setting(
-        "Minutes before its time limit at which a job is warned, to write a checkpoint.",
+        "Minutes before the time limit at which a job is warned, so that it can write a checkpoint.",
         5.0,
         unit="minutes",
         at_least=0,
@@ -124,10 +125,10 @@ class MachineConfig:
         "Environment variables of every task: NCCL_SOCKET_IFNAME …", factory=dict, aliases=("env",)
     )
     online: bool = setting(
-        "Whether compute nodes reach the internet; if not, collect runs where `kd run` is typed.", True
+        "Whether compute nodes reach the internet; if not, collect runs on the computer where `kd run` is typed.", True
     )
     scratch: str | None = setting(
-        "Fast local folder that trainings on one node copy their inputs to, such as $TMPDIR; null: none.",
+        "Fast local folder, such as $TMPDIR, to which trainings on one node copy their inputs; null: none.",
         None,
         aliases=("tmp", "local_storage"),
     )
@@ -139,13 +140,13 @@ class MachineConfig:
     )
     container_flags: dict[str, bool] = setting("Options of `apptainer exec`: --nv, --rocm …", factory=dict)
     binds: dict[str, str] = setting(
-        "Folders visible inside the image, as FOLDER: FOLDER INSIDE.", factory=dict, aliases=("mounts", "bind")
+        "Folders made visible inside the image, as FOLDER: FOLDER INSIDE.", factory=dict, aliases=("mounts", "bind")
     )
     pue: float | None = setting(
-        "Power usage effectiveness: energy of the whole centre to energy of its computers.", None, at_least=1
+        "Power usage effectiveness: energy of the whole centre divided by energy of its computers.", None, at_least=1
     )
     carbon_intensity: float | None = setting(
-        "Emissions of the grid or contract.", None, unit="kg CO2e per kWh", at_least=0
+        "Carbon intensity of the grid or contract.", None, unit="kg CO2e per kWh", at_least=0
     )
 
     def reaches_internet(self, name: str) -> bool:
@@ -159,10 +160,10 @@ class TrackingConfig:
     """How often a run reports, and which trackers show its trainings (docs/tracking.md)."""
 
     refresh: float = setting(
-        "Seconds between two lines of progress where the output is no terminal.", unit="seconds", at_least=0
+        "Seconds between two lines of progress if the output is not a terminal.", unit="seconds", at_least=0
     )
     trackers: dict[str, bool] = setting(
-        "Trackers that curves are written for, below RUN/tracking/: tensorboard, wandb, mlflow.", factory=dict
+        "Trackers for which curves are written, below RUN/tracking/: tensorboard, wandb, mlflow.", factory=dict
     )
 
 
@@ -180,13 +181,13 @@ class StageConfig:
     kind: str = setting("Kind of the stage: a file of kd/stages/.")
     over: str | None = setting("`pairs`: one instance per language pair, named `stage.pair`; null: one for all.", None)
     enabled: bool = setting("Whether the stage is part of the run.", True)
-    otherwise: str | None = setting("Stage that others read from while this one is switched off.", None)
+    otherwise: str | None = setting("Stage that others read from instead while this one is switched off.", None)
     role: SystemRole | None = setting(
         "Role of the stage's model. null: teacher for models trained elsewhere and for a training that a stage of the "
         "kind decode reads, student for every other training; average has its model's.",
         None,
     )
     inputs: dict[str, Any] = setting("Stage to read from by role, or a mapping of labels to stages.", factory=dict)
-    after: str | None = setting("Stage to wait for without reading from it: the order of work.", None)
+    after: str | None = setting("Stage to wait for without reading from it.", None)
     settings: Any = setting("Settings of the kind, mostly a reference such as `${student}`.", None)
     changes: dict[str, Any] = setting("Keys that override `settings` in this stage.", factory=dict)

@@ -1,4 +1,4 @@
-"""Finds settings: by words, and the keys that were probably meant by one that does not exist."""
+"""Finds settings by words, and the likely intended keys for a key that does not exist."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _matches(word: str, setting: Setting) -> bool:
 
 
 def nearest(key: str, schema: type, entries: Sequence[str] = (), *, elsewhere: bool = True) -> list[str]:
-    """Return the whole keys that were probably meant, the likeliest first; empty where none resembles it.
+    """Return the full keys that were probably meant, the likeliest first; empty if none is similar.
 
     Args:
         key: The key that does not exist.
-        schema: Config dataclass that it was looked for in.
-        entries: Names that exist beside its last part, where these are the user's.
-        elsewhere: Whether to look for its last part at other depths as well.
+        schema: Config dataclass in which it was looked up.
+        entries: Existing names at the position of its last part, if the user chooses these names.
+        elsewhere: Whether to look for its last part at other levels as well.
     """
     above, _, leaf = key.rpartition(".")
     beside = difflib.get_close_matches(leaf, [*_fields(above, schema), *entries], n=1, cutoff=ALIKE)

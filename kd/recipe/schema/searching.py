@@ -14,7 +14,7 @@ from kd.recipe.schema.training import TrainConfig
 
 
 class SpeedMeasure(Enum):
-    """How fast a model is, as the stage `speed` measures it."""
+    """A measure of speed from the stage `speed`."""
 
     one_core = "one_core"  # sentences per second, in batches, on one core
     all_cores = "all_cores"  # the same on all cores of the machine
@@ -31,20 +31,22 @@ class ChooseConfig:
     """The rule: the fastest cell that loses no more quality than is allowed against the best cell."""
 
     metric: ChooseMetric = setting("Metric of quality, one of evaluate.metrics.")
-    loss_allowed: float = setting("Points of the metric below the mean of the best cell.", unit="points", at_least=0)
+    loss_allowed: float = setting(
+        "Largest allowed loss, in points of the metric below the mean of the best cell.", unit="points", at_least=0
+    )
     speed: SpeedMeasure = setting("Measure of speed.")
-    format: str = setting("Format in which quality and speed count, one of export.formats.")
+    format: str = setting("Export format in which quality and speed are compared, one of export.formats.")
 
 
 @dataclass
 class SearchConfig:
-    """A grid of architectures times data; each cell is trained from several seeds in one budget."""
+    """A grid of architectures times data; each cell is trained from several seeds with one budget."""
 
     encoder_layers: list[int] = setting("Encoder layers to try; empty: those of `training`.", factory=list, at_least=1)
     decoder_layers: list[int] = setting("Decoder layers to try; empty: those of `training`.", factory=list, at_least=1)
     width: list[int] = setting("Widths to try; empty: that of `training`.", factory=list, at_least=1)
     ffn: list[int] = setting(
-        "Feed-forward widths to try; empty: in the proportion to the width that `training` has.",
+        "Feed-forward widths to try; empty: the same ratio to the width as in `training`.",
         factory=list,
         at_least=1,
     )
@@ -52,7 +54,7 @@ class SearchConfig:
     data: dict[str, bool] = setting(
         "Training data by its label in the chain, as NAME: false to leave it out.", factory=dict
     )
-    seeds: int = setting("Trainings of each cell that differ by their seed alone.", unit="trainings", at_least=1)
-    training: TrainConfig = setting("Settings of all cells but for the shape.", same_as("student"))
+    seeds: int = setting("Trainings per cell, which differ only in their seed.", unit="trainings", at_least=1)
+    training: TrainConfig = setting("Settings of all cells, except the shape.", same_as("student"))
     changes: dict[str, Any] = setting("Keys that override `training`: the budget of the search.", factory=dict)
     choose: ChooseConfig = setting("The rule.", factory=ChooseConfig)

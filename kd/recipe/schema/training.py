@@ -1,6 +1,6 @@
 """Settings of a training: model, optimisation, batches, checkpoints and the conditions that end it.
 
-Teachers and students have the same ones; values are in conf/teacher/ and conf/student/.
+Teachers and students share these settings; values are in conf/teacher/ and conf/student/.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ModelConfig:
 
 
 class Schedule(Enum):
-    """How the learning rate falls after its peak."""
+    """Decay of the learning rate after its peak."""
 
     inverse_sqrt = "inverse_sqrt"  # with the square root of updates (Vaswani et al., 2017, 5.3); has no end
     linear = "linear"  # to 0 at `decay_updates`; best for a length that is fixed beforehand
@@ -62,7 +62,7 @@ class OptimizerConfig:
         aliases=("warmup", "warmup_steps"),
     )
     schedule: Schedule = setting(
-        "How the learning rate falls after its peak: with the square root of updates, or linearly to 0.",
+        "Decay of the learning rate after its peak: by the inverse square root of updates, or linearly to 0.",
         Schedule.inverse_sqrt,
         aliases=("lr_scheduler", "lr_schedule", "scheduler"),
     )
@@ -81,7 +81,7 @@ class OptimizerConfig:
         "Largest norm of the gradient; 0: not clipped.", 0.0, at_least=0, aliases=("max_grad_norm", "gradient_clip")
     )
     label_smoothing: float = setting(
-        "Probability that the training target spreads over the whole vocabulary.", at_least=0, below=1
+        "Label smoothing: probability mass spread over the whole vocabulary.", at_least=0, below=1
     )
 
 
@@ -117,14 +117,14 @@ class Precision(Enum):
 
 
 class Metric(Enum):
-    """What a validation measures on dev."""
+    """The measure of a validation on dev."""
 
     bleu = "bleu"  # sacreBLEU on plain text, greedy decoding; needs `validate_bleu`
     loss = "loss"  # label-smoothed
 
 
 class Which(Enum):
-    """Which of several checkpoints."""
+    """The choice among several checkpoints."""
 
     last = "last"
     best = "best"
@@ -152,16 +152,16 @@ class CheckpointConfig:
         "Newest checkpoints kept.", unit="checkpoints", at_least=1, aliases=("save_total_limit",), extent=True
     )
     keep_best: int = setting(
-        "Best checkpoints, by `metric`, that are kept as well.", 0, unit="checkpoints", at_least=0, extent=True
+        "Number of best checkpoints by `metric` to keep as well.", 0, unit="checkpoints", at_least=0, extent=True
     )
     keep_every: int = setting(
-        "Keep every checkpoint at a multiple of so many updates as well; 0: none.",
+        "Also keep every checkpoint at a multiple of this number of updates; 0: none.",
         0,
         unit="updates",
         at_least=0,
         extent=True,
     )
-    metric: Metric = setting("Result of a validation by which a checkpoint is the best.", Metric.bleu, extent=True)
+    metric: Metric = setting("Validation measure that ranks checkpoints.", Metric.bleu, extent=True)
     average: int = setting("Checkpoints averaged into the final model.", unit="checkpoints", at_least=1, extent=True)
     ema: float = setting(
         "Decay of an exponential moving average of the weights, updated after each update past the warm-up; the final "
@@ -187,7 +187,8 @@ class StopConfig:
     )
     target_tokens: int = setting("Target tokens seen; 0: no limit.", 0, unit="target tokens", at_least=0)
     hours: float = setting(
-        "Hours of training over all interruptions; two machines end at different updates; 0: no limit.",
+        "Hours of training, summed over interruptions; machines of different speed stop at different updates; 0: no "
+        "limit.",
         0.0,
         unit="hours",
         at_least=0,
@@ -196,19 +197,19 @@ class StopConfig:
 
 @dataclass
 class TrainConfig:
-    """A training: an ensemble of teachers, or a student."""
+    """The settings of a training: an ensemble of teachers, or a student."""
 
     model: ModelConfig = setting("Shape of the Transformer.", factory=ModelConfig)
     optimizer: OptimizerConfig = setting("Adam and its learning rate.", factory=OptimizerConfig)
     batch: BatchConfig = setting("Size of an update.", factory=BatchConfig)
     checkpoint: CheckpointConfig = setting(
-        "Checkpoints; those of the group `checkpoint` unless a recipe sets keys of it here.",
+        "Checkpoints; as in the group `checkpoint` unless a recipe overrides its keys here.",
         same_as("checkpoint"),
     )
     distill: DistillConfig = setting("Token distributions of the teachers in the loss.", factory=DistillConfig)
     start: StartConfig = setting("Start from layers of a teacher.", factory=StartConfig)
     members: int = setting(
-        "Trainings that differ by their seed alone; each is a task.",
+        "Number of trainings, which differ only in their seed; each is a task.",
         unit="trainings",
         at_least=1,
         aliases=("ensemble", "ensemble_size", "num_models"),
@@ -225,7 +226,7 @@ class TrainConfig:
         aliases=("epochs", "max_epoch", "max_epochs", "steps", "max_steps", "updates", "num_updates", "train_steps"),
         extent=True,
     )
-    stop: StopConfig = setting("Conditions that end the training earlier.", factory=StopConfig, extent=True)
+    stop: StopConfig = setting("Conditions that end the training early.", factory=StopConfig, extent=True)
     precision: Precision = setting(
         "Number format of the forward and backward pass.", Precision.auto, aliases=("dtype", "fp16", "bf16", "amp")
     )
@@ -247,7 +248,7 @@ class TrainConfig:
         transient=True,
     )
     stall_minutes: float = setting(
-        "Minutes without any computation after which a process is ended and its task tried again; 0: never.",
+        "Minutes without any computation after which a process is ended and its task retried; 0: never.",
         15.0,
         unit="minutes",
         at_least=0,
@@ -257,15 +258,15 @@ class TrainConfig:
 
 @dataclass
 class FinetuneConfig(TrainConfig):
-    """A training that goes on from the student; keys that are not set here are the student's."""
+    """A training that continues from the student; keys that are not set here are the student's."""
 
     model: ModelConfig = setting("Shape of the Transformer: the student's.", same_as("student.model"))
     batch: BatchConfig = setting("Size of an update.", same_as("student.batch"))
     members: int = setting(
-        "Trainings that differ by their seed alone.", same_as("student.members"), at_least=1, transient=True
+        "Number of trainings, which differ only in their seed.", same_as("student.members"), at_least=1, transient=True
     )
     seed: int = setting("Seed of the first member.", same_as("student.seed"), at_least=0)
-    from_search: bool = setting("Whether the student's shape is that of a search.", same_as("student.from_search"))
+    from_search: bool = setting("Whether the student's shape comes from a search.", same_as("student.from_search"))
     precision: Precision = setting("Number format of the forward and backward pass.", same_as("student.precision"))
     validate_bleu: bool = setting(
         "Measure greedy BLEU on dev at each checkpoint.", same_as("student.validate_bleu"), transient=True
@@ -288,9 +289,9 @@ class FinetuneConfig(TrainConfig):
 
 @dataclass
 class AverageConfig:
-    """Averaging of a training's kept checkpoints, as a step of its own."""
+    """Averaging of a training's kept checkpoints, as a separate stage."""
 
     count: int = setting("Checkpoints averaged.", 5, unit="checkpoints", at_least=1)
     of: Which = setting("The newest checkpoints or the best ones.", Which.last)
-    metric: Metric = setting("Result of a validation by which a checkpoint is the best.", Metric.bleu)
-    upto: int = setting("Update after which no checkpoint is taken; 0: all are.", 0, unit="updates", at_least=0)
+    metric: Metric = setting("Validation measure that ranks checkpoints.", Metric.bleu)
+    upto: int = setting("Last update whose checkpoint may be averaged; 0: no limit.", 0, unit="updates", at_least=0)

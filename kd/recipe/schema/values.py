@@ -1,4 +1,4 @@
-"""Says in a user's words which values a setting takes, from its type in the schema."""
+"""Describes in plain words which values a setting accepts, from its type in the schema."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def wrong_setting(error: OmegaConfBaseException, prefix: str, schema: type) -> U
 
 
 def wrong_value(key: str, kind: Any, value: Any) -> UserError:
-    """Return the error for a value of another type than its key takes."""
+    """Return the error for a value whose type does not match its key."""
     shown = "null" if value is None else value if str(value) else "it is empty"
-    return UserError(f"The value of {key} does not fit: {shown}.", takes(key, kind, value))
+    return UserError(f"The value of {key} is not valid: {shown}.", takes(key, kind, value))
 
 
 def takes(key: str, kind: Any, value: Any) -> str:
-    """Return the sentence on which values a key takes."""
+    """Return a sentence on the values that a key accepts."""
     inner, optional = without_none(kind)
     if value is None and not optional:
         return "It cannot be null."
     if inner in _PLAIN:
-        return f"It takes {_PLAIN[inner]}."
+        return f"Set it to {_PLAIN[inner]}."
     if words := choices(inner):
         near = difflib.get_close_matches(str(value).lower(), words, n=1)
-        return f"It takes one of: {', '.join(words)}." + (f" Did you mean {near[0]}?" if near else "")
+        return f"Choose one of: {', '.join(words)}." + (f" Did you mean {near[0]}?" if near else "")
     if is_config(inner):
-        return f"It takes a mapping of its settings: set one of them, {key}.KEY=VALUE."
+        return f"Set its keys individually: {key}.KEY=VALUE."
     if is_mapping(inner):
         return "It takes a mapping, such as {NAME: VALUE}."
     if typing.get_origin(inner) in (list, tuple):
         given = value if isinstance(value, str | int | float) else "VALUE"
-        return f"It takes a list: write {key}=[{given}]."
-    return "See `kd settings` for what it takes."
+        return f"Write it as a list: {key}=[{given}]."
+    return "`kd settings` lists the accepted values."

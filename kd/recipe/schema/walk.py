@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def meaning(self) -> str:
-        """One sentence on what the setting does."""
+        """One sentence on the effect of the setting."""
         return str(self.field.metadata.get("meaning", ""))
 
     @property
@@ -42,17 +42,17 @@ class Setting:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Names that other toolkits have for it."""
+        """Other toolkits' names for it."""
         return tuple(self.field.metadata.get("aliases", ()))
 
     @property
     def choices(self) -> list[str]:
-        """The words that it takes; empty where it takes any."""
+        """The allowed words; empty if any text is allowed."""
         return list(self.field.metadata.get("choices", ())) or choices(self.type)
 
     @property
     def is_path(self) -> bool:
-        """Whether its value is made absolute when a recipe is composed."""
+        """Whether its value is a path, made absolute when a recipe is composed."""
         return bool(self.field.metadata.get("path"))
 
 
@@ -63,7 +63,7 @@ def hints(config: Any) -> Mapping[str, Any]:
 
 
 def without_none(kind: Any) -> tuple[Any, bool]:
-    """Split an optional type into the type and whether it may be null."""
+    """Split an optional type into the inner type and whether it may be null."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         inner = [each for each in typing.get_args(kind) if each is not type(None)]
         return inner[0], len(inner) < len(typing.get_args(kind))
@@ -106,7 +106,7 @@ def settings(config: type, prefix: str = "") -> Iterator[Setting]:
 
 
 def split_key(kind: Any, key: str, *, holds_mapping: bool = False) -> list[str] | None:
-    """Split a dotted key into the names along its way through the schema; None where the schema has no such key.
+    """Split a dotted key into the names on its path through the schema; None if the schema has no such key.
 
     A name that the user chooses may contain dots: `evaluate.given.opus.mt` is `evaluate`, `given`, `opus.mt`.
 
@@ -144,7 +144,7 @@ def _split_entry(value: Any, key: str, holds_mapping: bool) -> list[str] | None:
 
 
 def type_at(kind: Any, names: list[str]) -> Any:
-    """Return the type that a way through the schema ends at; Any where the schema leaves it open."""
+    """Return the type at the end of a path through the schema; Any if the schema leaves it open."""
     for name in names:
         kind, _ = without_none(kind)
         if is_config(kind):

@@ -1,6 +1,7 @@
-"""The page's figures: Vega-Lite charts, drawn as static images and again, interactively, by the reader's browser.
+"""The page's figures: Vega-Lite charts, drawn as static images, and interactively by the reader's browser.
 
-Both come from one description, so a paper shows the same figure as the page. Figures are drawn from `ReportData` alone.
+Both come from one specification, so a paper shows the same figure as the page. Figures are drawn from `ReportData`
+alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kd.report.formatting import sentence_metric
 
 
 def draw(data: ReportData) -> dict[str, Figure]:
-    """Draw all figures that there is data for, by name."""
+    """Draw all figures for which there is data, by name."""
     return {name: pictures(name, spec) for name, spec in charts(data) if spec is not None}
 
 

@@ -1,6 +1,6 @@
 """Learning curves: BLEU and losses of all trainings against updates, target tokens or device hours.
 
-Each combination is a chart of its own, so that the page's switch works without JavaScript.
+Each combination is a separate chart, so that the page's switch works without JavaScript.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MEASURES = [
 
 
 def axes(curves: Sequence[Curve]) -> list[Axis]:
-    """Return the axes that at least one curve has values for; updates in any case."""
+    """Return the axes for which at least one curve has values; always includes updates."""
     on_gpus = any(curve.device not in ("", "cpu") for curve in curves)
     several = any((point.devices or 1) > 1 for curve in curves for point in curve.points)
     hours = "GPU hours" if on_gpus else "hours, all processes together" if several else "hours"
@@ -155,14 +155,14 @@ def _highlight() -> dict[str, Any]:
 
 
 def _zoom() -> dict[str, Any]:
-    """Zoom and pan while Shift is held, so that scrolling the page does not move figures."""
+    """Enable zoom and pan only while Shift is held, so that scrolling the page does not move figures."""
     drag = "[pointerdown[event.shiftKey], window:pointerup] > window:pointermove!"
     select = {"type": "interval", "translate": drag, "zoom": "wheel![event.shiftKey]"}
     return {"name": "zoom", "select": select, "bind": "scales"}
 
 
 def _from_zero(name: str, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return a scale from zero to slightly above the highest value; a single value stands in the middle."""
+    """Return a scale from zero to slightly above the highest value; a single value is centred."""
     highest = max(value[name] for value in values)
     return {"domain": [0, highest * 1.04 if len({v[name] for v in values}) > 1 else 2 * highest or 1], "nice": False}
 

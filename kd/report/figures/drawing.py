@@ -70,7 +70,7 @@ def script_json(value: Any) -> Markup:
 
 
 def pictures(name: str, spec: Mapping[str, Any]) -> Figure:
-    """Draw a chart. Raises UserError where a limit on address space forbids it."""
+    """Draw a chart. Raises UserError if a limit on address space prevents it."""
     import vl_convert
 
     _check_address_space()
@@ -87,7 +87,7 @@ def javascript() -> str:
     _check_address_space()
     code = str(vl_convert.javascript_bundle(_SNIPPET))
     if re.search(r"</script|<!--", code, re.IGNORECASE):
-        raise ValueError("vl-convert's JavaScript holds what would end the script element it stands in")
+        raise ValueError("vl-convert's JavaScript contains text that would end its script element")
     return code
 
 
@@ -97,5 +97,5 @@ def _check_address_space() -> None:
     if soft != resource.RLIM_INFINITY:
         raise UserError(
             f"Figures cannot be drawn where a process may have {soft / 1e9:,.0f} GB of addresses (ulimit -v).",
-            "Set ulimit -v unlimited, or run `kd report` on another machine that sees the run.",
+            "Set ulimit -v unlimited, or run `kd report` on another machine with access to the run.",
         )

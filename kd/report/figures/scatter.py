@@ -1,6 +1,6 @@
 """Quality against speed, with the Pareto front.
 
-Names are placed beside their marks where they overlap nothing, as far as can be told from their length.
+Names are placed beside their marks without overlaps, as estimated from the length of the text.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def quality_domain(found: Sequence[Mark]) -> tuple[float, float]:
 
 
 def rate_ticks(low: float, high: float) -> list[float]:
-    """Return ticks at 1, 2 and 5 times powers of ten, or fewer where those would be too many."""
+    """Return ticks at 1, 2 and 5 times powers of ten, or fewer if those would be too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
@@ -132,7 +132,7 @@ def lettering(
     better_up: bool = True,
     others: Sequence[Mark] = (),
 ) -> list[dict[str, Any]]:
-    """Return one layer per name, placed where it overlaps no name, mark (those of `others` included) or border."""
+    """Return one layer per name, placed to overlap no other name, no mark (including `others`) and no border."""
 
     def spot(mark: Mark) -> tuple[float, float]:
         x = WIDTH * math.log(mark.speed / speeds[0]) / math.log(speeds[1] / speeds[0])

@@ -18,7 +18,7 @@ AXES = {
     "one_core": "sentences per second on one core",
     "all_cores": "sentences per second on all cores",
     "latency": "sentences per second, one by one",
-    "latency_p99": "sentences per second, one by one, the slowest",
+    "latency_p99": "sentences per second, one by one, slowest 1 %",
 }
 COLOURS = ["#2b83cf", "#1f9673", "#8b68d0", "#cf6f25"]  # of formats, which also differ in shape
 SHAPES = ["circle", "triangle-down", "diamond", "square"]
@@ -81,7 +81,7 @@ def _value(search: Search, cell: str, form: CellForm) -> dict[str, Any] | None:
 
 
 def _ends(values: list[dict[str, Any]]) -> list[Mark]:
-    """Return the lowest and highest seeds, which must fit the axis too."""
+    """Return the lowest and highest scores over seeds, which must also fit on the axis."""
     return [Mark(v["cell"], SystemKind.export, v["speed"], v[end]) for v in values for end in ("low", "high")]
 
 

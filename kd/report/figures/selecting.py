@@ -1,6 +1,6 @@
 """Figures of selection: ranks of the chosen hypotheses, their scores, and their gains over the teacher's best.
 
-They are histograms with the edges of the stage's own counts.
+They are histograms with the bins of the stage's own counts.
 """
 
 from __future__ import annotations
