@@ -118,7 +118,7 @@ def merged(parts: Iterable[Candidates], draw: Draw, name: str = "The corpus") ->
             long = f" of {draw.min_words} words or more" if draw.min_words > 1 else ""
             raise UserError(
                 f"{name} has only {len(smallest.pairs)} distinct {draw.side}s{long} from which "
-                f" split.{use}={smallest.size} can be drawn: one half of the corpus is for dev, the other for test.",
+                f"split.{use}={smallest.size} can be drawn: one half of the corpus is for dev, the other for test.",
                 _smaller(len(smallest.pairs), draw),
             )
     test_set, dev_set = (smallest.in_order() for smallest in wanted)
@@ -126,7 +126,7 @@ def merged(parts: Iterable[Candidates], draw: Draw, name: str = "The corpus") ->
 
 
 def _smaller(found: int, draw: Draw) -> str:
-    """Propose sizes of the sets that are drawn: a tenth of the corpus, of which `found` sentences are about one half."""
+    """Propose sizes of the drawn sets: about a tenth of the corpus, half of which are the `found` sentences."""
     if not found:
         return "Lower split.min_words, or add text." if draw.min_words > 1 else "Add text."
     tenth = max(1, found // 5)

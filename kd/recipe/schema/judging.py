@@ -22,7 +22,12 @@ class TranslateConfig:
     """Translation of the held-out sets by every system."""
 
     set: HeldOut = setting("Held-out sets that are translated.", HeldOut.test)
-    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size",))
+    beam: int = setting(
+        "Width of the beam with which students and teachers translate the held-out sets.",
+        unit="hypotheses",
+        at_least=1,
+        aliases=("beam_size",),
+    )
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
     batch_tokens: int = setting("Source tokens per batch, padding included.", unit="tokens", at_least=1, transient=True)
     ensembles: dict[str, bool] = setting(
@@ -44,7 +49,7 @@ class SpeedConfig:
     latency_sentences: int = setting("Sentences translated one by one.", unit="sentences", at_least=1)
     all_cores: bool = setting("Measure with all cores as well as with one.")
     batch_tokens: int = setting("Source tokens per batch.", unit="tokens", at_least=1)
-    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1)
+    beam: int = setting("Width of the beam while speed is measured.", unit="hypotheses", at_least=1)
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
     ensembles: dict[str, bool] = setting(
         "Trainings that are measured as ensembles as well.", same_as("evaluate.ensembles")
@@ -153,7 +158,7 @@ class ExportConfig:
         unit="sentences",
         at_least=0,
     )
-    beam: int = setting("Width of the beam in that comparison.", 4, unit="hypotheses", at_least=1)
+    beam: int = setting("Width of the beam when exports are compared with fairseq.", 4, unit="hypotheses", at_least=1)
     max_pieces: int = setting("Longest translation in that comparison.", 256, unit="tokens", at_least=1)
     least_agreement: float = setting(
         "Share of sentences that float32 and huggingface must translate as fairseq does.", 0.9, at_least=0, at_most=1

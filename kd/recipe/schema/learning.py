@@ -76,7 +76,7 @@ class StartConfig:
     encoder: LayerChoice = setting("Layers of the teacher's encoder.", LayerChoice.spread)
     decoder: LayerChoice = setting("Layers of the teacher's decoder.", LayerChoice.ends)
     learning_rate: float | None = setting(
-        "Takes the place of optimizer.learning_rate; null: three eighths of that. A high rate destroys the start.",
+        "Learning rate of a training that starts from a teacher; null: three eighths of optimizer.learning_rate.",
         None,
         above=0,
     )
