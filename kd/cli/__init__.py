@@ -134,7 +134,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _about_a_run(commands, "report", _report, "print a run's results and the path of its page", "kd report recipe=demo")
     _about_a_run(
-        commands, "doctor", _doctor, "check whether a machine is fit for runs", "kd doctor machine=lumi launcher=slurm"
+        commands,
+        "doctor",
+        _doctor,
+        "check whether a machine is fit for runs",
+        "kd doctor machine=lumi launcher=slurm machine.account=project_465000000",
     )
 
     _about_a_run(

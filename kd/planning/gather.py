@@ -92,7 +92,7 @@ def _plan(config: DictConfig, assumptions: Assumptions) -> Plan:
         without_files = compose.plan(config, frozen_files={})  # raises every error that is not about files
         if not any(key.startswith("pairs.") for key in assumptions.values):
             pairs = ", ".join(f"{PREFIX}pairs.{name}=NUMBER" for name in config.pairs)
-            raise UserError(error.problem, f"{error.hint} To plan before the corpora are there, add {pairs}.") from None
+            raise UserError(error.problem, f"{error.hint} To plan before the files are there, add {pairs}.") from None
         return without_files
 
 
