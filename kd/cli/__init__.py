@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         "doctor",
         _doctor,
         "check whether a machine is ready for runs",
-        "kd doctor machine=lumi launcher=slurm",
+        "kd doctor machine=lumi launcher=slurm machine.account=project_465000000",
     )
 
     _about_a_run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-EXAMPLE = """kd evaluate --source test.en --reference test.de --hypothesis teacher.de student.de --baseline teacher.de
+EXAMPLE = """kd evaluate --reference test.de --hypothesis teacher.de student.de --baseline teacher.de --latex table.tex
 
   Files are plain UTF-8 text, one segment per line, or compressed (.gz .zst .xz .bz2). Windows line ends and a byte
   order mark at the start are not scored. Options of sacreBLEU work too:
@@ -68,7 +68,8 @@ def _add_comet(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_significance(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--baseline", metavar="A", help="the hypothesis that the others are tested against")
+    group.add_argument("--baseline", metavar="A",
+                       help="the hypothesis that the others are tested against; without it, no tests")  # fmt: skip
     group.add_argument("--test", choices=["bootstrap", "randomisation"], default="bootstrap",
                        help="paired test of sacreBLEU's metrics (default: bootstrap)")  # fmt: skip
     group.add_argument("--resamples", "--paired-bs-n", type=int, default=1000, metavar="N",
@@ -85,7 +86,7 @@ def _add_significance(group: argparse._ArgumentGroup) -> None:
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     for name, what in [("json", "the scores, unrounded, as a list of objects"), ("markdown", "a Markdown table"),
-                       ("latex", "a LaTeX table (booktabs)")]:  # fmt: skip
+                       ("latex", "a LaTeX table (booktabs; a dagger for p < 0.05)")]:  # fmt: skip
         group.add_argument(f"--{name}", metavar="OUT",
                            help=f"write {what}; - for standard output, which then has no other table")  # fmt: skip
     group.add_argument("--weaknesses", action="store_true",

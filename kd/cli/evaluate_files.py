@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -115,6 +116,9 @@ def _write_scores(options: argparse.Namespace, request: Request, results: Sequen
         _print(terminal(table))
         if common:
             _print(Text(f"names: without {visible(common)}", "dim"))
+        if request.baseline is None and request.resampling and len(request.systems) > 1:
+            first = shlex.quote(visible(next(iter(request.systems))))
+            _print(Text(f"The differences were not tested. To test them, add --baseline {first}.", "dim"))
 
 
 def _to_standard_output(options: argparse.Namespace) -> bool:

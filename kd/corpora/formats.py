@@ -74,7 +74,9 @@ class Plain(Format):
     def check(self, where: str, source: SourceConfig) -> None:
         """Raise UserError unless both sides are given."""
         if not (source.source and source.target):
-            sides = f"Set {where}.source and {where}.target to paths (recipe=files: source=… target=…)"
+            name = where.rpartition(".")[2]
+            short = "" if name == "files" else f"{name}."
+            sides = f"Set {where}.source and {where}.target to paths (recipe=files: {short}source=… {short}target=…)"
             raise UserError(
                 f"{where} lacks a side.",
                 f"{sides}; a single file must be a .tsv, .tmx, .jsonl, .parquet or .xlsx file.",

@@ -115,13 +115,25 @@ def merged(parts: Iterable[Candidates], draw: Draw, name: str = "The corpus") ->
                     smallest.add(value, pair)
     for use, smallest in zip(("test", "dev"), wanted, strict=True):
         if len(smallest.pairs) < smallest.size:
+            long = f" of {draw.min_words} words or more" if draw.min_words > 1 else ""
             raise UserError(
-                f"{name} has only {len(smallest.pairs)} distinct {draw.side}s of {draw.min_words} words or more in "
-                f"the half from which the {smallest.size} of split.{use} are drawn.",
-                f"Lower split.{use} or split.min_words.",
+                f"{name} has only {len(smallest.pairs)} distinct {draw.side}s{long} from which "
+                f"split.{use}={smallest.size} can be drawn: one half of the corpus is for dev, the other for test.",
+                _smaller(len(smallest.pairs), draw),
             )
     test_set, dev_set = (smallest.in_order() for smallest in wanted)
     return Drawn(dev=dev_set, test=test_set)
+
+
+def _smaller(found: int, draw: Draw) -> str:
+    """Propose sizes of the drawn sets: about a tenth of the corpus, half of which are the `found` sentences."""
+    if not found:
+        return "Lower split.min_words, or add text." if draw.min_words > 1 else "Add text."
+    tenth = max(1, found // 5)
+    rounded = tenth - tenth % 10 ** (len(str(tenth)) - 1)
+    sizes = {"dev": draw.dev, "test": draw.test}
+    settings = " ".join(f"split.{use}={min(size, rounded)}" for use, size in sizes.items() if size)
+    return f"Add {settings}."
 
 
 class _Smallest:

@@ -23,7 +23,7 @@ from kd.models.folder import write_description
 from kd.models.languages import alike
 
 _CHUNK = 1000  # sentences translated at once; CTranslate2 sorts and batches them
-_CONFIGURATION = "config.json"
+CONFIGURATION = "config.json"
 
 
 def convert(
@@ -48,9 +48,10 @@ def convert(
         raise UserError(
             f"{compute_type!r} is not a number format of CTranslate2.", f"Use one of {', '.join(COMPUTE_TYPES)}."
         )
-    if not (model / _CONFIGURATION).is_file():
+    if not (model / CONFIGURATION).is_file():
         raise UserError(
-            f"{model} has no {_CONFIGURATION}.", "Give the folder of a Hugging Face model: `hf download NAME` makes it."
+            f"{model} has no {CONFIGURATION}, so it is not the folder of a Hugging Face model.",
+            f"Download one, by its name on the hub: `hf download NAME --local-dir {model}`.",
         )
     tokenizer = _tokenizer(model)
     direction = {"source": _named(tokenizer, languages[0], model, "source"),
@@ -136,7 +137,7 @@ def _longest(model: Path, tokenizer: Any) -> int | None:
     """Return the longest source in tokens, ends included; None if the model states no limit."""
     from kd.base.files import read_object
 
-    positions = read_object(model / _CONFIGURATION, "Copy the whole folder.").get("max_position_embeddings")
+    positions = read_object(model / CONFIGURATION, "Copy the whole folder.").get("max_position_embeddings")
     limits = [int(limit) for limit in (positions, tokenizer.model_max_length) if limit and limit < 1_000_000]
     return min(limits, default=None)
 

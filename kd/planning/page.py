@@ -6,7 +6,8 @@ The sources of all estimates are numbered and listed; an unknown estimate has a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+import re
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -180,6 +181,11 @@ def _three_digits(value: float) -> str:
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else hours(value)
 
 
+_UNMEASURED = re.compile(
+    r"(the size of the output of (?P<output>.+)|(?P<work>.+)) was not measured( on (?P<machine>.+))?"
+)
+
+
 def open_questions(forecast: Forecast) -> list[str]:
     """Return a hint for each unknown estimate."""
     estimates = [stage.seconds for stage in forecast.stages] + [stage.kept for stage in forecast.stages]
@@ -224,10 +230,28 @@ def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]
     assumed = (forecast.assumptions.typed(key) for key in forecast.assumptions.values)
     rest = [each for each in assumed if not any(each in source for source in sources.cited)]
     known += [f"Also assumed: {', '.join(rest)}."] if rest else []
-    unknown = [numbered.get(question, question) for question in questions]
-    if any("was not measured" in question for question in questions):
-        unknown.append("To measure these, add --probe on that machine; or assume them, for example assume.seconds=600.")
-    return known, unknown
+    return known, _together([(question, numbered.get(question, question)) for question in questions])
+
+
+def _together(questions: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the hints for unknown estimates, first those that a measurement answers: one line for all of them.
+
+    Args:
+        questions: Each question, and the same with its number.
+    """
+    missing: dict[str, list[str]] = {}
+    rest = []
+    for question, numbered in questions:
+        if found := _UNMEASURED.fullmatch(question):
+            number = numbered.removesuffix(question)
+            what = "sizes of outputs" if found["output"] else f"times on {found['machine']}"
+            missing.setdefault(what, []).append(f"{number}{found['output'] or found['work']}")
+        else:
+            rest.append(numbered)
+    lines = [f"{what} were not measured: {', '.join(names)}." for what, names in missing.items()]
+    if lines:
+        lines[0] += " To measure these, add --probe on that machine; or assume them, for example assume.seconds=600."
+    return lines + rest
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

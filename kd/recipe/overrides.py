@@ -6,6 +6,7 @@ typed entry. Therefore `+machine.binds./data=/data` becomes `+machine.binds={/da
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import shlex
@@ -22,7 +23,7 @@ from hydra.errors import HydraException
 from kd.base import resources
 from kd.base.errors import UserError
 from kd.recipe.schema.recipe import RecipeConfig
-from kd.recipe.schema.walk import is_config, is_mapping, split_key, type_at, without_none
+from kd.recipe.schema.walk import hints, is_config, is_mapping, split_key, type_at, without_none
 
 HYDRA_NAME = re.compile(r"[A-Za-z_$][\w$-]*|0|[1-9]\d*", re.ASCII)  # a level of a key in Hydra's grammar
 
@@ -76,6 +77,10 @@ def _prepared(given: Given, known: dict[str, list[str]]) -> str:
             f"Choose a file of conf/{given.key}/ (one of: {', '.join(known[given.key])}), "
             f"such as {given.key}={known[given.key][0]}.",
         )
+    kind = hints(RecipeConfig).get(given.key)
+    if is_config(kind) and given.key not in known and isinstance(value, str):
+        keys = " ".join(f"{given.key}.{field.name}=…" for field in dataclasses.fields(kind)[:2])
+        raise UserError(f"{given.text} sets no key: {given.key} is a group of settings.", f"Set its keys: {keys}.")
     return spell_out(given, isinstance(value, dict))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd.recipe.origins import Values
+from kd.recipe.origins import COMMAND_LINE, Values
 from kd.recipe.schema.recipe import RecipeConfig
 from kd.recipe.schema.values import type_name
 from kd.recipe.schema.walk import NAME, Setting, choices, hints, is_config, is_mapping, settings, without_none
@@ -90,8 +90,18 @@ def plain_text(found: Iterable[Row]) -> Iterator[str]:
     """Yield two lines per setting: key and value; meaning, type and the file that sets it."""
     for row in found:
         yield f"{row.setting.key} = {row.value}" if row.value else row.setting.key
-        source = f" Set in {row.file}." if row.file else ""
-        yield f"    {row.setting.meaning} {row.type[0].upper()}{row.type[1:]}.{source}"
+        source = (
+            "" if not row.file else " Set on the command line." if row.file == COMMAND_LINE else f" Set in {row.file}."
+        )
+        yield f"    {row.setting.meaning} {_sentence(row)}{source}"
+
+
+def _sentence(row: Row) -> str:
+    """Return the type as a sentence, in which words to type keep their case: `One of beam, sample`."""
+    kind = without_none(row.setting.type)[0]
+    if row.setting.choices and kind not in (bool, int, float):
+        return f"One of {row.type}."
+    return f"{row.type[0].upper()}{row.type[1:]}."
 
 
 def markdown(found: Iterable[Row]) -> str:

@@ -96,6 +96,10 @@ def markdown(scores: ScoreTable) -> str:
 
 
 def latex(scores: ScoreTable) -> str:
-    """Render the table for the booktabs package; a dagger marks p < 0.05."""
+    """Render the table for the booktabs package; a dagger marks p < 0.05, and a note says so if no p is that small."""
     table = scores.table(p_values=False)
-    return Document("", [table], signatures=scores.signatures, notes=list(scores.explanations())).latex()
+    notes = list(scores.explanations())
+    tested = [result.p_value for result in scores.results if result.p_value is not None]
+    if tested and min(tested) >= SIGNIFICANT:
+        notes.append(f"No difference from {scores.baseline} has p < {SIGNIFICANT}.")
+    return Document("", [table], signatures=scores.signatures, notes=notes).latex()

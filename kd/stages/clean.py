@@ -38,6 +38,7 @@ COUNTS = "counts.json"
 WORK = ".work"  # folder of intermediate files
 # Kinds of filters that reject many pairs only if files, sides or languages are mixed up.
 MISTAKEN = frozenset(("ratio", "scripts", "copies", "numbers", "language"))
+UNNAMED = ("source", "target")  # the languages of recipe=files, until the user names them
 MUCH = 0.2  # share of rejected pairs from which a warning is printed
 PROCESS_PAIRS = 20_000  # fewest pairs for a further process, whose start takes a second
 
@@ -105,6 +106,9 @@ class Clean(Kind[CleanConfig]):
             )
         facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
         facts["note"] = _note(entered, corpus.pairs, counts)
+        if counts["idle"] and corpus.languages == UNNAMED:
+            named = f"pairs.{job.axis}.source=en pairs.{job.axis}.target=de"
+            facts["note"] += f" (set the languages to use them, such as {named})"
         return Summary({"pairs in": entered, "pairs out": corpus.pairs}, counts["dropped"], facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
@@ -137,7 +141,7 @@ def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
             f"WARNING: {suspicious:,} PAIRS DO NOT LOOK LIKE TRANSLATIONS: are files, sides and languages right?"
         )
     if counts["idle"]:
-        parts.append(f"not used, because they do not support these languages: {', '.join(counts['idle'])}")
+        parts.append(f"filters not used, because they do not support these languages: {', '.join(counts['idle'])}")
     return "; ".join(parts)
 
 

@@ -43,7 +43,10 @@ class Collect(Kind[CorpusConfig]):
     def validate(self, config: CorpusConfig) -> None:
         """Raise UserError for an unknown format, and for a corpus that lacks a setting of its format."""
         if not config.sources:
-            raise UserError("corpus.sources is empty.", "Add a corpus, or use recipe=files source=… target=… .")
+            raise UserError(
+                "corpus.sources is empty.",
+                "With recipe=files, add source=FILE target=FILE to every command; in another recipe, give it a corpus.",
+            )
         for name, source in config.sources.items():
             where = f"corpus.sources.{name}"
             if source.format not in (*FORMATS, AUTO):

@@ -18,9 +18,9 @@ from kd.corpora.index import read_json, write_json
 from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.engines.fairseq.given import import_model
 from kd.engines.fairseq.language_tokens import Direction
-from kd.engines.hugging_face import convert
+from kd.engines.hugging_face import CONFIGURATION, convert
 from kd.engines.loading import check_translates
-from kd.models.files import SUMMARY
+from kd.models.files import DESCRIPTION, SUMMARY, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known, single_task
 from kd.models.languages import primary
@@ -179,7 +179,10 @@ def _files(config: GivenModelsConfig, member: GivenModelConfig, languages: Mappi
         return _given(config, member, languages).files
     folder = _path(config, str(member.model), languages)
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}.", "Give the folder of a Hugging Face model.")
+        raise UserError(
+            f"There is no folder {folder}.",
+            f"Download the Hugging Face model, by its name on the hub: `hf download NAME --local-dir {folder}`.",
+        )
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 
@@ -198,6 +201,8 @@ def _given(config: GivenModelsConfig, member: GivenModelConfig, languages: Mappi
     path = partial(_path, config, languages=languages)
     weights = path(member.model or member.checkpoint or member.folder)
     if not _is_checkpoint(member):
+        if (weights / CONFIGURATION).is_file() and not any((weights / own).is_file() for own in (DESCRIPTION, WEIGHTS)):
+            raise UserError(f"{weights} is a Hugging Face model.", "Set the teacher's `engine: ctranslate2`.")
         return ModelFolder.open(weights)
     return ModelFolder.of_files(
         weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,27 @@ def test_tables_are_written_as_markdown_and_latex(
     assert len({line.count(" | ") for line in markdown.split("\n")[:4]}) == 1
     assert "my\\_[best]\\textbar\\allowbreak{}\\& & \\textbf{" in latex
     assert "\\toprule" in latex and signature in latex  # whole, in the comment
+
+
+def test_a_latex_table_without_significant_differences_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str]
+) -> None:
+    copy = shutil.copy(files["a.en"], tmp_path / "copy.en")
+    arguments = ["evaluate", "--reference", files["r1"], "--hypothesis", f"one={files['a.en']}", f"two={copy}"]
+    assert main([*arguments, "--baseline", "one", "--latex", "-"]) == 0
+    assert "No difference from one has p \\textless{} 0.05." in capsys.readouterr().out
+
+
+def test_several_systems_without_a_baseline_are_told_how_to_be_tested(
+    capsys: pytest.CaptureFixture[str], files: dict[str, str]
+) -> None:
+    arguments = ["evaluate", "--reference", files["r1"], "--hypothesis", f"one={files['a.en']}", files["b.en"]]
+    assert main(arguments) == 0
+    assert "To test them, add --baseline one." in capsys.readouterr().out
+    assert main([*arguments, "--baseline", "one"]) == 0
+    assert "--baseline" not in capsys.readouterr().out
+    assert main([*arguments[:-1], "--resamples", "100"]) == 0  # one system
+    assert "--baseline" not in capsys.readouterr().out
 
 
 def test_language_chooses_the_tokeniser(capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:

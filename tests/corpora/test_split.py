@@ -97,6 +97,17 @@ def test_a_corpus_too_small_is_one_sentence() -> None:
         choose(pairs, dev=0, test=2, min_words=4, seed=1, name="en-de")
 
 
+def test_sizes_that_fit_a_small_corpus_are_proposed() -> None:
+    pairs = corpus([f"one two {number}" for number in range(600)], "de")
+    with pytest.raises(UserError, match=r"only \d+ .* split\.test=1000 can be drawn") as error:
+        choose(pairs, dev=1000, test=1000, min_words=1, seed=1)
+    assert error.value.hint == "Add split.dev=50 split.test=50."
+    assert len(choose(pairs, dev=50, test=50, min_words=1, seed=1).test) == 50
+    with pytest.raises(UserError) as error:
+        choose(pairs, dev=1000, test=0, min_words=1, seed=1)  # test is given as a corpus
+    assert error.value.hint == "Add split.dev=60."
+
+
 def test_the_draw_depends_on_no_number_of_parts() -> None:
     numbers = random.Random(3).choices(range(400), k=1000)  # sentences return, in one part and across parts
     pairs = corpus([f"one two {number}" for number in numbers], "de")

@@ -204,8 +204,10 @@ def test_the_terminal_prints_each_hint_once(elsewhere: Path) -> None:
     page.show(forecast([*BIG, f"assume.pairs.en-de={PAIRS}"]), console)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    for question in ("train was not measured on cluster", "set assume.gpu_watts=", "assume.pairs.en-de=498,800,000"):
+    for question in ("times on cluster were not measured: ", "set assume.gpu_watts=", "assume.pairs.en-de=498,800,000"):
         assert text.count(question) == 1, question
+    (line,) = (line for line in text.split("\n") if "times on cluster were not measured" in line)
+    assert re.search(r"\[\d+\] train, .*\[\d+\] decode ensemble, .*add --probe", line), "one line for all of them"
     assert "--probe" in text and "of them at work" not in text  # nobody knows how much
 
 

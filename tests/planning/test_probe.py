@@ -13,6 +13,8 @@ from kd.base.files import write_json
 from kd.base.records import plain
 from kd.planning.probe import Probe, kept_probes
 from kd.planning.rates import Observation
+from kd.planning.shortening import Size, shortened
+from kd.recipe.schema import ExportConfig
 
 
 def test_the_process_of_a_probe_ends_when_the_command_is_killed(tmp_path: Path) -> None:
@@ -32,6 +34,12 @@ def test_the_process_of_a_probe_ends_when_the_command_is_killed(tmp_path: Path) 
         time.sleep(0.05)
     os.close(writer)
     assert not alive
+
+
+def test_an_export_of_random_weights_is_measured_whether_or_not_it_agrees_with_fairseq() -> None:
+    shortest = shortened(ExportConfig(formats={"float32": True}), Size(Path(), 1.0, 400, 100, 32, 32))
+    assert shortest.least_agreement == 0
+    assert shortest.compare == ExportConfig(formats={}).compare, "the comparison takes its time all the same"
 
 
 def opened(pipe: Path) -> int | None:

@@ -32,7 +32,7 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([TEACHERS, "+teachers={a: {model: x}}"], "x. Give the folder of an exported or trained model"),
         ([TEACHERS, "+teachers={a: {model: x.pt}}"], "given_models has neither vocabulary nor codes"),
         ([TEACHERS, "+teachers={a: {model: x, prefix: y}}"], "teachers.a.prefix has no effect with engine fairseq"),
-        ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x}}"], "Give the folder of a Hugging Face model"),
+        ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x}}"], ": `hf download NAME --local-dir "),
         ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x}, b: {model: y}}"], "Name a single teacher"),
         ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x, compute_type: int9}}"], "compute_type is 'int9'"),
         ([TEACHERS, "+teachers={a: {engine: marian, model: x}}"], "Choose one of"),
@@ -57,6 +57,13 @@ def test_mistakes_name_their_key(tmp_path: Path, overrides: list[str], message: 
     with pytest.raises(UserError) as caught:
         plan(tmp_path, *overrides)
     assert message in str(caught.value)
+
+
+def test_a_hugging_face_model_without_its_engine_is_told_which(tmp_path: Path) -> None:
+    (tmp_path / "opus").mkdir()
+    (tmp_path / "opus" / "config.json").write_text("{}", "utf-8")
+    with pytest.raises(UserError, match=r"is a Hugging Face model\. Set the teacher's `engine: ctranslate2`"):
+        plan(tmp_path, TEACHERS, f"+teachers={{a: {{model: '{tmp_path}/opus'}}}}")
 
 
 def test_the_path_of_a_model_does_not_change_its_fingerprint(tmp_path: Path) -> None:

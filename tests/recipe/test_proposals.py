@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import UserError
-from kd.recipe import compose
+from kd.recipe import compose, overrides
 
 SOURCE = "{format: plain, use: dev, source: a.en, target: a.de}"
 STAGE = '{kind: train, over: pairs, inputs: {data: encode, teachers: teacher}, settings: "${student}"}'
@@ -161,3 +161,8 @@ def test_every_proposal_for_settings_that_exclude_each_other_works(arguments: tu
     assert len(found) >= count, caught.value
     for typed in found:
         plan([*arguments, *typed])
+
+
+def test_a_group_without_files_in_conf_is_set_by_its_keys() -> None:
+    with pytest.raises(UserError, match=r"test is a group of settings\. Set its keys: test\.source=… test\.target=…"):
+        overrides.prepare(["test=test.en"])

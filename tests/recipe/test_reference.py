@@ -86,7 +86,12 @@ def test_settings_are_found_by_words_with_value_and_file(
     assert "student.model.width = 128\n" in capsys.readouterr().out
     assert main(["settings", "recipe=demo", "split.dev", "split.dev=50"]) == 0
     printed = capsys.readouterr().out
-    assert "split.dev = 50\n" in printed and "Set in command line." in printed
+    assert "split.dev = 50\n" in printed and "Set on the command line." in printed
+    assert main(["settings", "decode.method"]) == 0
+    assert " One of beam, sample, diverse.\n" in capsys.readouterr().out, "words to type keep their case"
+    assert main(["settings", "beam"]) == 0
+    meanings = capsys.readouterr().out
+    assert "with which the teachers decode" in meanings and "with which students and teachers translate" in meanings
     assert main(["settings", "recipe=demo", "vocabulary.size"]) == 0
     assert "Set in recipes/demo/recipe.yaml." in capsys.readouterr().out
 

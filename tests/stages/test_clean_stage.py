@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,20 @@ def test_what_goes_in_comes_out_or_is_counted(tmp_path: Path) -> None:
     rejects = list(read_rejects(tmp_path / "out" / FILE))
     assert sorted(label for label, _ in rejects) == sorted(label for label, n in expected.items() for _ in range(n))
     assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()], "nothing of the work is left"
+
+
+def test_filters_that_need_the_languages_say_how_to_name_them(tmp_path: Path) -> None:
+    origin = Origin("source-target", "files", "train")
+    with CorpusWriter(tmp_path / "files", ("source", "target"), 4, origins=[origin]) as writer:
+        for pair in origin.number([("This is one sentence.", "Das ist ein Satz.")]):
+            writer.add(pair)
+    artifact = Artifact(tmp_path / "files", "files", "collect.source-target", "files", "f", "source-target", {}, {})
+    task = replace(job(tmp_path / "out", [artifact], config(filters={"language": {}})), axis="source-target")
+    Clean().run(task)
+    assert Clean().check(task).facts["note"] == (
+        "kept 1 of 1 pairs; filters not used, since they do not support these languages: language "
+        "(set the languages to use them, such as pairs.source-target.source=en pairs.source-target.target=de)"
+    )
 
 
 def test_short_labels_and_duplicates_are_no_reason_for_a_warning(tmp_path: Path) -> None:

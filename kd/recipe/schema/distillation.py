@@ -105,7 +105,12 @@ class DecodeConfig:
         0.5,
         at_least=0,
     )
-    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size", "num_beams"))
+    beam: int = setting(
+        "Width of the beam with which the teachers decode the training corpus.",
+        unit="hypotheses",
+        at_least=1,
+        aliases=("beam_size", "num_beams"),
+    )
     nbest: int = setting("Hypotheses kept per source.", unit="hypotheses", at_least=1, aliases=("n_best",))
     member_nbest: int | None = setting(
         "members: hypotheses from each member; null: as many as nbest.", None, unit="hypotheses", at_least=1

@@ -22,7 +22,12 @@ class TranslateConfig:
     """Translation of the held-out sets by every system."""
 
     set: HeldOut = setting("Held-out sets to translate.", HeldOut.test)
-    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1, aliases=("beam_size",))
+    beam: int = setting(
+        "Width of the beam with which students and teachers translate the held-out sets.",
+        unit="hypotheses",
+        at_least=1,
+        aliases=("beam_size",),
+    )
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
     batch_tokens: int = setting("Source tokens per batch, padding included.", unit="tokens", at_least=1, transient=True)
     ensembles: dict[str, bool] = setting(
@@ -46,7 +51,7 @@ class SpeedConfig:
     latency_sentences: int = setting("Sentences translated one by one.", unit="sentences", at_least=1)
     all_cores: bool = setting("Measure on all cores as well as on one.")
     batch_tokens: int = setting("Source tokens per batch.", unit="tokens", at_least=1)
-    beam: int = setting("Width of the beam.", unit="hypotheses", at_least=1)
+    beam: int = setting("Width of the beam while speed is measured.", unit="hypotheses", at_least=1)
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
     ensembles: dict[str, bool] = setting("Trainings to measure as ensembles as well.", same_as("evaluate.ensembles"))
     once_a_shape: bool = setting(
@@ -152,7 +157,7 @@ class ExportConfig:
         unit="sentences",
         at_least=0,
     )
-    beam: int = setting("Width of the beam in that comparison.", 4, unit="hypotheses", at_least=1)
+    beam: int = setting("Width of the beam when exports are compared with fairseq.", 4, unit="hypotheses", at_least=1)
     max_pieces: int = setting("Longest translation in that comparison.", 256, unit="tokens", at_least=1)
     least_agreement: float = setting(
         "Share of sentences that float32 and huggingface must translate as fairseq does.", 0.9, at_least=0, at_most=1

@@ -81,7 +81,7 @@ class StartConfig:
     encoder: LayerChoice = setting("Layers of the teacher's encoder.", LayerChoice.spread)
     decoder: LayerChoice = setting("Layers of the teacher's decoder.", LayerChoice.ends)
     learning_rate: float | None = setting(
-        "Replaces optimizer.learning_rate; null: three eighths of it. A high rate destroys the initial weights.",
+        "Learning rate of a training that starts from a teacher; null: three eighths of optimizer.learning_rate.",
         None,
         above=0,
     )
