@@ -78,7 +78,7 @@ def test_cut_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="bytes long"):
         IndexedReader(tmp_path / "x")
     index.write_bytes(b"something else")
-    with pytest.raises(ValueError, match="no index"):
+    with pytest.raises(ValueError, match="is not an index"):
         IndexedReader(tmp_path / "x")
 
 

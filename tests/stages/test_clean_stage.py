@@ -99,7 +99,7 @@ def test_filters_that_need_the_languages_say_how_to_name_them(tmp_path: Path) ->
     task = replace(job(tmp_path / "out", [artifact], config(filters={"language": {}})), axis="source-target")
     Clean().run(task)
     assert Clean().check(task).facts["note"] == (
-        "kept 1 of 1 pairs; filters not used, since they do not support these languages: language "
+        "kept 1 of 1 pairs; filters not used, because they do not support these languages: language "
         "(set the languages to use them, such as pairs.source-target.source=en pairs.source-target.target=de)"
     )
 
