@@ -185,7 +185,7 @@ def test_a_mix_is_the_weighted_sum() -> None:
         ({}, "select.mix is empty"),
         (
             {"blue": 1.0},
-                r"no metric blue to mix \(select.mix.blue\). Choose among: bleu, chrf, mbr_bleu, mbr_chrf, comet, qe, ",
+            r"no metric blue to mix \(select.mix.blue\). Choose among: bleu, chrf, mbr_bleu, mbr_chrf, comet, qe, ",
         ),
         ({"mix": 1.0}, "no metric mix to mix"),
         ({"bleu": 0.0}, "select.mix.bleu is 0"),
