@@ -62,7 +62,7 @@ class Search(Kind[SearchConfig]):
         if training.init_from:
             raise UserError(
                 "A search trains models of many shapes, but init_from has a fixed shape.",
-                "Set search.changes.init_from=null.",
+                "Set ++search.changes.init_from=null.",
             )
         try:
             check_settings(training)

@@ -74,9 +74,7 @@ class Train(Kind[TrainConfig]):
         check_settings(config)
         check_learning(config)
         if config.from_search and config.init_from:
-            raise UserError(
-                "from_search is true, but init_from already has a shape.", "Set from_search=false, or init_from=null."
-            )
+            raise UserError("from_search is true, but init_from already has a shape.", "Set init_from=null.")
 
     def suits(self, config: TrainConfig, device: str) -> None:
         """Check that the device supports the precision."""

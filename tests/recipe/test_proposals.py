@@ -139,7 +139,7 @@ def test_every_proposal_of_a_message_works_when_it_is_typed(arguments: tuple[str
 COMBINATIONS = [
     ((*DEMO, "student.distill.stored=true", "student.distill.alpha=0"), 2),
     ((*DEMO, "student.distill.stored=true", "student.distill.top=0"), 1),
-    ((*FILES, "student.start.layers=true", "student.init_from=a.en"), 2),
+    ((*DEMO, "student.init_from=a.en"), 2),  # the demo's student starts from layers
     ((*FILES, "checkpoint.metric=bleu", "checkpoint.keep_best=1", "student.validate_bleu=false"), 2),
     ((*FILES, "encode.tags=true"), 1),
     ((*FILES, "evaluate.baseline=nosuch"), 1),
@@ -149,7 +149,7 @@ COMBINATIONS = [
       "evaluate.speed.all_cores=false"), 2),
     ((*FILES, "chain=search", "student=tiny_from_search", "+search.changes.init_from=a.en"), 1),
     ((*FILES, "student.from_search=true"), 1),
-    ((*FILES, "student.from_search=true", "student.init_from=a.en"), 1),
+    ((*FILES, "chain=search", "student=tiny_from_search", "student.init_from=a.en"), 1),
 ]  # fmt: skip
 
 

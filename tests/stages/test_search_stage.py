@@ -107,7 +107,7 @@ def test_student_and_control_read_the_choice_and_their_own_shape_says_nothing(fo
         (["search.width=[100]", "search.heads=[8]"], "search: The grid has a model of width 100 with 8 heads"),
         (["+search.data.gould=true"], "no data to learn from .search.data. called gould. Did you mean gold"),
         (["search.changes.max_update=200"], r"search.changes.: optimizer.warmup_updates is 300"),
-        (["+search.changes.init_from=x"], "has one. Set search.changes.init_from=null"),
+        (["+search.changes.init_from=x"], r"has a fixed shape. Set \+\+search.changes.init_from=null"),
         (["search.choose.metric=blue"], "search.choose.metric is not valid: blue. .* Did you mean bleu"),
         (["search.choose.metric=comet"], "search_evaluate.en-de does not score. Set evaluate.metrics.comet=true"),
         (
