@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kd.base.errors import UserError
 
 CONNECTIONS = 200  # beside those that wait for translations
+LAST_PORT = 65535
 STOPPING = 30  # seconds that requests in work have when the server is stopped
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -27,6 +28,9 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UserError: The address cannot be used.
     """
+    hint = "Give another --host or --port."
+    if not 0 <= port <= LAST_PORT:  # glibc takes 70000 for 4464
+        raise UserError(f"{port} is not a port: the last one is {LAST_PORT}.", hint)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, *_, address = found[0]
@@ -35,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
         reason = (
             os.strerror(error.errno or 0) if type(error) is OSError or isinstance(error, PermissionError) else error
         )
-        raise UserError(f"Cannot listen on {host}, port {port}: {reason}.", "Give another --host or --port.") from None
+        raise UserError(f"Cannot listen on {host}, port {port}: {reason}.", hint) from None
 
 
 def is_local(listening: socket.socket) -> bool:

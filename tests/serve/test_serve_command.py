@@ -113,15 +113,20 @@ def test_the_unit_and_the_image_start_it_with_options_that_exist() -> None:
 
 
 def test_mistakes_are_one_sentence(
-    folders: tuple[Path, Path], trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folders: tuple[Path, Path],
+    trained,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("kd.serve.server.serve", lambda *_, **__: pytest.fail("It serves."))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         cases = [
             (["--model", str(tmp_path / "none")], "There is no folder"),
             (["--model", str(folders[0]), str(folders[0])], "A model folder is given twice."),
             (["--model", str(trained.folder)], "does not state its languages."),
             (["--model", str(folders[0]), "--port", str(taken.getsockname()[1])], "Address already in use."),
-            (["--model", str(folders[0]), "--port", "70000"], "Give another --host or --port."),
+            (["--model", str(folders[0]), "--port", "70000"], "70000 is not a port: the last one is 65535."),
             (["--model", str(folders[0]), "--api-key-file", str(tmp_path / "none")], "cannot be read"),
         ]
         for options, sentence in cases:
