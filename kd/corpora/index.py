@@ -16,6 +16,7 @@ from kd.base.errors import IncompleteArtifact, UserError
 from kd.corpora.lines import LineWriter, PathLike, count_lines
 
 INDEX = "index.json"
+LONGEST_NAME = 200  # bytes; file systems take 255, endings included
 
 
 class Damaged(UserError, IncompleteArtifact):
@@ -51,7 +52,7 @@ def entry_of_file(value: Any) -> dict[str, Any]:
 def file_entries(value: Any) -> dict[str, dict[str, Any]]:
     """Return the validated sizes and hashes of several files by name. Raises ValueError if one is invalid."""
     entries = dict(_typed(value, dict))
-    if wrong := next((name for name in entries if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)), None):
+    if wrong := next((name for name in entries if not re.fullmatch(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}", name)), None):
         raise ValueError(f"{wrong[:40]!r} is not a name of a file")
     return {name: entry_of_file(_typed(entry, dict)) for name, entry in entries.items()}
 
@@ -65,7 +66,7 @@ def count_of(value: Any) -> int:
 
 def shard_name(value: Any) -> str:
     """Return the validated name of a shard. Raises ValueError for a name that may lead to another folder."""
-    if not re.fullmatch(r"[\w-][\w.-]*", _typed(value, str)):
+    if not re.fullmatch(r"[\w-][\w.-]*", _typed(value, str)) or len(value.encode()) > LONGEST_NAME:
         raise ValueError(f"{value[:40]!r} is not the name of a shard")
     return str(value)
 
@@ -88,7 +89,7 @@ def read_index(folder: PathLike, kind: str, version: int) -> dict[str, Any]:
     found = (content.get("format"), content.get("version"))
     if found != (kind, version):
         raise UserError(
-            f"{path} is has format {found[0]} version {found[1]}, but {kind} version {version} is needed.",
+            f"{path} has format {found[0]}, version {found[1]}, but {kind}, version {version}, is needed.",
             "Give another folder, or make this one again with this version of kd.",
         )
     return content

@@ -287,7 +287,7 @@ def test_a_group_cut_between_shards_is_found(tmp_path: Path) -> None:
         ("[1]", "is not a JSON object"),
         (
             '{"format": "kd.nbest", "version": 1}',
-            "has format kd.nbest version 1, but kd.corpus version 2 is needed",
+            "has format kd.nbest, version 1, but kd.corpus, version 2, is needed",
         ),
         ('{"format": "kd.corpus", "version": 2}', "is damaged: 'source'"),
     ],
@@ -308,3 +308,12 @@ def test_more_shards_than_names_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("kd.corpora.shards.MOST_SHARDS", 2)
     with pytest.raises(UserError, match=r"more than 2 shards\. Raise shard\.lines"):
         written(tmp_path, numbered(list("abc")), lines=1)
+
+@pytest.mark.parametrize("name", ["9" * 300, "é" * 150])  # file systems take 255 bytes, and é has two
+def test_a_name_in_the_index_that_no_file_can_have_is_one_sentence(tmp_path: Path, name: str) -> None:
+    written(tmp_path, numbered(list("abc")), lines=2)
+    index = json.loads((tmp_path / "index.json").read_text())
+    index["shards"][0]["name"] = name
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="is not the name of a shard"):
+        Corpus(tmp_path)
