@@ -95,7 +95,7 @@ def test_one_that_is_being_worked_on_is_not_removed(store: Store) -> None:
     task = only(steps=1)
     run(task, store)
     paths = store.paths(task)
-    with Lease.acquire(paths.lease), pytest.raises(UserError, match="is being worked on"):
+    with Lease.acquire(paths.lease), pytest.raises(UserError, match="is working on"):
         store.remove(paths)
     assert paths.is_published()
 
