@@ -44,7 +44,7 @@ def test_what_is_no_id_is_named(tmp_path: Path, pairs: list[Pair]) -> None:
 
 
 def test_a_set_or_pair_that_is_not_there_is_one_sentence(tmp_path: Path, pairs: list[Pair]) -> None:
-    with pytest.raises(UserError, match=r"holds no set train\. It holds dev, test"):
+    with pytest.raises(UserError, match=r"holds no set train\. It holds: dev, test"):
         read_heldout(tmp_path, "en-de", "train")
     with pytest.raises(UserError, match="is missing"):
         read_heldout(tmp_path, "en-fr", "dev")

@@ -192,7 +192,7 @@ def test_where_sbatch_prints_no_id_the_job_is_found_by_its_comment(tmp_path: Pat
         launch(chain)
         assert [item.job for item in Records(chain.run).read()] == ["101", "102"]
     else:
-        with pytest.raises(UserError, match="no job id, but: Submitted, have a nice day"):
+        with pytest.raises(UserError, match=r"no job id\. Its output: Submitted, have a nice day"):
             launch(chain)
         assert len(stub.submissions()) == 1, "it was submitted again although sbatch had accepted it"
         assert [item.job for item in Records(chain.run).read()] == [None]

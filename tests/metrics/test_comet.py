@@ -304,5 +304,5 @@ def test_sides_that_do_not_fit(models: dict[str, Path]) -> None:
         Comet(str(models["QE"])).scores({"one": ONE[:-1]}, SOURCES, [])
     with pytest.raises(UserError, match="Reference 1 has 2 lines, but the source has 40"):
         Comet(str(models["COMET"])).scores({"one": ONE}, SOURCES, [["a", "b"]])
-    with pytest.raises(UserError, match="no way 'median'"):
+    with pytest.raises(UserError, match="no method 'median'"):
         Comet(str(models["COMET"]), several_references="median")

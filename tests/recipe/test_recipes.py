@@ -78,7 +78,7 @@ def planned(*arguments: str) -> list[str]:
         (["recipe=demo", "seed=null"], "It cannot be null"),
         (["recipe=demo", "chain.control.enabled=maybe"], "Set it to true or false"),
         (["recipe=demo", "report.title=[a]"], "Set it to a text"),
-        (["recipe=demo", "+search.changes.max_update=9"], "without the +: search.changes.max_update=9"),
+        (["recipe=demo", "+search.changes.max_update=9"], "Leave out the + to change it: search.changes.max_update=9"),
         (["recipe=demo", "seed=1,2"], "add -m"),
         (["recipe=demo", "pairs={en-de"], "not closed. Close them, and quote the argument"),
         (["recipe=demo", "run.dir='a"], "not closed. Close them, and quote the argument"),

@@ -281,7 +281,7 @@ def test_a_tokeniser_that_is_not_installed_is_refused_when_the_run_is_planned(
         (["evaluate.tokenize=moses"], "no tokeniser 'moses'"),
         (["evaluate.bootstrap=1"], "at least 2, got 1"),
         (["evaluate.seed=0"], "seed of the resampling"),
-        (["evaluate.set=dev"], "evaluate.source-target scores dev, and translate.source-target translates test"),
+        (["evaluate.set=dev"], "evaluate.source-target scores dev, but translate.source-target translates test"),
     ],
 )
 @pytest.mark.usefixtures("two_files")

@@ -197,7 +197,7 @@ def test_off_leaves_what_it_is_given_and_says_so(planted: Recipe) -> None:
     assert manifest["facts"]["leakage"]["mode"] == "off"
     # What a pair has drawn leaves its own corpus whatever the guard does.
     assert places["shard.de-en"].manifest()["dropped"] == {"held out": 10}
-    with pytest.raises(UserError, match=r"corpus\.leakage is not valid: perhaps\. Choose one of: remove, fail, off"):
+    with pytest.raises(UserError, match=r"corpus\.leakage is not valid: perhaps\. Set it to one of: remove, fail, off"):
         planted.run("corpus.leakage=perhaps")
 
 
