@@ -117,7 +117,7 @@ def test_the_cells_of_a_search_learn_from_the_teachers_too(tmp_path: Path) -> No
             ["student.distill.alpha=0", "student.distill.stored=true", "student.distill.top=8"],
             r"Set student.distill.stored=false",
         ),
-        (["teacher.distill.alpha=0.5"], r"teacher.en-de learns token distributions in each update, but has no teachers"),
+        (["teacher.distill.alpha=0.5"], r"learns token distributions in each update, but has no teachers"),
         ([*OFF[:2], "student.start.layers=true", "teacher.model.width=256"], "model.width is 128 here and 256 there"),
         (["student.start.layers=true", "student.init_from=/nowhere"], "are both set"),
         (["student.start.learning_rate=0"], "start.learning_rate is 0"),
