@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import re
 import shlex
+import sys
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,9 @@ def parse_value(given: Given) -> Override:
         return OverridesParser.create().parse_override(f"value={given.value}")
     except HydraException:
         raise _unreadable(given) from None
+    except ValueError:  # of Python, which reads no longer integer
+        most = f"{sys.get_int_max_str_digits():,}"
+        raise UserError(f"The value of {given.key} has a number of more than {most} digits.", "Give another.") from None
 
 
 def _several_values(given: Given, is_group: bool) -> UserError:

@@ -38,6 +38,7 @@ ALL = list(settings(RecipeConfig))
         ),
         ("corpus.sources.home_assistant.format=tsvv", "Did you mean tsv?"),
         ("launcher.threads=0", "launcher.threads is 0. It must be at least 1."),
+        (f"student.max_update={'9' * 5000}", "student.max_update has a number of more than 4,300 digits."),
         ("search.decoder_layers=[1,0]", "search.decoder_layers[1] is 0. It must be at least 1."),
         ("select.smoothing=add_k", "Did you mean add-k?"),
         ("+chain.control.changes.max_update=-5", "chain.control.changes.max_update is -5. It must be at least 1."),
