@@ -1,4 +1,4 @@
-"""Settings of distillation: guards, decoding with an ensemble, selection, and models and lists made elsewhere."""
+"""Settings of distillation: guards, decoding with an ensemble, selection and scores."""
 
 from __future__ import annotations
 
@@ -87,6 +87,13 @@ class DecodeConfig:
         unit="tokens",
         at_least=0,
         aliases=("top_k", "sampling_topk"),
+    )
+    top_p: float = setting(
+        "sample, with engine endpoint alone: tokens are drawn from the most probable ones of this total probability.",
+        1.0,
+        above=0,
+        at_most=1,
+        aliases=("sampling_topp", "nucleus"),
     )
     groups: int | None = setting(
         "diverse: groups of the beam; they must divide it; null: each hypothesis is a group.",
@@ -255,13 +262,6 @@ class SelectConfig:
     )
 
 
-class TeacherEngine(StrEnum):
-    """What translates with a given teacher."""
-
-    fairseq = "fairseq"
-    ctranslate2 = "ctranslate2"  # models of Hugging Face, converted in a stage
-
-
 @dataclass
 class ScorerConfig:
     """A COMET model of the stage `score`."""
@@ -293,115 +293,3 @@ class ScoreConfig:
         unit="tasks",
         at_least=1,
     )
-
-
-@dataclass
-class GivenModelConfig:
-    """A teacher trained elsewhere, keyed by its name.
-
-    In paths of given models and lists `{source}` and `{target}` stand for the pair's language codes; files count by
-    their content.
-    """
-
-    engine: TeacherEngine = setting("fairseq, or ctranslate2 for models of Hugging Face.", TeacherEngine.fairseq)
-    model: str | None = setting(
-        "A checkpoint of fairseq (*.pt) or a model folder of kd; with ctranslate2 the folder of a Hugging Face model.",
-        None,
-        transient=True,
-    )
-    prefix: str = setting("ctranslate2: text before each source, such as `<2{target}> ` for MADLAD.", "")
-    compute_type: str = setting("ctranslate2: number format of the converted weights.", "float32")
-    checkpoint: str | None = setting("An older name of model, for a checkpoint of fairseq.", None, transient=True)
-    folder: str | None = setting(
-        "An older name of model, for the folder of another run: runs/NAME/teacher.en-de/member-1.", None, transient=True
-    )
-
-
-@dataclass
-class GivenModelsConfig:
-    """Models trained elsewhere that take the place of a training."""
-
-    root: str | None = setting(
-        "Folder that relative paths start from; null: the working directory.", None, path=True, transient=True
-    )
-    members: dict[str, GivenModelConfig] = setting(
-        "The models by name; each is a task. An older name of `teachers`.", same_as("teachers"), transient=True
-    )
-    vocabulary: str | None = setting("Sentencepiece model of the checkpoints.", None, transient=True)
-    codes: str | None = setting(
-        "In place of vocabulary: BPE codes of fastBPE or subword-nmt, for text that Moses tokenised.",
-        None,
-        transient=True,
-    )
-    moses: bool = setting("codes: whether the text was tokenised by Moses.", True)
-    moses_escape: bool = setting("codes: whether Moses wrote &apos; and the like, as without its -no-escape.", True)
-    moses_dashes: bool = setting("codes: whether Moses split at dashes, as with its -a.", True)
-    dictionary: str | None = setting("fairseq's dict.txt, where both sides share it.", None, transient=True)
-    source_dictionary: str | None = setting("fairseq's dictionary of the source side.", None, transient=True)
-    target_dictionary: str | None = setting("fairseq's dictionary of the target side.", None, transient=True)
-    source_language: str | None = setting(
-        "What multilingual checkpoints call the source language: en_XX; null: the one that fits the pair's code.", None
-    )
-    target_language: str | None = setting(
-        "What multilingual checkpoints call the target language; null: the one that fits the pair's code.", None
-    )
-    languages: str | None = setting(
-        "All languages of multilingual checkpoints in the order of --lang-dict: en,de,fr; null: those it states.",
-        None,
-    )
-
-
-class Ids(StrEnum):
-    """What the ids of n-best lists made elsewhere refer to."""
-
-    lines = "lines"  # 0-based lines of the corpus as it was collected
-    pairs = "pairs"  # kd's own ids of pairs
-
-
-class ListFormat(StrEnum):
-    """File formats of n-best lists."""
-
-    moses = "moses"  # Moses and Marian
-    fairseq = "fairseq"  # the output of fairseq-generate
-
-
-class OnMissing(StrEnum):
-    """What happens to a source without an n-best list."""
-
-    fail = "fail"
-    gold = "gold"  # its human translations are its list
-
-
-@dataclass
-class GivenListsFileConfig:
-    """A file of n-best lists made elsewhere, keyed by a name."""
-
-    file: str = setting("Path; .gz, .zst, .xz and .bz2 are read directly.", transient=True)
-    corpus: str | None = setting(
-        "Corpus whose sources were decoded: a key of corpus.sources; needed for ids that are lines.", None
-    )
-    ids: Ids = setting("What the ids refer to: lines of that corpus, or kd's own ids of pairs.", Ids.lines)
-    first: int = setting("lines: the line that id 0 stands for, counted from 0.", 0, at_least=0)
-    format: ListFormat = setting(
-        "Moses' and Marian's n-best lists, or the output of fairseq-generate.", ListFormat.moses
-    )
-
-
-@dataclass
-class GivenListsConfig:
-    """N-best lists made elsewhere that take the place of decoding."""
-
-    root: str | None = setting(
-        "Folder that relative paths start from; null: the working directory.", None, path=True, transient=True
-    )
-    files: dict[str, GivenListsFileConfig] = setting("The files by name.", factory=dict)
-    nbest: int = setting("Hypotheses kept of a list, the first ones; 0: all.", 0, unit="hypotheses", at_least=0)
-    on_missing: OnMissing = setting("What happens to a source without a list.", OnMissing.fail)
-    check_fit: bool = setting("Refuse lists that fit their sources no better than their neighbours'.", True)
-    workers: int = setting(
-        "Tasks; worker i takes the shards whose number is i modulo workers, and reads all files.",
-        1,
-        unit="tasks",
-        at_least=1,
-    )
-    guards: GuardsConfig = setting("Guards that are counted for the report.", same_as("guards"), transient=True)
