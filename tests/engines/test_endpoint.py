@@ -318,6 +318,7 @@ def test_a_folder_keeps_the_prompt_and_takes_the_address_of_now(
         ({"prompt": "{source}", "examples": 2}, r"examples is 2, and the prompt has no \{examples\}"),
         ({"example": "{source}"}, r"teachers\.a\.example has no \{target\}"),
         ({"fields": {"n": 3}}, r"teachers\.a\.fields has n, which kd sets"),
+        ({"fields": {"api_key": KEY}}, r"teachers\.a\.fields has api_key, which may be a secret"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:

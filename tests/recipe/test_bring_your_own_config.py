@@ -49,7 +49,7 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([TEACHERS, f"+teachers={{a: {{{SERVER}}}, b: {{model: y}}}}"], "has an endpoint beside another"),
         ([TEACHERS, ENDPOINT], "has no beam search: decode.en-de cannot use decode.method=beam with decode.beam=4"),
         ([TEACHERS, ENDPOINT, "decode.method=diverse"], "Set decode.method=sample for several samples"),
-        ([TEACHERS, ENDPOINT, "decode.method=sample"], "Set student.distill.alpha=0"),
+        ([TEACHERS, ENDPOINT, "decode.method=sample"], "is behind a server, which gives text alone"),
         ([TEACHERS, ENDPOINT, *SAMPLE, "select.metric=model"], "server that decode.en-de asks gives none"),
         (["decode.method=sample", "decode.top_p=0.9"], "decode.en-de has no teacher behind a server"),
         ([TEACHERS, CHECKPOINT], "given_models has neither vocabulary nor codes"),
@@ -92,14 +92,15 @@ def test_the_path_of_a_model_does_not_change_its_fingerprint(tmp_path: Path) -> 
 
 def test_the_address_of_a_server_does_not_change_a_teacher_and_its_prompt_does(tmp_path: Path) -> None:
     def fingerprint(**settings: object) -> str:
-        teacher = {"engine": "endpoint", "model": "x", "url": URL, **settings}
-        made = plan(tmp_path, TEACHERS, *SAMPLE, f"+teachers={{a: {teacher}}}".replace("True", "true"))
+        values = {"engine": "endpoint", "model": "x", "url": f"'{URL}'", **settings}
+        teacher = ", ".join(f"{name}: {value}" for name, value in values.items())
+        made = plan(tmp_path, TEACHERS, *SAMPLE, f"+teachers={{a: {{{teacher}}}}}")
         return made.task("decode.en-de", "worker-0").fingerprint
 
     first = fingerprint()
-    for same in ({"url": "http://localhost:1/v1"}, {"timeout": 9}, {"input_price": 2.5}, {"key": "OTHER"}):
+    for same in ({"url": "'http://localhost:1/v1'"}, {"timeout": 9}, {"input_price": 2.5}, {"key": "OTHER"}):
         assert fingerprint(**same) == first
-    for other in ({"model": "y"}, {"prompt": "{source}"}, {"examples": 2}, {"system": "s"}, {"logprobs": True}):
+    for other in ({"model": "y"}, {"prompt": "'{source}'"}, {"examples": 2}, {"logprobs": "true"}):
         assert fingerprint(**other) != first
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kd.base.errors import UserError
-from kd.base.urls import HTTP, split_secrets
+from kd.base.urls import HTTP, is_secret, split_secrets
 from kd.models.description import ENDPOINT, FORMAT, Languages, read_description
 from kd.models.folder import write_description
 from kd.models.integrity import COPY_AGAIN
@@ -117,6 +117,11 @@ def check(name: str, model: str | None, settings: EndpointConfig) -> None:
         )
     if reserved := {"messages", "model", "stream", "n"} & set(settings.fields):
         raise UserError(f"{key}.fields has {min(reserved)}, which kd sets.", "Leave it out.")
+    if secret := [each for each in settings.fields if each != "user" and is_secret(each)]:
+        raise UserError(
+            f"{key}.fields has {secret[0]}, which may be a secret, and recipes are kept as they are.",
+            f"Put the key into the environment variable {settings.key}.",
+        )
 
 
 def _check_places(key: str, template: str, needed: Sequence[str], allowed: Sequence[str]) -> None:
