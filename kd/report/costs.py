@@ -104,6 +104,9 @@ def cost_table(costs: Sequence[StageCost]) -> Table:
         Column("Stage", [Cell(cost.stage) for cost in costs], numeric=False),
         _column("Tasks", costs, lambda cost: form.count(cost.tasks)),
         _column("Time, tasks together", costs, lambda cost: duration(cost.seconds)),
+        _column("Tokens read", costs, lambda cost: _count(cost.tokens_read)),
+        _column("Tokens written", costs, lambda cost: _count(cost.tokens_written)),
+        _column("Price of tokens", costs, lambda cost: _priced(cost.price, cost.currency)),
         Column("GPU", [Cell(", ".join(cost.gpus)) for cost in costs], numeric=False),
         _column("GPU hours", costs, lambda cost: _amount(cost.gpu_hours)),
         _column("GPU in use", costs, lambda cost: _share(cost.gpu_utilisation)),
@@ -113,10 +116,6 @@ def cost_table(costs: Sequence[StageCost]) -> Table:
         _column("kg CO₂e", costs, lambda cost: _amount(cost.kg_co2e)),
         _column("On disk", costs, lambda cost: "" if cost.bytes is None else size(cost.bytes)),
     ]
-    if any(cost.tokens_read is not None for cost in costs):
-        columns.insert(3, _column("Tokens read", costs, lambda cost: _count(cost.tokens_read)))
-        columns.insert(4, _column("Tokens written", costs, lambda cost: _count(cost.tokens_written)))
-        columns.insert(5, _column("Price", costs, lambda cost: _priced(cost.price, cost.currency)))
     sums = {
         "Stage": "together",
         "Tasks": form.count(sum(cost.tasks for cost in costs)),

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace, bleu
+from runs_of_tiny import Workplace, bleu, new_workplace
 
 from kd.base.hashing import sha256
 from kd.corpora.ids import place_of
@@ -72,24 +72,17 @@ def test_checkpoints_of_fairseq_replace_the_teachers_up_to_the_report(workplace:
     assert "Nothing to do" in done.stderr
 
 
-def answers(finished: Workplace) -> dict[str, str]:
-    """Return the human translation of every source, held-out ones included: what a perfect language model writes."""
-    corpus = Corpus(finished.run / "shard.en-xx" / "all")
-    held_out = finished.run / "split" / "all" / "en-xx"
-    sides = [[list(open_lines(held_out / f"{use}.{side}")) for side in ("source", "target")] for use in ("dev", "test")]
-    known = {source: target for sources, targets in sides for source, target in zip(sources, targets, strict=True)}
-    return known | {pair.source: pair.target for pair in corpus.read()}
-
-
-def test_a_language_model_behind_a_server_teaches_up_to_the_report(workplace: Workplace, chat: ChatServer) -> None:
-    known = answers(workplace)
+def test_a_language_model_behind_a_server_teaches_up_to_the_report(tmp_path: Path, chat: ChatServer) -> None:
+    workplace = new_workplace(tmp_path)
+    sides = [open_lines(tmp_path / "corpus" / name) for name in ("corpus.en", "corpus.xx.gz")]
+    known = dict(zip(*sides, strict=True))
     chat.answer = lambda source, request: [f'"{known[source]}"'] * int(request.get("n", 1))
-    run = workplace.folder / "runs" / "llm"
+    run = workplace.run
     prompt = "'{examples}Source: {source}'"
     teacher = f"engine: endpoint, url: '{chat.url}', model: tiny, prompt: {prompt}, examples: 2, output_price: 5"
     given = [
         "chain=given_teachers", f"+teachers={{llm: {{{teacher}}}}}", "decode.method=sample", "decode.nbest=2",
-        "select.metric=mbr_chrf", "student.max_update=100", "decode.share=0.3", f"run.dir={run}",
+        "select.metric=mbr_chrf", "student.max_update=100", "decode.share=0.3",
     ]  # fmt: skip
     with subprocess.Popen(
         workplace.arguments("run", *given, "launcher.processes=1"), env=workplace.environment, stderr=subprocess.PIPE
