@@ -64,8 +64,8 @@ class ChatServer:
 
 
 @contextmanager
-def chat_server(**settings: Any) -> Iterator[ChatServer]:
-    """A running server."""
+def chat_server(port: int = 0, **settings: Any) -> Iterator[ChatServer]:
+    """A running server; port 0: a free one."""
     offered = ChatServer(**settings)
 
     class Handler(BaseHTTPRequestHandler):
@@ -127,7 +127,7 @@ def chat_server(**settings: Any) -> Iterator[ChatServer]:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", port), Handler) as server:
         offered.url = f"http://127.0.0.1:{server.server_port}/v1"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -5,8 +5,8 @@ Settings of a run:
     -p no:randomly                 the order of the files
     KD_TEST_SEED=2                 other models: trains the tiny model (tests/tiny_model.py) with another seed
     ATEN_CPU_CAPABILITY=default    another CPU: the instructions that torch uses (default, avx2, avx512)
-    KD_TEST_CHAT_SERVER=transformers   `transformers serve` as the server of a real language model (it needs fastapi,
-                                   openai and pydantic), in place of the small one in tests/chat_servers.py
+    KD_TEST_CHAT_SERVER=transformers   `transformers serve` as the server of a real language model, in place of the
+                                   small one of tests/chat_model.py; it needs accelerate, fastapi, openai, pydantic
     KD_TEST_MOMENTS=5              the moments at which an earlier run killed processes
 """
 

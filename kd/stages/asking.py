@@ -18,6 +18,7 @@ from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, member_fea
 from kd.corpora.shard import Shard
 from kd.engines.endpoint.description import Endpoint
 from kd.engines.endpoint.journal import Journal, Usage
+from kd.engines.endpoint.starting import running
 from kd.engines.endpoint.translator import Drawing, EndpointTranslator
 from kd.models.description import ENDPOINT
 from kd.models.folder import ModelFolder
@@ -172,6 +173,14 @@ def endpoint_of(artifacts: Sequence[Artifact]) -> Endpoint | None:
 
 def decode(job: Job[DecodeConfig], endpoint: Endpoint, shards: Sequence[Shard], total: int) -> None:
     """Ask for the lists of shards, one shard after the other. `total`: the sources of all of the worker's shards."""
+    if shards:
+        with running(endpoint, job.progress.update) as ready:
+            _decode(job, ready, shards, total)
+    for left in job.out.glob(f"*{JOURNAL}"):  # of a process that was killed before it removed it
+        left.unlink()
+
+
+def _decode(job: Job[DecodeConfig], endpoint: Endpoint, shards: Sequence[Shard], total: int) -> None:
     config = job.config
     drawing = None
     if config.method is DecodeMethod.sample:
@@ -199,8 +208,6 @@ def decode(job: Job[DecodeConfig], endpoint: Endpoint, shards: Sequence[Shard], 
         journal.remove()
         spent = _sum(spent, journal.usage)
         done += shard.sources
-    for left in job.out.glob(f"*{JOURNAL}"):  # of a process that was killed between the two
-        left.unlink()
 
 
 def _write(
@@ -261,6 +268,7 @@ def translate(
     endpoint: Endpoint, sources: Iterable[str], max_pieces: int, progress: Callable[[int, int], None]
 ) -> tuple[list[str], dict[str, int]]:
     """Return the greedy translations of some sources, and the counts of answers, requests and tokens."""
-    translator, journal = EndpointTranslator(endpoint, max_pieces=max_pieces), Journal()
-    lists = translator.translate(list(sources), progress, journal)
+    with running(endpoint) as ready:
+        translator, journal = EndpointTranslator(ready, max_pieces=max_pieces), Journal()
+        lists = translator.translate(list(sources), progress, journal)
     return [found[0].text for found in lists], dict(translator.counts + usage_facts(journal.usage))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from kd.base.errors import TransientError, UserError
 from kd.engines.endpoint import client
 from kd.engines.endpoint.description import Endpoint, check, draw_examples
 from kd.engines.endpoint.journal import Journal
+from kd.engines.endpoint.starting import running
 from kd.engines.endpoint.translator import Drawing, EndpointTranslator
 from kd.engines.loading import Decoding, load
 from kd.models.folder import ModelFolder
@@ -310,6 +312,8 @@ def test_a_folder_keeps_the_prompt_and_takes_the_address_of_now(
     [
         ({"url": None}, r"teachers\.a\.url is not set\. Set it: teachers\.a\.url=http://localhost:8000/v1"),
         ({"url": "localhost:8000"}, r"teachers\.a\.url is localhost:8000"),
+        ({"start": "vllm serve {model}"}, r"Set teachers\.a\.url=http://localhost:\{port\}/v1"),
+        ({"url": "http://localhost:{port}/v1"}, r"teachers\.a\.start is not set"),
         ({"url": "http://me:pw@host/v1"}, r"holds a password .* environment variable OPENAI_API_KEY"),
         ({"url": "http://host/v1?api_key=x"}, r"holds a password or a key"),
         ({"key": KEY}, r"teachers\.a\.key is not the name of an environment variable"),
@@ -332,3 +336,42 @@ def test_examples_are_spread_over_dev_and_short(chat: ChatServer) -> None:
     assert draw_examples([*pairs, ("x" * 500, "y"), ("", "z")], 3) == (("s0", "t0"), ("s3", "t3"), ("s6", "t6"))
     with pytest.raises(UserError, match="dev has 10 pairs that can be examples, and 11 are wanted"):
         draw_examples(pairs, 11)
+
+
+# --- a server of the task's own --------------------------------------------------------------------------------------
+
+
+SERVER = """
+import sys
+from tests.chat_servers import chat_server
+with chat_server(port=int(sys.argv[1])) as server:
+    print(server.url, sys.argv[2], flush=True)
+    sys.stdin.read()
+    import time
+    time.sleep(600)
+"""
+
+
+def test_a_server_is_started_and_ended_with_the_work(tmp_path: Path) -> None:
+    script = tmp_path / "serve.py"
+    script.write_text(SERVER, "utf-8")
+    command = f"env PYTHONPATH={Path.cwd()} {sys.executable} {script} {{port}} {{model}}"
+    settings = EndpointConfig(url="http://localhost:{port}/v1", start=command, prompt=PROMPT, concurrency=1)
+    with running(Endpoint("llm", "tiny", settings, ("de", "en"))) as ready:
+        assert texts(ready) == [[each.upper()] for each in SOURCES]
+    with pytest.raises(UserError, match="cannot be reached"):
+        texts(changed(ready, retries=0))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("/nowhere/vllm serve", r"/nowhere/vllm cannot be started: No such file .* Correct teachers\.llm\.start"),
+        ("false {port}", r"The server of teachers\.llm ended with status 1 before it answered"),
+        ("sleep 60", r"does not answer at http://localhost:\d+/v1 after 0\.005 minutes"),
+    ],
+)
+def test_a_server_that_does_not_start_is_one_sentence(command: str, message: str) -> None:
+    settings = EndpointConfig(url="http://localhost:{port}/v1", start=command, start_minutes=0.005)
+    with pytest.raises(UserError, match=message), running(Endpoint("llm", "tiny", settings, ("de", "en"))):
+        pass

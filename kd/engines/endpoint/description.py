@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kd.base.errors import UserError
-from kd.base.urls import HTTP, is_secret, split_secrets
+from kd.base.urls import HTTP, is_local, is_secret, split_secrets
 from kd.models.description import ENDPOINT, FORMAT, Languages, read_description
 from kd.models.folder import write_description
 from kd.models.integrity import COPY_AGAIN
@@ -98,6 +98,14 @@ def check(name: str, model: str | None, settings: EndpointConfig) -> None:
     url = settings.url or ""
     if not url.startswith(HTTP) or not urlsplit(url).hostname:
         raise UserError(f"{key}.url is {settings.url or 'not set'}.", f"Set it: {key}.url=http://localhost:8000/v1")
+    if settings.start is not None and not is_local(url):
+        raise UserError(
+            f"{key}.start starts a server on the computer of the task, and {key}.url is {url}.",
+            f"Set {key}.url=http://localhost:{{port}}/v1",
+        )
+    if settings.start is None and "{port}" in url:
+        raise UserError(f"{key}.url has {{port}}, and {key}.start is not set.", f"Set {key}.start to a command.")
+    _check_places(f"{key}.start", settings.start or "", (), ("model", "port"))
     _, secrets = split_secrets(url)
     if secrets.login or secrets.query:
         raise UserError(

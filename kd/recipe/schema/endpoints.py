@@ -24,6 +24,15 @@ class EndpointConfig:
         None,
         transient=True,
     )
+    start: str | None = setting(
+        "endpoint: command that starts the server beside each task that asks it, with {model} and {port}, a free port "
+        "for the url; null: the server runs already.",
+        None,
+        transient=True,
+    )
+    start_minutes: float = setting(
+        "endpoint: longest time until a server that was started answers.", 30.0, unit="minutes", above=0, transient=True
+    )
     prompt: str = setting(
         "endpoint: the user's message; {source}, {source_language}, {target_language} and {examples} are filled in.",
         PROMPT,
