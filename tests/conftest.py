@@ -5,6 +5,8 @@ Settings of a run:
     -p no:randomly                 the order of the files
     KD_TEST_SEED=2                 other models: trains the tiny model (tests/tiny_model.py) with another seed
     ATEN_CPU_CAPABILITY=default    another CPU: the instructions that torch uses (default, avx2, avx512)
+    KD_TEST_CHAT_SERVER=transformers   `transformers serve` as the server of a real language model, in place of the
+                                   small one of tests/chat_model.py; it needs accelerate, fastapi, openai, pydantic
     KD_TEST_MOMENTS=5              the moments at which an earlier run killed processes
 """
 
@@ -17,7 +19,7 @@ import pytest
 
 from tests.shared_fixtures import SharedFixtures
 
-pytest_plugins = ["tests.tiny_model"]
+pytest_plugins = ["tests.tiny_model", "tests.chat_servers"]
 
 LONGEST = ("slurm", "image", "slurm-faults")  # groups that share one cluster or one image
 SHARED = pytest.StashKey[SharedFixtures]()

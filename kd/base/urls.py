@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
@@ -95,6 +96,17 @@ def with_secrets(url: str) -> str:
         shown = f"{quote(unquote(user), safe='')}{colon}{quote(unquote(password), safe='')}"
         masked = masked.replace("://", f"://{shown}@", 1)
     return masked
+
+
+def is_local(url: str) -> bool:
+    """Return whether a server is on the computer that asks it."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def lacks_secrets(url: str) -> list[str]:

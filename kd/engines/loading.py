@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kd.base.errors import IncompleteArtifact
-from kd.models.description import CTRANSLATE2, tag_for
+from kd.models.description import CTRANSLATE2, ENDPOINT, tag_for
 from kd.models.folder import ModelFolder
 from kd.models.matching import load_processor
 
@@ -56,6 +56,8 @@ def load(folders: Sequence[Path], decoding: Decoding, *, threads: int, device: s
     models = [ModelFolder.open(folder) for folder in folders]
     for model in models:
         model.check()
+    if models[0].engine == ENDPOINT:
+        return _load_endpoint(models, decoding)
     if models[0].tokenizer:
         return _load_converted(models, decoding, threads, device)
     if models[0].engine == CTRANSLATE2:
@@ -83,6 +85,18 @@ def _load_ctranslate2(folder: Path, decoding: Decoding, threads: int, device: st
         if progress:
             progress(len(sources), len(sources))
         return outputs
+
+    return translate
+
+
+def _load_endpoint(models: Sequence[ModelFolder], decoding: Decoding) -> Translates:
+    from kd.engines.endpoint.description import Endpoint
+    from kd.engines.endpoint.translator import EndpointTranslator
+
+    translator = EndpointTranslator(Endpoint.open(models[0].path), max_pieces=decoding.max_pieces)
+
+    def translate(sources: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        return [hypotheses[0].text for hypotheses in translator.translate(sources, progress)]
 
     return translate
 

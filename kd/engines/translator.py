@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from kd.base.errors import UserError
 from kd.corpora.segments import Segment, segments
 from kd.engines.reading import reader
-from kd.models.description import CTRANSLATE2, tag_for
+from kd.models.description import CTRANSLATE2, ENDPOINT, tag_for
 from kd.models.folder import ModelFolder
 from kd.models.languages import primary
 
@@ -238,6 +238,11 @@ def _load(folders: Sequence[Path], options: Options, to: str | None, source: str
                 "No CUDA device can be used on this machine.", "Check the GPU with `nvidia-smi`, or use the CPU."
             )
     models = [ModelFolder.open(folder) for folder in folders]
+    if served := [model for model in models if model.engine == ENDPOINT]:
+        raise UserError(
+            f"{served[0].path} is a teacher behind a server, which only the stages of a run ask.",
+            "Give the folder of a model.",
+        )
     for model in models:
         _check_target(model, to)
     if all(model.engine != CTRANSLATE2 for model in models):

@@ -20,6 +20,7 @@ from kd.models.sentencepiece_model import preprocessing
 
 FORMAT = 1
 FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
+ENDPOINT = "endpoint"  # of a folder that describes a model behind a server
 TRANSFORMERS, ARGOS = "transformers", "argos"  # of folders for other software, which kd writes and does not load
 
 
@@ -183,7 +184,7 @@ def _are_pairs(value: Any) -> bool:
 
 
 _ENTRIES: dict[str, Callable[[Any], bool]] = {
-    "engine": lambda value: value in (FAIRSEQ, CTRANSLATE2, TRANSFORMERS, ARGOS),
+    "engine": lambda value: value in (FAIRSEQ, CTRANSLATE2, ENDPOINT, TRANSFORMERS, ARGOS),
     "compute_type": _is_text,
     "source_languages": _are_texts,
     "target_languages": _are_texts,
@@ -193,6 +194,7 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "max_target_pieces": _is_count,
     "members": _is_count,
     "direction": lambda value: isinstance(value, dict) and set(value) == {"source", "target", "prefix"},
+    "endpoint": lambda value: isinstance(value, dict),
     "preprocessing": lambda value: isinstance(value, dict) and _is_count(value.get("pieces", 1)),
 }
 

@@ -1,10 +1,11 @@
 """`ModelFolder`: the files of a model on disk, for any engine.
 
-A folder has one of four forms; `files.py` defines the names of the files:
+A folder has one of five forms; `files.py` defines the names of the files:
 
 - trained: `model.pt` (a fairseq checkpoint), `dict.txt`, `vocabulary.model` or `bpe.codes` with `segmentation.json`;
 - exported: `model/` (CTranslate2's files), `vocabulary.model`, `model.json`;
 - converted from Hugging Face: `model/`, `tokenizer/` (transformers' files), `model.json`;
+- a teacher behind a server: `model.json` alone;
 - an ensemble for distribution: `members/1/`, `members/2/` … (trained folders), `model.json`.
 
 A model that was trained elsewhere may have its files in different places: `ModelFolder.of_files`.
@@ -25,6 +26,7 @@ from kd.base.hashing import sha256
 from kd.models.description import (
     ARGOS,
     CTRANSLATE2,
+    ENDPOINT,
     FAIRSEQ,
     TRANSFORMERS,
     Languages,
@@ -61,8 +63,8 @@ class ModelFolder:
 
     Attributes:
         path: The folder.
-        engine: FAIRSEQ or CTRANSLATE2.
-        weights: `model.pt`, or CTranslate2's `model.bin`.
+        engine: FAIRSEQ, CTRANSLATE2 or ENDPOINT.
+        weights: `model.pt`, or CTranslate2's `model.bin`; `model.json` of a model behind a server.
         vocabulary: The sentencepiece model of both sides, or BPE codes.
         dictionary: fairseq's dictionary of the target; None in an exported folder.
         source_dictionary: fairseq's dictionary of the source; equal to `dictionary` if both sides share it.
@@ -152,6 +154,8 @@ class ModelFolder:
                 f"{path} is for {engine}, which kd does not load.",
                 "See the example in its README.md, or give another export of the model.",
             )
+        if engine == ENDPOINT:
+            return cls(path, ENDPOINT, path / DESCRIPTION, path / DESCRIPTION)
         if engine != CTRANSLATE2:
             raise UserError(f"{path} has no folder {MEMBERS}.", "Copy the whole folder, members included.")
         if "compute_type" not in description:

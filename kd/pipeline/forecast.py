@@ -75,16 +75,28 @@ class TaskWork:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The tokens that a language model behind a server reads and writes for a stage, and their price."""
+
+    prompt: Estimate
+    completion: Estimate
+    price: Estimate
+    currency: str
+
+
+@dataclass(frozen=True)
 class StageForecast:
     """The forecast of a stage.
 
     Attributes:
         tasks: name of a task -> its work.
         output: the text of the output, for the forecasts of later stages; None: the same as that of its input.
+        asked: tokens of all tasks, where a server is asked.
     """
 
     tasks: Mapping[str, TaskWork]
     output: Any = None
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)

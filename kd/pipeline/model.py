@@ -147,6 +147,10 @@ class Kind(ABC, Generic[C]):
     def suits(self, config: C, device: str) -> None:
         """Raise UserError for a config that a machine with this device (cpu, cuda, rocm) cannot run."""
 
+    def asks(self, stage: Stage) -> str | None:
+        """Return the address of a server that the tasks of a stage ask, on whatever node they run; None: of none."""
+        return None
+
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield the tasks, from the config alone. By default one task, `all`, which depends on the whole config."""
         identity, extent = identity_and_extent(stage.config)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kd.base.estimate import NOTHING, Estimate, joined, total
-from kd.pipeline.forecast import Work
+from kd.pipeline.forecast import Asked, Work
 from kd.pipeline.model import Stage, Task
 from kd.planning.assumptions import Assumptions
 from kd.planning.schedule import Span, critical
@@ -60,6 +60,7 @@ class StageForecast:
     done: int
     tasks: list[TaskForecast] = field(default_factory=list)
     kept_already: float = 0.0  # bytes
+    asked: Asked | None = None  # of the missing tasks
 
     @property
     def seconds(self) -> Estimate:

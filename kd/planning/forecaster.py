@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from kd.base.estimate import Estimate, total
 from kd.launch.order import Rules
 from kd.models.known import Known
-from kd.pipeline.forecast import Sharing, TaskWork, Work
+from kd.pipeline.forecast import Asked, Sharing, TaskWork, Work
 from kd.pipeline.model import Stage, Task
 from kd.pipeline.plan import Plan
 from kd.planning.assumptions import Assumptions
@@ -64,7 +64,16 @@ class Forecaster:
             len(tasks) - len(missing),
             [self._task(task) for task in missing],
             sum(sizes.get(task, 0.0) for task in tasks),
+            self._asked(stage, len(missing)),
         )
+
+    def _asked(self, stage: Stage, missing: int) -> Asked | None:
+        """Return the tokens of the missing tasks of a stage that asks a server."""
+        forecast = self._known.forecasts[stage]
+        if forecast is None or forecast.asked is None or not missing:
+            return None
+        whole, share = forecast.asked, missing / len(stage.tasks)
+        return Asked(whole.prompt.times(share), whole.completion.times(share), whole.price.times(share), whole.currency)
 
     def _task(self, task: Task) -> TaskForecast:
         work = self._known.work(task)

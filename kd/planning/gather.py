@@ -17,6 +17,7 @@ from rich.console import Console
 
 from kd.base.errors import UserError
 from kd.base.estimate import ASSUMED, Estimate
+from kd.launch.servers import check_servers
 from kd.models.known import Known, Text
 from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run
@@ -49,6 +50,8 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     assumptions.check_stages([name for stage in plan.stages for name in (stage.name, stage.spec.name)], config.pairs)
     store = Store(Path(config.store.dir))
     machine, launcher = _machine(config), _launcher(config)
+    if launcher.kind != "local" or machine.resources:
+        check_servers(plan.stages, machine)
     sample = look(plan, store, PAIRS)
     if probing:
         _probe(config, sample, launcher, models=probing == "all")

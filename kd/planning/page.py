@@ -144,6 +144,7 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
     if forecast.cpu_seconds is not None and not forecast.unknown:
         used = forecast.cpu_seconds / 3600
         found.append(("of them at work", hours(used), Estimate(used, "CPU seconds as measured")))
+    found += _asked(forecast)
     found.append(("wall time", time(forecast.wall.value), forecast.wall))
     found.append(("disk at the fullest", size(forecast.peak.value), forecast.peak))
     found.append(("disk kept", _shown(forecast.kept, size), forecast.kept))
@@ -153,6 +154,28 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
     carbon = UNKNOWN if forecast.co2.value is None else f"{forecast.co2.value:,.1f} kg CO2e"
     found.append(("emissions", carbon, forecast.co2))
     return found
+
+
+def _asked(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
+    """Return the tokens that language models behind servers read and write, and what they cost."""
+    asked = [stage.asked for stage in forecast.stages if stage.asked]
+    if not asked:
+        return []
+    read, written = total(each.prompt for each in asked), total(each.completion for each in asked)
+    found = [("tokens read", _shown(read, _tokens), read), ("tokens written", _shown(written, _tokens), written)]
+    for currency in dict.fromkeys(each.currency for each in asked):
+        price = total(each.price for each in asked if each.currency == currency)
+        if price.value != 0:
+            found.append(("price of tokens", f"{_shown(price, _money)} {currency}", price))
+    return found
+
+
+def _tokens(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value:,.0f}"
+
+
+def _money(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.2f}"
 
 
 def _arrays(forecast: Forecast) -> tuple[str, Estimate]:

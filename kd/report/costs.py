@@ -35,6 +35,10 @@ class StageCost:
     pue: float | None = None  # power usage effectiveness
     carbon_intensity: float | None = None  # kg CO2e a kWh
     kg_co2e: float | None = None
+    tokens_read: int | None = None  # by a language model behind a server
+    tokens_written: int | None = None
+    price: float | None = None  # of these tokens; None where the recipe states no prices
+    currency: str = ""
 
     @property
     def idle(self) -> bool:
@@ -70,7 +74,22 @@ def _cost(stage: str, manifests: Sequence[Mapping[str, Any]]) -> StageCost:
         pue=_common(energy.get("pue") for _, energy in energies),
         carbon_intensity=_common(energy.get("carbon_intensity") for _, energy in energies),
         kg_co2e=sum(co2) if co2 else None,
+        **_asked([manifest.get("facts") or {} for manifest in manifests]),
     )
+
+
+def _asked(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the tokens of a stage that asked a server, and their price; empty for other stages."""
+    asked = [each for each in facts if "prompt tokens" in each]
+    if not asked:
+        return {}
+    prices = [each["price"] for each in asked if "price" in each]
+    return {
+        "tokens_read": sum(each["prompt tokens"] for each in asked),
+        "tokens_written": sum(each.get("completion tokens", 0) for each in asked),
+        "price": sum(prices) if prices else None,
+        "currency": str(next((each["currency"] for each in asked if "currency" in each), "")),
+    }
 
 
 def _common(values: Iterable[float | None]) -> float | None:
@@ -85,6 +104,9 @@ def cost_table(costs: Sequence[StageCost]) -> Table:
         Column("Stage", [Cell(cost.stage) for cost in costs], numeric=False),
         _column("Tasks", costs, lambda cost: form.count(cost.tasks)),
         _column("Time, tasks together", costs, lambda cost: duration(cost.seconds)),
+        _column("Tokens read", costs, lambda cost: _count(cost.tokens_read)),
+        _column("Tokens written", costs, lambda cost: _count(cost.tokens_written)),
+        _column("Price of tokens", costs, lambda cost: _priced(cost.price, cost.currency)),
         Column("GPU", [Cell(", ".join(cost.gpus)) for cost in costs], numeric=False),
         _column("GPU hours", costs, lambda cost: _amount(cost.gpu_hours)),
         _column("GPU in use", costs, lambda cost: _share(cost.gpu_utilisation)),
@@ -147,6 +169,14 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 def _amount(value: float | None) -> str:
     return "" if value is None else amount(value) if value else "0"
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else form.count(value)
+
+
+def _priced(price: float | None, currency: str) -> str:
+    return "" if price is None else f"{price:,.2f} {currency}"
 
 
 def _plain(value: float | None) -> str:

@@ -174,7 +174,8 @@ def rows(
                 system,
                 [_score(score, significance.get((system.name, score["metric"]))) for score in scores],
                 pair=shown,
-                parameters=sum(fact["parameters"] for fact in facts) if facts else None,
+                # 0 of a model whose number is not known: converted before, or behind a server.
+                parameters=(sum(fact["parameters"] for fact in facts) or None) if facts else None,
                 megabytes=speed.get("megabytes"),
                 sentences_per_second=speed.get("sentences_per_second"),
                 training_updates=facts[0]["updates"] if facts and not system.format else None,

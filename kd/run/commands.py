@@ -19,6 +19,7 @@ from kd.base.faults import disk_fault
 from kd.launch.container import Commands
 from kd.launch.launcher import Failure, Interrupted, Launcher, exit_status, of_several
 from kd.launch.local import LocalLauncher
+from kd.launch.servers import check_servers
 from kd.launch.slurm import queue
 from kd.launch.slurm.launcher import SlurmLauncher
 from kd.launch.slurm.script import Settings
@@ -43,6 +44,8 @@ def run(request: Request) -> int:
     plan = compose.plan(config)
     for planned in plan.stages:
         planned.kind.suits(planned.config, config.machine.device)
+    if config.launcher.kind != "local":
+        check_servers(plan.stages, cluster_machine(config))
     tasks = _chosen(plan, request, store, folder)
     raw = [path for item in tasks for path in item.files]
     commands = Commands(compose.resolve(config), folder.folder, store, raw)

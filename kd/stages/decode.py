@@ -40,6 +40,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, DecodePrecision, LongSources
+from kd.stages import asking
 from kd.stages.teachers import first_members
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ SCORES = "natural logarithms, summed over the pieces and the end symbol, divided
 _LOG = logging.getLogger(__name__)
 # Settings that count with one method only.
 _SETTINGS_OF = {
-    DecodeMethod.sample: ("seed", "temperature", "sample_top"),
+    DecodeMethod.sample: ("seed", "temperature", "sample_top", "top_p"),
     DecodeMethod.diverse: ("groups", "diversity"),
 }
 # Names of a shard's counts.
@@ -107,6 +108,10 @@ class Decode(Kind[DecodeConfig]):
                 "Set decode.retry_precision to bf16 or fp32, other than decode.precision, or to null.",
             )
 
+    def asks(self, stage: Stage) -> str | None:
+        """Return the address of the server that the teacher is behind."""
+        return asking.address_of(stage, "teachers")
+
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield one task per worker. The number of workers is fixed, so the tasks follow from the config alone."""
         identity, extent = identity_and_extent(stage.config)
@@ -117,6 +122,7 @@ class Decode(Kind[DecodeConfig]):
                 identity = {key: value for key, value in identity.items() if key not in keys}
         if stage.config.method is DecodeMethod.sample:
             identity.pop("beam", None)
+        asking.check_decoding(stage)
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
         inputs["teachers"] = first_members(inputs["teachers"], stage.config.members, "decode.members")
         for worker in range(stage.config.workers):
@@ -135,7 +141,11 @@ class Decode(Kind[DecodeConfig]):
             "members": len(job.inputs["teachers"]),
             "length_penalty": job.config.length_penalty,
         }
-        if missing:
+        endpoint = asking.endpoint_of(job.inputs["teachers"])
+        if endpoint is not None:
+            facts["scores"] = SCORES if endpoint.settings.logprobs else asking.NO_SCORES
+            asking.decode(job, endpoint, missing, sum(shard.sources for shard in shards))
+        elif missing:
             job.progress.update("loading the ensemble")
             _decode(job, missing, sum(shard.sources for shard in shards))
         write_nbest_index(job.out, facts)
@@ -160,18 +170,24 @@ class Decode(Kind[DecodeConfig]):
             "hypotheses": lists.lines,
             "shards": len(shards),
         }
-        return Summary(counts, facts={**_facts(lists), "devices": job.world.workers(job.device)})
+        facts = _facts(lists)
+        endpoint = asking.endpoint_of(job.inputs["teachers"])
+        facts |= {"devices": job.world.workers(job.device)} if endpoint is None else asking.price_facts(facts, endpoint)
+        return Summary(counts, facts=facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the sentences of each worker; list sizes grow with the text and `nbest`."""
         config, text = stage.config, known.input(stage, "corpus")
+        output = replace(text, pairs=text.pairs.times(config.share))
         models = known.models(item.task for item in stage.input_tasks("teachers"))
         sentences = text.pairs.times(config.share / len(stage.tasks))
         cost = known.translation_flops(models, text, _width(config))
         work = Work(f"decode {config.engine.value}", "sentences", sentences, cost, Sharing.gpus, "decode")
         lists = replace(work, cost=None if text.side_bytes is None else text.side_bytes * config.nbest)
-        output = replace(text, pairs=text.pairs.times(config.share))
-        return equal_tasks(stage, TaskWork((work,), size=lists), output)
+        if teacher := asking.teacher_of(stage, "teachers"):
+            work = asking.asking_work(teacher[1], sentences, text)
+        asked = asking.expect(stage, "teachers", known, text, output.pairs, config.nbest)
+        return replace(equal_tasks(stage, TaskWork((work,), size=lists), output), asked=asked)
 
 
 def _require_list(name: str, length: int, beam: int) -> None:

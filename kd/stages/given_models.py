@@ -1,25 +1,30 @@
 """Given models: uses models that were trained elsewhere as teachers.
 
-They are fairseq checkpoints, folders of other runs, or models of Hugging Face, which are converted to CTranslate2. Each
-model is a task whose output is a model folder like that of a training, so every later stage can use it.
+They are fairseq checkpoints, folders of other runs, models of Hugging Face, which are converted to CTranslate2, or
+language models behind a server, to which this stage sends nothing. Each model is a task whose output is a model folder
+like that of a training, so every later stage can use it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kd.base.errors import UserError
 from kd.base.hashing import sha256
+from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.ctranslate2 import COMPUTE_TYPES
+from kd.engines.endpoint import description
 from kd.engines.fairseq.given import import_model
 from kd.engines.fairseq.language_tokens import Direction
 from kd.engines.hugging_face import CONFIGURATION, convert
 from kd.engines.loading import check_translates
+from kd.models.description import ENDPOINT
 from kd.models.files import DESCRIPTION, SUMMARY, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known, single_task
@@ -28,9 +33,11 @@ from kd.models.moses_bpe import Segmentation
 from kd.models.systems import trained_model
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast
-from kd.pipeline.model import Job, Kind, Stage, Summary, TaskSpec
-from kd.recipe.schema import GivenModelConfig, GivenModelsConfig, TeacherEngine
+from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
+from kd.recipe.schema import EndpointConfig, GivenModelConfig, GivenModelsConfig, TeacherEngine
 from kd.recipe.schema.running import SystemRole
+
+_UNSET = EndpointConfig()
 
 
 class GivenModels(Kind[GivenModelsConfig]):
@@ -41,6 +48,7 @@ class GivenModels(Kind[GivenModelsConfig]):
     config = GivenModelsConfig
     imports = ("torch", "fairseq")
     needs_models = True
+    roles: ClassVar = {"held_out": Role(optional=True)}  # its dev has the examples of prompts
     role = SystemRole.teacher.value
     resources = "cpu"
 
@@ -59,13 +67,16 @@ class GivenModels(Kind[GivenModelsConfig]):
                     f"{where}.compute_type is {member.compute_type!r}.", f"Use one of {', '.join(COMPUTE_TYPES)}."
                 )
             if member.engine is not TeacherEngine.ctranslate2 and member.prefix:
-                raise UserError(f"{where}.prefix has no effect with engine fairseq.", f"Leave out {where}.prefix.")
+                engine = member.engine.value
+                raise UserError(f"{where}.prefix has no effect with engine {engine}.", f"Leave out {where}.prefix.")
+            _check_endpoint(name, member)
         if any(_is_checkpoint(member) for member in config.members.values()):
             _check_vocabulary(config)
-        if len(config.members) > 1 and any(_is_converted(member) for member in config.members.values()):
+        others = [member.engine for member in config.members.values() if member.engine is not TeacherEngine.fairseq]
+        if len(config.members) > 1 and others:
+            what = "a model for CTranslate2" if others[0] is TeacherEngine.ctranslate2 else "an endpoint"
             raise UserError(
-                "teachers has a model for CTranslate2 among several models, but only fairseq models decode as an "
-                "ensemble.",
+                f"teachers has {what} among several models, but only fairseq models decode as an ensemble.",
                 "Name a single teacher.",
             )
 
@@ -75,14 +86,21 @@ class GivenModels(Kind[GivenModelsConfig]):
         identity, _ = identity_and_extent(config)
         pair = {side: code for side, code in stage.axis_value.items() if side in ("source", "target")}
         for name, member in config.members.items():
-            files = partial(_files, config, member, stage.axis_value)
             subject = trained_model(stage, name if len(config.members) > 1 else None)
+            if _is_endpoint(member):
+                yield _endpoint_task(stage, name, member, {**pair, "model": member.model}, subject)
+                continue
+            files = partial(_files, config, member, stage.axis_value)
             own, _ = identity_and_extent(member)
-            yield TaskSpec(f"member-{name}", {**identity, **pair, **own}, files=files, subject=subject)
+            yield TaskSpec(f"member-{name}", {**identity, **pair, **own}, inputs={}, files=files, subject=subject)
 
     def run(self, job: Job[GivenModelsConfig]) -> None:
         """Write the model folder."""
-        member = job.config.members[job.name.removeprefix("member-")]
+        name = job.name.removeprefix("member-")
+        member = job.config.members[name]
+        if _is_endpoint(member):
+            _describe(job, name, member)
+            return
         for path in _files(job.config, member, job.axis_value):
             if not path.is_file() or sha256(path) != job.files.get(path):
                 raise UserError(f"{path} has changed since the run was planned.", "Plan it again with `kd run`.")
@@ -99,6 +117,10 @@ class GivenModels(Kind[GivenModelsConfig]):
         from kd.engines.fairseq.model import count_parameters, load_ensemble
 
         summary = read_json(job.out / SUMMARY)
+        if ModelFolder.open(job.out).engine == ENDPOINT:
+            endpoint = description.Endpoint.open(job.out)
+            note = f"{endpoint.model} at {endpoint.settings.url}, not asked yet"
+            return Summary({"examples": len(endpoint.examples)}, facts={**summary, "validations": [], "note": note})
         if "parameters" not in summary:
             (model,) = load_ensemble([job.out]).models
             summary["parameters"] = count_parameters(model)
@@ -115,9 +137,60 @@ def _is_converted(member: GivenModelConfig) -> bool:
     return member.engine is TeacherEngine.ctranslate2
 
 
+def _is_endpoint(member: GivenModelConfig) -> bool:
+    return member.engine is TeacherEngine.endpoint
+
+
 def _is_checkpoint(member: GivenModelConfig) -> bool:
     """Return whether a teacher is a checkpoint of fairseq, not a folder."""
-    return bool(member.checkpoint) or (not _is_converted(member) and str(member.model).endswith(".pt"))
+    return bool(member.checkpoint) or (member.engine is TeacherEngine.fairseq and str(member.model).endswith(".pt"))
+
+
+# --- behind a server -------------------------------------------------------------------------------------------------
+
+
+def _check_endpoint(name: str, member: GivenModelConfig) -> None:
+    """Raise UserError for settings of an endpoint that cannot work, or that another engine does not read."""
+    if _is_endpoint(member):
+        description.check(name, member.model, member)
+        return
+    given = EndpointConfig(**{each.name: getattr(member, each.name) for each in fields(EndpointConfig)})
+    unused = [each.name for each in fields(given) if getattr(given, each.name) != getattr(_UNSET, each.name)]
+    if unused:
+        key = f"teachers.{name}.{unused[0]}"
+        raise UserError(
+            f"{key} has no effect with engine {member.engine.value}.",
+            f"Set teachers.{name}.engine=endpoint, or leave out {key}.",
+        )
+
+
+def _endpoint_task(
+    stage: Stage, name: str, member: GivenModelConfig, identity: dict[str, Any], subject: Mapping[str, Any]
+) -> TaskSpec:
+    """Return the task that describes an endpoint; only one with examples reads the held-out sets."""
+    own, _ = identity_and_extent(member)
+    if member.examples and not stage.inputs.get("held_out"):
+        raise UserError(
+            f"teachers.{name}.examples is {member.examples}, and {stage.name} reads no held-out sets.",
+            f"Set chain.{stage.spec.name}.inputs.held_out to the stage that draws dev.",
+        )
+    inputs = {"held_out": stage.input_tasks("held_out")} if member.examples else {}
+    return TaskSpec(f"member-{name}", {**identity, **own}, inputs=inputs, subject=subject)
+
+
+def _describe(job: Job[GivenModelsConfig], name: str, member: GivenModelConfig) -> None:
+    direction = _direction(job.config, job.axis_value)
+    languages = (str(direction.source), str(direction.target))
+    examples: tuple[tuple[str, str], ...] = ()
+    if member.examples:
+        dev = read_heldout(job.one("held_out").path, str(job.axis), "dev")
+        examples = description.draw_examples([(pair.source, pair.target) for pair in dev], member.examples)
+    settings = EndpointConfig(**{each.name: getattr(member, each.name) for each in fields(EndpointConfig)})
+    description.Endpoint(name, str(member.model), settings, languages, examples).write(job.out)
+    _write_summary(job, None, str(member.model), 0)
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
 
 
 def _convert(job: Job[GivenModelsConfig], member: GivenModelConfig) -> None:

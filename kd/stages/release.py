@@ -29,6 +29,7 @@ from kd.recipe.schema import ReleaseConfig
 from kd.recipe.schema.running import SystemRole
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
 from kd.report.verdict import lessons
+from kd.stages.asking import served
 from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
 
 COLLECT = "collect"
@@ -55,7 +56,9 @@ class Release(Kind[ReleaseConfig]):
         config: ReleaseConfig = stage.config
         identity, _ = identity_and_extent(config)
         licences = {name: source.licence for name, source in config.sources.items()}
-        for system in systems_of(stage.input_tasks("systems"), config.ensembles, packaged=True):
+        for system, items in systems_of(stage.input_tasks("systems"), config.ensembles, packaged=True).items():
+            if served(items[0]):  # there is nothing to give away
+                continue
             if system.format or config.systems.get(system.name):
                 yield TaskSpec(system.name, {**identity, "sources": licences}, subject=plain(system))
 

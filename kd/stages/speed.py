@@ -23,6 +23,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SpeedConfig
+from kd.stages.asking import served
 from kd.stages.outputs import SPEED
 
 ALONE = 4  # cost of a sentence translated alone, as a multiple of one in a batch: 3 to 8 for small models
@@ -44,11 +45,12 @@ class Speed(Kind[SpeedConfig]):
         """Yield one task for all systems, which are measured in turn."""
         identity, extent = identity_and_extent(stage.config)
         systems_of(stage.input_tasks("systems"), stage.config.ensembles)  # refuses two of one name
-        if not stage.config.once_a_shape:
-            yield TaskSpec("all", identity, extent)
-            return
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
-        yield TaskSpec("all", identity, extent, {**inputs, "systems": _first_of_each_shape(inputs["systems"])})
+        # The speed of a server is not a property of this machine, and its answers may have a price.
+        systems = [item for item in inputs["systems"] if not served(item)]
+        if stage.config.once_a_shape:
+            systems = _first_of_each_shape(systems)
+        yield TaskSpec("all", identity, extent, {**inputs, "systems": systems})
 
     def run(self, job: Job[SpeedConfig]) -> None:
         """Measure one system after the other."""

@@ -21,6 +21,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Role, Stage, Task
 from kd.recipe.schema import DistillConfig, FinetuneConfig, ModelConfig, TrainConfig
+from kd.stages.asking import teacher_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -154,7 +155,10 @@ def check_teachers(stage: Stage) -> None:
 
 
 def check_softened(stage: Stage) -> None:
-    """Raise UserError unless there are teachers for each language pair of the data."""
+    """Raise UserError unless there are teachers for each language pair of the data, all with distributions to store."""
+    _refuse_served(
+        stage, "stores the token distributions of teachers", "student.distill.alpha=0 student.distill.stored=false"
+    )
     pairs = {str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]}
     wanted = {pair for _, data in stage.inputs["data"] for pair in data.axis_values()}
     if len(wanted) > 1 and (missing := sorted(wanted - pairs)):
@@ -179,11 +183,21 @@ def _check_one_pair(stage: Stage, purpose: str, off: str, several: str = "") -> 
             f"{stage.name} {purpose}, but has no teachers.",
             f"Set {off}, or chain.{stage.spec.name}.inputs.teachers to a stage of models.",
         )
+    _refuse_served(stage, purpose, off)
     pairs = sorted({str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]})
     if len(pairs) > 1:
         raise UserError(
             f"{stage.name} {purpose}, but its teachers are of several language pairs ({', '.join(pairs)}).",
             f"Set {several or off}.",
+        )
+
+
+def _refuse_served(stage: Stage, purpose: str, off: str) -> None:
+    """Raise UserError if a teacher is behind a server, which gives text alone."""
+    if found := teacher_of(stage, TEACHERS):
+        raise UserError(
+            f"{stage.name} {purpose}, and teachers.{found[0]} is behind a server, which gives text alone.",
+            f"Set {off}.",
         )
 
 

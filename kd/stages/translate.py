@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
+from kd.base.estimate import Estimate
 from kd.base.records import plain
 from kd.corpora.heldout import read_heldout
+from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import LineWriter, check_file, open_lines, open_text
 from kd.engines.loading import Decoding, load
 from kd.models.known import Known, translation
@@ -23,9 +25,11 @@ from kd.pipeline.forecast import StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import HeldOut, TranslateConfig
 from kd.recipe.schema.running import SystemRole
+from kd.stages import asking
 from kd.stages.outputs import HYPOTHESES
 
 GIVEN = "given"
+ASKED = "asked.json"  # counts of requests and tokens, of a teacher behind a server
 
 
 class Translate(Kind[TranslateConfig]):
@@ -38,6 +42,10 @@ class Translate(Kind[TranslateConfig]):
     roles: ClassVar = {"held_out": Role(), "systems": Role(many=True)}
     resources = "decode"
     uses_gpus = True
+
+    def asks(self, stage: Stage) -> str | None:
+        """Return the address of the server that a teacher is behind."""
+        return asking.address_of(stage, "systems")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield a task per system; given outputs count by their content."""
@@ -67,9 +75,16 @@ class Translate(Kind[TranslateConfig]):
         to = job.axis_value.get("target")
         decoding = Decoding(job.config.beam, job.config.max_pieces, job.config.batch_tokens, to)
         job.progress.update("loading")
-        folders = [artifact.path for artifact in job.inputs["systems"]]
-        system = load(folders, decoding, threads=job.threads, device=job.device)
-        outputs = system(sources, lambda done, total: job.progress.update("translating", done, total, "sentences"))
+
+        def report(done: int, total: int) -> None:
+            job.progress.update("translating", done, total, "sentences")
+
+        if endpoint := asking.endpoint_of(job.inputs["systems"]):
+            outputs, counts = asking.translate(endpoint, sources, job.config.max_pieces, report)
+            write_json(job.out / ASKED, counts | asking.price_facts(counts, endpoint))
+        else:
+            folders = [artifact.path for artifact in job.inputs["systems"]]
+            outputs = load(folders, decoding, threads=job.threads, device=job.device)(sources, report)
         with LineWriter(job.out / HYPOTHESES) as writer:
             for output in outputs:
                 # With byte tokens a model may write a line break.
@@ -83,16 +98,20 @@ class Translate(Kind[TranslateConfig]):
             raise IncompleteArtifact(f"{job.out / HYPOTHESES} has {lines} lines for {segments} segments.")
         if job.identity.get(GIVEN):
             return Summary({"segments": segments}, facts={"note": "made elsewhere"})
-        return Summary({"segments": segments})
+        return Summary({"segments": segments}, facts=read_json(job.out / ASKED) if (job.out / ASKED).is_file() else {})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the sentences of the set."""
         tasks = {}
         for task in stage.tasks:
-            sentences = known.held_out(stage.config.set)
-            work = translation(self.name, task.inputs.get("systems", []), sentences, known, stage.config.beam, "decode")
+            count = known.held_out(stage.config.set)
+            items = task.inputs.get("systems", [])
+            work = translation(self.name, items, count, known, stage.config.beam, "decode")
+            if teacher := next((found for item in items if (found := asking.served(item))), None):
+                work = asking.asking_work(teacher[1], work.amount, known.sample)
             tasks[task.name] = TaskWork((work,), allowance=5e6)
-        return StageForecast(tasks)
+        sentences = Estimate(known.held_out(stage.config.set), "config")
+        return StageForecast(tasks, asked=asking.expect(stage, "systems", known, known.sample, sentences, 1))
 
 
 def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> list[Path]:

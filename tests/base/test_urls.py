@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from kd.base.urls import is_secret, lacks_secrets, mask, mask_for_children, scrub, with_secrets
+from kd.base.urls import is_local, is_secret, lacks_secrets, mask, mask_for_children, scrub, with_secrets
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +61,21 @@ def test_credentials_come_from_variables_of_the_host(monkeypatch: pytest.MonkeyP
 def test_messages_are_scrubbed_of_secrets() -> None:
     url = "https://alice:hunter2@example.org/a?token=T0PSECRET"
     assert scrub("alice:hunter2 and /a?token=T0PSECRET, hunter2", url) == "*** and /a?token=***, ***"
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://localhost:8000/v1", True),
+        ("http://127.0.0.1/v1", True),
+        ("http://127.1.2.3/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("http://llm.localhost/v1", True),
+        ("http://192.168.0.1/v1", False),
+        ("https://localhost.example/v1", False),
+        ("https://models.example/v1", False),
+        ("no address", False),
+    ],
+)
+def test_servers_on_this_computer_are_recognised(url: str, local: bool) -> None:
+    assert is_local(url) is local

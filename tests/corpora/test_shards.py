@@ -309,6 +309,7 @@ def test_more_shards_than_names_are_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match=r"more than 2 shards\. Raise shard\.lines"):
         written(tmp_path, numbered(list("abc")), lines=1)
 
+
 @pytest.mark.parametrize("name", ["9" * 300, "é" * 150])  # file systems take 255 bytes, and é has two
 def test_a_name_in_the_index_that_no_file_can_have_is_one_sentence(tmp_path: Path, name: str) -> None:
     written(tmp_path, numbered(list("abc")), lines=2)

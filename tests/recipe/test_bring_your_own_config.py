@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from kd.base.errors import UserError
+from kd.launch.servers import check_servers
 from kd.pipeline.plan import Plan
 from kd.recipe import compose
 
 TEACHERS, LISTS = "chain=given_teachers", "chain=given_lists"
+URL = "http://models.example/v1"
+SERVER = f"engine: endpoint, url: '{URL}', model: x"
+ENDPOINT = f"+teachers={{a: {{{SERVER}}}}}"
+SAMPLE = ["decode.method=sample", "student.distill.alpha=0", "student.distill.stored=false",
+          "student.start.layers=false"]  # fmt: skip
 CHECKPOINT = "+given_models.members={a: {checkpoint: a.pt}}"
 
 
@@ -36,6 +43,15 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x}, b: {model: y}}"], "Name a single teacher"),
         ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x, compute_type: int9}}"], "compute_type is 'int9'"),
         ([TEACHERS, "+teachers={a: {engine: marian, model: x}}"], "Choose one of"),
+        ([TEACHERS, "+teachers={a: {engine: endpoint, model: x}}"], "teachers.a.url is not set"),
+        ([TEACHERS, f"+teachers={{a: {{engine: endpoint, url: '{URL}'}}}}"], "teachers.a must name exactly one model"),
+        ([TEACHERS, f"+teachers={{a: {{model: x, url: '{URL}'}}}}"], "a.url has no effect with engine fairseq"),
+        ([TEACHERS, f"+teachers={{a: {{{SERVER}}}, b: {{model: y}}}}"], "has an endpoint among several models"),
+        ([TEACHERS, ENDPOINT], "has no beam search: decode.en-de cannot use decode.method=beam with decode.beam=4"),
+        ([TEACHERS, ENDPOINT, "decode.method=diverse"], "Set decode.method=sample for several samples"),
+        ([TEACHERS, ENDPOINT, "decode.method=sample"], "is behind a server, which gives text alone"),
+        ([TEACHERS, ENDPOINT, *SAMPLE, "select.metric=model"], "server that decode.en-de asks gives none"),
+        (["decode.method=sample", "decode.top_p=0.9"], "decode.en-de has no teacher behind a server"),
         ([TEACHERS, CHECKPOINT], "given_models has neither vocabulary nor codes"),
         ([TEACHERS, CHECKPOINT, "given_models.vocabulary=v"], "checkpoints without a dictionary"),
         ([TEACHERS, CHECKPOINT, "given_models.vocabulary=v", "given_models.source_dictionary=d"], "without a"),
@@ -81,13 +97,67 @@ def test_the_path_of_a_model_does_not_change_its_fingerprint(tmp_path: Path) -> 
     assert fingerprint(tmp_path / "there") != before
 
 
+def test_the_address_of_a_server_does_not_change_a_teacher_and_its_prompt_does(tmp_path: Path) -> None:
+    def fingerprint(**settings: object) -> str:
+        values = {"engine": "endpoint", "model": "x", "url": f"'{URL}'", **settings}
+        teacher = ", ".join(f"{name}: {value}" for name, value in values.items())
+        made = plan(tmp_path, TEACHERS, *SAMPLE, f"+teachers={{a: {{{teacher}}}}}")
+        return made.task("decode.en-de", "worker-0").fingerprint
+
+    first = fingerprint()
+    moved = {"url": "'http://localhost:1/v1'", "timeout": 9, "input_price": 2.5, "key": "OTHER", "concurrency": 1}
+    assert fingerprint(**moved) == first
+    for other in ({"model": "y"}, {"prompt": "'{source}'"}, {"examples": 2}):
+        assert fingerprint(**other) != first
+
+
+def test_examples_are_drawn_from_dev(tmp_path: Path) -> None:
+    with_examples = plan(tmp_path, TEACHERS, *SAMPLE, f"+teachers={{a: {{{SERVER}, examples: 3}}}}")
+    assert [task.stage.name for task in with_examples.find("teacher")[0].tasks[0].upstream()] == ["split"]
+    without = plan(tmp_path, TEACHERS, *SAMPLE, ENDPOINT)
+    assert not list(without.find("teacher")[0].tasks[0].upstream())
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "refused"),
+    [
+        (URL, ["machine.online=false"], True),
+        (URL, ["machine.online=false", "machine.resources.decode.online=true"], False),
+        (URL, ["machine.online=true"], False),
+        ("http://localhost:8000/v1", ["machine.online=false"], False),
+    ],
+)
+def test_nodes_without_a_network_are_found_when_the_run_is_planned(
+    tmp_path: Path, url: str, settings: list[str], refused: bool
+) -> None:
+    teacher = f"+teachers={{a: {{engine: endpoint, url: '{url}', model: x}}}}"
+    machine = ["machine=meluxina", "machine.account=p1", *settings]
+    place = [f"store.dir={tmp_path}/s", f"run.dir={tmp_path}/r"]
+    config = compose.compose(compose.parse_request(["recipe=demo", *place, TEACHERS, *SAMPLE, teacher, *machine]))
+    description = OmegaConf.to_object(config.machine)
+    if not refused:
+        check_servers(compose.plan(config).stages, description)
+        return
+    with pytest.raises(
+        UserError, match=r"decode\.en-de asks http://models.* class decode on meluxina do not reach"
+    ) as error:
+        check_servers(compose.plan(config).stages, description)
+    assert "machine.resources.decode.online=true" in error.value.hint
+
+
+def test_a_server_is_not_measured_for_speed(tmp_path: Path) -> None:
+    made = plan(tmp_path, TEACHERS, *SAMPLE, ENDPOINT)
+    measured = [task.full_name for task in made.task("speed.en-de", "all").upstream()]
+    assert [name.partition("/")[0] for name in measured] == ["split", "student.en-de", "control.en-de", "export.en-de"]
+
+
 def test_given_teachers_need_no_training_and_given_lists_no_teachers(tmp_path: Path) -> None:
     for file in ("model.pt", "dict.txt", "vocabulary.model", "lists"):
         (tmp_path / file).write_text(file, "utf-8")
     teachers = plan(tmp_path, TEACHERS, f"+given_models.members={{a: {{folder: '{tmp_path}'}}}}")
     (teacher,) = teachers.find("teacher")
     assert [task.name for task in teacher.tasks] == ["member-a"]
-    assert not teacher.inputs
+    assert not list(teacher.tasks[0].upstream())  # held-out sets only for the examples of prompts
     lists = plan(tmp_path, LISTS, f"+given_lists.files={{a: {{file: '{tmp_path}/lists'}}}}", "given_lists.workers=3")
     assert "teacher.en-de" not in [stage.name for stage in lists.stages]
     (decode,) = lists.find("decode")

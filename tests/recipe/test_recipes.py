@@ -206,7 +206,8 @@ def test_every_recipe_that_comes_with_kd_is_planned(name: str, elsewhere: Path) 
         tasks = {task.full_name for task in compose.plan(config).tasks()}
         assert "report/all" in tasks
         for pair in config.pairs:
-            assert {f"teacher.{pair}/member-1", f"decode.{pair}/worker-0", f"evaluate.{pair}/all"} <= tasks
+            member = "member-llm" if name == "llm_teacher" else "member-1"
+            assert {f"teacher.{pair}/{member}", f"decode.{pair}/worker-0", f"evaluate.{pair}/all"} <= tasks
         assert any(task.startswith("student") for task in tasks)
         assert (elsewhere / "outputs").exists() is False
 

@@ -1,11 +1,13 @@
 """The page's smaller tables, in cells: costs with their sums and remarks, weaknesses, speed."""
 
 import dataclasses
+from pathlib import Path
 
 from kd.metrics.words import word_report
+from kd.pipeline.model import Artifact
 from kd.report import weaknesses
 from kd.report.corpora import flow_table
-from kd.report.costs import StageCost, cost_remarks, cost_table
+from kd.report.costs import StageCost, cost_remarks, cost_table, costs
 from kd.report.data import ReportData
 from kd.report.results import results_document, results_table, set_table, speed_table
 from kd.report.systems import MetricScore, Speed, TestSet
@@ -45,9 +47,21 @@ def test_idle_gpus_are_said_in_gpu_hours(report: ReportData) -> None:
 
 
 def test_without_a_meter_it_says_so() -> None:
-    costs = [StageCost("teacher", 60.0, 1, 10)]
-    assert cost_remarks(costs) == ["Energy was not measured."]
-    assert "kWh" not in texts(cost_table(costs))
+    found = [StageCost("teacher", 60.0, 1, 10)]
+    assert cost_remarks(found) == ["Energy was not measured."]
+    assert "kWh" not in texts(cost_table(found))
+
+
+def test_tokens_of_language_models_and_their_price_are_costs() -> None:
+    facts = {"prompt tokens": 1_200_000, "completion tokens": 300, "price": 1.5, "currency": "EUR"}
+    manifest = {"seconds": 60.0, "bytes": 10, "facts": facts}
+    tasks = [Artifact(Path(), "", "decode", name, "", None, {}, manifest) for name in ("worker-0", "worker-1")]
+    other = Artifact(Path(), "", "select", "all", "", None, {}, {**manifest, "facts": {}})
+    found = texts(cost_table(costs([*tasks, other])))
+    assert found["Tokens read"] == ["2,400,000", ""]
+    assert found["Tokens written"] == ["600", ""]
+    assert found["Price of tokens"] == ["3.00 EUR", ""]
+    assert "Tokens read" not in texts(cost_table(costs([other])))
 
 
 def test_weaknesses_have_a_row_each_and_a_column_a_system(report: ReportData) -> None:

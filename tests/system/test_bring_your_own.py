@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from runs_of_tiny import Workplace, bleu
+from runs_of_tiny import Workplace, bleu, new_workplace
 
 from kd.base.hashing import sha256
 from kd.corpora.ids import place_of
 from kd.corpora.lines import LineWriter, open_lines
 from kd.corpora.nbest import NBestCorpus
 from kd.corpora.shards import Corpus
+from tests.chat_servers import ChatServer
 
 pytestmark = pytest.mark.system
 
@@ -67,6 +70,39 @@ def test_checkpoints_of_fairseq_replace_the_teachers_up_to_the_report(workplace:
     assert not [curve for curve in report.curves if curve.name.startswith("teacher")]
     done = workplace.kd("run", *given)
     assert "Nothing to do" in done.stderr
+
+
+def test_a_language_model_behind_a_server_teaches_up_to_the_report(tmp_path: Path, chat: ChatServer) -> None:
+    workplace = new_workplace(tmp_path)
+    sides = [open_lines(tmp_path / "corpus" / name) for name in ("corpus.en", "corpus.xx.gz")]
+    known = dict(zip(*sides, strict=True))
+    chat.answer = lambda source, request: [f'"{known[source]}"'] * int(request.get("n", 1))
+    run = workplace.run
+    prompt = "'{examples}Source: {source}'"
+    teacher = f"engine: endpoint, url: '{chat.url}', model: tiny, prompt: {prompt}, examples: 2, output_price: 5"
+    given = [
+        "chain=given_teachers", f"+teachers={{llm: {{{teacher}}}}}", "decode.method=sample", "decode.nbest=2",
+        "select.metric=mbr_chrf", "student.max_update=100", "decode.share=0.3",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        workplace.arguments("run", *given, "launcher.processes=1"), env=workplace.environment, stderr=subprocess.PIPE
+    ) as process:
+        while len(chat.asked) < 60:
+            assert process.poll() is None, "the run ended before it was killed"
+            time.sleep(0.01)
+        process.kill()  # its tasks end with it
+    paid = len(chat.asked)
+    workplace.kd("run", *given)
+    manifests = [json.loads(path.read_text("utf-8")) for path in run.glob("decode.en-xx/*/manifest.json")]
+    requests = sum(each["facts"]["requests"] for each in manifests)
+    held_out = len(set(open_lines(run / "split" / "all" / "en-xx" / "test.source")))
+    assert paid >= 60
+    assert len(chat.asked) - requests - held_out <= 8  # those that were under way when the run was killed
+    assert all(each["facts"]["price"] > 0 for each in manifests)
+    scores = bleu(workplace.report(run))
+    assert scores["teacher"] == pytest.approx(100)
+    assert "student" in scores
+    assert "teacher" not in json.loads(next(run.glob("speed.en-xx/all/speed.json")).read_text("utf-8"))["systems"]
 
 
 def write_lists(finished: Workplace, path: Path, leave_out: int = 0) -> None:

@@ -18,14 +18,12 @@ from kd.recipe.schema.corpora import (
 )
 from kd.recipe.schema.distillation import (
     DecodeConfig,
-    GivenListsConfig,
-    GivenModelConfig,
-    GivenModelsConfig,
     GuardsConfig,
     ScoreConfig,
     SelectConfig,
     StudentsConfig,
 )
+from kd.recipe.schema.given import GivenListsConfig, GivenModelConfig, GivenModelsConfig
 from kd.recipe.schema.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
 from kd.recipe.schema.learning import SoftenConfig
 from kd.recipe.schema.marks import setting
