@@ -213,8 +213,7 @@ def _rule(config: ChooseConfig, choice: Choice, metric: str) -> str:
     best, chosen = choice.best, choice.chosen
     rule = (
         f"The best cell in {config.format} is {best.name} with {precise(best.mean, metric)} {metric} (mean over seeds, "
-        "dev). Of "
-        f"those that lose no more than {config.loss_allowed:g} {metric} against it, the fastest by "
-        f"{WORDS[config.speed]} is chosen(ties go to the better cell, then to the smaller one): {chosen.name}"
+        f"dev). Of those that lose no more than {config.loss_allowed:g} {metric} against it, the fastest by "
+        f"{WORDS[config.speed]} is chosen (ties go to the better cell, then to the smaller one): {chosen.name}"
     )
     return f"{rule}, with {precise(chosen.mean, metric)} {metric}." if chosen.name != best.name else f"{rule} itself."

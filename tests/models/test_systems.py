@@ -78,30 +78,30 @@ def test_a_trained_model_is_called_by_its_label_and_an_export_by_its_own() -> No
     [
         (
             [*inputs("student", STUDENT, "1", "2"), *inputs("student-2", STUDENT)],
-            "called student-2: member 2 of student and student-2.",
+            "student-2: member 2 of student and student-2.",
         ),
         (
             [*inputs("student-2", STUDENT), *inputs("student", STUDENT, "1", "2")],
-            "called student-2: student-2 and member 2 of student.",
+            "student-2: student-2 and member 2 of student.",
         ),
         (
             [*inputs("teacher", TEACHER, "1", "2"), *inputs("teacher-ensemble", TEACHER)],
-            "called teacher-ensemble: the ensemble of teacher and teacher-ensemble.",
+            "teacher-ensemble: the ensemble of teacher and teacher-ensemble.",
         ),
         (
             [*inputs("student-int8", STUDENT), *inputs("export", replace(STUDENT, format="int8"))],
-            "called student-int8: student-int8 and student as int8.",
+            "student-int8: student-int8 and student as int8.",
         ),
         (
             [*inputs("a", STUDENT), *inputs("a", replace(STUDENT, pair="en-de"))],
-            "called a: a and a (en-de).",
+            "a: a and a (en-de).",
         ),
     ],
 )
 def test_two_systems_of_one_name_are_refused(models: list[Model], said: str) -> None:
     with pytest.raises(UserError) as caught:
         systems_of(models, {"teacher": True})
-    assert caught.value.problem == f"Two systems would be {said}"
+    assert caught.value.problem == f"Two systems would have the name {said}"
 
 
 def test_names_that_another_number_of_members_would_give() -> None:

@@ -80,7 +80,7 @@ def test_a_stage_switched_off_is_dropped_from_roles_of_many() -> None:
 
 
 def test_a_stage_switched_off_is_an_error_in_a_role_of_one() -> None:
-    with pytest.raises(UserError, match="join reads from a, which is switched off"):
+    with pytest.raises(UserError, match="join needs a, which is switched off"):
         plan(entry("a", enabled=False), entry("b"), entry("join", "join", {"one": {"a": "a"}, "many": {"b": "b"}}))
 
 

@@ -88,7 +88,7 @@ def test_the_fastest_of_those_that_lose_little(job: Job[ChooseConfig]) -> None:
     assert (search.best, search.chosen.name) == ("12-1-best", "6-1-best")  # 0.3 below, and half as fast again
     assert search.chosen.model == {"encoder_layers": 6, "decoder_layers": 1}
     assert search.rule.startswith("The best cell in int8 is 12-1-best with 30.00 BLEU (mean over seeds, dev).")
-    assert search.rule.endswith("to the smaller one: 6-1-best, with 29.70 BLEU.")
+    assert search.rule.endswith("to the smaller one): 6-1-best, with 29.70 BLEU.")
     assert search.doubts == []
     assert (search.held_out, search.once_a_shape) == ("en-fi dev, 1,000 segments", True)
     assert Choose().check(job).facts["note"] == "6-1-best of 4"
