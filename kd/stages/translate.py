@@ -1,12 +1,13 @@
 """Translate: the held-out sets by every system: each teacher, the ensemble, the student, the control, the exports.
 
 The output is plain text, one line per segment. The output of systems from elsewhere, for the same test sources, is
-copied as it is given.
+copied as it is given. With the test sets, the robustness suite is translated (`kd/corpora/robustness.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +16,8 @@ from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.records import plain
 from kd.corpora.heldout import read_heldout
 from kd.corpora.lines import LineWriter, check_file, open_lines, open_text
-from kd.engines.loading import Decoding, load
+from kd.corpora.robustness import read_cases, size, suite, write_cases
+from kd.engines.loading import Decoding, Translates, load
 from kd.models.known import Known, translation
 from kd.models.systems import System, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
@@ -23,7 +25,7 @@ from kd.pipeline.forecast import StageForecast, TaskWork
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import HeldOut, TranslateConfig
 from kd.recipe.schema.running import SystemRole
-from kd.stages.outputs import HYPOTHESES
+from kd.stages.outputs import HYPOTHESES, ROBUSTNESS_CASES
 
 GIVEN = "given"
 
@@ -43,6 +45,8 @@ class Translate(Kind[TranslateConfig]):
         """Yield a task per system; given outputs count by their content."""
         config: TranslateConfig = stage.config
         identity, extent = identity_and_extent(config)
+        if not _with_suite(config):
+            identity.pop("robustness", None)
         held_out = stage.input_tasks("held_out")
         systems = systems_of(stage.input_tasks("systems"), config.ensembles)
         for system, items in systems.items():
@@ -67,11 +71,17 @@ class Translate(Kind[TranslateConfig]):
         job.progress.update("loading")
         folders = [artifact.path for artifact in job.inputs["systems"]]
         system = load(folders, decoding, threads=job.threads, device=job.device)
-        outputs = system(sources, lambda done, total: job.progress.update("translating", done, total, "sentences"))
+        outputs = _translate(system, sources, job, "translating")
         with LineWriter(job.out / HYPOTHESES) as writer:
             for output in outputs:
-                # With byte tokens a model may write a line break.
-                writer.write(output.replace("\n", " "))
+                writer.write(output)
+        if _with_suite(job.config):
+            # Apart from the test set: the sentences of a batch can change each other's translations in the last bits.
+            robust = job.config.robustness
+            cases = suite(sources, str(job.axis_value.get("source") or ""), robust.sentences, robust.seed)
+            outputs = _translate(system, [case.source for case in cases], job, "translating the robustness suite")
+            found = (replace(case, output=output) for case, output in zip(cases, outputs, strict=True))
+            write_cases(job.out / ROBUSTNESS_CASES, found)
 
     def check(self, job: Job[TranslateConfig]) -> Summary:
         """Check that there is a line for each segment."""
@@ -81,16 +91,32 @@ class Translate(Kind[TranslateConfig]):
             raise IncompleteArtifact(f"{job.out / HYPOTHESES} has {lines} lines for {segments} segments.")
         if job.identity.get(GIVEN):
             return Summary({"segments": segments}, facts={"note": "made elsewhere"})
-        return Summary({"segments": segments})
+        if not _with_suite(job.config):
+            return Summary({"segments": segments})
+        cases = read_cases(job.out / ROBUSTNESS_CASES)
+        return Summary({"segments": segments, "inputs of the robustness suite": len(cases)})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the sentences of the set."""
         tasks = {}
+        sentences = known.held_out(stage.config.set)
+        if _with_suite(stage.config):
+            sentences += size(min(stage.config.robustness.sentences, sentences))
         for task in stage.tasks:
-            sentences = known.held_out(stage.config.set)
             work = translation(self.name, task.inputs.get("systems", []), sentences, known, stage.config.beam, "decode")
             tasks[task.name] = TaskWork((work,), allowance=5e6)
         return StageForecast(tasks)
+
+
+def _with_suite(config: TranslateConfig) -> bool:
+    """Return whether the robustness suite is translated: with test sets, not where dev sets choose an architecture."""
+    return config.robustness.enabled and config.set is HeldOut.test
+
+
+def _translate(system: Translates, sources: Sequence[str], job: Job[TranslateConfig], doing: str) -> list[str]:
+    """Translate each source to one line."""
+    outputs = system(sources, lambda done, total: job.progress.update(doing, done, total, "sentences"))
+    return [output.replace("\n", " ") for output in outputs]  # with byte tokens a model may write a line break
 
 
 def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> list[Path]:

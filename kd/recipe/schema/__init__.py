@@ -60,6 +60,7 @@ from kd.recipe.schema.judging import (
     References,
     ReleaseConfig,
     ReportConfig,
+    RobustnessConfig,
     SpeedConfig,
     TranslateConfig,
 )
@@ -164,6 +165,7 @@ __all__ = [
     "ReportConfig",
     "ResourcesConfig",
     "Rest",
+    "RobustnessConfig",
     "SameBy",
     "SamplingConfig",
     "Schedule",
