@@ -138,7 +138,9 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     baseline = next((titles[p][next(iter(e["significance"]))] for p, e in evaluations.items() if e["significance"]), "")
     # Among stages that do not depend on each other, those on the way to the student come first.
     roles = sorted(inputs, key=lambda role: role not in ("others", "selections"))
-    everything = in_chain_order([artifact for role in roles for artifact in inputs[role]])
+    # Once each: of a stage that is off, others read what stands in for it.
+    unique = {artifact.reference: artifact for role in roles for artifact in inputs[role]}
+    everything = in_chain_order(list(unique.values()))
     counted, robust = (_left(inputs["scores"], name) for name in (WEAKNESSES, ROBUSTNESS))
     outputs = first_outputs(inputs["translations"], HYPOTHESES, max(job.config.examples, job.config.segments))
     held_out = job.one("held_out").path

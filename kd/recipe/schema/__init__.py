@@ -5,6 +5,7 @@ resumes from a shorter one. A setting marked `transient` says where or how visib
 outcome.
 """
 
+from kd.recipe.schema.augmenting import AugmentConfig
 from kd.recipe.schema.corpora import (
     BalanceConfig,
     BalanceMethod,
@@ -111,6 +112,7 @@ __all__ = [
     "EXTENT",
     "SCORED",
     "TRANSIENT",
+    "AugmentConfig",
     "AverageConfig",
     "BalanceConfig",
     "BalanceMethod",
