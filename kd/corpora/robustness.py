@@ -1,6 +1,6 @@
 """The robustness suite: inputs like those of users, made of test sentences and fixed spans, the same for every system.
 
-Each chosen test sentence comes as it is and in variants: capitals, other punctuation and spacing, twice in a line, with
+Each chosen test sentence comes as it is and in variants: capitals, other punctuation, twice in a line, with
 an address, a number, an emoji, a placeholder or mark-up in it. Single words and spans alone follow. A seed fixes which
 sentences are chosen and which spans they get, so the suite of a test set never changes. `kd/metrics/robustness.py`
 counts what systems make of it.
@@ -63,7 +63,6 @@ KINDS = {
     "unfinished": "without final full stop",
     "finished": "with a final full stop added",
     "doubled": "final mark doubled",
-    "spaces": "additional spaces",
     "quotes": "in typographic quotes",
     "email": "with an e-mail address",
     "url": "with a URL",
@@ -139,7 +138,6 @@ def _variants(text: str, language: str, draw: random.Random) -> Iterator[Case]:
         "unfinished": without_full_stop(text),
         "finished": with_full_stop(text, language),
         "doubled": doubled_end(text),
-        "spaces": f"  {text.replace(' ', '  ', 1)} ",
         "quotes": f"“{text}”",
     }
     yield from (Case(kind, variant) for kind, variant in changed.items() if variant != text)

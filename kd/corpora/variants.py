@@ -1,4 +1,4 @@
-"""Variants of a sentence as users write it: upper case, title case, other punctuation, other spacing, typing errors.
+"""Variants of a sentence as users write it: upper case, title case, other punctuation, typing errors.
 
 The robustness suite tests models with them (`kd/corpora/robustness.py`), and the stage `augment` trains students on
 them. Placeholders, mark-up and addresses inside a sentence are left as they are.

@@ -4,7 +4,7 @@ Four checks, each on the inputs that it can fail:
 
 - copying: spans that must survive are in the translation; a number may be written with separators.
 - case: capitals stay capitals, other text does not become them, and a title begins with a capital.
-- one output: the same sentence again has the same translation; other punctuation, spaces and quotes leave its words;
+- one output: the same sentence again has the same translation; other punctuation and quotes leave its words;
   twice in a line gives them twice.
 - sound: no guard refuses the translation: empty, untranslated, far too long or short, repeating itself, in another
   language (`kd/corpora/guards.py`).
@@ -21,7 +21,7 @@ from kd.corpora.guards import Guards
 from kd.corpora.robustness import KINDS, Case
 
 COPYING, CASE, ONE_OUTPUT, SOUND = CHECKS = ("copying", "case", "one output", "sound")
-SAME_WORDS = {"unfinished", "finished", "doubled", "spaces", "quotes"}  # kinds whose translation has the same words
+SAME_WORDS = {"unfinished", "finished", "doubled", "quotes"}  # kinds whose translation has the same words
 CAPITALS = 0.8  # share of the letters with case from which a text is in capitals
 LEAST_LETTERS = 4  # letters with case that tell capitals from an abbreviation
 _WORDS = re.compile(r"\w+")

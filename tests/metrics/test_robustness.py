@@ -53,8 +53,8 @@ def test_a_system_without_faults_passes(guards: Guards) -> None:
     assert failed(found) == dict.fromkeys(CHECKS, 0) and found.failures == [] and found.failed == 0
     # Two sentences: with an address, URL, number, placeholder, emoji, mark-up, or several; and 22 spans alone.
     assert found.checks["copying"].inputs == 2 * 7 + 22
-    # Two sentences: again, twice, without and with two full stops, spaces, quotes.
-    assert found.checks["one output"].inputs == 2 * 6
+    # Two sentences: again, twice, without and with two full stops, in quotes.
+    assert found.checks["one output"].inputs == 2 * 5
     assert found.checks["sound"].inputs == found.inputs
 
 

@@ -23,7 +23,7 @@ class RobustnessConfig:
 
     enabled: bool = setting("Translate the suite with every system of the run, and count what fails.", False)
     sentences: int = setting(
-        "Test sentences that variants are made of, about 18 inputs each.", 10, unit="sentences", at_least=1
+        "Test sentences that variants are made of, about 17 inputs each.", 10, unit="sentences", at_least=1
     )
     seed: int = setting("Seed of the choice of sentences and of the spans inserted in them.", 1, at_least=0)
 
