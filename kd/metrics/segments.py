@@ -14,6 +14,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from kd.corpora.filters.numbers import numbers_of, unmatched
 from kd.corpora.guards import NAMES, Guards
+from kd.corpora.variants import PROTECTED
 from kd.metrics.corpus import DEFAULTS, Options, References, corpus_scores, present, sacrebleu_metrics
 from kd.metrics.words import WordReport, frequencies, word_report, words
 
@@ -23,10 +24,6 @@ BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
 SHORT_WORDS = 3  # a source of so many words or fewer is a short input
 RUNAWAY_RATIO, RUNAWAY_SLACK = 2.0, 20  # characters: longer than 2 x (the longest reference + 20)
 
-_PLACEHOLDER = re.compile(
-    r"\{\{[^{}\n]*\}\}|\$?\{[^{}\n]*\}|%(?:\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdifgxXu@]\b|%\([^()\s]+\)[sdifr]"
-    r"|</?[A-Za-z][^<>\n]*>|&[A-Za-z]+;|https?://[^\s<>\"]+|[\w.+-]+@[\w-]+\.[\w.-]*\w"
-)
 _NAME_OR_CODE = re.compile(r"[^\W_][\w'’-]*[^\W_]")  # two characters and more
 
 
@@ -219,12 +216,12 @@ def _shared(items: Callable[[str], Counter[Hashable]]) -> Callable[[str, str], C
 
 
 def _placeholders(text: str) -> Counter[Hashable]:
-    return Counter(_PLACEHOLDER.findall(text))
+    return Counter(PROTECTED.findall(text))
 
 
 def _names(text: str) -> Counter[Hashable]:
     """Count the words with a letter and, in addition, a capital or a digit."""
-    found = _NAME_OR_CODE.findall(_PLACEHOLDER.sub(" ", text))
+    found = _NAME_OR_CODE.findall(PROTECTED.sub(" ", text))
     return Counter(
         word for word in found if any(map(str.isalpha, word)) and any(char.isupper() or char.isdigit() for char in word)
     )

@@ -97,7 +97,7 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
     kind = load_kind(node.kind)
     where = settings_key(config, name)
     typed = _settings(config, name, kind.config, where)
-    enabled = bool(node.enabled) and kind.is_needed(typed)
+    enabled = bool(node.enabled) and kind.is_needed(typed) and _has_company(config, name)
     if enabled:
         try:
             kind.validate(typed)
@@ -183,10 +183,42 @@ def _labels(where: str, role: str, ref: Any) -> dict[str, str]:
 def _instead(config: DictConfig, name: str) -> str:
     """Return the stage to read from: the named stage, or its `otherwise` if it is switched off."""
     seen: set[str] = set()
-    while name not in seen and (node := config.chain.get(name)) is not None and not node.enabled and node.otherwise:
+    while (
+        name not in seen and (node := config.chain.get(name)) is not None and node.otherwise and _is_off(config, name)
+    ):
         seen.add(name)
         name = str(node.otherwise)
     return name
+
+
+def _is_off(config: DictConfig, name: str) -> bool:
+    """Return whether a stage is switched off, has nothing to do, or lacks the stage that it is only there with."""
+    return _is_off_alone(config, name) or not _has_company(config, name)
+
+
+def _is_off_alone(config: DictConfig, name: str) -> bool:
+    node = config.chain[name]
+    if not node.enabled or node.kind not in KINDS:
+        return not node.enabled
+    kind = load_kind(node.kind)
+    return not kind.is_needed(_settings(config, name, kind.config, settings_key(config, name)))
+
+
+def _has_company(config: DictConfig, name: str) -> bool:
+    """Return whether the stage that a stage is only there with is on.
+
+    Raises:
+        UserError: There is no such stage, or stages name each other in a circle.
+    """
+    seen = [name]
+    while (other := config.chain[seen[-1]].only_with) is not None:
+        if other in seen:
+            last = f"chain.{seen[-1]}.only_with"
+            raise UserError(f"{last} leads back to {other}.", f"Set {last}=null.")
+        if config.chain.get(other) is None:
+            raise unknown_name(f"stage (named by chain.{seen[-1]}.only_with)", str(other), list(map(str, config.chain)))
+        seen.append(str(other))
+    return not any(_is_off_alone(config, other) for other in seen[1:])
 
 
 def _describe(value: Any) -> str:

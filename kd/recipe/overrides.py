@@ -79,7 +79,7 @@ def _prepared(given: Given, known: dict[str, list[str]]) -> str:
             f"such as {given.key}={known[given.key][0]}.",
         )
     kind = hints(RecipeConfig).get(given.key)
-    if is_config(kind) and given.key not in known and isinstance(value, str):
+    if kind is not None and is_config(kind) and given.key not in known and isinstance(value, str):
         keys = " ".join(f"{given.key}.{field.name}=…" for field in dataclasses.fields(kind)[:2])
         raise UserError(f"{given.text} sets no key: {given.key} is a group of settings.", f"Set its keys: {keys}.")
     return spell_out(given, isinstance(value, dict))

@@ -17,9 +17,11 @@ import yaml
 
 from kd.base.escapes import visible
 from kd.base.text import amount
+from kd.metrics.robustness import Robustness
 from kd.models.description import ARGOS
 from kd.models.languages import primary
 from kd.report import formatting
+from kd.report.robustness import check_table
 
 HERE = Path(__file__).parent / "templates"
 UNKNOWN = "unknown"
@@ -71,6 +73,7 @@ class Card:
     speeds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of other systems, to compare with
     weaknesses: Mapping[str, Any] | None = None
     weaknesses_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by language pair, if several
+    robustness: Mapping[str, Mapping[str, Robustness]] = field(default_factory=dict)  # by pair, if several, and system
     energy: Mapping[str, Any] | None = None  # kwh, kg_co2e; of: measured stages; missing: the others
     machine: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -140,7 +143,7 @@ def render(card: Card) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": formatting.count, "cell": cell, "amount": _amount}
-    environment.filters["code"] = code
+    environment.filters |= {"code": code, "checks": lambda systems: check_table(systems).markdown()}
     environment.filters |= {
         "of_metric": formatting.of_metric,
         "of_test_set": formatting.of_test_set,

@@ -13,6 +13,7 @@ from kd.base.records import plain, record, text
 from kd.report.corpora import FlowStep, Leakage
 from kd.report.costs import StageCost
 from kd.report.provenance import Provenance
+from kd.report.robustness import RobustnessOfPair
 from kd.report.search import Search
 from kd.report.selection import GuardCounts, Selection
 from kd.report.systems import Comparison, PairedScore, SystemRow, TestSet, VerdictRoles
@@ -53,6 +54,7 @@ class ReportData:
     selections: list[Selection] = field(default_factory=list)
     guards: list[GuardCounts] = field(default_factory=list)
     weaknesses: list[WeaknessesOfPair] = field(default_factory=list)
+    robustness: list[RobustnessOfPair] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     segments: list[Segments] = field(default_factory=list)
     flow: list[FlowStep] = field(default_factory=list)

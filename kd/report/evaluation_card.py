@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from kd.base.records import text
+from kd.metrics.robustness import Checked
 from kd.metrics.segments import Weaknesses
 from kd.report.comparing import difference
 from kd.report.corpora import Leakage
@@ -114,6 +115,16 @@ class CardWeaknesses:
 
 
 @dataclass(frozen=True)
+class CardRobustness:
+    """Failures of one system on the robustness suite."""
+
+    system: Name
+    pair: Pair
+    checks: Annotated[dict[str, Checked], Meta(description="By check: copying, case, one output, sound.")]
+    kinds: Annotated[dict[str, Checked], Meta(description="Inputs that failed any check, by kind of input.")]
+
+
+@dataclass(frozen=True)
 class EvaluationCard:
     """The evaluation of a distilled translation model."""
 
@@ -132,6 +143,7 @@ class EvaluationCard:
     energy: Energy
     leakage: Leakage | None
     weaknesses: list[CardWeaknesses]
+    robustness: Annotated[list[CardRobustness], Meta(description="Empty where no suite was translated.")]
     versions: Annotated[dict[str, str], Meta(description="By package.")]
     fingerprints: Annotated[dict[str, str], Meta(description="By stage and task.")]
 
@@ -159,6 +171,11 @@ def evaluation_card(data: ReportData) -> EvaluationCard:
         leakage=data.leakage,
         weaknesses=[
             CardWeaknesses(name, each.name, counts) for each in data.weaknesses for name, counts in each.systems.items()
+        ],
+        robustness=[
+            CardRobustness(name, each.name, item.checks, item.kinds)
+            for each in data.robustness
+            for name, item in each.systems.items()
         ],
         versions=data.provenance.versions,
         fingerprints=data.provenance.fingerprints,

@@ -16,7 +16,19 @@ import jinja2
 from markupsafe import Markup
 
 from kd.base.escapes import visible
-from kd.report import across, corpora, costs, formatting, results, search, seeds, selection, training, weaknesses
+from kd.report import (
+    across,
+    corpora,
+    costs,
+    formatting,
+    results,
+    robustness,
+    search,
+    seeds,
+    selection,
+    training,
+    weaknesses,
+)
 from kd.report.data import ReportData
 from kd.report.differences import marked
 from kd.report.figures.curves import axes
@@ -30,7 +42,7 @@ FILTERS = [
     "count", "moment", "of_metric", "of_test_set", "p_meaning", "percent", "score", "sentence_metric", "sentence_score",
     "shortened",
 ]  # fmt: skip
-SECTIONS = (corpora, costs, results, search, seeds, selection, training, weaknesses)
+SECTIONS = (corpora, costs, results, robustness, search, seeds, selection, training, weaknesses)
 """Modules with the tables of a section, which the templates call by name."""
 TEMPLATES = Path(__file__).parent / "templates"
 

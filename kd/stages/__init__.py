@@ -16,6 +16,7 @@ KINDS = {
     "clean": "kd.stages.clean:Clean",
     "split": "kd.stages.split:SplitSets",
     "shard": "kd.stages.shard:Shard",
+    "augment": "kd.stages.augment:Augment",
     "vocabulary": "kd.stages.vocabulary:TrainVocabulary",
     "join": "kd.stages.join:Join",
     "encode": "kd.stages.encode:Encode",

@@ -1,8 +1,8 @@
 """Evaluate: scores every system on each held-out set, with signatures and paired tests.
 
 Every system is compared with the baseline, by default the control, on the same resampled test sets. Faults (empty,
-copied or runaway output, lost numbers …) are counted, and the leakage guard's verdict on each set is stated. `kd
-evaluate` does the same for arbitrary files.
+copied or runaway output, lost numbers …) are counted, on the test sets and on the robustness suite, and the leakage
+guard's verdict on each set is stated. `kd evaluate` does the same for arbitrary files.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from kd.corpora.guards import Guards
 from kd.corpora.heldout import read_heldout, read_sets
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import open_lines
+from kd.corpora.robustness import read_cases
 from kd.corpora.shards import Corpus
 from kd.metrics.comet import REFERENCES, Comet, CometScores
 from kd.metrics.comet_models import model_files
 from kd.metrics.corpus import Options, corpus_scores, sacrebleu_metrics
 from kd.metrics.judge import judge
 from kd.metrics.pairing import Match, compare, matches, named
+from kd.metrics.robustness import robustness
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.segments import segment_scores, weaknesses, worst
 from kd.metrics.significance import Resampling, Significance
@@ -41,7 +43,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
-from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
+from kd.stages.outputs import HYPOTHESES, ROBUSTNESS, ROBUSTNESS_CASES, SCORES, WEAKNESSES
 
 COMET, SEGMENT_METRIC = "comet", "chrF2"  # chrF is a better metric of single sentences than BLEU
 HELD_OUT = "held_out"  # name of the set that `split` drew
@@ -131,6 +133,10 @@ class Evaluate(Kind[EvaluateConfig]):
             job.config, outputs, sources, references, options, guards, baselines, _training_words(job)
         )
         write_json(job.out / WEAKNESSES, counted)
+        suites = {system.name: each.path / ROBUSTNESS_CASES for system, each in found.items()}
+        checked = {name: robustness(read_cases(path), guards) for name, path in suites.items() if path.is_file()}
+        if checked:
+            write_json(job.out / ROBUSTNESS, {"systems": plain(checked)})
 
     def check(self, job: Job[EvaluateConfig]) -> Summary:
         """Check that every system has every metric."""

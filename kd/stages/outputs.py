@@ -4,7 +4,9 @@ Corpora, n-best lists, scores, held-out sets, vocabularies and models have class
 """
 
 HYPOTHESES = "test.hypothesis"  # translate: one line per segment
+ROBUSTNESS_CASES = "robustness.jsonl"  # translate: inputs of the robustness suite with their translations
 SCORES = "scores.json"  # evaluate
+ROBUSTNESS = "robustness.json"  # evaluate: what each system made of the suite
 WEAKNESSES = "weaknesses.json"  # evaluate: counts of faults, by system; segments furthest behind
 SPEED = "speed.json"  # speed
 SELECTION = "selection.json"  # select: statistics of the choices

@@ -16,6 +16,7 @@ from kd.base.files import link_file, write_text
 from kd.base.records import plain, record
 from kd.corpora.index import read_json
 from kd.engines.loading import check_translates
+from kd.metrics.robustness import Robustness
 from kd.models.description import CTRANSLATE2, FAIRSEQ, Languages, known_languages
 from kd.models.files import DESCRIPTION
 from kd.models.folder import ModelFolder, write_ensemble
@@ -30,7 +31,7 @@ from kd.recipe.schema.running import SystemRole
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
 from kd.report.verdict import lessons
 from kd.stages.asking import served
-from kd.stages.outputs import CARD, SCORES, SPEED, WEAKNESSES
+from kd.stages.outputs import CARD, ROBUSTNESS, SCORES, SPEED, WEAKNESSES
 
 COLLECT = "collect"
 
@@ -140,6 +141,11 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
         speeds={name: speed["systems"][name] for name in beside if name in speed.get("systems", {})},
         weaknesses=None if several else next(iter(counted.values()), None),
         weaknesses_of=counted if several else {},
+        robustness={
+            axis if several else "": _robustness(content["systems"], job.name, scored.name, beside)
+            for axis, content in _left(job, "scores", ROBUSTNESS).items()
+            if scored.name in content["systems"]
+        },
         energy=_energy(job),
         machine=str(job.machine.get("name") or "this machine"),
         fingerprints={f"{each.stage}/{each.task}": each.fingerprint for each in _all(job)},
@@ -171,8 +177,15 @@ def _all(job: Job[ReleaseConfig]) -> list[Artifact]:
 
 
 def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, dict[str, Any]]:
-    """Return the JSON output of a stage by language pair; empty if the recipe has no such stage."""
-    return {str(artifact.axis): read_json(artifact.path / name) for artifact in job.inputs.get(role, [])}
+    """Return the JSON output of a stage by language pair; empty if the recipe has no such stage or output."""
+    artifacts = [artifact for artifact in job.inputs.get(role, []) if (artifact.path / name).is_file()]
+    return {str(artifact.axis): read_json(artifact.path / name) for artifact in artifacts}
+
+
+def _robustness(systems: Mapping[str, Any], name: str, scored: str, beside: Sequence[str]) -> dict[str, Robustness]:
+    """Return what a system and those beside it made of the robustness suite, by name."""
+    wanted = {name: scored, **{other: other for other in beside if other in systems}}
+    return {shown: record(Robustness, systems[each], ROBUSTNESS) for shown, each in wanted.items()}
 
 
 def _scored_everywhere(scores: Mapping[str, Mapping[str, Any]]) -> list[System]:

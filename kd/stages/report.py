@@ -24,6 +24,7 @@ from kd.report.data import ReportData
 from kd.report.evaluation_card import EvaluationCard, evaluation_card, to_json
 from kd.report.provenance import in_chain_order, provenance
 from kd.report.results import terminal
+from kd.report.robustness import gathered as robustness
 from kd.report.search import Search
 from kd.report.selection import GuardCounts, Selection, guard_counts, selection
 from kd.report.systems import comparisons, paired, rows, sets_apart, titles_in, verdict_roles
@@ -41,6 +42,7 @@ from kd.stages.outputs import (
     REPORT,
     RESULTS_LATEX,
     RESULTS_MARKDOWN,
+    ROBUSTNESS,
     SCORES,
     SEARCH_LATEX,
     SEARCH_MARKDOWN,
@@ -136,8 +138,10 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     baseline = next((titles[p][next(iter(e["significance"]))] for p, e in evaluations.items() if e["significance"]), "")
     # Among stages that do not depend on each other, those on the way to the student come first.
     roles = sorted(inputs, key=lambda role: role not in ("others", "selections"))
-    everything = in_chain_order([artifact for role in roles for artifact in inputs[role]])
-    counted = {str(a.axis): read_json(a.path / WEAKNESSES) for a in inputs["scores"] if (a.path / WEAKNESSES).is_file()}
+    # Once each: of a stage that is off, others read what stands in for it.
+    unique = {artifact.reference: artifact for role in roles for artifact in inputs[role]}
+    everything = in_chain_order(list(unique.values()))
+    counted, robust = (_left(inputs["scores"], name) for name in (WEAKNESSES, ROBUSTNESS))
     outputs = first_outputs(inputs["translations"], HYPOTHESES, max(job.config.examples, job.config.segments))
     held_out = job.one("held_out").path
     return ReportData(
@@ -160,6 +164,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         selections=_selections(inputs.get("selections", []), several),
         guards=_guards(job, several),
         weaknesses=weaknesses(counted, titles, job.config.examples, several),
+        robustness=robustness(robust, titles, several),
         examples=examples(outputs, held_out, job.config.examples, several),
         segments=segments(counted, titles, outputs, held_out, job.config.segments, several),
         flow=flow(everything, several),
@@ -167,6 +172,11 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         costs=costs(everything),
         provenance=provenance(everything, job.machine, job.device),
     )
+
+
+def _left(artifacts: Iterable[Artifact], name: str) -> dict[str, dict[str, Any]]:
+    """Return a file of a stage by language pair; artifacts without it are left out."""
+    return {str(each.axis): read_json(each.path / name) for each in artifacts if (each.path / name).is_file()}
 
 
 def _lessons(trainings: Iterable[Artifact], selections: Iterable[Artifact]) -> str:

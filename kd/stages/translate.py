@@ -1,12 +1,14 @@
 """Translate: translates the held-out sets with every system: teachers, ensemble, student, control, exports.
 
 The output is plain text, one line per segment. Given outputs of external systems, for the same test sources, are copied
-unchanged.
+unchanged. The robustness suite (`kd/corpora/robustness.py`) is translated after the test sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +19,8 @@ from kd.base.records import plain
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.corpora.lines import LineWriter, check_file, open_lines, open_text
-from kd.engines.loading import Decoding, load
+from kd.corpora.robustness import read_cases, size, suite, write_cases
+from kd.engines.loading import Decoding, Translates, load
 from kd.models.known import Known, translation
 from kd.models.systems import System, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
@@ -26,7 +29,7 @@ from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import HeldOut, TranslateConfig
 from kd.recipe.schema.running import SystemRole
 from kd.stages import asking
-from kd.stages.outputs import HYPOTHESES
+from kd.stages.outputs import HYPOTHESES, ROBUSTNESS_CASES
 
 GIVEN = "given"
 ASKED = "asked.json"  # counts of requests and tokens, of a teacher behind a server
@@ -51,6 +54,8 @@ class Translate(Kind[TranslateConfig]):
         """Yield a task per system; given outputs count by their content."""
         config: TranslateConfig = stage.config
         identity, extent = identity_and_extent(config)
+        if not _with_suite(config):
+            identity.pop("robustness", None)
         held_out = stage.input_tasks("held_out")
         systems = systems_of(stage.input_tasks("systems"), config.ensembles)
         for system, items in systems.items():
@@ -75,20 +80,19 @@ class Translate(Kind[TranslateConfig]):
         to = job.axis_value.get("target")
         decoding = Decoding(job.config.beam, job.config.max_pieces, job.config.batch_tokens, to)
         job.progress.update("loading")
-
-        def report(done: int, total: int) -> None:
-            job.progress.update("translating", done, total, "sentences")
-
-        if endpoint := asking.endpoint_of(job.inputs["systems"]):
-            outputs, counts = asking.translate(endpoint, sources, job.config.max_pieces, report)
-            write_json(job.out / ASKED, counts | asking.price_facts(counts, endpoint))
-        else:
-            folders = [artifact.path for artifact in job.inputs["systems"]]
-            outputs = load(folders, decoding, threads=job.threads, device=job.device)(sources, report)
+        system = _System(job, decoding)
+        outputs = system.translate(sources, "translating")
         with LineWriter(job.out / HYPOTHESES) as writer:
             for output in outputs:
-                # With byte tokens a model may write a line break.
-                writer.write(output.replace("\n", " "))
+                writer.write(output)
+        if _with_suite(job.config):
+            # Apart from the test set: the sentences of a batch can change each other's translations in the last bits.
+            robust = job.config.robustness
+            cases = suite(sources, str(job.axis_value.get("source") or ""), robust.sentences, robust.seed)
+            outputs = system.translate([case.source for case in cases], "translating the robustness suite")
+            found = (replace(case, output=output) for case, output in zip(cases, outputs, strict=True))
+            write_cases(job.out / ROBUSTNESS_CASES, found)
+        system.write_counts()
 
     def check(self, job: Job[TranslateConfig]) -> Summary:
         """Check that there is a line for each segment."""
@@ -98,20 +102,63 @@ class Translate(Kind[TranslateConfig]):
             raise IncompleteArtifact(f"{job.out / HYPOTHESES} has {lines} lines for {segments} segments.")
         if job.identity.get(GIVEN):
             return Summary({"segments": segments}, facts={"note": "made elsewhere"})
-        return Summary({"segments": segments}, facts=read_json(job.out / ASKED) if (job.out / ASKED).is_file() else {})
+        facts = read_json(job.out / ASKED) if (job.out / ASKED).is_file() else {}
+        if not _with_suite(job.config):
+            return Summary({"segments": segments}, facts=facts)
+        cases = read_cases(job.out / ROBUSTNESS_CASES)
+        return Summary({"segments": segments, "inputs of the robustness suite": len(cases)}, facts=facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the sentences of the set."""
         tasks = {}
+        sentences = known.held_out(stage.config.set)
+        if _with_suite(stage.config):
+            sentences += size(min(stage.config.robustness.sentences, sentences))
         for task in stage.tasks:
-            count = known.held_out(stage.config.set)
             items = task.inputs.get("systems", [])
-            work = translation(self.name, items, count, known, stage.config.beam, "decode")
+            work = translation(self.name, items, sentences, known, stage.config.beam, "decode")
             if teacher := next((found for item in items if (found := asking.served(item))), None):
                 work = asking.asking_work(teacher[1], work.amount, known.sample)
             tasks[task.name] = TaskWork((work,), allowance=5e6)
-        sentences = Estimate(known.held_out(stage.config.set), "config")
-        return StageForecast(tasks, asked=asking.expect(stage, "systems", known, known.sample, sentences, 1))
+        count = Estimate(sentences, "config")
+        return StageForecast(tasks, asked=asking.expect(stage, "systems", known, known.sample, count, 1))
+
+
+def _with_suite(config: TranslateConfig) -> bool:
+    """Return whether the robustness suite is translated: with test sets, not where dev sets choose an architecture."""
+    return config.robustness.enabled and config.set is HeldOut.test
+
+
+class _System:
+    """The system of a task: models that are loaded once, or a teacher behind a server."""
+
+    def __init__(self, job: Job[TranslateConfig], decoding: Decoding) -> None:
+        self._job, self._counts = job, Counter[str]()
+        self._endpoint = asking.endpoint_of(job.inputs["systems"])
+        self._models: Translates | None = None
+        if not self._endpoint:
+            folders = [artifact.path for artifact in job.inputs["systems"]]
+            self._models = load(folders, decoding, threads=job.threads, device=job.device)
+
+    def translate(self, sources: Sequence[str], doing: str) -> list[str]:
+        """Translate each source to one line; `doing` is shown with the progress."""
+
+        def report(done: int, total: int) -> None:
+            self._job.progress.update(doing, done, total, "sentences")
+
+        if self._models:
+            outputs = self._models(sources, report)
+        else:
+            assert self._endpoint is not None
+            outputs, counts = asking.translate(self._endpoint, sources, self._job.config.max_pieces, report)
+            self._counts.update(counts)
+        return [output.replace("\n", " ") for output in outputs]  # with byte tokens a model may write a line break
+
+    def write_counts(self) -> None:
+        """Write the counts of requests and tokens, and their price, where a server was asked."""
+        if self._endpoint:
+            counts = dict(self._counts)
+            write_json(self._job.out / ASKED, counts | asking.price_facts(counts, self._endpoint))
 
 
 def _files(config: TranslateConfig, name: str, languages: Mapping[str, str]) -> list[Path]:

@@ -22,13 +22,14 @@ from kd.base.resources import folder
 from kd.cli import main
 from kd.corpora.heldout import heldout_path, write_heldout
 from kd.corpora.ids import Origin, Pair
+from kd.corpora.robustness import suite, write_cases
 from kd.corpora.shards import CorpusWriter
 from kd.models.systems import System, SystemRole
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe import compose
 from kd.recipe.schema import CometConfig, EvaluateConfig, GuardsConfig, HeldOut
 from kd.stages.evaluate import Evaluate
-from kd.stages.outputs import HYPOTHESES, SCORES, WEAKNESSES
+from kd.stages.outputs import HYPOTHESES, ROBUSTNESS, ROBUSTNESS_CASES, SCORES, WEAKNESSES
 
 TEST = [
     ("The committee adopted the rules.", "Der Ausschuss nahm die Regeln an."),
@@ -147,6 +148,22 @@ def test_words_are_counted_by_their_frequency_in_the_training_text(tmp_path: Pat
     in_buckets = {(bucket["least"], bucket["most"]): bucket["words"] for bucket in found["frequencies"]}
     # 0: Artikel 12 Die stimmen über jede der ab Ja; 1: Der Ausschuss nahm an . Mitglieder .; 3: die Regeln Regeln
     assert in_buckets == {(0, 0): 9, (1, 1): 7, (2, 4): 3}
+
+
+def test_the_robustness_of_systems_that_translated_the_suite_is_counted(tmp_path: Path) -> None:
+    assert not (evaluated(tmp_path, replace(CONFIG, bootstrap=0))[0] / ROBUSTNESS).exists()
+    cases = suite([source for source, _ in TEST], "en", 2, 1)
+    again = tmp_path / "again"
+    for name, output in {"student": "", "control": "{name} 🙂"}.items():
+        (again / name).mkdir(parents=True)
+        write_cases(again / name / ROBUSTNESS_CASES, (replace(case, output=output) for case in cases))
+    found = read(evaluated(again, replace(CONFIG, bootstrap=0))[0] / ROBUSTNESS)["systems"]
+    assert set(found) == {"student", "control"}
+    inputs = found["student"]["checks"]["copying"]["inputs"]
+    assert found["student"]["checks"]["copying"] == {"inputs": inputs, "failed": inputs}
+    assert found["student"]["checks"]["sound"] == {"inputs": len(cases), "failed": len(cases)}
+    kept = sum(case.keep in (["{name}"], ["🙂"]) for case in cases)
+    assert found["control"]["checks"]["copying"] == {"inputs": inputs, "failed": inputs - kept}
 
 
 def test_every_segment_has_a_score_for_the_browser(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_the_leakage_guard_is_on_and_shown_in_report_and_status(finished: Workpl
     assert manifest["counts"]["pairs in"] == manifest["counts"]["pairs out"] + sum(manifest["dropped"].values())
 
 
+def test_every_system_has_translated_the_robustness_suite(finished: Workplace) -> None:
+    report = finished.report()
+    [robust] = report.robustness
+    assert set(robust.systems) == {row.name for row in report.systems}
+    assert {item.inputs for item in robust.systems.values()} == {robust.systems["student"].inputs}
+    # A vocabulary of ten words: no system copies a URL.
+    assert all(item.kinds["url"].failed == 3 for item in robust.systems.values())
+    assert '<section id="robustness">' in (finished.run / "report" / "all" / "index.html").read_text("utf-8")
+
+
 def test_a_second_run_does_nothing(workplace: Workplace) -> None:
     before = workplace.published()
     done = workplace.kd("run")

@@ -41,6 +41,7 @@ def test_cards_state_the_results_that_the_run_measured(finished: Workplace) -> N
         assert [metric["value"] for metric in result["metrics"]] == [item["value"] for item in scores["scores"][name]]
         assert all(item["signature"] in card for item in scores["scores"][name])
         assert "leakage guard: **clean**" in card
+        assert f"| Inputs that a system … | {name} |" in card
         assert "The licence of made\\_up is not stated." in card
         assert 0 < speed[name]["memory_megabytes"] < speed[name]["process_megabytes"]
     exported = json.loads((finished.run / "export.en-xx" / "student-float32" / "model.json").read_text("utf-8"))

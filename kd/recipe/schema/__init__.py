@@ -5,6 +5,7 @@ resumes from a shorter one. A setting marked `transient` controls where work is 
 the outcome.
 """
 
+from kd.recipe.schema.augmenting import AugmentConfig
 from kd.recipe.schema.corpora import (
     BalanceConfig,
     BalanceMethod,
@@ -63,6 +64,7 @@ from kd.recipe.schema.judging import (
     References,
     ReleaseConfig,
     ReportConfig,
+    RobustnessConfig,
     SpeedConfig,
     TranslateConfig,
 )
@@ -113,6 +115,7 @@ __all__ = [
     "EXTENT",
     "SCORED",
     "TRANSIENT",
+    "AugmentConfig",
     "AverageConfig",
     "BalanceConfig",
     "BalanceMethod",
@@ -168,6 +171,7 @@ __all__ = [
     "ReportConfig",
     "ResourcesConfig",
     "Rest",
+    "RobustnessConfig",
     "SameBy",
     "SamplingConfig",
     "Schedule",

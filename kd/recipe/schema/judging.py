@@ -18,6 +18,17 @@ class HeldOut(Enum):
 
 
 @dataclass
+class RobustnessConfig:
+    """The robustness suite: inputs like those of users, made of test sentences, which every system translates."""
+
+    enabled: bool = setting("Translate the suite with every system of the run, and count what fails.", False)
+    sentences: int = setting(
+        "Test sentences that variants are made of, about 17 inputs each.", 10, unit="sentences", at_least=1
+    )
+    seed: int = setting("Seed of the choice of sentences and of the spans inserted in them.", 1, at_least=0)
+
+
+@dataclass
 class TranslateConfig:
     """Translation of the held-out sets by every system."""
 
@@ -38,6 +49,9 @@ class TranslateConfig:
     given: dict[str, str] = setting("Outputs of systems from elsewhere.", same_as("evaluate.given"), transient=True)
     root: str | None = setting(
         "Folder that relative paths of `given` start from.", same_as("evaluate.root"), transient=True
+    )
+    robustness: RobustnessConfig = setting(
+        "Robustness suite to translate besides the test sets.", same_as("evaluate.robustness")
     )
 
 
@@ -126,6 +140,8 @@ class EvaluateConfig:
     )
     seed: int = setting("Seed of the bootstrap.", at_least=0)
     guards: GuardsConfig = setting("Guards to count in every system's output.", same_as("guards"))
+    # What is translated is a setting of `translate`; here it only counts what was.
+    robustness: RobustnessConfig = setting("The robustness suite.", factory=RobustnessConfig, transient=True)
     worst: int = setting(
         "Segments to keep per system: those furthest behind the last baseline.",
         unit="segments",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kd.recipe.schema.augmenting import AugmentConfig
 from kd.recipe.schema.corpora import (
     CleanConfig,
     CorpusConfig,
@@ -61,6 +62,7 @@ class RecipeConfig:
     encode: EncodeConfig = setting("Conversion of text to token ids.", factory=EncodeConfig)
     teacher: TrainConfig = setting("Training of the teachers.", factory=TrainConfig)
     guards: GuardsConfig = setting("Guards against bad hypotheses.", factory=GuardsConfig)
+    augment: AugmentConfig = setting("Variants of training pairs for robust students.", factory=AugmentConfig)
     decode: DecodeConfig = setting("Decoding with the teachers.", factory=DecodeConfig)
     select: SelectConfig = setting("Selection from n-best lists.", factory=SelectConfig)
     score: ScoreConfig = setting("Scores of n-best lists by neural models.", factory=ScoreConfig)

@@ -182,6 +182,7 @@ class StageConfig:
     over: str | None = setting("`pairs`: one instance per language pair, named `stage.pair`; null: one for all.", None)
     enabled: bool = setting("Whether the stage is part of the run.", True)
     otherwise: str | None = setting("Stage that others read from instead while this one is switched off.", None)
+    only_with: str | None = setting("Stage without which this one is switched off as well.", None)
     role: SystemRole | None = setting(
         "Role of the stage's model. null: teacher for models trained elsewhere and for a training that a stage of the "
         "kind decode reads, student for every other training; average has its model's.",

@@ -1,0 +1,37 @@
+"""Settings of augmentation: variants of training pairs, which make a student robust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kd.recipe.schema.marks import same_as, setting
+
+
+@dataclass
+class AugmentConfig:
+    """Variants of training pairs that are learnt beside the pairs; a source has one at most, and one copied span."""
+
+    seed: int = setting("Seed that chooses the sources and draws typing errors and spans.", same_as("seed"), at_least=0)
+    upper_case: float = setting(
+        "Share of the sources with a variant whose both sides are in capitals.", 0.0, at_least=0, at_most=1
+    )
+    title_case: float = setting(
+        "Share with a variant whose source has a capital at each word.", 0.0, at_least=0, at_most=1
+    )
+    no_full_stop: float = setting(
+        "Share with a variant without final full stop on both sides.", 0.0, at_least=0, at_most=1
+    )
+    typos: float = setting("Share with a variant whose source has a typing error.", 0.0, at_least=0, at_most=1)
+    concatenated: float = setting("Share with a variant that has the pair before in front.", 0.0, at_least=0, at_most=1)
+    single: float = setting(
+        "Share with a variant that is one sentence of the pair, where both sides have several.",
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
+    copied_spans: float = setting(
+        "Share with a further pair that has a number, a URL or an address in both sides, added after selection.",
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
