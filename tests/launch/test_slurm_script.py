@@ -148,12 +148,12 @@ def test_any_further_option_of_sbatch_is_passed_on_quoted(tmp_path: Path) -> Non
 
 def test_modules_and_variables_stand_before_the_task_with_their_reasons(tmp_path: Path) -> None:
     changes = {
-        "modules": {"Python/3.11": True, "old": False},
+        "modules": {"Python/3.11": True, "Outdated/1.0": False},
         "environment": {"NCCL_SOCKET_IFNAME": "hsn0", "OTHER": "a b"},
     }
     text = script(Chain(tmp_path, {"name": "a"}), **changes).text
     assert text.startswith("#!/bin/bash -l\n")
-    assert "module load Python/3.11 ||" in text and "old" not in text
+    assert "module load Python/3.11 ||" in text and "Outdated" not in text
     assert re.search(r"# The network between the nodes; .*\nexport NCCL_SOCKET_IFNAME=hsn0\n", text)
     assert "export OTHER='a b'\n" in text
     assert text.index("export OTHER") < text.index("srun --nodes")
