@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from kd.base.errors import UserError
 from kd.engines.ctranslate2 import convert
 from kd.engines.fairseq import compat, settings
 from kd.engines.fairseq.flags import arguments
-from kd.engines.fairseq.loading import load
+from kd.engines.fairseq.loading import load, read
 from kd.engines.fairseq.model import load_models
 from kd.engines.fairseq.settings import ARCHITECTURES, MODEL, Refused, allowed
 from kd.models.folder import ModelFolder
@@ -266,6 +267,19 @@ def test_numpy_objects_are_not_built(tmp_path: Path) -> None:
     torch.save({"model": {"x": np.zeros(2)}, "args": Namespace(arch="transformer")}, tmp_path / "numpy.pt")
     with pytest.raises(UserError, match="`model` holds something other than tensors"):
         load(tmp_path / "numpy.pt")
+
+
+# Opcodes of pickle: the end of a list that has no beginning, a key without a value, a state of nothing, one byte of four.
+@pytest.mark.parametrize("opcodes", [b"e.", b"}(K\x01u.", b"b.", b"J\x01"])
+def test_a_damaged_pickle_is_one_sentence(tmp_path: Path, opcodes: bytes) -> None:
+    whole, damaged = tmp_path / "whole.pt", tmp_path / "damaged.pt"
+    torch.save({}, whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(damaged, "w") as target:
+        for entry in source.infolist():
+            pickled = entry.filename.endswith("data.pkl")
+            target.writestr(entry, b"\x80\x02" + opcodes if pickled else source.read(entry))
+    with pytest.raises(UserError, match=r"damaged\.pt cannot be read as a checkpoint"):
+        read(damaged)
 
 
 def test_a_pickled_call_is_refused_by_name_and_does_not_run(tmp_path: Path) -> None:

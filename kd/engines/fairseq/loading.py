@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ def load(path: Path) -> dict[str, Any]:
     return {**state, "args": None, "cfg": settings}
 
 
+# What torch's unpickler raises for changed bytes besides UnpicklingError, as `make fuzz` found.
+_OF_DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError,
+    AssertionError, struct.error,
+)  # fmt: skip
+
+
 def read(path: Path) -> Any:
     """Return the content of a file that `torch.save` wrote; only tensors, plain values and Namespaces are built.
 
@@ -90,7 +98,7 @@ def read(path: Path) -> Any:
             what = f"{path} cannot be read as a checkpoint: it holds an object of type {found[1]}, which may run code."
             raise UserError(what, "If you trust its source, save it again there with fairseq 0.12.") from None
         raise _damaged(path, error) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except _OF_DAMAGED as error:
         raise _damaged(path, error) from error
 
 
