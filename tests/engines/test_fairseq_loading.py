@@ -269,7 +269,7 @@ def test_numpy_objects_are_not_built(tmp_path: Path) -> None:
         load(tmp_path / "numpy.pt")
 
 
-# Opcodes of pickle: the end of a list that has no beginning, a key without a value, a state of nothing, one byte of four.
+# Opcodes of pickle: the end of a list without a beginning, a key without a value, a state of nothing, one byte of four.
 @pytest.mark.parametrize("opcodes", [b"e.", b"}(K\x01u.", b"b.", b"J\x01"])
 def test_a_damaged_pickle_is_one_sentence(tmp_path: Path, opcodes: bytes) -> None:
     whole, damaged = tmp_path / "whole.pt", tmp_path / "damaged.pt"
