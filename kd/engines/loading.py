@@ -40,7 +40,7 @@ def count_pieces(folders: Sequence[Path], texts: Sequence[str]) -> int:
     """Return the number of tokens of texts in a system's own vocabulary."""
     model = ModelFolder.open(folders[0])
     if model.tokenizer:
-        from kd.engines.hugging_face import ConvertedTranslator
+        from kd.engines.converted import ConvertedTranslator
 
         return ConvertedTranslator(model.path).count_pieces(texts)
     if model.segmentation:
@@ -102,7 +102,7 @@ def _load_endpoint(models: Sequence[ModelFolder], decoding: Decoding) -> Transla
 
 
 def _load_converted(models: Sequence[ModelFolder], decoding: Decoding, threads: int, device: str) -> Translates:
-    from kd.engines.hugging_face import ConvertedTranslator, require_one
+    from kd.engines.converted import ConvertedTranslator, require_one
 
     translator = ConvertedTranslator(
         require_one([model.path for model in models]),

@@ -321,7 +321,7 @@ class _Converted:
     concurrent = False
 
     def __init__(self, folder: Path, options: Options, to: str | None) -> None:
-        from kd.engines.hugging_face import ConvertedTranslator
+        from kd.engines.converted import ConvertedTranslator
 
         self._model = ConvertedTranslator(folder, **asdict(options))
         self.max_source_pieces = int(self._model.max_source_pieces or MAX_PIECES)

@@ -46,10 +46,10 @@ from kd.stages.teachers import first_members
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
+    from kd.engines.converted import ConvertedTranslator
     from kd.engines.fairseq.sampling import Diversity, Sampling
     from kd.engines.fairseq.translate import EnsembleTranslator
     from kd.engines.fairseq.translate import Hypothesis as Found
-    from kd.engines.hugging_face import ConvertedTranslator
     from kd.engines.members import MembersTranslator
 
     Translator = EnsembleTranslator | MembersTranslator | ConvertedTranslator
@@ -372,7 +372,7 @@ def _method(config: DecodeConfig) -> Sampling | Diversity | None:
 
 
 def _load_converted(spec: _WorkerSpec) -> Translator:
-    from kd.engines.hugging_face import ConvertedTranslator, require_one
+    from kd.engines.converted import ConvertedTranslator, require_one
 
     config = spec.config
     return ConvertedTranslator(

@@ -18,11 +18,11 @@ from kd.base.errors import UserError
 from kd.base.hashing import sha256
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
+from kd.engines.converted import CONFIGURATION, convert
 from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.engines.endpoint import description
 from kd.engines.fairseq.given import import_model
 from kd.engines.fairseq.language_tokens import Direction
-from kd.engines.hugging_face import CONFIGURATION, convert
 from kd.engines.loading import check_translates
 from kd.models.description import ENDPOINT
 from kd.models.files import DESCRIPTION, SUMMARY, WEIGHTS

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from kd.base.errors import UserError
-from kd.engines.hugging_face import ConvertedTranslator, convert
+from kd.engines.converted import ConvertedTranslator, convert
 from kd.engines.loading import Decoding, count_pieces, load
 from kd.engines.translator import Translator
 from kd.models.folder import ModelFolder
