@@ -7,9 +7,11 @@ model's names of the languages.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +167,11 @@ class ConvertedTranslator:
         threads: Number of batches translated at once, each by one thread.
         device: `cpu` or `cuda`.
         sampling_topk: Tokens to sample from at each step; None: beam search; 0: all.
+        sampling_topp: Total probability of the tokens to sample from.
         temperature: Divisor of the logits in sampling.
+        seed: Seed of sampling: it, the sources and the number of threads determine the samples of a call.
+        max_source_pieces: Longest source, in tokens; None: only the model's own limit.
+        skip_long: Whether longer sources are skipped, as one empty hypothesis with the score minus infinity, not cut.
         disable_unk: Whether no output may have an unknown symbol or bytes that are not UTF-8.
 
     Raises:
@@ -186,27 +192,43 @@ class ConvertedTranslator:
         threads: int = 1,
         device: str = "cpu",
         sampling_topk: int | None = None,
+        sampling_topp: float = 1.0,
         temperature: float = 1.0,
+        seed: int | None = None,
+        max_source_pieces: int | None = None,
+        skip_long: bool = False,
         disable_unk: bool = True,
     ) -> None:
         description = read_description(folder)
         direction = description["direction"]
         self.counts = Counts()
         self.max_pieces = max_pieces or LONGEST_OUTPUT
-        self.max_source_pieces = description.get("max_source_pieces")
+        limits = [limit for limit in (description.get("max_source_pieces"), max_source_pieces) if limit]
+        self.max_source_pieces = min(limits, default=None)
+        self._skip_long = skip_long
         self._tokenizer = _tokenizer(folder / TOKENIZER)
         self._prefix = direction["prefix"]
         self._target = [_known(self._tokenizer)[direction["target"]]] if direction["target"] else []
         if direction["source"]:
             self._tokenizer.src_lang = direction["source"]
         self._compute_type = computable(description["compute_type"], device)
-        self._model = load(folder / EXPORTED, compute_type=self._compute_type, threads=threads, device=device)
+        self._seed = seed
+        self._load = partial(
+            load,
+            folder / EXPORTED,
+            compute_type=self._compute_type,
+            threads=threads,
+            device=device,
+            one_batch=seed is not None,
+        )
+        self._model = self._load()
         self._batches = Batches(batch_tokens)
         self._disable_unk = disable_unk
         self._nbest = nbest
-        search = {"beam_size": beam} if sampling_topk is None else {
-            "beam_size": 1, "sampling_topk": sampling_topk, "sampling_temperature": temperature
-        }  # fmt: skip
+        search: dict[str, Any] = {"beam_size": beam}
+        if sampling_topk is not None:
+            search = {"beam_size": 1, "sampling_topk": sampling_topk, "sampling_topp": sampling_topp}
+            search["sampling_temperature"] = temperature
         self._options = {
             **search,
             "num_hypotheses": nbest,
@@ -224,6 +246,13 @@ class ConvertedTranslator:
         wanted = [number for number, source in enumerate(sources) if source.strip()]
         self.counts.blank += len(sources) - len(wanted)
         lists = [[Hypothesis("", [], 0.0, [0.0])] for _ in sources]
+        if self._skip_long:
+            for number in (long := [number for number in wanted if not self.fits(sources[number])]):
+                lists[number] = [Hypothesis("", [], -math.inf, [-math.inf])]
+            self.counts.skipped += len(long)
+            wanted = sorted(set(wanted).difference(long))
+        if self._seed is not None:
+            self._restart(sources)
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             for number, found in zip(chunk, self._decode([sources[number] for number in chunk]), strict=True):
@@ -231,6 +260,14 @@ class ConvertedTranslator:
             if progress:
                 progress(len(sources) - len(wanted) + start + len(chunk), len(sources))
         return lists
+
+    def _restart(self, sources: Sequence[str]) -> None:
+        """Seed CTranslate2 for a call. Its threads keep their random numbers, so they are started again."""
+        import ctranslate2
+
+        digest = hashlib.sha256("\n".join([str(self._seed), *sources]).encode()).digest()
+        ctranslate2.set_random_seed(int.from_bytes(digest[:4]))
+        self._model = self._load()
 
     def _decode(self, sources: Sequence[str]) -> list[list[Hypothesis]]:
         tokens = [self._encode(source) for source in sources]
@@ -250,6 +287,7 @@ class ConvertedTranslator:
             if not result.hypotheses or any(map(math.isnan, result.scores)):
                 raise nan_scores([], self._compute_type, one=True)
             found = [self._hypothesis(*each) for each in zip(result.hypotheses, result.scores, strict=True)]
+            found.sort(key=lambda each: -each.score)  # samples come in the order of their drawing
             lists.append(without_broken(found) if self._disable_unk else found)
             self.counts.limited += sum(len(each.pieces) >= self.max_pieces for each in lists[-1])
         return lists

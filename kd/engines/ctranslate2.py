@@ -197,8 +197,15 @@ def computable(compute_type: str, device: str) -> str:
     return compute_type if compute_type in ctranslate2.get_supported_compute_types(device) else "default"
 
 
-def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:
-    """Load the CTranslate2 files in a folder; `threads` batches are translated at once, each by one thread.
+def load(folder: Path, *, compute_type: str, threads: int, device: str, one_batch: bool = False) -> Any:
+    """Load the CTranslate2 files in a folder.
+
+    Args:
+        folder: The folder.
+        compute_type: Number format, by CTranslate2's name.
+        threads: Number of batches translated at once, each by one thread.
+        device: `cpu` or `cuda`.
+        one_batch: Translate one batch at a time instead, by all threads: random numbers then have a fixed order.
 
     Raises:
         UserError: The weights are damaged, or differ from the published ones.
@@ -211,7 +218,11 @@ def load(folder: Path, *, compute_type: str, threads: int, device: str) -> Any:
 
     try:
         return ctranslate2.Translator(
-            str(folder), device=device, compute_type=compute_type, inter_threads=threads, intra_threads=1
+            str(folder),
+            device=device,
+            compute_type=compute_type,
+            inter_threads=1 if one_batch else threads,
+            intra_threads=threads if one_batch else 1,
         )
     except (RuntimeError, ValueError) as error:
         if "out of memory" in str(error):

@@ -52,17 +52,27 @@ _USAGE = {
 
 def served(item: Input) -> tuple[str, GivenModelConfig] | None:
     """Return the name and the settings of a teacher behind a server; None for any other model."""
+    return _with_engine(item, TeacherEngine.endpoint)
+
+
+def _with_engine(item: Input, engine: TeacherEngine) -> tuple[str, GivenModelConfig] | None:
     config = item.task.stage.config
     if not isinstance(config, GivenModelsConfig):
         return None
     name = item.task.name.removeprefix("member-")
     member = config.members.get(name)
-    return (name, member) if member is not None and member.engine is TeacherEngine.endpoint else None
+    return (name, member) if member is not None and member.engine is engine else None
 
 
 def teacher_of(stage: Stage, role: str) -> tuple[str, GivenModelConfig] | None:
     """Return the teacher behind a server that a stage reads in a role; None if it reads none."""
     return next((found for item in stage.input_tasks(role) if (found := served(item))), None)
+
+
+def converted_of(stage: Stage) -> tuple[str, GivenModelConfig] | None:
+    """Return the teacher that CTranslate2 translates with and that a stage reads; None if it reads none."""
+    found = (_with_engine(item, TeacherEngine.ctranslate2) for item in stage.input_tasks("teachers"))
+    return next(filter(None, found), None)
 
 
 def address_of(stage: Stage, role: str) -> str | None:
@@ -72,13 +82,19 @@ def address_of(stage: Stage, role: str) -> str | None:
 
 
 def check_decoding(stage: Stage) -> None:
-    """Raise UserError for settings of `decode` that a teacher behind a server cannot follow, or only it can."""
+    """Raise UserError for settings of `decode` that the engine of a given teacher cannot follow, or only it can."""
     config: DecodeConfig = stage.config
     found = teacher_of(stage, "teachers")
     if found is None:
-        if config.top_p < 1:
+        converted = converted_of(stage)
+        if converted and config.method is DecodeMethod.diverse:
             raise UserError(
-                f"decode.top_p is {config.top_p:g}, and {stage.name} has no teacher behind a server.",
+                f"teachers.{converted[0]} is translated by CTranslate2, which has no diverse beam search.",
+                "Set decode.method=beam, or decode.method=sample.",
+            )
+        if config.top_p < 1 and not converted:
+            raise UserError(
+                f"decode.top_p is {config.top_p:g}, but teachers of fairseq do not read it.",
                 "Set decode.sample_top instead, and decode.top_p=1.",
             )
         return

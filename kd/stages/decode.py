@@ -123,6 +123,8 @@ class Decode(Kind[DecodeConfig]):
         if stage.config.method is DecodeMethod.sample:
             identity.pop("beam", None)
         asking.check_decoding(stage)
+        if stage.config.method is DecodeMethod.sample and asking.converted_of(stage):
+            identity["drawn_by"] = "ctranslate2"  # until version 0.2.0 such lists came from beam search
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
         inputs["teachers"] = first_members(inputs["teachers"], stage.config.members, "decode.members")
         for worker in range(stage.config.workers):
@@ -375,6 +377,7 @@ def _load_converted(spec: _WorkerSpec) -> Translator:
     from kd.engines.converted import ConvertedTranslator, require_one
 
     config = spec.config
+    sampled = config.method is DecodeMethod.sample
     return ConvertedTranslator(
         require_one(spec.teachers),
         beam=config.beam,
@@ -384,6 +387,12 @@ def _load_converted(spec: _WorkerSpec) -> Translator:
         batch_tokens=config.batch_tokens,
         threads=spec.threads,
         device=spec.device,
+        sampling_topk=config.sample_top if sampled else None,
+        sampling_topp=config.top_p,
+        temperature=config.temperature,
+        seed=config.seed if sampled else None,
+        max_source_pieces=config.max_source_pieces,
+        skip_long=config.long_sources is LongSources.skip,
         disable_unk=config.disable_unk,
     )
 

@@ -7,6 +7,7 @@ tells apart.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -215,6 +216,32 @@ def test_lists_and_samples_are_scored(converted: Path) -> None:
             assert len(hypotheses) == 4
             assert scores == sorted(scores, reverse=True) or "sampling_topk" in settings
             assert all(each.member_scores == [each.score] and each.score <= 0 for each in hypotheses)
+
+
+def test_seed_and_sources_determine_the_samples(converted: Path) -> None:
+    sources, others = sentences(10, 9), sentences(10, 10)
+
+    def samples(seed: int, *before: list[str]) -> list[list[str]]:
+        translator = ConvertedTranslator(converted, nbest=4, max_pieces=LONGEST, sampling_topk=0, seed=seed, threads=2)
+        for texts in before:
+            translator.translate(texts)
+        lists = translator.translate(sources)
+        assert all([each.score for each in found] == sorted((each.score for each in found), reverse=True)
+                   for found in lists)  # fmt: skip
+        return [[each.text for each in found] for found in lists]
+
+    drawn = samples(1)
+    assert max(len(set(found)) for found in drawn) > 1, "samples differ"
+    assert samples(1, others) == drawn, "as in a task that resumes at another shard"
+    assert samples(2) != drawn
+
+
+def test_long_sources_are_skipped_in_their_place(converted: Path) -> None:
+    short, long = sentences(2, 11), " ".join(WORDS * 40)
+    translator = ConvertedTranslator(converted, beam=1, max_pieces=LONGEST, max_source_pieces=30, skip_long=True)
+    lists = translator.translate([short[0], long, short[1]])
+    assert [found[0].score == -math.inf for found in lists] == [False, True, False]
+    assert (lists[1][0].text, translator.counts.skipped, translator.counts.cut) == ("", 1, 0)
 
 
 def test_long_sources_are_cut_and_counted(teacher: Teacher, converted: Path) -> None:

@@ -51,7 +51,7 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([TEACHERS, ENDPOINT, "decode.method=diverse"], "Set decode.method=sample for several samples"),
         ([TEACHERS, ENDPOINT, "decode.method=sample"], "is behind a server, which gives text alone"),
         ([TEACHERS, ENDPOINT, *SAMPLE, "select.metric=model"], "server that decode.en-de asks gives none"),
-        (["decode.method=sample", "decode.top_p=0.9"], "decode.en-de has no teacher behind a server"),
+        (["decode.method=sample", "decode.top_p=0.9"], "top_p is 0.9, but teachers of fairseq do not read it"),
         ([TEACHERS, CHECKPOINT], "given_models has neither vocabulary nor codes"),
         ([TEACHERS, CHECKPOINT, "given_models.vocabulary=v"], "checkpoints without a dictionary"),
         ([TEACHERS, CHECKPOINT, "given_models.vocabulary=v", "given_models.source_dictionary=d"], "without a"),
@@ -80,6 +80,16 @@ def test_a_hugging_face_model_without_its_engine_is_told_which(tmp_path: Path) -
     (tmp_path / "opus" / "config.json").write_text("{}", "utf-8")
     with pytest.raises(UserError, match=r"is a Hugging Face model\. Set the teacher's `engine: ctranslate2`"):
         plan(tmp_path, TEACHERS, f"+teachers={{a: {{model: '{tmp_path}/opus'}}}}")
+
+
+def test_a_converted_teacher_samples_and_has_no_diverse_beam_search(tmp_path: Path) -> None:
+    (tmp_path / "opus").mkdir()
+    (tmp_path / "opus" / "config.json").write_text("{}", "utf-8")
+    teachers = f"+teachers={{a: {{engine: ctranslate2, model: '{tmp_path}/opus'}}}}"
+    given = [TEACHERS, teachers, *SAMPLE[1:]]
+    with pytest.raises(UserError, match=r"a is translated by CTranslate2, which has no diverse beam"):
+        plan(tmp_path, *given, "decode.method=diverse")
+    plan(tmp_path, *given, "decode.method=sample", "decode.top_p=0.9")
 
 
 def test_the_path_of_a_model_does_not_change_its_fingerprint(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class DecodeConfig:
         aliases=("top_k", "sampling_topk"),
     )
     top_p: float = setting(
-        "sample, with engine endpoint alone: tokens are drawn from the most probable ones of this total probability.",
+        "sample, for teachers with engine ctranslate2 or endpoint: total probability of the tokens to draw from.",
         1.0,
         above=0,
         at_most=1,
