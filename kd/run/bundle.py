@@ -152,7 +152,8 @@ def check(path: Path) -> int:
     except FileNotFoundError:
         raise UserError(f"There is no bundle {path}.", "Give the path of a file of `kd bundle --output`.") from None
     except (tarfile.TarError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged, or is not a bundle: {error}.", "Copy it again.") from None
+        reason = str(error).partition(":\n")[0]  # tarfile goes on with a line for each compression that it has tried
+        raise UserError(f"{path} is damaged, or is not a bundle: {reason}.", "Copy it again.") from None
     if not expected:
         raise UserError(f"{path} is incomplete: its checksums are missing.", "Copy it again.")
     for name in sorted(expected.keys() | found.keys()):
