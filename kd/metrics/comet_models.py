@@ -171,7 +171,7 @@ def _offline(wanted: bool) -> Iterator[None]:
     constant = bool(getattr(loaded, "HF_HUB_OFFLINE", variable))
     os.environ["HF_HUB_OFFLINE"] = "1"
     if loaded is not None:  # it read the variable when it was imported
-        loaded.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+        _set_offline(loaded, True)
     try:
         yield
     finally:
@@ -180,7 +180,15 @@ def _offline(wanted: bool) -> Iterator[None]:
             os.environ["HF_HUB_OFFLINE"] = variable
         loaded = sys.modules.get("huggingface_hub.constants")
         if loaded is not None:
-            loaded.HF_HUB_OFFLINE = constant  # type: ignore[attr-defined]
+            _set_offline(loaded, constant)
+
+
+def _set_offline(constants: Any, offline: bool) -> None:
+    """Switch huggingface_hub, whose open sessions keep the state in which they were made."""
+    from huggingface_hub.utils import reset_sessions
+
+    constants.HF_HUB_OFFLINE = offline
+    reset_sessions()
 
 
 def _one_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ import pytest
 from metrics.tiny_comet import make_checkpoint
 
 from kd.base.errors import UserError
+from kd.metrics import comet_models
 from kd.metrics.comet import Comet, bootstrap_duel, compare, t_test
 from kd.metrics.comet_models import find_checkpoint
 from kd.metrics.score_cache import ScoreCache
@@ -207,6 +208,18 @@ def test_loading_a_folder_asks_nothing_of_the_network(models: dict[str, Path], m
     monkeypatch.setattr(socket.socket, "connect", no_network)
     assert len(Comet(str(models["QE"])).scores({"one": ONE}, SOURCES, []).segments["one"]) == SEGMENTS
     assert "HF_HUB_OFFLINE" not in os.environ
+
+
+def test_the_hub_can_be_asked_again_after_a_folder_was_loaded() -> None:
+    from huggingface_hub.utils import get_session
+
+    def adapter() -> str:
+        return type(get_session().get_adapter("https://hub.example")).__name__
+
+    before = adapter()
+    with comet_models._offline(True):
+        assert adapter() == "OfflineAdapter" != before
+    assert adapter() == before
 
 
 # --- significance ----------------------------------------------------------------------------------------------------

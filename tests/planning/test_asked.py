@@ -20,7 +20,8 @@ def asked(place: Path, *more: str) -> dict[str, tuple[str, float | None]]:
     arguments = [
         "recipe=demo", f"store.dir={place}/store", f"run.dir={place}/run", "chain=given_teachers",
         f"+teachers={{a: {{{teacher}}}}}", "student.distill.alpha=0", "student.distill.stored=false",
-        "student.start.layers=false", "decode.method=sample", f"decode.nbest={NBEST}",
+        "student.start.layers=false", "evaluate.robustness.enabled=false",
+        "decode.method=sample", f"decode.nbest={NBEST}",
         f"assume.pairs.en-de={PAIRS}", f"assume.source_pieces={SOURCE}", f"assume.target_pieces={TARGET}", *more,
     ]  # fmt: skip
     return {name: (words, estimate.value) for name, words, estimate in totals(forecast(arguments))}
