@@ -180,9 +180,9 @@ def asking_work(settings: GivenModelConfig, sentences: Estimate, text: Text) -> 
 
 def endpoint_of(artifacts: Sequence[Artifact]) -> Endpoint | None:
     """Return the teacher behind a server that some artifacts are, with its address as planned now; None for models."""
-    first = artifacts[0]
-    if ModelFolder.open(first.path).engine != ENDPOINT:
+    if not artifacts or ModelFolder.open(artifacts[0].path).engine != ENDPOINT:
         return None
+    first = artifacts[0]
     now = first.settings.get("members", {}).get(first.task.removeprefix("member-"))
     return Endpoint.open(first.path, now)
 

@@ -55,7 +55,7 @@ def test_every_stage_of_a_search_has_a_forecast(planned: Forecast) -> None:
 
 def test_a_search_translates_dev_and_the_chosen_student_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work_in(tmp_path, monkeypatch)
-    found = forecast([*SEARCH, *ASSUMED, "split.dev=300", "split.test=900"])
+    found = forecast([*SEARCH, *ASSUMED, "split.dev=300", "split.test=900", "evaluate.robustness.enabled=false"])
     amounts = {each.stage.spec.name: each.work[0].amount.value for each in found.stages if each.work}
     assert (amounts["search_translate"], amounts["translate"]) == (300, 900)
     cells = next(len(each.tasks) for each in found.stages if each.stage.spec.name == "search_translate")
