@@ -31,7 +31,7 @@ ACCOUNT = "p200000"
 WALKED = {"meluxina": (), "lumi": ("singularity",), "leonardo": ()}  # site -> container runtimes of its login node
 # Recipes whose jobs every site judges: together they have all kinds of stages. The others meet one site each, in turn,
 # since their jobs differ from these in names and numbers alone.
-EVERYWHERE = ("demo", "da_de_nl_sv_en", "en_fi_search", "llm_teacher")
+EVERYWHERE = ("demo", "en_fi_search", "llm_teacher")
 # What a recipe has to be told.
 NEEDED = {"bilingual": ("pair=fi-en",), "files": ("source=text.en", "target=text.de")}
 JUDGE = 'for script in *.sh; do sbatch --test-only "$script" || echo "refused: $script"; done'
