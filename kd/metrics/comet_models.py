@@ -185,7 +185,7 @@ def _offline(wanted: bool) -> Iterator[None]:
 
 def _set_offline(constants: Any, offline: bool) -> None:
     """Switch huggingface_hub, whose open sessions keep the state in which they were made."""
-    from huggingface_hub.utils import reset_sessions
+    from huggingface_hub.utils import reset_sessions  # type: ignore[attr-defined]  # public, as its documentation says
 
     constants.HF_HUB_OFFLINE = offline
     reset_sessions()
