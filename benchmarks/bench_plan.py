@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def _recipe(folder: Path, options: argparse.Namespace) -> list[str]:
-    """Write recipe and corpus; return what every command is told."""
+    """Write recipe and corpus; return the arguments that all commands share."""
     values = {
         "vocabulary": options.vocabulary,
         "width": options.width,

@@ -1,6 +1,6 @@
-"""Cleans answers of language models: unwraps a translation, and recognises answers that are none.
+"""Cleans answers of language models: unwraps the translation, and recognises answers without one.
 
-What surrounds a translation is removed only where the source lacks it: quotes, Markdown, a known lead-in. An answer
+Quotes, Markdown and known lead-ins around a translation are removed only where the source has none. An answer
 that still has several lines, refuses, or talks about the translation is not used. Copies of the source and other
 languages are left to `guards.py`.
 """

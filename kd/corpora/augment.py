@@ -50,14 +50,14 @@ def is_variant(origin: Origin) -> bool:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is added to a corpus.
+    """The settings of augmentation for one corpus.
 
     Attributes:
         config: The shares.
         languages: Codes of source and target.
         origins: The corpora of the pairs, by prefix.
-        targets: The first of the further columns are so many further targets.
-        guard: Held-out sentences that no variant may be; None: not compared.
+        targets: Number of further targets, which are the first of the further columns.
+        guard: Held-out sentences, which no variant may equal; None: no comparison.
     """
 
     config: AugmentConfig

@@ -248,7 +248,7 @@ def doubled(words: Sequence[str]) -> int:
 
 
 def _in_a_row(words: Sequence[str], period: int) -> int:
-    """Count immediate repetitions of a phrase of `period` words of which at least one has a letter or a digit."""
+    """Count the immediate repetitions of a phrase: `period` words, at least one of them with a letter or a digit."""
     longest = run = 0
     for place, same in enumerate(map(eq, words, words[period:])):
         run = run + 1 if same else 0

@@ -180,7 +180,7 @@ class Leaks:
     Attributes:
         origins: Origins of the corpus, by prefix.
         sample: Receives the sample of leaks.
-        blocking: Sets of which no pair may be in the corpus; see `refuse`.
+        blocking: Sets that the corpus must not overlap with; see `refuse`.
     """
 
     origins: Mapping[int, Origin]

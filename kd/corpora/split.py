@@ -126,7 +126,7 @@ def merged(parts: Iterable[Candidates], draw: Draw, name: str = "The corpus") ->
 
 
 def _smaller(found: int, draw: Draw) -> str:
-    """Propose sizes of the drawn sets: about a tenth of the corpus, half of which are the `found` sentences."""
+    """Propose sizes of the drawn sets: a tenth of the corpus, which has about twice the `found` sentences."""
     if not found:
         return "Lower split.min_words, or add text." if draw.min_words > 1 else "Add text."
     tenth = max(1, found // 5)

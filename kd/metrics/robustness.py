@@ -48,7 +48,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Robustness:
-    """What a system made of the suite."""
+    """The results of a system on the suite."""
 
     inputs: int
     checks: dict[str, Checked] = field(default_factory=dict)  # by check

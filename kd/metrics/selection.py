@@ -134,7 +134,7 @@ class Chooser:
         return tuple(found.values())[1:]
 
     def _passing(self, item: Candidates, scores: list[float], source: str, best: int) -> int | None:
-        """Return the most preferred other hypothesis that trips no guard; None if there is none."""
+        """Return the rank of the next hypothesis by preference that trips no guard; None if all others do."""
         order: Iterator[int] = iter(range(len(scores)))
         if self._config.variant is not Variant.first:
             order = preferences(item.hypotheses, scores, item.model_scores, item.reference)

@@ -76,7 +76,7 @@ class System:
 
     @property
     def packaged(self) -> bool:
-        """Whether it is an export for other software, which kd distributes but does not run."""
+        """Whether the system is an export for other software: kd distributes it but does not run it."""
         return self.engine in (TRANSFORMERS, ARGOS)
 
     @property

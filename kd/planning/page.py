@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text as Styled
 
 from kd import __version__
-from kd.base import text
 from kd.base.estimate import UNKNOWN, Estimate, total
-from kd.base.text import duration
 from kd.pipeline.forecast import Work
 from kd.planning import application
 from kd.planning.forecast import UNKNOWN_PUE, Forecast, StageForecast, sum_known
+from kd.planning.values import count, hours, money, number, shown, size, three_digits, time, tokens
 from kd.recipe.schema import DecodeConfig
 from kd.report.table import Table
 
@@ -35,46 +34,6 @@ COLUMNS = (
     "temporary",
     "sources",
 )
-
-
-def size(value: float | None) -> str:
-    """Format bytes in a suitable unit."""
-    return UNKNOWN if value is None else text.size(value)
-
-
-def hours(value: float | None) -> str:
-    """Format hours with their significant digits."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0"
-    if value < 0.001:
-        return "< 0.001"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"
-
-
-def time(value: float | None) -> str:
-    """Format seconds as a duration."""
-    return UNKNOWN if value is None else duration(value)
-
-
-def _shown(estimate: Estimate, show: Callable[[float | None], str]) -> str:
-    """Format a sum; if it is unknown, the sum of its known parts."""
-    more = estimate.value is None and estimate.at_least > 0
-    return f"{UNKNOWN}, at least {show(estimate.at_least)}" if more else show(estimate.value)
-
-
-def number(value: float | None) -> str:
-    """Format a count."""
-    return UNKNOWN if value is None else f"{value:,.0f}"
-
-
-def count(value: float | None, unit: str) -> str:
-    """Format a count with its unit: 1 model, 2 models."""
-    return f"{number(value)} {_ONE.get(unit, unit.removesuffix('s')) if value == 1 else unit}"
-
-
-_ONE = {"hypotheses": "hypothesis"}
 
 
 class Sources:
@@ -133,21 +92,21 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
     if forecast.machine.gpus_per_node:
         most = forecast.peak_gpus
         found.append(("GPUs at once", number(most), Estimate(most, "")))
-        found.append(("GPU hours", _shown(forecast.gpu_hours, hours), forecast.gpu_hours))
+        found.append(("GPU hours", shown(forecast.gpu_hours, hours), forecast.gpu_hours))
     if forecast.cluster:
         found.append(("nodes at once", number(forecast.peak_nodes), Estimate(forecast.peak_nodes, "")))
-        found.append(("node hours", _shown(forecast.node_hours, hours), forecast.node_hours))
+        found.append(("node hours", shown(forecast.node_hours, hours), forecast.node_hours))
         partitions = forecast.node_hours_by_partition
         for name, estimate in partitions.items() if len(partitions) > 1 else []:
-            found.append((f"of them in {name}", _shown(estimate, hours), estimate))
-    found.append(("CPU core hours", _shown(forecast.core_hours, hours), forecast.core_hours))
+            found.append((f"of them in {name}", shown(estimate, hours), estimate))
+    found.append(("CPU core hours", shown(forecast.core_hours, hours), forecast.core_hours))
     if forecast.cpu_seconds is not None and not forecast.unknown:
         used = forecast.cpu_seconds / 3600
         found.append(("of them at work", hours(used), Estimate(used, "CPU seconds as measured")))
     found += _asked(forecast)
     found.append(("wall time", time(forecast.wall.value), forecast.wall))
     found.append(("disk at the fullest", size(forecast.peak.value), forecast.peak))
-    found.append(("disk kept", _shown(forecast.kept, size), forecast.kept))
+    found.append(("disk kept", shown(forecast.kept, size), forecast.kept))
     found.append(("data in", size(forecast.data_in.value), forecast.data_in))
     found.append(("data out", size(forecast.data_out.value), forecast.data_out))
     found.append(("energy", _kwh(forecast), forecast.kwh))
@@ -162,20 +121,12 @@ def _asked(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
     if not asked:
         return []
     read, written = total(each.prompt for each in asked), total(each.completion for each in asked)
-    found = [("tokens read", _shown(read, _tokens), read), ("tokens written", _shown(written, _tokens), written)]
+    found = [("tokens read", shown(read, tokens), read), ("tokens written", shown(written, tokens), written)]
     for currency in dict.fromkeys(each.currency for each in asked):
         price = total(each.price for each in asked if each.currency == currency)
         if price.value != 0:
-            found.append(("price of tokens", f"{_shown(price, _money)} {currency}", price))
+            found.append(("price of tokens", f"{shown(price, money)} {currency}", price))
     return found
-
-
-def _tokens(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value:,.0f}"
-
-
-def _money(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.2f}"
 
 
 def _arrays(forecast: Forecast) -> tuple[str, Estimate]:
@@ -197,11 +148,7 @@ def _kwh(forecast: Forecast) -> str:
         return UNKNOWN
     pue = forecast.machine.pue
     overhead = f"PUE {pue:g}" if pue else "PUE unknown: the computers alone"
-    return f"{_three_digits(forecast.kwh.value)} kWh ({overhead})"
-
-
-def _three_digits(value: float) -> str:
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else hours(value)
+    return f"{three_digits(forecast.kwh.value)} kWh ({overhead})"
 
 
 _UNMEASURED = re.compile(

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,11 +31,11 @@ def rows(pairs: Iterable[Sequence[str]] = PAIRS) -> list[Row]:
     return [(Pair(number, source, target), tuple(further)) for number, (source, target, *further) in numbered]
 
 
-def augmented(config: AugmentConfig, given: list[Row] | None = None, **rules: object) -> tuple[list[Row], Augmenter]:
+def augmented(config: AugmentConfig, given: list[Row] | None = None, **rules: Any) -> tuple[list[Row], Augmenter]:
     """Return the new rows and the augmenter."""
     given = rows() if given is None else given
     made = Augmenter(
-        Rules(config, ("en", "de"), {NEWS.prefix: NEWS}, **rules),  # type: ignore[arg-type]
+        Rules(config, ("en", "de"), {NEWS.prefix: NEWS}, **rules),
         [row[0].source for row in given],
     )
     found = list(made.rows(given))

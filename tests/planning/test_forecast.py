@@ -15,7 +15,7 @@ from kd.base.errors import UserError
 from kd.base.estimate import Estimate
 from kd.base.records import plain
 from kd.pipeline.model import Kind
-from kd.planning import page
+from kd.planning import page, values
 from kd.planning.forecast import Forecast, StageForecast
 from kd.planning.gather import forecast
 from kd.planning.probe import Probe, cache_folder
@@ -251,13 +251,13 @@ def test_a_machine_without_nodes_is_refused(elsewhere: Path) -> None:
 
 
 def test_sizes_and_times_have_suitable_units() -> None:
-    assert [page.size(value) for value in (None, 0, 1.5e4, 2.5e7, 3e9, 4.2e12)] == [
+    assert [values.size(value) for value in (None, 0, 1.5e4, 2.5e7, 3e9, 4.2e12)] == [
         *("unknown", "0 B", "15.0 kB", "25.0 MB", "3.0 GB", "4.2 TB")
     ]
-    assert page.hours(None) == "unknown" and page.hours(12345.6) == "12,346" and page.hours(0.25) == "0.25"
-    assert page.hours(3e-5) == "< 0.001" and page.hours(0.003) == "0.003"
-    assert [page.count(value, "hypotheses") for value in (1, 2)] == ["1 hypothesis", "2 hypotheses"]
-    assert page._shown(Estimate(None, "x", 7.0), page.hours) == "unknown, at least 7"
+    assert values.hours(None) == "unknown" and values.hours(12345.6) == "12,346" and values.hours(0.25) == "0.25"
+    assert values.hours(3e-5) == "< 0.001" and values.hours(0.003) == "0.003"
+    assert [values.count(value, "hypotheses") for value in (1, 2)] == ["1 hypothesis", "2 hypotheses"]
+    assert values.shown(Estimate(None, "x", 7.0), values.hours) == "unknown, at least 7"
 
 
 @pytest.mark.parametrize("machine", ["discoverer", "deucalion"])

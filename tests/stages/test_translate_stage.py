@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,9 +100,9 @@ def test_the_suite_is_translated_apart_from_the_test_set(own: Job[TranslateConfi
 
 @pytest.mark.parametrize("change", [{"set": HeldOut.dev}, {"robustness": RobustnessConfig(enabled=False)}])
 def test_dev_sets_and_recipes_without_it_have_no_suite(
-    own: Job[TranslateConfig], batches: list[list[str]], change: dict[str, object]
+    own: Job[TranslateConfig], batches: list[list[str]], change: dict[str, Any]
 ) -> None:
-    without = replace(own, config=replace(own.config, **change))  # type: ignore[arg-type]
+    without = replace(own, config=replace(own.config, **change))
     Translate().run(without)
     assert batches == [SENTENCES]
     assert Translate().check(without).counts == {"segments": 2}

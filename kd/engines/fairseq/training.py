@@ -85,7 +85,7 @@ def train(
 
     Leaves `checkpoints/`, `metrics.jsonl`, `train.log`, `train.flags` in `out`. If that many updates are already done,
     nothing is run. On a CPU, equal threads and processes give equal weights, however often the training was
-    interrupted. world: the nodes, of which this is the first; None for `spec.world_size` processes on this node.
+    interrupted. world: all nodes; this is the first of them. None: `spec.world_size` processes on this node.
 
     Raises: UserError for a mistake that the user can correct, OSError (ENOSPC) on a full disk, TransientError if a
     signal stopped the training, TrainingFailed for any other failure.

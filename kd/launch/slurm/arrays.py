@@ -37,8 +37,8 @@ class Waits:
 
     Attributes:
         all: Jobs that every element waits for.
-        own: Jobs of which each element waits only for the element with its own number; for example, a worker's
-            selection waits for the same worker's decoding.
+        own: Jobs whose element with the same number each element waits for: a worker's selection waits for that
+            worker's decoding alone.
     """
 
     all: frozenset[Address] = frozenset()

@@ -1,6 +1,6 @@
 """The jobs of a run and their states: the run's records, joined with Slurm's queue.
 
-A task is identified by the path of its output, so jobs of an earlier version of a recipe are told apart.
+A task is identified by the path of its output. So jobs of an earlier version of a recipe are not mistaken for it.
 """
 
 from __future__ import annotations
