@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,30 @@ def test_no_answer_is_paid_for_twice(chat: ChatServer, endpoint: Endpoint, tmp_p
     texts(endpoint, sources, copied)
     assert len(chat.asked) == asked + 4
     assert copied.usage == journal.usage
+
+
+def test_a_request_under_way_when_another_fails_is_awaited_and_kept(
+    chat: ChatServer,
+    endpoint: Endpoint,
+    tmp_path: Path,
+) -> None:
+    slow_has_come = threading.Event()
+
+    def answer(source: str, _: Any) -> Any:
+        if source == "slow":
+            slow_has_come.set()
+            time.sleep(0.5)
+        elif source == "failing":
+            assert slow_has_come.wait(10)
+            return 500, {}
+        return source.upper()
+
+    chat.answer = answer
+    journal = Journal(tmp_path / "00000.answers.jsonl")
+    with pytest.raises(TransientError):
+        texts(changed(endpoint, retries=0), ["first", "slow", "failing", *SOURCES], journal)
+    assert [choice.text for choice in journal.of("slow").choices] == ["SLOW"]
+    assert sorted(request["messages"][0]["content"].split()[-2] for request in chat.asked) == ["failing", "first", "slow"]
 
 
 # --- description -----------------------------------------------------------------------------------------------------

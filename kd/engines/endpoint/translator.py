@@ -122,12 +122,17 @@ class EndpointTranslator:
         for source in pending[:1]:
             self._ask(source, journal)
             take(source)
-        try:
-            with ThreadPool(max(1, min(self.endpoint.settings.concurrency, len(pending)))) as pool:
+        with ThreadPool(max(1, min(self.endpoint.settings.concurrency, len(pending)))) as pool:
+            try:
                 for source in pool.imap_unordered(lambda one: self._ask(one, journal), pending[1:]):
                     take(source)
-        finally:
-            self._stopped.set()
+            except Exception:
+                self._stopped.set()
+                pool.close()
+                pool.join()  # requests under way are paid for: their answers are awaited and kept
+                raise
+            finally:
+                self._stopped.set()
         self.counts.update({name: number for name, number in unusable.counts.items() if number})
         return [lists[source] if source.strip() else [Hypothesis("", [], 0.0, [0.0])] for source in sources]
 
@@ -146,6 +151,9 @@ class EndpointTranslator:
                 journal.add(source, self._client.complete(source, self._fields(source, done), count))
             except Rejected as error:
                 journal.reject(source, str(error))
+            except Exception:
+                self._stopped.set()  # here, so that no thread sends another request before `translate` hears of it
+                raise
         return source
 
     def _fields(self, source: str, done: int) -> dict[str, Any]:
