@@ -20,8 +20,9 @@ from text import pairs
 
 from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Origin
-from kd.corpora.lines import LineWriter, open_aligned
+from kd.corpora.lines import open_aligned
 from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.writing import LineWriter
 
 SHARD = 50_000  # pairs
 SIDES = ("source", "target")

@@ -24,7 +24,7 @@ from pathlib import Path
 from ratio import heading
 from text import pairs
 
-from kd.corpora.lines import LineWriter
+from kd.corpora.writing import LineWriter
 
 STAGES = ("collect", "clean", "split", "shard", "vocabulary", "encode")
 LIMIT = 1.2  # how much more memory ten times the pairs may take

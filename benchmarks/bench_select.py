@@ -27,9 +27,10 @@ from ratio import alternate, heading  # beside this file
 
 from kd.base.progress import Progress
 from kd.corpora.ids import Pair
-from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.lines import open_lines
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.writing import LineWriter
 from kd.metrics.selection import select
 from kd.metrics.sentence import Candidates, SentenceMetric, sentence_metric
 from kd.pipeline.model import Artifact, Job

@@ -18,9 +18,10 @@ from typing import NamedTuple, TextIO
 from kd.base.bar import Bar
 from kd.base.errors import UserError
 from kd.base.processes import Tick, Workers
-from kd.corpora.lines import STANDARD_INPUT, LineWriter, open_text
+from kd.corpora.lines import STANDARD_INPUT, open_text
 from kd.corpora.moses import PIECES, UnreadList, group_fairseq, group_given, parse_fairseq, parse_given
 from kd.corpora.scores import ScoreFile
+from kd.corpora.writing import LineWriter
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, scored_metrics, sentence_metric, uses_external_scores
 from kd.models.languages import bleu_tokenizer, language_of_script

@@ -14,7 +14,8 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.corpora.ids import Origin, Pair, prefix_of
 from kd.corpora.index import INDEX, Damaged, file_entry, read_index, verify_file, write_index
-from kd.corpora.lines import LineWriter, PathLike, open_aligned
+from kd.corpora.lines import PathLike, open_aligned
+from kd.corpora.writing import LineWriter
 
 FORMAT, VERSION = "kd.heldout", 2
 COLUMNS = ("id", "source", "target")

@@ -13,7 +13,8 @@ from typing import Any
 
 from kd.base import files
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.corpora.lines import LineWriter, PathLike, count_lines
+from kd.corpora.lines import PathLike, count_lines
+from kd.corpora.writing import LineWriter
 
 INDEX = "index.json"
 LONGEST_NAME = 200  # bytes; file systems take 255, endings included

@@ -17,8 +17,9 @@ from typing import Any
 from kd.base.errors import UserError
 from kd.corpora.heldout import HeldOutSet, read_sets
 from kd.corpora.ids import Origin, Pair, place_of, prefix_of
-from kd.corpora.lines import LineWriter, PathLike
+from kd.corpora.lines import PathLike
 from kd.corpora.shards import Corpus
+from kd.corpora.writing import LineWriter
 from kd.models.languages import primary
 
 MODES = ("remove", "fail", "off")

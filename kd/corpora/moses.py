@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from kd.base.errors import UserError
-from kd.corpora.lines import LineWriter, PathLike, open_lines, open_text
+from kd.corpora.lines import PathLike, open_lines, open_text
+from kd.corpora.writing import LineWriter
 
 MOST_DIGITS = 19  # of an id: 63 bits
 SEPARATOR = " ||| "

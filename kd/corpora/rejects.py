@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from kd.corpora.cells import join_cells, split_cells
 from kd.corpora.ids import Pair
-from kd.corpora.lines import LineWriter, PathLike, open_lines
+from kd.corpora.lines import PathLike, open_lines
+from kd.corpora.writing import LineWriter
 
 FILE = "rejected.tsv.zst"
 LONGEST = 4000  # characters of a side

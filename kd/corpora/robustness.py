@@ -19,8 +19,9 @@ import msgspec
 from kd.base.errors import IncompleteArtifact
 from kd.base.records import record
 from kd.corpora.hashing import sentence_hash
-from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.lines import open_lines
 from kd.corpora.variants import PROTECTED, doubled_end, title_case, upper_case, with_full_stop, without_full_stop
+from kd.corpora.writing import LineWriter
 
 PURPOSE = "kd.robustness"
 SHORTEST, LONGEST = 12, 150  # characters of a sentence that is preferred

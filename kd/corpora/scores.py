@@ -21,7 +21,8 @@ from kd.corpora.index import (
     verify_file,
     write_index,
 )
-from kd.corpora.lines import LineWriter, PathLike, open_lines, open_text
+from kd.corpora.lines import PathLike, open_lines, open_text
+from kd.corpora.writing import LineWriter
 
 FORMAT, VERSION = "kd.scores", 1
 

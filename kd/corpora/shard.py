@@ -19,7 +19,8 @@ from kd.base.errors import UserError
 from kd.corpora.cells import join_cells, split_cells
 from kd.corpora.ids import Origin, Pair, prefix_of
 from kd.corpora.index import Damaged, file_entry, verify_file
-from kd.corpora.lines import LineWriter, PathLike, open_lines
+from kd.corpora.lines import PathLike, open_lines
+from kd.corpora.writing import LineWriter
 
 PAIR_COLUMNS = ("id", "source", "target")
 SUFFIX = ".tsv.zst"  # of a shard's file

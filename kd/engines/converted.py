@@ -17,7 +17,7 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.engines.ctranslate2 import COMPUTE_TYPES, Batches, computable, load
-from kd.engines.fairseq.translate import LONGEST_OUTPUT, Counts, Hypothesis, without_broken
+from kd.engines.hypotheses import LONGEST_OUTPUT, Counts, Hypothesis, without_broken
 from kd.engines.nan import nan_scores
 from kd.models.description import CTRANSLATE2, FORMAT, Languages, read_description
 from kd.models.files import DESCRIPTION, EXPORTED, EXPORTED_WEIGHTS, TOKENIZER

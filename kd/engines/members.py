@@ -17,7 +17,8 @@ import numpy as np
 from kd.base.errors import UserError
 from kd.base.scratch import scratch_folder
 from kd.engines.ctranslate2 import PieceScorer, PieceTranslator, convert, load
-from kd.engines.fairseq.translate import Counts, Ensemble, Hypothesis, Preparation, Progress, Source, without_broken
+from kd.engines.fairseq.translate import Ensemble, Preparation, Source
+from kd.engines.hypotheses import Counts, Hypothesis, Progress, without_broken
 from kd.engines.nan import NaNScores, nan_scores
 from kd.models.folder import ModelFolder
 from kd.models.vocabulary import SPECIAL, Vocabulary

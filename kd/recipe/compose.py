@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from kd.recipe.overrides import prepare, quoted
 from kd.recipe.paths import drop_absent_files, keep_standard_input, make_paths_absolute, mask_urls
 from kd.recipe.request import Request, parse_request, sweep
 from kd.recipe.schema.recipe import RecipeConfig
-from kd.recipe.schema.walk import hints, is_config
+from kd.recipe.schema.walk import hints, is_config, is_mapping, without_none
 from kd.recipe.validate import check_shared, check_values
 
 # The steps of reading a recipe, for callers that need several of them.
@@ -55,9 +56,9 @@ def compose(request: Request) -> DictConfig:
     path = find(request.recipe)
     with as_user_errors(path, request.overrides):
         config = composed(path, request.overrides)
-        # `+key=` adds keys that the schema does not have: merging with the schema refuses them.
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-        OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)
+        if not _follows(config, RecipeConfig):  # the merge says which key is wrong, and takes a third of composing
+            OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)
         check_shared(config, request.overrides)
         check_values(config)
         make_paths_absolute(config)
@@ -133,6 +134,18 @@ def _no_yaml(error: YAMLError, path: Path) -> UserError:
         f"{where}: not valid YAML: {problem}.",
         "Correct the file; a text that contains any of `?*{}[]:,#` needs quotes.",
     )
+
+
+def _follows(node: Any, kind: Any) -> bool:
+    """Return whether a composed config has the keys and types of the schema alone: `+key=` adds others."""
+    kind, _ = without_none(kind)
+    if not isinstance(node, DictConfig) or not (is_config(kind) or is_mapping(kind)):
+        return True  # OmegaConf checks a value when it is set
+    if is_config(kind) and OmegaConf.get_type(node) is not kind:
+        return False
+    names = [str(name) for name in node if not OmegaConf.is_missing(node, name)]
+    kinds = hints(kind) if is_config(kind) else dict.fromkeys(names, typing.get_args(kind)[1])
+    return all(name in kinds and _follows(node[name], kinds[name]) for name in names)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kd.engines.converted import ConvertedTranslator
     from kd.engines.fairseq.sampling import Diversity, Sampling
     from kd.engines.fairseq.translate import EnsembleTranslator
-    from kd.engines.fairseq.translate import Hypothesis as Found
+    from kd.engines.hypotheses import Hypothesis as Found
     from kd.engines.members import MembersTranslator
 
     Translator = EnsembleTranslator | MembersTranslator | ConvertedTranslator

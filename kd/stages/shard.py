@@ -25,10 +25,10 @@ from kd.corpora.ids import Pair
 from kd.corpora.index import file_entry, read_json, verify_file, write_json
 from kd.corpora.known_testsets import known_test_sets
 from kd.corpora.leakage import Guard, Leaks, keep_out, mode
-from kd.corpora.lines import LineWriter
 from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shards import MOST_SHARDS, Corpus, CorpusWriter, Ends
 from kd.corpora.shuffle import Range, Scattered, buckets_for, scatter
+from kd.corpora.writing import LineWriter
 from kd.models.known import Known, by_pairs
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary

@@ -18,8 +18,9 @@ from kd.base.estimate import Estimate
 from kd.base.records import plain
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
-from kd.corpora.lines import LineWriter, check_file, open_lines, open_text
+from kd.corpora.lines import check_file, open_lines, open_text
 from kd.corpora.robustness import read_cases, size, suite, write_cases
+from kd.corpora.writing import LineWriter
 from kd.engines.loading import Decoding, Translates, load
 from kd.models.known import Known, translation
 from kd.models.systems import System, systems_of

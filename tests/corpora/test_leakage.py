@@ -24,8 +24,9 @@ from kd.corpora.leakage import (
     reproduced_facts,
     words,
 )
-from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.lines import open_lines
 from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.writing import LineWriter
 from tests.corpora.samples import TORTURE
 
 SOURCE = "The committee shall adopt its rules of procedure by a simple majority."

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.base.errors import UserError
-from kd.corpora import compression
+from kd.corpora import compression, writing
 from kd.corpora import lines as lines_module
-from kd.corpora.lines import LineWriter, count_lines, open_aligned, open_bytes, open_lines, open_marked, open_text
+from kd.corpora.lines import count_lines, open_aligned, open_bytes, open_lines, open_marked, open_text
+from kd.corpora.writing import LineWriter
 from tests.corpora.samples import TORTURE
 
 COMPRESS = {
@@ -68,7 +69,7 @@ def test_what_is_read_does_not_depend_on_chunks(
 def test_writer_and_reader_are_inverse(tmp_path_factory: pytest.TempPathFactory, text: list[str], buffer: int) -> None:
     path = tmp_path_factory.mktemp("inverse") / "text.zst"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines_module, "WRITE_CHARACTERS", buffer)
+        patch.setattr(writing, "WRITE_CHARACTERS", buffer)
         with LineWriter(path) as writer:
             for line in text:
                 writer.write(line)

@@ -301,7 +301,11 @@ def test_a_request_under_way_when_another_fails_is_awaited_and_kept(
     with pytest.raises(TransientError):
         texts(changed(endpoint, retries=0), ["first", "slow", "failing", *SOURCES], journal)
     assert [choice.text for choice in journal.of("slow").choices] == ["SLOW"]
-    assert sorted(request["messages"][0]["content"].split()[-2] for request in chat.asked) == ["failing", "first", "slow"]
+    assert sorted(request["messages"][0]["content"].split()[-2] for request in chat.asked) == [
+        "failing",
+        "first",
+        "slow",
+    ]
 
 
 # --- description -----------------------------------------------------------------------------------------------------

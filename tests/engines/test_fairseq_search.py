@@ -13,7 +13,8 @@ from kd.engines.fairseq import compat
 from kd.engines.fairseq.search import StackedSearch, _largest
 from kd.engines.fairseq.stacked import Stack, unsupported
 from kd.engines.fairseq.stock import ForcedScorer, StockSearch, padded
-from kd.engines.fairseq.translate import Counts, Frame, _search, halving
+from kd.engines.fairseq.translate import Frame, _search, halving
+from kd.engines.hypotheses import Counts
 
 PIECES = 60
 SETTINGS: dict[str, Any] = {"beam": 4, "max_pieces": 14, "length_penalty": 1.0}

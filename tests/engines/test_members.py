@@ -13,7 +13,8 @@ from kd.base.errors import UserError
 from kd.engines.ctranslate2 import PieceScorer, convert
 from kd.engines.fairseq.model import load_models
 from kd.engines.fairseq.stock import ForcedScorer, padded
-from kd.engines.fairseq.translate import Ensemble, EnsembleTranslator, Hypothesis
+from kd.engines.fairseq.translate import Ensemble, EnsembleTranslator
+from kd.engines.hypotheses import Hypothesis
 from kd.engines.members import MembersTranslator, _require_alike
 from kd.models.folder import ModelFolder
 

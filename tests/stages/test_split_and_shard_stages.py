@@ -11,8 +11,8 @@ from kd.base.errors import IncompleteArtifact
 from kd.base.progress import Progress
 from kd.corpora.ids import Origin
 from kd.corpora.index import file_entry, write_json
-from kd.corpora.lines import LineWriter
 from kd.corpora.shards import CorpusWriter
+from kd.corpora.writing import LineWriter
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ShardConfig, SplitConfig
 from kd.stages.shard import Shard

@@ -13,10 +13,11 @@ from runs_of_tiny import Workplace, bleu, new_workplace
 
 from kd.base.hashing import sha256
 from kd.corpora.ids import place_of
-from kd.corpora.lines import LineWriter, open_lines
+from kd.corpora.lines import open_lines
 from kd.corpora.nbest import NBestCorpus
 from kd.corpora.robustness import read_cases
 from kd.corpora.shards import Corpus
+from kd.corpora.writing import LineWriter
 from kd.stages.outputs import ROBUSTNESS_CASES
 from tests.chat_servers import ChatServer
 

@@ -19,7 +19,7 @@ from kd.corpora.answers import clean
 from kd.engines.endpoint.client import Choice, Client, Rejected
 from kd.engines.endpoint.description import Endpoint
 from kd.engines.endpoint.journal import Answers, Journal
-from kd.engines.fairseq.translate import LONGEST_OUTPUT, Hypothesis
+from kd.engines.hypotheses import LONGEST_OUTPUT, Hypothesis
 from kd.models.language_names import name_of
 from kd.models.languages import primary
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from kd.engines.fairseq.language_tokens import Direction
 from kd.engines.fairseq.model import holds_nan, load_ensemble
 from kd.engines.fairseq.sampling import DiverseSearch, Diversity, SampledSearch, Sampling
 from kd.engines.fairseq.search import NaNFound
+from kd.engines.hypotheses import LONGEST_OUTPUT, Counts, Hypothesis, Progress, without_broken
 from kd.engines.nan import NaNScores, nan_scores
 from kd.models.matching import FILLER
 from kd.models.vocabulary import SPECIAL, Vocabulary
@@ -28,36 +29,12 @@ if TYPE_CHECKING:
     from kd.engines.fairseq.model import Loaded
     from kd.engines.fairseq.search import Found
 
-Progress = Callable[[int, int], None]  # sentences done, sentences in all
 T = TypeVar("T")
 R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
 _END = SPECIAL.index("</s>")
-LONGEST_OUTPUT = 256  # tokens, if nobody asks for another length
-_BROKEN = "\ufffd"  # what bytes that are not UTF-8 become
 _NO_DIRECTION = Direction()
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One translation. Scores are natural logarithms, divided by (pieces + 1) to the power of the length penalty."""
-
-    text: str
-    pieces: list[str]  # the output without the end of sentence; encoding `text` again may give other tokens
-    score: float  # of the ensemble
-    member_scores: list[float]  # of each member alone, for the same tokens; empty if not requested
-
-
-@dataclass
-class Counts:
-    """Counts of sources by their treatment, over all calls."""
-
-    blank: int = 0  # not decoded: one empty hypothesis with the score 0
-    cut: int = 0  # too long, and cut
-    skipped: int = 0  # too long, and not decoded: one empty hypothesis with the score minus infinity
-    halved: int = 0  # batches that did not fit into the GPU's memory
-    limited: int = 0  # hypotheses that reached the longest output, where the search ends them
 
 
 @dataclass(frozen=True)
@@ -247,17 +224,6 @@ def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) 
     counts.halved += 1
     middle = len(batch) // 2
     return halving(work, batch[:middle], counts) + halving(work, batch[middle:], counts)
-
-
-def without_broken(hypotheses: list[Hypothesis], *, samples: bool = False) -> list[Hypothesis]:
-    """Drop hypotheses with bytes that are not UTF-8.
-
-    If all have such bytes, the bytes are removed from the first hypothesis; in samples, whose number is fixed, from
-    each.
-    """
-    whole = [] if samples else [each for each in hypotheses if _BROKEN not in each.text]
-    kept = hypotheses if samples else hypotheses[:1]
-    return whole or [replace(each, text=each.text.replace(_BROKEN, "")) for each in kept]
 
 
 class Search(Protocol):
