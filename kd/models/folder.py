@@ -168,7 +168,11 @@ class ModelFolder:
     @classmethod
     def _trained(cls, path: Path) -> ModelFolder:
         if not (path / WEIGHTS).is_file():
-            raise UserError(f"{path} has no model.", "Give the folder of an exported, released or trained model.")
+            below = _models_below(path)
+            hint = f"Give one of the models below it: {', '.join(below)}" if below else (
+                "Give the folder of an exported, released or trained model."
+            )  # fmt: skip
+            raise UserError(f"{path} has no model.", hint)
         dictionary, own, languages = path / DICTIONARY, path / SOURCE_DICTIONARY, path / LANGUAGES
         segmentation = read_segmentation(path)
         return cls(
@@ -275,6 +279,16 @@ class ModelFolder:
                 shutil.copyfile(file, out / name)
         if self.segmentation:
             self.segmentation.write(out)
+
+
+def _models_below(path: Path, most: int = 4) -> list[str]:
+    """Return folders of models in a folder that has none itself, such as a run: releases before others."""
+    found = {file.parent for name in (DESCRIPTION, WEIGHTS) for file in path.glob(f"*/*/{name}")}
+    found |= {file.parent for name in (DESCRIPTION, WEIGHTS) for file in path.glob(f"*/{name}")}
+    ordered = sorted(
+        found, key=lambda folder: ("release" not in str(folder), not (folder / DESCRIPTION).is_file(), folder)
+    )
+    return [str(folder) for folder in ordered[:most]] + (["…"] if len(ordered) > most else [])
 
 
 def copy_vocabulary(folder: Path, out: Path) -> None:

@@ -241,3 +241,14 @@ def test_weights_are_hashed_once(exported: Path, tmp_path: Path, monkeypatch: py
 
 def test_the_stores_and_the_models_name_the_same_manifest() -> None:
     assert files.MANIFEST == store.MANIFEST
+
+
+def test_a_folder_of_a_run_is_refused_with_the_models_below_it(trained, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for name in ("student.en-xx/member-1", "release.en-xx/student-int8"):
+        ModelFolder.open(trained.folder).copy(run / name)
+    with pytest.raises(UserError, match="has no model") as caught:
+        ModelFolder.open(run)
+    assert caught.value.hint == (
+        f"Give one of the models below it: {run}/release.en-xx/student-int8, {run}/student.en-xx/member-1"
+    )
