@@ -146,7 +146,7 @@ def test_malformed_json_is_asked_for_again(chat: ChatServer, endpoint: Endpoint)
     chat.faults = [b'{"choices": [{"mess']
     assert texts(endpoint, SOURCES[:1]) == [["NULL EINS ZWEI"]]
     chat.faults = [b"{}"] * 2
-    with pytest.raises(UserError, match="answers something else than a chat completion"):
+    with pytest.raises(UserError, match="does not answer with a chat completion"):
         texts(endpoint, SOURCES[:1])
 
 
@@ -301,7 +301,11 @@ def test_a_request_under_way_when_another_fails_is_awaited_and_kept(
     with pytest.raises(TransientError):
         texts(changed(endpoint, retries=0), ["first", "slow", "failing", *SOURCES], journal)
     assert [choice.text for choice in journal.of("slow").choices] == ["SLOW"]
-    assert sorted(request["messages"][0]["content"].split()[-2] for request in chat.asked) == ["failing", "first", "slow"]
+    assert sorted(request["messages"][0]["content"].split()[-2] for request in chat.asked) == [
+        "failing",
+        "first",
+        "slow",
+    ]
 
 
 # --- description -----------------------------------------------------------------------------------------------------
