@@ -137,7 +137,7 @@ def test_two_outputs_of_fairseq_generate_in_one_file_are_refused(
 ) -> None:
     lines = [f"D-{number}\t-1.0\tx" for number in (1, 0)] * 2
     assert select(tmp_path, lines, "--format", "fairseq", references=["x", "x"]) == 2
-    assert "n, line 3: the id 1 returns after another" in capsys.readouterr().err
+    assert "n, line 3: the id 1 occurs again after another id" in capsys.readouterr().err
 
 
 def test_messages_on_fairseqs_output_name_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,5 +149,5 @@ def draw_examples(pairs: Sequence[tuple[str, str]], count: int) -> tuple[tuple[s
     """
     usable = [pair for pair in pairs if all(side.strip() and len(side) <= _LONGEST_EXAMPLE for side in pair)]
     if len(usable) < count:
-        raise UserError(f"dev has {len(usable)} pairs that can be examples, and {count} are wanted.", "Lower examples.")
+        raise UserError(f"dev has {len(usable)} pairs that can be examples, but {count} are needed.", "Lower examples.")
     return tuple(usable[number * len(usable) // count] for number in range(count))

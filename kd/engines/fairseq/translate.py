@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
 _END = SPECIAL.index("</s>")
-LONGEST_OUTPUT = 256  # tokens, if nobody asks for another length
+LONGEST_OUTPUT = 256  # tokens, unless another length is set
 _BROKEN = "\ufffd"  # what bytes that are not UTF-8 become
 _NO_DIRECTION = Direction()
 
