@@ -153,7 +153,7 @@ class AmdGpu:
         self.name = next((name for name in series if name), "AMD GPU")
 
     def watts(self) -> float | None:
-        """`Average Graphics Package Power (W)` or, of newer ones, `Current Socket Graphics Package Power (W)`."""
+        """Read `Average Graphics Package Power (W)`, on newer GPUs `Current Socket Graphics Package Power (W)`."""
         return _number(self._read("graphics package power (w)"))
 
     def joules(self) -> float | None:

@@ -117,7 +117,7 @@ def remove_temporary_files(folder: Path, name: str, *, older_than: float) -> Non
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed processes from a folder and all below it, in which nobody writes now.
+    """Remove the temporary files of killed processes from a folder and all below it, to which no process writes.
 
     They are those of `aside_name`, and files that end in `.tmp`.
     """

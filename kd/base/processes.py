@@ -69,7 +69,7 @@ class Workers(Generic[C]):
         self._context = multiprocessing.get_context("spawn")
         self._pool: tuple[ProcessPoolExecutor, Synchronized[int]] | None = None  # with its count of finished work
         self._processes: set[BaseProcess] = set()
-        self._busy = False  # with work whose results nobody may read any more
+        self._busy = False  # with work whose results may no longer be needed
 
     def map(self, work: Callable[[C, T, Tick], R], items: Iterable[T], tick: Tick = lambda _: None) -> Iterator[R]:
         """Yield `work(context, item, tick)` for each item, in order; items are read when a process needs them.

@@ -84,7 +84,7 @@ def mask_for_children(url: str) -> str:
 
 
 def with_secrets(url: str) -> str:
-    """Return a URL with the user, password and parameters that were masked in it, as far as they are known here."""
+    """Return a URL with the user, password and parameters that were masked in it, as far as this computer has them."""
     masked, given = split_secrets(url)
     host = urlsplit(masked).hostname or ""
     known = _known(masked, host)
@@ -110,7 +110,7 @@ def is_local(url: str) -> bool:
 
 
 def lacks_secrets(url: str) -> list[str]:
-    """Return the names of the masked parameters of a URL whose values are not known here."""
+    """Return the names of a URL's masked parameters whose values this computer does not have."""
     return [name for name, _, value in (part.partition("=") for part in _query(with_secrets(url))) if value == MASK]
 
 
@@ -125,7 +125,8 @@ def scrub(text: str, url: str) -> str:
 def environment_hint(url: str) -> str:
     """Return a hint on how to provide credentials for a URL's host."""
     name = _host_name(urlsplit(mask(url)).hostname or "")
-    return f"Put them into ~/.netrc, or set KD_CREDENTIALS_{name}=user:password, or KD_QUERY_{name} for parameters."
+    login = f"Put user name and password into ~/.netrc, or set KD_CREDENTIALS_{name}=user:password."
+    return f"{login} For parameters, set KD_QUERY_{name}='NAME=VALUE&NAME=VALUE'."
 
 
 def _known(masked: str, host: str) -> Secrets:

@@ -75,12 +75,13 @@ def _add_significance(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--resamples", "--paired-bs-n", type=int, default=1000, metavar="N",
                        help="resamplings of the bootstrap (default: 1000); 0: no intervals, no tests")  # fmt: skip
     group.add_argument("--trials", "--paired-ar-n", type=int, default=10000, metavar="N",
-                       help="of randomisation (default: 10000)")  # fmt: skip
+                       help="trials of the randomisation (default: 10000)")  # fmt: skip
     group.add_argument("--paired-bs", dest="paired", action="store_const", const="bootstrap",
                        help="test against the first hypothesis by bootstrap, as sacreBLEU does")  # fmt: skip
     group.add_argument("--paired-ar", dest="paired", action="store_const", const="randomisation",
                        help="the same by approximate randomisation")  # fmt: skip
-    group.add_argument("--seed", type=int, default=12345, metavar="N", help="default: 12345, as sacreBLEU's")
+    group.add_argument("--seed", type=int, default=12345, metavar="N",
+                       help="seed of the resampling (default: 12345, as in sacreBLEU)")  # fmt: skip
     group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes for the paired test (default: 1)")
 
 

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         default="bleu", help="default: bleu, sacreBLEU's sentence BLEU with effective order; mbr_…: "
                         "against the other hypotheses of the list, without the reference")  # fmt: skip
     metric.add_argument("--smoothing", default="exp", metavar="NAME", help="bleu's smoothing: exp, floor, add-k, none")
-    metric.add_argument("--smooth-value", type=float, metavar="X", help="for floor and add-k (default: sacreBLEU's)")
+    metric.add_argument("--smooth-value", type=float, metavar="X",
+                        help="value for floor and add-k (default: sacreBLEU's)")  # fmt: skip
     metric.add_argument("--tokenizer", metavar="NAME", help="bleu's tokeniser by sacreBLEU's name: 13a, intl, char, "
                         "zh, ja-mecab, flores200 … (default: the one for the language)")  # fmt: skip
     metric.add_argument("--language", metavar="CODE", help="language of the reference, for the tokeniser: de, "

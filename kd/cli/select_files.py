@@ -119,8 +119,10 @@ def _config(options: argparse.Namespace) -> SelectConfig:
             f"kd select does not compute the metric {scored[0]}, which needs a COMET model.",
             "Give its scores with --metric external --scores FILE, or select in a recipe (docs/selection.md).",
         )
-    if uses_external_scores(config) != (options.scores is not None):
-        raise UserError("The metric external and a file of scores go together.", "Give --scores FILE with it.")
+    if uses_external_scores(config) and options.scores is None:
+        raise UserError("The metric external needs scores.", "Add --scores FILE.")
+    if options.scores is not None and not uses_external_scores(config):
+        raise UserError("--scores has no effect without the metric external.", "Add --metric external.")
     return config
 
 
@@ -234,7 +236,7 @@ def _beside(
             )
         else:
             raise UserError(
-                f"{path}, line {given.line}: the list of {given.id} is where that of {place} is expected.",
+                f"{path}, line {given.line}: the list has the id {given.id}, but {place} was expected.",
                 "Ids are line numbers of the reference, from 0. Give every list, or --missing gold.",
             )
     if given is not None:

@@ -37,12 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--beam", type=positive, default=4, metavar="N", help="width of the search (default 4)")
     add("--threads", type=positive, metavar="N", help="CPU threads of each model (default: all cores)")
     add("--device", choices=["cpu", "cuda"], default="cpu")
-    add("--max-characters", type=positive, default=10_000, metavar="N", help="of a request (default 10000)")
+    add(
+        "--max-characters",
+        type=positive,
+        default=10_000,
+        metavar="N",
+        help="most characters in a request (default 10000)",
+    )
     add("--max-texts", type=positive, default=500, metavar="N", help="most texts in a request (default 500)")
     add(
         "--queue", type=positive, default=256, metavar="N", help="most requests that may wait for a model (default 256)"
     )
-    add("--timeout", type=positive, default=60, metavar="SECONDS", help="of a request (default 60)")
+    add("--timeout", type=positive, default=60, metavar="SECONDS", help="time limit of a request (default 60)")
 
 
 def run(options: argparse.Namespace) -> int:

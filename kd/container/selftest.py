@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def locked(variant: str) -> dict[str, str]:
-    """Return package -> version of a variant's lock and of fairseq's; lines of hashes are skipped."""
+    """Return package -> version, as pinned by the lock of a variant and by that of fairseq."""
     folder = resources.folder("containers") / "locks"
     return locks.pins(folder / f"{variant}.txt") | locks.pins(folder / "fairseq.txt")
 

@@ -60,7 +60,7 @@ class Cleaned(NamedTuple):
 
     Attributes:
         text: The translation, on one line; empty if there is a problem.
-        unwrapped: What was removed around it: reasoning, fence, lead-in, quotes, Markdown, source.
+        unwrapped: Names of the parts that were removed around it: reasoning, fence, lead-in, quotes, Markdown, source.
         problem: One of PROBLEMS if the answer cannot be used, else None.
     """
 
@@ -97,7 +97,7 @@ def clean(source: str, answer: str | None, ending: str, target: str, name: str) 
 
 
 def _unwrap(source: str, text: str, name: str) -> tuple[str, str] | None:
-    """Return a text without the outermost thing around it, and what that was; None if nothing is around it."""
+    """Return a text without its outermost wrapping, and the wrapping's name; None if it has no wrapping."""
     if "```" not in source and (match := _FENCE.fullmatch(text)):
         return match[1].strip(), "fence"
     if (match := _LEAD_IN.match(text)) and not _LEAD_IN.match(source) and not _says_translate(source):

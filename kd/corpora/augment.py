@@ -1,9 +1,9 @@
-"""Variants of training pairs, written behind the pairs that they are made of: what makes a student robust.
+"""Makes variants of training pairs, from which a student learns robustness, and writes them after the original pairs.
 
-Each source gets at most one variant and at most one copied span, by two seeded hashes of the source, so that the same
-sources are varied in every corpus, on every machine and after every restart. The ids of variants have a prefix of their
-own for each corpus and kind. A variant whose source the shard has already is left out, since equal sources stand
-together.
+Each source gets at most one variant and at most one copied span. Two seeded hashes of the source decide, so the same
+sources are varied in every corpus, on every machine and after every restart. The ids of variants have a separate prefix
+for each corpus and kind. A variant is left out if the shard already has its source, since pairs with equal sources must
+be adjacent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def origin_of(origin: Origin, kind: str) -> Origin:
 
 
 def is_variant(origin: Origin) -> bool:
-    """Return whether an origin is that of variants."""
+    """Return whether pairs of an origin are variants."""
     return origin.name.rpartition("+")[2] in KINDS
 
 
@@ -68,7 +68,7 @@ class Rules:
 
     @property
     def new_origins(self) -> list[Origin]:
-        """The origins of the variants that the shares ask for."""
+        """The origins of all variants with a share above 0."""
         kinds = [kind for kind in KINDS if getattr(self.config, kind)]
         return [origin_of(each, kind) for each in self.origins.values() if not is_variant(each) for kind in kinds]
 
@@ -80,8 +80,8 @@ class Augmenter:
         """Prepare for a shard.
 
         Args:
-            rules: What is added.
-            sources: All sources of the shard, and the first one of the next, which no variant may be.
+            rules: The settings.
+            sources: The sources of the shard and the first source of the next shard; no variant may equal any of them.
         """
         config = rules.config
         self.counts: Counter[str] = Counter()
@@ -108,7 +108,7 @@ class Augmenter:
         }
 
     def rows(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows of the shard, the variants of each run of equal sources behind it."""
+        """Yield the rows of the shard; the variants of each run of equal sources follow the run."""
         for source, run in groupby(rows, key=lambda row: row[0].source):
             group = list(run)
             yield from group
@@ -131,7 +131,7 @@ class Augmenter:
             yield COPIED, value
 
     def _variant(self, kind: str, group: Sequence[Row], draw: random.Random) -> Iterator[Row]:
-        """Yield the variant of a run of equal sources, if there is one that nobody has."""
+        """Yield the variant of a run of equal sources, if there is one with a new source."""
         texts = self._make[kind](group, draw)
         if not texts or texts[0][0] == group[0][0].source:
             self.counts[f"{kind}: no variant"] += 1
@@ -153,7 +153,7 @@ class Augmenter:
         pair, values = row
         return [pair.source, pair.target, *values[: self._rules.targets]]
 
-    # --- the kinds: texts of the first rows of a run; None where it has no such variant ------------------------------
+    # --- the kinds: texts of the first rows of a run; None if it has no such variant ----------------------------------
 
     def _upper_case(self, rows: Sequence[Row], _: random.Random) -> list[Texts]:
         """Put both sides into capitals."""
@@ -184,7 +184,7 @@ class Augmenter:
         return [[source, *self._texts(row)[1:]] for row in rows]
 
     def _concatenated(self, rows: Sequence[Row], _: random.Random) -> list[Texts] | None:
-        """Put the pair before in front of the first pair."""
+        """Put the preceding pair in front of the first pair."""
         if self._before is None:
             return None
         before, here = self._texts(self._before), self._texts(rows[0])
@@ -195,7 +195,7 @@ class Augmenter:
         return [[f"{a}{space}{b}" for a, b, space in zip(before, here, spaces, strict=True)]]
 
     def _single(self, rows: Sequence[Row], draw: random.Random) -> list[Texts] | None:
-        """Take one sentence of a pair that has several, as many on either side."""
+        """Take one sentence from a pair with several sentences, equally many on both sides."""
         source, target = self._rules.languages
         texts = self._texts(rows[0])
         parts = [sentences(texts[0], source), *(sentences(text, target) for text in texts[1:])]

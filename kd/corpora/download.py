@@ -84,7 +84,8 @@ def fetch(
     if place.is_file():
         if wrong := _wrong_hash(place, hashes):
             raise UserError(
-                f"{place} has another {wrong}.", f"Remove the file, or correct the hash in the recipe; {url}."
+                f"{place} has another {wrong}.",
+                f"Remove it to download {url} again, or correct the hash in the recipe.",
             )
         return place
     try:
@@ -179,7 +180,9 @@ def _one_attempt(url: str, partial: _Partial, hint: str, say: Say) -> bool:
     import requests
 
     if missing := lacks_secrets(url):
-        raise UserError(f"The value of {missing[0]} in {url} is not known here.", environment_hint(url))
+        raise UserError(
+            f"The secret parameter {missing[0]} of {url} is not set on this computer.", environment_hint(url)
+        )
     # The bytes on the server's disk: a .gz must not be decompressed in transfer.
     headers = {"Accept-Encoding": "identity", **partial.headers()}
     try:

@@ -255,7 +255,7 @@ def _short(text: str) -> str:
 
 
 def keep_out(pairs: Iterable[Pair], guard: Guard, leak: Callable[[Pair, dict[str, str]], None]) -> Iterator[Pair]:
-    """Yield the pairs that match no held-out set; call `leak` with each other pair and its matches."""
+    """Yield the pairs that match no held-out set; call `leak` with every pair that matches one, and its matches."""
     match = guard.match
     for pair in pairs:
         hits = match(pair.source, pair.target)

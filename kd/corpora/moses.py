@@ -152,7 +152,7 @@ def read_nbest(path: PathLike, escaped: bool = True) -> Iterator[NBestList]:
         escaped: Whether `escape` was applied to the text; lists made elsewhere may contain `&#124;` as text.
 
     Raises:
-        UserError: Naming file and line, for a malformed line, or an id that returns after another id.
+        UserError: Naming file and line, for a malformed line, or an id that occurs again after another id.
     """
     place, seen, list_id = Path(path), _SeenIds(), -1
     hypotheses: list[Hypothesis] = []
@@ -163,7 +163,7 @@ def read_nbest(path: PathLike, escaped: bool = True) -> Iterator[NBestList]:
                 yield NBestList(list_id, hypotheses)
             list_id, hypotheses = found, []
             if not seen.add(found):
-                raise UserError(f"{place}, line {number}: the id {found} returns after another.", _SORT)
+                raise UserError(f"{place}, line {number}: the id {found} occurs again after another id.", _SORT)
         hypotheses.append(hypothesis)
     if hypotheses:
         yield NBestList(list_id, hypotheses)
@@ -310,8 +310,8 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
     Hypotheses are its `D-` lines (detokenised), or its `H-` lines if it has no `D-` lines.
 
     Raises:
-        UserError: A line is malformed, an id returns after another id, or there is no hypothesis; the message names
-            file and line.
+        UserError: A line is malformed, an id occurs again after another id, or there is no hypothesis; the message
+            names file and line.
     """
     found: dict[str, dict[int, tuple[list[int], list[str]]]] = {"D-": {}, "H-": {}}
     last = {"D-": "", "H-": ""}
@@ -324,7 +324,7 @@ def group_fairseq(path: PathLike) -> Iterator[UnreadList]:
             raise UserError(f"{path}, line {number}: {line[:40]!r} is not a hypothesis.", _FAIRSEQ_FORM)
         if text != last[line[:2]] and int(text) in lists:
             raise UserError(
-                f"{path}, line {number}: the id {text} returns after another.",
+                f"{path}, line {number}: the id {text} occurs again after another id.",
                 "Give the output of one run of fairseq-generate.",
             )
         last[line[:2]] = text

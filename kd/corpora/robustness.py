@@ -1,9 +1,9 @@
-"""The robustness suite: inputs like those of users, made of test sentences and fixed spans, the same for every system.
+"""The robustness suite: inputs like those of users, made from test sentences and fixed spans, equal for every system.
 
-Each chosen test sentence comes as it is and in variants: capitals, other punctuation, twice in a line, with
-an address, a number, an emoji, a placeholder or mark-up in it. Single words and spans alone follow. A seed fixes which
-sentences are chosen and which spans they get, so the suite of a test set never changes. `kd/metrics/robustness.py`
-counts what systems make of it.
+Each chosen test sentence is an input unchanged and in variants: in capitals, with other punctuation, twice in a line,
+with an address, a number, an emoji, a placeholder or mark-up in it. Single words and single spans are further inputs. A
+seed chooses the sentences and their spans, so the suite of a test set never changes. `kd/metrics/robustness.py` counts
+the failures of systems on it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kd.corpora.writing import LineWriter
 
 PURPOSE = "kd.robustness"
 SHORTEST, LONGEST = 12, 150  # characters of a sentence that is preferred
-WIDE_SHORTEST = 6  # of one in a script whose characters are syllables or words
+WIDE_SHORTEST = 6  # of a sentence in a script whose characters are syllables or words
 WORD = re.compile(r"[^\W\d_]{4,}")
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
@@ -96,7 +96,7 @@ def suite(sources: Iterable[str], language: str, sentences: int, seed: int) -> l
     Args:
         sources: Its sources.
         language: Their language.
-        sentences: Sentences that variants are made of; a smaller test set gives fewer.
+        sentences: Number of sentences to make variants from; all of a smaller test set.
         seed: Seed of the choice.
     """
     texts = list(dict.fromkeys(" ".join(text.split()) for text in sources))
@@ -113,12 +113,12 @@ def suite(sources: Iterable[str], language: str, sentences: int, seed: int) -> l
 
 
 def size(sentences: int) -> int:
-    """Return how many inputs a suite of so many sentences has at most."""
+    """Return the largest number of inputs in a suite of this number of sentences."""
     return sentences * (len(KINDS) - 1) + len(ALONE)
 
 
 def _chosen(texts: Sequence[str], number: int, seed: int) -> list[str]:
-    """Choose sentences by a hash, those first that have a usual length and no numbers or placeholders of their own."""
+    """Choose sentences by a hash, and prefer those of usual length without numbers or placeholders."""
     hash_of = sentence_hash(seed, PURPOSE)
 
     def order(text: str) -> tuple[bool, bool, int]:
@@ -130,7 +130,7 @@ def _chosen(texts: Sequence[str], number: int, seed: int) -> list[str]:
 
 
 def _variants(text: str, language: str, draw: random.Random) -> Iterator[Case]:
-    """Yield the variants of a sentence; those that are no different from it are left out."""
+    """Yield the variants of a sentence that differ from it."""
     yield Case("again", text)
     yield Case("twice", f"{text} {text}")
     changed = {

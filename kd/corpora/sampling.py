@@ -34,11 +34,11 @@ class Share:
 def shares(corpora: Sequence[Corpus], sentences: int, language_exponent: float = 0.0) -> list[Share]:
     """Divide `sentences` over languages, and each language's part over the corpora that have it on one side.
 
-    A language gets a part proportional to its number of sentences to the power of `language_exponent`: with 0 all
-    languages get the same, so that one in many pairs, such as English, takes no more than any other; with 1 each counts
-    by its size (Conneau and Lample, 2019, use 0.5, later work 0.2 to 0.3). Within a language, a corpus counts by its
-    sentences times the mean weight of its sources. If a language or corpus has too few sentences, the others get the
-    rest; if there are too few in all, every sentence is taken.
+    A language gets a part proportional to its number of sentences to the power of `language_exponent`. With 0 all parts
+    are equal, so a language that occurs in many pairs, such as English, gets no more than any other; with 1 a part is
+    proportional to size (Conneau and Lample, 2019, use 0.5, later work 0.2 to 0.3). Within a language, the part of a
+    corpus is proportional to its sentences times the mean weight of its sources. If a language or corpus has too few
+    sentences, the others get the rest; if there are too few in all, every sentence is taken.
     """
     places = [(number, side) for number in range(len(corpora)) for side in (0, 1)]
     sizes = {place: corpora[place[0]].pairs for place in places}

@@ -49,7 +49,7 @@ def held_side(by: str, languages: tuple[str, str], name: str) -> str:
         raise UserError(
             f"{which} of {name} ({languages[0]} to {languages[1]}) {'are' if found else 'is'} in {by}, "
             "the language of split.by.",
-            "Set split.by to source, target, or a language that one side of every pair is in.",
+            "Set split.by to source, to target, or to the language of one side of every pair.",
         )
     return found[0]
 

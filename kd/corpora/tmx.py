@@ -23,7 +23,7 @@ from kd.corpora.tmx_text import segment_text
 from kd.corpora.tmx_units import root_tag, units
 from kd.models.languages import matches, standard
 
-FEED_BYTES = 1 << 16  # given to the parser at once; what it makes of them is in memory
+FEED_BYTES = 1 << 16  # given to the parser at once; the resulting elements are in memory
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 UNRESOLVED = "entities not resolved"
 NEWLINES = {codecs.BOM_UTF16_LE: b"\n\0", codecs.BOM_UTF16_BE: b"\0\n"}  # as Euramis and Trados export

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 Progress = Callable[[int, int], None]  # sentences done, sentences in all
-LONGEST_OUTPUT = 256  # tokens, if nobody asks for another length
+LONGEST_OUTPUT = 256  # tokens, unless another length is set
 _BROKEN = "\ufffd"  # what bytes that are not UTF-8 become
 
 

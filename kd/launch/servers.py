@@ -11,7 +11,7 @@ from kd.recipe.schema import MachineConfig
 
 
 def check_servers(stages: Iterable[Stage], machine: MachineConfig) -> None:
-    """Raise UserError for a stage whose jobs ask a server that their nodes do not reach.
+    """Raise UserError for a stage whose jobs ask a server that their nodes cannot reach.
 
     A server on the node itself is always reached.
     """

@@ -35,7 +35,7 @@ class Utility(Protocol):
 
 
 class Consensus:
-    """The expected score of a hypothesis, if each other hypothesis of its list is equally likely to be right."""
+    """The expected score of a hypothesis, if all other hypotheses of its list are equally likely to be right."""
 
     def __init__(self, metric: Utility) -> None:
         """Set the metric to use as the utility."""

@@ -1,11 +1,11 @@
 """Counts failures on the robustness suite: lost spans, changed case, several outputs for one input, guards.
 
-Four checks, each on the inputs that it can fail:
+There are four checks, each on the inputs to which it applies:
 
 - copying: spans that must survive are in the translation; a number may be written with separators.
-- case: capitals stay capitals, other text does not become them, and a title begins with a capital.
-- one output: the same sentence again has the same translation; other punctuation and quotes leave its words;
-  twice in a line gives them twice.
+- case: capitals stay capitals, other text does not become capitals, and a title begins with a capital.
+- one output: a repeated sentence has the same translation; with other punctuation or in quotes, its translation has
+  the same words; twice in a line, it has them twice.
 - sound: no guard refuses the translation: empty, untranslated, far too long or short, repeating itself, in another
   language (`kd/corpora/guards.py`).
 """
@@ -108,7 +108,7 @@ def _of_many_kinds(failures: Sequence[Failure], most: int) -> list[Failure]:
     return [failures[place] for _, place in sorted(ordered)[:most]]
 
 
-# --- the checks: None where they say nothing of an input, an empty text where it passes ------------------------------
+# --- the checks: None if they do not apply to an input, an empty text if it passes ------------------------------------
 
 
 def _lost(case: Case) -> str | None:
@@ -126,10 +126,10 @@ def _kept(span: str, output: str) -> bool:
 
 
 def _other_case(case: Case) -> str | None:
-    """Compare the case of an input and of its translation, where both have one."""
+    """Return the expected case of a translation if it has another; compares only letters of scripts with case."""
     letters = [char for char in case.output if _cased(char)]
     if case.kind in ("upper", "upper word"):
-        if len(letters) < LEAST_LETTERS:  # a script without case, or nothing: that is another check's
+        if len(letters) < LEAST_LETTERS:  # a script without case, or an empty translation, which another check counts
             return None
         return "" if _in_capitals(case.output) else "capitals"
     if case.kind == "plain" and not _in_capitals(case.source):
@@ -152,7 +152,7 @@ def _cased(char: str) -> bool:
 
 
 def _other_output(case: Case, cases: Sequence[Case]) -> str | None:
-    """Return the translation that an input should have, if it has another."""
+    """Return the expected translation of an input if its translation differs."""
     if case.of is None:
         return None
     expected = cases[case.of].output
@@ -170,7 +170,7 @@ def _words(text: str) -> list[str]:
 
 
 def _refused(case: Case, guards: Guards) -> str:
-    """Return the guard that refuses a translation. Capitals are lowered: they tell languages and names apart badly."""
+    """Return the guard that refuses a translation; capitals are lower-cased, since guards misjudge them."""
     source, output = case.source, case.output
     if case.kind in ("upper", "title", "upper word"):
         source, output = source.lower(), output.lower()

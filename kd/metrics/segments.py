@@ -21,7 +21,7 @@ from kd.metrics.words import WordReport, frequencies, word_report, words
 BUCKETS = ((1, 3), (4, 10), (11, 20), (21, 40), (41, None))
 """Lengths of a segment in words (`words`), both bounds included; None: no upper bound."""
 
-SHORT_WORDS = 3  # a source of so many words or fewer is a short input
+SHORT_WORDS = 3  # a source of at most this many words is a short input
 RUNAWAY_RATIO, RUNAWAY_SLACK = 2.0, 20  # characters: longer than 2 x (the longest reference + 20)
 
 _NAME_OR_CODE = re.compile(r"[^\W_][\w'’-]*[^\W_]")  # two characters and more

@@ -90,7 +90,7 @@ class Known:
     # --- texts -------------------------------------------------------------------------------------------------------
 
     def input(self, stage: Stage, role: str) -> Text:
-        """Return the corpus that a stage reads through a role; the pairs of several stages are added up."""
+        """Return the corpus that a stage reads in a role; the pairs of several stages are added up."""
         texts = [self.texts[other] for _, other in stage.inputs.get(role, []) if other in self.texts]
         if not texts:
             return self.sample
@@ -101,11 +101,11 @@ class Known:
         return replace(texts[0], pairs=pairs)
 
     def input_of(self, stage: Stage) -> Text:
-        """Return the corpus that a stage reads through its role for corpora."""
+        """Return the corpus that a stage reads as `corpus`, `corpora` or `data`."""
         return self.input(stage, next((role for role in ("corpus", "corpora", "data") if role in stage.inputs), ""))
 
     def largest_input(self, task: Task, role: str) -> Text:
-        """Return the largest of the corpora that a task reads through a role."""
+        """Return the largest of the corpora that a task reads in a role."""
         stages = dict.fromkeys(item.task.stage for item in task.inputs[role])
         return max((self.texts.get(stage, self.sample) for stage in stages), key=lambda text: text.pairs.value or 0.0)
 

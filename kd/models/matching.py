@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FILLER = "madeupword"  # fairseq pads dictionaries with these
 _OVERWRITE = " #fairseq:overwrite"
-_ADDED = 2  # of the tokens of CTranslate2 at most one in so many is absent from the sentencepiece model
+_ADDED = 2  # at most one in this many of CTranslate2's tokens is absent from the sentencepiece model
 
 
 def load_processor(path: Path) -> SentencePieceProcessor:

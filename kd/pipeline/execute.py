@@ -158,7 +158,7 @@ class _Execution:
         paths.energy.unlink(missing_ok=True)
 
     def _work(self, number: int, copies: Mapping[Path, Path]) -> tuple[Summary, Job[Any], Any]:
-        """Run the kind and check its output; return the summary, the job and the energy spent."""
+        """Do the task's work and check its output; return the summary, the job and the energy spent."""
         paths, kind = self.paths, self.task.stage.kind
         job = self._job(number, copies)
         job.progress.update("starting")

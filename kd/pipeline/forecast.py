@@ -91,7 +91,7 @@ class StageForecast:
     Attributes:
         tasks: name of a task -> its work.
         output: the text of the output, for the forecasts of later stages; None: the same as that of its input.
-        asked: tokens of all tasks, where a server is asked.
+        asked: tokens of all tasks; None if no server is asked.
     """
 
     tasks: Mapping[str, TaskWork]

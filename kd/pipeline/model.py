@@ -148,7 +148,7 @@ class Kind(ABC, Generic[C]):
         """Raise UserError for a config that a machine with this device (cpu, cuda, rocm) cannot run."""
 
     def asks(self, stage: Stage) -> str | None:
-        """Return the address of a server that the tasks of a stage ask, on whatever node they run; None: of none."""
+        """Return the address of the server that the tasks ask, whatever their node; None if they ask no server."""
         return None
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
@@ -285,7 +285,7 @@ class Task:
     stage: Stage
     name: str
     fingerprint: str
-    lineage: str  # the fingerprint without the extent
+    lineage: str  # the hash of the work whatever its extent
     identity: Mapping[str, Any]
     inputs: Mapping[str, list[Input]]
     files: Mapping[Path, str]

@@ -40,37 +40,37 @@ class ArtifactPaths:
 
     @property
     def partial(self) -> Path:
-        """Work in progress."""
+        """The folder of the work in progress."""
         return self._beside(".partial")
 
     @property
     def lease(self) -> Path:
-        """The lease of the process that works on it."""
+        """The lease file of the process that works on the task."""
         return self._beside(".lease")
 
     @property
     def progress(self) -> Path:
-        """The progress of the work."""
+        """The file with the progress of the work."""
         return self._beside(".progress.json")
 
     @property
     def failure(self) -> Path:
-        """The reason why the last attempt failed."""
+        """The file with the reason why the last attempt failed."""
         return self._beside(".failed.json")
 
     @property
     def attempts(self) -> Path:
-        """The attempts so far: start and duration of each."""
+        """The file with start and duration of each attempt so far."""
         return self._beside(".attempts.json")
 
     @property
     def energy(self) -> Path:
-        """The energy that the attempts so far used."""
+        """The file with the energy that the attempts so far used."""
         return self._beside(".energy.json")
 
     @property
     def lineage(self) -> Path:
-        """The fingerprint without the extent."""
+        """The file with the task's lineage: the hash of its work whatever its extent."""
         return self._beside(".lineage")
 
     @property

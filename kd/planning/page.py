@@ -116,7 +116,7 @@ def totals(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
 
 
 def _asked(forecast: Forecast) -> list[tuple[str, str, Estimate]]:
-    """Return the tokens that language models behind servers read and write, and what they cost."""
+    """Return the tokens that language models behind servers read and write, and their price."""
     asked = [stage.asked for stage in forecast.stages if stage.asked]
     if not asked:
         return []

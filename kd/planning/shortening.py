@@ -66,7 +66,7 @@ class Size:
 
 
 def micro_batch(config: TrainConfig, otherwise: int) -> int:
-    """Return the tokens of a training's micro-batch, or a default if the device would decide."""
+    """Return the tokens of a training's micro-batch; `otherwise` if the setting is `auto`."""
     size = config.batch.max_tokens
     return size if isinstance(size, int) else otherwise
 

@@ -192,7 +192,7 @@ def _instead(config: DictConfig, name: str) -> str:
 
 
 def _is_off(config: DictConfig, name: str) -> bool:
-    """Return whether a stage is switched off, has nothing to do, or lacks the stage that it is only there with."""
+    """Return whether a stage is switched off, has nothing to do, or is `only_with` a stage that is off."""
     return _is_off_alone(config, name) or not _has_company(config, name)
 
 
@@ -205,7 +205,7 @@ def _is_off_alone(config: DictConfig, name: str) -> bool:
 
 
 def _has_company(config: DictConfig, name: str) -> bool:
-    """Return whether the stage that a stage is only there with is on.
+    """Return whether the stage that `only_with` names, and those that it needs in turn, are on.
 
     Raises:
         UserError: There is no such stage, or stages name each other in a circle.

@@ -22,15 +22,15 @@ LABELS = {
     ONE_OUTPUT: "translated the same sentence differently",
     SOUND: "refused by a guard",
 }
-"""What a system did that failed a check."""
+"""The fault of a system that failed a check."""
 EXPECTED = {COPYING: "missing", CASE: "missing", ONE_OUTPUT: "expected", SOUND: "guard"}
-"""What the expectation of a failure is called."""
+"""The word in front of the expected text of a failure."""
 ANY = "failed any check"
 
 
 @dataclass(frozen=True)
 class RobustnessOfPair:
-    """What the systems of a language pair made of the robustness suite."""
+    """The results of a language pair's systems on the robustness suite."""
 
     systems: dict[str, Robustness] = field(default_factory=dict)  # by name, as in the table of results
     name: str = ""  # language pair, where there are several
@@ -69,14 +69,14 @@ def kind_table(systems: Mapping[str, Robustness]) -> Table:
 
 
 def shown(systems: Mapping[str, Robustness], roles: VerdictRoles) -> Iterator[tuple[str, Robustness]]:
-    """Yield the student, its deployed form and the teacher, those that failed anything."""
+    """Yield the student, its deployed form and the teacher, as far as they failed a check."""
     for name in dict.fromkeys((roles.student, roles.export, roles.teacher)):
         if name in systems and systems[name].failures:
             yield name, systems[name]
 
 
 def explained(failure: Failure) -> str:
-    """Say what was expected: `missing: {name}`."""
+    """Return the expected text with a word in front: `missing: {name}`."""
     return f"{EXPECTED[failure.check]}: {failure.expected}"
 
 

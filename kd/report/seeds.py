@@ -39,7 +39,7 @@ def _seeds(data: ReportData, training: str, pair: str) -> dict[str, str]:
 
 
 def seed_table(data: ReportData) -> Table:
-    """Make the table of all comparisons seed by seed; empty without any."""
+    """Make the table of all comparisons seed by seed; it is empty if there are none."""
     metrics = list(dict.fromkeys(score.metric for score in data.paired))
     rows = []
     for (pair, of, against), scores in _groups(data.paired).items():

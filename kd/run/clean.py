@@ -34,7 +34,7 @@ def clean(request: Request, *, remove: bool) -> int:
     reached = wanted.union(*(_reached(run, store, console) for run in runs))
     unreached = [paths for paths in found if str(paths.final) not in reached]
     for gone in store.runs_gone() if unreached else []:
-        line = f"The run {gone} does not exist any more: artifacts to which only this run refers are listed."
+        line = f"The run {gone} no longer exists: artifacts that only this run referred to are listed."
         console.print(Text(line), soft_wrap=True)
     if not unreached:
         console.print(f"All artifacts in {store.root} belong to one of its {len(runs)} runs.")

@@ -30,7 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     hint = "Give another --host or --port."
     if not 0 <= port <= LAST_PORT:  # glibc takes 70000 for 4464
-        raise UserError(f"{port} is not a port: the last one is {LAST_PORT}.", hint)
+        raise UserError(f"{port} is not a port number; the highest is {LAST_PORT}.", hint)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, *_, address = found[0]

@@ -1,4 +1,4 @@
-"""Teachers behind a server: decoding and translating with them, their costs, and what cannot work with them.
+"""Teachers behind a server: decoding and translating with them, their costs, and settings that do not work with them.
 
 Shared by the kinds that read teachers.
 """
@@ -37,7 +37,7 @@ from kd.recipe.schema import (
 
 JOURNAL = ".answers.jsonl"  # of a shard that is not finished
 NO_SCORES = "the server gives none: all are 0, and a list has the order of its answers"
-TOKEN_BYTES = 4.0  # of a token, where no text was measured: OpenAI's rule of thumb for English
+TOKEN_BYTES = 4.0  # per token, if no text was measured: OpenAI's rule of thumb for English
 _USAGE = {
     "requests": "requests",
     "prompt_tokens": "prompt tokens",
@@ -82,7 +82,7 @@ def address_of(stage: Stage, role: str) -> str | None:
 
 
 def check_decoding(stage: Stage) -> None:
-    """Raise UserError for settings of `decode` that the engine of a given teacher cannot follow, or only it can."""
+    """Raise UserError for settings of `decode` that the engine of the teachers does not support."""
     config: DecodeConfig = stage.config
     found = teacher_of(stage, "teachers")
     if found is None:
@@ -125,15 +125,17 @@ def check_selection(stage: Stage) -> None:
 
 
 def expect(stage: Stage, role: str, known: Known, text: Text, sentences: Estimate, answers: int) -> Asked | None:
-    """Forecast tokens and price of a stage: as counted in its finished tasks, else by the lengths of the text.
+    """Forecast the tokens that a stage sends to a server and receives, and their price; None if it asks no server.
+
+    Tokens per sentence are those counted in finished tasks; without finished tasks, they follow from the lengths.
 
     Args:
         stage: The stage.
-        role: Its role of teachers.
+        role: The role in which it reads teachers.
         known: The sizes of the recipe.
         text: The text to translate.
-        sentences: Sentences of all tasks.
-        answers: Answers to each.
+        sentences: Number of sentences of all tasks.
+        answers: Number of answers to each sentence.
     """
     found = teacher_of(stage, role)
     if found is None:
@@ -148,7 +150,7 @@ def expect(stage: Stage, role: str, known: Known, text: Text, sentences: Estimat
 
 
 def _counted(stage: Stage, known: Known) -> tuple[Estimate, Estimate] | None:
-    """Return the tokens of a sentence that finished tasks have counted."""
+    """Return the mean tokens of prompt and answer per sentence in finished tasks; None if they were not counted."""
     done = [known.done[task] for task in stage.tasks if "requests" in known.done.get(task, {}).get("facts", {})]
     sources = sum(each["counts"].get("sources") or each["counts"].get("segments") or 0 for each in done)
     sums = [sum(each["facts"].get(name, 0) for each in done) for name in ("prompt tokens", "completion tokens")]
@@ -179,7 +181,7 @@ def asking_work(settings: GivenModelConfig, sentences: Estimate, text: Text) -> 
 
 
 def endpoint_of(artifacts: Sequence[Artifact]) -> Endpoint | None:
-    """Return the teacher behind a server that some artifacts are, with its address as planned now; None for models."""
+    """Return the teacher behind a server that these artifacts describe, with its current address; None for models."""
     if not artifacts or ModelFolder.open(artifacts[0].path).engine != ENDPOINT:
         return None
     first = artifacts[0]
@@ -188,7 +190,7 @@ def endpoint_of(artifacts: Sequence[Artifact]) -> Endpoint | None:
 
 
 def decode(job: Job[DecodeConfig], endpoint: Endpoint, shards: Sequence[Shard], total: int) -> None:
-    """Ask for the lists of shards, one shard after the other. `total`: the sources of all of the worker's shards."""
+    """Ask for the lists of shards, one shard after the other. `total`: number of sources in the worker's shards."""
     if shards:
         with running(endpoint, job.progress.update) as ready:
             _decode(job, ready, shards, total)

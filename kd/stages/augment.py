@@ -1,4 +1,4 @@
-"""Augment: variants of the training pairs beside the pairs, for students that users' input does not surprise.
+"""Augment: adds variants of the training pairs, so that students can handle the input of users.
 
 Before decoding, the teachers translate the variants too: capitals, title case, no final full stop, typing errors, two
 sentences in a line, one sentence of several. After selection, numbers, URLs and addresses are copied into both sides.
@@ -51,7 +51,7 @@ class Augment(Kind[AugmentConfig]):
         return any(getattr(config, kind) for kind in KINDS)
 
     def validate(self, config: AugmentConfig) -> None:
-        """Raise UserError for shares of variants that are more than all sources together."""
+        """Raise UserError if the shares of variants add up to more than 1."""
         together = sum(getattr(config, kind) for kind in VARIANTS)
         if together > 1:
             raise UserError(
@@ -83,7 +83,7 @@ class Augment(Kind[AugmentConfig]):
         _complete(job, corpus, rules)
 
     def check(self, job: Job[AugmentConfig]) -> Summary:
-        """Read the output back: without the variants it is the corpus."""
+        """Read the output back; without the variants it must equal the corpus."""
         corpus, augmented = _corpus(job), Corpus(job.out)
         augmented.verify()
         records = finished(job.out)
@@ -106,7 +106,7 @@ class Augment(Kind[AugmentConfig]):
         )
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast the work by the pairs that are read; the output has the shares more."""
+        """Forecast the work by the pairs that are read; the shares of variants are added to the output."""
         text = known.input(stage, "corpus")
         more = 1 + sum(getattr(stage.config, kind) for kind in KINDS)
         return by_pairs(stage, text, output=replace(text, pairs=text.pairs.times(more)))
@@ -114,7 +114,7 @@ class Augment(Kind[AugmentConfig]):
 
 @dataclass(frozen=True)
 class _ShardToAugment:
-    """All that a process needs to know of a shard."""
+    """The data that a process needs to augment a shard."""
 
     shard: CorpusShard
     next_source: str | None  # the first source of the next shard
@@ -122,7 +122,7 @@ class _ShardToAugment:
 
 
 class _Shards:
-    """What a process needs in order to augment shards."""
+    """The data that a process needs for all shards."""
 
     def __init__(self, rules: Rules, held_out: Sequence[HeldOutSet], columns: tuple[str, ...], out: Path) -> None:
         # Every match counts, however short: one sentence of a pair may be a test sentence, and the pair is not.
@@ -157,7 +157,7 @@ def _held_out(job: Job[AugmentConfig]) -> list[HeldOutSet]:
 
 
 def _shards(job: Job[AugmentConfig], corpus: Corpus) -> list[_ShardToAugment]:
-    """Return the shards in order, each with the first source of the next one that has any."""
+    """Return the shards in order, each with the first source of the next shard that is not empty."""
     identity, _ = identity_and_extent(job.config)
     held_out = [artifact.fingerprint for artifact in job.inputs.get("held_out", [])]
     work: list[_ShardToAugment] = []
@@ -188,7 +188,7 @@ def _complete(job: Job[AugmentConfig], corpus: Corpus, rules: Rules) -> None:
 
 
 def _compare_ids(augmented: CorpusShard, shard: CorpusShard, added: set[int]) -> None:
-    """Check that a shard has the ids of the one that it was made of, in order, and variants between them."""
+    """Check that a shard has the ids of its input shard, in order, with only variants between them."""
     own = (text for text in augmented.column("id") if prefix_of(int(text)) not in added)
     for line, (found, expected) in enumerate(zip_longest(own, shard.column("id")), 1):
         if found != expected:

@@ -90,7 +90,7 @@ class Evaluate(Kind[EvaluateConfig]):
         names = [system.name for system in systems]
         if config.baseline is not None and named(config.baseline, systems) is None:
             error = unknown_name("system (evaluate.baseline)", config.baseline, names)
-            raise UserError(error.problem, f"{error.hint} Or set evaluate.baseline=null: no comparison.")
+            raise UserError(error.problem, f"{error.hint} To compare with no system, set evaluate.baseline=null.")
         for name in _absent(config, names):
             if not _could_be(name, stage):
                 raise unknown_name("system (evaluate.further_baselines)", name, names)

@@ -150,7 +150,7 @@ def _is_checkpoint(member: GivenModelConfig) -> bool:
 
 
 def _check_endpoint(name: str, member: GivenModelConfig) -> None:
-    """Raise UserError for settings of an endpoint that cannot work, or that another engine does not read."""
+    """Raise UserError for settings of an endpoint that cannot work, or that the teacher's engine does not read."""
     if _is_endpoint(member):
         description.check(name, member.model, member)
         return
@@ -167,7 +167,7 @@ def _check_endpoint(name: str, member: GivenModelConfig) -> None:
 def _endpoint_task(
     stage: Stage, name: str, member: GivenModelConfig, identity: dict[str, Any], subject: Mapping[str, Any]
 ) -> TaskSpec:
-    """Return the task that describes an endpoint; only one with examples reads the held-out sets."""
+    """Return the task that describes an endpoint; it reads the held-out sets only for few-shot examples."""
     own, _ = identity_and_extent(member)
     if member.examples and not stage.inputs.get("held_out"):
         raise UserError(

@@ -183,7 +183,7 @@ def _left(job: Job[ReleaseConfig], role: str, name: str) -> dict[str, dict[str, 
 
 
 def _robustness(systems: Mapping[str, Any], name: str, scored: str, beside: Sequence[str]) -> dict[str, Robustness]:
-    """Return what a system and those beside it made of the robustness suite, by name."""
+    """Return the results of a system and those beside it on the robustness suite, by name."""
     wanted = {name: scored, **{other: other for other in beside if other in systems}}
     return {shown: record(Robustness, systems[each], ROBUSTNESS) for shown, each in wanted.items()}
 

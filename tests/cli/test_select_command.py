@@ -137,7 +137,7 @@ def test_two_outputs_of_fairseq_generate_in_one_file_are_refused(
 ) -> None:
     lines = [f"D-{number}\t-1.0\tx" for number in (1, 0)] * 2
     assert select(tmp_path, lines, "--format", "fairseq", references=["x", "x"]) == 2
-    assert "n, line 3: the id 1 returns after another" in capsys.readouterr().err
+    assert "n, line 3: the id 1 occurs again after another id" in capsys.readouterr().err
 
 
 def test_messages_on_fairseqs_output_name_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,11 +196,11 @@ def test_metrics_and_their_options_change_the_choice(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda lines: lines[2:], "n, line 1: the list of 1 is where that of 0 is expected."),
-        (lambda lines: lines[:2] + lines[5:], "n, line 3: the list of 2 is where that of 1 is expected."),
+        (lambda lines: lines[2:], "n, line 1: the list has the id 1, but 0 was expected."),
+        (lambda lines: lines[:2] + lines[5:], "n, line 3: the list has the id 2, but 1 was expected."),
         (lambda lines: lines[:-3], "n ends before the list of 3, and "),
         (lambda lines: [*lines, lines[0]], "n, line 11: the id 0 comes after 3."),
-        (lambda lines: lines[:2] + lines[5:7] + lines[2:5] + lines[7:], "n, line 3: the list of 2 is where that of 1"),
+        (lambda lines: lines[:2] + lines[5:7] + lines[2:5] + lines[7:], "n, line 3: the list has the id 2, but 1"),
         (lambda lines: [*lines, "4 ||| x ||| -1"], "n, line 11: the list of 4 has no line in "),
         (lambda lines: [*lines[:3], "1 ||| a ||| b ||| F0= 1 ||| -1", *lines[4:]], "n, line 4: a feature's name is"),
         (lambda lines: [*lines[:3], "1 ||| a ||| F0= -1 ||| best", *lines[4:]], "n, line 4: 'best' is not a score"),
@@ -258,8 +258,8 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
         (["--output", "{}/no/o"], "/no does not exist"),
         (["--output", "{}/o.xz"], "cannot be written"),
         (["--ranks", "{}/out"], "same file"),
-        (["--scores", "{}/r"], "go together"),
-        (["--metric", "external"], "go together"),
+        (["--scores", "{}/r"], "--scores has no effect without the metric external."),
+        (["--metric", "external"], "The metric external needs scores."),
         (["--metric", "mix", "--mix", "bleu"], "has no weight"),
         (["--mix", "bleu=1"], "has no effect with --metric bleu"),
         (["--mix", "bleu=x"], "has no weight"),

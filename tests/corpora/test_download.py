@@ -166,7 +166,9 @@ def test_credentials_of_a_url_reach_the_server_and_no_message(tmp_path: Path, se
     with pytest.raises(UserError) as caught:
         fetch(url(server).replace("://", "://alice:wr0ng@").replace("v1", "v2"), tmp_path)
     assert "401" in str(caught.value)
-    assert "asks for credentials. Put them into ~/.netrc, or set KD_CREDENTIALS_127_0_0_1=" in str(caught.value)
+    assert "asks for credentials. Put user name and password into ~/.netrc, or set KD_CREDENTIALS_127_0_0_1=" in str(
+        caught.value
+    )
     assert "wr0ng" not in str(caught.value)
 
 
@@ -197,7 +199,9 @@ def test_a_masked_token_that_is_not_known_is_asked_for(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.parameters = "token=T3"
-    with pytest.raises(UserError, match=r"The value of token in .* is not known here\. .*KD_QUERY_127_0_0_1"):
+    with pytest.raises(
+        UserError, match=r"secret parameter token of .* is not set on this computer\. .*KD_QUERY_127_0_0_1"
+    ):
         fetch(url(server) + "?token=***&", tmp_path)
     monkeypatch.setenv("KD_QUERY_127_0_0_1", "token=T3")
     assert fetch(url(server) + "?token=***", tmp_path).read_bytes() == CONTENT

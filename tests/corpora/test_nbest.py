@@ -109,8 +109,11 @@ GOOD = "0 ||| a ||| F0= -1 ||| -1\n"
         (GOOD + "0 ||| a ||| F0= F1= -1 ||| -1\n", "line 2: the feature F0 has no value"),
         (GOOD + "0 ||| a ||| F0= -1 F0= -1 ||| -1\n", "line 2: 'F0=' is not a feature's name, or occurs twice"),
         (GOOD + "0 ||| a ||| -1 ||| -1\n", "line 2: a feature's name is missing before '-1'"),
-        (GOOD + GOOD.replace("0", "1", 1) + GOOD, "line 3: the id 0 returns after another"),
-        (GOOD.replace("0", "9", 1) + GOOD + GOOD.replace("0", "9", 1), "line 3: the id 9 returns after another"),
+        (GOOD + GOOD.replace("0", "1", 1) + GOOD, "line 3: the id 0 occurs again after another id"),
+        (
+            GOOD.replace("0", "9", 1) + GOOD + GOOD.replace("0", "9", 1),
+            "line 3: the id 9 occurs again after another id",
+        ),
     ],
 )
 def test_another_form_is_refused_with_its_line(tmp_path: Path, content: str, sentence: str) -> None:

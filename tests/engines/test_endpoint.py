@@ -146,7 +146,7 @@ def test_malformed_json_is_asked_for_again(chat: ChatServer, endpoint: Endpoint)
     chat.faults = [b'{"choices": [{"mess']
     assert texts(endpoint, SOURCES[:1]) == [["NULL EINS ZWEI"]]
     chat.faults = [b"{}"] * 2
-    with pytest.raises(UserError, match="answers something else than a chat completion"):
+    with pytest.raises(UserError, match="does not answer with a chat completion"):
         texts(endpoint, SOURCES[:1])
 
 
@@ -363,7 +363,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message
 def test_examples_are_spread_over_dev_and_short(chat: ChatServer) -> None:
     pairs: list[tuple[str, str]] = [(f"s{number}", f"t{number}") for number in range(10)]
     assert draw_examples([*pairs, ("x" * 500, "y"), ("", "z")], 3) == (("s0", "t0"), ("s3", "t3"), ("s6", "t6"))
-    with pytest.raises(UserError, match="dev has 10 pairs that can be examples, and 11 are wanted"):
+    with pytest.raises(UserError, match="dev has 10 pairs that can be examples, but 11 are needed"):
         draw_examples(pairs, 11)
 
 

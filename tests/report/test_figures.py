@@ -110,5 +110,5 @@ def test_fewer_than_two_speeds_are_no_figure(report: ReportData) -> None:
 def test_where_addresses_are_limited_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     limited = SimpleNamespace(getrlimit=lambda _: (8_000_000_000, -1), RLIMIT_AS=resource.RLIMIT_AS, RLIM_INFINITY=-1)
     monkeypatch.setattr("kd.report.figures.drawing.resource", limited)
-    with pytest.raises(UserError, match=r"8 GB of addresses \(ulimit -v\)"):
+    with pytest.raises(UserError, match=r"ulimit -v allows 8 GB"):
         pictures("x", {})

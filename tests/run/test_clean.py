@@ -67,7 +67,7 @@ def test_artifacts_of_a_deleted_run_are_listed(workplace: Path, capsys: pytest.C
     (workplace / "other").rmdir()
     clean(Request("mine", ()), remove=True)
     assert texts(workplace / "store") == {"text"}
-    assert f"The run {workplace / 'other'} does not exist any more" in capsys.readouterr().out
+    assert f"The run {workplace / 'other'} no longer exists" in capsys.readouterr().out
     clean(Request("mine", ()), remove=True)
     assert "All artifacts in" in capsys.readouterr().out
 

@@ -126,7 +126,7 @@ def test_mistakes_are_one_sentence(
             (["--model", str(folders[0]), str(folders[0])], "A model folder is given twice."),
             (["--model", str(trained.folder)], "does not state its languages."),
             (["--model", str(folders[0]), "--port", str(taken.getsockname()[1])], "Address already in use."),
-            (["--model", str(folders[0]), "--port", "70000"], "70000 is not a port: the last one is 65535."),
+            (["--model", str(folders[0]), "--port", "70000"], "70000 is not a port number; the highest is 65535."),
             (["--model", str(folders[0]), "--api-key-file", str(tmp_path / "none")], "cannot be read"),
         ]
         for options, sentence in cases:

@@ -342,5 +342,5 @@ def test_dev_is_judged_apart_and_others_output_is_of_the_test_sets_alone() -> No
 @pytest.mark.usefixtures("two_files")
 def test_no_baseline_is_a_choice() -> None:
     assert planned("evaluate.baseline=null", "chain.control.enabled=false").find("evaluate")
-    with pytest.raises(UserError, match=r"evaluate\.baseline=null: no comparison"):
+    with pytest.raises(UserError, match=r"To compare with no system, set evaluate\.baseline=null"):
         planned("chain.control.enabled=false")

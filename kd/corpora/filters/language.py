@@ -1,4 +1,4 @@
-"""Language identification: rejects a side that is surely in another language than the corpus states.
+"""Language identification: rejects a pair with a side that is clearly in another language than the corpus states.
 
 The filter applies only to sufficiently long text, in languages that the model has (kd/models/languages.py).
 """

@@ -27,7 +27,7 @@ _SHOWN = 300  # characters of a server's message
 
 
 class Rejected(Exception):
-    """The server cannot answer this request, and may answer others: `limit` (too long) or `refusal` (filtered)."""
+    """The server rejects this request but may answer others; reason: `limit` (too long) or `refusal` (filtered)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Completion:
 
 
 class Pace:
-    """Spaces requests of all threads evenly, and holds all of them where the server asks for a pause."""
+    """Spaces the requests of all threads evenly, and delays all of them if the server asks for a pause."""
 
     def __init__(self, per_minute: float | None) -> None:
         """Allow `per_minute` requests; None: any number."""
@@ -67,7 +67,7 @@ class Pace:
         time.sleep(max(0.0, start - time.monotonic()))
 
     def hold(self, seconds: float) -> None:
-        """Let no request start for so many seconds."""
+        """Start no request during the next `seconds`."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
@@ -91,12 +91,12 @@ class Client:
         Args:
             source: The text.
             fields: Further fields of the request: temperature, seed …
-            count: The answers that are wanted; a server may give fewer.
+            count: Number of translations; a server may give fewer.
 
         Raises:
             Rejected: The server refuses this text.
-            UserError: The server is not there, refuses the key or does not have the model.
-            TransientError: The server has answered before and does not any more.
+            UserError: The server cannot be reached, refuses the key or does not have the model.
+            TransientError: The server answered earlier requests but no longer answers.
         """
         body = {"model": self._endpoint.model, "messages": self._endpoint.messages(source), **fields}
         if count > 1:
@@ -116,7 +116,7 @@ class Client:
                 continue
             self.answered = True
             return completion
-        raise self._fault(f"{self._shown} answers something else than a chat completion ({fault[:80]}).")
+        raise self._fault(f"{self._shown} does not answer with a chat completion ({fault[:80]}).")
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Client:
         return request
 
     def _session(self) -> Any:
-        """Return the session of this thread: sessions are not made to be shared."""
+        """Return the session of this thread: threads must not share a session."""
         found = getattr(self._local, "session", None)
         if found is None:
             import requests
@@ -166,9 +166,9 @@ class Client:
     # --- faults ------------------------------------------------------------------------------------------------------
 
     def _fault(self, problem: str, hint: str = "") -> UserError | TransientError:
-        """Return a fault that may pass if the server has answered before, else a mistake of the user's."""
+        """Return a TransientError if the server has answered before, else a UserError."""
         if self.answered:
-            return TransientError(f"{problem} What was answered is kept; `kd run` goes on from there.")
+            return TransientError(f"{problem} Answers so far are kept; `kd run` continues from there.")
         return UserError(problem, hint or f"Correct {self._endpoint.where}.url, which mostly ends in /v1.")
 
     def _unreachable(self, error: BaseException) -> UserError | TransientError:
@@ -211,12 +211,12 @@ class Client:
             )
         return UserError(
             f"{self._shown} refuses the request ({status}): {told or 'it gives no reason'}.",
-            f"For a field that it does not know: {self._endpoint.where}.samples=1 asks without n, and "
-            f"{self._endpoint.where}.fields={{NAME: null}} leaves another out.",
+            f"If it refuses the field n, set {self._endpoint.where}.samples=1; to leave out another field, set "
+            f"{self._endpoint.where}.fields={{NAME: null}}.",
         )
 
     def _models(self) -> str:
-        """Return a hint with the models that the server has."""
+        """Return a hint that lists the server's models."""
         import requests
 
         try:
@@ -286,7 +286,7 @@ def _choice(entry: Mapping[str, Any]) -> Choice:
 
 
 def _joined(stream: bytes) -> dict[str, Any]:
-    """Join the events of a stream, which some servers send without being asked, to one answer."""
+    """Join the events of a stream into one answer: some servers stream although the request does not ask for it."""
     texts: dict[int, str] = {}
     endings: dict[int, str] = {}
     usage = None
@@ -304,7 +304,7 @@ def _joined(stream: bytes) -> dict[str, Any]:
 
 
 def _told(answer: Any) -> tuple[str, str]:
-    """Return the code and the message of an error, as the servers write it: OpenAI, FastAPI, plain text."""
+    """Return the code and the message of an error in the form of OpenAI, of FastAPI, or of plain text."""
     try:
         content = answer.json()
         error = content.get("error") or content.get("detail") or content.get("message") or content
@@ -316,7 +316,7 @@ def _told(answer: Any) -> tuple[str, str]:
 
 
 def _innermost(error: BaseException) -> str:
-    """Return the message of the innermost error of a chain of wrapped ones, without the object that it names."""
+    """Return the message of the innermost error in a chain of wrapped errors, without the object that it names."""
     while True:
         inner = getattr(error, "reason", None) or next(iter(error.args), None) or error.__cause__
         if not isinstance(inner, BaseException):

@@ -1,4 +1,4 @@
-"""The description of a teacher behind a server: its model, its prompt, and where it is asked.
+"""The description of a teacher behind a server: its model, its prompt, and the server's address.
 
 A folder of such a teacher holds `model.json` alone, whose entry `endpoint` has the settings and the few-shot examples.
 """
@@ -46,7 +46,7 @@ class Endpoint:
 
     @classmethod
     def open(cls, folder: Path, now: Mapping[str, Any] | None = None) -> Endpoint:
-        """Read a folder. `now`: the teacher's settings as planned now, whose address, prices and limits count."""
+        """Read a folder. `now`: the current settings; their address, prices and limits replace the recorded ones."""
         description = read_description(folder)
         entry: Any = description.get(ENTRY)
         try:
@@ -81,17 +81,17 @@ class Endpoint:
         return [*system, {"role": "user", "content": user}]
 
     def frame(self) -> int:
-        """Return the characters that a request has beside the source."""
+        """Return the number of characters in a request, the source excluded."""
         return sum(len(message["content"]) for message in self.messages(""))
 
 
 def filled(template: str, values: Mapping[str, str]) -> str:
-    """Fill places in one pass: a source may hold braces of its own, which str.format would read."""
+    """Fill in the placeholders in one pass: a source may itself contain braces, which str.format would interpret."""
     return _PLACE.sub(lambda match: values.get(match[1], match[0]), template)
 
 
 def check(name: str, model: str | None, settings: EndpointConfig) -> None:
-    """Raise UserError for settings that cannot work, before anything is asked."""
+    """Raise UserError for settings that cannot work, before any request."""
     key = f"teachers.{name}"
     if not model:
         raise UserError(f"{key}.model is not set.", "Set it to the name that the server has for the model.")
@@ -142,12 +142,12 @@ def _check_places(key: str, template: str, needed: Sequence[str], allowed: Seque
 
 
 def draw_examples(pairs: Sequence[tuple[str, str]], count: int) -> tuple[tuple[str, str], ...]:
-    """Return `count` pairs for few-shot prompts, spread evenly over a set; long ones and empty ones are left out.
+    """Return `count` pairs for few-shot prompts, spread evenly over a set; long and empty pairs are left out.
 
     Raises:
-        UserError: The set has fewer.
+        UserError: The set has fewer usable pairs.
     """
     usable = [pair for pair in pairs if all(side.strip() and len(side) <= _LONGEST_EXAMPLE for side in pair)]
     if len(usable) < count:
-        raise UserError(f"dev has {len(usable)} pairs that can be examples, and {count} are wanted.", "Lower examples.")
+        raise UserError(f"dev has {len(usable)} pairs that can be examples, but {count} are needed.", "Lower examples.")
     return tuple(usable[number * len(usable) // count] for number in range(count))

@@ -1,4 +1,4 @@
-"""Answers of a server, kept as they arrive, so that none is paid for twice."""
+"""Records the answers of a server as they arrive, so that no answer is paid for twice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Usage:
 
 @dataclass
 class Answers:
-    """The answers to one source so far; `rejected`: why the server does not answer it."""
+    """The answers to one source so far; `rejected`: the reason why the server does not answer it."""
 
     choices: list[Choice] = field(default_factory=list)
     rejected: str | None = None
@@ -51,7 +51,7 @@ class Journal:
 
     Args:
         path: The file; None keeps nothing.
-        others: Files of earlier attempts elsewhere, which are read and not written.
+        others: Files of earlier attempts in other folders, which are only read.
     """
 
     def __init__(self, path: Path | None = None, others: Iterable[Path] = ()) -> None:
@@ -69,7 +69,7 @@ class Journal:
             return self._answers.setdefault(key_of(source), Answers())
 
     def add(self, source: str, completion: Completion) -> None:
-        """Keep the answers to a request; on return they are in the file."""
+        """Record the answers to a request; on return they are in the file."""
         entry = {
             "source": key_of(source),
             "choices": [[each.text, each.ending, each.score, each.tokens] for each in completion.choices],
@@ -78,11 +78,11 @@ class Journal:
         self._keep(entry)
 
     def reject(self, source: str, why: str) -> None:
-        """Keep that the server does not answer a source."""
+        """Record that the server does not answer a source."""
         self._keep({"source": key_of(source), "rejected": why})
 
     def remove(self) -> None:
-        """Remove the file, once the lists that are made of it are whole."""
+        """Remove the file, once the lists made from it are complete."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 

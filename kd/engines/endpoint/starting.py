@@ -20,17 +20,17 @@ from kd.base.processes import die_with_parent
 from kd.engines.endpoint.description import Endpoint, filled
 
 _LOG = logging.getLogger(__name__)
-POLL_SECONDS = 1.0  # between two looks whether the server answers
+POLL_SECONDS = 1.0  # between two checks whether the server answers
 END_SECONDS = 30.0  # that a server has to end before it is killed
 
 
 @contextmanager
 def running(endpoint: Endpoint, say: Callable[[str], None] = lambda _: None) -> Iterator[Endpoint]:
-    """Yield the endpoint with an address that answers: of a server that runs elsewhere, or of one that is started.
+    """Yield the endpoint with the address of its server, which is started if the settings have a command for that.
 
     Args:
         endpoint: The teacher; its setting `start` is the command.
-        say: Takes what is being waited for.
+        say: Receives messages about what the task waits for.
 
     Raises:
         UserError: The command cannot be started, ends, or does not answer in time.

@@ -1,4 +1,4 @@
-"""Translates with a language model behind a server: asks for each source and makes n-best lists of the clean answers.
+"""Translates with a language model behind a server: asks for each source and makes n-best lists from the answers.
 
 Without log-probabilities all scores are 0, and a list has the order of the server's answers.
 """
@@ -30,13 +30,13 @@ _SHOWN = 120  # characters of an answer in a message
 
 @dataclass(frozen=True)
 class Drawing:
-    """How samples are drawn.
+    """The settings of sampling.
 
     Attributes:
-        seed: With it, the source and the number of the request, a server that knows seeds repeats its answer.
+        seed: Seed and source determine the seed of a request; a server that supports seeds then repeats its answer.
         temperature: Divides the logits.
-        top_p: Total probability of the tokens drawn from.
-        top: Number of tokens drawn from; 0: no limit. Servers of OpenAI do not know it.
+        top_p: Total probability of the tokens to draw from.
+        top: Number of tokens to draw from; 0: no limit. OpenAI's servers do not support it.
     """
 
     seed: int
@@ -51,12 +51,12 @@ class EndpointTranslator:
     Args:
         endpoint: The teacher.
         nbest: Answers to each source; more than one needs `drawing`.
-        drawing: How samples are drawn; None: the most probable token at each step (temperature 0).
+        drawing: The settings of sampling; None: the most probable token at each step (temperature 0).
         max_pieces: Longest answer in the model's own tokens; None: 256.
         length_penalty: Exponent of the number of tokens that scores are divided by.
 
     Attributes:
-        counts: Answers and sources by how they were handled, over all calls.
+        counts: Numbers of answers and sources by their treatment, over all calls.
     """
 
     members = 1
@@ -89,17 +89,17 @@ class EndpointTranslator:
     ) -> list[list[Hypothesis]]:
         """Return the list of each source, in order.
 
-        A blank source has one empty hypothesis with the score 0; one without a usable answer an empty one with the
-        score minus infinity, as sources that are too long have with other teachers.
+        The list of a blank source is one empty hypothesis with score 0. That of a source without a usable answer is one
+        empty hypothesis with score minus infinity, as other teachers return for a skipped source.
 
         Args:
             sources: The texts.
-            progress: Called with how many are done, of how many.
-            journal: Answers of earlier attempts, which are not asked for again; keeps those of this one.
+            progress: Called with the number of finished sources and their total.
+            journal: Answers of earlier attempts, which are not requested again; new answers are added.
 
         Raises:
-            UserError: The server cannot be used, or too many answers cannot.
-            TransientError: The server does not answer any more.
+            UserError: The server or too many of its answers cannot be used.
+            TransientError: The server no longer answers.
         """
         journal = journal or Journal()
         distinct = list(dict.fromkeys(source for source in sources if source.strip()))
@@ -170,7 +170,7 @@ class EndpointTranslator:
     # --- answers -----------------------------------------------------------------------------------------------------
 
     def _list(self, source: str, answers: Answers, unusable: _Unusable) -> list[Hypothesis]:
-        """Return the usable answers, the best first; those of equal scores in the server's order."""
+        """Return the usable answers, the best first; answers of equal score stay in the server's order."""
         found, problems = [], []
         for choice in answers.choices[: self._nbest]:
             cleaned = clean(source, choice.text, choice.ending, self._target, self._name)
@@ -192,7 +192,7 @@ class EndpointTranslator:
 
 
 class _Unusable:
-    """Counts sources without a usable answer, and stops the work where there are too many."""
+    """Counts sources without a usable answer, and stops the work if there are too many."""
 
     def __init__(self, endpoint: Endpoint, total: int) -> None:
         self._endpoint = endpoint

@@ -213,7 +213,7 @@ def write_view(prefix: Path, pool: Path, parts: Sequence[tuple[int, int]]) -> in
     Args:
         prefix: Prefix of the files to write.
         pool: Prefix of the files that hold the sentences.
-        parts: First sentence and number of sentences of each run, in order.
+        parts: The sentences to include, as ranges in order: first sentence and number of sentences.
 
     Returns:
         The number of tokens, ends included.
@@ -237,7 +237,7 @@ def write_view(prefix: Path, pool: Path, parts: Sequence[tuple[int, int]]) -> in
 
 
 def write_runs(folder: Path, runs: Iterable[tuple[str, int]]) -> None:
-    """Record the language pairs of a folder's training sentences: name and number of sentences for each run."""
+    """Record the language pairs of a folder's training sentences: name and length of each run of sentences."""
     joined: list[tuple[str, int]] = []
     for name, count in runs:
         if joined and joined[-1][0] == name:

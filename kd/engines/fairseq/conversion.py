@@ -18,7 +18,7 @@ from kd.engines.fairseq.model import complete, holds_nan, load_dictionaries, pre
 from kd.engines.nan import nan_scores
 from kd.models.folder import ModelFolder
 
-# Rows of the position table. CTranslate2 accepts 1,024 tokens unless told otherwise, and adds the end of the sentence:
+# Rows of the position table. CTranslate2 accepts 1,024 tokens by default, and adds the end of the sentence:
 # with these no input fails, however short the sentences of the training were.
 POSITIONS = 1032
 

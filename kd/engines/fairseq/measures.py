@@ -19,7 +19,7 @@ def install(fairseq_train: Any, watch: Watch) -> None:
     trainers: list[Any] = []
 
     def cost(trainer: Any) -> dict[str, str]:
-        # fairseq keeps the time in its checkpoints, to end a training after so many hours.
+        # fairseq keeps the time in its checkpoints, to end a training after a number of hours.
         return {TOKENS: str(int(watch.tokens)), SECONDS: f"{trainer._local_cumulative_training_time():.3f}"}
 
     def noted_train(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:

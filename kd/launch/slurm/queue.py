@@ -158,7 +158,7 @@ def _joined(submissions: Sequence[Submission], rows: Sequence[Row]) -> Iterator[
         number = row.element
         if (
             number < 0 and len(submission.elements) == 1
-        ):  # an array of one, cancelled before it began, is no array any more
+        ):  # an array of one, cancelled before it began, is no longer an array
             (number,) = submission.elements
         if number in submission.elements:
             yield QueuedJob(submission, number, submission.elements[number], row)

@@ -9,7 +9,7 @@ from kd.recipe.schema.marks import same_as, setting
 
 @dataclass
 class AugmentConfig:
-    """Variants of training pairs that are learnt beside the pairs; a source has one at most, and one copied span."""
+    """Variants of training pairs, learnt besides the pairs: at most one variant and one copied span per source."""
 
     seed: int = setting("Seed that chooses the sources and draws typing errors and spans.", same_as("seed"), at_least=0)
     upper_case: float = setting(
@@ -22,7 +22,9 @@ class AugmentConfig:
         "Share with a variant without final full stop on both sides.", 0.0, at_least=0, at_most=1
     )
     typos: float = setting("Share with a variant whose source has a typing error.", 0.0, at_least=0, at_most=1)
-    concatenated: float = setting("Share with a variant that has the pair before in front.", 0.0, at_least=0, at_most=1)
+    concatenated: float = setting(
+        "Share with a variant that begins with the preceding pair.", 0.0, at_least=0, at_most=1
+    )
     single: float = setting(
         "Share with a variant that is one sentence of the pair, where both sides have several.",
         0.0,

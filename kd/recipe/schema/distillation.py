@@ -108,7 +108,7 @@ class DecodeConfig:
         at_least=1,
     )
     diversity: float = setting(
-        "diverse: cost of a token, in natural logarithms, for each candidate of an earlier group that has it.",
+        "diverse: cost of a token for each candidate of an earlier group with the same token, in natural logarithms.",
         0.5,
         at_least=0,
     )
@@ -145,7 +145,7 @@ class DecodeConfig:
     length_penalty: float = setting(
         "Exponent of the length by which scores are divided; 1: the mean per token.", aliases=("lenpen",)
     )
-    disable_unk: bool = setting("Whether no hypothesis may have unknown symbols or bytes that are not UTF-8.", True)
+    disable_unk: bool = setting("Forbid unknown symbols and bytes that are not UTF-8 in hypotheses.", True)
     batch_tokens: int = setting(
         "Source tokens per batch, padding included.",
         unit="tokens",

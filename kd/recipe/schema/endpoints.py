@@ -20,18 +20,22 @@ class EndpointConfig:
     """The keys of a teacher with `engine: endpoint`."""
 
     url: str | None = setting(
-        "endpoint: address of the server up to /v1; another address of the same model is the same teacher.",
+        "endpoint: address of the server up to /v1; a change of address alone repeats no work.",
         None,
         transient=True,
     )
     start: str | None = setting(
         "endpoint: command that starts the server beside each task that asks it, with {model} and {port}, a free port "
-        "for the url; null: the server runs already.",
+        "for the url; null: the server is already running.",
         None,
         transient=True,
     )
     start_minutes: float = setting(
-        "endpoint: longest time until a server that was started answers.", 30.0, unit="minutes", above=0, transient=True
+        "endpoint: longest time between the start of the server and its first answer.",
+        30.0,
+        unit="minutes",
+        above=0,
+        transient=True,
     )
     prompt: str = setting(
         "endpoint: the user's message; {source}, {source_language}, {target_language} and {examples} are filled in.",
@@ -39,7 +43,7 @@ class EndpointConfig:
     )
     system: str | None = setting("endpoint: the system message, with the languages; null: none.", None)
     examples: int = setting("endpoint: pairs of dev shown in the prompt.", 0, unit="pairs", at_least=0)
-    example: str = setting("endpoint: form of one of them, with {source}, {target} and the languages.", EXAMPLE)
+    example: str = setting("endpoint: form of one such pair, with {source}, {target} and the languages.", EXAMPLE)
     logprobs: bool = setting(
         "endpoint: ask for log-probabilities, whose sum is the score; without them all scores are 0.", False
     )
@@ -56,14 +60,14 @@ class EndpointConfig:
         transient=True,
     )
     concurrency: int = setting(
-        "endpoint: requests of a task that are under way at once.", 8, unit="requests", at_least=1, transient=True
+        "endpoint: concurrent requests of a task.", 8, unit="requests", at_least=1, transient=True
     )
     requests_per_minute: float | None = setting(
-        "endpoint: most requests of a task in a minute; null: no limit.", None, above=0, transient=True
+        "endpoint: largest number of requests of a task per minute; null: no limit.", None, above=0, transient=True
     )
     timeout: float = setting("endpoint: seconds to wait for an answer.", 120.0, unit="seconds", above=0, transient=True)
     retries: int = setting(
-        "endpoint: how often a request is repeated after 429, 5xx or a timeout, later each time.",
+        "endpoint: retries of a request after 429, 5xx or a timeout, with growing pauses.",
         6,
         at_least=0,
         transient=True,

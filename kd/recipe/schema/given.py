@@ -37,9 +37,11 @@ class GivenModelConfig(EndpointConfig):
     )
     prefix: str = setting("ctranslate2: text before each source, such as `<2{target}> ` for MADLAD.", "")
     compute_type: str = setting("ctranslate2: number format of the converted weights.", "float32")
-    checkpoint: str | None = setting("An older name of model, for a checkpoint of fairseq.", None, transient=True)
+    checkpoint: str | None = setting("An older name of `model`, for a checkpoint of fairseq.", None, transient=True)
     folder: str | None = setting(
-        "An older name of model, for the folder of another run: runs/NAME/teacher.en-de/member-1.", None, transient=True
+        "An older name of `model`, for a model folder of another run: runs/NAME/teacher.en-de/member-1.",
+        None,
+        transient=True,
     )
 
 

@@ -19,11 +19,11 @@ class HeldOut(Enum):
 
 @dataclass
 class RobustnessConfig:
-    """The robustness suite: inputs like those of users, made of test sentences, which every system translates."""
+    """The robustness suite: inputs like those of users, made from test sentences, which every system translates."""
 
-    enabled: bool = setting("Translate the suite with every system of the run, and count what fails.", False)
+    enabled: bool = setting("Translate the suite with every system of the run, and count failures.", False)
     sentences: int = setting(
-        "Test sentences that variants are made of, about 17 inputs each.", 10, unit="sentences", at_least=1
+        "Test sentences to make variants from, about 17 inputs each.", 10, unit="sentences", at_least=1
     )
     seed: int = setting("Seed of the choice of sentences and of the spans inserted in them.", 1, at_least=0)
 
@@ -214,7 +214,7 @@ class ReportConfig:
     title: str = setting("Title of the page.")
     metric: LeadMetric = setting("Leading metric of the verdict; auto: COMET, else chrF, else BLEU.", LeadMetric.auto)
     examples: int = setting(
-        "Segments shown with every system's output, and segments furthest behind shown per system.",
+        "Segments shown with every system's output; the same number of segments furthest behind is shown per system.",
         unit="segments",
         at_least=0,
     )

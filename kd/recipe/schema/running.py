@@ -34,7 +34,7 @@ class LauncherConfig:
 
     kind: LauncherKind = setting("Executor of tasks: processes on this computer, or Slurm.")
     processes: int = setting(
-        "Tasks that run at once on this computer; on a cluster, at most downloads run here.",
+        "Tasks that run at once on this computer; with Slurm, only downloads run here, if the nodes have no network.",
         unit="tasks",
         at_least=1,
         aliases=("jobs", "num_workers"),
@@ -113,7 +113,7 @@ class MachineConfig:
     )
     account: str | None = setting("Project to which jobs are charged; null if the site has none.", aliases=("project",))
     max_array: int = setting("Slurm's MaxArraySize; larger stages are split into several arrays.", 1001, at_least=2)
-    requeue: bool = setting("Whether a job may return to the queue under its own number.", True)
+    requeue: bool = setting("Whether a job may be requeued under the same job id.", True)
     warning_minutes: float = setting(
         "Minutes before the time limit at which a job is warned, so that it can write a checkpoint.",
         5.0,
@@ -163,7 +163,7 @@ class TrackingConfig:
         "Seconds between two lines of progress if the output is not a terminal.", unit="seconds", at_least=0
     )
     trackers: dict[str, bool] = setting(
-        "Trackers for which curves are written, below RUN/tracking/: tensorboard, wandb, mlflow.", factory=dict
+        "Trackers to write curves for, below RUN/tracking/: tensorboard, wandb, mlflow.", factory=dict
     )
 
 
@@ -185,7 +185,7 @@ class StageConfig:
     only_with: str | None = setting("Stage without which this one is switched off as well.", None)
     role: SystemRole | None = setting(
         "Role of the stage's model. null: teacher for models trained elsewhere and for a training that a stage of the "
-        "kind decode reads, student for every other training; average has its model's.",
+        "kind decode reads, student for every other training; a stage of the kind average has the role of its model.",
         None,
     )
     inputs: dict[str, Any] = setting("Stage to read from by role, or a mapping of labels to stages.", factory=dict)

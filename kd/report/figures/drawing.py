@@ -96,6 +96,6 @@ def _check_address_space() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         raise UserError(
-            f"Figures cannot be drawn where a process may have {soft / 1e9:,.0f} GB of addresses (ulimit -v).",
-            "Set ulimit -v unlimited, or run `kd report` on another machine with access to the run.",
+            f"Drawing figures needs unlimited address space, but ulimit -v allows {soft / 1e9:,.0f} GB.",
+            "Type `ulimit -v unlimited` first, or run `kd report` on another machine with access to the run.",
         )
