@@ -1,7 +1,7 @@
 """Measure the energy of a task's GPUs: sample their power in a thread and add it up to kWh over all attempts.
 
 With the machine's PUE and carbon intensity it becomes kg CO2e, the columns of OLMo's energy table (Groeneveld et al.,
-2024, arXiv:2402.00838, section on power consumption and carbon footprint): kWh * PUE * kg CO2e a kWh.
+2024, arXiv:2402.00838, section on power consumption and carbon footprint): kWh * PUE * kg CO2e per kWh.
 """
 
 from __future__ import annotations

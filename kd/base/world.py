@@ -66,7 +66,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> World:
     nodes, rank = _number(environment, NODES, 1, 1), _number(environment, NODE_RANK, 0, 0)
     rendezvous = environment.get(RENDEZVOUS) or None
     if rank >= nodes:
-        raise UserError(f"{NODE_RANK} is {rank}, and {NODES} is {nodes}.", "The first node has rank 0.")
+        raise UserError(f"{NODE_RANK} is {rank}, but {NODES} is {nodes}.", f"Set it to a number from 0 to {nodes - 1}.")
     if nodes > 1 and not (rendezvous and rendezvous.rpartition(":")[0] and rendezvous.rpartition(":")[2].isdigit()):
         raise UserError(
             f"{NODES} is {nodes}, and {RENDEZVOUS} is {rendezvous!r}.", "Set it to host:port of the first node."

@@ -68,7 +68,7 @@ def _groups() -> dict[str, list[str]]:
 
 
 def _values(key: str) -> list[str]:
-    """Return the values that a key takes where they can be listed."""
+    """Return the allowed values of a key; empty if they cannot be listed."""
     from kd.recipe.find import recipes
     from kd.recipe.schema.recipe import RecipeConfig
     from kd.recipe.schema.walk import settings

@@ -79,7 +79,7 @@ def _add_significance(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--paired-bs", dest="paired", action="store_const", const="bootstrap",
                        help="test against the first hypothesis by bootstrap, as sacreBLEU does")  # fmt: skip
     group.add_argument("--paired-ar", dest="paired", action="store_const", const="randomisation",
-                       help="the same by approximate randomisation")  # fmt: skip
+                       help="test against the first hypothesis by approximate randomisation")  # fmt: skip
     group.add_argument("--seed", type=int, default=12345, metavar="N",
                        help="seed of the resampling (default: 12345, as in sacreBLEU)")  # fmt: skip
     group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes for the paired test (default: 1)")

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        "compressed; - for standard output")  # fmt: skip
     files.add_argument("--ranks", type=Path, metavar="FILE", help="write rank (from 0) and score of each choice")
     files.add_argument("--missing", choices=["refuse", "gold", "empty"], default="refuse",
-                       help="for a line without a list: fail, or write the reference or an empty line "
-                       "(default: refuse)")  # fmt: skip
+                       help="for a line without a list: refuse the files (default), write the reference (gold), or an "
+                       "empty line")  # fmt: skip
     files.add_argument("--as-is", action="store_true", help="accept hypotheses that look like sub-words")
     metric = parser.add_argument_group("metric")
     metric.add_argument("--metric", choices=["bleu", "chrf", "mbr_bleu", "mbr_chrf", "model", "external", "mix"],

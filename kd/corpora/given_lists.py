@@ -60,11 +60,8 @@ class ListsFile:
             return given.id
         if given.id >= self.pairs:
             raise UserError(
-                f"{self.path}, line {given.line}: the id {given.id}, counted from 0, "
-                f"is not in the corpus "
-                f"{self.corpus} has "
-                f"{self.pairs:,} pairs from "
-                f"its first line on.",
+                f"{self.path}, line {given.line}: the id {given.id} is too large: {self.corpus} has "
+                f"{self.pairs:,} pairs from `first` on, with the ids 0 to {self.pairs - 1:,}.",
                 "Give one list for each line of that corpus, or correct `corpus` and `first`.",
             )
         return self.first_id + given.id

@@ -221,7 +221,8 @@ def most_repeated(words: Sequence[str], ngram: int = NGRAM) -> int:
     The n-grams are those of Raunak et al. (2021), "The Curious Case of Hallucinations in Neural Machine Translation",
     who call an output oscillatory if its top 4-gram occurs at least two times more often than the source's top 4-gram.
     Here an n-gram counts only if it makes up a quarter of the text, since long sentences may well have three `if the
-    value is`. Phrases in a row and doubled words cover shorter repetitions. At least 1; linear in the number of words.
+    value is`. Phrases in a row and doubled words cover shorter repetitions. The count is at least 1, and the time is
+    linear in the number of words.
     """
     twice = doubled(words)
     most = _in_a_row(words, 1) if twice else 1

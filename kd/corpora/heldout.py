@@ -91,7 +91,7 @@ def read_heldout(folder: PathLike, pair: str, name: str) -> list[Pair]:
     except UserError as error:
         raise Damaged(error.problem) from None
     if len(rows) != sets[name]["lines"]:
-        raise Damaged(f"{paths[0]} ends after line {len(rows)}, and its index says {sets[name]['lines']}.")
+        raise Damaged(f"{paths[0]} ends after line {len(rows)}, but its index states {sets[name]['lines']} lines.")
     return [Pair(_id(text, paths[0], line), source, target) for line, (text, source, target) in enumerate(rows, 1)]
 
 

@@ -118,4 +118,4 @@ def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
     except UserError as error:
         raise Damaged(error.problem) from None
     size = path.stat().st_size
-    raise Damaged(f"{path} was changed: it has {size} bytes in {lines} lines and another hash than its index says.")
+    raise Damaged(f"{path} was changed: it has {size} bytes in {lines} lines and another hash than its index states.")

@@ -149,7 +149,7 @@ class NBestShard:
         if (lists, lines) != (self.lists, self.lines):
             raise Damaged(
                 f"{self.path} ends after line {lines}, with {lists} lists; "
-                f"its index says {self.lines} and {self.lists}."
+                f"its index states {self.lines} and {self.lists}."
             )
 
     def beside(self, shard: Shard) -> Iterator[tuple[list[Pair], NBestList]]:

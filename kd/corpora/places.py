@@ -62,8 +62,8 @@ def align(found: Mapping[str, Mapping[Key, Place]], patterns: Mapping[str, Path 
         if lacking := [name for name, files in found.items() if key not in files]:
             having = next(files[key] for files in found.values() if key in files)
             raise UserError(
-                f"{having} has no partner: {patterns[lacking[0]]} matches {len(found[lacking[0]])} files, none of them "
-                f"where the wildcards stand for {', '.join(key) or 'nothing'}.",
+                f"{having} has no partner: no file that matches {patterns[lacking[0]]} has "
+                f"{', '.join(key) or 'an empty text'} in place of the wildcards.",
                 "The wildcards of all sides must match the same text; correct the paths or add the file.",
             )
     return [{name: files[key] for name, files in found.items()} for key in sorted(keys)]

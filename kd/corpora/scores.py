@@ -162,7 +162,7 @@ class ScoreShard:
         except UserError as error:
             raise Damaged(error.problem) from None
         if number != self.lines:
-            raise Damaged(f"{path} ends after line {number}, and its index says {self.lines}.")
+            raise Damaged(f"{path} ends after line {number}, but its index states {self.lines} lines.")
 
     def verify(self) -> None:
         """Compare the files with the index. Raise Damaged."""

@@ -144,7 +144,7 @@ class Shard:
         return [self.columns.index(name) for name in columns]
 
     def _cells(self) -> Iterator[list[str]]:
-        """Yield the cells of each line, or raise Damaged if there are more or fewer than the index says."""
+        """Yield the cells of each line. Raise Damaged if the number of lines or of cells differs from the index."""
         number, width = 0, len(self.columns)
         try:
             for line in open_lines(self.path):
@@ -156,7 +156,7 @@ class Shard:
         except UserError as error:
             raise Damaged(error.problem) from None
         if number != self.lines:
-            raise Damaged(f"{self.path} ends after line {number}, and its index says {self.lines}.")
+            raise Damaged(f"{self.path} ends after line {number}, but its index states {self.lines} lines.")
 
     def groups(self) -> Iterator[list[Pair]]:
         """Yield the runs of pairs with equal sources, each identified by the id of its first pair."""

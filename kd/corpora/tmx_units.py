@@ -107,7 +107,7 @@ _PARTIAL = re.compile(r"(?:<(?:!(?:-|\[[A-Z]*)?)?)?\Z")
 
 
 def _lines_alone(match: re.Match[str]) -> str:
-    """Return a CDATA section unchanged, but only the line breaks of a comment, so that line numbers stay correct."""
+    """Return a CDATA section unchanged, and a comment reduced to its line breaks, so that line numbers stay correct."""
     return match[0] if match[0].startswith("<![") else "\n" * match[0].count("\n")
 
 

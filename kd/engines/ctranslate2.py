@@ -180,7 +180,7 @@ class Translator:
         return lists
 
     def pieces(self, text: str, enough: int) -> int:
-        """Return the number of tokens of a source with its tag; any number up to `enough` if it cannot exceed that."""
+        """Return the number of tokens of a source with its tag; an estimate if it is surely at most `enough`."""
         # A character has at most four bytes, a token at least one; one more stands for the space before the text.
         tag = len(self._start)
         return tag + (len(text) if 4 * len(text) + 1 + tag <= enough else len(self._pieces.encode(text)))

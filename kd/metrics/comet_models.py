@@ -108,7 +108,7 @@ def hyperparameters(checkpoint: Path) -> dict[str, Any]:
         settings = None
     if not isinstance(settings, dict) or settings.get("class_identifier") not in CLASSES:
         raise UserError(
-            f"{path} is not of a model that unbabel-comet {version('unbabel-comet')} knows.",
+            f"{path} states no class of unbabel-comet {version('unbabel-comet')}.",
             f"Its class_identifier should be one of: {', '.join(CLASSES)}.",
         )
     return settings

@@ -201,7 +201,7 @@ class Kind(ABC, Generic[C]):
 
         Args:
             folder: the output folder.
-            manifest: the manifest, with seconds; if a probe timed the task, only with the output's own records.
+            manifest: its manifest; in a probe, `seconds` and `cpu_seconds` are those that the probe measured.
             work: the task's forecast.
         """
         if len(work.work) == 1:

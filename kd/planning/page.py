@@ -204,10 +204,10 @@ def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]
 
 
 def _together(questions: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the hints for unknown estimates, first those that a measurement answers: one line for all of them.
+    """Return the hints for unknown estimates. Those that a measurement would answer come first, joined in one line.
 
     Args:
-        questions: Each question, and the same with its number.
+        questions: Each hint, without and with its number.
     """
     missing: dict[str, list[str]] = {}
     rest = []

@@ -42,7 +42,12 @@ class Observation:
 
     @staticmethod
     def of_work(spent: Spent, where: Mapping[str, Any]) -> Observation:
-        """Return the observation of a part of work."""
+        """Return an observation from the time that a task spent on a part of its work.
+
+        Args:
+            spent: The part and its time.
+            where: The hardware and the source, as keyword arguments.
+        """
         return Observation(spent.work.name, spent.amount, spent.work.cost, spent.seconds, spent.cpu_seconds, **where)
 
 

@@ -130,7 +130,7 @@ def _whole_keys(hint: str, config: DictConfig, where: str, schema: type) -> str:
 
 
 def _reference(value: Any) -> str | None:
-    """Return the key that a value consists of a reference to."""
+    """Return `a.b` for the value `${a.b}`; None for a value that is not a single reference."""
     found = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
     return found[1] if found else None
 

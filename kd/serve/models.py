@@ -99,7 +99,7 @@ class Models:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait or are in work."""
+        """Requests that wait or are being processed."""
         return sum(batcher.unfinished for batcher in self._batchers)
 
     @property

@@ -18,7 +18,7 @@ from kd.base.errors import UserError
 
 CONNECTIONS = 200  # beside those that wait for translations
 LAST_PORT = 65535
-STOPPING = 30  # seconds that requests in work have when the server is stopped
+STOPPING = 30  # seconds that requests in progress have when the server is stopped
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 

@@ -120,7 +120,7 @@ def check_selection(stage: Stage) -> None:
         if found and not found[1].logprobs:
             raise UserError(
                 f"{stage.name} selects by model scores, and the server that {decoded.name} asks gives none.",
-                f"Set teachers.{found[0]}.logprobs=true if the server knows them, or select.metric=mbr_chrf.",
+                f"Set teachers.{found[0]}.logprobs=true if the server has them, or select.metric=mbr_chrf.",
             )
 
 

@@ -207,7 +207,7 @@ def test_ids_beyond_the_corpus_and_ids_that_come_twice_are_named(tmp_path: Path)
     text = lists_of(sources(20))
     path = write(tmp_path / "lists", f"{text}20 ||| x ||| F0= -1 ||| -1\n")
     with pytest.raises(
-        UserError, match=r"lists, line 61: the id 20, counted from 0, is not in the corpus news has 20 pairs"
+        UserError, match=r"lists, line 61: the id 20 is too large: news has 20 pairs from `first` on, .* ids 0 to 19"
     ):
         joined([whole(path, 20)], corpus, tmp_path, Joined())
     path = write(tmp_path / "lists", f"{text}3 ||| x ||| F0= -1 ||| -1\n")

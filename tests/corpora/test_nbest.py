@@ -201,7 +201,7 @@ def test_a_worker_that_dies_keeps_its_finished_shards(tmp_path: Path) -> None:
 def test_a_lost_line_is_noticed(tmp_path: Path) -> None:
     corpus, lists = decoded(tmp_path)
     rewrite(tmp_path / "0" / "00000.nbest.zst", lambda lines: lines[:2] + lines[3:])
-    with pytest.raises(UserError, match=r"00000\.nbest\.zst ends after line 5, with 3 lists; its index says 6 and 3"):
+    with pytest.raises(UserError, match=r"00000\.nbest\.zst ends after line 5, with 3 lists; its index states 6 and 3"):
         list(lists.shards[0].beside(corpus.shards[0]))
     with pytest.raises(IncompleteArtifact, match=r"00000\.nbest\.zst was changed: .* 5 lines"):
         lists.verify()

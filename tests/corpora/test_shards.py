@@ -199,7 +199,7 @@ def test_a_lost_line_is_noticed_by_every_reader(tmp_path: Path) -> None:
     corpus = written(tmp_path, numbered(list("abcde")))
     rewrite(tmp_path / "00001.tsv.zst", lambda lines: lines[:-1])
     for read in (corpus.read, lambda: corpus.column("target"), lambda: corpus.texts("id", "source")):
-        with pytest.raises(UserError, match=r"00001\.tsv\.zst ends after line 1, and its index says 2"):
+        with pytest.raises(UserError, match=r"00001\.tsv\.zst ends after line 1, but its index states 2 lines"):
             list(read())
     with pytest.raises(IncompleteArtifact, match=r"00001\.tsv\.zst was changed: .* 1 lines"):
         corpus.verify()

@@ -322,7 +322,7 @@ def test_impossible_settings_fail_before_anything_runs(changes: dict[str, Any], 
     ("change", "message"),
     [
         (lambda lines: lines[:3] + lines[6:], r"00000\.nbest\.zst, line 4: the list of \d+ is in the place of \d+"),
-        (lambda lines: lines[:-1], r"00000\.nbest\.zst ends after line \d+, with \d+ lists; its index says"),
+        (lambda lines: lines[:-1], r"00000\.nbest\.zst ends after line \d+, with \d+ lists; its index states"),
         (lambda lines: lines[:-3], r"00000\.nbest\.zst ends after"),
         (lambda lines: [*lines, *lines[:3]], r"00000\.nbest\.zst, line \d+: the id \d+ occurs again after another id"),
         (lambda lines: lines[3:6] + lines[:3] + lines[6:], r"00000\.nbest\.zst, line 1: the list of"),

@@ -52,7 +52,7 @@ class Language(PairFilter[LanguageConfig]):
         accepted = [self._accepted(code) for code in languages]
         self._source, self._target = accepted
         unknown = [code for code, codes in zip(languages, accepted, strict=True) if not codes]
-        self.idle = f"the model does not know {' and '.join(unknown)}" if unknown else ""
+        self.idle = f"the model does not support {' and '.join(unknown)}" if unknown else ""
 
     @classmethod
     def validate(cls, config: LanguageConfig) -> None:

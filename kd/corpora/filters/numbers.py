@@ -76,7 +76,7 @@ class _Number(NamedTuple):
 
     @property
     def value(self) -> tuple[str, int]:
-        """A value that is equal for equal numbers."""
+        """The value in a form to compare: 1.5 and 1.50 have the same."""
         return self.digits, self.exponent
 
     @property

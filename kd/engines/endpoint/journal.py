@@ -50,7 +50,7 @@ class Journal:
     """The answers to the sources of a shard, in a file of JSON lines that grows with each answer.
 
     Args:
-        path: The file; None keeps nothing.
+        path: The file; None: answers are not recorded.
         others: Files of earlier attempts in other folders, which are only read.
     """
 

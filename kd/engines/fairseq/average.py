@@ -43,7 +43,7 @@ def average(checkpoints: Sequence[Path], out: Path) -> None:
 
 
 def _weights(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the moving average of the weights, in fp32 if available in fp32, or the weights themselves."""
+    """Return the moving average of the weights, preferably its fp32 copy; without one, the weights themselves."""
     further = state.get("extra_state") or {}
     return dict(further.get("ema_fp32_params") or further.get("ema") or state["model"])
 

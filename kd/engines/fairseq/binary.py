@@ -110,7 +110,11 @@ class IndexedWriter:
         self._count(len(sizes), len(ids))
 
     def append(self, part: Path) -> None:
-        """Append the sentences of the writer with the prefix `part`, which `leave` has closed, and remove its files."""
+        """Append the files of another writer and remove them.
+
+        Args:
+            part: The prefix of the other writer, which was closed by `leave`.
+        """
         data, sizes = _with_suffix(part, ".bin"), _with_suffix(part, ".sizes.tmp")
         self._count(sizes.stat().st_size // 4, data.stat().st_size // self._dtype.itemsize)
         for path, file in ((data, self._bin), (sizes, self._sizes)):
@@ -192,7 +196,7 @@ class IndexedReader:
             ):
                 raise ValueError(f"{data} ends before sentences that its index lists.")
         elif data.stat().st_size != self.pieces * self.dtype.itemsize:
-            raise ValueError(f"{data} should hold {self.pieces} pieces, as its index says.")
+            raise ValueError(f"{data} should hold {self.pieces} pieces, as its index states.")
         self._data: NDArray[Any] = _mapped(data, self.dtype, data.stat().st_size // self.dtype.itemsize, 0)
 
     def __len__(self) -> int:

@@ -97,7 +97,7 @@ def flat(model: Any, net_output: Any, sample: Any) -> tuple[Tensor, Tensor]:
 
 
 def _fits(adam: Any) -> bool:
-    """Return whether torch's fused kernel takes all gradients: dense ones in fp32, without the variant AMSGrad."""
+    """Return whether torch's fused kernel can be used: AMSGrad is off, and all gradients are dense and in fp32."""
     return all(
         not group.get("amsgrad")
         and all(

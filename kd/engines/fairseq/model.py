@@ -79,7 +79,7 @@ def load_ensemble(folders: Sequence[Path], device: str = "cpu", direction: Direc
         if tokens[-1] != tokens[0]:
             raise UserError(
                 f"{model.path} and {opened[0].path} expect different language tokens.",
-                "An ensemble needs models that read the same text.",
+                "Combine only models that were trained with the same language tokens.",
             )
     return Loaded(models, source, target, tokens[0], added_symbols(task), languages)
 

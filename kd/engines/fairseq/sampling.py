@@ -145,8 +145,8 @@ class _SampledBatch(Batch):
 class DiverseSearch(StackedSearch):
     """Diverse beam search (Vijayakumar et al., 2018, arXiv 1610.02424) as in fairseq's `DiverseBeamSearch`.
 
-    The beam is divided into groups that choose in turn; in each step, a token costs a later group `strength` for each
-    earlier group's candidate with that token. The scores of the hypotheses are the models', without these costs.
+    The beam is divided into groups that choose in turn. At each step, a candidate loses `strength` for each candidate
+    of an earlier group with the same token. These penalties only steer the search: scores of hypotheses exclude them.
     """
 
     def __init__(self, models: Sequence[Any], dictionary: Any, *, diversity: Diversity, **settings: Any) -> None:

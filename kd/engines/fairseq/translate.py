@@ -121,7 +121,7 @@ class Ensemble:
         return nan_scores(members, self.precision, weights=weights, one=len(self.models) == 1)
 
     def banned(self, *, disable_unk: bool) -> list[int]:
-        """Return the ids that no output may contain: padding, language tokens, fairseq's fillers, if set `<unk>`."""
+        """Return the ids that no output may contain: padding, language tokens, fillers, optionally `<unk>`."""
         symbols = enumerate(self.dictionary.symbols)
         banned = [number for number, symbol in symbols if symbol in self.added or symbol.startswith(FILLER)]
         return [self.dictionary.pad(), *([self.dictionary.unk()] if disable_unk else []), *banned]

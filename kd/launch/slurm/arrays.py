@@ -37,8 +37,8 @@ class Waits:
 
     Attributes:
         all: Jobs that every element waits for.
-        own: Jobs whose element with the same number each element waits for: a worker's selection waits for that
-            worker's decoding alone.
+        own: Jobs of which each element waits only for the element with its own number. For example, the selection of a
+            worker waits for that worker's decoding alone.
     """
 
     all: frozenset[Address] = frozenset()
@@ -66,7 +66,13 @@ def parts(stage: Stage, most: int) -> list[Part]:
 
 
 def arrays(part: Part, missing: Collection[Task], queued: Mapping[Task, Address]) -> list[Array]:
-    """Return the arrays for the missing tasks of a part; queued: jobs of the tasks that these wait for."""
+    """Return the arrays that submit the missing tasks of a part.
+
+    Args:
+        part: The part.
+        missing: The tasks to submit.
+        queued: Their input tasks that are queued, each with its job and element. The arrays wait for these.
+    """
     alike: dict[frozenset[Address], list[int]] = {}
     for number, task in enumerate(part.tasks):
         if task in missing:

@@ -70,11 +70,14 @@ class GivenModelsConfig:
     source_dictionary: str | None = setting("fairseq's dictionary of the source side.", None, transient=True)
     target_dictionary: str | None = setting("fairseq's dictionary of the target side.", None, transient=True)
     source_language: str | None = setting(
-        "Multilingual checkpoints' name of the source language: en_XX; null: the name that matches the pair's code.",
+        "Source language by the name that multilingual checkpoints have for it, such as en_XX; null: the name that "
+        "matches the pair's code.",
         None,
     )
     target_language: str | None = setting(
-        "Multilingual checkpoints' name of the target language; null: the name that matches the pair's code.", None
+        "Target language by the name that multilingual checkpoints have for it; null: the name that matches the pair's "
+        "code.",
+        None,
     )
     languages: str | None = setting(
         "All languages of multilingual checkpoints in the order of --lang-dict: en,de,fr; null: as stated in the "

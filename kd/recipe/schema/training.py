@@ -67,7 +67,7 @@ class OptimizerConfig:
         aliases=("lr_scheduler", "lr_schedule", "scheduler"),
     )
     decay_updates: int = setting(
-        "Update at which `linear` reaches 0; a longer training is then another training.",
+        "Update at which `linear` reaches 0; a training cannot be continued with another value.",
         0,
         unit="updates",
         at_least=0,
