@@ -55,7 +55,7 @@ class Format(ABC):
     def identity(self, reading: Reading) -> dict[str, object]:
         """Return the identity of the corpus, apart from its settings and the content of its files. Reads no file.
 
-        These are the fetched files, and the paths inside archives, since an archive counts by its content as a whole.
+        These are the fetched files, and the paths inside archives, since the hash of an archive covers it as a whole.
         """
         source = reading.source
         named = {"source": source.source, "target": source.target, **source.scores}

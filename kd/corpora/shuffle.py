@@ -133,7 +133,7 @@ class Scattered:
             yield Range(number, tuple(starts), END, pairs)
 
     def _shards(self, lines: int) -> Iterator[tuple[int, int]]:
-        """Yield the first hash and the number of pairs of each shard; the source that fills a shard ends it."""
+        """Yield the first hash and the number of pairs of each shard; a shard ends after the source that fills it."""
         import numpy
 
         first, size = -1, 0

@@ -48,7 +48,7 @@ def find_checkpoint(model: str) -> tuple[Path, str]:
 
 
 def model_files(model: str | None) -> list[Path]:
-    """Return the files of a model given as a path, which count by content; empty for a name."""
+    """Return the files of a model given as a path, whose content identifies the model; empty for a name."""
     if not model or not Path(model).is_absolute():
         return []
     checkpoint, _ = find_checkpoint(model)

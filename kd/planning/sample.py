@@ -39,7 +39,7 @@ Pairs = list[tuple[str, str]]
 
 @dataclass
 class Sample:
-    """The sample."""
+    """The first pairs of a recipe's corpora, and the corpora's sizes."""
 
     pairs: Pairs = field(default_factory=list)  # the first ones of each training corpus
     source: str = ""  # the corpora in words

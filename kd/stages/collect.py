@@ -54,7 +54,7 @@ class Collect(Kind[CorpusConfig]):
             check_settings(where, with_format(source))
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield a task per corpus. Raw files count by content, so moving them causes no recomputation."""
+        """Yield a task per corpus. Raw files are identified by content, so moving them causes no recomputation."""
         config: CorpusConfig = stage.config
         if not any(_is_read(given, str(stage.axis)) for given in config.sources.values()):
             raise UserError(

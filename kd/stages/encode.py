@@ -200,7 +200,7 @@ def _copy_vocabulary(job: Job[EncodeConfig]) -> Path:
 
 
 def _by_pair(job: Job[EncodeConfig]) -> dict[str, list[Corpus]]:
-    """Return the corpora by language pair, joining the tasks of a stage; a stage without a pair counts by its name."""
+    """Return the corpora by language pair, joining the tasks of a stage; without a pair, by the stage's name."""
     folders: dict[str, dict[str, list[Path]]] = {}
     for artifact in job.inputs["corpus"]:
         parts = {pair: corpus.folder for pair, corpus in read_joined(artifact.path).items()}

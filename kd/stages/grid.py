@@ -95,7 +95,7 @@ def shapes(config: SearchConfig) -> dict[str, ModelConfig]:
 
 
 def shape(model: ModelConfig) -> dict[str, Any]:
-    """Return the settings of a model that a search varies."""
+    """Return those settings of a model that a search varies, such as layers and width."""
     return {name: getattr(model, name) for name in SHAPE}
 
 

@@ -93,7 +93,7 @@ class Score(Kind[ScoreConfig]):
         models = {_MODEL[metric]: str(getattr(config, _MODEL[metric]).model) for metric in metrics}
         identity: dict[str, Any] = {
             "metrics": [metric.value for metric in metrics],
-            # A model on disk counts by content, whatever the folder above it.
+            # A model on disk is identified by its content, whatever the folder above it.
             "models": {key: Path(model).name if Path(model).is_absolute() else model for key, model in models.items()},
         }
         files = partial(_files, sorted(set(models.values())))

@@ -52,7 +52,7 @@ class Translate(Kind[TranslateConfig]):
         return asking.address_of(stage, "systems")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Yield a task per system; given outputs count by their content."""
+        """Yield a task per system; given outputs are identified by their content."""
         config: TranslateConfig = stage.config
         identity, extent = identity_and_extent(config)
         if not _with_suite(config):

@@ -58,7 +58,7 @@ class SourceConfig:
     """A corpus, keyed by its name. `{source}` and `{target}` in a path stand for the pair's language codes.
 
     Paths may have wildcards and go into archives (`corpus.zip/*.en`); a path may be a URL or `hf://datasets/…`. Raw
-    files count by their content, downloads by their name or hash; their place and the licence do not change the corpus.
+    files are identified by content, downloads by name or hash; their place and the licence do not change the corpus.
     """
 
     format: CorpusFormat = setting("Format of the files; `auto` decides by their names.")

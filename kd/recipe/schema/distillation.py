@@ -25,9 +25,9 @@ class GuardsConfig:
         at_least=0,
     )
     length: bool = setting("Refuse a hypothesis that is much longer or shorter than its source.")
-    max_ratio: float = setting("length: longer side to shorter side, in characters.", above=1)
+    max_ratio: float = setting("length: largest ratio of the longer side to the shorter, in characters.", above=1)
     ratio_slack: int = setting(
-        "length: characters added to both sides before the ratio.", unit="characters", at_least=0
+        "length: characters added to both sides before the ratio is taken.", unit="characters", at_least=0
     )
     repetition: bool = setting("Refuse a phrase that is repeated over and over.")
     repeats: int = setting("repetition: smallest number of repetitions beyond those in the source.", at_least=1)
@@ -38,7 +38,7 @@ class GuardsConfig:
         at_least=0,
     )
     language_probability: float = setting(
-        "language: smallest probability at which the identified language counts.", above=0, at_most=1
+        "language: smallest probability of another language at which a hypothesis is refused.", above=0, at_most=1
     )
 
 
@@ -281,7 +281,7 @@ class ScorerConfig:
     """A COMET model of the stage `score`."""
 
     model: str | None = setting(
-        "Folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name to download.",
+        "Folder with hparams.yaml and checkpoints/model.ckpt, identified by its content, or a name to download.",
         None,
         transient=True,
     )

@@ -22,8 +22,8 @@ class TeacherEngine(StrEnum):
 class GivenModelConfig(EndpointConfig):
     """A teacher trained elsewhere, keyed by its name.
 
-    In paths of given models and lists `{source}` and `{target}` stand for the pair's language codes; files count by
-    their content.
+    In paths of given models and lists `{source}` and `{target}` stand for the pair's language codes; files are
+    identified by their content.
     """
 
     engine: TeacherEngine = setting(

@@ -86,7 +86,7 @@ class CometConfig:
     """COMET, where `evaluate.metrics.comet` is on."""
 
     model: str | None = setting(
-        "Folder with hparams.yaml and checkpoints/model.ckpt, which counts by its content, or a name to fetch.",
+        "Folder with hparams.yaml and checkpoints/model.ckpt, identified by its content, or a name to download.",
         None,
         transient=True,
     )

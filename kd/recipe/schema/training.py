@@ -231,7 +231,7 @@ class TrainConfig:
         "Number format of the forward and backward pass.", Precision.auto, aliases=("dtype", "fp16", "bf16", "amp")
     )
     init_from: str | None = setting(
-        "Checkpoint or model folder to start from; `{member}` in it is the member's number. It counts by its content.",
+        "Checkpoint or model folder to start from, identified by its content; `{member}` is the member's number.",
         None,
         aliases=("restore_file", "finetune_from", "pretrained"),
         path=True,
