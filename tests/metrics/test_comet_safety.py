@@ -37,7 +37,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 def test_code_in_the_hyperparameters_does_not_run(model: Path, tmp_path: Path) -> None:
     path = model / "hparams.yaml"
     path.write_text(f"{path.read_text()}x: !!python/object/apply:os.system ['touch {tmp_path / 'ran'}']\n")
-    with pytest.raises(UserError, match=r"hparams\.yaml is not of a model"):
+    with pytest.raises(UserError, match=r"hparams\.yaml states no class of unbabel-comet"):
         scores(model)
     path.write_text("class_identifier: os.system\n")
     with pytest.raises(UserError, match="class_identifier should be one of"):
