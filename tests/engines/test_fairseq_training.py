@@ -86,7 +86,8 @@ def train_lines(folder: Path) -> list[dict]:
 
 
 def without_time(entries: list[dict]) -> list[dict]:
-    return [{key: entry[key] for key in entry if key not in ("seconds", "tokens_per_second")} for entry in entries]
+    timed = ("seconds", "tokens_per_second", "saving_share", "validating_share")
+    return [{key: entry[key] for key in entry if key not in timed} for entry in entries]
 
 
 # --- learning ------------------------------------------------------------------------------------------------------
