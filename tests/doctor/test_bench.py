@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from kd.base.errors import UserError
+from kd.base.records import plain
 from kd.doctor.bench import command, memory, schedule
 from kd.doctor.bench.command import Options, parse_options
 from kd.doctor.bench.page import page
@@ -31,7 +32,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
         # Several processes have tests of their own: test_doctor.py and test_fairseq_nodes.py.
-        patch.setattr(Setup, "workers", 1)
+        patch.setattr(command.setup, "miniature", lambda models: replace(miniature(models), processes=1))
         assert command.run(Options(folder), parse_request(["recipe=demo"]), seconds=3000.0) == 0
     return folder
 
@@ -131,6 +132,22 @@ def test_reasons_are_told_from_failures() -> None:
     assert schedule.answer_of(raising(UserError("It broke.", "Mend it.")), setup) == {"failed": "It broke."}
     error = RuntimeError("It ended:\n  line 1\n  CUDA error")
     assert schedule.answer_of(raising(error), setup) == {"failed": "RuntimeError: It ended: … CUDA error"}
+
+
+def test_one_gpu_is_visible_except_where_all_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fairseq trains on all GPUs that it sees."""
+    assert [step.name for step in schedule.steps(gpu()) if step.every_gpu] == ["communication", "scaling"]
+
+    def run(_: Setup) -> Values:
+        return {"seen": os.environ["CUDA_VISIBLE_DEVICES"]}
+
+    known = [schedule.Step("one", run, 1.0), schedule.Step("all", run, 1.0, every_gpu=True)]
+    monkeypatch.setattr(schedule, "steps", lambda _: known)
+    (tmp_path / schedule.SETUP).write_text(json.dumps(plain(gpu(tmp_path, count=2))), "utf-8")
+    for name, seen in (("one", "4"), ("all", "4,5")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+        schedule.main(tmp_path, name)
+        assert json.loads((tmp_path / "answer.json").read_text("utf-8")) == {"values": {"seen": seen}}
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -131,6 +131,16 @@ def test_progress_marks_a_validation_without_time_left(tmp_path: Path) -> None:
     assert "left" not in snapshot.line()
 
 
+def test_progress_shows_utilisation_where_it_is_known(tmp_path: Path) -> None:
+    for number, (share, shown) in enumerate(((0.384, "MFU 38%"), (None, ""))):
+        path = tmp_path / f"{number}.json"
+        job: Any = SimpleNamespace(progress=Progress(path))
+        _tell(job, TrainingProgress(60, 100, mfu=share))
+        snapshot = read(path)
+        assert snapshot is not None and shown in snapshot.line()
+    assert "MFU" not in snapshot.line()
+
+
 def test_flags_are_stock_and_readable(trained, spec: TrainSpec) -> None:
     text = (trained.folder / "train.flags").read_text("utf-8")
     assert text == readable(arguments(spec, trained.folder / "checkpoints"))

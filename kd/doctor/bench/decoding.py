@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kd.base import energy
 from kd.doctor.bench.material import make_model, sentences
-from kd.doctor.bench.setup import BIG, STUDENT, NotMeasured, Setup, Values
+from kd.doctor.bench.setup import BIG, LONGEST, STUDENT, NotMeasured, Setup, Values
 
 _SEED = 100  # of the text, which no vocabulary was trained on
 _BATCH_TOKENS = 4000
@@ -92,11 +92,13 @@ def ctranslate2(setup: Setup) -> Values:
     size = setup.size
     folder = make_model(setup, size.models[STUDENT], "student", 1)
     convert(ModelFolder.open(folder), folder / "converted", "float32")
-    sources = Vocabulary(folder).encode_pieces(list(sentences(size.sentences, _SEED)))
+    encoded = Vocabulary(folder).encode_pieces(list(sentences(size.sentences, _SEED)))
+    sources = [pieces[: LONGEST - 1] for pieces in encoded]
+    threads = setup.threads if setup.device == "cpu" else 1  # on a GPU, several batches at once are no faster
     supported = library.get_supported_compute_types(device)
     rates = {}
     for kind in [each for each in _FASTEST_TYPES if each in supported]:
-        model = load(folder / "converted", compute_type=kind, threads=setup.threads, device=device)
+        model = load(folder / "converted", compute_type=kind, threads=threads, device=device)
         search = PieceTranslator(
             model, beam=size.beam, nbest=1, max_pieces=size.max_pieces, length_penalty=1.0, batch_tokens=_BATCH_TOKENS
         )

@@ -24,7 +24,7 @@ def sentences(count: int, seed: int = 1) -> Iterator[str]:
     chosen = random.Random(seed)
     syllables = [first + second for first in "bdfgklmnprstvz" for second in ("a", "e", "i", "o", "u", "an", "er")]
     for _ in range(count):
-        words = max(2, min(40, round(chosen.lognormvariate(2.5, 0.5))))
+        words = max(2, min(20, round(chosen.lognormvariate(2.0, 0.5))))
         yield " ".join("".join(chosen.choices(syllables, k=chosen.randint(1, 3))) for _ in range(words)) + "."
 
 

@@ -20,6 +20,7 @@ from kd.base.errors import UserError
 from kd.base.files import write_json
 from kd.base.processes import die_with_parent
 from kd.base.records import plain, record
+from kd.base.world import take_gpu
 from kd.doctor.bench import decoding, memory, training
 from kd.doctor.bench.results import Measurement, State
 from kd.doctor.bench.setup import BIG, STUDENT, NotMeasured, Setup, Values
@@ -41,11 +42,13 @@ class Step:
         name: Its name in the results.
         run: Its function.
         seconds: Duration on a GPU; with less time left it is not started. A guess, since no GPU was at hand.
+        every_gpu: Whether it uses all GPUs of the computer. The others see one only: fairseq would use all.
     """
 
     name: str
     run: Callable[[Setup], Values]
     seconds: float
+    every_gpu: bool = False
 
 
 def steps(setup: Setup) -> list[Step]:
@@ -58,8 +61,8 @@ def steps(setup: Setup) -> list[Step]:
         Step("out of memory", memory.recovery, 40.0),
         Step("ensemble", decoding.ensemble, 80.0),
         Step("ctranslate2", decoding.ctranslate2, 40.0),
-        Step("communication", training.communication, 30.0),
-        Step("scaling", training.scaling, 45.0),
+        Step("communication", training.communication, 30.0, every_gpu=True),
+        Step("scaling", training.scaling, 45.0, every_gpu=True),
         *(_training(model, precision) for precision in others for model in (BIG, STUDENT)),
     ]
 
@@ -152,6 +155,8 @@ def main(folder: Path, name: str) -> None:
     """Run one measurement in this process."""
     setup = record(Setup, json.loads((folder / SETUP).read_text("utf-8")), SETUP)
     (step,) = [each for each in steps(setup) if each.name == name]
+    if setup.device != "cpu" and not step.every_gpu:
+        take_gpu(0)
     write_json(folder / "answer.json", answer_of(step, setup))
 
 

@@ -35,6 +35,7 @@ class Size:
         beam: Width of the search.
         max_pieces: Longest translation in tokens.
         rounds: Times that each side of a comparison runs.
+        processes: Processes that communicate if the device is a CPU.
     """
 
     models: Mapping[str, ModelConfig]
@@ -49,6 +50,7 @@ class Size:
     beam: int
     max_pieces: int
     rounds: int
+    processes: int = 1
 
 
 def full(models: Mapping[str, ModelConfig]) -> Size:
@@ -88,6 +90,7 @@ def miniature(models: Mapping[str, ModelConfig]) -> Size:
         beam=2,
         max_pieces=8,
         rounds=1,
+        processes=2,
     )
 
 
@@ -127,8 +130,8 @@ class Setup:
 
     @property
     def workers(self) -> int:
-        """Processes that measure communication: one for each GPU, or two on a CPU."""
-        return 2 if self.device == "cpu" else self.count
+        """Processes that measure communication: one for each GPU."""
+        return self.size.processes if self.device == "cpu" else self.count
 
     @property
     def decoding_precision(self) -> str:

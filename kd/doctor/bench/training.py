@@ -157,7 +157,7 @@ def communication(setup: Setup) -> Values:
 
 
 def scaling(setup: Setup) -> Values:
-    """Train the student on all GPUs of this computer; the page compares it with the training on one.
+    """Train the student on all GPUs of this computer, with the same micro-batches on each as on one (weak scaling).
 
     Returns: the values of `speed`.
     """
