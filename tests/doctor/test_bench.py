@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from kd.doctor.bench.setup import BIG, STUDENT, NotMeasured, Setup, Values, full
 from kd.engines.fairseq import trial
 from kd.models.transformer import parameter_count
 from kd.recipe.compose import parse_request
+from kd.recipe.schema import ModelConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,9 +45,15 @@ def results(written: Path) -> Results:
     return Results.read(json.loads(path.read_text("utf-8")), path.name)
 
 
+@functools.cache
+def shapes() -> dict[str, ModelConfig]:
+    """The models of the presets."""
+    return command.models()
+
+
 def gpu(folder: Path = Path("none"), **changes: Any) -> Setup:
     """A GPU with 80 GB that is not here."""
-    known = Setup(str(folder), "cuda", "NVIDIA H100 80GB HBM3", 1, 80e9, ("bf16", "fp32"), 1, full(command.models()))
+    known = Setup(str(folder), "cuda", "NVIDIA H100 80GB HBM3", 1, 80e9, ("bf16", "fp32"), 1, full(shapes()))
     return replace(known, **changes)
 
 
@@ -112,7 +120,7 @@ def test_what_does_not_fit_into_the_time_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_measurement_that_fails_is_one_sentence_and_the_next_one_runs(tmp_path: Path) -> None:
-    setup = Setup(str(tmp_path), "cpu", "CPU", 0, None, ("fp32",), 1, miniature(command.models()))  # without data
+    setup = Setup(str(tmp_path), "cpu", "CPU", 0, None, ("fp32",), 1, miniature(shapes()))  # without data
     chosen = [step for step in schedule.steps(setup) if step.name in (f"training {BIG} fp32", "out of memory")]
     broken, after = schedule.measure(setup, 600.0, lambda _: None, chosen)
     assert broken.state is State.failed
@@ -219,7 +227,7 @@ def test_the_page_shows_utilisation_memory_energy_and_scaling() -> None:
 
 def test_models_are_the_presets() -> None:
     """Parameters as docs/training.md has them, after Vaswani et al. (2017) and the eTranslation team's talk."""
-    found = {name: parameter_count(model, 32_000) for name, model in command.models().items()}
+    found = {name: parameter_count(model, 32_000) for name, model in shapes().items()}
     assert found == {BIG: 209_125_376, STUDENT: 58_418_688}
 
 
