@@ -13,6 +13,7 @@ from kd.models.files import DICTIONARY, VOCABULARY
 from kd.models.matching import read_dictionary
 from kd.models.vocabulary import SPECIAL
 from kd.recipe.schema import ModelConfig, VocabularyConfig
+from kd.recipe.schema.corpora import VocabularyModel
 
 _PIECES = 400  # of the sentencepiece model; the dictionary is filled up to the size of the recipe's
 _DEV = 16  # pairs, since fairseq trains with a dev set only
@@ -33,7 +34,7 @@ def make_vocabulary(setup: Setup) -> Path:
     folder = setup.folder / "vocabulary"
     config = VocabularyConfig(
         size=_PIECES,
-        model="unigram",
+        model=VocabularyModel.unigram,
         character_coverage=1.0,
         normalization="identity",
         byte_fallback=True,

@@ -13,7 +13,7 @@ from kd.base.errors import StopRequested, TransientError
 from kd.doctor import reduce
 from kd.doctor.bench.material import mean_lengths
 from kd.doctor.bench.setup import LONGEST, STUDENT, NotMeasured, Setup, Values
-from kd.engines.fairseq import training
+from kd.engines.fairseq import checkpoints, training
 from kd.engines.fairseq.binary import data_folders
 from kd.engines.fairseq.flags import TrainSpec
 from kd.engines.fairseq.forecast import memory
@@ -119,7 +119,7 @@ def resume(setup: Setup) -> Values:
         stopped = time.monotonic()
     finally:
         signal.signal(signal.SIGUSR1, before)
-    saved = training.checkpoints.numbered(out / training.CHECKPOINTS)[0].updates
+    saved = checkpoints.numbered(out / training.CHECKPOINTS)[0].updates
     began = time.monotonic()
     new: list[float] = []
 
