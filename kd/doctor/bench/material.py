@@ -12,8 +12,7 @@ from kd.models import vocabulary
 from kd.models.files import DICTIONARY, VOCABULARY
 from kd.models.matching import read_dictionary
 from kd.models.vocabulary import SPECIAL
-from kd.recipe.schema import ModelConfig, VocabularyConfig
-from kd.recipe.schema.corpora import VocabularyModel
+from kd.recipe.schema import ModelConfig, VocabularyConfig, VocabularyModel
 
 _PIECES = 400  # of the sentencepiece model; the dictionary is filled up to the size of the recipe's
 _DEV = 16  # pairs, since fairseq trains with a dev set only
