@@ -75,6 +75,7 @@ class Card:
     weaknesses_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by language pair, if several
     robustness: Mapping[str, Mapping[str, Robustness]] = field(default_factory=dict)  # by pair, if several, and system
     energy: Mapping[str, Any] | None = None  # kwh, kg_co2e; of: measured stages; missing: the others
+    mfu: float | None = None  # model FLOPs utilisation of its training, 0 to 1
     machine: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     made_by: str = ""

@@ -6,6 +6,7 @@ memory, energy, limits. Files are hard links to those of the exports, so a folde
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -147,6 +148,7 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
             if scored.name in content["systems"]
         },
         energy=_energy(job),
+        mfu=_mfu(job, system),
         machine=str(job.machine.get("name") or "this machine"),
         fingerprints={f"{each.stage}/{each.task}": each.fingerprint for each in _all(job)},
         made_by=f"kd {version('kd')}",
@@ -165,6 +167,13 @@ def _lessons(job: Job[ReleaseConfig], system: System) -> str:
     trained = [each for each in job.inputs["systems"] if each.label == system.label]
     selection = next((each.settings for each in job.inputs.get("others", []) if each.label == "select"), {})
     return lessons(trained[0].settings, selection) if trained else ""
+
+
+def _mfu(job: Job[ReleaseConfig], system: System) -> float | None:
+    """Return the model FLOPs utilisation of the system's trainings, their mean; None if it was not measured."""
+    trained = [each for each in job.inputs["systems"] if each.label == system.label]
+    known = [share for each in trained if (share := _facts(each).get("mfu")) is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:
