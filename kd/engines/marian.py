@@ -17,7 +17,7 @@ Two things differ between the toolkits and are moved into weights:
   first row of the decoder's positions.
 
 `decoder.yml` translates one sentence at a time, because pymarian 1.12.42 computes the mask of padding wrongly on CPUs:
-the shorter source of a batch that is 8 tokens wide gets another translation than alone.
+the shorter sources of a batch get other translations than alone if the longest has a multiple of 4 tokens.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from kd.models.sentencepiece_model import preprocessing
 FORMAT = 1
 FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
 ENDPOINT = "endpoint"  # of a folder that describes a model behind a server
-TRANSFORMERS, ARGOS, MARIAN = "transformers", "argos", "marian"
-PACKAGED = (TRANSFORMERS, ARGOS, MARIAN)  # of folders for other software, which kd writes and does not load
+TRANSFORMERS, ARGOS, MARIAN, ONNX = "transformers", "argos", "marian", "onnx"
+PACKAGED = (TRANSFORMERS, ARGOS, MARIAN, ONNX)  # of folders for other software, which kd writes and does not load
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ class System:
         format: Number format or package of an export, such as int8 or argos; None for a trained model.
         checkpoint: Checkpoint that was exported; None for the averaged model.
         pair: Language pair of the model; None for a model of several pairs.
-        engine: fairseq, ctranslate2, or the engine of a package (transformers, argos, marian); empty for an external
-            system.
+        engine: fairseq, ctranslate2, or the engine of a package (transformers, argos, marian, onnx); empty for an
+            external system.
     """
 
     role: SystemRole

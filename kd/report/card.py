@@ -60,7 +60,7 @@ class Card:
     title: str
     source: str  # BCP-47 code; of several languages: `da, nl`
     target: str
-    engine: str  # ctranslate2, fairseq, or the engine of a package (transformers, argos, marian)
+    engine: str  # ctranslate2, fairseq, or the engine of a package (transformers, argos, marian, onnx)
     description: Mapping[str, Any]  # model.json
     licence: str | None = None
     text: str | None = None
