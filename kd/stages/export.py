@@ -40,7 +40,7 @@ PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS, "marian": MARIAN, "onnx
 NEEDED = {
     "huggingface": (("transformers",), "pip install 'kd[comet]'"),
     "marian": (("pymarian",), "pip install 'pymarian>=1.12.42,<1.13'"),
-    # From 1.20 on onnx needs a newer protobuf than COMET.
+    # onnx 1.23.2 needs a newer protobuf than COMET; 1.19.1 does not.
     "onnx": (
         ("transformers", "optimum", "onnx", "onnxruntime"),
         "pip install 'optimum-onnx>=0.1,<0.2' 'onnx<1.20' onnxruntime",
