@@ -232,13 +232,6 @@ class ShardConfig:
     share: float = setting(
         "Share of the sources to train on, as a random sample.", 1.0, above=0, at_most=1, aliases=("sample",)
     )
-    source_only_share: float = setting(
-        "Text of `use: source`: largest share of it in the student's corpus, in characters of the source side; the "
-        "chain sets it to source_only.share.",
-        1.0,
-        above=0,
-        at_most=1,
-    )
     leakage: str = setting(
         "What happens to training pairs that match a dev or test set.", same_as("corpus.leakage"), choices=LEAKAGE
     )
@@ -246,6 +239,13 @@ class ShardConfig:
         "Words above which a held-out sentence counts as a match on one side alone; both sides together always match.",
         unit="words",
         at_least=0,
+    )
+    source_only_share: float = setting(
+        "Text of `use: source`: largest share of it in the student's corpus, in characters of the source side; the "
+        "chain sets it to source_only.share.",
+        1.0,
+        above=0,
+        at_most=1,
     )
 
 
