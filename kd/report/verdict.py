@@ -66,7 +66,7 @@ def lessons(
     if selection.get("variant") == "top":
         sentence = f"It learned from the {selection['top']} best hypotheses of each source, one per epoch in turn,"
     if source_only is not None:
-        sentence = f"{sentence.rstrip(',')}, among it translations of {source_only.in_words},"
+        sentence = f"{sentence.rstrip(',')}, including translations of {source_only.in_words},"
     if alpha or end:
         weight = f"{alpha:g}" if end is None else f"{alpha:g} to {end:g}"
         top = distill.get("top")

@@ -172,11 +172,16 @@ def _training(job: Job[CleanConfig]) -> list[Corpus]:
 
 def _rules(job: Job[CleanConfig], corpora: Sequence[Corpus]) -> Rules:
     filters = parse(job.config.filters)
+    source_only = corpora[0].source_only
+    if source_only:  # scores of pairs, such as Bicleaner's, are columns of bilingual corpora alone
+        columns = {name for corpus in corpora for name in corpus.columns}
+        filters = [
+            each for each in filters if not isinstance(each.config, ScoreConfig) or each.config.column in columns
+        ]
     for setting in filters:
         if isinstance(setting.config, ScoreConfig):
             _check_column(setting.label, setting.config, corpora)
     duplicates = job.config.duplicates if job.config.duplicates.enabled else None
-    source_only = corpora[0].source_only
     if source_only and duplicates:
         duplicates = replace(duplicates, by=SameBy.source)  # the targets are empty
     return Rules(filters, corpora[0].languages, duplicates, job.config.rejects, source_only)
