@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from kd.base.errors import UserError
-from kd.base.urls import mask
 from kd.corpora.catalogue import GETTEXT, catalogue_files, read_catalogues
+from kd.corpora.format import Format
 from kd.corpora.hub import check_address, is_hub
 from kd.corpora.lines import COMPRESSED
 from kd.corpora.package import fetch_package
-from kd.corpora.places import inside_archive, on_disk, within
+from kd.corpora.places import within
 from kd.corpora.plain import read_plain
-from kd.corpora.reading import Reading, Row, is_remote
+from kd.corpora.reading import Reading, Row
 from kd.corpora.records import read_jsonl, read_parquet, read_xlsx
 from kd.corpora.tsv import read_tsv
 from kd.models.languages import primary
@@ -29,42 +27,6 @@ from kd.recipe.schema import CorpusFormat, SourceConfig, Use
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
 COLUMN = re.compile(r"[a-z][a-z0-9_]*")
 ACCELERATORS = ("_", "&", "~")  # marks of the letters of menus: GTK; Qt, Windows and KDE; LibreOffice
-
-
-class Format(ABC):
-    """The reader of one corpus format."""
-
-    takes: ClassVar[frozenset[str]]  # settings of SourceConfig, beside those of every format
-    source_only: ClassVar[bool] = True  # whether `use: source` can read its source side alone
-
-    @abstractmethod
-    def check(self, where: str, source: SourceConfig) -> None:
-        """Raise UserError for settings that cannot work. `where`: the corpus' key in the recipe."""
-
-    @abstractmethod
-    def rows(self, reading: Reading) -> Iterator[Row]:
-        """Yield the pairs, with the values of the additional columns. May fetch files."""
-
-    def files(self, reading: Reading) -> list[Path]:
-        """Return the raw files on this disk, whose content is part of the corpus' identity. Fetches nothing."""
-        return list(dict.fromkeys(on_disk(place) for files in reading.local() for place in files.values()))
-
-    def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the names of the additional columns."""
-        return ()
-
-    def identity(self, reading: Reading) -> dict[str, object]:
-        """Return the identity of the corpus, apart from its settings and the content of its files. Reads no file.
-
-        These are the fetched files, and the paths inside archives, since an archive counts by its content as a whole.
-        """
-        source = reading.source
-        named = {"source": source.source, "target": source.target, **source.scores}
-        given = {name: text for name, text in named.items() if text}
-        remote = {name: source.sha256.get(name, mask(text)) for name, text in given.items() if is_remote(text)}
-        local = {name: reading.path(text) for name, text in given.items() if not is_remote(text)}
-        inside = {name: inner for name, path in local.items() if (inner := inside_archive(path))}
-        return {**({"fetched": remote} if remote else {}), **({"inside": inside} if inside else {})}
 
 
 class Plain(Format):

@@ -29,8 +29,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import BalanceMethod, CorpusConfig, EncodeConfig, SelectConfig, Use, Variant
-from kd.report.source_only import SOURCE_ONLY
-from kd.stages.source_only import reads_source_only
+from kd.stages.source_only import check_tops, source_only_facts
 
 if TYPE_CHECKING:
     from kd.engines.fairseq.encoding import Encoded, Encoding
@@ -83,7 +82,7 @@ class Encode(Kind[EncodeConfig]):
             _check_targets(stage)
             _check_weights(stage)
         _check_top(stage)
-        _check_targets_of_source_only(stage)
+        check_tops(stage, {_top(other) for _, other in stage.inputs["corpus"]})
         _check_vocabulary(stage)
         yield TaskSpec("all", identity, extent)
 
@@ -139,7 +138,7 @@ class Encode(Kind[EncodeConfig]):
         if not balance or job.config.balance.method is BalanceMethod.proportional:
             facts = {"balance": balance, "note": f"an epoch: {_shares(balance)}"} if balance else {}
             if "source_only" in counts:
-                facts |= _source_only_facts(counts["source_only"], sums)
+                facts |= source_only_facts(counts["source_only"], sums)
             return Summary(numbers, {"too many pieces": sums["too_long"], **others}, facts)
         numbers["pairs out"] = sum(each["pairs"] for each in balance.values())  # each once, however often it is drawn
         too_long = sum(each["too_long"] for each in balance.values())
@@ -261,17 +260,6 @@ def _check_top(stage: Stage) -> None:
         )
 
 
-def _check_targets_of_source_only(stage: Stage) -> None:
-    """Raise UserError if source-only text has fewer targets per source than the text beside it."""
-    tops = {_top(other) for _, other in stage.inputs.get("corpus", [])}
-    if len(tops) > 1 and reads_source_only(stage):
-        raise UserError(
-            f"{stage.name} joins text with {max(tops)} hypotheses per source (select.variant=top) and source-only text "
-            "with one.",
-            "Set select.variant=best, or leave out the corpora with use: source.",
-        )
-
-
 def _check_vocabulary(stage: Stage) -> None:
     """Raise UserError if tags are wanted and the vocabulary lacks them."""
     for _, vocabulary in stage.inputs.get("vocabulary", []) if stage.config.tags else []:
@@ -340,16 +328,6 @@ def _encode_train(
             source_only.add(part)
     beside = source_only if any(corpus.source_only for _, corpus in corpora) else None
     return train, as_they_are(totals, passes) if len(groups) > 1 else {}, beside
-
-
-def _source_only_facts(found: Mapping[str, int], sums: Mapping[str, int]) -> dict[str, Any]:
-    """Return how much of the corpus is source-only text, in sentences and target tokens, and a sentence on it."""
-    sentences, tokens = found["pairs"], found["target"]
-    share = tokens / max(1, sums["target"])
-    others = f"{sums['target'] - tokens:,} in {sums['pairs'] - sentences:,}"
-    note = f"source-only text: {share:.1%} of target tokens ({tokens:,} in {sentences:,} sentences; the rest: {others})"
-    part = {"sentences": sentences, "target tokens": tokens, "target tokens of all": sums["target"]}
-    return {SOURCE_ONLY: part, "note": note}
 
 
 def _targets_of(corpora: Sequence[Corpus]) -> int:

@@ -218,19 +218,15 @@ def _baselines(config: EvaluateConfig, systems: Iterable[System]) -> list[str]:
         return []
     names = [system.name for system in known]
     further = [name for name, wanted in config.further_baselines.items() if wanted and name in names]
-    return list(dict.fromkeys([first.name, *(each.name for each in _second_control(known)[:1]), *further]))
-
-
-def _second_control(systems: Sequence[System]) -> list[System]:
-    """Return the trainings that have learned what the student did without source-only text; empty in most recipes."""
-    return list(members(CONTROL_SELECTED, systems).values())
+    second = [each.name for each in members(CONTROL_SELECTED, known).values()][:1]
+    return list(dict.fromkeys([first.name, *second, *further]))
 
 
 def _matches(config: EvaluateConfig, systems: Iterable[System]) -> list[Match]:
     """Return the comparisons seed by seed, or none for a single seed, which is compared anyway."""
     known = list(systems)
     pairs = {of: dict(against) for of, against in config.pairs.items()}
-    if _second_control(known):
+    if members(CONTROL_SELECTED, known):
         student = SystemRole.student.value
         pairs[student] = {**pairs.get(student, {}), CONTROL_SELECTED: True}
     found = matches(pairs, known)

@@ -1,12 +1,14 @@
-"""Source-only text in a plan: the stages that read it, and settings that cannot work without human translations."""
+"""Source-only text in stages: who reads it, what cannot work without human translations, and its part of the data."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kd.base.errors import UserError
 from kd.pipeline.model import Kind, Stage
 from kd.recipe.schema import OnGuard, SelectConfig, SelectMetric, SourceMetric, Variant
+from kd.report.source_only import SOURCE_ONLY
 
 NEED_GOLD = frozenset((SelectMetric.bleu, SelectMetric.chrf, SelectMetric.comet))
 
@@ -50,3 +52,28 @@ def check_gold(stage: Stage) -> None:
             f"{stage.name} has max_ter={config.max_ter:g}, but its text has no human translations.",
             f"Set {where}.max_ter=null.",
         )
+
+
+def check_tops(stage: Stage, tops: Collection[int]) -> None:
+    """Raise UserError for a stage that joins source-only text with text that has more targets per source.
+
+    Args:
+        stage: The stage.
+        tops: Numbers of targets per source in its corpora.
+    """
+    if len(tops) > 1 and reads_source_only(stage):
+        raise UserError(
+            f"{stage.name} joins text with {max(tops)} hypotheses per source (select.variant=top) and source-only text "
+            "with one.",
+            "Set select.variant=best, or leave out the corpora with use: source.",
+        )
+
+
+def source_only_facts(found: Mapping[str, int], sums: Mapping[str, int]) -> dict[str, Any]:
+    """Return how much of the corpus is source-only text, in sentences and target tokens, and a sentence on it."""
+    sentences, tokens = found["pairs"], found["target"]
+    share = tokens / max(1, sums["target"])
+    others = f"{sums['target'] - tokens:,} in {sums['pairs'] - sentences:,}"
+    note = f"source-only text: {share:.1%} of target tokens ({tokens:,} in {sentences:,} sentences; the rest: {others})"
+    part = {"sentences": sentences, "target tokens": tokens, "target tokens of all": sums["target"]}
+    return {SOURCE_ONLY: part, "note": note}

@@ -291,7 +291,7 @@ def test_source_only_text_recomputes_the_student_alone_and_adds_a_second_control
         (["select.variant=top"], r"encode_student.en-de joins text with 4 hypotheses per source"),
         (["corpus.sources.mono.format=sacrebleu", "corpus.sources.mono.name=wmt21", "corpus.sources.mono.source=null"],
          "corpus.sources.mono has use: source, but the format sacrebleu gives test sets"),
-        (["+pairs.en-fi={}"], r"No text with use: source is read for en-fi|corpus"),
+        (["+pairs.en-fi={}", "+corpus.sources.mono.pairs={en-de: true}"], "No text with use: source is read for en-fi"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_in_one_sentence(overrides: list[str], problem: str) -> None:
