@@ -82,7 +82,7 @@ class Encode(Kind[EncodeConfig]):
             _check_targets(stage)
             _check_weights(stage)
         _check_top(stage)
-        check_tops(stage, {_top(other) for _, other in stage.inputs["corpus"]})
+        check_tops(stage, {_top(other) for _, other in stage.inputs.get("corpus", [])})
         _check_vocabulary(stage)
         yield TaskSpec("all", identity, extent)
 
