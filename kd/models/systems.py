@@ -19,6 +19,8 @@ from kd.recipe.schema.running import SystemRole
 if TYPE_CHECKING:
     from kd.pipeline.model import Stage
 
+# Label of the second control, in recipes with source-only text: trained on the rest of the student's text alone.
+CONTROL_SELECTED = "control-selected"
 MAX_MEMBERS = 64  # of a training, where a name is compared with those that a recipe could have
 
 

@@ -16,10 +16,12 @@ from kd.pipeline.model import StageSpec
 from kd.pipeline.plan import Plan, build
 from kd.pipeline.store import Store
 from kd.recipe.errors import as_user_error
+from kd.recipe.schema import CorpusConfig, Use
 from kd.recipe.schema.recipe import FILES_PAIR
 from kd.recipe.schema.walk import split_key
 from kd.recipe.validate import check_typed
 from kd.stages import KINDS, load_kind
+from kd.stages.source_only import collects_source_only
 
 
 def plan(
@@ -42,11 +44,26 @@ def plan(
         pairs = OmegaConf.to_container(config.pairs, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise as_user_error(error) from None
+    _check_source_only(entries)
     if not entries:
         raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
     assert isinstance(pairs, dict)
     axes = {"pairs": _pairs({str(name): pair for name, pair in pairs.items()})}
     return build(entries, axes, _hashing(config), frozen_files)
+
+
+def _check_source_only(entries: Mapping[str, StageSpec]) -> None:
+    """Raise UserError for a corpus with `use: source` in a chain without a stage that reads it."""
+    enabled = [spec for spec in entries.values() if spec.enabled]
+    if any(collects_source_only(spec.kind) for spec in enabled):
+        return
+    corpora = [spec.config.sources for spec in enabled if isinstance(spec.config, CorpusConfig)]
+    name = next((name for sources in corpora for name, each in sources.items() if each.use is Use.source), None)
+    if name is not None:
+        raise UserError(
+            f"corpus.sources.{name} has use: source, but no stage of this chain reads text without translations.",
+            f"Use chain=distillation or chain=given_teachers, or leave the corpus out: '~corpus.sources.{name}'.",
+        )
 
 
 def _hashing(config: DictConfig) -> Callable[[Path], str]:

@@ -38,6 +38,7 @@ from kd.pipeline.model import Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 from kd.stages.asking import check_selection
 from kd.stages.outputs import SELECTION
+from kd.stages.source_only import check_gold
 
 # Of the learnt target: its rank from 0, or `gold`; its score, empty for gold; the score of the teacher's best.
 COLUMNS = ("rank", "score", "first_score")
@@ -78,6 +79,7 @@ class Select(Kind[SelectConfig]):
         if "target" in stage.axis_value:
             sentence_metric(_for_language(stage.config, stage.axis_value["target"]))  # its tokeniser can be used here
         check_selection(stage)
+        check_gold(stage)
         corpus, held_out = stage.input_tasks("corpus"), stage.input_tasks("held_out")
         files = partial(_score_files, stage.config, stage.axis_value)
         scores = _scores_by_task(stage)
