@@ -11,7 +11,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$((
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint docs fuzz bench lock clean install tools
+.PHONY: help demo test chaos lint docs fuzz bench gpu lock clean install tools
 .NOTPARALLEL:
 
 help: ## list what can be made
@@ -60,6 +60,24 @@ bench: install ## run the benchmarks: speed and memory as ratios to the stock to
 	    "$(VENV)/bin/python" "$$file" $(ARGS); \
 	done; \
 	[ -n "$$found" ] || echo "There is no benchmark yet: benchmarks/ has no bench_*.py."
+
+# An environment of its own, so that .venv keeps the CPU variant. AMD GPUs: make gpu TORCH_OF=/path/to/python/with/torch
+GPU_VENV ?= .venv-gpu
+TORCH_OF ?=
+
+gpu: ## measure this computer's GPUs in ten minutes; a JSON file and a page in benchmarks/gpu/
+	@if nvidia-smi >/dev/null 2>&1; then \
+	    containers/install.sh "$(GPU_VENV)" cuda; \
+	    device=cuda; \
+	elif rocm-smi >/dev/null 2>&1; then \
+	    [ -n "$(TORCH_OF)" ] || { echo "make gpu: on AMD GPUs, name a Python that has torch: make gpu TORCH_OF=PATH" >&2; exit 2; }; \
+	    containers/install.sh "$(GPU_VENV)" rocm --torch-of "$(TORCH_OF)"; \
+	    device=rocm; \
+	else \
+	    echo "make gpu: neither nvidia-smi nor rocm-smi finds a GPU here; run it on a computer that has one." >&2; \
+	    exit 2; \
+	fi; \
+	"$(GPU_VENV)/bin/kd" doctor bench=true machine=localhost_gpu machine.device=$$device folder=benchmarks/gpu
 
 lock: ## resolve pyproject.toml's ranges anew and write containers/locks/
 	@containers/lock.sh cpu

@@ -19,7 +19,7 @@ import pytest
 
 from tests.shared_fixtures import SharedFixtures
 
-pytest_plugins = ["tests.tiny_model", "tests.chat_servers"]
+pytest_plugins = ["tests.tiny_model", "tests.chat_servers", "tests.onnx_libraries"]
 
 LONGEST = ("slurm", "image", "slurm-faults")  # groups that share one cluster or one image
 SHARED = pytest.StashKey[SharedFixtures]()

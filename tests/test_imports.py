@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "container": {"base", "engines", "launch"},
     "run": BELOW_STAGES | {"stages", "recipe", "launch", "container"},
     "planning": BELOW_STAGES | {"stages", "recipe", "launch", "run"},
-    "doctor": {"base", "schema", "engines", "recipe", "launch"},
+    "doctor": {"base", "schema", "models", "engines", "report", "recipe", "launch"},
     "serve": BELOW_STAGES,
     "cli": BELOW_STAGES | {"stages", "recipe", "launch", "container", "run", "planning", "doctor", "serve"},
     "": {"base", "cli", "engines", "metrics"},  # kd/__init__.py and kd/__main__.py

@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "doctor",
         _doctor,
-        "check whether a machine is ready for runs",
+        "check whether a machine is ready for runs; with bench=true, measure its GPUs in ten minutes",
         "kd doctor machine=lumi launcher=slurm machine.account=project_465000000",
     )
 
@@ -281,11 +281,14 @@ def _release(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from kd.doctor import command
+    from kd.doctor.bench import command as bench
     from kd.recipe import compose
 
-    named = any(override.startswith("recipe=") for override in options.overrides)
+    wanted, overrides = bench.parse_options(options.overrides)
+    named = any(override.startswith("recipe=") for override in overrides)
     # It needs the folders, launcher and machine, which are the same in any recipe that does not set them.
-    return command.run(compose.parse_request([*([] if named else ["recipe=demo"]), *options.overrides]))
+    request = compose.parse_request([*([] if named else ["recipe=demo"]), *overrides])
+    return command.run(request) if wanted is None else bench.run(wanted, request)
 
 
 def _verify(options: argparse.Namespace) -> int:

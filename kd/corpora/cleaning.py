@@ -35,12 +35,26 @@ class Rules:
     languages: tuple[str, str]
     duplicates: DuplicatesConfig | None
     rejects: int  # size of the sample of each filter
+    source_only: bool = False  # the text has no translations: filters that compare both sides are left out
+
+    def steps(self) -> list[tuple[str, Filter[Any]]]:
+        """Return the filters that apply, by label."""
+        made = [(setting.label, setting.make(self.languages)) for setting in self.filters]
+        return [(label, each) for label, each in made if not (self.source_only and _needs_both(each))]
+
+    def left_out(self) -> list[str]:
+        """Return the labels of the filters that do not apply, since they compare both sides."""
+        made = [(setting.label, setting.make(self.languages)) for setting in self.filters]
+        return [label for label, each in made if self.source_only and _needs_both(each)]
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Return the additional columns of the corpus that filters read."""
-        made = (setting.make(self.languages) for setting in self.filters)
-        return tuple(dict.fromkeys(each.column for each in made if isinstance(each, ScoreFilter)))
+        return tuple(dict.fromkeys(each.column for _, each in self.steps() if isinstance(each, ScoreFilter)))
+
+
+def _needs_both(each: Filter[Any]) -> bool:
+    return isinstance(each, PairFilter) and not each.one_sided
 
 
 @dataclass
@@ -69,7 +83,8 @@ class Cleaner:
         self.columns = rules.columns
         self.tally = Tally()
         self._sample = Sample(rules.rejects)
-        self._steps = [(setting.label, setting.make(rules.languages)) for setting in rules.filters]
+        self._steps = rules.steps()
+        self._source_only = rules.source_only
 
     def survivors(self, rows: Iterable[_Row]) -> Iterator[Pair]:
         """Yield the pairs that no filter rejects, in their rewritten form, each with its values in `columns`."""
@@ -100,7 +115,8 @@ class Cleaner:
             rejected: Sequence[bool] = [step.rejects_value(values[column]) for _, values in block]
         else:
             assert isinstance(step, PairFilter)
-            rejected = step.rejects_each([pair for pair, _ in block])
+            judge = step.rejects_each_source if self._source_only else step.rejects_each
+            rejected = judge([pair for pair, _ in block])
         if not any(rejected):
             return block
         for (pair, _), gone in zip(block, rejected, strict=True):
@@ -153,6 +169,13 @@ def filter_piece(rules: Rules, piece: Piece, tick: Tick) -> tuple[int, Tally]:
     if key_of is not None:
         piece.keys.write_bytes(keys)
     return writer.pairs, cleaner.finished()
+
+
+def source_keys(rules: Rules, shard: Shard, tick: Tick) -> bytes:
+    """Return the deduplication keys of a shard's pairs, 8 bytes each."""
+    assert rules.duplicates is not None
+    key_of = key_function(rules.duplicates)
+    return b"".join(key_of(pair.source, pair.target) for pair in ticking(shard.read(), tick))
 
 
 def _rows(shard: Shard, columns: Sequence[str]) -> Iterator[tuple[Pair, Sequence[str | None]]]:

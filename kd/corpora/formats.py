@@ -7,63 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from kd.base.errors import UserError
-from kd.base.urls import mask
 from kd.corpora.catalogue import GETTEXT, catalogue_files, read_catalogues
+from kd.corpora.format import Format
 from kd.corpora.hub import check_address, is_hub
 from kd.corpora.lines import COMPRESSED
 from kd.corpora.package import fetch_package
-from kd.corpora.places import inside_archive, on_disk, within
+from kd.corpora.places import within
 from kd.corpora.plain import read_plain
-from kd.corpora.reading import Reading, Row, is_remote
+from kd.corpora.reading import Reading, Row
 from kd.corpora.records import read_jsonl, read_parquet, read_xlsx
 from kd.corpora.tsv import read_tsv
 from kd.models.languages import primary
-from kd.recipe.schema import CorpusFormat, SourceConfig
+from kd.recipe.schema import CorpusFormat, SourceConfig, Use
 
 COMMON = frozenset(("format", "use", "pairs", "licence", "weight"))
 COLUMN = re.compile(r"[a-z][a-z0-9_]*")
 ACCELERATORS = ("_", "&", "~")  # marks of the letters of menus: GTK; Qt, Windows and KDE; LibreOffice
-
-
-class Format(ABC):
-    """The reader of one corpus format."""
-
-    takes: ClassVar[frozenset[str]]  # settings of SourceConfig, beside those of every format
-
-    @abstractmethod
-    def check(self, where: str, source: SourceConfig) -> None:
-        """Raise UserError for settings that cannot work. `where`: the corpus' key in the recipe."""
-
-    @abstractmethod
-    def rows(self, reading: Reading) -> Iterator[Row]:
-        """Yield the pairs, with the values of the additional columns. May fetch files."""
-
-    def files(self, reading: Reading) -> list[Path]:
-        """Return the raw files on this disk, whose content is part of the corpus' identity. Fetches nothing."""
-        return list(dict.fromkeys(on_disk(place) for files in reading.local() for place in files.values()))
-
-    def columns(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the names of the additional columns."""
-        return ()
-
-    def identity(self, reading: Reading) -> dict[str, object]:
-        """Return the identity of the corpus, apart from its settings and the content of its files. Reads no file.
-
-        These are the fetched files, and the paths inside archives, since the hash of an archive covers it as a whole.
-        """
-        source = reading.source
-        named = {"source": source.source, "target": source.target, **source.scores}
-        given = {name: text for name, text in named.items() if text}
-        remote = {name: source.sha256.get(name, mask(text)) for name, text in given.items() if is_remote(text)}
-        local = {name: reading.path(text) for name, text in given.items() if not is_remote(text)}
-        inside = {name: inner for name, path in local.items() if (inner := inside_archive(path))}
-        return {**({"fetched": remote} if remote else {}), **({"inside": inside} if inside else {})}
 
 
 class Plain(Format):
@@ -72,8 +35,8 @@ class Plain(Format):
     takes = frozenset(("source", "target", "scores", "sha256"))
 
     def check(self, where: str, source: SourceConfig) -> None:
-        """Raise UserError unless both sides are given."""
-        if not (source.source and source.target):
+        """Raise UserError unless both sides are given, or the source for `use: source`."""
+        if not (source.source and (source.target or source.use is Use.source)):
             name = where.rpartition(".")[2]
             short = "" if name == "files" else f"{name}."
             sides = f"Set {where}.source and {where}.target to paths (recipe=files: {short}source=… {short}target=…)"
@@ -94,10 +57,10 @@ class Plain(Format):
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """Yield the pairs of lines in their order."""
-        names = ("source", "target", *self.columns(reading.source))
         for files in reading.fetched():
-            source, target, *scores = (files[name] for name in names)
-            yield from reading.tolerate(read_plain(source, target, *scores, broken=reading.on_broken_row))
+            scores = [files[name] for name in self.columns(reading.source)]
+            rows = read_plain(files["source"], files.get("target"), *scores, broken=reading.on_broken_row)
+            yield from reading.tolerate(rows)
 
 
 class Tsv(Format):
@@ -140,7 +103,7 @@ class _Records(Format):
     def _fields(self, reading: Reading) -> list[str]:
         """Return the field names of source, target and additional columns in the file."""
         named = {"source": "source", "target": "target", **reading.source.fields}
-        chosen = [named[name] for name in ("source", "target", *self.columns(reading.source))]
+        chosen = [named[name] for name in (*_sides(reading.source), *self.columns(reading.source))]
         return [name.replace("{source}", reading.left).replace("{target}", reading.right) for name in chosen]
 
 
@@ -295,6 +258,7 @@ class Sacrebleu(Format):
     """Test sets of sacreBLEU by name."""
 
     takes = frozenset(("name",))
+    source_only = False
 
     def check(self, where: str, source: SourceConfig) -> None:
         """Raise UserError unless sacreBLEU has a test set of this name."""
@@ -323,6 +287,16 @@ FORMATS: Mapping[str, Format] = {
     "mtdata": Mtdata(),
     "sacrebleu": Sacrebleu(),
 }
+
+
+def read_rows(reading: Reading) -> Iterator[Row]:
+    """Yield the rows of a corpus; the target of source-only text is empty, whatever its files hold."""
+    rows = FORMATS[reading.source.format].rows(reading)
+    if reading.source.use is not Use.source:
+        return rows
+    return ((row[0], "", *row[2:]) for row in rows)
+
+
 AUTO = "auto"
 _OF_ONE_FILE = (CorpusFormat.tsv, CorpusFormat.tmx, CorpusFormat.jsonl, CorpusFormat.parquet, CorpusFormat.xlsx)
 MTDATA = "mtdata:"
@@ -335,6 +309,8 @@ def with_format(source: SourceConfig) -> SourceConfig:
     .xlsx. `mtdata:ID` in place of a file is an id of mtdata. Any other single file becomes `plain`, which then lacks a
     side.
     """
+    if source.use is Use.source and source.target:
+        source = dataclasses.replace(source, target=None)  # not read, and so no part of its identity
     if source.format != AUTO:
         return source
     if source.source and source.source.startswith(MTDATA):
@@ -356,6 +332,11 @@ def check_settings(where: str, source: SourceConfig) -> None:
         if value and spec.name not in COMMON | chosen.takes and value != spec.default:
             takes = ", ".join(sorted(chosen.takes))
             raise UserError(f"{where}.{spec.name} has no effect on the format {source.format}.", f"It takes {takes}.")
+    if source.use is Use.source and not chosen.source_only:
+        raise UserError(
+            f"{where} has use: source, but the format {source.format} gives test sets, not text to learn from.",
+            f"Set {where}.use=test, or give it another format.",
+        )
     chosen.check(where, source)
     for text in filter(None, (source.source, source.target, *source.scores.values())):
         if is_hub(text):
@@ -384,7 +365,12 @@ def _kept(source: SourceConfig) -> Sequence[str]:
 def _numbers(source: SourceConfig) -> list[int]:
     """Return the column numbers of source, target and the additional columns."""
     numbers = {"source": 1, "target": 2, **source.columns}
-    return [numbers[name] for name in ("source", "target", *Tsv().columns(source))]
+    return [numbers[name] for name in (*_sides(source), *Tsv().columns(source))]
+
+
+def _sides(source: SourceConfig) -> tuple[str, str]:
+    """Return the names of the columns of both sides; of source-only text the source stands in for the target."""
+    return ("source", "source") if source.use is Use.source else ("source", "target")
 
 
 def _endings(ending: str) -> list[str]:

@@ -16,6 +16,7 @@ from kd.corpora.ids import Origin, Pair, prefix_of
 from kd.corpora.index import INDEX, Damaged, file_entry, read_index, verify_file, write_index
 from kd.corpora.lines import PathLike, open_aligned
 from kd.corpora.writing import LineWriter
+from kd.models.languages import primary
 
 FORMAT, VERSION = "kd.heldout", 2
 COLUMNS = ("id", "source", "target")
@@ -115,6 +116,10 @@ class HeldOutSet:
     def texts(self) -> set[str]:
         """Return the sentences on the side that is held out."""
         return {getattr(pair, self.side) for pair in self.pairs}
+
+    def sides_in(self, code: str) -> list[str]:
+        """Return the sides in a language, by its primary code."""
+        return [side for side, each in zip(COLUMNS[1:], self.languages, strict=True) if primary(each) == code]
 
 
 def read_sets(folder: PathLike) -> Iterator[HeldOutSet]:

@@ -14,6 +14,7 @@ from kd.base.errors import UserError
 
 PLACE_BITS = 40
 PREFIX_BITS = 23
+SOURCE_ONLY = "source"  # use of a corpus without translations
 
 
 class Pair(NamedTuple):
@@ -36,7 +37,7 @@ class Origin:
 
     pair: str  # language pair, as the recipe names it: en-de
     name: str  # of the corpus
-    use: str = "train"  # train | dev | test
+    use: str = "train"  # train | dev | test | source
     licence: str = "unknown"  # as known when the corpus was read
     weight: float = 1.0  # how much it counts when corpora are mixed
 

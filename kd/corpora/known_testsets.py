@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kd.corpora.ids import SOURCE_ONLY
+
 # Whole words of a name, in lower case and with `-` between words -> what such a corpus is. The names are those of OPUS
 # (opus.nlpl.eu), of the catalogue of mtdata 0.5.1 (`Statmt-newstest_deen-2019-deu-eng`) and of sacreBLEU 2.6 (`wmt19`).
 KNOWN = {
@@ -51,7 +53,7 @@ def training_names(sources: Mapping[Any, Any]) -> dict[str, list[str]]:
     return {
         str(name): [value for value in source.values() if isinstance(value, str)]
         for name, source in sources.items()
-        if isinstance(source, Mapping) and source.get("use") == "train"
+        if isinstance(source, Mapping) and source.get("use") in ("train", SOURCE_ONLY)
     }
 
 

@@ -11,7 +11,10 @@ Sides = tuple[PathLike | Member, ...]
 
 
 def read_plain(
-    source: PathLike | Member, target: PathLike | Member, *further: PathLike | Member, broken: Broken | None = None
+    source: PathLike | Member,
+    target: PathLike | Member | None,
+    *further: PathLike | Member,
+    broken: Broken | None = None,
 ) -> Iterator[tuple[str, ...]]:
     """Yield the sentence pairs of two files (.gz, .zst, .xz and .bz2 are decompressed), one sentence a line.
 
@@ -19,7 +22,7 @@ def read_plain(
 
     Args:
         source: The file of the source language.
-        target: The file of the target language.
+        target: The file of the target language; None for text without translations, whose targets are empty.
         further: Files with one additional value per line, such as scores.
         broken: Receives each row with an unreadable line; without it, such a row raises BrokenRow.
 
@@ -27,8 +30,9 @@ def read_plain(
         UserError: Immediately if a file is missing; while reading, for files of unequal length, with their counts; and
             the errors of `open_text`.
     """
-    places = tuple(check_file(path) for path in (source, target, *further))
-    return _without_blank_end(_rows(places, broken))
+    places = tuple(check_file(path) for path in (source, target, *further) if path is not None)
+    rows = _without_blank_end(_rows(places, broken))
+    return rows if target is not None else ((row[0], "", *row[1:]) for row in rows)
 
 
 def _without_blank_end(rows: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from kd.corpora.hub import fetch_hub, is_hub, listing
 from kd.corpora.lines import Broken, BrokenRow, BrokenText
 from kd.corpora.places import Key, Place, align, find, find_aligned
 from kd.corpora.skips import Skips
-from kd.recipe.schema import CorpusConfig, OnError, SourceConfig
+from kd.recipe.schema import CorpusConfig, OnError, SourceConfig, Use
 
 Row = tuple[str, ...]  # source, target, and the values of the further columns
 UNKNOWN = "unknown"  # licence
@@ -94,7 +94,11 @@ class Reading:
     @property
     def on_broken_row(self) -> Broken | None:
         """Return the callback for broken rows if corpus.on_error skips them, else None."""
-        return self.skips.take if self.config.on_error is OnError.skip else None
+        if self.config.on_error is not OnError.skip:
+            return None
+        if self.source.use is Use.source:  # a reader of two sides gives the source in place of the target as well
+            return lambda error, texts: self.skips.take(error, texts[:1])
+        return self.skips.take
 
     def tolerate(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows. With `corpus.on_error=keep`, stop where the text is broken."""

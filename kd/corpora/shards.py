@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from kd.base.errors import UserError
-from kd.corpora.ids import Origin, Pair, check_origins
+from kd.corpora.ids import SOURCE_ONLY, Origin, Pair, check_origins
 from kd.corpora.index import Damaged, count_of, entry_of_file, read_index, shard_name, write_index
 from kd.corpora.lines import PathLike
 from kd.corpora.shard import PAIR_COLUMNS, Shard, ShardWriter
@@ -213,6 +213,11 @@ class Corpus:
     def pairs(self) -> int:
         """Return the number of pairs that the index states."""
         return sum(shard.lines for shard in self.shards)
+
+    @property
+    def source_only(self) -> bool:
+        """Return whether the corpus is text with `use: source`; before it is selected, its targets are empty."""
+        return bool(self.origins) and all(origin.use == SOURCE_ONLY for origin in self.origins.values())
 
     @property
     def sources(self) -> int:

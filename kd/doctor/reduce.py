@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -30,7 +31,31 @@ def over(nodes: int, rank: int, workers: int, address: str, device: str) -> list
         address: host:port of the first node.
         device: cpu, cuda or rocm.
     """
-    backend = "gloo" if device == "cpu" else "nccl"
+    backend = _backend(device)
+    return _findings(backend, nodes, workers, *_run(nodes, rank, workers, address, backend))
+
+
+def rate(workers: int, device: str) -> float:
+    """Return the GB/s of an all-reduce over the workers of this node.
+
+    Raises:
+        RuntimeError: A worker failed.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    failures, output = _run(1, 0, workers, address, _backend(device))
+    if failures:
+        raise RuntimeError(failures[0])
+    return float(json.loads(output)["gigabytes_per_second"])
+
+
+def _backend(device: str) -> str:
+    return "gloo" if device == "cpu" else "nccl"
+
+
+def _run(nodes: int, rank: int, workers: int, address: str, backend: str) -> tuple[list[str], str]:
+    """Start the workers of this node; return the last lines of those that failed, and the output of the first rank."""
     host, _, port = address.rpartition(":")
     command = [sys.executable, "-P", "-m", "kd.doctor.reduce", backend]
     started = []
@@ -53,7 +78,7 @@ def over(nodes: int, rank: int, workers: int, address: str, device: str) -> list
             process.kill()
             process.communicate()
             failures.append(f"no answer within {SECONDS:.0f} s")
-    return _findings(backend, nodes, workers, failures, output)
+    return failures, output
 
 
 def _findings(backend: str, nodes: int, workers: int, failures: list[str], output: str) -> list[Finding]:

@@ -259,6 +259,15 @@ def translate(
     torch.set_num_threads(threads)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    return generate(model, tokenizer, sources, beam=beam, max_pieces=max_pieces, to=to)
+
+
+def generate(
+    model: Any, tokenizer: Any, sources: Sequence[str], *, beam: int, max_pieces: int, to: str | None
+) -> list[str]:
+    """Translate with a loaded model that has the methods of transformers; the arguments are those of `translate`."""
+    import torch
+
     tag = tag_of(to) if to and tag_of(to) in tokenizer.additional_special_tokens else ""
     order = sorted(range(len(sources)), key=lambda number: len(sources[number]))
     found = [""] * len(sources)

@@ -21,7 +21,8 @@ from kd.models.sentencepiece_model import preprocessing
 FORMAT = 1
 FAIRSEQ, CTRANSLATE2 = "fairseq", "ctranslate2"
 ENDPOINT = "endpoint"  # of a folder that describes a model behind a server
-TRANSFORMERS, ARGOS = "transformers", "argos"  # of folders for other software, which kd writes and does not load
+TRANSFORMERS, ARGOS, MARIAN, ONNX = "transformers", "argos", "marian", "onnx"
+PACKAGED = (TRANSFORMERS, ARGOS, MARIAN, ONNX)  # of folders for other software, which kd writes and does not load
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _are_pairs(value: Any) -> bool:
 
 
 _ENTRIES: dict[str, Callable[[Any], bool]] = {
-    "engine": lambda value: value in (FAIRSEQ, CTRANSLATE2, ENDPOINT, TRANSFORMERS, ARGOS),
+    "engine": lambda value: value in (FAIRSEQ, CTRANSLATE2, ENDPOINT, *PACKAGED),
     "compute_type": _is_text,
     "source_languages": _are_texts,
     "target_languages": _are_texts,

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kd.base.errors import UserError
 from kd.base.records import plain, record
-from kd.models.description import ARGOS, FAIRSEQ, TRANSFORMERS
+from kd.models.description import FAIRSEQ, PACKAGED
 from kd.recipe.schema.running import SystemRole
 
 if TYPE_CHECKING:
     from kd.pipeline.model import Stage
 
+# Label of the second control, in recipes with source-only text: trained on the rest of the student's text alone.
+CONTROL_SELECTED = "control-selected"
 MAX_MEMBERS = 64  # of a training, where a name is compared with those that a recipe could have
 
 
@@ -44,7 +46,8 @@ class System:
         format: Number format or package of an export, such as int8 or argos; None for a trained model.
         checkpoint: Checkpoint that was exported; None for the averaged model.
         pair: Language pair of the model; None for a model of several pairs.
-        engine: fairseq or ctranslate2, transformers or argos; empty for an external system.
+        engine: fairseq, ctranslate2, or the engine of a package (transformers, argos, marian, onnx); empty for an
+            external system.
     """
 
     role: SystemRole
@@ -77,7 +80,7 @@ class System:
     @property
     def packaged(self) -> bool:
         """Whether the system is an export for other software: kd distributes it but does not run it."""
-        return self.engine in (TRANSFORMERS, ARGOS)
+        return self.engine in PACKAGED
 
     @property
     def seed(self) -> str:

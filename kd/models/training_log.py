@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,3 +20,28 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
         for line in lines:
             if line.endswith("\n"):
                 yield json.loads(line)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What became of the time of a training; None where its log does not say.
+
+    Attributes:
+        mfu: Model FLOPs utilisation, 0 to 1: median of the log lines, without validating and saving.
+        saving_share: Share of the wall time that saving checkpoints took, 0 to 1.
+        validating_share: Share of the wall time that validation took, 0 to 1.
+    """
+
+    mfu: float | None = None
+    saving_share: float | None = None
+    validating_share: float | None = None
+
+
+def usage(entries: Iterable[Mapping[str, Any]]) -> Usage:
+    """Return the use of the time by the entries of a `metrics.jsonl`."""
+    known = list(entries)
+    utilised = [float(entry["mfu"]) for entry in known if entry.get("mfu") is not None]
+    last = known[-1] if known else {}
+    return Usage(
+        statistics.median(utilised) if utilised else None, last.get("saving_share"), last.get("validating_share")
+    )

@@ -16,6 +16,7 @@ PREFIX = "assume."
 # Key -> meaning. `*` stands for the name that the meaning has in capitals.
 KEYS = {
     "pairs.*": "collected sentence pairs of the language pair PAIR",
+    "source_only.*": "collected sentences of text with use: source of the language pair PAIR",
     "kept": "share of the collected pairs that cleaning keeps, 0 to 1",
     "source_pieces": "mean tokens of a source sentence",
     "target_pieces": "mean tokens of a target sentence",
@@ -60,7 +61,9 @@ class Assumptions:
         """
         for key in self.values:
             head, dot, tail = key.partition(".")
-            known = {"pairs": list(pairs), "tflops": ["train", "decode"]}.get(head, list(stages))
+            known = {"pairs": list(pairs), "source_only": list(pairs), "tflops": ["train", "decode"]}.get(
+                head, list(stages)
+            )
             if dot and tail not in known:
                 raise unknown_name(f"stage or pair of {PREFIX}{key}", tail, known)
 

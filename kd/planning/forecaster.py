@@ -15,6 +15,7 @@ from kd.planning.forecast import Forecast, Request, StageForecast, TaskForecast,
 from kd.planning.rates import Hardware, Rates
 from kd.planning.schedule import lay_out
 from kd.recipe.schema import CorpusConfig, LauncherConfig, MachineConfig, ResourcesConfig
+from kd.stages.source_only import collects_source_only
 
 
 class Forecaster:
@@ -42,7 +43,11 @@ class Forecaster:
         stages = [stage for stage in stages if stage.tasks or stage.done]
         seconds = {item.task: item.seconds.value for stage in stages for item in stage.tasks}
         known = {task: value for task, value in seconds.items() if value is not None}
-        collected = [each.stage for each in stages if isinstance(each.stage.config, CorpusConfig)]
+        collected = [
+            each.stage
+            for each in stages
+            if isinstance(each.stage.config, CorpusConfig) and not collects_source_only(each.stage.kind)
+        ]
         return Forecast(
             recipe=recipe,
             machine=self._machine,

@@ -18,13 +18,13 @@ import zstandard
 
 from kd.base.errors import UserError
 from kd.base.estimate import Estimate, total
-from kd.corpora.formats import FORMATS, with_format
+from kd.corpora.formats import FORMATS, read_rows, with_format
 from kd.corpora.reading import Reading, is_remote
 from kd.corpora.shards import Corpus
 from kd.pipeline.model import Task
 from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
-from kd.recipe.schema import CorpusConfig
+from kd.recipe.schema import CorpusConfig, Use
 from kd.stages.collect import is_training
 
 PAIRS = 10_000  # read at most
@@ -95,27 +95,24 @@ class _Unread:
         if self._done:
             pairs = Corpus(self._store.paths(self._task).final).read()
             return [(pair.source, pair.target) for pair in islice(pairs, limit)]
-        return [(row[0], row[1]) for row in islice(self._format.rows(self._reading), limit)]
+        return [(row[0], row[1]) for row in islice(read_rows(self._reading), limit)]
 
     def count(self, deadline: float) -> Estimate:
         if self._done:
             counts = self._store.paths(self._task).manifest()["counts"]
             return Estimate(counts["pairs out"], "counted in finished tasks")
+        key = f"assume.{'source_only' if self._source.use is Use.source else 'pairs'}.{self._task.stage.axis}"
         if not self.is_here:
-            return Estimate(
-                None, f"{self._task.name} is not available here yet: set assume.pairs.{self._task.stage.axis}=NUMBER"
-            )
+            return Estimate(None, f"{self._task.name} is not available here yet: set {key}=NUMBER")
         if self._source.format in ("plain", "tsv"):
             sides = [files["source"] for files in self._reading.local()]
             paths = [side for side in sides if isinstance(side, Path)]
             if len(paths) == len(sides):
                 return total(_lines(path, deadline) for path in paths)
         rows = 0
-        for rows, _ in enumerate(self._format.rows(self._reading), 1):
+        for rows, _ in enumerate(read_rows(self._reading), 1):
             if rows % 1000 == 0 and time.monotonic() > deadline:
-                return Estimate(
-                    None, f"more than {rows:,}, too many to count: set assume.pairs.{self._task.stage.axis}=…"
-                )
+                return Estimate(None, f"more than {rows:,}, too many to count: set {key}=…")
         return Estimate(rows, "counted in the files")
 
 

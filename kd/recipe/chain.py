@@ -16,10 +16,12 @@ from kd.pipeline.model import StageSpec
 from kd.pipeline.plan import Plan, build
 from kd.pipeline.store import Store
 from kd.recipe.errors import as_user_error
+from kd.recipe.schema import CorpusConfig, Use
 from kd.recipe.schema.recipe import FILES_PAIR
 from kd.recipe.schema.walk import split_key
 from kd.recipe.validate import check_typed
 from kd.stages import KINDS, load_kind
+from kd.stages.source_only import collects_source_only
 
 
 def plan(
@@ -38,15 +40,31 @@ def plan(
         UserError: An impossible chain, a setting that its kind refuses, or a missing file.
     """
     try:
-        entries = {str(name): change(stage_spec(config, str(name))) for name in config.chain}
+        chain = _Chain(config)
+        entries = {str(name): change(chain.spec(str(name))) for name in config.chain}
         pairs = OmegaConf.to_container(config.pairs, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise as_user_error(error) from None
+    _check_source_only(entries)
     if not entries:
         raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
     assert isinstance(pairs, dict)
     axes = {"pairs": _pairs({str(name): pair for name, pair in pairs.items()})}
     return build(entries, axes, _hashing(config), frozen_files)
+
+
+def _check_source_only(entries: Mapping[str, StageSpec]) -> None:
+    """Raise UserError for a corpus with `use: source` in a chain without a stage that reads it."""
+    enabled = [spec for spec in entries.values() if spec.enabled]
+    if any(collects_source_only(spec.kind) for spec in enabled):
+        return
+    corpora = [spec.config.sources for spec in enabled if isinstance(spec.config, CorpusConfig)]
+    name = next((name for sources in corpora for name, each in sources.items() if each.use is Use.source), None)
+    if name is not None:
+        raise UserError(
+            f"corpus.sources.{name} has use: source, but no stage of this chain reads text without translations.",
+            f"Use chain=distillation or chain=given_teachers, or leave the corpus out: '~corpus.sources.{name}'.",
+        )
 
 
 def _hashing(config: DictConfig) -> Callable[[Path], str]:
@@ -89,30 +107,91 @@ def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
 
 def stage_spec(config: DictConfig, name: str) -> StageSpec:
     """Return an entry of the chain with typed settings and its inputs."""
-    node = config.chain[name]
-    if node is None:
-        raise UserError(f"chain.{name} is null.", f"Set chain.{name}.enabled=false to switch the stage off.")
-    if node.kind not in KINDS:
-        raise unknown_name(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
-    kind = load_kind(node.kind)
-    where = settings_key(config, name)
-    typed = _settings(config, name, kind.config, where)
-    enabled = bool(node.enabled) and kind.is_needed(typed) and _has_company(config, name)
-    if enabled:
-        try:
-            kind.validate(typed)
-        except UserError as error:  # a kind does not know the key of its settings
-            raise UserError(f"{where}: {error.problem}", _whole_keys(error.hint, config, where, kind.config)) from None
-    inputs = {
-        str(role): {
-            label: _instead(config, stage)
-            for label, stage in _labels(f"chain.{name}.inputs.{role}", str(role), ref).items()
+    return _Chain(config).spec(name)
+
+
+class _Chain:
+    """The entries of a recipe's chain, each with its settings typed once: whether a stage is on depends on others'."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._config = config
+        self._typed: dict[str, Any] = {}
+
+    def spec(self, name: str) -> StageSpec:
+        """Return an entry with typed settings and its inputs."""
+        config, node = self._config, self._config.chain[name]
+        if node is None:
+            raise UserError(f"chain.{name} is null.", f"Set chain.{name}.enabled=false to switch the stage off.")
+        if node.kind not in KINDS:
+            raise unknown_name(f"kind of stage (named by chain.{name}.kind)", str(node.kind), KINDS)
+        kind = load_kind(node.kind)
+        where = settings_key(config, name)
+        typed = self._settings(name)
+        enabled = bool(node.enabled) and kind.is_needed(typed) and self._has_company(name)
+        if enabled:
+            try:
+                kind.validate(typed)
+            except UserError as error:  # a kind does not know the key of its settings
+                hint = _whole_keys(error.hint, config, where, kind.config)
+                raise UserError(f"{where}: {error.problem}", hint) from None
+        inputs = {
+            str(role): {
+                label: self._instead(stage)
+                for label, stage in _labels(f"chain.{name}.inputs.{role}", str(role), ref).items()
+            }
+            for role, ref in node.inputs.items()
+            if ref is not None  # how another kind put in a stage's place removes an input
         }
-        for role, ref in node.inputs.items()
-        if ref is not None  # how another kind put in a stage's place removes an input
-    }
-    role = node.role.value if node.role else None
-    return StageSpec(name, kind, typed, inputs, node.over, enabled, (node.after,) if node.after else (), role)
+        role = node.role.value if node.role else None
+        return StageSpec(name, kind, typed, inputs, node.over, enabled, (node.after,) if node.after else (), role)
+
+    def _settings(self, name: str) -> Any:
+        if name not in self._typed:
+            kind = load_kind(self._config.chain[name].kind)
+            self._typed[name] = _settings(self._config, name, kind.config, settings_key(self._config, name))
+        return self._typed[name]
+
+    def _instead(self, name: str) -> str:
+        """Return the stage to read from: the named stage, or its `otherwise` if it is switched off."""
+        seen: set[str] = set()
+        while (
+            name not in seen
+            and (node := self._config.chain.get(name)) is not None
+            and node.otherwise
+            and self._is_off(name)
+        ):
+            seen.add(name)
+            name = str(node.otherwise)
+        return name
+
+    def _is_off(self, name: str) -> bool:
+        """Return whether a stage is switched off, has nothing to do, or is `only_with` a stage that is off."""
+        return self._is_off_alone(name) or not self._has_company(name)
+
+    def _is_off_alone(self, name: str) -> bool:
+        node = self._config.chain[name]
+        if not node.enabled or node.kind not in KINDS:
+            return not node.enabled
+        kind = load_kind(node.kind)
+        return not kind.is_needed(self._settings(name))
+
+    def _has_company(self, name: str) -> bool:
+        """Return whether the stage that `only_with` names, and those that it needs in turn, are on.
+
+        Raises:
+            UserError: There is no such stage, or stages name each other in a circle.
+        """
+        seen = [name]
+        while (other := self._config.chain[seen[-1]].only_with) is not None:
+            if other in seen:
+                last = f"chain.{seen[-1]}.only_with"
+                raise UserError(f"{last} leads back to {other}.", f"Set {last}=null.")
+            if self._config.chain.get(other) is None:
+                raise unknown_name(
+                    f"stage (named by chain.{seen[-1]}.only_with)", str(other), list(map(str, self._config.chain))
+                )
+            seen.append(str(other))
+        return not any(self._is_off_alone(other) for other in seen[1:])
 
 
 def _whole_keys(hint: str, config: DictConfig, where: str, schema: type) -> str:
@@ -178,47 +257,6 @@ def _labels(where: str, role: str, ref: Any) -> dict[str, str]:
     if isinstance(ref, DictConfig) and all(value is None or isinstance(value, str) for value in ref.values()):
         return {str(label): str(value) for label, value in ref.items() if value is not None}
     raise UserError(f"{where} is {_describe(ref)}.", "It must name a stage, or map names to stages.")
-
-
-def _instead(config: DictConfig, name: str) -> str:
-    """Return the stage to read from: the named stage, or its `otherwise` if it is switched off."""
-    seen: set[str] = set()
-    while (
-        name not in seen and (node := config.chain.get(name)) is not None and node.otherwise and _is_off(config, name)
-    ):
-        seen.add(name)
-        name = str(node.otherwise)
-    return name
-
-
-def _is_off(config: DictConfig, name: str) -> bool:
-    """Return whether a stage is switched off, has nothing to do, or is `only_with` a stage that is off."""
-    return _is_off_alone(config, name) or not _has_company(config, name)
-
-
-def _is_off_alone(config: DictConfig, name: str) -> bool:
-    node = config.chain[name]
-    if not node.enabled or node.kind not in KINDS:
-        return not node.enabled
-    kind = load_kind(node.kind)
-    return not kind.is_needed(_settings(config, name, kind.config, settings_key(config, name)))
-
-
-def _has_company(config: DictConfig, name: str) -> bool:
-    """Return whether the stage that `only_with` names, and those that it needs in turn, are on.
-
-    Raises:
-        UserError: There is no such stage, or stages name each other in a circle.
-    """
-    seen = [name]
-    while (other := config.chain[seen[-1]].only_with) is not None:
-        if other in seen:
-            last = f"chain.{seen[-1]}.only_with"
-            raise UserError(f"{last} leads back to {other}.", f"Set {last}=null.")
-        if config.chain.get(other) is None:
-            raise unknown_name(f"stage (named by chain.{seen[-1]}.only_with)", str(other), list(map(str, config.chain)))
-        seen.append(str(other))
-    return not any(_is_off_alone(config, other) for other in seen[1:])
 
 
 def _describe(value: Any) -> str:

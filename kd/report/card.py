@@ -18,14 +18,14 @@ import yaml
 from kd.base.escapes import visible
 from kd.base.text import amount
 from kd.metrics.robustness import Robustness
-from kd.models.description import ARGOS
+from kd.models.description import ARGOS, MARIAN
 from kd.models.languages import primary
 from kd.report import formatting
 from kd.report.robustness import check_table
 
 HERE = Path(__file__).parent / "templates"
 UNKNOWN = "unknown"
-LIBRARIES = {ARGOS: "argos-translate"}  # the hub's names, where they are not those of the engines
+LIBRARIES = {ARGOS: "argos-translate", MARIAN: "marian-nmt"}  # the hub's names, where they are not those of the engines
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Card:
     title: str
     source: str  # BCP-47 code; of several languages: `da, nl`
     target: str
-    engine: str  # ctranslate2, fairseq, transformers or argos
+    engine: str  # ctranslate2, fairseq, or the engine of a package (transformers, argos, marian, onnx)
     description: Mapping[str, Any]  # model.json
     licence: str | None = None
     text: str | None = None
@@ -75,6 +75,7 @@ class Card:
     weaknesses_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by language pair, if several
     robustness: Mapping[str, Mapping[str, Robustness]] = field(default_factory=dict)  # by pair, if several, and system
     energy: Mapping[str, Any] | None = None  # kwh, kg_co2e; of: measured stages; missing: the others
+    mfu: float | None = None  # model FLOPs utilisation of its training, 0 to 1
     machine: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     made_by: str = ""

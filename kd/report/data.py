@@ -16,6 +16,7 @@ from kd.report.provenance import Provenance
 from kd.report.robustness import RobustnessOfPair
 from kd.report.search import Search
 from kd.report.selection import GuardCounts, Selection
+from kd.report.source_only import SourceOnly
 from kd.report.systems import Comparison, PairedScore, SystemRow, TestSet, VerdictRoles
 from kd.report.training import Curve
 from kd.report.weaknesses import Example, Segments, WeaknessesOfPair
@@ -35,6 +36,7 @@ class ReportData:
         test_set: Description of the test set, with its number of segments.
         test_sets: Scores on each test set, if a pair has several.
         speed_note: Description of the speed measurement.
+        source_only: The part of the student's corpus without human translations; None without any.
         speed_notes: Explanations of the other speed measurements, by name.
     """
 
@@ -49,6 +51,7 @@ class ReportData:
     test_sets: list[TestSet] = field(default_factory=list)
     speed_note: str = ""
     speed_notes: dict[str, str] = field(default_factory=dict)
+    source_only: SourceOnly | None = None
     curves: list[Curve] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from statistics import fmean, stdev
 from typing import Annotated, Any
 
@@ -137,7 +138,7 @@ class EvaluationCard:
     systems: list[CardSystem]
     seeds: Annotated[dict[str, int], Meta(description="By stage.")]
     updates: Annotated[dict[str, int], Meta(description="By training.")]
-    control: Annotated[list[Control], Meta(description="One per language pair; empty without a control.")]
+    control: Annotated[list[Control], Meta(description="One per language pair and control; empty without a control.")]
     tests: list[Test]
     cost: list[StageCost]
     energy: Energy
@@ -221,10 +222,11 @@ def _updates(curves: Iterable[Curve]) -> Iterator[tuple[str, int]]:
 
 
 def _control(data: ReportData) -> Iterator[Control]:
-    """Yield the gain over the control for each language pair, in the leading metric."""
+    """Yield the gain over each control for each language pair, in the leading metric."""
     metric = data.verdict.metric
-    for pair in dict.fromkeys(row.pair for row in data.systems):
-        student, control = data.system(data.verdict.student, pair), data.system(data.verdict.control, pair)
+    pairs = dict.fromkeys(row.pair for row in data.systems)
+    for name, pair in product((data.verdict.control, data.verdict.control_selected), pairs):
+        student, control = data.system(data.verdict.student, pair), data.system(name, pair)
         if student is None or control is None:
             continue
         labels = student.system.label, control.system.label

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kd.base.records import record
-from kd.models.systems import System, SystemKind, labelled
+from kd.models.systems import CONTROL_SELECTED, System, SystemKind, labelled
 from kd.pipeline.model import Artifact
 
 AUTO, LEADS = "auto", ("comet", "chrf", "bleu")  # how names of metrics begin, the first to lead first
@@ -132,6 +132,7 @@ class VerdictRoles:
     export: str = ""  # the form that is deployed
     metric: str = "BLEU"
     lessons: str = ""  # what the student learned from its teachers, in sentences
+    control_selected: str = ""  # of a student with source-only text: the same student without that text
     bilingual: str = ""  # beside a student for several language pairs: the student of one pair
 
 
@@ -252,7 +253,7 @@ def verdict_roles(rows: Sequence[SystemRow], wanted: str = AUTO) -> VerdictRoles
     student. Of several exports of the student, the int8 export is deployed.
     """
     by_kind = {kind: [row.system for row in rows if row.kind is kind] for kind in SystemKind}
-    students = by_kind[SystemKind.student]
+    students, controls = by_kind[SystemKind.student], by_kind[SystemKind.control]
     shared = [system for system in students if system.pair is None]
     single = [system for system in students if system.pair is not None]
     student = next(iter([*shared, *single]), None)
@@ -260,7 +261,8 @@ def verdict_roles(rows: Sequence[SystemRow], wanted: str = AUTO) -> VerdictRoles
     exports.sort(key=lambda system: system.format != DEPLOYED)
     return VerdictRoles(
         student=_title(student),
-        control=_title(next(iter(by_kind[SystemKind.control]), None)),
+        control=_title(next(iter(each for each in controls if each.label != CONTROL_SELECTED), None)),
+        control_selected=_title(next(iter(each for each in controls if each.label == CONTROL_SELECTED), None)),
         teacher=_title(next(iter([*by_kind[SystemKind.ensemble], *by_kind[SystemKind.teacher]]), None)),
         export=_title(next(iter(exports), None)),
         metric=lead_metric(list(dict.fromkeys(score.metric for row in rows for score in row.scores)), wanted),

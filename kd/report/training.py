@@ -11,7 +11,7 @@ from typing import Any
 
 from kd.base.text import duration
 from kd.models.systems import SystemKind, labelled
-from kd.models.training_log import METRICS, read_metrics
+from kd.models.training_log import METRICS, Usage, read_metrics, usage
 from kd.pipeline.model import Artifact
 from kd.report import formatting as form
 from kd.report.table import Cell, Column, Table
@@ -47,6 +47,7 @@ class Curve:
     kind: SystemKind
     points: list[CurvePoint] = field(default_factory=list)
     device: str = ""  # cpu, cuda, rocm; empty: not known
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def best_bleu(self) -> CurvePoint | None:
@@ -69,7 +70,8 @@ def curves(artifacts: Sequence[Artifact], several: bool) -> list[Curve]:
         if points:  # a model trained elsewhere has none
             system = labelled(artifact)
             name = f"{system.title} ({system.pair})" if several and system.pair else system.title
-            found.append(Curve(name, system.kind, points, str(artifact.manifest.get("device") or "")))
+            used = usage(read_metrics(artifact.path / METRICS))
+            found.append(Curve(name, system.kind, points, str(artifact.manifest.get("device") or ""), used))
     return found
 
 
@@ -122,9 +124,16 @@ def training_table(curves: Sequence[Curve]) -> Table:
         ),
         Column("Target tokens", [Cell(form.count(round(p.target_tokens)) if p.target_tokens else "") for p in last]),
         Column("Time", [Cell(duration(point.seconds) if point.seconds else "") for point in last]),
+        _share("Validating", [curve.usage.validating_share for curve in drawn]),
+        _share("Saving", [curve.usage.saving_share for curve in drawn]),
         Column("Devices", [Cell(form.count(point.devices) if point.devices else "") for point in last]),
+        _share("MFU", [curve.usage.mfu for curve in drawn]),
     ]
     return Table(columns, "How each training ended")
+
+
+def _share(heading: str, shares: Sequence[float | None]) -> Column:
+    return Column.of(heading, shares, lambda share: f"{share:.1%}")
 
 
 def _best(point: CurvePoint | None, value: Callable[[CurvePoint], float | None], shown: Callable[[float], str]) -> Cell:

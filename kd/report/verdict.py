@@ -19,6 +19,7 @@ from kd.report import formatting as form
 from kd.report.comparing import Difference, difference, equals, kept_share
 from kd.report.data import ReportData
 from kd.report.seeds import distillation_over_seeds, mean_gain, over_seeds
+from kd.report.source_only import SourceOnly
 from kd.report.systems import SystemRow
 
 ONE_SEED = (
@@ -47,18 +48,25 @@ class Verdict:
     answers: list[Answer]
 
 
-def lessons(settings: Mapping[str, Any], selection: Mapping[str, Any] = MappingProxyType({})) -> str:
+def lessons(
+    settings: Mapping[str, Any],
+    selection: Mapping[str, Any] = MappingProxyType({}),
+    source_only: SourceOnly | None = None,
+) -> str:
     """Describe in one sentence a student's sources: text, token distributions, initial layers of a teacher.
 
     Args:
         settings: Settings in the training's manifest; earlier versions lack `distill` and `start`.
         selection: Settings of the selection of its text, if known.
+        source_only: The part of its text that has no human translations, if any.
     """
     distill, start = settings.get("distill") or {}, settings.get("start") or {}
     alpha, end = distill.get("alpha") or 0, distill.get("end_alpha")
     sentence = "It learned from the text that selection kept"
     if selection.get("variant") == "top":
         sentence = f"It learned from the {selection['top']} best hypotheses of each source, one per epoch in turn,"
+    if source_only is not None:
+        sentence = f"{sentence.rstrip(',')}, including translations of {source_only.in_words},"
     if alpha or end:
         weight = f"{alpha:g}" if end is None else f"{alpha:g} to {end:g}"
         top = distill.get("top")
@@ -95,6 +103,8 @@ def _verdict(data: ReportData, pair: str, shown: str) -> Verdict:
         _speed_answer(deployed, teacher),
         _distillation_answer(data, student, control),
     ]
+    if data.source_only is not None:
+        answers.append(_source_only_answer(data, student, data.system(roles.control_selected, pair)))
     return Verdict(shown, headline, answers)
 
 
@@ -230,6 +240,8 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
         f"The {student.name} has {_value(metric, student)}; the {control.name}, the same model trained on the human "
         f"translations, {_value(metric, control)}: {apart.tested}."
     ]
+    if data.source_only is not None:
+        sentences.append("The difference includes what source-only text brought, which the control cannot use.")
     if _no_translation(student, control):
         sentences.append("Neither of them translates yet, so this shows nothing about distillation.")
     elif apart.p_value is not None and not apart.significant:
@@ -238,12 +250,43 @@ def _distillation_answer(data: ReportData, student: SystemRow, control: SystemRo
         value = f"{form.signed(metric, mean_gain(seeds))} {metric}"
         sentences.insert(0, distillation_over_seeds(seeds))
     else:
-        sign = "±" if not apart.visible else "+" if (apart.gain > 0) == (metric != "TER") else "−"
-        value = f"{sign}{apart.size} {metric}"
+        value = _signed(apart)
         if apart.significant and apart.gain < 0:
             sentences.append("Here the teacher's output taught less than the human translations did.")
         sentences.append(ONE_SEED)
     return Answer(question, value, " ".join([*learned, *sentences, *_opposites(data, student, control, apart)]))
+
+
+def _source_only_answer(data: ReportData, student: SystemRow, control: SystemRow | None) -> Answer:
+    question, metric = "What did source-only text bring?", data.verdict.metric
+    assert data.source_only is not None
+    learned = f"The {student.name} learned from {data.source_only.in_words}."
+    apart = difference(data, student, control, metric)
+    if apart is None or control is None:
+        missing = "No student was trained without them, so this run does not show what they brought."
+        return Answer(question, "not known", f"{learned} {missing}")
+    sentences = [
+        learned,
+        f"It has {_value(metric, student)}; the {control.name}, the same model trained on the rest of its text, "
+        f"{_value(metric, control)}: {apart.tested}.",
+    ]
+    if _no_translation(student, control):
+        sentences.append("Neither of them translates yet, so this shows nothing about source-only text.")
+    elif apart.p_value is not None and not apart.significant:
+        sentences.append("On this test set the two cannot be told apart.")
+    if seeds := over_seeds(data, student.name, control.name, metric, student.pair):
+        value = f"{form.signed(metric, mean_gain(seeds))} {metric}"
+        sentences.append(f"The number above is the mean over {len(seeds)} seeds.")
+    else:
+        value = _signed(apart)
+        sentences.append(ONE_SEED)
+    return Answer(question, value, " ".join([*sentences, *_opposites(data, student, control, apart)]))
+
+
+def _signed(apart: Difference) -> str:
+    """Print a difference with its sign and metric."""
+    sign = "±" if not apart.visible else "+" if (apart.gain > 0) == (apart.metric != "TER") else "−"
+    return f"{sign}{apart.size} {apart.metric}"
 
 
 def _opposites(data: ReportData, row: SystemRow, other: SystemRow, apart: Difference) -> Iterator[str]:

@@ -13,6 +13,7 @@ from kd.pipeline.model import Kind
 # kind -> module and class; in the order of the chain
 KINDS = {
     "collect": "kd.stages.collect:Collect",
+    "collect_source": "kd.stages.collect:CollectSource",
     "clean": "kd.stages.clean:Clean",
     "split": "kd.stages.split:SplitSets",
     "shard": "kd.stages.shard:Shard",

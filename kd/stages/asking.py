@@ -34,6 +34,7 @@ from kd.recipe.schema import (
     SelectMetric,
     TeacherEngine,
 )
+from kd.stages.source_only import reads_source_only
 
 JOURNAL = ".answers.jsonl"  # of a shard that is not finished
 NO_SCORES = "the server gives none: all are 0, and a list has the order of its answers"
@@ -115,12 +116,13 @@ def check_selection(stage: Stage) -> None:
     mixed = config.metric is SelectMetric.mix and config.mix.get(SelectMetric.model.value)
     if config.metric is not SelectMetric.model and not mixed:
         return
+    metric = "source_only.metric" if reads_source_only(stage) else "select.metric"
     for _, decoded in stage.inputs.get("lists", []):
         found = teacher_of(decoded, "teachers")
         if found and not found[1].logprobs:
             raise UserError(
                 f"{stage.name} selects by model scores, and the server that {decoded.name} asks gives none.",
-                f"Set teachers.{found[0]}.logprobs=true if the server has them, or select.metric=mbr_chrf.",
+                f"Set teachers.{found[0]}.logprobs=true if the server has them, or {metric}=mbr_chrf.",
             )
 
 

@@ -1,7 +1,8 @@
 """Clean: removes pairs that are unfit for training, counted by the first filter that rejects them, then duplicates.
 
-Corpora that the recipe declares as dev or test sets are left out. Shards are processed in parallel, and the output does
-not depend on the number of processes.
+Corpora that the recipe declares as dev or test sets are left out. Of text without translations, only the filters that
+judge one side apply, and a sentence that is a source of the bilingual corpus is a duplicate. Shards are processed in
+parallel, and the output does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.processes import Tick, Workers, share
-from kd.corpora.cleaning import Piece, Repeats, Rules, Tally, drop_repeats, filter_piece
+from kd.corpora.cleaning import Piece, Repeats, Rules, Tally, drop_repeats, filter_piece, source_keys
 from kd.corpora.duplicates import DuplicateFinder, Verdicts
 from kd.corpora.filters import DUPLICATES, Setting, parse
 from kd.corpora.filters.contract import Rewriter
@@ -32,7 +33,7 @@ from kd.models.known import Known, by_pairs
 from kd.pipeline.fingerprint import canonical
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import CleanConfig
+from kd.recipe.schema import CleanConfig, SameBy
 
 COUNTS = "counts.json"
 WORK = ".work"  # folder of intermediate files
@@ -49,7 +50,10 @@ class Clean(Kind[CleanConfig]):
     name = "clean"
     version = 5
     config = CleanConfig
-    roles: ClassVar = {"corpus": Role()}
+    roles: ClassVar = {
+        "corpus": Role(),
+        "seen": Role(optional=True),  # of source-only text: its sources in this corpus are duplicates
+    }
     resources = "cpu"
 
     def validate(self, config: CleanConfig) -> None:
@@ -104,7 +108,7 @@ class Clean(Kind[CleanConfig]):
             raise IncompleteArtifact(
                 f"{job.out}: {entered} pairs came in, {counts['dropped']} were dropped, but {corpus.pairs} are left."
             )
-        facts = {key: counts[key] for key in ("corpora", "rewritten", "idle")}
+        facts = {key: counts[key] for key in ("corpora", "rewritten", "idle", "need both sides") if key in counts}
         facts["note"] = _note(entered, corpus.pairs, counts)
         if counts["idle"] and corpus.languages == UNNAMED:
             named = f"pairs.{job.axis}.source=en pairs.{job.axis}.target=de"
@@ -137,9 +141,12 @@ def _note(entered: int, left: int, counts: Mapping[str, Any]) -> str:
         parts[0] += f" ({most} dropped {count:,})"
     suspicious = sum(counts["dropped"].get(label, 0) for label in counts.get("suspicious", ()))
     if suspicious > MUCH * entered:
-        parts.append(
-            f"WARNING: {suspicious:,} PAIRS DO NOT LOOK LIKE TRANSLATIONS: are files, sides and languages right?"
-        )
+        what = "PAIRS DO NOT LOOK LIKE TRANSLATIONS"
+        if "need both sides" in counts:
+            what = "SENTENCES ARE NOT IN THE SOURCE LANGUAGE"
+        parts.append(f"WARNING: {suspicious:,} {what}: are files, sides and languages right?")
+    if one_sided := counts.get("need both sides"):
+        parts.append(f"filters not used, because they compare both sides: {', '.join(one_sided)}")
     if counts["idle"]:
         parts.append(f"filters not used, because they do not support these languages: {', '.join(counts['idle'])}")
     return "; ".join(parts)
@@ -155,6 +162,8 @@ def _identity(setting: Setting) -> Any:
 
 def _training(job: Job[CleanConfig]) -> list[Corpus]:
     corpora = [Corpus(artifact.path) for artifact in job.inputs["corpus"]]
+    if corpora and all(corpus.source_only for corpus in corpora):
+        return corpora
     training = [corpus for corpus in corpora if all(o.use == "train" for o in corpus.origins.values())]
     if not training:
         raise UserError(f"{job.axis} has no corpus to train on.", "Give one of corpus.sources the use train.")
@@ -163,11 +172,19 @@ def _training(job: Job[CleanConfig]) -> list[Corpus]:
 
 def _rules(job: Job[CleanConfig], corpora: Sequence[Corpus]) -> Rules:
     filters = parse(job.config.filters)
+    source_only = corpora[0].source_only
+    if source_only:  # scores of pairs, such as Bicleaner's, are columns of bilingual corpora alone
+        columns = {name for corpus in corpora for name in corpus.columns}
+        filters = [
+            each for each in filters if not isinstance(each.config, ScoreConfig) or each.config.column in columns
+        ]
     for setting in filters:
         if isinstance(setting.config, ScoreConfig):
             _check_column(setting.label, setting.config, corpora)
     duplicates = job.config.duplicates if job.config.duplicates.enabled else None
-    return Rules(filters, corpora[0].languages, duplicates, job.config.rejects)
+    if source_only and duplicates:
+        duplicates = replace(duplicates, by=SameBy.source)  # the targets are empty
+    return Rules(filters, corpora[0].languages, duplicates, job.config.rejects, source_only)
 
 
 def _check_column(label: str, config: ScoreConfig, corpora: Sequence[Corpus]) -> None:
@@ -187,8 +204,10 @@ def _cleaned(
 ) -> Iterator[tuple[Piece | None, Tally]]:
     """Yield the numbers of processed pairs, and each piece when it is finished."""
     total = sum(piece.shard.lines for piece in pieces)
-    finder = DuplicateFinder(job.out / WORK, total) if rules.duplicates else None
+    seen = sum(Corpus(artifact.path).pairs for artifact in job.inputs.get("seen", []))
+    finder = DuplicateFinder(job.out / WORK, total + seen) if rules.duplicates else None
     tick = partial(job.progress.update, "cleaning", total=total, unit="pairs")
+    before = _add_seen(job, finder, workers) if finder is not None else 0
     kept = []
     for piece, (pairs, tally) in zip(pieces, workers.map(filter_piece, pieces, tick), strict=True):
         kept.append(pairs)
@@ -198,14 +217,24 @@ def _cleaned(
         yield None if finder is not None else piece, tally
     if finder is not None:
         job.progress.update("comparing")
-        repeats = _with_verdicts(pieces, kept, finder.find())
+        repeats = _with_verdicts(pieces, kept, finder.find(), before)
         tick = partial(job.progress.update, "removing duplicates", total=sum(kept), unit="pairs")
         yield from zip(pieces, workers.map(drop_repeats, repeats, tick), strict=True)
 
 
-def _with_verdicts(pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts) -> Iterator[Repeats]:
-    """Yield the pieces with the verdicts on their pairs, which are read on demand."""
-    for piece, first, pairs in zip(pieces, accumulate(kept, initial=0), kept, strict=False):
+def _add_seen(job: Job[CleanConfig], finder: DuplicateFinder, workers: Workers[Rules]) -> int:
+    """Add the keys of the corpus that this one must not repeat; return their number."""
+    shards = [shard for artifact in job.inputs.get("seen", []) for shard in Corpus(artifact.path).shards]
+    total = sum(shard.lines for shard in shards)
+    tick = partial(job.progress.update, "reading the bilingual sources", total=total, unit="pairs")
+    for keys in workers.map(source_keys, shards, tick) if shards else ():
+        finder.add(keys)
+    return total
+
+
+def _with_verdicts(pieces: Sequence[Piece], kept: Sequence[int], verdicts: Verdicts, before: int) -> Iterator[Repeats]:
+    """Yield the pieces with the verdicts on their pairs, which are read on demand; `before`: pairs before the first."""
+    for piece, first, pairs in zip(pieces, accumulate(kept, initial=before), kept, strict=False):
         yield Repeats(piece, verdicts.of(first, pairs))
 
 
@@ -216,7 +245,7 @@ def _verify(corpus: Corpus, shard: Shard, tick: Tick) -> None:
 
 def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[str, Any]:
     """Return the counts by filter, and by corpus and filter, including filters that rejected no pair."""
-    made = {setting.label: setting.make(rules.languages) for setting in rules.filters}
+    made = dict(rules.steps())
     labels = [label for label, each in made.items() if not isinstance(each, Rewriter)] + (
         [DUPLICATES] if rules.duplicates else []
     )
@@ -234,4 +263,5 @@ def _counts(tally: Tally, rules: Rules, origins: Mapping[int, Origin]) -> dict[s
         "rewritten": {label: tally.rewritten[label] for label, each in made.items() if isinstance(each, Rewriter)},
         "suspicious": [label for label, each in made.items() if each.kind in MISTAKEN],
         "idle": {label: each.idle for label, each in made.items() if each.idle},
+        **({"need both sides": rules.left_out()} if rules.source_only else {}),
     }

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kd.base.errors import UserError
-from kd.base.estimate import NOT_KNOWN, Estimate, joined
+from kd.base.estimate import NOT_KNOWN, Estimate, joined, total
 from kd.base.text import unknown_name
-from kd.corpora.formats import AUTO, FORMATS, check_settings, with_format
+from kd.corpora.formats import AUTO, FORMATS, check_settings, read_rows, with_format
 from kd.corpora.ids import Origin
 from kd.corpora.processed import Processed
 from kd.corpora.reading import NOTED, Reading
@@ -39,6 +39,7 @@ class Collect(Kind[CorpusConfig]):
     version = 3
     config = CorpusConfig
     network = True
+    source_only: ClassVar[bool] = False  # which corpora are read: those with `use: source`, or all others
 
     def validate(self, config: CorpusConfig) -> None:
         """Raise UserError for an unknown format, and for a corpus that lacks a setting of its format."""
@@ -56,14 +57,14 @@ class Collect(Kind[CorpusConfig]):
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield a task per corpus. Raw files are identified by content, so moving them causes no recomputation."""
         config: CorpusConfig = stage.config
-        if not any(_is_read(given, str(stage.axis)) for given in config.sources.values()):
+        wanted = {name: given for name, given in config.sources.items() if self._is_read(given, str(stage.axis))}
+        if not wanted:
+            what = "No text with use: source" if self.source_only else "No corpus"
             raise UserError(
-                f"No corpus is read for {stage.axis}.",
+                f"{what} is read for {stage.axis}.",
                 "Add a corpus for it to corpus.sources, or correct a corpus' `pairs`.",
             )
-        for name, given in config.sources.items():
-            if not _is_read(given, str(stage.axis)):
-                continue
+        for name, given in wanted.items():
             source = with_format(given)
             reading = Reading(name, source, config, stage.axis_value["source"], stage.axis_value["target"])
             chosen = FORMATS[source.format]
@@ -84,7 +85,7 @@ class Collect(Kind[CorpusConfig]):
         reading.check_archives(files)
         origin = Origin(str(job.axis), job.name, source.use.value, reading.licence(), source.weight)
         processed = Processed()
-        rows = job.progress.follow(origin.number_rows(processed.follow(chosen.rows(reading))), "reading", unit="pairs")
+        rows = job.progress.follow(origin.number_rows(processed.follow(read_rows(reading))), "reading", unit="pairs")
         columns = chosen.columns(source)
         with CorpusWriter(job.out, languages, LINES_PER_SHARD, columns=columns, origins=[origin]) as writer:
             for pair, values in rows:
@@ -134,6 +135,34 @@ class Collect(Kind[CorpusConfig]):
             tasks[task.name] = TaskWork((Work(self.name, "pairs", pairs, text.pair_bytes.value),))
         return StageForecast(tasks, text)
 
+    def _is_read(self, source: SourceConfig, pair: str) -> bool:
+        """Return whether a corpus is read for a language pair."""
+        return (source.use is Use.source) == self.source_only and (not source.pairs or source.pairs.get(pair, False))
+
+
+class CollectSource(Collect):
+    """Reads the text of a language pair that has no translations: the corpora with `use: source`."""
+
+    name = "collect_source"
+    version = 1
+    source_only = True
+
+    def is_needed(self, config: CorpusConfig) -> bool:
+        """Return whether a corpus has `use: source`."""
+        return any(source.use is Use.source for source in config.sources.values())
+
+    def forecast(self, stage: Stage, known: Known) -> StageForecast:
+        """Forecast the sentences of each corpus, as counted in its files; assumed ones are shared evenly."""
+        pairs = {task.name: known.collected.get(task.full_name, NOT_KNOWN) for task in stage.tasks}
+        if assumed := known.assumed(f"source_only.{stage.axis}"):
+            pairs = dict.fromkeys(pairs, assumed.times(1 / len(pairs)))
+        text = known.counted(stage, replace(known.sample, pairs=total(pairs.values())))
+        tasks = {
+            name: TaskWork((Work(Collect.name, "pairs", count, text.pair_bytes.value),))
+            for name, count in pairs.items()
+        }
+        return StageForecast(tasks, text)
+
 
 def _note(left: int, dropped: Mapping[str, int], notes: Mapping[str, Any]) -> str:
     """Return a sentence on the omitted rows and the reasons, with a warning if they exceed the share `MUCH`."""
@@ -145,10 +174,6 @@ def _note(left: int, dropped: Mapping[str, int], notes: Mapping[str, Any]) -> st
     if gone > MUCH * (left + gone):
         parts.append("WARNING: MORE THAN A TENTH WAS LEFT OUT: check files and languages")
     return "; ".join([*parts, *(f"WARNING: {warning}" for warning in notes["warnings"])])
-
-
-def _is_read(source: SourceConfig, pair: str) -> bool:
-    return not source.pairs or source.pairs.get(pair, False)
 
 
 def _check_unchanged(job: Job[CorpusConfig], files: list[Path]) -> None:

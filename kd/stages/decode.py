@@ -9,22 +9,17 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.base.processes import Tick, Workers
-from kd.base.world import gpu_counter, take_next_gpu
-from kd.corpora.guards import Guards
+from kd.base.processes import Workers
+from kd.base.world import gpu_counter
 from kd.corpora.nbest import (
     LIMIT,
-    Hypothesis,
     NBestCorpus,
     NBestList,
-    NBestShardWriter,
     member_features,
     resume_lists,
     write_nbest_index,
@@ -32,27 +27,15 @@ from kd.corpora.nbest import (
 from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shards import Corpus
 from kd.engines.ctranslate2 import COMPUTE_TYPES
-from kd.engines.nan import NaNScores
 from kd.models.description import read_languages, tag_for
-from kd.models.folder import ModelFolder
 from kd.models.known import Known, equal_tasks
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
-from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, DecodePrecision, LongSources
+from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, DecodePrecision
 from kd.stages import asking
+from kd.stages.decoding import GUARD, Decoder, WorkerSpec, init_worker, width_of
 from kd.stages.teachers import first_members
-
-if TYPE_CHECKING:
-    from multiprocessing.sharedctypes import Synchronized
-
-    from kd.engines.converted import ConvertedTranslator
-    from kd.engines.fairseq.sampling import Diversity, Sampling
-    from kd.engines.fairseq.translate import EnsembleTranslator
-    from kd.engines.hypotheses import Hypothesis as Found
-    from kd.engines.members import MembersTranslator
-
-    Translator = EnsembleTranslator | MembersTranslator | ConvertedTranslator
 
 SCORES = "natural logarithms, summed over the pieces and the end symbol, divided by their number ** length_penalty"
 
@@ -62,10 +45,6 @@ _SETTINGS_OF = {
     DecodeMethod.sample: ("seed", "temperature", "sample_top", "top_p"),
     DecodeMethod.diverse: ("groups", "diversity"),
 }
-# Names of a shard's counts.
-_GUARD = "guard "
-_CAPPED = "sources whose output was limited to the teachers' training length"
-_RETRIED = "shards decoded again in {precision} after NaN"
 
 
 class Decode(Kind[DecodeConfig]):
@@ -183,7 +162,7 @@ class Decode(Kind[DecodeConfig]):
         output = replace(text, pairs=text.pairs.times(config.share))
         models = known.models(item.task for item in stage.input_tasks("teachers"))
         sentences = text.pairs.times(config.share / len(stage.tasks))
-        cost = known.translation_flops(models, text, _width(config))
+        cost = known.translation_flops(models, text, width_of(config))
         work = Work(f"decode {config.engine.value}", "sentences", sentences, cost, Sharing.gpus, "decode")
         lists = replace(work, cost=None if text.side_bytes is None else text.side_bytes * config.nbest)
         if teacher := asking.teacher_of(stage, "teachers"):
@@ -215,8 +194,8 @@ def _facts(lists: NBestCorpus) -> dict[str, Any]:
     total: Counter[str] = Counter()
     for shard in lists.shards:
         total.update({name: number for name, number in shard.facts.items() if name != LIMIT})
-    guards = {name.removeprefix(_GUARD): number for name, number in total.items() if name.startswith(_GUARD)}
-    return {"guards": guards, **{name: number for name, number in total.items() if not name.startswith(_GUARD)}}
+    guards = {name.removeprefix(GUARD): number for name, number in total.items() if name.startswith(GUARD)}
+    return {"guards": guards, **{name: number for name, number in total.items() if not name.startswith(GUARD)}}
 
 
 def _corpus(job: Job[DecodeConfig]) -> Corpus:
@@ -238,166 +217,11 @@ def _decode(job: Job[DecodeConfig], shards: list[CorpusShard], total: int) -> No
     folders = [artifact.path for artifact in job.inputs["teachers"]]
     tag = tag_for(read_languages(folders[0]), corpus.languages[1], job.inputs["teachers"][0].stage)
     threads = max(1, job.threads // processes)
-    spec = _WorkerSpec(job.config, folders, corpus.languages, job.out, job.device, threads, tag)
+    spec = WorkerSpec(job.config, folders, corpus.languages, job.out, job.device, threads, tag)
 
     def tell(more: int) -> None:
         job.progress.update("decoding", done + more, total, "sentences")
 
-    with Workers(min(processes, len(shards)), _init_worker, spec, gpu_counter(processes)) as workers:
-        for _ in workers.map(_Decoder.decode, shards, tell):
+    with Workers(min(processes, len(shards)), init_worker, spec, gpu_counter(processes)) as workers:
+        for _ in workers.map(Decoder.decode, shards, tell):
             pass
-
-
-@dataclass(frozen=True)
-class _WorkerSpec:
-    """The settings of a process that decodes shards."""
-
-    config: DecodeConfig
-    teachers: list[Path]
-    languages: tuple[str, str]
-    out: Path
-    device: str
-    threads: int
-    tag: str | None
-
-
-class _Decoder:
-    """A loaded engine and, once needed, a second engine in a safer precision."""
-
-    def __init__(self, spec: _WorkerSpec) -> None:
-        self._spec = spec
-        self._guards = Guards(spec.config.guards, *spec.languages)
-        self._translator = _load(spec, spec.config.precision)
-        self._safer: Translator | None = None
-
-    def decode(self, shard: CorpusShard, tick: Tick) -> None:
-        """Write the lists of a shard. `tick` counts sources.
-
-        Raises:
-            NaNScores: A teacher computed NaN, and `retry_precision` is not set or produced NaN as well.
-        """
-        retry = self._spec.config.retry_precision
-        try:
-            self._decode(shard, tick, self._translator)
-        except NaNScores as error:
-            if retry is None:
-                raise
-            _LOG.warning("%s is decoded again in %s: %s", shard.name, retry.value, error.problem)
-            self._safer = self._safer or _load(self._spec, retry)
-            # Its sources were counted in part, so the second attempt does not count.
-            self._decode(shard, lambda _: None, self._safer, {_RETRIED.format(precision=retry.value): 1})
-
-    def _decode(
-        self,
-        shard: CorpusShard,
-        tick: Tick,
-        translator: Translator,
-        facts: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:
-        groups = [(group[0].id, group[0].source) for group in shard.groups()]
-        reported = 0
-
-        def report(done: int, _: int) -> None:
-            nonlocal reported
-            tick(done - reported)
-            reported = done
-
-        before = Counter(asdict(translator.counts))
-        lists = translator.translate([source for _, source in groups], report)
-        report(len(groups), len(groups))
-        counts = Counter(asdict(translator.counts))
-        counts.subtract(before)
-        counts.update(facts)
-        writer = NBestShardWriter(self._spec.out, shard.name)
-        with writer:
-            for (pair_id, source), hypotheses in zip(groups, lists, strict=True):
-                entries = [_entry(hypothesis) for hypothesis in hypotheses]
-                writer.add(NBestList(pair_id, entries))
-                limited = len(hypotheses[0].pieces) >= translator.max_pieces
-                if guard := self._guards.check(source, entries[0].text, limited):
-                    counts[_GUARD + guard] += 1
-            writer.facts = {LIMIT: translator.max_pieces} | {name: number for name, number in counts.items() if number}
-            if translator.max_pieces < self._spec.config.max_pieces:
-                writer.facts[_CAPPED] = len(groups)
-
-
-def _init_worker(spec: _WorkerSpec, next_gpu: Synchronized[int] | None) -> _Decoder:
-    """Load the engine in a process. `next_gpu`: counter of assigned GPUs; None for a single process."""
-    take_next_gpu(next_gpu, spec.device)
-    return _Decoder(spec)
-
-
-def _load(spec: _WorkerSpec, precision: DecodePrecision) -> Translator:
-    from kd.models.vocabulary import Vocabulary
-
-    config = spec.config
-    folders = spec.teachers
-    if ModelFolder.open(folders[0]).tokenizer:
-        return _load_converted(spec)
-    settings: dict[str, Any] = {
-        "beam": _width(config),
-        "nbest": config.nbest,
-        "max_pieces": config.max_pieces,
-        "max_source_pieces": config.max_source_pieces,
-        "skip_long": config.long_sources is LongSources.skip,
-        "length_penalty": config.length_penalty,
-        "batch_tokens": config.batch_tokens,
-        "precision": precision.value,
-        "threads": spec.threads,
-        "device": spec.device,
-        "tag": spec.tag,
-        "disable_unk": config.disable_unk,
-    }
-    if config.engine is DecodeEngine.ensemble:
-        from kd.engines.fairseq.translate import EnsembleTranslator
-
-        return EnsembleTranslator(folders, Vocabulary(folders[0]), method=_method(config), **settings)
-    from kd.engines.members import MembersTranslator
-
-    settings |= {"member_nbest": config.member_nbest, "compute_type": config.compute_type}
-    return MembersTranslator(folders, Vocabulary(folders[0]), **settings)
-
-
-def _width(config: DecodeConfig) -> int:
-    """Return the number of hypotheses extended at a time: the beam, or all samples."""
-    return config.nbest if config.method is DecodeMethod.sample else config.beam
-
-
-def _method(config: DecodeConfig) -> Sampling | Diversity | None:
-    from kd.engines.fairseq.sampling import Diversity, Sampling
-
-    if config.method is DecodeMethod.sample:
-        return Sampling(config.seed, config.temperature, config.sample_top)
-    if config.method is DecodeMethod.diverse:
-        return Diversity(config.groups or config.beam, config.diversity)
-    return None
-
-
-def _load_converted(spec: _WorkerSpec) -> Translator:
-    from kd.engines.converted import ConvertedTranslator, require_one
-
-    config = spec.config
-    sampled = config.method is DecodeMethod.sample
-    return ConvertedTranslator(
-        require_one(spec.teachers),
-        beam=config.beam,
-        nbest=config.nbest,
-        max_pieces=config.max_pieces,
-        length_penalty=config.length_penalty,
-        batch_tokens=config.batch_tokens,
-        threads=spec.threads,
-        device=spec.device,
-        sampling_topk=config.sample_top if sampled else None,
-        sampling_topp=config.top_p,
-        temperature=config.temperature,
-        seed=config.seed if sampled else None,
-        max_source_pieces=config.max_source_pieces,
-        skip_long=config.long_sources is LongSources.skip,
-        disable_unk=config.disable_unk,
-    )
-
-
-def _entry(found: Found) -> Hypothesis:
-    # The text stays on one line; the tokens beside it keep the model's output as it is.
-    text = found.text.replace("\n", " ")
-    return Hypothesis(text, member_features(found.member_scores), found.score, " ".join(found.pieces))

@@ -29,6 +29,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import BalanceMethod, CorpusConfig, EncodeConfig, SelectConfig, Use, Variant
+from kd.stages.source_only import check_tops, source_only_facts
 
 if TYPE_CHECKING:
     from kd.engines.fairseq.encoding import Encoded, Encoding
@@ -81,6 +82,7 @@ class Encode(Kind[EncodeConfig]):
             _check_targets(stage)
             _check_weights(stage)
         _check_top(stage)
+        check_tops(stage, {_top(other) for _, other in stage.inputs.get("corpus", [])})
         _check_vocabulary(stage)
         yield TaskSpec("all", identity, extent)
 
@@ -107,11 +109,11 @@ class Encode(Kind[EncodeConfig]):
             wanted=_prefixes(corpora, config),
             tags=config.tags,
         )
-        train, balanced = _encode_train(job, groups, encoding, total)
+        train, balanced, source_only = _encode_train(job, groups, encoding, total)
         if not train or not all(encoded.pairs for encoded in train):
             of = f" of {', '.join(_wanted(config.corpora))}" if config.corpora else ""
             raise UserError(f"No pair{of} is short enough to train on.", "Raise encode.max_pieces.")
-        _write_counts(job.out, total, train, valid, balanced)
+        _write_counts(job.out, total, train, valid, balanced, source_only)
 
     def check(self, job: Job[EncodeConfig]) -> Summary:
         """Compare the numbers of sentences on both sides of each folder with the counts."""
@@ -135,6 +137,8 @@ class Encode(Kind[EncodeConfig]):
         balance = counts["balance"]
         if not balance or job.config.balance.method is BalanceMethod.proportional:
             facts = {"balance": balance, "note": f"an epoch: {_shares(balance)}"} if balance else {}
+            if "source_only" in counts:
+                facts |= source_only_facts(counts["source_only"], sums)
             return Summary(numbers, {"too many pieces": sums["too_long"], **others}, facts)
         numbers["pairs out"] = sum(each["pairs"] for each in balance.values())  # each once, however often it is drawn
         too_long = sum(each["too_long"] for each in balance.values())
@@ -291,8 +295,11 @@ def _dev(
 
 def _encode_train(
     job: Job[EncodeConfig], groups: Mapping[str, Sequence[Corpus]], encoding: Encoding, total: int
-) -> tuple[list[Encoded], dict[str, Balanced]]:
-    """Encode the training text; return the counts of each data folder, and the share of each of several pairs."""
+) -> tuple[list[Encoded], dict[str, Balanced], Encoded | None]:
+    """Encode the training text.
+
+    Returns the counts of each data folder, the share of each of several pairs, and the part of source-only text.
+    """
     from kd.engines.fairseq.encoding import Encoded, encode_corpora
     from kd.engines.fairseq.epochs import as_they_are, encode_balanced
 
@@ -303,17 +310,24 @@ def _encode_train(
     }
     if config.balance.method is not BalanceMethod.proportional and len(groups) > 1:
         settings |= {"epoch_pairs": config.folder_pairs}
-        return encode_balanced(groups, job.out, encoding, config.balance, **settings)
+        return *encode_balanced(groups, job.out, encoding, config.balance, **settings), None
     corpora = [(group, corpus) for group, corpora in groups.items() for corpus in corpora]
-    totals = {group: Encoded() for group in groups}
+    parts = [Encoded() for _ in corpora]
     targets = _targets_of([corpus for _, corpus in corpora])
     passes = _passes(config, targets)
     settings |= {"folder_pairs": config.folder_pairs, "passes": passes, "targets": targets}
-    settings |= {"totals": [totals[group] for group, _ in corpora]}
+    settings |= {"totals": parts}
     if len(groups) > 1:
         settings["pairs"] = [group for group, _ in corpora]
     train = encode_corpora([corpus for _, corpus in corpora], job.out, encoding, **settings)
-    return train, as_they_are(totals, passes) if len(groups) > 1 else {}
+    totals = {group: Encoded() for group in groups}
+    source_only = Encoded()
+    for (group, corpus), part in zip(corpora, parts, strict=True):
+        totals[group].add(part)
+        if corpus.source_only:
+            source_only.add(part)
+    beside = source_only if any(corpus.source_only for _, corpus in corpora) else None
+    return train, as_they_are(totals, passes) if len(groups) > 1 else {}, beside
 
 
 def _targets_of(corpora: Sequence[Corpus]) -> int:
@@ -353,8 +367,15 @@ def _sides(pair: Pair) -> tuple[str, str]:
 
 
 def _write_counts(
-    out: Path, total: int, train: list[Encoded], valid: Encoded, balanced: Mapping[str, Balanced]
+    out: Path,
+    total: int,
+    train: list[Encoded],
+    valid: Encoded,
+    balanced: Mapping[str, Balanced],
+    source_only: Encoded | None,
 ) -> None:
     counts = {"in": total, "train": [asdict(encoded) for encoded in train], "valid": asdict(valid)}
     counts["balance"] = {group: asdict(each) for group, each in balanced.items()}
+    if source_only is not None:
+        counts["source_only"] = asdict(source_only)
     (out / COUNTS).write_text(json.dumps(counts), "utf-8")

@@ -30,7 +30,7 @@ from kd.metrics.comet import REFERENCES, Comet, CometScores
 from kd.metrics.comet_models import model_files
 from kd.metrics.corpus import Options, corpus_scores, sacrebleu_metrics
 from kd.metrics.judge import judge
-from kd.metrics.pairing import Match, compare, matches, named
+from kd.metrics.pairing import Match, compare, matches, members, named
 from kd.metrics.robustness import robustness
 from kd.metrics.score_cache import ScoreCache
 from kd.metrics.segments import segment_scores, weaknesses, worst
@@ -38,11 +38,12 @@ from kd.metrics.significance import Resampling, Significance
 from kd.metrics.words import TRAINING_SENTENCES, frequencies
 from kd.models.known import Known, equal_tasks
 from kd.models.languages import primary
-from kd.models.systems import System, check_names, possible_names, system_of
+from kd.models.systems import CONTROL_SELECTED, System, check_names, possible_names, system_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import CorpusConfig, EvaluateConfig, SplitConfig, TranslateConfig, Use
+from kd.recipe.schema.running import SystemRole
 from kd.stages.outputs import HYPOTHESES, ROBUSTNESS, ROBUSTNESS_CASES, SCORES, WEAKNESSES
 
 COMET, SEGMENT_METRIC = "comet", "chrF2"  # chrF is a better metric of single sentences than BLEU
@@ -95,7 +96,7 @@ class Evaluate(Kind[EvaluateConfig]):
             if not _could_be(name, stage):
                 raise unknown_name("system (evaluate.further_baselines)", name, names)
         identity, extent = identity_and_extent(config)
-        identity["systems"] = plain(systems)
+        identity["systems"] = plain(systems)  # the second control among them, which is a baseline
         identity.pop("pairs", None)  # only those of systems that exist matter
         if pairs := _matches(config, systems):
             identity["pairs"] = [[match.system, match.other] for match in pairs]
@@ -217,12 +218,18 @@ def _baselines(config: EvaluateConfig, systems: Iterable[System]) -> list[str]:
         return []
     names = [system.name for system in known]
     further = [name for name, wanted in config.further_baselines.items() if wanted and name in names]
-    return list(dict.fromkeys([first.name, *further]))
+    second = [each.name for each in members(CONTROL_SELECTED, known).values()][:1]
+    return list(dict.fromkeys([first.name, *second, *further]))
 
 
 def _matches(config: EvaluateConfig, systems: Iterable[System]) -> list[Match]:
     """Return the comparisons seed by seed, or none for a single seed, which is compared anyway."""
-    found = matches(config.pairs, systems)
+    known = list(systems)
+    pairs = {of: dict(against) for of, against in config.pairs.items()}
+    if members(CONTROL_SELECTED, known):
+        student = SystemRole.student.value
+        pairs[student] = {**pairs.get(student, {}), CONTROL_SELECTED: True}
+    found = matches(pairs, known)
     return found if len(found) > 1 else []
 
 

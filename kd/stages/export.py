@@ -21,7 +21,7 @@ from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.loading import Decoding, check_translates, load
 from kd.metrics.corpus import corpus_scores
-from kd.models.description import ARGOS, CTRANSLATE2, TRANSFORMERS, known_languages, read_languages
+from kd.models.description import ARGOS, CTRANSLATE2, MARIAN, ONNX, TRANSFORMERS, known_languages, read_languages
 from kd.models.files import DESCRIPTION, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known
@@ -32,12 +32,25 @@ from kd.recipe.schema import ExportConfig
 
 AVERAGED, LAST = "averaged", "last"
 FEWEST = 20  # compared sentences from which the agreement is a condition
-EXACT = ("float32", "huggingface")  # formats that keep all digits
+EXACT = ("float32", "huggingface", "marian", "onnx")  # formats that keep all digits
 
-PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS}  # formats beside CTranslate2's, with their engines
+# Formats beside CTranslate2's, with their engines.
+PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS, "marian": MARIAN, "onnx": ONNX}
+# The libraries that make a format and translate with it, and how to install them.
+NEEDED = {
+    "huggingface": (("transformers",), "pip install 'kd[comet]'"),
+    "marian": (("pymarian",), "pip install 'pymarian>=1.12.42,<1.13'"),
+    # onnx 1.23.2 needs a newer protobuf than COMET; 1.19.1 does not.
+    "onnx": (
+        ("transformers", "optimum", "onnx", "onnxruntime"),
+        "pip install 'optimum-onnx>=0.1,<0.2' 'onnx<1.20' onnxruntime",
+    ),
+}
 WEIGHT_BYTES = {
     "float32": 4,
     "huggingface": 4,
+    "marian": 4,
+    "onnx": 5,  # encoder and decoder have the embedding each
     "argos": 1.1,
     "int8_float32": 1.1,
     "int8": 1.1,
@@ -62,11 +75,14 @@ class Export(Kind[ExportConfig]):
         for name in config.formats:
             if name not in (*COMPUTE_TYPES, *PACKAGES):
                 raise unknown_name("format (named by export.formats)", name, (*COMPUTE_TYPES, *PACKAGES))
-        if config.formats.get("huggingface") and not find_spec("transformers"):
-            raise UserError(
-                "export.formats.huggingface needs the package transformers, which is not installed.",
-                "Type: pip install 'kd[comet]', or set export.formats.huggingface=false.",
-            )
+        for name, (packages, install) in NEEDED.items():
+            for package in packages if config.formats.get(name) else ():
+                if find_spec(package):
+                    continue
+                raise UserError(
+                    f"export.formats.{name} needs the package {package}, which is not installed.",
+                    f"Type: {install}, or set export.formats.{name}=false.",
+                )
         if config.checkpoint not in (AVERAGED, LAST) and not config.checkpoint.isdecimal():
             raise UserError(
                 f"There is no export.checkpoint={config.checkpoint}.",
@@ -140,11 +156,12 @@ class Export(Kind[ExportConfig]):
 
 def _convert(job: Job[ExportConfig], folder: Path, **facts: Any) -> None:
     """Convert to the format of a task."""
-    from kd.engines import argos, ctranslate2, huggingface
+    from kd.engines import argos, ctranslate2, huggingface, marian, onnx
 
     format_ = job.identity["format"]
-    if format_ == "huggingface":
-        huggingface.export(folder, job.out, beam=job.config.beam, **facts)
+    with_beam = {"huggingface": huggingface.export, "marian": marian.export, "onnx": onnx.export}
+    if format_ in with_beam:
+        with_beam[format_](folder, job.out, beam=job.config.beam, **facts)
     elif format_ == "argos":
         argos.export(folder, job.out, **facts)
     else:
@@ -241,10 +258,15 @@ def _agreement(
 
 def _translated(job: Job[ExportConfig], folder: Path, sources: Sequence[str], decoding: Decoding) -> list[str]:
     """Translate with the model itself, or with an export in the way that users do."""
-    from kd.engines import argos, huggingface
+    from kd.engines import argos, huggingface, marian, onnx
 
     format_ = job.identity["format"]
-    translate = {"huggingface": huggingface.translate, "argos": argos.translate}.get(format_)
+    translate = {
+        "huggingface": huggingface.translate,
+        "argos": argos.translate,
+        "marian": marian.translate,
+        "onnx": onnx.translate,
+    }.get(format_)
     if folder != job.out or translate is None:
         return load([folder], decoding, threads=job.threads, device=job.device)(sources)
     return translate(folder, sources, beam=decoding.beam, max_pieces=decoding.max_pieces, to=decoding.to,

@@ -6,6 +6,7 @@ memory, energy, limits. Files are hard links to those of the exports, so a folde
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from kd.models.description import CTRANSLATE2, FAIRSEQ, Languages, known_languag
 from kd.models.files import DESCRIPTION
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.known import Known
-from kd.models.systems import System, SystemKind, systems_of
+from kd.models.systems import CONTROL_SELECTED, System, SystemKind, systems_of
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Artifact, Job, Kind, Role, Stage, Summary, TaskSpec
@@ -29,11 +30,12 @@ from kd.pipeline.store import MANIFEST
 from kd.recipe.schema import ReleaseConfig
 from kd.recipe.schema.running import SystemRole
 from kd.report.card import UNKNOWN, Card, Corpus, TestSet, render
+from kd.report.source_only import source_only
 from kd.report.verdict import lessons
 from kd.stages.asking import served
 from kd.stages.outputs import CARD, ROBUSTNESS, SCORES, SPEED, WEAKNESSES
 
-COLLECT = "collect"
+COLLECT = ("collect", "collect_source")
 
 
 class Release(Kind[ReleaseConfig]):
@@ -147,6 +149,7 @@ def _card(job: Job[ReleaseConfig], system: System, systems: Mapping[System, Sequ
             if scored.name in content["systems"]
         },
         energy=_energy(job),
+        mfu=_mfu(job, system),
         machine=str(job.machine.get("name") or "this machine"),
         fingerprints={f"{each.stage}/{each.task}": each.fingerprint for each in _all(job)},
         made_by=f"kd {version('kd')}",
@@ -164,7 +167,14 @@ def _lessons(job: Job[ReleaseConfig], system: System) -> str:
         return ""
     trained = [each for each in job.inputs["systems"] if each.label == system.label]
     selection = next((each.settings for each in job.inputs.get("others", []) if each.label == "select"), {})
-    return lessons(trained[0].settings, selection) if trained else ""
+    return lessons(trained[0].settings, selection, source_only(trained)) if trained else ""
+
+
+def _mfu(job: Job[ReleaseConfig], system: System) -> float | None:
+    """Return the model FLOPs utilisation of the system's trainings, their mean; None if it was not measured."""
+    trained = [each for each in job.inputs["systems"] if each.label == system.label]
+    known = [share for each in trained if (share := _facts(each).get("mfu")) is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:
@@ -198,17 +208,20 @@ def _scored_everywhere(scores: Mapping[str, Mapping[str, Any]]) -> list[System]:
 def _beside(own: System, systems: Iterable[System]) -> list[System]:
     """Return the systems with which a card compares its model, in order.
 
-    They are the ensembles, a teacher alone, the trained student, the control of its seed, an external system, and, for
+    They are the ensembles, a teacher alone, the trained student, the controls of its seed, an external system, and, for
     a model of several language pairs, a student of a single pair.
     """
     known = {system.name: system for system in systems}
     by_kind = {kind: [each for each in known.values() if each.kind is kind] for kind in SystemKind}
     students = by_kind[SystemKind.student]
+    controls = [each for each in by_kind[SystemKind.control] if each.label != CONTROL_SELECTED]
+    second = [each for each in by_kind[SystemKind.control] if each.label == CONTROL_SELECTED]
     wanted = [
         *by_kind[SystemKind.ensemble],
         *by_kind[SystemKind.teacher][:1],
         *([own.trained] if own.trained in students else students[:1]),
-        *([each for each in by_kind[SystemKind.control] if each.seed == own.seed] or by_kind[SystemKind.control])[:1],
+        *([each for each in controls if each.seed == own.seed] or controls)[:1],
+        *([each for each in second if each.seed == own.seed] or second)[:1],
         *([each for each in students if each.pair][:1] if own.pair is None else []),
         *by_kind[SystemKind.external],
     ]
@@ -249,7 +262,7 @@ def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
     stated = {name: source.licence for name, source in job.config.sources.items()}
     found: dict[str, Corpus] = {}
     for artifact in job.inputs.get("others", []):
-        if artifact.manifest["kind"] == COLLECT:
+        if artifact.manifest["kind"] in COLLECT:
             name, facts = artifact.task, _facts(artifact)
             licence = stated.get(name, UNKNOWN)
             if licence == UNKNOWN:  # collect may have read it on the card of the data set

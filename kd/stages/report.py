@@ -27,6 +27,7 @@ from kd.report.results import terminal
 from kd.report.robustness import gathered as robustness
 from kd.report.search import Search
 from kd.report.selection import GuardCounts, Selection, guard_counts, selection
+from kd.report.source_only import SourceOnly, source_only
 from kd.report.systems import comparisons, paired, rows, sets_apart, titles_in, verdict_roles
 from kd.report.training import curves
 from kd.report.verdict import lessons
@@ -144,13 +145,14 @@ def gather(job: Job[ReportConfig]) -> ReportData:
     counted, robust = (_left(inputs["scores"], name) for name in (WEAKNESSES, ROBUSTNESS))
     outputs = first_outputs(inputs["translations"], HYPOTHESES, max(job.config.examples, job.config.segments))
     held_out = job.one("held_out").path
+    beside = source_only(inputs["trainings"])
     return ReportData(
         title=job.config.title,
         date=_newest(everything),
         systems=systems,
         verdict=replace(
             verdict_roles(systems, job.config.metric.value),
-            lessons=_lessons(inputs["trainings"], inputs.get("selections", [])),
+            lessons=_lessons(inputs["trainings"], inputs.get("selections", []), beside),
         ),
         baseline=baseline,
         comparisons=tests,
@@ -159,6 +161,7 @@ def gather(job: Job[ReportConfig]) -> ReportData:
         test_sets=sets,
         speed_note=next((speed["note"] for speed in speeds.values()), ""),
         speed_notes=next((speed.get("notes", {}) for speed in speeds.values()), {}),
+        source_only=beside,
         curves=curves(inputs["trainings"], several),
         searches=_searches(inputs.get("searches", []), several),
         selections=_selections(inputs.get("selections", []), several),
@@ -179,11 +182,11 @@ def _left(artifacts: Iterable[Artifact], name: str) -> dict[str, dict[str, Any]]
     return {str(each.axis): read_json(each.path / name) for each in artifacts if (each.path / name).is_file()}
 
 
-def _lessons(trainings: Iterable[Artifact], selections: Iterable[Artifact]) -> str:
+def _lessons(trainings: Iterable[Artifact], selections: Iterable[Artifact], beside: SourceOnly | None) -> str:
     """Return the sentences on what the student learned from its teachers; empty without a student."""
     settings = [artifact.settings for artifact in trainings if artifact.label == SystemRole.student.value]
     selection = next((artifact.settings for artifact in selections), {})
-    return lessons(settings[0], selection) if settings else ""
+    return lessons(settings[0], selection, beside) if settings else ""
 
 
 def _searches(artifacts: Iterable[Artifact], several: bool) -> list[Search]:

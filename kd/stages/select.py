@@ -7,29 +7,27 @@ by its own gold, even if several pairs share a source and therefore a list.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from glob import escape, glob
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.hashing import sha256
-from kd.base.processes import Tick, Workers, share
-from kd.corpora.finished import Entry, complete, finished, note_finished, resume
-from kd.corpora.guards import Guards
-from kd.corpora.ids import PLACE_BITS, Origin, Pair, place_of, prefix_of
+from kd.base.processes import Workers, share
+from kd.corpora.finished import Entry, complete, finished, resume
+from kd.corpora.ids import PLACE_BITS, Origin, place_of, prefix_of
 from kd.corpora.index import Damaged, read_json, write_json
 from kd.corpora.leakage import reproduced_facts
-from kd.corpora.nbest import LIMIT, Hypothesis, NBestCorpus, NBestShard
-from kd.corpora.scores import ScoreCorpus, ScoreFile, ScoreShard
-from kd.corpora.shard import SUFFIX, ShardWriter
+from kd.corpora.nbest import NBestCorpus
+from kd.corpora.scores import ScoreCorpus
+from kd.corpora.shard import SUFFIX
 from kd.corpora.shard import Shard as CorpusShard
-from kd.corpora.shards import Corpus, CorpusWriter, target_columns
+from kd.corpora.shards import Corpus, CorpusWriter
 from kd.metrics.selection import Chooser
-from kd.metrics.sentence import Candidates, scored_metrics, sentence_metric, uses_external_scores
-from kd.metrics.statistics import Choice, merged
+from kd.metrics.sentence import scored_metrics, sentence_metric, uses_external_scores
+from kd.metrics.statistics import merged
 from kd.models.known import Known, equal_tasks
 from kd.models.languages import bleu_tokenizer
 from kd.pipeline.fingerprint import digest, identity_and_extent
@@ -38,11 +36,8 @@ from kd.pipeline.model import Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 from kd.stages.asking import check_selection
 from kd.stages.outputs import SELECTION
-
-# Of the learnt target: its rank from 0, or `gold`; its score, empty for gold; the score of the teacher's best.
-COLUMNS = ("rank", "score", "first_score")
-GOLD = "gold"
-BATCH = 512  # pairs judged at once
+from kd.stages.selecting import ShardToSelect, columns_of, gold_copies, select_shard
+from kd.stages.source_only import check_gold
 
 
 class Select(Kind[SelectConfig]):
@@ -78,6 +73,7 @@ class Select(Kind[SelectConfig]):
         if "target" in stage.axis_value:
             sentence_metric(_for_language(stage.config, stage.axis_value["target"]))  # its tokeniser can be used here
         check_selection(stage)
+        check_gold(stage)
         corpus, held_out = stage.input_tasks("corpus"), stage.input_tasks("held_out")
         files = partial(_score_files, stage.config, stage.axis_value)
         scores = _scores_by_task(stage)
@@ -113,7 +109,7 @@ class Select(Kind[SelectConfig]):
         if {shard.name for shard in selected.shards} != decoded or records.keys() != decoded:
             raise IncompleteArtifact(f"{job.out} has shards other than those decoded.")
         by_name = {shard.name: shard for shard in corpus.shards}
-        copies = _gold_copies(corpus.origins.values())
+        copies = gold_copies(corpus.origins.values())
         for shard in selected.shards:
             _compare_ids(shard, by_name[shard.name], copies, records[shard.name]["facts"])
         summary = _summary(job.config, read_json(job.out / SELECTION), selected.pairs)
@@ -132,22 +128,6 @@ class Select(Kind[SelectConfig]):
 def _for_language(config: SelectConfig, target: str) -> SelectConfig:
     """Return the settings with the tokeniser of the target language, unless one is set."""
     return replace(config, tokenizer=config.tokenizer or bleu_tokenizer(target))
-
-
-@dataclass(frozen=True)
-class _ShardToSelect:
-    """A shard and the settings that a process needs to select from it."""
-
-    config: SelectConfig
-    languages: tuple[str, str]
-    origins: tuple[Origin, ...]
-    corpus: CorpusShard
-    lists: NBestShard
-    external: Path | None  # scores made elsewhere
-    scored: ScoreShard | None  # scores of the stage `score`
-    signatures: Mapping[str, str]  # of the latter, by metric
-    out: Path
-    made_from: str  # hash of the settings and of the files that it is made from
 
 
 def _scores_by_task(stage: Stage) -> dict[str, Input]:
@@ -192,13 +172,13 @@ def _score_files(config: SelectConfig, languages: Mapping[str, Any]) -> list[Pat
     return sorted(map(Path, glob(pattern)))  # noqa: PTH207 -- Path.glob takes no absolute pattern
 
 
-def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
+def _shards_to_select(job: Job[SelectConfig]) -> list[ShardToSelect]:
     corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
     config = _for_language(job.config, corpus.languages[1])
     shards = {shard.name: shard for shard in corpus.shards}
     origins = tuple(corpus.origins.values())
     if config.variant is Variant.best_and_gold:
-        origins += tuple(_gold_copies(origins).values())
+        origins += tuple(gold_copies(origins).values())
     identity, _ = identity_and_extent(config)
     scored = ScoreCorpus(job.one("scores").path) if job.inputs.get("scores") else None
     work = []
@@ -219,125 +199,28 @@ def _shards_to_select(job: Job[SelectConfig]) -> list[_ShardToSelect]:
             read["scored"] = scores.files
         signatures = scored.signatures if scored is not None else {}
         work.append(
-            _ShardToSelect(
+            ShardToSelect(
                 config, corpus.languages, origins, shard, lists, external, scores, signatures, job.out, digest(read)
             )
         )
     return work
 
 
-def _select_missing(job: Job[SelectConfig], missing: list[_ShardToSelect]) -> None:
+def _select_missing(job: Job[SelectConfig], missing: list[ShardToSelect]) -> None:
     total = sum(item.corpus.lines for item in missing)
     tick = partial(job.progress.update, "selecting", total=total, unit="pairs")
     with Workers(min(job.threads, len(missing)), share, None) as workers:
-        for _ in workers.map(_select_shard, missing, tick):
+        for _ in workers.map(select_shard, missing, tick):
             pass
 
 
-def _select_shard(_: None, item: _ShardToSelect, tick: Tick) -> None:
-    """Write one shard and its record."""
-    chooser = Chooser(item.config, Guards(item.config.guards, *item.languages), item.signatures)
-    copies = {}
-    if item.config.variant is Variant.best_and_gold:
-        copies = {prefix: copy.prefix for prefix, copy in _gold_copies(item.origins).items()}
-    with ShardWriter(item.out, item.lists.name, _columns(item.config)) as writer:
-        rows = _candidates(item)
-        while batch := list(islice(rows, BATCH)):
-            pairs, lists = [pair for pair, _ in batch], [candidates for _, candidates in batch]
-            choices = chooser.choose(lists, [pair.source for pair in pairs])
-            for pair, candidates, choice in zip(pairs, lists, choices, strict=True):
-                _write(writer, pair, candidates, choice, copies, item.config)
-            tick(len(batch))
-    facts = chooser.statistics.to_json()
-    note_finished(item.out, {**writer.entry, "made_from": item.made_from, "facts": facts})
-
-
-def _candidates(item: _ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
-    """Yield every pair with its list and its scores, made elsewhere or by the stage `score`."""
-    external = None if item.external is None else ScoreFile(item.external)
-    rows = {name: item.scored.read(name) for name in scored_metrics(item.config)} if item.scored else {}
-    line, limit = 1, item.lists.facts.get(LIMIT) if item.config.guards.limit else None
-    for group, nbest in item.lists.beside(item.corpus):
-        hypotheses = nbest.hypotheses
-        given: dict[str, list[float]] = {}
-        if external is not None:
-            given["external"] = external.take(len(hypotheses))
-        elif item.config.feature is not None and uses_external_scores(item.config):
-            given["external"] = [
-                _feature(h, item.config.feature, item.lists, line + i) for i, h in enumerate(hypotheses)
-            ]
-        texts, model_scores = [h.text for h in hypotheses], [h.score for h in hypotheses]
-        limited = [len((h.pieces or "").split(" ")) >= limit for h in hypotheses] if limit else []
-        for pair in group:
-            scores = {name: _scores_of(pair, column, item.lists) for name, column in rows.items()}
-            yield pair, Candidates(texts, pair.target, model_scores, given | scores, limited)
-        line += len(hypotheses)
-    if external is not None:
-        external.finish()
-
-
-def _scores_of(pair: Pair, rows: Iterator[tuple[int, list[float]]], lists: NBestShard) -> list[float]:
-    """Return the next scores. Raise Damaged unless they belong to this pair."""
-    pair_id, scores = next(rows, (None, []))
-    if pair_id != pair.id:
-        raise Damaged(f"The scores of {lists.name} have {pair_id} where {pair.id} belongs.")
-    return scores
-
-
-def _feature(hypothesis: Hypothesis, name: str, lists: NBestShard, line: int) -> float:
-    if name not in hypothesis.features:
-        raise UserError(
-            f"{lists.path}, line {line}: there is no feature {name} (select.feature).",
-            f"It has {', '.join(hypothesis.features) or 'none'}.",
-        )
-    return hypothesis.features[name][0]
-
-
-def _columns(config: SelectConfig) -> tuple[str, ...]:
-    """Return the additional columns of a pair; `top` has one for the target of each further epoch."""
-    return (*COLUMNS, *target_columns(config.top)[1:]) if config.variant is Variant.top else COLUMNS
-
-
-def _write(
-    writer: ShardWriter,
-    pair: Pair,
-    candidates: Candidates,
-    choice: Choice,
-    copies: Mapping[int, int],
-    config: SelectConfig,
-) -> None:
-    first = repr(choice.first_score)
-    if choice.dropped:
-        return
-    further = len(_columns(config)) - len(COLUMNS)
-    if choice.rank is None:
-        writer.add(pair, (GOLD, "", first, *[pair.target] * further))
-        return
-    texts = [candidates.hypotheses[rank] for rank in (choice.rank, *choice.further)]
-    targets = [texts[turn % len(texts)] for turn in range(further + 1)]  # a list may have fewer than `top`
-    writer.add(pair._replace(target=targets[0]), (str(choice.rank), repr(choice.score), first, *targets[1:]))
-    if copies:
-        copy = copies[prefix_of(pair.id)] << PLACE_BITS | place_of(pair.id)
-        writer.add(pair._replace(id=copy), (GOLD, "", first))
-
-
-def _gold_copies(origins: Any) -> dict[int, Origin]:
-    """Map each corpus prefix to the prefix of its gold copies (variant best_and_gold), so that ids stay unique."""
-    ending = f"+{GOLD}"
-    return {
-        origin.prefix: replace(origin, name=origin.name + ending)
-        for origin in origins
-        if not origin.name.endswith(ending)
-    }
-
-
-def _complete(job: Job[SelectConfig], work: list[_ShardToSelect]) -> None:
+def _complete(job: Job[SelectConfig], work: list[ShardToSelect]) -> None:
     """Write the index of all shards, and their merged statistics."""
     corpus = Corpus.join(artifact.path for artifact in job.inputs["corpus"])
     origins = work[0].origins if work else corpus.origins.values()
     records = complete(job.out)
     writer = CorpusWriter(
-        job.out, corpus.languages, None, columns=_columns(job.config), keep_groups=True, origins=origins
+        job.out, corpus.languages, None, columns=columns_of(job.config), keep_groups=True, origins=origins
     )
     with writer:
         for record in records.values():

@@ -6,11 +6,12 @@ sample.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import attrgetter
@@ -30,6 +31,7 @@ from kd.corpora.shards import MOST_SHARDS, Corpus, CorpusWriter, Ends
 from kd.corpora.shuffle import Range, Scattered, buckets_for, scatter
 from kd.corpora.writing import LineWriter
 from kd.models.known import Known, by_pairs
+from kd.models.languages import primary
 from kd.pipeline.forecast import StageForecast
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary
 from kd.recipe.schema import ShardConfig
@@ -44,7 +46,11 @@ class Shard(Kind[ShardConfig]):
     name = "shard"
     version = 3
     config = ShardConfig
-    roles: ClassVar = {"corpus": Role(), "held_out": Role()}
+    roles: ClassVar = {
+        "corpus": Role(),
+        "held_out": Role(),
+        "beside": Role(optional=True),  # of source-only text: the bilingual corpus that it has a share beside
+    }
     resources = "cpu"
 
     def run(self, job: Job[ShardConfig]) -> None:
@@ -52,8 +58,9 @@ class Shard(Kind[ShardConfig]):
         corpus = Corpus(job.one("corpus").path)
         sets = list(read_sets(job.one("held_out").path))
         chosen = mode(job.config.leakage)
-        held, side = _drawn(job, sets)
-        rules = _Rules(corpus, sets if chosen != "off" else [], frozenset(held), side, job.config)
+        held, side = _drawn(job, sets, corpus)
+        config = replace(job.config, share=_share(job, corpus))
+        rules = _Rules(corpus, sets if chosen != "off" else [], frozenset(held), side, config)
         guard = rules.guard()
         parts = _parts(corpus.shards, _processes(job, corpus))
         work = Path(tempfile.mkdtemp(prefix=".shuffle-", dir=job.out))
@@ -69,12 +76,14 @@ class Shard(Kind[ShardConfig]):
                                        "sample": file_entry(sample),
                                        **({"beyond_share": beyond} if beyond else {})})  # fmt: skip
         if not written:
-            raise UserError(f"No training pairs of {job.axis} are left.", "Lower split.dev and split.test.")
+            what = "source-only sentences" if corpus.source_only else "training pairs"
+            hint = "Raise source_only.share." if corpus.source_only else "Lower split.dev and split.test."
+            raise UserError(f"No {what} of {job.axis} are left.", hint)
 
     def check(self, job: Job[ShardConfig]) -> Summary:
         """Read the output back; check hashes, counts, unique ids, and that no sentence of a drawn set is in it."""
         corpus = Corpus(job.out)
-        held, side = _drawn(job, list(read_sets(job.one("held_out").path)))
+        held, side = _drawn(job, list(read_sets(job.one("held_out").path)), corpus)
         _verify(job, corpus, frozenset(held), side)
         entered = Corpus(job.one("corpus").path).pairs
         leakage = read_json(job.out / LEAKAGE)
@@ -91,8 +100,14 @@ class Shard(Kind[ShardConfig]):
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the pairs that are read; shuffling needs a temporary copy."""
         text = known.input(stage, "corpus")
+        beside = known.input(stage, "beside").pairs.value if stage.inputs.get("beside") else None
+        if beside is not None and text.pairs.value is not None:
+            most = beside * _most(stage.config)
+            output = replace(text, pairs=replace(text.pairs, value=min(text.pairs.value, most)))
+        else:
+            output = text
         # benchmarks/bench_memory.py, 10 million pairs: 2.48 times the compressed output at the peak.
-        return by_pairs(stage, text, output=text, temporary_share=1.5)
+        return by_pairs(stage, text, output=output, temporary_share=1.5)
 
 
 class _Check(NamedTuple):
@@ -245,7 +260,35 @@ def _write_range(shuffling: _Shuffling, each: Range, tick: Tick) -> Path:
     return folder
 
 
-def _drawn(job: Job[ShardConfig], sets: list[HeldOutSet]) -> tuple[set[str], str]:
+def _most(config: ShardConfig) -> float:
+    """Return how much source-only text there may be for each unit of bilingual text."""
+    share = config.source_only_share
+    return share / (1 - share) if share < 1 else math.inf
+
+
+def _share(job: Job[ShardConfig], corpus: Corpus) -> float:
+    """Return the share of a corpus to keep: of source-only text, so much that it has its share in the student's."""
+    if not job.inputs.get("beside") or job.config.source_only_share == 1:
+        return job.config.share
+    beside = Corpus(job.one("beside").path)
+    shards = [*beside.shards, *corpus.shards]
+    tick = partial(job.progress.update, "counting characters", total=beside.pairs + corpus.pairs, unit="pairs")
+    processes = min(job.threads, len(shards), (beside.pairs + corpus.pairs) // PROCESS_PAIRS)
+    with Workers(max(1, processes), share, None) as workers:
+        counts = list(workers.map(_characters, shards, tick))
+    bilingual, own = sum(counts[: len(beside.shards)]), sum(counts[len(beside.shards) :])
+    return min(job.config.share, bilingual * _most(job.config) / max(1, own))
+
+
+def _characters(_: None, shard: CorpusShard, tick: Tick) -> int:
+    return sum(map(len, ticking(shard.column("source"), tick)))
+
+
+def _drawn(job: Job[ShardConfig], sets: list[HeldOutSet], corpus: Corpus) -> tuple[set[str], str]:
     """Return the sentences drawn by any language pair, and the side of this corpus on which they must not occur."""
+    if corpus.source_only:  # whatever side was drawn: every source of a held-out pair in this language
+        code = primary(corpus.languages[0])
+        drawn = [(side, each) for each in sets if each.drawn for side in each.sides_in(code)]
+        return {getattr(pair, side) for side, each in drawn for pair in each.pairs}, "source"
     held = {text for each in sets if each.drawn for text in each.texts()}
     return held, side_of(job.one("held_out").path, str(job.axis))

@@ -29,6 +29,7 @@ from kd.pipeline.forecast import Spent, StageForecast, TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Kind, Role, Stage, Summary, Task, TaskSpec
 from kd.recipe.schema import ModelConfig, TrainConfig
 from kd.recipe.schema.running import SystemRole
+from kd.report.source_only import SOURCE_ONLY
 from kd.stages.grid import SHAPE
 from kd.stages.outputs import CHOSEN, TAKEN
 from kd.stages.teachers import (
@@ -106,6 +107,8 @@ class Train(Kind[TrainConfig]):
             job = _begun_with(job, config, data)
         else:
             config, data = job.config, job.one("data")
+        if SOURCE_ONLY in data.manifest["facts"]:
+            _LOG.info("%s/%s learns %s", job.stage, job.name, data.manifest["facts"]["note"])
         start = _start(job, config, data)
         training = Training(started(config), data, job.identity["seed"], start, lessons(job, config.distill, data))
         run_training(job, training)
@@ -116,7 +119,11 @@ class Train(Kind[TrainConfig]):
 
     def check(self, job: Job[TrainConfig]) -> Summary:
         """Load the final model."""
-        return check_training(job, job.config)
+        summary = check_training(job, job.config)
+        data = [] if job.config.from_search else job.inputs["data"]
+        found = [each.manifest["facts"][SOURCE_ONLY] for each in data if SOURCE_ONLY in each.manifest["facts"]]
+        summary.facts |= {SOURCE_ONLY: found[0]} if found else {}
+        return summary
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast each member; a student still to be chosen by a search counts as the largest cell."""

@@ -10,7 +10,7 @@ import logging
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from kd.models.files import DICTIONARY, SUMMARY, VOCABULARY, WEIGHTS
 from kd.models.folder import copy_vocabulary
 from kd.models.matching import read_dictionary
 from kd.models.training_log import METRICS, read_metrics
+from kd.models.transformer import training_flops
 from kd.models.vocabulary import SPECIAL
 from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.model import Artifact, Job, Summary
@@ -141,6 +142,7 @@ def run_training(job: Job[Any], training: Training) -> None:
         init_from=training.start,
         teachers=training.lessons.teachers,
         distributions=training.lessons.distributions,
+        flops_per_token=_flops_per_token(config, data),
     )
     expected = forecast(
         config,
@@ -214,6 +216,16 @@ def _mean_length(data: Artifact) -> int:
     return math.ceil(max(counts["source pieces"], counts["target pieces"]) / counts["pairs out"])
 
 
+def _flops_per_token(config: TrainConfig, data: Artifact) -> float | None:
+    """Return the FLOPs of training on one target token of this corpus; None if its tokens were not counted."""
+    counts = data.manifest.get("counts", {})
+    if not counts.get("pairs out"):
+        return None
+    source, target = (counts[f"{side} pieces"] / counts["pairs out"] for side in ("source", "target"))
+    symbols = len(SPECIAL) + len(read_dictionary(data.path / DICTIONARY))
+    return training_flops(config.model, symbols, source, target)
+
+
 def _say(job: Job[Any], settled: Settled, expected: Forecast, plan: BatchPlan) -> None:
     """Print the forecast and the batch size, and warn if the disk is too small."""
     for line in [*settled.notes, *expected.lines(job.device), plan.note, plan.derivation]:
@@ -266,6 +278,8 @@ def _tell(job: Job[Any], now: TrainingProgress) -> None:
         notes["speed"] = f"{now.tokens_per_second:,.0f} tokens/s"
     if now.gpu_memory:
         notes["GPU memory"] = f"{now.gpu_memory:.1f} GB"
+    if now.mfu is not None:
+        notes["MFU"] = f"{now.mfu:.0%}"
     # The time left is derived from updates; during a validation it would stand still (at 0 s during the last one).
     what, left = ("validating", None) if now.validating else ("training", now.seconds_left)
     job.progress.update(what, now.update, now.max_update, "updates", seconds_left=left, notes=notes)
@@ -288,6 +302,7 @@ def _finish(job: Job[Any], training: Training, result: TrainingResult, plan: Bat
         "max_tokens": training.config.batch.max_tokens,
         "forecast": expected.facts(),
         "gpu_memory": result.gpu_memory,  # measured; the forecast's figure is in `forecast`
+        **asdict(result.usage),
         "notes": list(result.notes),
     }
     write_json(job.out / SUMMARY, summary)

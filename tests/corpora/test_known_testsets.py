@@ -86,6 +86,10 @@ def test_only_what_is_trained_on_is_asked_about() -> None:
     sources = {
         "a": {"use": "train", "format": "mtdata", "id": "Statmt-newstest_deen-2019-deu-eng", "package": None},
         "b": {"use": "test", "name": "wmt19"},
+        "c": {"use": "source", "source": "newstest2014.en"},
     }
-    assert training_names(sources) == {"a": ["train", "mtdata", "Statmt-newstest_deen-2019-deu-eng"]}
-    assert list(known_test_sets(training_names(sources))) == ["a"]
+    assert training_names(sources) == {
+        "a": ["train", "mtdata", "Statmt-newstest_deen-2019-deu-eng"],
+        "c": ["source", "newstest2014.en"],
+    }
+    assert list(known_test_sets(training_names(sources))) == ["a", "c"]

@@ -102,9 +102,11 @@ def test_history_goes_through_a_checkpoint() -> None:
     watch.tokens = 10
     for update, value in ((1, 5.0), (2, 7.0), (2, 7.0), (3, 6.0)):
         watch.validated(update, value)
+    watch.saving, watch.validating = 1.5, 2.5
     other = Watch(patience=2, higher_is_better=True)
     other.restore({"kd": watch.state()})
-    assert other.state() == watch.state() == {"tokens": 10, "validations": [[1, 5.0], [2, 7.0], [3, 6.0]]}
+    times = {"saving": 1.5, "validating": 2.5}
+    assert other.state() == watch.state() == {"tokens": 10, "validations": [[1, 5.0], [2, 7.0], [3, 6.0]], **times}
     assert other.reason_to_end() is None
     other.validated(4, float("nan"))  # no number is no improvement
     assert "update 2" in str(other.reason_to_end())

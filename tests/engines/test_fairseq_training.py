@@ -86,7 +86,8 @@ def train_lines(folder: Path) -> list[dict]:
 
 
 def without_time(entries: list[dict]) -> list[dict]:
-    return [{key: entry[key] for key in entry if key not in ("seconds", "tokens_per_second")} for entry in entries]
+    timed = ("seconds", "tokens_per_second", "saving_share", "validating_share")
+    return [{key: entry[key] for key in entry if key not in timed} for entry in entries]
 
 
 # --- learning ------------------------------------------------------------------------------------------------------
@@ -128,6 +129,16 @@ def test_progress_marks_a_validation_without_time_left(tmp_path: Path) -> None:
         snapshot = read(path)
         assert snapshot is not None and line in snapshot.line()
     assert "left" not in snapshot.line()
+
+
+def test_progress_shows_utilisation_where_it_is_known(tmp_path: Path) -> None:
+    for number, (share, shown) in enumerate(((0.384, "MFU 38%"), (None, ""))):
+        path = tmp_path / f"{number}.json"
+        job: Any = SimpleNamespace(progress=Progress(path))
+        _tell(job, TrainingProgress(60, 100, mfu=share))
+        snapshot = read(path)
+        assert snapshot is not None and shown in snapshot.line()
+    assert "MFU" not in snapshot.line()
 
 
 def test_flags_are_stock_and_readable(trained, spec: TrainSpec) -> None:

@@ -169,3 +169,9 @@ def test_languages_metrics_and_normalisation_of_others_are_no_markup(card: Card)
         if not line.startswith("    "):  # an indented block is code, in which no markup has an effect
             escaped = re.sub(r"\\.", "", line)
             assert "<script" not in re.sub(r"`[^`]*`", "", escaped)
+
+
+def test_utilisation_stands_beside_the_energy(card: Card) -> None:
+    assert "MFU" not in render(card)
+    text = render(dataclasses.replace(card, mfu=0.414))
+    assert "Its training used 41 % of the peak of its devices (model FLOPs utilisation, MFU)." in text

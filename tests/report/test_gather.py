@@ -15,7 +15,7 @@ from kd.report.corpora import flow
 from kd.report.costs import costs
 from kd.report.provenance import in_chain_order, provenance
 from kd.report.systems import rows, sets_apart, verdict_roles
-from kd.report.training import CurvePoint, curves, merged, thinned
+from kd.report.training import CurvePoint, curves, merged, thinned, training_table
 
 
 def artifact(
@@ -71,6 +71,19 @@ def test_a_trainings_own_lines_become_its_curve(tmp_path: Path) -> None:
     ]
     assert curve.points[1].device_hours == pytest.approx(48 * 4 / 3600)
     assert curve.best_bleu == curve.points[0] and curve.best_loss == curve.points[1]
+
+
+def test_the_table_of_trainings_shows_utilisation_and_shares(tmp_path: Path) -> None:
+    shares = '"saving_share": 0.02, "validating_share": 0.125, '
+    lines = [
+        f'{{"split": "train", "update": {n}, "loss": 5.0, "seconds": {n}.0, {shares}"mfu": {mfu}}}\n'
+        for n, mfu in enumerate(("null", "0.1", "0.41", "0.42"), 1)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines), "utf-8")
+    found = curves([artifact("student.en-de", "member-1", path=tmp_path)], several=False)
+    table = training_table(found)
+    shown = {column.heading: column.cells[0].text for column in table.columns}
+    assert (shown["MFU"], shown["Validating"], shown["Saving"]) == ("41.0%", "12.5%", "2.0%")
 
 
 def test_lines_of_an_earlier_version_have_no_tokens_seen(tmp_path: Path) -> None:

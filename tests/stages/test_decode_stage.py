@@ -23,7 +23,7 @@ from kd.engines.nan import NaNScores
 from kd.models.folder import ModelFolder
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import DecodeConfig, DecodeEngine, DecodeMethod, DecodePrecision, GuardsConfig, LongSources
-from kd.stages import decode
+from kd.stages import decode, decoding
 from kd.stages.decode import Decode
 from tests.corpora.samples import rewrite
 
@@ -227,7 +227,7 @@ def test_each_process_of_a_job_has_a_gpu_of_its_own(job: Job[DecodeConfig], monk
         def decode(self, *_: Any) -> None:
             """Never called: nothing is decoded here."""
 
-    monkeypatch.setattr(decode, "_Decoder", Taking)
+    monkeypatch.setattr(decoding, "Decoder", Taking)
     started: list[tuple[Any, ...]] = []
 
     class Here:

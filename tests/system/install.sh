@@ -15,6 +15,8 @@ needs() {
     cat <<'TABLE'
 tests/system/test_page_in_browser.py  chromium    chromium
 tests/serve/test_page_in_browser.py   chromium    chromium
+tests/system/test_onnx_in_browser.py  chromium    chromium
+tests/system/test_onnx_in_browser.py  npm         npm
 tests/system/test_slurm_*.py          root        -
 tests/system/test_slurm_*.py          slurmctld   slurmctld
 tests/system/test_slurm_*.py          slurmd      slurmd

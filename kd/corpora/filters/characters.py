@@ -123,6 +123,7 @@ class Scripts(PairFilter[ScriptsConfig]):
 
     kind = "scripts"
     config = ScriptsConfig
+    one_sided = True
 
     def __init__(self, config: ScriptsConfig, languages: tuple[str, str]) -> None:
         super().__init__(config, languages)
@@ -142,6 +143,11 @@ class Scripts(PairFilter[ScriptsConfig]):
         """Return whether a side has too many letters of other scripts."""
         left, right = self._sides
         return (left is not None and left.too_strange(source)) or (right is not None and right.too_strange(target))
+
+    def rejects_source(self, text: str) -> bool:
+        """Return whether a source has too many letters of other scripts."""
+        left, _ = self._sides
+        return left is not None and left.too_strange(text)
 
 
 class _Expected:
@@ -200,11 +206,12 @@ _OTHER = regex.compile(
 class Markup(PairFilter[MarkupConfig]):
     """Rejects pairs with markup: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
 
-    With `mirrored`, only markup that one side has and the other lacks counts.
+    With `mirrored`, only markup that one side has and the other lacks counts; text without translations then passes.
     """
 
     kind = "markup"
     config = MarkupConfig
+    one_sided = True
 
     def rejects(self, source: str, target: str) -> bool:
         """Return whether there is markup; with `mirrored`, whether only one side has markup."""

@@ -55,7 +55,13 @@ class Rewriter(Filter[C]):
 
 
 class PairFilter(Filter[C]):
-    """Rejects pairs by their text."""
+    """Rejects pairs by their text.
+
+    Attributes:
+        one_sided: Whether it judges sides one by one, and so applies to text without translations as well.
+    """
+
+    one_sided: ClassVar[bool] = False
 
     @abstractmethod
     def rejects(self, source: str, target: str) -> bool:
@@ -65,6 +71,15 @@ class PairFilter(Filter[C]):
         """Return, for each pair, whether `rejects` rejects it; some filters are faster on many pairs at once."""
         rejects = self.rejects
         return [rejects(source, target) for _, source, target in pairs]
+
+    def rejects_source(self, text: str) -> bool:
+        """Return whether the source side alone is rejected; only of a filter that is `one_sided`."""
+        return self.rejects(text, text)
+
+    def rejects_each_source(self, pairs: Sequence[Pair]) -> Sequence[bool]:
+        """Return, for each pair, whether its source is rejected, whatever its target."""
+        rejects = self.rejects_source
+        return [rejects(pair.source) for pair in pairs]
 
 
 class ScoreFilter(Filter[C]):

@@ -44,6 +44,7 @@ class Language(PairFilter[LanguageConfig]):
 
     kind = "language"
     config = LanguageConfig
+    one_sided = True
 
     def __init__(self, config: LanguageConfig, languages: tuple[str, str]) -> None:
         super().__init__(config, languages)
@@ -74,8 +75,24 @@ class Language(PairFilter[LanguageConfig]):
         self._asked += len(pairs)
         if self._asked < MANY:
             return super().rejects_each(pairs)
-        sides = ((self._source, [pair.source for pair in pairs]), (self._target, [pair.target for pair in pairs]))
-        rejected = [False] * len(pairs)
+        return self._strange(
+            ((self._source, [pair.source for pair in pairs]), (self._target, [pair.target for pair in pairs]))
+        )
+
+    def rejects_source(self, text: str) -> bool:
+        """Return whether a source is surely in another language."""
+        return self._is_other(text, self._source)
+
+    def rejects_each_source(self, pairs: Sequence[Pair]) -> Sequence[bool]:
+        """Return, for each pair, whether its source is surely in another language, checked as in `rejects_each`."""
+        self._asked += len(pairs)
+        if self._asked < MANY:
+            return super().rejects_each_source(pairs)
+        return self._strange(((self._source, [pair.source for pair in pairs]),))
+
+    def _strange(self, sides: Sequence[tuple[tuple[str, ...], Sequence[str]]]) -> Sequence[bool]:
+        """Return, for each pair, whether one of the given sides, with the languages that it may have, is rejected."""
+        rejected = [False] * len(sides[0][1])
         for accepted, texts in sides:
             for place in self._doubtful(texts, accepted):
                 rejected[place] = rejected[place] or self._is_other(texts[place], accepted)

@@ -24,6 +24,7 @@ class Empty(PairFilter[EmptyConfig]):
 
     kind = "empty"
     config = EmptyConfig
+    one_sided = True
 
     def rejects(self, source: str, target: str) -> bool:
         """Return whether a side is empty."""
@@ -49,6 +50,7 @@ class Length(PairFilter[LengthConfig]):
 
     kind = "length"
     config = LengthConfig
+    one_sided = True
 
     def __init__(self, config: LengthConfig, languages: tuple[str, str]) -> None:
         super().__init__(config, languages)

@@ -33,6 +33,7 @@ class TrainSpec:
     init_from: Path | None = None  # a checkpoint to start from, without its optimiser state
     teachers: tuple[Path, ...] = ()  # of word-level distillation: checkpoints of the members …
     distributions: tuple[Path, ...] = ()  # … or the folders of their stored distributions
+    flops_per_token: float | None = None  # of training on a target token, for model FLOPs utilisation
 
     @property
     def has_dev(self) -> bool:

@@ -89,7 +89,9 @@ class SaveCheckpoint:
         checkpoints.prune(
             folder, cfg.save_interval_updates, cfg.keep_interval_updates, best=best, always=self._keep_every
         )
-        self._tell(path, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self._watch.saving += seconds
+        self._tell(path, seconds)
         self._watch.beat()
 
     def _tell(self, path: Path, seconds: float) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from kd.base.errors import EXIT_TRANSIENT, EXIT_USER, UserError
 from kd.base.faults import LASTING, PASSING
+from kd.base.peaks import peak_flops
 from kd.base.processes import die_with_parent
 from kd.engines.fairseq import measures
 from kd.engines.fairseq.precision import check_gpu, keep_fp32_weights, use_tf32
@@ -103,9 +104,17 @@ def _train(spec: dict[str, Any], signals: Sequence[int]) -> None:
     Trainer.valid_step = stopping.interruptible(Trainer.valid_step)
     checkpoint_utils.save_checkpoint = save
     checkpoint_utils.load_checkpoint = _going_on(checkpoint_utils.load_checkpoint, watch, stopping)
-    measures.install(fairseq_train, watch)
+    measures.install(fairseq_train, watch, _utilisation(spec, torch))
     distributed.call_main(cfg, fairseq_train.main)
     beat.stop()
+
+
+def _utilisation(spec: dict[str, Any], torch: Any) -> measures.Utilisation | None:
+    """Return the meter of model FLOPs utilisation; None if the cost of a token or the device's peak is unknown."""
+    if spec["device"] == "cpu" or not spec["flops_per_token"]:
+        return None
+    peak = peak_flops(torch.cuda.get_device_name(), spec["precision"])
+    return measures.Utilisation(spec["flops_per_token"], peak * spec["devices"]) if peak else None
 
 
 class _Heartbeat:
@@ -205,7 +214,8 @@ class Stopping:
 
         def saved_validate(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any) -> Any:
             self._save_unvalidated(cfg, trainer, epoch_itr)
-            return validate(cfg, trainer, task, epoch_itr, subsets)
+            with self._watch.validation():
+                return validate(cfg, trainer, task, epoch_itr, subsets)
 
         return saved_validate
 

@@ -23,11 +23,11 @@ from kd.base.world import World
 from kd.engines.fairseq import checkpoints, launching
 from kd.engines.fairseq.flags import TrainSpec, arguments, readable, validated_every, validated_on
 from kd.engines.fairseq.launching import Launch, TrainingFailed
-from kd.engines.fairseq.measures import GPU_MEMORY, SECONDS, TOKENS
+from kd.engines.fairseq.measures import GPU_MEMORY, MFU, SAVING, SECONDS, TOKENS, VALIDATING
 from kd.engines.fairseq.nodes import Meeting
 from kd.engines.fairseq.saving import TOLD
 from kd.engines.fairseq.watch import ENDED
-from kd.models.training_log import METRICS, read_metrics
+from kd.models.training_log import METRICS, Usage, read_metrics, usage
 from kd.recipe.schema import Metric, TrainConfig, Which
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class TrainingProgress:
     dev_loss: float | None = None
     dev_bleu: float | None = None
     gpu_memory: float | None = None  # GB that the last update took at most, of this process's GPU
+    mfu: float | None = None  # model FLOPs utilisation since the line before, 0 to 1; None where the peak is unknown
     validating: bool = False  # dev is being scored and translated, which may take minutes
 
 
@@ -72,6 +73,7 @@ class TrainingResult:
     notes: tuple[str, ...] = field(default_factory=tuple)  # what a person should know
     ended: str | None = None  # why before `max_update`, where it did
     gpu_memory: int | None = None  # bytes in tensors at the peak, of the first GPU; None where there is none
+    usage: Usage = field(default_factory=Usage)
 
 
 def train(
@@ -118,6 +120,7 @@ def train(
         target_tokens=metrics.target_tokens(),
         notes=(*notes, *told.notes),
         gpu_memory=told.gpu_memory,
+        usage=usage(read_metrics(out / METRICS)),
     )
 
 
@@ -220,6 +223,8 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
         "device": spec.device,
         "folder": str(folder),
         "stall_minutes": spec.config.stall_minutes,
+        "flops_per_token": spec.flops_per_token,
+        "devices": spec.world_size,
         "ending": {"every": validated_every(spec.config), "patience": stop.patience, "most_tokens": stop.target_tokens},
         "keep": {"keep_best": checkpoints.best_kept(checkpoint), "keep_every": checkpoint.keep_every},
     }
@@ -233,9 +238,11 @@ class Metrics:
 
     All lines have split, update, epoch, loss and nll_loss (bits per piece), ppl, and alternative axes for curves:
     target_tokens (pieces seen since the first update), seconds (of training and validation, over all interruptions;
-    repeated work counts once) and devices (seconds * devices / 3600 are GPU hours). Lines with `split` `train` have lr,
-    gnorm, tokens_per_second and tokens_per_update (target pieces, since the previous line) and, on a GPU, gpu_memory
-    (peak of the last update in GB); lines with `split` `dev` have bleu, if measured.
+    repeated work counts once) and devices (seconds * devices / 3600 are GPU hours). saving_share and validating_share
+    are the shares of these seconds, 0 to 1, that saving and validation took. Lines with `split` `train` have lr, gnorm,
+    tokens_per_second and tokens_per_update (target pieces, since the previous line), mfu (model FLOPs utilisation since
+    the previous line, 0 to 1; null where the device's peak is not known) and, on a GPU, gpu_memory (peak of the last
+    update in GB); lines with `split` `dev` have bleu, if measured.
     """
 
     def __init__(
@@ -292,6 +299,7 @@ class Metrics:
             **{name: _number(values[name]) for name in ("loss", "nll_loss", "ppl", "lr", "gnorm")},
             "tokens_per_second": _number(values["wps"]),
             "tokens_per_update": _number(values["wpb"]),
+            MFU: _number(values[MFU]) if MFU in values else None,
             **({GPU_MEMORY: _number(values[GPU_MEMORY])} if GPU_MEMORY in values else {}),
             **self._cost(values),
         }
@@ -308,13 +316,14 @@ class Metrics:
 
     def _cost(self, values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         tokens, seconds = (values[prefix + name] for name in (TOKENS, SECONDS))
-        return {"target_tokens": int(tokens), "seconds": float(seconds), "devices": self._devices}
+        shares = {name: float(values[prefix + name]) for name in (SAVING, VALIDATING)}
+        return {"target_tokens": int(tokens), "seconds": float(seconds), "devices": self._devices, **shares}
 
     def _tell(self, entry: dict[str, Any]) -> None:
         left = self._now.max_update - entry["update"]
         known = {"update": entry["update"], "epoch": entry["epoch"], "validating": False}
         if entry["split"] == "train":
-            known |= {name: entry.get(name) for name in ("loss", "tokens_per_second", GPU_MEMORY)}
+            known |= {name: entry.get(name) for name in ("loss", "tokens_per_second", GPU_MEMORY, MFU)}
         else:
             known |= {"dev_loss": entry["loss"], "dev_bleu": entry.get("bleu")}
         known["seconds_left"] = left / self._rate if self._rate else None

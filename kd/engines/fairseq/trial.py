@@ -38,6 +38,7 @@ def ask() -> dict[str, Any]:
     free, total = torch.cuda.mem_get_info(0)
     return {
         "gpu": properties.name,
+        "count": torch.cuda.device_count(),
         "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
         "fp16": torch.version.hip is not None or properties.major >= 7,  # tensor cores, from Volta on; AMD's as well
         "tf32": has_tf32(torch),

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +39,8 @@ class Watch:
         beat: Called at each pass, as a heartbeat.
         undone: For a validation that a signal postponed: the epoch, and whether the epoch had ended.
         peak: Bytes of GPU memory.
+        saving: Seconds spent on saving checkpoints, over all interruptions, without work that was lost.
+        validating: Seconds spent on finished validations, in the same way.
     """
 
     every: int = 1
@@ -49,6 +53,22 @@ class Watch:
     beat: Callable[[], None] = lambda: None
     undone: dict[str, Any] = field(default_factory=dict)
     peak: int = 0
+    saving: float = 0.0
+    validating: float = 0.0
+    _validation_began: float | None = None
+
+    @contextmanager
+    def validation(self) -> Iterator[None]:
+        """Measure the time of a validation."""
+        self._validation_began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.validating, self._validation_began = self.validating_seconds(), None
+
+    def validating_seconds(self) -> float:
+        """Return the seconds spent on validation, the current one included."""
+        return self.validating + (0.0 if self._validation_began is None else time.monotonic() - self._validation_began)
 
     def restore(self, extra_state: dict[str, Any] | None) -> None:
         """Restore the history from a checkpoint."""
@@ -56,10 +76,16 @@ class Watch:
         self.tokens = known.get("tokens", 0)
         self.validations = [(int(update), float(value)) for update, value in known.get("validations", [])]
         self.undone = known.get("undone", {})
+        self.saving, self.validating = (float(known.get(name, 0.0)) for name in ("saving", "validating"))
 
     def state(self) -> dict[str, Any]:
         """Return the history for a checkpoint, as plain values, since torch's safe loading refuses others."""
-        history = {"tokens": int(self.tokens), "validations": [list(entry) for entry in self.validations]}
+        history = {
+            "tokens": int(self.tokens),
+            "validations": [list(entry) for entry in self.validations],
+            "saving": self.saving,
+            "validating": self.validating,
+        }
         return {**history, **({"undone": dict(self.undone)} if self.undone else {})}
 
     def gpu_memory(self) -> int | None:

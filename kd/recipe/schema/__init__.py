@@ -94,6 +94,7 @@ from kd.recipe.schema.searching import (
     SearchConfig,
     SpeedMeasure,
 )
+from kd.recipe.schema.source_only import SourceMetric, SourceOnlyConfig
 from kd.recipe.schema.training import (
     AUTO,
     AverageConfig,
@@ -184,6 +185,8 @@ __all__ = [
     "Smoothing",
     "SoftenConfig",
     "SourceConfig",
+    "SourceMetric",
+    "SourceOnlyConfig",
     "SpeedConfig",
     "SpeedMeasure",
     "SplitConfig",

@@ -23,6 +23,7 @@ class Use(Enum):
     train = "train"  # dev and test are held out of it where no corpus is given for them
     dev = "dev"
     test = "test"
+    source = "source"  # text of the source language without translations: the teachers translate it for the student
 
 
 class CorpusFormat(StrEnum):
@@ -62,7 +63,10 @@ class SourceConfig:
     """
 
     format: CorpusFormat = setting("Format of the files; `auto` decides by their names.")
-    use: Use = setting("Purpose of the pairs: training, dev or test.", Use.train)
+    use: Use = setting(
+        "Purpose of the text: train, dev or test; source: text of the source language alone, for the student.",
+        Use.train,
+    )
     pairs: dict[str, bool] = setting(
         "Language pairs that the corpus is read for, as NAME: true; empty: all.", factory=dict, transient=True
     )
@@ -235,6 +239,13 @@ class ShardConfig:
         "Words above which a held-out sentence counts as a match on one side alone; both sides together always match.",
         unit="words",
         at_least=0,
+    )
+    source_only_share: float = setting(
+        "Text of `use: source`: largest share of it in the student's corpus, in characters of the source side; the "
+        "chain sets it to source_only.share.",
+        1.0,
+        above=0,
+        at_most=1,
     )
 
 

@@ -183,6 +183,10 @@ class StudentsConfig:
     """
 
     control: bool = setting("Train a student on the human translations.", True)
+    control_selected: bool = setting(
+        "With text of `use: source`: train a second control, on the selected translations of the bilingual sources.",
+        True,
+    )
     first: bool = setting("Train a student on the ensemble's best hypotheses: distillation without selection.", False)
     one_teacher: bool = setting("Train a student on lists and distributions of the first teacher alone.", False)
     best_and_gold: bool = setting(

@@ -156,7 +156,7 @@ class ExportConfig:
     """The form in which a student is deployed."""
 
     formats: dict[str, bool] = setting(
-        "CTranslate2's number formats (float32, int8 …), and packages for other software: huggingface, argos.",
+        "CTranslate2's number formats (float32, int8 …), and packages: huggingface, argos, marian, onnx.",
         factory=dict,
         aliases=("quantization", "compute_type"),
     )

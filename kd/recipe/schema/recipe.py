@@ -30,6 +30,7 @@ from kd.recipe.schema.learning import SoftenConfig
 from kd.recipe.schema.marks import setting
 from kd.recipe.schema.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
 from kd.recipe.schema.searching import SearchConfig
+from kd.recipe.schema.source_only import SourceOnlyConfig
 from kd.recipe.schema.training import CheckpointConfig, FinetuneConfig, TrainConfig
 
 FILES_PAIR = "source-target"  # of recipe=files, until the languages are named
@@ -66,6 +67,7 @@ class RecipeConfig:
     decode: DecodeConfig = setting("Decoding with the teachers.", factory=DecodeConfig)
     select: SelectConfig = setting("Selection from n-best lists.", factory=SelectConfig)
     score: ScoreConfig = setting("Scores of n-best lists by neural models.", factory=ScoreConfig)
+    source_only: SourceOnlyConfig = setting("Text without translations.", factory=SourceOnlyConfig)
     teachers: dict[str, GivenModelConfig] = setting(
         "Teachers trained elsewhere by name (chain=given_teachers): engine and model of each.", factory=dict
     )
