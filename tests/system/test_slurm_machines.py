@@ -29,9 +29,10 @@ pytestmark = pytest.mark.system
 
 ACCOUNT = "p200000"
 WALKED = {"meluxina": (), "lumi": ("singularity",), "leonardo": ()}  # site -> container runtimes of its login node
-# Recipes whose jobs every site judges: together they have all kinds of stages. The others meet one site each, in turn,
-# since their jobs differ from these in names and numbers alone.
-EVERYWHERE = ("demo", "en_fi_search", "llm_teacher")
+# Recipes whose jobs every site judges, with the demo on two nodes: together they have all kinds of stages. The others
+# meet one site each, in turn, since their jobs differ from these in names and numbers alone.
+TWO_NODES = "demo"
+EVERYWHERE = ("monolingual_small", "en_fi_search", "llm_teacher")
 # What a recipe has to be told.
 NEEDED = {"bilingual": ("pair=fi-en",), "files": ("source=text.en", "target=text.de")}
 JUDGE = 'for script in *.sh; do sbatch --test-only "$script" || echo "refused: $script"; done'
@@ -186,7 +187,7 @@ def test_every_machine_file_of_a_cluster_has_its_slurm_in_this_module() -> None:
 
 def recipes_for(machine: str) -> list[str]:
     """Return the recipes whose jobs a site judges; all sites together have all recipes."""
-    others = sorted(set(compose.recipes()) - set(EVERYWHERE))
+    others = sorted(set(compose.recipes()) - {*EVERYWHERE, TWO_NODES})
     return [*EVERYWHERE, *others[list(SITES).index(machine) :: len(SITES)]]
 
 
@@ -197,7 +198,7 @@ def kinds_of(recipe: str) -> set[str]:
 
 
 def test_the_recipes_that_every_site_judges_have_all_kinds() -> None:
-    everywhere = set[str]().union(*map(kinds_of, EVERYWHERE))
+    everywhere = set[str]().union(*map(kinds_of, (*EVERYWHERE, TWO_NODES)))
     assert {name: kinds - everywhere for name in compose.recipes() if (kinds := kinds_of(name)) - everywhere} == {}
 
 
@@ -207,7 +208,7 @@ def test_the_sites_slurm_accepts_the_jobs_of_recipes(machine: str, tmp_path: Pat
         if cluster.settings.accounting:
             cluster.allow(ACCOUNT, ["acc_ehpc", "gp_ehpc"])
         wanted = [(recipe, NEEDED.get(recipe, ())) for recipe in recipes_for(machine)]
-        for recipe, more in [*wanted, ("demo", ("machine.resources.train.nodes=2",))]:
+        for recipe, more in [*wanted, (TWO_NODES, ("machine.resources.train.nodes=2",))]:
             folder = tmp_path / f"{recipe}-{len(more)}"
             assert write_scripts(machine, recipe, folder, *more) > 5
             judged = cluster.cmd("sh", "-c", JUDGE, cwd=folder)
