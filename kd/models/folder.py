@@ -24,11 +24,10 @@ from kd.base.errors import UserError
 from kd.base.files import link_file, write_json
 from kd.base.hashing import sha256
 from kd.models.description import (
-    ARGOS,
     CTRANSLATE2,
     ENDPOINT,
     FAIRSEQ,
-    TRANSFORMERS,
+    PACKAGED,
     Languages,
     describe,
     read_description,
@@ -149,7 +148,7 @@ class ModelFolder:
             raise UserError(f"{path} has no {DESCRIPTION}.", COPY_AGAIN)
         description = read_description(path)
         engine = description.get("engine", CTRANSLATE2)
-        if engine in (TRANSFORMERS, ARGOS):
+        if engine in PACKAGED:
             raise UserError(
                 f"{path} is for {engine}, which kd does not load.",
                 "See the example in its README.md, or give another export of the model.",

@@ -122,7 +122,8 @@ EXPORTED = {
     "languages": (edit_description(source_languages=5), "its entry source_languages is 5"),
     "pairs": (edit_description(pairs=[1]), r"its entry pairs is \[1\]"),
     "longest": (edit_description(max_source_pieces="x"), "its entry max_source_pieces is 'x'"),
-    "engine": (edit_description(engine="marian"), "its entry engine is 'marian'"),
+    "engine": (edit_description(engine="sockeye"), "its entry engine is 'sockeye'"),
+    "package": (edit_description(engine="marian"), "is for marian, which kd does not load"),
     "format": (edit_description(format=99), "has format 99, and this version of kd reads formats up to 1.*newer"),
     "format type": (edit_description(format="1"), "its entry format is '1'"),
 }
