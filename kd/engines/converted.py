@@ -22,7 +22,7 @@ from kd.engines.nan import nan_scores
 from kd.models.description import CTRANSLATE2, FORMAT, Languages, read_description
 from kd.models.files import DESCRIPTION, EXPORTED, EXPORTED_WEIGHTS, TOKENIZER
 from kd.models.folder import write_description
-from kd.models.languages import alike
+from kd.models.languages import alike, nearest
 
 _CHUNK = 1000  # sentences translated at once; CTranslate2 sorts and batches them
 CONFIGURATION = "config.json"
@@ -130,7 +130,8 @@ def _named(tokenizer: Any, language: str | None, model: Path, side: str) -> str 
     found = alike(language, known) if language else None
     if found is None:
         what = f"has no language {language}" if language else f"needs its {side} language"
-        shown = ", ".join(sorted(known)[:20]) + (" …" if len(known) > 20 else "")
+        near = nearest(language, known) if language else []
+        shown = ", ".join(near or sorted(known)[:20]) + (" …" if not near and len(known) > 20 else "")
         raise UserError(f"{model} {what}.", f"Set given_models.{side}_language to one of {shown}.")
     return found
 
