@@ -1,7 +1,6 @@
 """Teachers from Hugging Face: tiny real models, trained for some steps, translate as transformers' own `generate`.
 
-The task is made up: the words of the source in capitals, for M2M-100 also as they are, which only the language token
-tells apart.
+The task is made up: the words of the source in capitals. test_converted_languages.py has NLLB.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ def sentences(count: int, seed: int) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 4))) for _ in range(count)]
 
 
-def pieces(folder: Path, name: str) -> list[str]:
-    """Train a sentencepiece model; return its pieces."""
+def pieces(folder: Path, name: str, pad: int = 3) -> list[str]:
+    """Train a sentencepiece model; return its pieces. Without padding among them if `pad` is -1."""
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([each for one in sentences(600, 1) for each in (one, one.upper())]),
-        model_prefix=str(folder / name), vocab_size=60, character_coverage=1.0, minloglevel=2, pad_id=3,
+        model_prefix=str(folder / name), vocab_size=60, character_coverage=1.0, minloglevel=2, pad_id=pad,
         hard_vocab_limit=False,
     )  # fmt: skip
     (folder / f"{name}.model").rename(folder / name)
