@@ -1,6 +1,6 @@
 """Converts Hugging Face models to CTranslate2 and translates with their own tokenizers, for teachers.
 
-CTranslate2's converter reads Marian and OPUS-MT, M2M-100, NLLB, mBART and T5 or MADLAD models. A converted folder holds
+CTranslate2's converter reads Marian and OPUS-MT, M2M-100, NLLB and T5 or MADLAD models. A converted folder holds
 `model/` (CTranslate2's files), `tokenizer/` (transformers' files) and `model.json`, whose entry `direction` has the
 model's names of the languages.
 """
@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.base.files import read_json
 from kd.engines.ctranslate2 import COMPUTE_TYPES, Batches, computable, load
 from kd.engines.hypotheses import LONGEST_OUTPUT, Counts, Hypothesis, without_broken
 from kd.engines.nan import nan_scores
 from kd.models.description import CTRANSLATE2, FORMAT, Languages, read_description
 from kd.models.files import DESCRIPTION, EXPORTED, EXPORTED_WEIGHTS, TOKENIZER
 from kd.models.folder import write_description
-from kd.models.languages import alike
+from kd.models.integrity import COPY_AGAIN
+from kd.models.languages import alike, nearest
 
 _CHUNK = 1000  # sentences translated at once; CTranslate2 sorts and batches them
 CONFIGURATION = "config.json"
+OTHER_MODEL = "Give a Marian, M2M-100, NLLB or T5 model, or use n-best lists made elsewhere (chain=given_lists)."
 
 
 def convert(
@@ -55,6 +58,7 @@ def convert(
             f"{model} has no {CONFIGURATION}, so it is not the folder of a Hugging Face model.",
             f"Download one, by its name on the hub: `hf download NAME --local-dir {model}`.",
         )
+    _refuse_mbart(model)
     tokenizer = _tokenizer(model)
     direction = {"source": _named(tokenizer, languages[0], model, "source"),
                  "target": _named(tokenizer, languages[1], model, "target"), "prefix": prefix}  # fmt: skip
@@ -71,6 +75,13 @@ def convert(
                "max_source_pieces": _longest(model, tokenizer), "direction": direction}  # fmt: skip
     write_description(out, content)
     return parameters
+
+
+def _refuse_mbart(model: Path) -> None:
+    """Refuse mBART, which starts its translations in another way: the first token of each would be lost."""
+    settings = read_json(model / CONFIGURATION, COPY_AGAIN)
+    if isinstance(settings, dict) and settings.get("model_type") == "mbart":
+        raise UserError(f"{model} is an mBART model, which kd does not decode correctly.", OTHER_MODEL)
 
 
 def _convert(model: Path, out: Path, compute_type: str) -> int:
@@ -94,7 +105,7 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(
             f"CTranslate2 cannot convert {model}: {reason}.",
-            "Give a Marian, M2M-100, NLLB, mBART or T5 model, or use n-best lists made elsewhere (chain=given_lists).",
+            OTHER_MODEL,
         ) from error
     return converter.parameters
 
@@ -117,7 +128,7 @@ def _known(tokenizer: Any) -> dict[str, str]:
     """Return the language tokens of a tokenizer by language; empty for models without them."""
     if by_language := getattr(tokenizer, "lang_code_to_token", None):
         return dict(by_language)  # M2M-100: de is __de__
-    if hasattr(tokenizer, "src_lang"):  # NLLB and mBART: the language is the token
+    if hasattr(tokenizer, "src_lang"):  # NLLB: the language is the token
         return {token: token for token in tokenizer.additional_special_tokens if "_" in token}
     return {}
 
@@ -130,7 +141,8 @@ def _named(tokenizer: Any, language: str | None, model: Path, side: str) -> str 
     found = alike(language, known) if language else None
     if found is None:
         what = f"has no language {language}" if language else f"needs its {side} language"
-        shown = ", ".join(sorted(known)[:20]) + (" …" if len(known) > 20 else "")
+        near = nearest(language, known) if language else []
+        shown = ", ".join(near or sorted(known)[:20]) + (" …" if not near and len(known) > 20 else "")
         raise UserError(f"{model} {what}.", f"Set given_models.{side}_language to one of {shown}.")
     return found
 

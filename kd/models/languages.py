@@ -6,6 +6,7 @@ Identification uses fastText's lid.176 model (Joulin et al., 2017), which is par
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache, lru_cache
@@ -35,8 +36,10 @@ _REPLACED = {
     "iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "mol": "ro", "cmn": "zh", "arb": "ar", "pes": "fa",
     "zsm": "ms", "nob": "nb", "nno": "nn", "fil": "tl", "ekk": "et", "lvs": "lv", "khk": "mn", "swh": "sw", "npi": "ne",
     "ory": "or", "azj": "az", "uzn": "uz", "als": "sq", "gug": "gn", "ydd": "yi", "plt": "mg", "quy": "qu",
-    "kmr": "ku", "pbt": "ps", "scc": "sr", "scr": "hr", "bih": "bh",
+    "kmr": "ku", "pbt": "ps", "gaz": "om", "ayr": "ay", "knc": "kr", "fuv": "ff", "scc": "sr", "scr": "hr", "bih": "bh",
 }  # fmt: skip
+# Macrolanguages of which a model may have the members or the whole (the same registry)
+_MEMBERS = {"no": {"nb", "nn"}, "sh": {"bs", "hr", "sr"}}
 _SHORTEST = _REPLACED | {
     longer: codes[0] for codes in (entry.split("/") for entry in "".join(_EQUAL).split()) for longer in codes[1:]
 }
@@ -71,6 +74,28 @@ def alike(language: str, known: Iterable[str]) -> str | None:
         if len(found) == 1:
             return found[0]
     return None
+
+
+def nearest(language: str, known: Iterable[str], count: int = 8) -> list[str]:
+    """Return up to `count` codes among `known` to offer for a language that `alike` does not find.
+
+    They are codes of the same language (`zho_Hans` and `zho_Hant` for `zh`) or of its macrolanguage (`nob_Latn` for
+    `no`), or else codes of similar spelling. The list is empty if there are none.
+    """
+    codes, wanted = sorted(set(known)), primary(language)
+    families = [{whole, *parts} for whole, parts in _MEMBERS.items()]
+    related = {wanted}.union(*(family for family in families if wanted in family))
+    for same in ({wanted}, related):
+        if found := [code for code in codes if primary(code) in same]:
+            return found[:count]
+    # Spelling is compared without script and region, which would make all codes of one script similar.
+    spelled = {code: _first(code) for code in codes}
+    near = difflib.get_close_matches(_first(language), sorted(set(spelled.values())), n=count)
+    return [code for part in near for code in codes if spelled[code] == part][:count]
+
+
+def _first(code: str) -> str:
+    return re.split("[-_]", code.strip().lower())[0]
 
 
 # sacreBLEU's tokenisers of languages that its default does not split into words: its own choice by target language

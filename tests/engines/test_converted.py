@@ -1,7 +1,6 @@
 """Teachers from Hugging Face: tiny real models, trained for some steps, translate as transformers' own `generate`.
 
-The task is made up: the words of the source in capitals, for M2M-100 also as they are, which only the language token
-tells apart.
+The task is made up: the words of the source in capitals. test_converted_languages.py has NLLB.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ def sentences(count: int, seed: int) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 4))) for _ in range(count)]
 
 
-def pieces(folder: Path, name: str) -> list[str]:
-    """Train a sentencepiece model; return its pieces."""
+def pieces(folder: Path, name: str, pad: int = 3) -> list[str]:
+    """Train a sentencepiece model; return its pieces. Without padding among them if `pad` is -1."""
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([each for one in sentences(600, 1) for each in (one, one.upper())]),
-        model_prefix=str(folder / name), vocab_size=60, character_coverage=1.0, minloglevel=2, pad_id=3,
+        model_prefix=str(folder / name), vocab_size=60, character_coverage=1.0, minloglevel=2, pad_id=pad,
         hard_vocab_limit=False,
     )  # fmt: skip
     (folder / f"{name}.model").rename(folder / name)
@@ -264,6 +263,12 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match=r"The tokenizer in .* cannot be loaded"):
         convert(tmp_path, tmp_path / "out", compute_type="float32", languages=(None, None))
+
+
+def test_an_mbart_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mbart"}')
+    with pytest.raises(UserError, match="is an mBART model, which kd does not decode correctly"):
+        convert(tmp_path, tmp_path / "out", compute_type="float32", languages=("en", "de"))
 
 
 def test_a_folder_that_was_converted_before_is_used_as_it_is(teacher: Teacher, converted: Path, tmp_path: Path) -> None:

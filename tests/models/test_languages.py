@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd.models.languages import LanguageIdentifier, alike, bleu_tokenizer, language_of_script, primary
+from kd.models.languages import LanguageIdentifier, alike, bleu_tokenizer, language_of_script, nearest, primary
 
 # Article 1 of the Universal Declaration of Human Rights in the languages of the first recipes, and English.
 ARTICLE_1 = {
@@ -73,3 +73,19 @@ def test_a_language_is_found_among_a_models_own_names() -> None:
     assert alike("zho_Hant", ["zho_Hans", "zho_Hant"]) == "zho_Hant"
     assert alike("zh", ["zho_Hans", "zho_Hant"]) is None  # two of them
     assert alike("fr", ["en_XX", "de_DE"]) is None
+
+
+@pytest.mark.parametrize("code", ["de", "deu", "ger", "deu_Latn", "de_DE", "de-AT"])
+@pytest.mark.parametrize("own", ["__de__", "deu_Latn", "de_DE"])
+def test_every_code_of_a_language_finds_the_name_of_each_kind_of_model(code: str, own: str) -> None:
+    known = {"__de__": ["de", "en"], "deu_Latn": ["eng_Latn", "deu_Latn"], "de_DE": ["de_DE", "en_XX"]}[own]
+    assert alike(code, known) == own.strip("_")
+
+
+def test_the_nearest_codes_are_of_the_same_language_then_of_similar_spelling() -> None:
+    nllb = ["deu_Latn", "dyu_Latn", "eng_Latn", "nno_Latn", "nob_Latn", "zho_Hans", "zho_Hant"]
+    assert nearest("zh", nllb) == nearest("zh-CN", nllb) == ["zho_Hans", "zho_Hant"]
+    assert nearest("no", nllb) == ["nno_Latn", "nob_Latn"]
+    assert nearest("nb", ["en", "no"]) == ["no"]
+    assert nearest("deo", nllb)[0] == "deu_Latn"
+    assert nearest("xx", nllb) == []

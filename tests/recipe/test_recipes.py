@@ -16,6 +16,7 @@ from kd.base.errors import UserError
 from kd.cli import _parser, main
 from kd.pipeline.run import Run
 from kd.recipe import compose
+from kd.recipe.schema import TeacherEngine
 
 FILES = ("recipe=files", "source=a.en", "target=a.de")
 
@@ -203,10 +204,14 @@ def test_every_recipe_that_comes_with_kd_is_planned(name: str, elsewhere: Path) 
                     file = elsewhere / re.sub(r"\*", "x", path.format(source=left, target=right))
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.touch()
+        for teacher in config.teachers.values():
+            if teacher.engine is TeacherEngine.ctranslate2:
+                (elsewhere / teacher.model).mkdir(parents=True)
+                (elsewhere / teacher.model / "config.json").touch()
         tasks = {task.full_name for task in compose.plan(config).tasks()}
         assert "report/all" in tasks
         for pair in config.pairs:
-            member = "member-llm" if name == "llm_teacher" else "member-1"
+            member = f"member-{next(iter(config.teachers), '1')}"
             assert {f"teacher.{pair}/{member}", f"decode.{pair}/worker-0", f"evaluate.{pair}/all"} <= tasks
         assert any(task.startswith("student") for task in tasks)
         assert (elsewhere / "outputs").exists() is False

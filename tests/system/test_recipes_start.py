@@ -22,6 +22,8 @@ from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
 from kd.recipe import compose
 from kd.recipe.schema import SourceConfig
+from tests.engines.test_converted import marian
+from tests.engines.test_converted_languages import nllb
 from tests.recipe.test_recipes import commands
 
 pytestmark = pytest.mark.system
@@ -87,6 +89,7 @@ def test_multi30k_starts(recipe: str, expected: int, multi30k: Path, tmp_path: P
 # --- every recipe, on a few made-up sentences of its languages, its models tiny ---------------------------------------
 
 WITH_RUNS_OF_THEIR_OWN = ("multi30k_en_de", "multi30k_en_de_small")  # above
+CONVERTED = {"opus_mt_teacher": marian, "nllb_teacher": nllb}  # recipe -> a tiny model in the place of its teacher
 SIDES = ("source", "target")
 TINY: dict[str, Any] = {
     "split": {"dev": 10, "test": 10},
@@ -142,11 +145,18 @@ def test_every_other_recipe_starts(name: str, tmp_path: Path, monkeypatch: pytes
     for side in ("en", "de"):
         (tmp_path / f"a.{side}").touch()  # of recipe=files
     config = compose.compose(compose.parse_request(commands(name, tmp_path)[0]))
+    if name in CONVERTED:
+        model, tokenizer = CONVERTED[name](tmp_path)
+        (given,) = config.teachers.values()
+        model.save_pretrained(given.model)
+        tokenizer.save_pretrained(given.model)
     plan = small(config, tmp_path)
     teacher = plan.find("teacher")[0]
     _, manifest = run(plan, [teacher], tmp_path)[teacher.name]
     if name == "llm_teacher":  # its server is not asked here
         assert manifest["counts"] == {"examples": 5}
+    elif name in CONVERTED:
+        assert manifest["counts"] == {"parameters": model.num_parameters()}
     else:
         assert manifest["counts"]["updates"] == 2
 
