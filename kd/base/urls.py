@@ -94,6 +94,13 @@ def mask_for_children(url: str) -> str:
     return masked
 
 
+def pass_on(url: str, other: str) -> None:
+    """Make the secrets that were masked in a URL those of another one: the same with its placeholders filled in."""
+    left = os.environ.get(_variable(mask(url)))
+    if left is not None:
+        os.environ.setdefault(_variable(mask(other)), left)
+
+
 def with_secrets(url: str) -> str:
     """Return a URL with the user, password and parameters that were masked in it, as far as this computer has them."""
     masked, given = split_secrets(url)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from kd.base.urls import is_local, is_secret, lacks_secrets, mask, mask_for_children, scrub, with_secrets
+from kd.base.urls import is_local, is_secret, lacks_secrets, mask, mask_for_children, pass_on, scrub, with_secrets
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,14 @@ def test_children_find_what_was_masked() -> None:
     assert masked == "https://example.org/a.en?token=***&v=1"
     assert with_secrets(masked) == url
     assert lacks_secrets(masked) == []
+
+
+def test_a_url_whose_placeholders_are_filled_in_keeps_its_secrets() -> None:
+    masked = mask_for_children("https://alice:hunter2@example.org/a.{source}?token=T1")
+    pass_on(masked, masked.replace("{source}", "en"))
+    assert with_secrets("https://example.org/a.en?token=***") == "https://alice:hunter2@example.org/a.en?token=T1"
+    pass_on("https://example.org/b", "https://example.org/c?token=***")
+    assert lacks_secrets("https://example.org/c?token=***") == ["token"]
 
 
 def test_credentials_come_from_variables_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
