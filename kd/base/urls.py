@@ -31,7 +31,8 @@ SIGNED = frozenset(("expires", "se", "st", "sp", "sv", "sr", "spr", "skoid", "sk
 _SIGNATURES = ("sig", "signature")
 _LEFT, _LOGIN, _PARAMETERS = "KD_URL_", "KD_CREDENTIALS_", "KD_QUERY_"  # prefixes of environment variables
 _SHORTEST = 6  # characters of a secret that is looked for in any text: a shorter one may be a part of a word
-_IN_TEXT = re.compile(r"""https?://[^\s"'<>\\^`{|}\]]*[^\s"'<>\\^`{|}\].,;:)]""", re.IGNORECASE)
+# A recipe's URL may have placeholders, such as {source}.
+_IN_TEXT = re.compile(r"""https?://(?:\{\w+\}|[^\s"'<>\\^`{|}\]])*(?:\{\w+\}|[^\s"'<>\\^`{|}\].,;:)])""", re.IGNORECASE)
 
 
 class Secrets(NamedTuple):

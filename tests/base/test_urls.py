@@ -6,7 +6,17 @@ import os
 
 import pytest
 
-from kd.base.urls import is_local, is_secret, lacks_secrets, mask, mask_for_children, pass_on, scrub, with_secrets
+from kd.base.urls import (
+    is_local,
+    is_secret,
+    lacks_secrets,
+    mask,
+    mask_for_children,
+    mask_text,
+    pass_on,
+    scrub,
+    with_secrets,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +74,14 @@ def test_credentials_come_from_variables_of_the_host(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("KD_QUERY_DATA_EXAMPLE_1_ORG", "token=T2")
     monkeypatch.setenv("KD_CREDENTIALS_DATA_EXAMPLE_1_ORG", "bob:s3cret")
     assert with_secrets(url) == "https://bob:s3cret@data.example-1.org/a?token=T2&v=1"
+
+
+def test_urls_with_placeholders_are_masked_to_their_end() -> None:
+    typed = 'a.source="https://alice:hunter2@h/a.{source}?token=T0P&v={target}", {"b": "http://h/{b}"}'
+    assert mask_text(typed) == 'a.source="https://h/a.{source}?token=***&v={target}", {"b": "http://h/{b}"}'
+    assert mask_text("{https://h/a?token=T0P}, https://h/{source}?token=T0P.") == (
+        "{https://h/a?token=***}, https://h/{source}?token=***."
+    )
 
 
 def test_messages_are_scrubbed_of_secrets() -> None:

@@ -67,5 +67,5 @@ def test_a_run_from_a_url_with_credentials_leaves_no_secret(server: Server, tmp_
     assert {path.parents[2].name for path in work.store.glob("*/*/*/manifest.json")} == {
         "collect.en-xx", "clean.en-xx", "split", "shard.en-xx",
     }  # fmt: skip
-    assert list(work.run.glob("logs/*/*.log")) and any((tmp_path / "cache").rglob("corpus.en"))
+    assert list(work.run.glob("logs/*/*.log")) and any((tmp_path / "cache").rglob("*-corpus.en"))
     assert not leaks(work.run, work.store, tmp_path / "cache")
