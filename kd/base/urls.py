@@ -159,7 +159,8 @@ def _known(masked: str, host: str) -> Secrets:
 def _in_environment() -> Iterator[str]:
     """Yield the passwords and parameters in the environment, and each `user:password`."""
     for name, value in os.environ.items():
-        login, query = "", {}
+        login = ""
+        query: dict[str, str] = {}
         if name.startswith(_LEFT):
             login, query = _parsed(value)
         elif name.startswith(_LOGIN):

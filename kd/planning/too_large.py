@@ -63,10 +63,10 @@ def _given(stage: Stage, axis: str | None) -> set[Use]:
 
 def _vocabulary(stage: Stage, config: VocabularyConfig, known: Known, sample: Pairs) -> Iterator[str]:
     pairs = known.input(stage, "corpora").pairs.value
-    words = distinct_words(sample)
-    if pairs is None or words is None:
+    counted = distinct_words(sample)
+    if pairs is None or counted is None:
         return
-    words *= max(1.0, pairs / len(sample)) ** GROWTH
+    words = counted * max(1.0, pairs / len(sample)) ** GROWTH
     if config.size - (BYTES if config.byte_fallback else 0) <= words:
         return
     fit = max(100, round(words / 400) * 100) + (BYTES if config.byte_fallback else 0)
