@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 
 from kd.base.escapes import visible_lines
-from kd.base.urls import mask_text
+from kd.base.urls import mask_output
 
 EXIT_USER = 2
 EXIT_TRANSIENT = 75  # EX_TEMPFAIL of sysexits.h: "try me again"
@@ -49,7 +49,7 @@ class IncompleteArtifact(Exception):
 
 def _shown(message: str) -> str:
     """Make a message safe for terminals and logs, since it may contain file names, server replies and typed URLs."""
-    return visible_lines(mask_text(message))
+    return visible_lines(mask_output(message))
 
 
 def exit_of(error: UserError | TransientError) -> int:

@@ -1,7 +1,8 @@
 """Implement a lease: a lock that works on cluster file systems, where flock is often local to the node.
 
 It is a file that its holder creates exclusively and touches every few seconds. It is taken over if its holder is known
-to be dead, or if the holder cannot be observed and has stopped touching it.
+to be dead, or if the holder cannot be observed and has stopped touching it: sooner if Slurm has requeued the
+holder's job since.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ from kd.base.files import DamagedFile, read_object
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0  # well above the attribute caches of network file systems (NFS: 60 s)
+# Of a holder whose job was requeued. Not zero: Slurm also requeues the jobs of a node that it only cannot reach, where
+# the holder still runs and touches its lease. Below the 60 s above, since `read` opens the file, which refreshes them.
+REQUEUED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lease; `pid_namespace` is the boot id and the namespace of its process id."""
+    """The process that holds a lease; `pid_namespace` is the boot id and the namespace of its process id.
+
+    `job` and `restarts` are the Slurm job that it belongs to and how often that job had been requeued.
+    """
 
     token: str
     host: str
@@ -33,13 +40,15 @@ class Holder:
     process_start: str
     pid_namespace: str
     started: float  # seconds since the epoch
+    job: str = ""
+    restarts: int = 0
 
     @classmethod
     def here(cls) -> Holder:
         """Return a holder for this process."""
         pid = os.getpid()
         start = _process_start(pid) or ""
-        return cls(secrets.token_hex(8), socket.gethostname(), pid, start, _pid_namespace(), time.time())
+        return cls(secrets.token_hex(8), socket.gethostname(), pid, start, _pid_namespace(), time.time(), *_job())
 
     def alive(self) -> bool | None:
         """Return whether the holder is alive; None if unknown: it is on another host or in another pid namespace."""
@@ -49,6 +58,11 @@ class Holder:
         if now is None:  # gone, or hidden: /proc may show only one's own processes (hidepid)
             return _signal_finds(self.pid)
         return now == self.process_start
+
+    def was_requeued(self) -> bool:
+        """Return whether this process belongs to the holder's job, which has been requeued since."""
+        job, restarts = _job()
+        return bool(job) and job == self.job and restarts > self.restarts
 
 
 class LeaseHeld(Exception):
@@ -132,7 +146,8 @@ def read(path: Path) -> Holder | None:
         holder = Holder(**read_object(path))
     except (OSError, DamagedFile, TypeError):
         return None
-    return holder if isinstance(holder.pid, int) and isinstance(holder.started, int | float) else None
+    numbers = isinstance(holder.pid, int) and isinstance(holder.started, int | float)
+    return holder if numbers and isinstance(holder.restarts, int) else None
 
 
 def is_held(path: Path) -> bool:
@@ -144,7 +159,9 @@ def is_free(path: Path) -> bool:
     """Return whether the lease at `path` can be taken: absent, or its holder is dead or has stopped touching it."""
     holder = read(path)
     alive = holder.alive() if holder is not None else None
-    return _silent(path) if alive is None else not alive
+    if alive is not None:
+        return not alive
+    return _silent(path, REQUEUED_SECONDS if holder is not None and holder.was_requeued() else STALE_SECONDS)
 
 
 def silence(path: Path) -> float:
@@ -212,12 +229,12 @@ def _write_aside(path: Path, holder: Holder) -> Path:
     return aside
 
 
-def _silent(path: Path) -> bool:
+def _silent(path: Path, seconds: float) -> bool:
     try:
         touched = path.stat().st_mtime
     except OSError:
         return True
-    return _now(path) - touched > STALE_SECONDS
+    return _now(path) - touched > seconds
 
 
 def _now(path: Path) -> float:
@@ -231,6 +248,14 @@ def _now(path: Path) -> float:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
+
+
+def _job() -> tuple[str, int]:
+    """Return this process's Slurm job, "" outside of jobs, and how often the job was requeued."""
+    job, restarts = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "0")
+    if not job:
+        return "", 0
+    return f"{os.environ.get('SLURM_CLUSTER_NAME', '')}/{job}", int(restarts) if restarts.isdecimal() else 0
 
 
 def _process_start(pid: int) -> str | None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from kd.base.files import DamagedFile, read_object, write_text
 from kd.base.text import duration
+from kd.base.urls import mask_output
 
 MIN_SECONDS = 0.5  # between two writes
 LOG_SECONDS = 60.0  # between two lines of the task's log
@@ -81,7 +82,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Write a message to the task's log, and pass it on to the launcher, which prints it as well."""
         _LOG.info("%s", line)
-        self._said.append(line)
+        self._said.append(mask_output(line))
         self._written = 0.0
 
     def update(

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -29,7 +29,10 @@ SECRET_NAMES = frozenset(("key", "pass", "user", "username", "login", "policy", 
 SECRET_BEGINNINGS = ("xamz", "xgoog", "xoss", "xcos")  # signed links: dates and expiry change with every signature
 SIGNED = frozenset(("expires", "se", "st", "sp", "sv", "sr", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"))
 _SIGNATURES = ("sig", "signature")
-_IN_TEXT = re.compile(r"""https?://[^\s"'<>\\^`{|}\]]*[^\s"'<>\\^`{|}\].,;:)]""", re.IGNORECASE)
+_LEFT, _LOGIN, _PARAMETERS = "KD_URL_", "KD_CREDENTIALS_", "KD_QUERY_"  # prefixes of environment variables
+_SHORTEST = 6  # characters of a secret that is looked for in any text: a shorter one may be a part of a word
+# A recipe's URL may have placeholders, such as {source}.
+_IN_TEXT = re.compile(r"""https?://(?:\{\w+\}|[^\s"'<>\\^`{|}\]])*(?:\{\w+\}|[^\s"'<>\\^`{|}\].,;:)])""", re.IGNORECASE)
 
 
 class Secrets(NamedTuple):
@@ -75,12 +78,28 @@ def mask_text(text: str) -> str:
     return _IN_TEXT.sub(lambda match: mask(match[0]), text) if "://" in text else text
 
 
+def mask_output(text: str) -> str:
+    """Return a text, such as a traceback, with all its URLs masked, and all secrets in this process's environment.
+
+    A library may report a URL in parts (`Max retries exceeded with url: /a?token=…`), which `mask_text` does not find.
+    """
+    values = {value for value in _in_environment() if len(value) >= _SHORTEST}
+    return _replaced(mask_text(text), values | {unquote(value) for value in values})
+
+
 def mask_for_children(url: str) -> str:
     """Return a URL without its secrets; store the secrets in the environment, for this process and its children."""
     masked, secrets = split_secrets(url)
     if secrets.login or secrets.query:
         os.environ[_variable(masked)] = json.dumps([secrets.login, secrets.query])
     return masked
+
+
+def pass_on(url: str, other: str) -> None:
+    """Make the secrets that were masked in a URL those of another one: the same with its placeholders filled in."""
+    left = os.environ.get(_variable(mask(url)))
+    if left is not None:
+        os.environ.setdefault(_variable(mask(other)), left)
 
 
 def with_secrets(url: str) -> str:
@@ -132,17 +151,36 @@ def environment_hint(url: str) -> str:
 def _known(masked: str, host: str) -> Secrets:
     login, query = _left_for_children(masked)
     name = _host_name(host)
-    pairs = (part.partition("=") for part in os.environ.get(f"KD_QUERY_{name}", "").split("&"))
+    pairs = (part.partition("=") for part in os.environ.get(_PARAMETERS + name, "").split("&"))
     of_host = {key: value for key, sign, value in pairs if sign}
-    return Secrets(login or os.environ.get(f"KD_CREDENTIALS_{name}", ""), {**of_host, **query})
+    return Secrets(login or os.environ.get(_LOGIN + name, ""), {**of_host, **query})
+
+
+def _in_environment() -> Iterator[str]:
+    """Yield the passwords and parameters in the environment, and each `user:password`."""
+    for name, value in os.environ.items():
+        login = ""
+        query: dict[str, str] = {}
+        if name.startswith(_LEFT):
+            login, query = _parsed(value)
+        elif name.startswith(_LOGIN):
+            login = value
+        elif name.startswith(_PARAMETERS):
+            query = dict(part.split("=", 1) for part in value.split("&") if "=" in part)
+        user, _, password = login.partition(":")
+        yield from (login, password or user, *query.values())
 
 
 def _left_for_children(masked: str) -> Secrets:
+    return _parsed(os.environ.get(_variable(masked), ""))
+
+
+def _parsed(value: str) -> Secrets:
     try:
-        login, query = json.loads(os.environ.get(_variable(masked), ""))
+        login, query = json.loads(value)
     except (ValueError, TypeError):
         return Secrets("", {})
-    return Secrets(str(login), {str(name): str(value) for name, value in dict(query).items()})
+    return Secrets(str(login), {str(name): str(secret) for name, secret in dict(query).items()})
 
 
 def _literal(text: str) -> str:
@@ -162,7 +200,7 @@ def _host_name(host: str) -> str:
 
 
 def _variable(masked: str) -> str:
-    return f"KD_URL_{hashlib.sha256(masked.encode()).hexdigest()[:16].upper()}"
+    return f"{_LEFT}{hashlib.sha256(masked.encode()).hexdigest()[:16].upper()}"
 
 
 def _replaced(text: str, values: Iterable[str]) -> str:

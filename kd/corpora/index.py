@@ -50,16 +50,6 @@ def entry_of_file(value: Any) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest}
 
 
-def file_entries(value: Any) -> dict[str, dict[str, Any]]:
-    """Return the validated sizes and hashes of several files by name. Raises ValueError if one is invalid."""
-    entries = dict(_typed(value, dict))
-    if wrong := next(
-        (name for name in entries if not re.fullmatch(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}", name)), None
-    ):
-        raise ValueError(f"{wrong[:40]!r} is not a name of a file")
-    return {name: entry_of_file(_typed(entry, dict)) for name, entry in entries.items()}
-
-
 def count_of(value: Any) -> int:
     """Return a validated number of lines. Raises ValueError for anything but an integer of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kd.base.errors import UserError
+from kd.base.urls import pass_on
 from kd.corpora.archives import lacks_end_mark
 from kd.corpora.download import Say, fetch, is_url
 from kd.corpora.hub import fetch_hub, is_hub, listing
@@ -59,9 +60,14 @@ class Reading:
         sides = {"source": self.source.source, "target": self.source.target}
         # Sorted like their columns: the order of the files assigns them to columns.
         given = {name: text for name, text in sides.items() if text} | dict(sorted(self.source.scores.items()))
-        return {
-            name: text.replace("{source}", self.left).replace("{target}", self.right) for name, text in given.items()
-        }
+        return {name: self._filled(text) for name, text in given.items()}
+
+    def _filled(self, text: str) -> str:
+        """Return a path or URL of the recipe for this language pair."""
+        filled = text.replace("{source}", self.left).replace("{target}", self.right)
+        if is_url(text):
+            pass_on(text, filled)  # secrets are stored for the URL as the recipe has it
+        return filled
 
     def local(self) -> list[dict[str, Place]]:
         """Return the groups of local files that belong together; fetches nothing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from kd.corpora.finished import Entry, complete, note_finished, resume
 from kd.corpora.index import (
     Damaged,
     count_of,
-    file_entries,
+    entry_of_file,
     file_entry,
     read_index,
     shard_name,
@@ -24,7 +23,8 @@ from kd.corpora.index import (
 from kd.corpora.lines import PathLike, open_lines, open_text
 from kd.corpora.writing import LineWriter
 
-FORMAT, VERSION = "kd.scores", 1
+FORMAT, VERSION = "kd.scores", 2
+SUFFIX = ".scores.zst"  # of a shard's file
 
 
 class ScoreFile:
@@ -76,25 +76,24 @@ def _number(text: str) -> float | None:
 def write_scores(
     folder: Path, name: str, rows: Iterator[tuple[int, Mapping[str, Sequence[float]]]], metrics: Sequence[str]
 ) -> dict[str, Any]:
-    """Write the scores of one shard, a file per metric, and return the shard's entry for the index.
+    """Write the scores of one shard, one file for all metrics, and return the shard's entry for the index.
 
-    A line has the id of a pair and one score per hypothesis, in the order of ranks, separated by spaces. Nine
-    significant digits restore a 32-bit float exactly.
+    A line has, separated by tabs, the id of a pair and one column per metric. A column has one score per hypothesis, in
+    the order of ranks, separated by spaces. Nine significant digits restore a 32-bit float exactly.
 
     Args:
         folder: The folder to write to.
         name: Name of the shard.
         rows: For each pair, its id and its scores by metric.
-        metrics: Names of the metrics.
+        metrics: Names of the metrics, in the order of the columns.
     """
-    with ExitStack() as stack:
-        files = {metric: stack.enter_context(LineWriter(_path(folder, name, metric))) for metric in metrics}
-        lines = 0
+    lines = 0
+    with LineWriter(folder / (name + SUFFIX)) as file:
         for pair_id, scores in rows:
-            for metric, file in files.items():
-                file.write(" ".join([str(pair_id), *(f"{score:.9g}" for score in scores[metric])]))
+            columns = (" ".join(f"{score:.9g}" for score in scores[metric]) for metric in metrics)
+            file.write("\t".join([str(pair_id), *columns]))
             lines += 1
-    return {"name": name, "lines": lines, "files": {metric: file_entry(file) for metric, file in files.items()}}
+    return {"name": name, "lines": lines, "columns": list(metrics), **file_entry(file)}
 
 
 def finish_scores(folder: Path, entry: Mapping[str, Any], made_from: str) -> None:
@@ -116,26 +115,21 @@ def resume_scores(folder: Path, others: Iterable[PathLike], wanted: Mapping[str,
         if name not in wanted or entry.get("made_from") != wanted[name]:
             return False
         try:
-            for metric, described in file_entries(entry.get("files")).items():
-                verify_file(_path(place, name, metric), described)
-        except (Damaged, ValueError, KeyError):
+            _shard(place, entry).verify()
+        except Damaged:
             return False
         return True
 
-    def files_of(entry: Entry) -> list[str]:
-        return [_path(folder, entry["name"], metric).name for metric in entry["files"]]
-
-    return set(resume(folder, others, files_of, accept))
+    return set(resume(folder, others, lambda entry: [entry["name"] + SUFFIX], accept))
 
 
 def write_score_index(folder: Path, signatures: Mapping[str, str]) -> None:
     """Complete a folder of finished shards by an index. `signatures`: the metrics' signatures by name."""
-    entries = [{key: entry[key] for key in ("name", "lines", "files")} for entry in complete(folder).values()]
+    entries = [
+        {key: entry[key] for key in ("name", "lines", "columns", "bytes", "sha256")}
+        for entry in complete(folder).values()
+    ]
     write_index(folder, FORMAT, VERSION, {"metrics": dict(signatures), "shards": entries})
-
-
-def _path(folder: Path, name: str, metric: str) -> Path:
-    return folder / f"{name}.{metric}.zst"
 
 
 @dataclass(frozen=True)
@@ -145,29 +139,55 @@ class ScoreShard:
     folder: Path
     name: str
     lines: int
-    files: Mapping[str, Mapping[str, Any]]  # metric -> bytes and sha256
+    columns: tuple[str, ...]  # names of the metrics
+    file: Mapping[str, Any]  # bytes and sha256
+
+    @property
+    def path(self) -> Path:
+        """The file of the shard."""
+        return self.folder / (self.name + SUFFIX)
 
     def read(self, metric: str) -> Iterator[tuple[int, list[float]]]:
-        """Yield the id and the scores of each pair. Raise Damaged, naming file and line."""
-        path, number = _path(self.folder, self.name, metric), 0
+        """Yield the id of each pair and its scores by `metric`. Raise Damaged, naming file and line."""
+        if metric not in self.columns:
+            raise Damaged(f"{self.path} has no scores of {metric}.")
+        column, number = self.columns.index(metric), 0
         try:
-            for number, line in enumerate(open_lines(path), 1):
-                first, *rest = line.split(" ")
-                scores = [_number(text) for text in rest]
-                if not first.isdecimal() or not scores or None in scores:
-                    raise Damaged(f"{path}, line {number}: {line[:40]!r} is not an id with scores.")
-                yield int(first), [score for score in scores if score is not None]
+            for number, line in enumerate(open_lines(self.path), 1):
+                first, *columns = line.split("\t")
+                if not first.isdecimal() or len(columns) != len(self.columns):
+                    raise self._unreadable(number, line)
+                scores = [_number(text) for text in columns[column].split(" ")]
+                found = [score for score in scores if score is not None]
+                if len(found) != len(scores):
+                    raise self._unreadable(number, line)
+                yield int(first), found
         except Damaged:
             raise
         except UserError as error:
             raise Damaged(error.problem) from None
         if number != self.lines:
-            raise Damaged(f"{path} ends after line {number}, but its index states {self.lines} lines.")
+            raise Damaged(f"{self.path} ends after line {number}, but its index states {self.lines} lines.")
+
+    def _unreadable(self, number: int, line: str) -> Damaged:
+        return Damaged(f"{self.path}, line {number}: {line[:40]!r} is not an id with scores.")
 
     def verify(self) -> None:
-        """Compare the files with the index. Raise Damaged."""
-        for metric, entry in self.files.items():
-            verify_file(_path(self.folder, self.name, metric), entry)
+        """Compare the file with the index. Raise Damaged."""
+        verify_file(self.path, self.file)
+
+
+def _shard(folder: Path, entry: Mapping[str, Any]) -> ScoreShard:
+    """Return the shard that an entry describes. Raise Damaged if the entry is invalid."""
+    try:
+        columns = entry["columns"]
+        if not isinstance(columns, list) or not all(isinstance(metric, str) for metric in columns):
+            raise ValueError(f"{str(columns)[:40]!r} are not names of metrics")
+        return ScoreShard(
+            folder, shard_name(entry["name"]), count_of(entry["lines"]), tuple(columns), entry_of_file(entry)
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"The index of {folder} is damaged: {error}.") from None
 
 
 class ScoreCorpus:
@@ -179,12 +199,8 @@ class ScoreCorpus:
         index = read_index(self.folder, FORMAT, VERSION)
         try:
             self.signatures: Mapping[str, str] = dict(index["metrics"])
-            shards = [
-                ScoreShard(
-                    self.folder, shard_name(entry["name"]), count_of(entry["lines"]), file_entries(entry["files"])
-                )
-                for entry in index["shards"]
-            ]
+            entries = list(index["shards"])
         except (KeyError, TypeError, ValueError) as error:
             raise Damaged(f"The index of {self.folder} is damaged: {error}.") from None
+        shards = [_shard(self.folder, entry) for entry in entries]
         self.shards: Mapping[str, ScoreShard] = {shard.name: shard for shard in shards}

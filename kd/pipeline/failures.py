@@ -9,6 +9,7 @@ from typing import Any
 
 from kd.base.errors import IncompleteArtifact, TransientError, UserError
 from kd.base.files import DamagedFile, read_object, write_json
+from kd.base.urls import mask_output
 from kd.pipeline.store import ArtifactPaths
 
 
@@ -17,12 +18,12 @@ def record_failure(paths: ArtifactPaths, error: BaseException) -> None:
     if isinstance(error, TransientError | KeyboardInterrupt):
         return
     record = {
-        "message": str(error) or type(error).__name__,
+        "message": mask_output(str(error)) or type(error).__name__,
         "kind": type(error).__name__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if not isinstance(error, UserError | IncompleteArtifact):
-        record["traceback"] = "".join(traceback.format_exception(error))
+        record["traceback"] = mask_output("".join(traceback.format_exception(error)))
     with contextlib.suppress(OSError):  # on a full disk, the message on standard error has to do
         write_json(paths.failure, record)
 

@@ -127,6 +127,7 @@ class Forecast:
     data_in: Estimate
     text: Mapping[str, Estimate]
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     measured: bool = True
     licences: Mapping[str, str] = field(default_factory=dict)
     scaling: Mapping[str, Any] = field(default_factory=dict)

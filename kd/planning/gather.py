@@ -22,6 +22,7 @@ from kd.models.known import Known, Text
 from kd.pipeline.plan import Plan
 from kd.pipeline.run import Run
 from kd.pipeline.store import Store, folder_bytes
+from kd.planning import too_large
 from kd.planning.application import read_licences, read_scaling
 from kd.planning.assumptions import PREFIX, Assumptions, parse_assumptions
 from kd.planning.forecast import Forecast
@@ -66,6 +67,7 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     sizes = {task: float(folder_bytes(store.paths(task).final)) for task in known.done}
     found = forecaster.forecast(str(config.recipe), chosen, sizes, sample.data_in)
     found.notes = list(_notes(known, own))
+    found.warnings = list(too_large.warnings(plan.stages, known, sample.pairs))
     found.licences, found.scaling = read_licences(config), read_scaling(config.run.dir)
     found.measured = found.uses({each.source for each in observations})
     return found

@@ -187,6 +187,8 @@ def show(forecast: Forecast, console: Console) -> None:
         console.print(Styled(line), soft_wrap=True)
     for line in unknown:
         console.print(Styled(f"Unknown: {line}", style="yellow"), soft_wrap=True)
+    for line in forecast.warnings:
+        console.print(Styled(f"Warning: {line}", style="yellow"), soft_wrap=True)
 
 
 def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]]:
@@ -358,6 +360,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
             for stage in forecast.stages
         ],
         "notes": forecast.notes,
+        "warnings": forecast.warnings,
         "assumed": dict(forecast.assumptions.values),
         "measured": forecast.measured,
         "unknown": open_questions(forecast),

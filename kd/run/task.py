@@ -14,6 +14,7 @@ from typing import Any
 from kd import __version__, tracking
 from kd.base.errors import TransientError, UserError
 from kd.base.text import unknown_name
+from kd.base.urls import mask_output
 from kd.base.world import World, from_environment
 from kd.engines import PACKAGES
 from kd.launch.environment import THREADS, WAIT
@@ -104,5 +105,5 @@ def _run_worker_node(part: Callable[[], None]) -> int:
         part()
     except Exception as error:
         known = isinstance(error, UserError | TransientError)
-        print(f"kd: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
+        print(f"kd: {error}" if known else mask_output(traceback.format_exc()), file=sys.stderr, flush=True)
     return 0

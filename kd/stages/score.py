@@ -2,7 +2,7 @@
 
 COMET against the human target, reference-free quality estimation, and minimum Bayes risk with COMET as the utility
 (Fernandes et al., 2022, https://aclanthology.org/2022.naacl-main.100). Each task scores the shards of one decoding
-worker; shards are the unit of restart. Scores are stored by pair id, in one file per metric (`kd/corpora/scores.py`).
+worker; shards are the unit of restart. Scores are stored by pair id, in one file per shard (`kd/corpora/scores.py`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Score(Kind[ScoreConfig]):
     """Scores hypotheses, or pairs, by neural models."""
 
     name = "score"
-    version = 2
+    version = 3
     config = ScoreConfig
     roles: ClassVar = {"corpus": Role(), "lists": Role(optional=True)}
     imports = ("torch",)  # a probe imports no COMET, which only some runs have

@@ -196,7 +196,7 @@ def _shards_to_select(job: Job[SelectConfig]) -> list[ShardToSelect]:
             scores = scored.shards.get(lists.name)
             if scores is None:
                 raise Damaged(f"{scored.folder} lacks the scores of the shard {lists.name}.")
-            read["scored"] = scores.files
+            read["scored"] = scores.file
         signatures = scored.signatures if scored is not None else {}
         work.append(
             ShardToSelect(

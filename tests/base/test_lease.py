@@ -113,6 +113,31 @@ def test_a_recycled_pid_is_no_holder(tmp_path: Path) -> None:
     held.release()
 
 
+@pytest.mark.parametrize(
+    ("job", "restarts", "age", "held"),
+    [
+        ("41", "1", lease.REQUEUED_SECONDS + 5, False),
+        ("41", "1", lease.REQUEUED_SECONDS - 10, True),  # a node that Slurm cannot reach: the holder may still run
+        ("41", "0", lease.REQUEUED_SECONDS + 5, True),  # another process of the same job
+        ("42", "1", lease.REQUEUED_SECONDS + 5, True),
+        ("", "", lease.REQUEUED_SECONDS + 5, True),
+        ("42", "0", lease.STALE_SECONDS + 5, False),
+    ],
+)
+def test_a_requeued_job_takes_over_earlier_from_its_own_killed_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, restarts: str, age: float, held: bool
+) -> None:
+    path = tmp_path / "lease"
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "here")
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)  # as in the first attempt of a job
+    killed_holder(path)
+    disguise(path, age=age, host="elsewhere")
+    for name, value in (("SLURM_JOB_ID", job), ("SLURM_RESTART_COUNT", restarts)):
+        monkeypatch.setenv(name, value)
+    assert lease.is_held(path) is held
+
+
 def test_it_is_taken_over_from_another_host_only_after_silence(tmp_path: Path) -> None:
     path = tmp_path / "lease"
     killed_holder(path)

@@ -6,7 +6,17 @@ import os
 
 import pytest
 
-from kd.base.urls import is_local, is_secret, lacks_secrets, mask, mask_for_children, scrub, with_secrets
+from kd.base.urls import (
+    is_local,
+    is_secret,
+    lacks_secrets,
+    mask,
+    mask_for_children,
+    mask_text,
+    pass_on,
+    scrub,
+    with_secrets,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +60,28 @@ def test_children_find_what_was_masked() -> None:
     assert lacks_secrets(masked) == []
 
 
+def test_a_url_whose_placeholders_are_filled_in_keeps_its_secrets() -> None:
+    masked = mask_for_children("https://alice:hunter2@example.org/a.{source}?token=T1")
+    pass_on(masked, masked.replace("{source}", "en"))
+    assert with_secrets("https://example.org/a.en?token=***") == "https://alice:hunter2@example.org/a.en?token=T1"
+    pass_on("https://example.org/b", "https://example.org/c?token=***")
+    assert lacks_secrets("https://example.org/c?token=***") == ["token"]
+
+
 def test_credentials_come_from_variables_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "https://data.example-1.org/a?token=***&v=1"
     assert lacks_secrets(url) == ["token"]
     monkeypatch.setenv("KD_QUERY_DATA_EXAMPLE_1_ORG", "token=T2")
     monkeypatch.setenv("KD_CREDENTIALS_DATA_EXAMPLE_1_ORG", "bob:s3cret")
     assert with_secrets(url) == "https://bob:s3cret@data.example-1.org/a?token=T2&v=1"
+
+
+def test_urls_with_placeholders_are_masked_to_their_end() -> None:
+    typed = 'a.source="https://alice:hunter2@h/a.{source}?token=T0P&v={target}", {"b": "http://h/{b}"}'
+    assert mask_text(typed) == 'a.source="https://h/a.{source}?token=***&v={target}", {"b": "http://h/{b}"}'
+    assert mask_text("{https://h/a?token=T0P}, https://h/{source}?token=T0P.") == (
+        "{https://h/a?token=***}, https://h/{source}?token=***."
+    )
 
 
 def test_messages_are_scrubbed_of_secrets() -> None:

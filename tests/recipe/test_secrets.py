@@ -1,17 +1,23 @@
-"""Secrets in typed URLs are in no file of a run, and in no config, identity or description of any stage."""
+"""Secrets in typed URLs are in no file of a run, in no config, identity or description of a stage, in no message."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from kd.base.errors import TransientError, UserError
+from kd.base.log import print_messages
+from kd.base.progress import Progress
+from kd.base.urls import mask_for_children
+from kd.pipeline.failures import record_failure
 from kd.pipeline.frozen import frozen_stages
 from kd.pipeline.run import Run
-from kd.pipeline.store import Store
+from kd.pipeline.store import ArtifactPaths, Store
 from kd.recipe import compose
 
 URL = "https://alice:hunter2@data.example/x.tsv?lang=de&token=T0PSECRET"
@@ -46,3 +52,39 @@ def test_messages_show_urls_without_secrets(kind: type[Exception]) -> None:
     assert str(kind(f"The files '{URL}' and {URL}, cannot be read ({URL}).")) == (
         f"The files '{SHOWN}' and {SHOWN}, cannot be read ({SHOWN})."
     )
+
+
+def test_records_of_unexpected_errors_have_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library reports a URL in parts, and the traceback of an error shows the messages of all errors before it."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    mask_for_children(URL)
+    paths = ArtifactPaths(tmp_path / "collect" / "f" / "files")
+    paths.failure.parent.mkdir(parents=True)
+    try:
+        try:
+            raise OSError(f"Max retries exceeded with url: /x.tsv?lang=de&token=T0PSECRET (alice:hunter2), {URL}")
+        except OSError as error:
+            raise ValueError("a bug at T0PSECRET") from error
+    except ValueError as error:
+        record_failure(paths, error)
+    told = paths.failure.read_text("utf-8")
+    assert "Max retries exceeded with url: /x.tsv?lang=de&token=*** (***)" in told and "a bug at ***" in told
+    assert not [secret for secret in SECRETS if secret in told]
+
+
+def test_messages_and_the_traceback_at_the_end_have_no_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    mask_for_children(URL)
+    print_messages()
+    progress = Progress(tmp_path / "progress.json")
+    progress.say(f"fetched {URL}")
+    progress.update("reading")
+    logging.getLogger("kd.corpora").warning("slow: token=%s", "T0PSECRET")
+    sys.excepthook(ValueError, ValueError(f"a bug at {URL}"), None)
+    told = capsys.readouterr().err
+    assert f"fetched {SHOWN}\n" in told and "slow: token=***\n" in told and f"ValueError: a bug at {SHOWN}\n" in told
+    told += (tmp_path / "progress.json").read_text("utf-8")
+    assert not [secret for secret in SECRETS if secret in told]

@@ -12,9 +12,12 @@ from metrics.tiny_comet import make_checkpoint
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.progress import Progress
+from kd.corpora.finished import note_finished
+from kd.corpora.index import Damaged
 from kd.corpora.nbest import NBestCorpus
-from kd.corpora.scores import ScoreCorpus
+from kd.corpora.scores import ScoreCorpus, finish_scores, resume_scores, write_score_index, write_scores
 from kd.corpora.shards import Corpus
+from kd.corpora.writing import LineWriter
 from kd.metrics.comet_lists import ListToScore
 from kd.pipeline.model import Artifact, Job
 from kd.recipe import compose
@@ -106,10 +109,47 @@ def test_missing_and_changed_scores_are_found(tmp_path: Path, lengths: None) -> 
     Score().run(this)
     with pytest.raises(IncompleteArtifact, match="does not have the expected scores"):
         Score().check(job(tmp_path / "scores", corpus, make(tmp_path, 3)[1], config("qe")))
-    file = this.out / "00001.qe.zst"
-    file.write_bytes((this.out / "00000.qe.zst").read_bytes())
-    with pytest.raises(IncompleteArtifact, match=r"00001\.qe\.zst was changed"):
+    file = this.out / "00001.scores.zst"
+    file.write_bytes((this.out / "00000.scores.zst").read_bytes())
+    with pytest.raises(IncompleteArtifact, match=r"00001\.scores\.zst was changed"):
         Score().check(this)
+
+
+def test_a_shard_is_one_file_whatever_the_number_of_metrics(tmp_path: Path, lengths: None) -> None:
+    """10,000 shards of a language pair make about one file each and stage, so that inodes suffice."""
+    corpus, lists = make(tmp_path, 3)
+    this = job(tmp_path / "scores", corpus, lists, config("qe", "comet", "mbr_comet"))
+    Score().run(this)
+    assert Score().check(this).counts["scores"] == 3 * 3 * 3 * SHARD
+    assert sorted(file.name for file in this.out.iterdir()) == [
+        "00000.scores.zst", "00001.scores.zst", "00002.scores.zst", "index.json", "shards.jsonl",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("1\t2", "is not an id"), ("1\t2 x\t3 4", "is not an id"), ("x\t1 2\t3 4", "is not an id"), (None, "ends after")],
+)
+def test_lines_without_an_id_and_all_columns_are_found(tmp_path: Path, line: str | None, told: str) -> None:
+    rows: list[tuple[int, dict[str, list[float]]]] = [(7, {"comet": [0.5, 1.0], "qe": [0.25, -1.0]})]
+    entry = write_scores(tmp_path, "00000", iter(rows), ["comet", "qe"])
+    finish_scores(tmp_path, entry, "made from")
+    write_score_index(tmp_path, {"comet": "a", "qe": "b"})
+    shard = ScoreCorpus(tmp_path).shards["00000"]
+    assert [list(shard.read(metric)) for metric in ("comet", "qe")] == [[(7, [0.5, 1.0])], [(7, [0.25, -1.0])]]
+    with LineWriter(shard.path) as file:
+        for text in filter(None, [line]):
+            file.write(text)
+    with pytest.raises(Damaged, match=told):
+        list(shard.read("comet"))
+    with pytest.raises(Damaged, match="no scores of mbr_comet"):
+        list(shard.read("mbr_comet"))
+
+
+def test_a_record_of_other_files_is_not_resumed(tmp_path: Path) -> None:
+    """Version 1 had a file per metric."""
+    note_finished(tmp_path, {"name": "00000", "lines": 1, "files": {"qe": {}}, "made_from": "same"})
+    assert resume_scores(tmp_path, [], {"00000": "same"}) == set()
 
 
 def test_pairs_of_a_corpus_have_one_score_each(tmp_path: Path, lengths: None) -> None:

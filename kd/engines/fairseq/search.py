@@ -40,7 +40,7 @@ class NaNFound(Exception):
 
 
 class StackedSearch:
-    """Beam search with models of one dictionary for which `stacked.unsupported` returns None.
+    """Beam search with models of one dictionary for which `stacked_weights.unsupported` returns None.
 
     `max_pieces` bounds the output without its end; scores are divided by the length, the end included, to the power of
     `length_penalty`. `start` is the decoder's first input, by default the end of sentence. Every output begins with the

@@ -1,7 +1,7 @@
 """Runs decoders of equal shape as one: the members of an ensemble form a dimension of each matrix product.
 
 fairseq runs the members one after the other, stores keys and values per hypothesis, and copies all of them at every
-step. Here the weights of all members are one tensor, `[members, in, out]`. Keys and values are written once and never
+step. Here the weights of all members are one tensor (`stacked_weights.py`). Keys and values are written once and never
 moved: the hypotheses of a sentence share them, and a mask selects the past of each.
 """
 
@@ -12,64 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kd.engines.fairseq.stacked_weights import Layer, position_embeddings, shape_of, stacked_layer, stacked_norm
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 _LOGITS = 4_000_000  # numbers of the output layer at once, so that they fit into the caches of a CPU
 _LOGITS_GPU = 500_000_000
 _FIRST_SLOTS = 64  # in a cache of keys, which grows by this number or by half
-
-
-@dataclass
-class _Affine:
-    """`x @ weight + bias`, with weights [members, in, out] and biases [members, 1, out]."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        import torch
-
-        return torch.baddbmm(self.bias, x, self.weight)
-
-    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """Return `residual + x @ weight + bias`."""
-        import torch
-
-        return torch.baddbmm(residual, x, self.weight).add_(self.bias)
-
-
-@dataclass
-class _Norm:
-    """Layer normalisation; gains and biases [members, 1, width] are None if they are merged into the next product."""
-
-    gain: Tensor | None
-    bias: Tensor | None
-    epsilon: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        import torch
-
-        normal = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=self.epsilon)
-        if self.gain is None or self.bias is None:
-            return normal
-        return torch.addcmul(self.bias, normal, self.gain)
-
-
-@dataclass
-class _Layer:
-    heads: int
-    norm_self: _Norm
-    query_key_value: _Affine
-    self_out: _Affine
-    norm_cross: _Norm
-    query: _Affine
-    key_value: _Affine  # of the encoder's output
-    cross_out: _Affine
-    norm_feed: _Norm
-    feed_in: _Affine
-    feed_out: _Affine
-    activation: Any
 
 
 @dataclass
@@ -110,46 +60,6 @@ def _grown(cache: Tensor, used: int, capacity: int) -> Tensor:
     return larger
 
 
-def unsupported(model: Any) -> str | None:
-    """Return which part of a fairseq model this module does not support; None if it supports the model."""
-    from fairseq.models.transformer import TransformerDecoder, TransformerModel
-    from fairseq.models.transformer.transformer_decoder import TransformerDecoderBase
-    from fairseq.modules import MultiheadAttention
-    from fairseq.modules.transformer_layer import TransformerDecoderLayer, TransformerDecoderLayerBase
-
-    decoder: Any = getattr(model, "decoder", None)
-    if not isinstance(model, TransformerModel) or type(decoder) not in (TransformerDecoder, TransformerDecoderBase):
-        return f"it is a {type(model).__name__}"
-    if decoder.adaptive_softmax is not None or decoder.output_projection.bias is not None:
-        return "its output layer is not a plain projection"
-    if decoder.project_in_dim is not None or decoder.project_out_dim is not None or decoder.quant_noise is not None:
-        return "its embeddings are projected or quantised"
-    if decoder.cross_self_attention:
-        return "it attends to source and target jointly"
-    for layer in decoder.layers:
-        if type(layer) not in (TransformerDecoderLayer, TransformerDecoderLayerBase):
-            return f"it has a {type(layer).__name__}"
-        extras = (layer.attn_ln, layer.c_attn, layer.ffn_layernorm, layer.w_resid)
-        attentions = (layer.self_attn, layer.encoder_attn)
-        plain = all(type(each) is MultiheadAttention and each.bias_k is None for each in attentions)
-        if any(extra is not None for extra in extras) or not plain or layer.nh != layer.self_attn.num_heads:
-            return "its layers have additional parts"
-        if any(each.add_zero_attn or each.q_proj.bias is None for each in attentions):
-            return "its attention has no biases, or a key of zeros"
-    return None
-
-
-def shape_of(model: Any) -> tuple[Any, ...]:
-    """Return the properties that two models must share to run as one."""
-    decoder = model.decoder
-    layer = decoder.layers[0]
-    return (
-        [(name, tuple(tensor.shape)) for name, tensor in decoder.state_dict().items()],
-        layer.self_attn.num_heads, layer.normalize_before, layer.activation_fn, decoder.embed_scale,
-        type(decoder.embed_positions), decoder.padding_idx, layer.self_attn_layer_norm.eps,
-    )  # fmt: skip
-
-
 class Stack:
     """Decoders of equal shape. Members are the first dimension of tensors; rows are sentences times hypotheses.
 
@@ -171,10 +81,11 @@ class Stack:
             self._output = (
                 self._embedding if tied else torch.stack([decoder.output_projection.weight for decoder in decoders])
             )
-            self._positions = _positions(decoders)
-            self._embedding_norm = _norm([decoder.layernorm_embedding for decoder in decoders])
-            self._layers = [_layer([decoder.layers[i] for decoder in decoders]) for i in range(len(self._first.layers))]
-            self._final_norm = _norm([decoder.layer_norm for decoder in decoders])
+            self._positions = position_embeddings(decoders)
+            self._embedding_norm = stacked_norm([decoder.layernorm_embedding for decoder in decoders])
+            by_depth = zip(*(decoder.layers for decoder in decoders), strict=True)
+            self._layers = [stacked_layer(layers) for layers in by_depth]
+            self._final_norm = stacked_norm([decoder.layer_norm for decoder in decoders])
         self.pre_norm = self._first.layers[0].normalize_before if self._layers else True
 
     def begin(self, source: dict[str, Tensor], sentences: int) -> State:
@@ -232,7 +143,7 @@ class Stack:
         torch.bmm(hidden, self._output.transpose(1, 2), out=out)
 
     def _self_attention(
-        self, layer: _Layer, x: Tensor, state: State, number: int, mask: Tensor, sentences: int
+        self, layer: Layer, x: Tensor, state: State, number: int, mask: Tensor, sentences: int
     ) -> Tensor:
         normal = layer.norm_self(x) if self.pre_norm else x
         rows = x.shape[1] // sentences
@@ -244,7 +155,7 @@ class Stack:
         x = layer.self_out.added_to(x, found.view_as(x))
         return x if self.pre_norm else layer.norm_self(x)
 
-    def _cross_attention(self, layer: _Layer, x: Tensor, state: State, number: int, sentences: int) -> Tensor:
+    def _cross_attention(self, layer: Layer, x: Tensor, state: State, number: int, sentences: int) -> Tensor:
         normal = layer.norm_cross(x) if self.pre_norm else x
         (query,) = _split(layer.query(normal), sentences, x.shape[1] // sentences, 1, layer.heads)
         keys, values = state.cross[number]
@@ -254,7 +165,7 @@ class Stack:
         x = layer.cross_out.added_to(x, _attend(query, keys, values, mask).view_as(x))
         return x if self.pre_norm else layer.norm_cross(x)
 
-    def _feed_forward(self, layer: _Layer, x: Tensor) -> Tensor:
+    def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         normal = layer.norm_feed(x) if self.pre_norm else x
         x = layer.feed_out.added_to(x, layer.activation(layer.feed_in(normal)))
         return x if self.pre_norm else layer.norm_feed(x)
@@ -322,83 +233,3 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) ->
 
     found = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
     return found.transpose(1, 2).reshape(found.shape[0], found.shape[2], -1)
-
-
-def _positions(decoders: Sequence[Any]) -> Any:
-    """Return a function from a step to its position embedding, [members or 1, 1, width]; None without positions."""
-    import torch
-
-    if decoders[0].embed_positions is None:
-        return None
-    offset = decoders[0].padding_idx + 1
-    if isinstance(decoders[0].embed_positions, torch.nn.Embedding):
-        table = torch.stack([decoder.embed_positions.weight for decoder in decoders])
-        return lambda step: table[:, offset + step : offset + step + 1]
-    weight = decoders[0].embed_tokens.weight
-    sinusoidal = type(decoders[0].embed_positions)
-    cache: dict[int, Any] = {}
-
-    def at(step: int) -> Any:
-        if step not in cache:
-            size = 2 * (offset + step + 128)
-            table = sinusoidal.get_embedding(size, decoders[0].embed_dim, decoders[0].padding_idx).to(weight)
-            cache.update({number: table[offset + number].view(1, 1, -1) for number in range(size - offset)})
-        return cache[step]
-
-    return at
-
-
-def _norm(norms: Sequence[Any]) -> Any:
-    import torch
-
-    if norms[0] is None:
-        return None
-    gain = torch.stack([norm.weight for norm in norms]).unsqueeze(1)
-    return _Norm(gain, torch.stack([norm.bias for norm in norms]).unsqueeze(1), norms[0].eps)
-
-
-def _affine(modules: Sequence[Sequence[Any]], norm: _Norm | None = None) -> _Affine:
-    """Merge linear layers, given by member, into one, with a member's layers side by side; `norm` is merged in.
-
-    (x * gain + bias) W = x (diag(gain) W) + bias W, which saves one pass over the rows.
-    """
-    import torch
-
-    kind = modules[0][0].weight.dtype
-    weights = torch.stack([torch.cat([part.weight for part in parts]).t() for parts in modules])
-    biases = torch.stack([torch.cat([part.bias for part in parts]) for parts in modules]).unsqueeze(1)
-    if norm is not None and norm.gain is not None and norm.bias is not None:
-        exact = weights.double()
-        biases = biases.double() + norm.bias.double() @ exact
-        weights = exact * norm.gain.double().transpose(1, 2)
-    return _Affine(weights.to(kind).contiguous(), biases.to(kind).contiguous())
-
-
-def _layer(layers: Sequence[Any]) -> _Layer:
-    norms = {
-        name: _norm([getattr(layer, name) for layer in layers])
-        for name in ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
-    }
-    taken = norms if layers[0].normalize_before else {}
-
-    def affine(names: str, norm: str = "") -> _Affine:
-        modules = [[layer.get_submodule(name) for name in names.split()] for layer in layers]
-        return _affine(modules, taken.get(norm))
-
-    made = _Layer(
-        heads=layers[0].self_attn.num_heads,
-        norm_self=norms["self_attn_layer_norm"],
-        query_key_value=affine("self_attn.q_proj self_attn.k_proj self_attn.v_proj", "self_attn_layer_norm"),
-        self_out=affine("self_attn.out_proj"),
-        norm_cross=norms["encoder_attn_layer_norm"],
-        query=affine("encoder_attn.q_proj", "encoder_attn_layer_norm"),
-        key_value=affine("encoder_attn.k_proj encoder_attn.v_proj"),
-        cross_out=affine("encoder_attn.out_proj"),
-        norm_feed=norms["final_layer_norm"],
-        feed_in=affine("fc1", "final_layer_norm"),
-        feed_out=affine("fc2"),
-        activation=layers[0].activation_fn,
-    )
-    for name in taken:
-        norms[name].gain = norms[name].bias = None
-    return made

@@ -385,7 +385,7 @@ def _search(
 
 
 def _can_be_stacked(ensemble: Ensemble) -> bool:
-    from kd.engines.fairseq.stacked import unsupported
+    from kd.engines.fairseq.stacked_weights import unsupported
 
     reasons = [reason for model in ensemble.models if (reason := unsupported(model))]
     if reasons:
