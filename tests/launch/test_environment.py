@@ -27,7 +27,7 @@ def test_a_gpu_is_counted_among_those_allotted(monkeypatch: pytest.MonkeyPatch) 
 def test_only_collect_may_use_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OFFLINE:
         monkeypatch.delenv(name, raising=False)
-    assert [name for name in KINDS if load_kind(name).network] == ["collect"]
+    assert [name for name in KINDS if load_kind(name).network] == ["collect", "collect_source"]
     # As huggingface_hub, transformers, datasets, wandb and pip document them.
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     offline |= {"WANDB_MODE": "offline", "PIP_NO_INDEX": "1"}
