@@ -20,6 +20,7 @@ from kd.corpora.shards import Corpus, CorpusWriter
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import Below, GuardsConfig, OnGuard, SelectConfig, Variant
 from kd.stages import select as stage
+from kd.stages import selecting
 from kd.stages.select import Select
 from tests.corpora.samples import rewrite
 
@@ -123,7 +124,7 @@ def test_the_outcome_does_not_depend_on_processes(tmp_path: Path) -> None:
 def test_a_worker_that_dies_goes_on_with_the_shard_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = make(tmp_path, 3)
     this = job(tmp_path, *folders)
-    real = stage._write
+    real = selecting._write
     left = iter(range(SHARD + 5))
 
     def dying(*arguments: Any) -> None:
@@ -131,11 +132,11 @@ def test_a_worker_that_dies_goes_on_with_the_shard_it_was_at(tmp_path: Path, mon
             raise KeyboardInterrupt
         real(*arguments)
 
-    monkeypatch.setattr(stage, "_write", dying)
+    monkeypatch.setattr(selecting, "_write", dying)
     with pytest.raises(KeyboardInterrupt):
         Select().run(this)
     finished = (this.out / "00000.tsv.zst").stat().st_ino
-    monkeypatch.setattr(stage, "_write", real)
+    monkeypatch.setattr(selecting, "_write", real)
     corpus, _ = selected(this)
     assert corpus.pairs == 3 * SHARD
     assert (this.out / "00000.tsv.zst").stat().st_ino == finished
@@ -152,13 +153,13 @@ def test_a_larger_share_repeats_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     selected(job(small, corpus, first_lists))
     _, all_lists = make(tmp_path, 3)
     done: list[str] = []
-    real = stage._select_shard
+    real = stage.select_shard
 
     def counted(_: None, item: Any, *rest: Any) -> None:
         done.append(item.lists.name)
         real(_, item, *rest)
 
-    monkeypatch.setattr(stage, "_select_shard", counted)
+    monkeypatch.setattr(stage, "select_shard", counted)
     grown, _ = selected(job(tmp_path, corpus, all_lists, resumable_from=[small / "out"]))
     assert done == ["00002"]
     assert grown.pairs == 3 * SHARD
