@@ -140,8 +140,9 @@ def load(checkpoint: Path, local: bool) -> Any:
             encoder = hyperparameters(checkpoint).get("pretrained_model")
             raise UserError(
                 f"The COMET model at {checkpoint} cannot be loaded ({type(error).__name__}: {_one_line(error)[:200]}).",
-                f"If it is complete, the tokeniser of {encoder} is missing: on a computer with a network, `hf download "
-                f"{encoder} --include '*.json' '*.model'` puts it into the Hugging Face cache ($HF_HOME); copy that.",
+                f"If the checkpoint is complete, the tokeniser of {encoder} is missing. On a computer with a network, "
+                f"type `hf download {encoder} --include '*.json' '*.model'`, and copy that computer's Hugging Face cache "
+                "($HF_HOME) here.",
             ) from error
     model.eval()
     return model

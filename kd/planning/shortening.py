@@ -72,7 +72,12 @@ def micro_batch(config: TrainConfig, otherwise: int) -> int:
 
 
 def decoded_sentences(parameters: float, steps: float) -> int:
-    """Return how many sentences models with this many parameters decode within a number of seconds."""
+    """Return the number of sentences whose decoding takes the computation that a probe spends on it, DECODED_FLOPS.
+
+    Args:
+        parameters: Parameters of all models that decode.
+        steps: Decoding steps of a sentence.
+    """
     return int(DECODED_FLOPS / max(1.0, 2 * parameters * steps))
 
 

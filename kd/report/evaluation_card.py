@@ -121,7 +121,10 @@ class CardRobustness:
 
     system: Name
     pair: Pair
-    checks: Annotated[dict[str, Checked], Meta(description="By check: copying, case, one output, sound.")]
+    checks: Annotated[
+        dict[str, Checked],
+        Meta(description="Inputs that failed each check: copying, case, one output, sound (docs/evaluation.md)."),
+    ]
     kinds: Annotated[dict[str, Checked], Meta(description="Inputs that failed any check, by kind of input.")]
 
 

@@ -65,7 +65,10 @@ def select_shard(_: None, item: ShardToSelect, tick: Tick) -> None:
 
 
 def _candidates(item: ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
-    """Yield every pair with its list and its scores, made elsewhere or by the stage `score`."""
+    """Yield every pair with its n-best list and the scores of its hypotheses.
+
+    Scores come from the stage `score`, from an external file, or from a feature of the list.
+    """
     external = None if item.external is None else ScoreFile(item.external)
     rows = {name: item.scored.read(name) for name in scored_metrics(item.config)} if item.scored else {}
     line, limit = 1, item.lists.facts.get(LIMIT) if item.config.guards.limit else None

@@ -83,7 +83,9 @@ class DecodeConfig:
         "Number of teachers that decode, counted from the first; 0: all.", 0, unit="teachers", at_least=0
     )
     method: DecodeMethod = setting("Beam search, sampling or diverse beam search.", DecodeMethod.beam)
-    seed: int = setting("sample: seed; seed and source determine a sample.", same_as("seed"), at_least=0)
+    seed: int = setting(
+        "sample: seed; the same seed and source always give the same samples.", same_as("seed"), at_least=0
+    )
     temperature: float = setting(
         "sample: temperature; below 1 probable tokens are drawn more often, above 1 less often.", 1.0, above=0
     )
@@ -184,7 +186,8 @@ class StudentsConfig:
 
     control: bool = setting("Train a student on the human translations.", True)
     control_selected: bool = setting(
-        "With text of `use: source`: train a second control, on the selected translations of the bilingual sources.",
+        "If the recipe has source-only text (`use: source`), also train the student without that text, as a second "
+        "control.",
         True,
     )
     first: bool = setting("Train a student on the ensemble's best hypotheses: distillation without selection.", False)

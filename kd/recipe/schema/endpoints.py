@@ -25,8 +25,8 @@ class EndpointConfig:
         transient=True,
     )
     start: str | None = setting(
-        "endpoint: command that starts the server beside each task that asks it, with {model} and {port}, a free port "
-        "for the url; null: the server is already running.",
+        "endpoint: command by which each task that uses this teacher starts its own server; {model} and {port}, a free "
+        "port, are filled in here and in the url; null: the server is already running.",
         None,
         transient=True,
     )

@@ -74,7 +74,7 @@ class SpeedConfig:
 
 
 class References(StrEnum):
-    """How COMET scores with each of several references are combined."""
+    """The way to combine a segment's COMET scores if there are several references."""
 
     mean = "mean"
     max = "max"
@@ -143,7 +143,8 @@ class EvaluateConfig:
     # What is translated is a setting of `translate`; here it only counts what was.
     robustness: RobustnessConfig = setting("The robustness suite.", factory=RobustnessConfig, transient=True)
     worst: int = setting(
-        "Segments to keep per system: those furthest behind the last baseline.",
+        "Worst segments to list per system: those furthest below the baseline, or the last of "
+        "evaluate.further_baselines; 0: none.",
         unit="segments",
         at_least=0,
     )
