@@ -141,8 +141,8 @@ def load(checkpoint: Path, local: bool) -> Any:
             raise UserError(
                 f"The COMET model at {checkpoint} cannot be loaded ({type(error).__name__}: {_one_line(error)[:200]}).",
                 f"If the checkpoint is complete, the tokeniser of {encoder} is missing. On a computer with a network, "
-                f"type `hf download {encoder} --include '*.json' '*.model'`, and copy that computer's Hugging Face cache "
-                "($HF_HOME) here.",
+                f"type `hf download {encoder} --include '*.json' '*.model'`, and copy that computer's Hugging Face "
+                "cache ($HF_HOME) here.",
             ) from error
     model.eval()
     return model
