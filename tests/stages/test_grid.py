@@ -18,7 +18,7 @@ from kd.stages.grid import budget, cells, shapes
 def config() -> SearchConfig:
     """The demo's students (4-2-128, 4 heads, a linear schedule over 2,000 updates) in two depths of each side."""
     overrides = ["recipe=demo", "chain=search", "student=tiny_from_search", "search.encoder_layers=[2,4]",
-                 "search.changes.max_update=500", "store.dir=/nonexistent"]  # fmt: skip
+                 "student.max_update=2000", "search.changes.max_update=500", "store.dir=/nonexistent"]  # fmt: skip
     composed = compose.compose(compose.parse_request(overrides))
     found: SearchConfig = stage_spec(composed, "search").config
     return found
