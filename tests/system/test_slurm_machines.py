@@ -217,7 +217,7 @@ def test_the_sites_slurm_accepts_the_jobs_of_recipes(machine: str, tmp_path: Pat
         if machine in WALKED:
             walk(cluster, machine, tmp_path / "newcomer")
         if cluster.settings.accounting:
-            (training,) = (tmp_path / "demo-0").glob("teacher.*.sh")
+            (training,) = (tmp_path / f"{EVERYWHERE[0]}-0").glob("teacher.*.sh")
             for option in REFUSED:
                 refused = cluster.cmd("sbatch", "--test-only", option, str(training), check=False)
                 assert refused.returncode != 0, f"{option}: {refused.stderr}"
