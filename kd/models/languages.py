@@ -38,7 +38,7 @@ _REPLACED = {
     "ory": "or", "azj": "az", "uzn": "uz", "als": "sq", "gug": "gn", "ydd": "yi", "plt": "mg", "quy": "qu",
     "kmr": "ku", "pbt": "ps", "gaz": "om", "ayr": "ay", "knc": "kr", "fuv": "ff", "scc": "sr", "scr": "hr", "bih": "bh",
 }  # fmt: skip
-# Macrolanguages of which a model may have the members or the whole (the same registry)
+# Macrolanguages; a model may support one as a whole or by its members (the same registry)
 _MEMBERS = {"no": {"nb", "nn"}, "sh": {"bs", "hr", "sr"}}
 _SHORTEST = _REPLACED | {
     longer: codes[0] for codes in (entry.split("/") for entry in "".join(_EQUAL).split()) for longer in codes[1:]
@@ -80,7 +80,7 @@ def nearest(language: str, known: Iterable[str], count: int = 8) -> list[str]:
     """Return up to `count` codes among `known` to offer for a language that `alike` does not find.
 
     They are codes of the same language (`zho_Hans` and `zho_Hant` for `zh`) or of its macrolanguage (`nob_Latn` for
-    `no`), or else codes of similar spelling. The list is empty if there are none.
+    `no`), or else codes of similar spelling; an empty list if nothing is near.
     """
     codes, wanted = sorted(set(known)), primary(language)
     families = [{whole, *parts} for whole, parts in _MEMBERS.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def collect(folder: Path, source: Mapping[str, Any], **changes: Any) -> Path:
     """Collect one corpus with `use: source` from files in a folder."""
     given = {"root": str(folder), "cache": str(folder / "cache"), "sources": {"it": {"use": "source", **source}}}
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CorpusConfig), {**given, **changes}))
-    CollectSource().validate(config)  # type: ignore[arg-type]
+    assert isinstance(config, CorpusConfig)
+    CollectSource().validate(config)
     entry = StageSpec("collect_source", CollectSource(), config, {}, over="pairs")
     store = Store(folder / "store")
     languages = {"en-de": {"source": "en", "target": "de"}}
@@ -232,7 +234,8 @@ def test_selection_without_gold_by_model_score_and_by_minimum_bayes_risk(tmp_pat
 def test_the_students_data_has_both_texts_and_counts_their_tokens(inputs: Mapping[str, Path], tmp_path: Path) -> None:
     extra = write(tmp_path / "extra", [(f"kein Haus {n}", f"no house {n}") for n in range(70)], pair="de-en")
     this = encode_job({**inputs}, tmp_path / "out", CONFIG)
-    this.inputs["corpus"].append(Artifact(extra, "source", "select_source", "all", "", None, {}, {}))  # type: ignore[attr-defined]
+    source_only = Artifact(extra, "source", "select_source", "all", "", None, {}, {})
+    this = replace(this, inputs={**this.inputs, "corpus": [*this.inputs["corpus"], source_only]})
     alone = encode_job(inputs, tmp_path / "alone", CONFIG)
     counts = []
     for each in (this, alone):

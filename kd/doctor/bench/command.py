@@ -36,7 +36,7 @@ _MODELS = ("recipe=files", "source=en", "target=de", "teacher=transformer_big", 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says besides the machine: the folder for the results."""
+    """The arguments of the command line other than the machine: the folder for the results."""
 
     folder: Path
 

@@ -19,7 +19,7 @@ def recovery(setup: Setup, trial: Callable[..., dict[str, Any]] = run_trial) -> 
 
     `batch.max_tokens: auto` finds the micro-batch of a training in the same way.
 
-    Returns: tried (tokens of each step, the last of which succeeded), out_of_memory (number of failures).
+    Returns: tried (tokens of each step; the last step succeeded), out_of_memory (number of failures).
 
     Raises:
         NotMeasured: The device is a CPU.

@@ -129,7 +129,7 @@ def _in_a_process(setup: Setup, name: str, limit: float) -> Measurement:
 
 
 def answer_of(step: Step, setup: Setup) -> Values:
-    """Run a measurement; return its values, or why there are none, as its process writes them."""
+    """Run a measurement in a process of its own; return the values, or the reason for having none, that it writes."""
     try:
         return {"values": step.run(setup)}
     except NotMeasured as reason:

@@ -37,8 +37,8 @@ class Waits:
 
     Attributes:
         all: Jobs that every element waits for.
-        own: Jobs of which each element waits only for the element with its own number. For example, the selection of a
-            worker waits for that worker's decoding alone.
+        own: Array jobs. Each element of this job waits only for their element with the same number. For example, the
+            selection of a worker waits for that worker's decoding alone.
     """
 
     all: frozenset[Address] = frozenset()
