@@ -20,6 +20,7 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.files import write_json
+from kd.engines.fairseq.environment import process_environment
 from kd.engines.fairseq.forecast import Memory, memory
 from kd.recipe.schema import AUTO, ModelConfig, Precision, TrainConfig
 
@@ -217,13 +218,10 @@ def _step(config: TrainConfig, here: Surroundings) -> Answer:
 
 def run_trial(request: Mapping[str, Any], threads: int) -> Answer:
     """Run a request in a separate process, and return its answer."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    project = str(Path(__file__).resolve().parents[3])
-    path = os.pathsep.join(part for part in (project, os.environ.get("PYTHONPATH", "")) if part)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "kd.engines.fairseq", "trial"],
         input=json.dumps(request),
-        env={**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": path},
+        env=process_environment(threads),
         capture_output=True,
         text=True,
         check=False,

@@ -27,6 +27,7 @@ from pathlib import Path
 from kd.base.errors import EXIT_TRANSIENT, StopRequested, TransientError, UserError
 from kd.base.processes import die_with_parent
 from kd.base.world import World
+from kd.engines.fairseq.environment import process_environment
 from kd.engines.fairseq.train import DISK_ERROR, RANK_LOG, STOPPED, USER_ERROR
 
 GRACE = 45.0  # seconds that a training has to save and exit after SIGTERM
@@ -78,12 +79,8 @@ class Launch:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return this process's environment, with the number of threads set for every numerical library."""
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-        threads = str(max(1, self.threads // self.workers))
-        project = str(Path(__file__).resolve().parents[3])  # the kd that is running
-        path = os.pathsep.join(part for part in (project, os.environ.get("PYTHONPATH", "")) if part)
-        return {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        """Return the environment of each process."""
+        return {**process_environment(max(1, self.threads // self.workers)), "PYTHONUNBUFFERED": "1"}
 
     def rank_logs(self) -> list[Path]:
         """Return the logs of all processes except the first, whose output is in the training's log."""

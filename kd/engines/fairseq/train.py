@@ -76,9 +76,10 @@ def _train(spec: dict[str, Any], signals: Sequence[int]) -> None:
     from kd.engines.fairseq import compat
 
     compat.install()
-    from kd.engines.fairseq import fused
+    from kd.engines.fairseq import fused, validation
 
     fused.install()
+    validation.install()
     import torch
     from fairseq import checkpoint_utils, options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
