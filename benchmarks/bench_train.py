@@ -2,15 +2,19 @@
 
     python benchmarks/bench_train.py                                              # a tiny model, one thread
     python benchmarks/bench_train.py --device cuda --shape big --precision bf16 --updates 200 --max-tokens 16000
+    python benchmarks/bench_train.py --data store/encode.en-de/*/all --updates 600       # end to end, after `make demo`
 
 Ours is the task's own code: the training with its checkpoints, signals and checks, metrics.jsonl, event files
 and, on a GPU, energy. Stock is fairseq's program behind the same compatibility module. Both get the same flags, data
 and seed, so the same updates; timed are those between the first logged line and the last, without start and saving.
+With `--data`, the folder of a stage `encode` instead of generated pairs, both also translate its dev set greedily in
+the same three validations, and the first ratio is end to end: from the start of the process to the last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import re
@@ -19,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +66,7 @@ class Timed:
     seconds: float  # between its first logged line and its last
     whole: float
     processor: float  # of all threads and processes, start and saving included: what a busy computer does not change
+    dev: dict[str, float] = field(default_factory=dict)  # the last validation, where there is one
 
 
 def main() -> None:
@@ -93,7 +98,8 @@ def arguments() -> argparse.Namespace:
     add("--precision", default="fp32", choices=["fp32", "fp16", "bf16"])
     add("--updates", type=int, default=140)
     add("--max-tokens", type=int, default=1500, help="of a pass, which is an update here")
-    add("--vocabulary", type=int, help="pieces; 4,000, of other shapes than tiny 32,000")
+    add("--vocabulary", type=int, help="pieces of generated pairs; 4,000, of other shapes than tiny 32,000")
+    add("--data", type=Path, help="a folder of the stage encode, with its dev set: end to end with validations")
     add("--pairs", type=int, default=100_000)
     add("--log-every", type=int, default=10)
     add("--threads", type=int, default=1)
@@ -109,25 +115,30 @@ def specification(place: Path, options: argparse.Namespace, data: tuple[Path, ..
     from kd.engines.fairseq.flags import TrainSpec
     from kd.recipe.schema import BatchConfig, CheckpointConfig, OptimizerConfig, Precision, TrainConfig
 
+    if options.data:
+        data = (options.data.resolve(),)
     data = data or write_folders(
         place / "data", options.pairs, vocabulary=options.vocabulary, folder_pairs=options.pairs
     )
+    every = options.updates // 3 if options.data else 10 * options.updates
     config = TrainConfig(
         model=model_config(options.shape),
-        optimizer=OptimizerConfig(learning_rate=1e-4, warmup_updates=100, label_smoothing=0.1, clip_norm=1.0),
+        optimizer=OptimizerConfig(
+            learning_rate=4e-3 if options.data else 1e-4, warmup_updates=100, label_smoothing=0.1, clip_norm=1.0
+        ),
         batch=BatchConfig(target_tokens=options.max_tokens, max_tokens=options.max_tokens),
-        checkpoint=CheckpointConfig(every=10 * options.updates, keep=1, average=1),
+        checkpoint=CheckpointConfig(every=every, keep=1, average=1),
         members=1,
         seed=1,
         max_update=options.updates,
         precision=Precision(options.precision),
-        validate_bleu=False,
+        validate_bleu=options.data is not None,
         log_every=options.log_every,
     )
     return TrainSpec(
         config=config,
         data=data,
-        vocabulary=place / "none",  # nothing is translated
+        vocabulary=data[0] / "vocabulary.model",  # of generated pairs: none, since nothing is translated
         max_pieces=LONGEST,
         max_tokens=options.max_tokens,
         update_freq=1,
@@ -156,7 +167,9 @@ def ours(spec: Any, out: Path, threads: int) -> Timed:
 
         began, worked = time.perf_counter(), processor_seconds()
         training.train(spec, out, tell, threads=threads)
-        return Timed(seen[-1] - seen[0], time.perf_counter() - began, processor_seconds() - worked)
+        whole, processor = time.perf_counter() - began, processor_seconds() - worked
+    dev = [entry for entry in training.read_metrics(out / training.METRICS) if entry["split"] == "dev"]
+    return Timed(seen[-1] - seen[0], whole, processor, dev[-1] if dev else {})
 
 
 def stock(spec: Any, out: Path, threads: int) -> Timed:
@@ -173,6 +186,7 @@ def stock(spec: Any, out: Path, threads: int) -> Timed:
     command = [sys.executable, "-P", *program, *flags(spec, out)]
     seen: list[float] = []
     last: list[str] = []
+    dev: dict[str, float] = {}
     began, worked = time.perf_counter(), processor_seconds()
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
@@ -182,9 +196,11 @@ def stock(spec: Any, out: Path, threads: int) -> Timed:
             last = [*last[-20:], line]
             if re.search(r"\| train_inner \| \{", line):
                 seen.append(time.perf_counter())
+            if found := re.search(r"\| valid \| (\{.*\})", line):
+                dev = {name.removeprefix("valid_"): float(value) for name, value in json.loads(found[1]).items()}
     if process.returncode:
         sys.exit("".join(last))
-    return Timed(seen[-1] - seen[0], time.perf_counter() - began, processor_seconds() - worked)
+    return Timed(seen[-1] - seen[0], time.perf_counter() - began, processor_seconds() - worked, dev)
 
 
 def processor_seconds() -> float:
@@ -202,9 +218,13 @@ def report(spec: Any, rounds: list[tuple[Timed, Timed]], options: argparse.Names
     print(f"  95 % interval of the mean ratio {low:.3f} to {high:.3f}, which {verdict} {GOOD}")
     seen = tokens(spec, options)
     print(f"  {comparison.rates(round(seen['target']), 'target tokens')}")
-    whole = statistics.median(theirs.whole / mine.whole for mine, theirs in rounds)
+    whole = Comparison([mine.whole for mine, _ in rounds], [theirs.whole for _, theirs in rounds]).speedup()
     processor = interval([theirs.processor / mine.processor for mine, theirs in rounds])
-    print(f"  with start and saving {whole:.3f} times; by processor time {processor[0]:.3f} to {processor[1]:.3f}")
+    print(
+        f"  end to end, from start to last checkpoint: {whole}; processor time {processor[0]:.3f} to {processor[1]:.3f}"
+    )
+    for name in ("loss", "bleu") if options.data else ():
+        print(f"  dev {name} after the last update: ours {rounds[-1][0].dev[name]}, stock {rounds[-1][1].dev[name]}")
     peak = options.peak or known_peak(options)
     if peak:
         rate = training_flops(spec, options, seen) / statistics.median(comparison.ours) / 1e12

@@ -79,7 +79,15 @@ def measure(place: Path, pairs: int, folder_pairs: int) -> dict[str, float]:
     import pickle
 
     data = write_folders(place / "data", pairs, vocabulary=4000, folder_pairs=folder_pairs)
-    tiny = {"shape": "tiny", "precision": "fp32", "device": "cpu", "updates": 20, "max_tokens": 1500, "log_every": 5}
+    tiny = {
+        "shape": "tiny",
+        "precision": "fp32",
+        "device": "cpu",
+        "updates": 20,
+        "max_tokens": 1500,
+        "log_every": 5,
+        "data": None,
+    }
     spec = specification(place, argparse.Namespace(**tiny), data)
     (place / "spec").write_bytes(pickle.dumps(spec))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}

@@ -1,4 +1,4 @@
-"""The fused loss and the fused Adam equal fairseq's own."""
+"""The fused loss, the fused Adam and the fused cross-attention equal fairseq's own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused versions in place of fairseq's, for one test."""
     compat.install()
     from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion as Criterion
+    from fairseq.modules import MultiheadAttention
     from fairseq.optim.adam import Adam
 
     from kd.engines.fairseq import fused
 
+    monkeypatch.setattr(MultiheadAttention, "forward", MultiheadAttention.forward)
     monkeypatch.setattr(Criterion, "compute_loss", Criterion.compute_loss)
     monkeypatch.setattr(Adam, "step", Adam.step)
     fused.install()
@@ -104,3 +106,30 @@ def test_adam_takes_fairseqs_steps_and_keeps_its_state(monkeypatch: pytest.Monke
         assert isinstance(mine["step"], int)
         for name in ("exp_avg", "exp_avg_sq"):
             torch.testing.assert_close(mine[name], theirs[name], rtol=1e-5, atol=1e-8)
+
+
+def test_cross_attention_of_a_training_equals_fairseqs_and_returns_no_weights() -> None:
+    from fairseq.modules import MultiheadAttention
+
+    torch.manual_seed(4)
+    attention = MultiheadAttention(16, 2, encoder_decoder_attention=True)
+    query, source = torch.randn(5, 3, 16), torch.randn(7, 3, 16)  # [length, sentences, width]
+    padded = torch.zeros(3, 7, dtype=torch.bool)
+    padded[1, 4:] = padded[2, 6:] = True
+
+    def run(*, training: bool) -> tuple[torch.Tensor, Any, list[torch.Tensor]]:
+        attention.train(training)
+        attention.zero_grad()
+        found, weights = attention(
+            query=query, key=source, value=source, key_padding_mask=padded, static_kv=True, need_weights=True
+        )
+        found.square().sum().backward()
+        return found, weights, [parameter.grad.clone() for parameter in attention.parameters()]
+
+    ours, no_weights, gradients = run(training=True)
+    stock, weights, stock_gradients = run(training=False)  # without dropout, fairseq computes the same in a training
+    assert no_weights is None
+    assert weights.shape == (3, 5, 7)
+    torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(gradients, stock_gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)

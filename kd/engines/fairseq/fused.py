@@ -1,9 +1,10 @@
-"""Cross-entropy and Adam in fewer passes over memory than fairseq's, with equal results up to rounding.
+"""Cross-entropy, Adam and cross-attention in fewer passes over memory than fairseq's, equal up to rounding.
 
 fairseq's label-smoothed cross-entropy takes 16 bytes per position and symbol of the vocabulary in fp32, this one 8; on
 a GPU these bytes decide how large a micro-batch may be. fairseq's Adam calls six small operations per weight matrix,
-this one calls a single kernel for all matrices. `install` replaces fairseq's versions by both. Only training processes
-call it; validations and other processes run fairseq's own code.
+this one calls a single kernel for all matrices. fairseq's cross-attention writes the matrix of attention weights, which
+no loss of kd reads; self-attention and this one call torch's fused kernel. `install` replaces fairseq's versions. Only
+training processes call it; validations and other processes run fairseq's own code.
 """
 
 from __future__ import annotations
@@ -65,11 +66,12 @@ def smoothed_labels(target: Tensor, vocabulary: int, epsilon: float, padding: in
 
 
 def install() -> None:
-    """Replace fairseq's loss and its Adam step, once per process."""
+    """Replace fairseq's loss, Adam step and cross-attention of a training, once per process."""
     from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion as Criterion
+    from fairseq.modules import MultiheadAttention
     from fairseq.optim.adam import Adam
 
-    stock_loss, stock_step = Criterion.compute_loss, Adam.step
+    stock_loss, stock_step, stock_attention = Criterion.compute_loss, Adam.step, MultiheadAttention.forward
 
     def compute_loss(self: Any, model: Any, net_output: Any, sample: Any, reduce: bool = True) -> tuple[Tensor, Tensor]:
         if not (model.training and reduce) or self.ignore_prefix_size:
@@ -86,8 +88,15 @@ def install() -> None:
             _adam(self.state, group)
         return None
 
+    def attention(self: Any, query: Tensor, key: Any, value: Any, *rest: Any, **options: Any) -> Any:
+        # `static_kv` matters for a cache, and a training has none; decoders ask for weights to return, not to learn.
+        if self.training and options.get("static_kv") and options.get("incremental_state") is None:
+            options |= {"static_kv": False, "need_weights": False, "need_head_weights": False}
+        return stock_attention(self, query, key, value, *rest, **options)
+
     Criterion.compute_loss = compute_loss
     Adam.step = step
+    MultiheadAttention.forward = attention
 
 
 def flat(model: Any, net_output: Any, sample: Any) -> tuple[Tensor, Tensor]:
