@@ -50,9 +50,9 @@ def check_weights(weights: Mapping[str, float], groups: Collection[str]) -> None
     """Raise UserError if the groups in the weights differ from `groups`."""
     if set(weights) != set(groups):
         raise UserError(
-            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
+            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, but the language pairs are "
             f"{', '.join(sorted(groups))}.",
-            "Give each corpus a weight.",
+            "Give each language pair a weight, and nothing else.",
         )
 
 

@@ -99,7 +99,9 @@ def fetch(
                 say(f"waiting for another process that is fetching {place.name}", 0, None, "")
                 time.sleep(PAUSE)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
+        raise UserError(
+            f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache to a writable folder."
+        ) from None
     return place
 
 

@@ -297,7 +297,7 @@ class _Buckets:
         self._lines[bucket], self._characters[bucket] = [], 0
 
     def take(self, bucket: int) -> Iterator[str]:
-        """Return the lines of a bucket and remove its file."""
+        """Yield the lines of a bucket and remove its file."""
         self._flush(bucket)
         path = self._paths[bucket]
         if path.exists():

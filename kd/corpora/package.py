@@ -30,7 +30,9 @@ def fetch_package(name: str, version: str, sha256: str, cache: PathLike) -> Path
             wheel = _download(name, version, sha256, Path(folder), cache)
             return wheel.replace(cache / wheel.name)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
+        raise UserError(
+            f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache to a writable folder."
+        ) from None
 
 
 def find_cached(name: str, version: str, sha256: str, cache: PathLike) -> Path | None:

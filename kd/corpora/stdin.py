@@ -45,7 +45,7 @@ def keep_stdin(folder: Path) -> Path:
                 raise
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(
-            f"The cache folder {folder} cannot be written: {error.strerror}.", "Set corpus.cache."
+            f"The cache folder {folder} cannot be written: {error.strerror}.", "Set corpus.cache to a writable folder."
         ) from None
     return path
 

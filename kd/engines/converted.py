@@ -326,5 +326,5 @@ class ConvertedTranslator:
         return bool(self._tokenizer.unk_token_id not in self._tokenizer.encode(character, add_special_tokens=False))
 
     def count_pieces(self, texts: Sequence[str]) -> int:
-        """Return the number of tokens of texts."""
+        """Return the number of tokens in the texts."""
         return sum(len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts)

@@ -240,7 +240,7 @@ def _load(folders: Sequence[Path], options: Options, to: str | None, source: str
     models = [ModelFolder.open(folder) for folder in folders]
     if served := [model for model in models if model.engine == ENDPOINT]:
         raise UserError(
-            f"{served[0].path} is a teacher behind a server, which only the stages of a run ask.",
+            f"{served[0].path} is a teacher behind a server, which only the stages of a run can use.",
             "Give the folder of a model.",
         )
     for model in models:

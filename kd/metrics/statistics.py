@@ -84,7 +84,7 @@ class Statistics:
     _examples: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)  # a heap of the largest gains
 
     def add(self, source: str, item: Candidates, scores: Sequence[float], choice: Choice) -> None:
-        """Count a list."""
+        """Add the choice from one list to the counts."""
         self.lists += 1
         if choice.guard is not None:
             self.no_way_out[choice.guard] += 1

@@ -45,7 +45,7 @@ def write_normalising(vocabulary: Path, out: Path) -> None:
 
 @cache
 def _table(unknown: frozenset[str], hangul: bool) -> bytes:
-    """Return sentencepiece's compiled table of the rules."""
+    """Compile the rules with sentencepiece; return its table."""
     import sentencepiece
 
     rules = dict(_rules(unknown.__contains__, hangul))

@@ -172,7 +172,7 @@ class Miniature:
         self._validations(plan)
 
     def _can_run(self, stage: Stage) -> bool:
-        """Return whether all inputs exist and no server is asked, since its answers may cost money."""
+        """Return whether all inputs exist and no server is used, since its answers may cost money."""
         if stage.kind.asks(stage):
             return False
         upstream = [other for task in stage.tasks for other in task.upstream()]

@@ -33,7 +33,7 @@ _FEWEST_UPDATES = 8
 
 @dataclass(frozen=True)
 class ScalingRun:
-    """The request: what to measure.
+    """The trainings to measure.
 
     Attributes:
         unit: `devices` (of one node) or `nodes`.

@@ -85,7 +85,7 @@ class Export(Kind[ExportConfig]):
                 )
         if config.checkpoint not in (AVERAGED, LAST) and not config.checkpoint.isdecimal():
             raise UserError(
-                f"There is no export.checkpoint={config.checkpoint}.",
+                f"export.checkpoint is {config.checkpoint!r}, which names no checkpoint.",
                 "Use averaged, last, or the number of updates of a kept checkpoint.",
             )
 

@@ -274,7 +274,7 @@ def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
 
 
 def _energy(job: Job[ReleaseConfig]) -> dict[str, Any]:
-    """Return the energy of the stages that measured it."""
+    """Add up the measured energy; name the stages that measured it, and those that did not."""
     kwh, carbon, measured, missing = 0.0, 0.0, [], []
     known = True
     for artifact in [*job.inputs["systems"], *job.inputs.get("others", [])]:

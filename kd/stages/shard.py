@@ -261,13 +261,13 @@ def _write_range(shuffling: _Shuffling, each: Range, tick: Tick) -> Path:
 
 
 def _most(config: ShardConfig) -> float:
-    """Return how much source-only text there may be for each unit of bilingual text."""
+    """Return the largest allowed ratio of source-only to bilingual text."""
     share = config.source_only_share
     return share / (1 - share) if share < 1 else math.inf
 
 
 def _share(job: Job[ShardConfig], corpus: Corpus) -> float:
-    """Return the share of a corpus to keep: of source-only text, so much that it has its share in the student's."""
+    """Return the share of a corpus to keep; source-only text gets at most its share of the student's corpus."""
     if not job.inputs.get("beside") or job.config.source_only_share == 1:
         return job.config.share
     beside = Corpus(job.one("beside").path)

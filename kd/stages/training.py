@@ -67,7 +67,7 @@ class Training:
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Raise UserError for settings that contradict each other."""
+    """Raise UserError for settings that are invalid or contradict each other."""
     model, checkpoint = config.model, config.checkpoint
     if model.width % model.heads:
         raise UserError(

@@ -156,7 +156,7 @@ class _System:
         return [output.replace("\n", " ") for output in outputs]  # with byte tokens a model may write a line break
 
     def write_counts(self) -> None:
-        """Write the counts of requests and tokens, and their price, where a server was asked."""
+        """Write the counts of requests and tokens, and their price, if a server was used."""
         if self._endpoint:
             counts = dict(self._counts)
             write_json(self._job.out / ASKED, counts | asking.price_facts(counts, self._endpoint))

@@ -186,13 +186,13 @@ class Client:
         told, low = self._without_key(told), f"{code} {told}".lower()
         name, model = self._settings.key, self._endpoint.model
         if status in (401, 403):  # the server's message may repeat a part of the key
-            wrong = f"refuses the key in {name}" if self._key else f"asks for a key, and {name} is not set"
+            wrong = f"refuses the key in {name}" if self._key else f"requires a key, but {name} is not set"
             return UserError(
                 f"{self._shown} {wrong} ({status}).",
                 f"Set the environment variable {name}, or name another by {self._endpoint.where}.key.",
             )
         if "quota" in low or status == 402:
-            return UserError(f"{self._shown} says that the account has no credit left: {told}.", "Top it up.")
+            return UserError(f"{self._shown} reports that the account has no credit left: {told}.", "Top it up.")
         if status in PASSING:
             again = f" after {self._settings.retries} retries" if self._settings.retries else ""
             return TransientError(f"{self._shown} still answers {status}{again}{': ' if told else ''}{told}.")

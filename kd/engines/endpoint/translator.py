@@ -1,4 +1,4 @@
-"""Translates with a language model behind a server: asks for each source and makes n-best lists from the answers.
+"""Translates with a language model behind a server: requests translations of each source as an n-best list.
 
 Without log-probabilities all scores are 0, and a list has the order of the server's answers.
 """

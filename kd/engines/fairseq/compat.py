@@ -247,7 +247,9 @@ def _keep_the_share_of_an_epoch() -> None:
         if place and before and before != now:
             # At most the last pass, since fairseq fails at the position where an epoch is over.
             scaled = min(round(place * now / before), now - 1)
-            logger.info("passes per device: %d before, %d now; pass %d becomes %d", before, now, place, scaled)
+            logger.info(
+                "micro-batches per epoch: %d before, %d now; resuming at %d, not %d", before, now, scaled, place
+            )
             state = {**state, "iterations_in_epoch": scaled}
         load_state_dict(self, state)
 

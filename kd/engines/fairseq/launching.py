@@ -255,7 +255,7 @@ def _failure(launch: Launch, status: int, last: list[str]) -> Exception:
     if "out of memory" in said.lower():
         return UserError(
             "The GPU ran out of memory.",
-            f"Set batch.max_tokens lower (the passes now have {launch.max_tokens} tokens at most).",
+            f"Set batch.max_tokens lower (a micro-batch now has up to {launch.max_tokens} tokens).",
         )
     logs = ", ".join(str(path) for path in [launch.log, *launch.rank_logs()])
     if _STALLED.search(said):
