@@ -1,4 +1,4 @@
-"""Declares the options of `kd evaluate`, which scores any files without a recipe.
+"""Declare the options of `kd evaluate`, which scores any files without a recipe.
 
 `evaluate_files.py`, which does the work, is imported when the command runs.
 """

@@ -1,4 +1,4 @@
-"""Reads and checks the request to `kd evaluate`: options, files, test sets and COMET models.
+"""Read and check the request to `kd evaluate`: options, files, test sets and COMET models.
 
 Every mistake is reported before anything is scored.
 """

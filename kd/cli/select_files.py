@@ -1,4 +1,4 @@
-"""Implements `kd select`: reads lists and references in step, scores them in several processes, writes in order.
+"""Implement `kd select`: read lists and references in step, score them in several processes, write in order.
 
 Memory does not grow with the files; the output gets its name when it is complete.
 """

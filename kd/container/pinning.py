@@ -1,4 +1,4 @@
-"""Implements `kd container pin`: replaces the tag of a definition's base image by its current digest.
+"""Implement `kd container pin`: replace the tag of a definition's base image by its current digest.
 
 A tag may name another image tomorrow; a digest cannot. skopeo, crane, regctl or docker queries the registry.
 """

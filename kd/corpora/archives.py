@@ -1,4 +1,4 @@
-"""Reads files inside zip and tar archives without unpacking anything to disk.
+"""Read files inside zip and tar archives without unpacking anything to disk.
 
 OPUS and ELRC ship corpora in zips, statmt in compressed tars.
 """

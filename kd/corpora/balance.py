@@ -1,4 +1,4 @@
-"""Divides a multilingual training among language pairs: by size, by temperature, by UniMax, or by given weights.
+"""Divide a multilingual training among language pairs: by size, by temperature, by UniMax, or by given weights.
 
 A small language is seen too rarely if shares are proportional to size, and too often if they are equal. Each method
 yields, for each group (a language pair), its share of the drawn pairs and its number of repetitions.

@@ -1,4 +1,4 @@
-"""Fetches files over HTTP into a cache folder: resumes interrupted downloads, checks hashes, fetches nothing twice.
+"""Fetch files over HTTP into a cache folder: resume interrupted downloads, check hashes, fetch nothing twice.
 
 The downloaders of mtdata and sacreBLEU restart after an interruption and do not compare sizes, and one of them does not
 check certificates. Therefore this module fetches all sources, using requests.

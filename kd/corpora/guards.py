@@ -79,7 +79,7 @@ _MOST_LONG_WORD = 2_000  # characters of a word that are looked at
 
 
 class Guards:
-    """Applies every guard that is switched on. Create one per language pair; it is not thread-safe.
+    """Apply every guard that is switched on. Create one per language pair; it is not thread-safe.
 
     Language identification is used only for target languages that its model supports.
     """

@@ -50,7 +50,7 @@ LIMIT = "longest output in tokens"  # among the facts of a shard
 
 
 class NBestShardWriter(NBestWriter):
-    """Writes the n-best lists of one shard; the shard is finished once it is closed without an exception.
+    """Write the n-best lists of one shard; the shard is finished once it is closed without an exception.
 
     A worker that dies keeps its finished shards (`resume_lists`); `write_nbest_index` completes the folder.
 

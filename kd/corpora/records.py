@@ -1,4 +1,4 @@
-"""Reads parallel text from records and cells: JSON lines, Parquet and spreadsheets (XLSX).
+"""Read parallel text from records and cells: JSON lines, Parquet and spreadsheets (XLSX).
 
 All three readers stream, and treat broken rows as for TSV: an error names the row, or the row is counted and left out.
 A line break within a text becomes a space and is counted.

@@ -27,7 +27,7 @@ def target_columns(targets: int) -> tuple[str, ...]:
 
 
 class CorpusWriter:
-    """Writes a corpus folder; a context manager that writes the index when it exits without an exception.
+    """Write a corpus folder; a context manager that writes the index when it exits without an exception.
 
     Attributes:
         pairs: Number of pairs added.

@@ -1,4 +1,4 @@
-"""Translates any text with a model folder: an exported student, a trained model, or an ensemble.
+"""Translate any text with a model folder: an exported student, a trained model, or an ensemble.
 
 `kd translate` uses it, and so does `from kd import Translator`. Every input line gives one output line.
 """
@@ -35,7 +35,7 @@ class Translation(NamedTuple):
 
 
 class Engine(Protocol):
-    """Translates short text.
+    """An engine that translates short text.
 
     Attributes:
         max_source_pieces: The longest source of the training, in tokens.

@@ -1,4 +1,4 @@
-"""Adds the normalisation of training text to a sentencepiece model, so that runtimes need not do it.
+"""Add the normalisation of training text to a sentencepiece model, so that runtimes need not do it.
 
 sentencepiece rewrites text by a table of character sequences. Here the table reproduces the normalisation that
 `kd.engines.reading` applies before translation: NFC, no control characters, no characters that are invisible and

@@ -1,4 +1,4 @@
-"""Forecasts a run: each task's work, at measured or assumed rates, on the hardware of its job."""
+"""Forecast a run: each task's work, at measured or assumed rates, on the hardware of its job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kd.stages.source_only import collects_source_only
 
 
 class Forecaster:
-    """Combines work and rates."""
+    """Combine work and rates."""
 
     def __init__(
         self,

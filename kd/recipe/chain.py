@@ -1,4 +1,4 @@
-"""Plans the chain of a composed recipe: entries become stages with typed settings, and stages become tasks."""
+"""Plan the chain of a composed recipe: entries become stages with typed settings, and stages become tasks."""
 
 from __future__ import annotations
 

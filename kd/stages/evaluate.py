@@ -1,4 +1,4 @@
-"""Evaluate: scores every system on each held-out set, with signatures and paired tests.
+"""Evaluate: score every system on each held-out set, with signatures and paired tests.
 
 Every system is compared with the baseline, by default the control, on the same resampled test sets. Faults (empty,
 copied or runaway output, lost numbers …) are counted, on the test sets and on the robustness suite, and the leakage
@@ -51,7 +51,7 @@ HELD_OUT = "held_out"  # name of the set that `split` drew
 
 
 class Evaluate(Kind[EvaluateConfig]):
-    """Scores translations."""
+    """Score translations."""
 
     name = "evaluate"
     version = 5  # 4: systems as objects; 5: words by frequency, n-grams, scores of all segments

@@ -1,4 +1,4 @@
-"""Export: converts trained models to CTranslate2, once per number format, and to packages for other software.
+"""Export: convert trained models to CTranslate2, once per number format, and to packages for other software.
 
 Each export is a folder with everything needed for translation. Before it is published, its translations of some dev
 sentences are compared with fairseq's.
@@ -58,7 +58,7 @@ WEIGHT_BYTES = {
 
 
 class Export(Kind[ExportConfig]):
-    """Converts models."""
+    """Convert models."""
 
     name = "export"
     version = 4  # 3: hashes of the files in model.json; 4: more positions, normalisation in the sentencepiece model

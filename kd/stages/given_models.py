@@ -1,4 +1,4 @@
-"""Given models: uses models that were trained elsewhere as teachers.
+"""Given models: use models that were trained elsewhere as teachers.
 
 They are fairseq checkpoints, folders of other runs, Hugging Face models (converted to CTranslate2), or language models
 behind a server, to which this stage sends no requests. Each model is a task whose output is a model folder
@@ -41,7 +41,7 @@ _UNSET = EndpointConfig()
 
 
 class GivenModels(Kind[GivenModelsConfig]):
-    """Imports models."""
+    """Import models."""
 
     name = "given_models"
     version = 2  # the pair and the names of languages count

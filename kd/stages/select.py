@@ -1,4 +1,4 @@
-"""Select: chooses from each n-best list the hypothesis most similar to gold, by smoothed sentence BLEU.
+"""Select: choose from each n-best list the hypothesis most similar to gold, by smoothed sentence BLEU.
 
 Sequence-level interpolation (Kim and Rush, 2016, section 3.3); ties go to the higher model score. Each pair is judged
 by its own gold, even if several pairs share a source and therefore a list.

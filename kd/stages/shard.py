@@ -1,4 +1,4 @@
-"""Shard: removes held-out sentences and their leaks from the training corpus, shuffles it and cuts it into shards.
+"""Shard: remove held-out sentences and their leaks from the training corpus, shuffle it and cut it into shards.
 
 Pairs are ordered by a seeded hash of their source, so equal sources are adjacent and the first shards are a random
 sample.
@@ -41,7 +41,7 @@ PROCESS_PAIRS = 200_000  # that are worth the second which a process takes to st
 
 
 class Shard(Kind[ShardConfig]):
-    """Makes the training corpus."""
+    """Make the training corpus."""
 
     name = "shard"
     version = 3

@@ -1,4 +1,4 @@
-"""Translate: translates the held-out sets with every system: teachers, ensemble, student, control, exports.
+"""Translate: translate the held-out sets with every system: teachers, ensemble, student, control, exports.
 
 The output is plain text, one line per segment. Given outputs of external systems, for the same test sources, are copied
 unchanged. The robustness suite (`kd/corpora/robustness.py`) is translated after the test sets.
@@ -37,7 +37,7 @@ ASKED = "asked.json"  # counts of requests and tokens, of a teacher behind a ser
 
 
 class Translate(Kind[TranslateConfig]):
-    """Translates held-out sets."""
+    """Translate held-out sets."""
 
     name = "translate"
     version = 1

@@ -1,4 +1,4 @@
-"""Compares the numbers of both sides: the surest sign, without a model, that a pair is not a translation.
+"""Compare the numbers of both sides: the surest sign, without a model, that a pair is not a translation.
 
 Numbers are compared by value: the digit grouping and decimal signs of all languages are recognised (1,000.5, 1.000,5, 1
 000,5), and so are scale words (15 million, 15 000 000). The order of the numbers in a sentence makes no difference. A
@@ -86,7 +86,7 @@ class _Number(NamedTuple):
 
 
 class Numbers(PairFilter[NumbersConfig]):
-    """Rejects pairs with different numbers, as OpusCleaner's num_mismatch and OpusFilter's NonZeroNumerals do."""
+    """Reject pairs with different numbers, as OpusCleaner's num_mismatch and OpusFilter's NonZeroNumerals do."""
 
     kind = "numbers"
     config = NumbersConfig

@@ -1,4 +1,4 @@
-"""Prints the results of `kd doctor bench=true` as a Markdown page."""
+"""Print the results of `kd doctor bench=true` as a Markdown page."""
 
 from __future__ import annotations
 

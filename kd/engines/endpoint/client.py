@@ -1,4 +1,4 @@
-"""Sends chat completions to an OpenAI-compatible server: retries, rate limit, and one sentence for each fault.
+"""Send chat completions to an OpenAI-compatible server: retries, rate limit, and one sentence for each fault.
 
 requests and urllib3 do the work: urllib3 repeats a request after 408, 409, 429, 5xx, a broken connection and a timeout,
 waits longer each time, and honours Retry-After. The key goes into a header and nowhere else.
@@ -51,7 +51,7 @@ class Completion:
 
 
 class Pace:
-    """Spaces the requests of all threads evenly, and delays all of them if the server asks for a pause."""
+    """Space the requests of all threads evenly, and delay all of them if the server asks for a pause."""
 
     def __init__(self, per_minute: float | None) -> None:
         """Allow `per_minute` requests; None: any number."""

@@ -1,4 +1,4 @@
-"""Chooses fairseq's batch settings for a number of target tokens per update, and measures the result.
+"""Choose fairseq's batch settings for a number of target tokens per update, and measure the result.
 
 fairseq fills a micro-batch (below: a pass) up to `max_tokens`, which counts the longer side of each pair and the
 padding. Therefore target tokens are measured by filling passes like fairseq

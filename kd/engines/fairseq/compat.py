@@ -1,4 +1,4 @@
-"""Makes fairseq 0.12.2 work with Python 3.11+, torch 2.6+ and hydra 1.3, and fixes some of its faults.
+"""Make fairseq 0.12.2 work with Python 3.11+, torch 2.6+ and hydra 1.3, and fix some of its faults.
 
 Call `install()` before the first `import fairseq`; further calls do nothing. Each change is one function, whose
 docstring states what fails without it.
@@ -324,7 +324,7 @@ def _register_pieces_tokenizer() -> None:
 
     @register_tokenizer(PIECES_TOKENIZER)
     class KdPieces:
-        """Joins pieces by the sentencepiece model at `vocabulary`: --eval-bleu-detok-args '{"vocabulary": "PATH"}'."""
+        """Join pieces by the sentencepiece model at `vocabulary`: --eval-bleu-detok-args '{"vocabulary": "PATH"}'."""
 
         def __init__(self, cfg: Namespace) -> None:
             from sentencepiece import SentencePieceProcessor

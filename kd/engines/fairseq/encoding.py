@@ -1,4 +1,4 @@
-"""Encodes corpora as fairseq's memory-mapped data, several shards at a time, without text files in between.
+"""Encode corpora as fairseq's memory-mapped data, several shards at a time, without text files in between.
 
 Each worker process converts a whole shard into a part of the files. The parts are joined in the order of the shards, so
 the output does not depend on the number of workers.

@@ -1,4 +1,4 @@
-"""Forecasts a training: parameters, GPU memory, checkpoints on disk, and the work in FLOPs. Needs no torch.
+"""Forecast a training: parameters, GPU memory, checkpoints on disk, and the work in FLOPs. Needs no torch.
 
 The training prints the forecast before it starts, and `kd plan` adds it up; docs/training.md explains the formulas.
 """

@@ -1,4 +1,4 @@
-"""Runs the processes of a training: starts them, reads their output, stops them, and explains failures.
+"""Run the processes of a training: start them, read their output, stop them, and explain failures.
 
 A single process is started directly, several by torchrun. Signals are sent to the workers by their process ids, never
 to torchrun's agent, which SIGUSR1 would kill, leaving the workers running.

@@ -1,4 +1,4 @@
-"""Trains a model in a subprocess and follows it: `metrics.jsonl`, live progress, resuming and error messages.
+"""Train a model in a subprocess and follow it: `metrics.jsonl`, live progress, resuming and error messages.
 
 This module runs in the task's process and imports neither torch nor fairseq; `train.py` runs in the training process.
 """
@@ -234,7 +234,7 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
 
 
 class Metrics:
-    """Writes `metrics.jsonl`: one object per line; updates that a resumed training repeats are removed first.
+    """Write `metrics.jsonl`: one object per line; updates that a resumed training repeats are removed first.
 
     All lines have split, update, epoch, loss and nll_loss (bits per piece), ppl, and alternative axes for curves:
     target_tokens (pieces seen since the first update), seconds (of training and validation, over all interruptions;
@@ -332,7 +332,7 @@ class Metrics:
 
 
 class Told:
-    """Collects further reports of a training besides its metrics: time spent on saving, and GPU memory.
+    """Collect further reports of a training besides its metrics: time spent on saving, and GPU memory.
 
     every: updates between two checkpoints.
     """

@@ -1,4 +1,4 @@
-"""Turns tasks into job arrays: which elements are submitted together, and which jobs each array waits for.
+"""Turn tasks into job arrays: which elements are submitted together, and which jobs each array waits for.
 
 Tasks of a stage that wait for the same jobs form one array, so that a failure reaches only the tasks that depend on it.
 """

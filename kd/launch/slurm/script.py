@@ -1,4 +1,4 @@
-"""Renders the job script of a stage: its requests to the cluster, and its commands.
+"""Render the job script of a stage: its requests to the cluster, and its commands.
 
 Config values are data: they are quoted for sbatch in #SBATCH lines, and for bash elsewhere.
 """

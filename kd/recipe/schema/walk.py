@@ -1,4 +1,4 @@
-"""Walks the schema: every key of a recipe with its type and metadata, and the type at the end of a dotted key.
+"""Walk the schema: every key of a recipe with its type and metadata, and the type at the end of a dotted key.
 
 NAME in a key stands for a name that the user chooses, in a mapping such as `corpus.sources`.
 """
