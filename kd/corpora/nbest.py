@@ -224,7 +224,7 @@ class NBestCorpus:
             if shard.name in by_name:
                 raise UserError(
                     f"Both {by_name[shard.name].folder} and {shard.folder} hold a shard {shard.name}.",
-                    "Join folders of one run of one stage.",
+                    "Give only folders that one run of one stage wrote.",
                 )
             by_name[shard.name] = shard
         joined.shards = tuple(by_name[name] for name in sorted(by_name))

@@ -197,14 +197,14 @@ class Corpus:
             if getattr(self, what) != getattr(other, what):
                 raise UserError(
                     f"The corpora in {self.folder} and {other.folder} differ in {what.replace('_', ' ')}.",
-                    "Join folders of one run of one stage.",
+                    "Give only folders that one run of one stage wrote.",
                 )
         folders = {shard.name: shard.folder for shard in self.shards}
         for shard in other.shards:
             if shard.name in folders:
                 raise UserError(
                     f"Both {folders[shard.name]} and {shard.folder} hold a shard {shard.name}.",
-                    "Join folders of one run of one stage.",
+                    "Give only folders that one run of one stage wrote.",
                 )
         self.shards += other.shards
         self.origins = check_origins([*self.origins.values(), *other.origins.values()])

@@ -167,7 +167,7 @@ class DuplicatesConfig:
     """Removal of duplicates: the first of several equal pairs is kept."""
 
     enabled: bool = setting("Remove repetitions.", aliases=("dedup", "deduplicate"))
-    by: SameBy = setting("Side that makes two pairs duplicates.")
+    by: SameBy = setting("Sides that two pairs must share to be duplicates.")
     normalised: bool = setting("Compare without case, whitespace and punctuation.")
 
 
@@ -175,7 +175,7 @@ class DuplicatesConfig:
 class JoinConfig:
     """Several language pairs as one model's corpus: pairs that they share are kept once."""
 
-    by: SameBy = setting("Side that makes two pairs duplicates.", SameBy.target)
+    by: SameBy = setting("Sides that two pairs must share to be duplicates.", SameBy.target)
     normalised: bool = setting("Compare without case, whitespace and punctuation.", False)
 
 
