@@ -1,6 +1,6 @@
 """Choose the hypotheses that the student learns from an n-best list: order of preference, variants, guards.
 
-The stage `select` and `kd select` share `Chooser`, which also counts what it chose.
+The stage `select` and `kd select` share `Chooser`, which also counts its choices.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ class Miniature:
             file.writelines(f"{piece} 1\n" for piece in more)
 
     def _took_over(self, task: Task) -> bool:
-        """Link the output of an equal training, such as another member or a control: speed and size are the same."""
+        """Link the output of an equal training, such as another member; return whether there is one."""
         if not isinstance(task.stage.config, TrainConfig):
             return False
         for other in self._clocks:

@@ -37,7 +37,7 @@ class Setting:
 
     @property
     def unit(self) -> str:
-        """What its number counts or measures; empty for other types."""
+        """The unit of its number; empty for other types."""
         return str(self.field.metadata.get("unit", ""))
 
     @property
