@@ -1,4 +1,4 @@
-"""Shows the progress of a command that works on files: a bar in a terminal, an occasional line elsewhere."""
+"""Show the progress of a command that works on files: a bar in a terminal, an occasional line elsewhere."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def _visible(environment: Mapping[str, str], variables: Sequence[str], count: in
 
 
 class RocmSmi:
-    """Reads `rocm-smi --json`, and reuses its output for a moment."""
+    """Read `rocm-smi --json`, and reuse its output for a moment."""
 
     def __init__(self, command: str) -> None:
         self._command = [command, "--showpower", "--showuse", "--showproductname", "--json"]

@@ -51,9 +51,9 @@ class Spent:
 
 
 class Counter:
-    """Counts the joules that one GPU used, sample by sample, and how busy it was.
+    """Count the joules that one GPU used, sample by sample, and how busy it was.
 
-    Adds the differences of the GPU's own counter if it has one (NVML's total energy, since Volta); otherwise integrates
+    Add the differences of the GPU's own counter if it has one (NVML's total energy, since Volta); otherwise integrate
     the power by the trapezoid rule.
     """
 

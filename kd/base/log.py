@@ -1,4 +1,4 @@
-"""Prints kd's messages: all modules log to loggers below `kd`, which other programs can redirect."""
+"""Print kd's messages: all modules log to loggers below `kd`, which other programs can redirect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kd.base.urls import mask_output
 
 
 class _Printer(logging.Handler):
-    """Writes messages to the current standard error, with warnings and errors as `kd: …`."""
+    """Write messages to the current standard error, with warnings and errors as `kd: …`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "kd: " if record.levelno >= logging.WARNING else ""

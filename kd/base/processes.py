@@ -36,7 +36,7 @@ Tick = Callable[[int], None]  # called by the work with an increment, and by `Wo
 
 
 def share(context: C) -> C:
-    """Return the argument: `Workers(count, share, rules)` passes `rules` to every process once."""
+    """Return the context unchanged: `Workers(count, share, rules)` sends `rules` to each process once."""
     return context
 
 

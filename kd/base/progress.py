@@ -70,7 +70,7 @@ class Snapshot:
 
 
 class Progress:
-    """Writes the progress of a running task."""
+    """Write the progress of a running task."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -118,7 +118,7 @@ def with_secrets(url: str) -> str:
 
 
 def is_local(url: str) -> bool:
-    """Return whether a server is on the computer that asks it."""
+    """Return whether a server is on the computer that sends it requests."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -1,4 +1,4 @@
-"""Implements the command `kd`. Imports only modules that parse the command line; large modules are imported on use.
+"""Implement the command `kd`. Import only modules that parse the command line; large modules are imported on use.
 
 Commands about a run take Hydra overrides (`key=value`); commands about files take ordinary options.
 """

@@ -1,4 +1,4 @@
-"""Implements the command line of `kd bundle`."""
+"""Implement the command line of `kd bundle`."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.epilog = "Arguments after -- go to apptainer build: -- --mksquashfs-args '-comp zstd'"
 
     check = verbs.add_parser("check", help="parse a definition, lint its shell, verify its pins")
-    check.add_argument("image", metavar="NAME", nargs="?", help="one (default: all)")
+    check.add_argument("image", metavar="NAME", nargs="?", help="the definition to check (default: all)")
 
     enter = verbs.add_parser("exec", help="run a command in an image, or a shell")
     enter.add_argument("image", metavar="NAME", help="cpu, cuda, rocm, or the path of an image")
@@ -46,10 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     enter.epilog = "The command follows --; without one a shell is started: kd container exec cpu -- kd --version"
 
-    pin = verbs.add_parser("pin", help="ask the registry for the digest of the base, and write it into the definition")
+    pin = verbs.add_parser(
+        "pin", help="look up the digest of the base in the registry, and write it into the definition"
+    )
     pin.add_argument("image", metavar="NAME", help="cpu, cuda, rocm, or the path of a definition")
     pin.add_argument("--tag", metavar="IMAGE:TAG", help="a base other than the definition's")
-    pin.epilog = "Arguments after -- go to the program that asks the registry: -- --tls-verify=false"
+    pin.epilog = "Arguments after -- go to the program that queries the registry: -- --tls-verify=false"
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Declares the options of `kd evaluate`, which scores any files without a recipe.
+"""Declare the options of `kd evaluate`, which scores any files without a recipe.
 
 `evaluate_files.py`, which does the work, is imported when the command runs.
 """
@@ -97,4 +97,6 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--worst", type=int, default=0, metavar="N",
                        help="show the N segments in which each system is furthest behind the baseline")  # fmt: skip
     group.add_argument("--segments", type=Path, metavar="OUT", help="write scores of segments: .tsv, or JSON lines")
-    group.add_argument("--details", type=Path, metavar="OUT", help="write what --weaknesses and --worst show as JSON")
+    group.add_argument(
+        "--details", type=Path, metavar="OUT", help="write the output of --weaknesses and --worst as JSON"
+    )

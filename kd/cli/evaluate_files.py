@@ -1,4 +1,4 @@
-"""Implements `kd evaluate`: scores files by `kd/metrics/`, as the evaluate stage does, and writes the tables."""
+"""Implement `kd evaluate`: score files by `kd/metrics/`, as the evaluate stage does, and write the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads and checks the request to `kd evaluate`: options, files, test sets and COMET models.
+"""Read and check the request to `kd evaluate`: options, files, test sets and COMET models.
 
 Every mistake is reported before anything is scored.
 """
@@ -154,7 +154,7 @@ def _metrics(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     if COMET in wanted and not models:
         raise UserError("COMET needs a model.", "Give --comet-model, a folder or a name such as wmt22-comet-da.")
     if models and COMET not in wanted and options.metrics:
-        raise UserError("--comet-model is given, and comet is not among the metrics.", "Add comet to --metrics.")
+        raise UserError("--comet-model is given, but comet is not among the metrics.", "Add comet to --metrics.")
     return [name for name in wanted if name != COMET], models
 
 

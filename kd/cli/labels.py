@@ -1,4 +1,4 @@
-"""Derives the names of systems in tables from the paths of their files: the shortest distinct endings.
+"""Derive the names of systems in tables from the paths of their files: the shortest distinct endings.
 
 Output for programs has the whole names; tables for people leave out the parts that all names have in common.
 """

@@ -1,4 +1,4 @@
-"""Implements `kd plan`: forecasts jobs, GPU and core hours, time, disk and energy of a run, each with its source.
+"""Implement `kd plan`: forecast jobs, GPU and core hours, time, disk and energy of a run, each with its source.
 
 docs/plan.md explains the figures.
 """

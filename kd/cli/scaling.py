@@ -1,6 +1,6 @@
-"""Implements `kd scaling`: measures how a training scales with GPUs or nodes, by short trainings.
+"""Implement `kd scaling`: measure how a training scales with GPUs or nodes, by short trainings.
 
-Prints tokens per second, speed-up and parallel efficiency, and plots them.
+Print tokens per second, speed-up and parallel efficiency, and plot them.
 """
 
 from __future__ import annotations

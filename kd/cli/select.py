@@ -1,4 +1,4 @@
-"""Declares the options of `kd select`, which selects from any n-best lists like the stage `select`.
+"""Declare the options of `kd select`, which selects from any n-best lists like the stage `select`.
 
 `select_files.py` implements the command; it is imported when the command runs.
 """

@@ -1,4 +1,4 @@
-"""Implements `kd select`: reads lists and references in step, scores them in several processes, writes in order.
+"""Implement `kd select`: read lists and references in step, score them in several processes, write in order.
 
 Memory does not grow with the files; the output gets its name when it is complete.
 """
@@ -192,7 +192,9 @@ def _check_paths(options: argparse.Namespace) -> None:
         if not path.absolute().parent.is_dir():
             raise UserError(f"The folder {path.absolute().parent} does not exist.", "Create it, or give another path.")
         if path.suffix in (".xz", ".bz2"):
-            raise UserError(f"{path} cannot be written.", "Give it the suffix .gz or .zst, or none.")
+            raise UserError(
+                f"kd select does not compress to {path.suffix}.", f"Give {path} the suffix .gz or .zst, or none."
+            )
     if len({path.resolve() for path in written}) < len(written):
         raise UserError("--output and --ranks are the same file.", "Give two files.")
 

@@ -1,4 +1,4 @@
-"""Implements `kd serve`: models behind LibreTranslate's HTTP API, with a page to try them."""
+"""Implement `kd serve`: models behind LibreTranslate's HTTP API, with a page to try them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Implements `kd translate`: translates standard input with any model folder, one output line per input line.
+"""Implement `kd translate`: translate standard input with any model folder, one output line per input line.
 
 Lines are translated as they arrive, a few thousand at most at once, so memory does not grow with the input.
 """

@@ -1,4 +1,4 @@
-"""Implements `kd container build`: makes an image, and its record, from a definition and this checkout.
+"""Implement `kd container build`: make an image, and its record, from a definition and this checkout.
 
 Missing requirements are reported before the build starts; the image gets its name after its `%test` has passed.
 """

@@ -1,4 +1,4 @@
-"""Implements `kd container check`: the definition parses, shellcheck passes, its pins are exact and up to date.
+"""Implement `kd container check`: the definition parses, shellcheck passes, and its pins are exact and up to date.
 
 Apptainer itself parses the definition: it is run on a nonexistent source, which it reports only after parsing.
 """

@@ -1,4 +1,4 @@
-"""Finds and reads the definitions of images, by stage and section.
+"""Find and read the definitions of images, by stage and section.
 
 The format is Apptainer's, whose parser decides what is valid; this module reads the parts that checks need.
 """

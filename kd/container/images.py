@@ -1,4 +1,4 @@
-"""Finds images and their records: IMAGE.json states what an image was made from and which versions it contains.
+"""Find images and their records: IMAGE.json states what an image was made from and which versions it contains.
 
 `kd status` reads the versions from the record, so it need not start the image.
 """

@@ -1,4 +1,4 @@
-"""Reads a lock: pinned packages with the hashes of their files, as `make lock` writes them."""
+"""Read a lock: pinned packages with the hashes of their files, as `make lock` writes them."""
 
 from __future__ import annotations
 

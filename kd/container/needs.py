@@ -1,4 +1,4 @@
-"""Checks whether an image can be built on this computer: permissions, disk space, programs.
+"""Check whether an image can be built on this computer: permissions, disk space, programs.
 
 A missing requirement ends the command with status 2 before anything starts; a possible problem is a note.
 """

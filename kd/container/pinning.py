@@ -1,6 +1,6 @@
-"""Implements `kd container pin`: replaces the tag of a definition's base image by its current digest.
+"""Implement `kd container pin`: replace the tag of a definition's base image by its current digest.
 
-A tag may name another image tomorrow; a digest cannot. skopeo, crane, regctl or docker asks the registry.
+A tag may name another image tomorrow; a digest cannot. skopeo, crane, regctl or docker queries the registry.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def pin(definition: Definition, tag: str | None = None, options: tuple[str, ...]
     Args:
         definition: The definition to change.
         tag: A base other than the definition's, or the tag to resolve again if the definition has a digest.
-        options: Passed to the program that asks the registry, such as --tls-verify=false.
+        options: Passed to the program that queries the registry, such as --tls-verify=false.
 
     Raises:
         UserError: The tag cannot be resolved, or the definition cannot be written.
@@ -70,7 +70,7 @@ def resolve(tag: str, options: tuple[str, ...] = ()) -> Pin:
     program = next(filter(shutil.which, RESOLVERS), None)
     if program is None:
         raise UserError(
-            f"No program on this computer can ask a registry for {tag}.", f"Install one of {', '.join(RESOLVERS)}."
+            f"No program on this computer can query a registry for {tag}.", f"Install one of {', '.join(RESOLVERS)}."
         )
     start, scheme = RESOLVERS[program]
     command = [*start, *options, f"{scheme}{tag}"]

@@ -1,4 +1,4 @@
-"""Passes the user's pip settings into a build: indexes, folders of wheels, certificates, cache.
+"""Pass the user's pip settings into a build: indexes, folders of wheels, certificates, cache.
 
 Behind a proxy or a mirror, as on many clusters, an installation fails without them.
 """

@@ -1,4 +1,4 @@
-"""Writes the remarks of `kd status` on artifacts that were made in an image other than the run's current one.
+"""Write the remarks of `kd status` on artifacts that were made in an image other than the run's current one.
 
 Such artifacts stay valid. A remark names the packages whose versions differ.
 """

@@ -1,4 +1,4 @@
-"""Tests an image from inside, as its `%test`: versions match the lock, packages import, a model trains and decodes.
+"""Test an image from inside, as its `%test`: versions match the lock, packages import, a model trains and decodes.
 
 `python -m kd.container.selftest VARIANT` writes below TMPDIR only; its status is 0 if all tests passed.
 """

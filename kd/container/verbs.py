@@ -1,4 +1,4 @@
-"""Implements the verbs of `kd container`."""
+"""Implement the verbs of `kd container`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cleans answers of language models: unwraps the translation, and recognises answers without one.
+"""Clean answers of language models: unwrap the translation, and recognise answers without one.
 
 Quotes, Markdown and known lead-ins around a translation are removed only where the source has none. An answer
 that still has several lines, refuses, or talks about the translation is not used. Copies of the source and other

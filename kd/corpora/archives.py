@@ -1,4 +1,4 @@
-"""Reads files inside zip and tar archives without unpacking anything to disk.
+"""Read files inside zip and tar archives without unpacking anything to disk.
 
 OPUS and ELRC ship corpora in zips, statmt in compressed tars.
 """
@@ -110,7 +110,9 @@ def open_member(member: Member) -> Iterator[IO[bytes]]:
         UserError: The archive has no member of that name, or the member is encrypted.
         UNREADABLE: While reading, if the archive is damaged.
     """
-    missing = UserError(f"There is no {member.name} in {member.archive}.", "List what the archive holds.")
+    missing = UserError(
+        f"There is no {member.name} in {member.archive}.", "List the archive's files, and correct the name."
+    )
     if is_zip(member.archive):
         with zipfile.ZipFile(member.archive) as archive:
             if member.name not in archive.namelist():

@@ -1,4 +1,4 @@
-"""Makes variants of training pairs, from which a student learns robustness, and writes them after the original pairs.
+"""Make variants of training pairs, from which a student learns robustness, and write them after the original pairs.
 
 Each source gets at most one variant and at most one copied span. Two seeded hashes of the source decide, so the same
 sources are varied in every corpus, on every machine and after every restart. The ids of variants have a separate prefix
@@ -74,7 +74,7 @@ class Rules:
 
 
 class Augmenter:
-    """Adds variants to one shard; `counts` has how many of each kind were added, and how many were left out."""
+    """Add variants to one shard; `counts` has how many of each kind were added, and how many were left out."""
 
     def __init__(self, rules: Rules, sources: Iterable[str]) -> None:
         """Prepare for a shard.

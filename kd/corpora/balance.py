@@ -1,4 +1,4 @@
-"""Divides a multilingual training among language pairs: by size, by temperature, by UniMax, or by given weights.
+"""Divide a multilingual training among language pairs: by size, by temperature, by UniMax, or by given weights.
 
 A small language is seen too rarely if shares are proportional to size, and too often if they are equal. Each method
 yields, for each group (a language pair), its share of the drawn pairs and its number of repetitions.
@@ -50,9 +50,9 @@ def check_weights(weights: Mapping[str, float], groups: Collection[str]) -> None
     """Raise UserError if the groups in the weights differ from `groups`."""
     if set(weights) != set(groups):
         raise UserError(
-            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, and the corpora are "
+            f"encode.balance.weights has {', '.join(sorted(weights)) or 'nothing'}, but the language pairs are "
             f"{', '.join(sorted(groups))}.",
-            "Give each corpus a weight.",
+            "Give each language pair a weight, and nothing else.",
         )
 
 

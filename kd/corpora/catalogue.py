@@ -1,4 +1,4 @@
-"""Reads message catalogues of software, JSON or gettext, in a folder, zip or wheel, as parallel text.
+"""Read message catalogues of software, JSON or gettext, in a folder, zip or wheel, as parallel text.
 
 Two strings form a pair if they have the same key (key path, or context and message id) in the same catalogue in two
 languages.

@@ -1,4 +1,4 @@
-"""Finds the files of message catalogues in a folder, zip or wheel, and reads them with a bound on their size."""
+"""Find the files of message catalogues in a folder, zip or wheel, and read them with a bound on their size."""
 
 from __future__ import annotations
 

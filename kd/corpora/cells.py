@@ -1,4 +1,4 @@
-r"""Reads and writes lines of tab-separated cells, as in shards and samples of rejected pairs.
+r"""Read and write lines of tab-separated cells, as in shards and samples of rejected pairs.
 
 A backslash, tab, carriage return or line break in a cell is written as `\\`, `\t`, `\r` or `\n`, as in Linear TSV
 (https://github.com/solidsnack/tsv) and PostgreSQL's COPY. Thus every line has the same number of tabs.

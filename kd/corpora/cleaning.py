@@ -1,4 +1,4 @@
-"""Cleans a corpus shard by shard: a first pass applies filters, a second removes duplicates.
+"""Clean a corpus shard by shard: a first pass applies filters, a second removes duplicates.
 
 Rejected pairs are counted and sampled. Shards are independent, so any number of processes can work on them with the
 same result.
@@ -77,7 +77,7 @@ _Row = tuple[Pair, Sequence[str | None]]  # a pair with its values in the column
 
 
 class Cleaner:
-    """Applies the filters of a recipe, one after the other, to blocks of pairs."""
+    """Apply the filters of a recipe, one after the other, to blocks of pairs."""
 
     def __init__(self, rules: Rules) -> None:
         self.columns = rules.columns

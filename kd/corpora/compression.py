@@ -1,4 +1,4 @@
-"""Decompresses gzip, xz, bzip2 and zstandard streams in bounded memory, and checks every checksum and end mark.
+"""Decompress gzip, xz, bzip2 and zstandard streams in bounded memory, and check every checksum and end mark.
 
 The format is recognised by its first bytes, not by the file's name. Python's own readers silently stop at padding or
 damage between two streams (lzma, bz2), and zstandard's reader takes a truncated frame for the end of the file.

@@ -1,4 +1,4 @@
-"""Fetches files over HTTP into a cache folder: resumes interrupted downloads, checks hashes, fetches nothing twice.
+"""Fetch files over HTTP into a cache folder: resume interrupted downloads, check hashes, fetch nothing twice.
 
 The downloaders of mtdata and sacreBLEU restart after an interruption and do not compare sizes, and one of them does not
 check certificates. Therefore this module fetches all sources, using requests.
@@ -99,7 +99,9 @@ def fetch(
                 say(f"waiting for another process that is fetching {place.name}", 0, None, "")
                 time.sleep(PAUSE)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
+        raise UserError(
+            f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache to a writable folder."
+        ) from None
     return place
 
 

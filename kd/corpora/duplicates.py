@@ -1,4 +1,4 @@
-"""Finds duplicates in a corpus of any size: hashes in buckets on disk, one bucket in memory at a time.
+"""Find duplicates in a corpus of any size: hashes in buckets on disk, one bucket in memory at a time.
 
 The first of several equal pairs is kept, whatever the number of buckets. Among 500 million pairs, the probability of
 losing a pair to a collision of 64-bit hashes is below 1 %. Buckets take 16 bytes and one bit for each pair.
@@ -43,7 +43,7 @@ def _normalised(text: str) -> str:
 
 
 class DuplicateFinder:
-    """Collects the keys of all pairs in order, then finds the keys that repeat earlier ones.
+    """Collect the keys of all pairs in order, then find the keys that repeat earlier ones.
 
     Args:
         folder: Folder for the buckets.

@@ -42,7 +42,7 @@ def resume(
 ) -> dict[str, Entry]:
     """Prepare a folder for the remaining work, and return the records of the finished shards.
 
-    Removes the partial files of killed processes, and the index, which is written last of all.
+    Remove the partial files of killed processes, and the index, which is written last of all.
 
     Args:
         folder: The folder, new or with shards of an earlier attempt.

@@ -201,7 +201,7 @@ class Catalogue(Format):
             )
 
     def identity(self, reading: Reading) -> dict[str, object]:
-        """Return a marker of how empty entries are read: as gettext's ids, unlike in earlier versions."""
+        """Return the identity, marked if empty entries stand for gettext's message ids, unlike in earlier versions."""
         by_id = primary(reading.source.gettext_language) in (primary(reading.left), primary(reading.right))
         gettext = {"empty": "message id"} if by_id and str(reading.source.files).endswith(GETTEXT) else {}
         return {**super().identity(reading), **gettext}

@@ -1,4 +1,4 @@
-"""Reads the messages of gettext catalogues, .po and .mo, in time linear in their size.
+"""Read the messages of gettext catalogues, .po and .mo, in time linear in their size.
 
 polib parses them. It joins the lines of a message one by one, leaves octal escapes as they are and trusts the tables of
 .mo files. Therefore this module prepares the text and checks the tables first.

@@ -175,11 +175,18 @@ def join(
 ) -> Iterator[tuple[Shard, Iterator[tuple[list[Pair], list[Hypothesis] | None]]]]:
     """Yield each shard with its runs of equal sources and the list of each run, None if there is no list.
 
-    A run's list is that of its first pair with a list, cut to `most` hypotheses (0: all). Consume the runs of a shard
-    before requesting the next shard. folder: place for the buckets, in a hidden folder that is removed afterwards; they
-    take about as many bytes as the compressed files.
+    A run's list is that of its first pair with a list. Consume the runs of a shard before requesting the next shard.
 
-    Raises UserError, naming file and line, for an id outside its corpus, or an id that occurs twice.
+    Args:
+        files: The files of lists.
+        shards: The shards with the sources.
+        folder: Place for the buckets, in a hidden folder that is removed afterwards. They take about as many bytes as
+            the compressed files.
+        counts: Receives the counts.
+        most: Hypotheses to keep of each list; 0: all.
+
+    Raises:
+        UserError: An id is outside its corpus or occurs twice; the message names file and line.
     """
     with tempfile.TemporaryDirectory(prefix=".given-lists-", dir=folder) as place:
         expected = max(sum(shard.lines for shard in shards), sum(file.pairs for file in files))
@@ -297,7 +304,7 @@ class _Buckets:
         self._lines[bucket], self._characters[bucket] = [], 0
 
     def take(self, bucket: int) -> Iterator[str]:
-        """Return the lines of a bucket and remove its file."""
+        """Yield the lines of a bucket and remove its file."""
         self._flush(bucket)
         path = self._paths[bucket]
         if path.exists():

@@ -79,7 +79,7 @@ _MOST_LONG_WORD = 2_000  # characters of a word that are looked at
 
 
 class Guards:
-    """Applies every guard that is switched on. Create one per language pair; it is not thread-safe.
+    """Apply every guard that is switched on. Create one per language pair; it is not thread-safe.
 
     Language identification is used only for target languages that its model supports.
     """
@@ -128,14 +128,14 @@ class Guards:
         return None
 
     def _is_copy(self, hypothesis: str) -> bool:
-        """Find a copy of the source, ignoring case, spaces and punctuation, if it has enough words to translate."""
+        """Return whether it equals the source, ignoring case, spaces and punctuation; a short source does not count."""
         source = self._source
         if 2 * abs(len(hypothesis) - len(source.text)) > len(source.text):
             return False
         return bare(hypothesis) == source.bare and source.ordinary >= self.config.copy_words
 
     def _length(self, hypothesis: str) -> bool:
-        """Find lengths in characters that differ too much, like the cleaning filter `ratio`."""
+        """Return whether the lengths in characters differ too much, as in the cleaning filter `ratio`."""
         ours = _width(hypothesis, self._languages[1])
         theirs = self._source.width
         shorter, longer = (ours, theirs) if ours < theirs else (theirs, ours)
@@ -143,7 +143,7 @@ class Guards:
         return longer + slack > self.config.max_ratio * (shorter + slack)
 
     def _repetition(self, hypothesis: str) -> bool:
-        """Find a phrase that is repeated over and over, unlike in the source."""
+        """Return whether it repeats a phrase over and over, unlike the source."""
         language = self._languages[1]
         words = _units(hypothesis, language)
         if len(set(words)) < len(words):  # else nothing repeats
@@ -161,7 +161,7 @@ class Guards:
         return any(first == second and first.casefold() in never for first, second in pairwise(words))
 
     def _language(self, hypothesis: str) -> bool:
-        """Find text that is clearly in another language, unrelated to the target language."""
+        """Return whether it is clearly in a language that is neither the target language nor closely related to it."""
         if self._identifier is None:
             return False
         config = self.config

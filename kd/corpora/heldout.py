@@ -1,4 +1,4 @@
-"""Reads and writes held-out sets: plain text files such as `FOLDER/en-de/test.source`.
+"""Read and write held-out sets: plain text files such as `FOLDER/en-de/test.source`.
 
 The folder also holds the pairs' ids, and an index with each set's origins, drawing method, counts and hashes.
 """

@@ -1,4 +1,4 @@
-"""Fetches data sets of the Hugging Face hub: `hf://datasets/ORG/NAME@COMMIT/path/*.parquet`.
+"""Fetch data sets of the Hugging Face hub: `hf://datasets/ORG/NAME@COMMIT/path/*.parquet`.
 
 The revision is a commit, so that a recipe always means the same text. The listing of a commit is stored beside the
 files, so the hub is not contacted again once all files are present.

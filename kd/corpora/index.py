@@ -1,4 +1,4 @@
-"""Reads and writes the `index.json` of a folder, and compares the files with it.
+"""Read and write the `index.json` of a folder, and compare the files with it.
 
 Corpora, n-best lists and held-out sets share this one form.
 """

@@ -1,4 +1,4 @@
-"""Joins the corpora of several language pairs in one folder, one corpus folder each, without common duplicates.
+"""Join the corpora of several language pairs in one folder, one corpus folder each, without common duplicates.
 
 Duplicates agree on one side or on both; the buckets of `kd.corpora.duplicates` find them in constant memory.
 """

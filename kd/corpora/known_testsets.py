@@ -60,7 +60,8 @@ def training_names(sources: Mapping[Any, Any]) -> dict[str, list[str]]:
 def known_test_sets(named: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Return the corpora that are known test sets, with the names of these test sets.
 
-    named: a training corpus' name in the recipe -> its other names, such as paths or catalogue ids.
+    Args:
+        named: A training corpus' name in the recipe -> its other names, such as paths or catalogue ids.
     """
     found = {}
     for name, others in named.items():

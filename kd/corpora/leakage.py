@@ -1,4 +1,4 @@
-"""The leakage guard: looks up every held-out sentence, normalised, in the training corpora.
+"""The leakage guard: look up every held-out sentence, normalised, in the training corpora.
 
 A training pair that contains both sides of a held-out pair is a leak, whatever their length; one side alone counts if
 it has more than a set number of words. Sides are compared by language, so direction and language pair do not matter.

@@ -1,4 +1,4 @@
-r"""Reads text files line by line, plain or compressed, in bounded memory.
+r"""Read text files line by line, plain or compressed, in bounded memory.
 
 A line ends at `\n` alone: U+0085, U+2028, form feeds, lone `\r` and NUL are content, so that two files that are aligned
 on disk are aligned in memory. `open_lines` reads files that kd wrote, unchanged. `open_text` reads users' files: a `\r`

@@ -1,4 +1,4 @@
-"""Reads and writes n-best lists in the Moses format: `id ||| hypothesis ||| F0= -1.2 F1= -1.3 ||| -1.25`.
+"""Read and write n-best lists in the Moses format: `id ||| hypothesis ||| F0= -1.2 F1= -1.3 ||| -1.25`.
 
 The text is detokenised, and `|||` in it is escaped reversibly. Scores are natural logarithms, written so that reading
 them back gives the same bits. A fifth field may hold the tokens that the model emitted, where Moses itself has word
@@ -64,7 +64,7 @@ def unescape(text: str) -> str:
 
 
 class NBestWriter:
-    """Writes n-best lists to a file; a context manager.
+    """Write n-best lists to a file; a context manager.
 
     Attributes:
         lists: Number of lists added.
@@ -125,7 +125,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 class _SeenIds:
-    """Remembers ids; a run of consecutive ids, such as line numbers, takes no memory."""
+    """Remember ids; a run of consecutive ids, such as line numbers, takes no memory."""
 
     def __init__(self) -> None:
         self._first = self._next = -1

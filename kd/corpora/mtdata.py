@@ -1,4 +1,4 @@
-r"""Reads corpora by their mtdata ids; mtdata's index has 290,000 from OPUS, statmt, ELRC, ParaCrawl and others.
+r"""Read corpora by their mtdata ids; mtdata's index has 290,000 from OPUS, statmt, ELRC, ParaCrawl and others.
 
 The index states what to fetch and how to read it. Downloads and readers are those of kd: mtdata's downloads do not
 resume, and its readers split lines at lone `\r` in compressed files and replace invalid UTF-8 by U+FFFD.

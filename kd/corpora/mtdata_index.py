@@ -1,4 +1,4 @@
-"""Looks a corpus up in mtdata's index, in a separate process: `python -m kd.corpora.mtdata_index ID SOURCE TARGET`.
+"""Look a corpus up in mtdata's index, in a separate process: `python -m kd.corpora.mtdata_index ID SOURCE TARGET`.
 
 Making the index takes 0.8 GB of memory, and importing mtdata configures logging; both end with this process.
 """

@@ -50,7 +50,7 @@ LIMIT = "longest output in tokens"  # among the facts of a shard
 
 
 class NBestShardWriter(NBestWriter):
-    """Writes the n-best lists of one shard; the shard is finished once it is closed without an exception.
+    """Write the n-best lists of one shard; the shard is finished once it is closed without an exception.
 
     A worker that dies keeps its finished shards (`resume_lists`); `write_nbest_index` completes the folder.
 
@@ -224,7 +224,7 @@ class NBestCorpus:
             if shard.name in by_name:
                 raise UserError(
                     f"Both {by_name[shard.name].folder} and {shard.folder} hold a shard {shard.name}.",
-                    "Join folders of one run of one stage.",
+                    "Give only folders that one run of one stage wrote.",
                 )
             by_name[shard.name] = shard
         joined.shards = tuple(by_name[name] for name in sorted(by_name))

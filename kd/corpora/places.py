@@ -1,4 +1,4 @@
-"""Finds raw files: paths, wildcards, and files inside zip and tar archives, which are read like folders.
+"""Find raw files: paths, wildcards, and files inside zip and tar archives, which are read like folders.
 
 Files found by different patterns belong together if their wildcards match the same text.
 """

@@ -1,4 +1,4 @@
-"""Reads two aligned text files, the plainest form of parallel text."""
+"""Read two aligned text files, the plainest form of parallel text."""
 
 from __future__ import annotations
 

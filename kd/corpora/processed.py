@@ -1,4 +1,4 @@
-"""Recognises text that another program has processed: tokenised, split into sub-words, escaped or wrongly decoded.
+"""Recognise text that another program has processed: tokenised, split into sub-words, escaped or wrongly decoded.
 
 A model that is trained on such text also writes such text. So `collect` warns, with an example; it changes nothing.
 """
@@ -35,7 +35,7 @@ Row = TypeVar("Row", bound=tuple[str, ...])
 
 
 class Processed:
-    """Counts the rows that look processed among the first rows of a corpus."""
+    """Count the rows that look processed among the first rows of a corpus."""
 
     def __init__(self) -> None:
         self._rows = 0

@@ -1,4 +1,4 @@
-"""Reads a corpus of a recipe: finds or fetches its files, and counts the rows that its reader leaves out."""
+"""Read a corpus of a recipe: find or fetch its files, and count the rows that its reader leaves out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads parallel text from records and cells: JSON lines, Parquet and spreadsheets (XLSX).
+"""Read parallel text from records and cells: JSON lines, Parquet and spreadsheets (XLSX).
 
 All three readers stream, and treat broken rows as for TSV: an error names the row, or the row is counted and left out.
 A line break within a text becomes a space and is counted.
@@ -201,11 +201,11 @@ def _check_columns(place: Path, schema: Any, fields: Sequence[str]) -> None:
         if field not in columns:
             raise UserError(
                 f"{place} has no column {field}.",
-                f"Name them by `fields`. It has {', '.join(columns)}.",
+                f"Set `fields` to columns of the file: {', '.join(columns)}.",
             )
         if number < 2 and columns[field].physical_type != "BYTE_ARRAY":
             raise UserError(
-                f"The column {field} of {place} is not text.", f"Name others by `fields`: {', '.join(columns)}."
+                f"The column {field} of {place} is not text.", f"Set `fields` to text columns: {', '.join(columns)}."
             )
 
 

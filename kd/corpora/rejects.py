@@ -1,4 +1,4 @@
-"""Samples the pairs that each filter rejected, for inspection: `rejected.tsv.zst`, one pair per line.
+"""Sample the pairs that each filter rejected, for inspection: `rejected.tsv.zst`, one pair per line.
 
 Columns: id, filter, source, target, escaped as in `kd.corpora.cells`. A side of more than 4,000 characters is cut, with
 a note of how much is missing.

@@ -28,7 +28,7 @@ SUFFIX = ".scores.zst"  # of a shard's file
 
 
 class ScoreFile:
-    """Reads scores made elsewhere, one number for each line of an n-best list, in step with that list."""
+    """Read scores made elsewhere, one number for each line of an n-best list, in step with that list."""
 
     def __init__(self, path: PathLike) -> None:
         """Open the file. Raise UserError if it is missing."""

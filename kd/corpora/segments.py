@@ -1,4 +1,4 @@
-"""Splits long text at ends of sentences, so that a model trained on sentences can translate it in parts.
+"""Split long text at ends of sentences, so that a model trained on sentences can translate it in parts.
 
 The segments, each with the space after it, add up to the whole text.
 """

@@ -1,4 +1,4 @@
-"""Finds the ends of sentences by sentencex's rules (Wikimedia), except after ordinals and abbreviations.
+"""Find the ends of sentences by sentencex's rules (Wikimedia), except after ordinals and abbreviations.
 
 A false end does more harm than a missed one, since the model then translates half a sentence. So doubtful ends are
 dropped, as in `A 2003. évi törvény`, `Art. 5` and `1. FC Köln`.

@@ -27,7 +27,7 @@ SUFFIX = ".tsv.zst"  # of a shard's file
 
 
 class ShardWriter:
-    """Writes the file of one shard, which gets its final name when it is complete; a context manager.
+    """Write the file of one shard, which gets its final name when it is complete; a context manager.
 
     Attributes:
         name: The name of the shard.

@@ -27,7 +27,7 @@ def target_columns(targets: int) -> tuple[str, ...]:
 
 
 class CorpusWriter:
-    """Writes a corpus folder; a context manager that writes the index when it exits without an exception.
+    """Write a corpus folder; a context manager that writes the index when it exits without an exception.
 
     Attributes:
         pairs: Number of pairs added.
@@ -197,14 +197,14 @@ class Corpus:
             if getattr(self, what) != getattr(other, what):
                 raise UserError(
                     f"The corpora in {self.folder} and {other.folder} differ in {what.replace('_', ' ')}.",
-                    "Join folders of one run of one stage.",
+                    "Give only folders that one run of one stage wrote.",
                 )
         folders = {shard.name: shard.folder for shard in self.shards}
         for shard in other.shards:
             if shard.name in folders:
                 raise UserError(
                     f"Both {folders[shard.name]} and {shard.folder} hold a shard {shard.name}.",
-                    "Join folders of one run of one stage.",
+                    "Give only folders that one run of one stage wrote.",
                 )
         self.shards += other.shards
         self.origins = check_origins([*self.origins.values(), *other.origins.values()])

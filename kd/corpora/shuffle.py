@@ -1,4 +1,4 @@
-"""Shuffles a corpus larger than memory: a seeded hash of the source orders the pairs, so equal sources are adjacent.
+"""Shuffle a corpus larger than memory: a seeded hash of the source orders the pairs, so equal sources are adjacent.
 
 A first pass writes pairs to buckets on disk by the first bits of the hash; a second sorts ranges of hashes in memory.
 Several processes can share both passes; the order depends neither on their number nor on the number of buckets. A range

@@ -1,4 +1,4 @@
-"""Draws held-out sets by a seeded hash of a sentence, so that a sentence is held out in every language pair or in none.
+"""Draw held-out sets by a seeded hash of a sentence, so that a sentence is held out in every language pair or in none.
 
 The parts of a corpus are processed independently, each in one pass; memory holds only the candidates.
 """

@@ -29,7 +29,7 @@ def keep_stdin(folder: Path) -> Path:
     """
     example = "Pipe a corpus in: `cat corpus.tsv | kd run recipe=files source=-`."
     if sys.stdin is None or sys.stdin.isatty():
-        raise UserError("The source is -, standard input, and nothing is piped into it.", example)
+        raise UserError("The source is - (standard input), but nothing is piped into it.", example)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin-", delete=False) as file:
@@ -37,7 +37,7 @@ def keep_stdin(folder: Path) -> Path:
             try:
                 digest, begin = _copy(sys.stdin.buffer, file)
                 if not begin:
-                    raise UserError("The source is -, standard input, and it is empty.", example)
+                    raise UserError("The source is - (standard input), but it is empty.", example)
                 path = folder / f"{digest[:16]}{_suffix(begin)}"
                 partial.replace(path)
             except BaseException:
@@ -45,7 +45,7 @@ def keep_stdin(folder: Path) -> Path:
                 raise
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(
-            f"The cache folder {folder} cannot be written: {error.strerror}.", "Set corpus.cache."
+            f"The cache folder {folder} cannot be written: {error.strerror}.", "Set corpus.cache to a writable folder."
         ) from None
     return path
 

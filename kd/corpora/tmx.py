@@ -1,4 +1,4 @@
-"""Reads translation memories in TMX 1.4, the exchange format of translation tools and institutions.
+"""Read translation memories in TMX 1.4, the exchange format of translation tools and institutions.
 
 Units are read one at a time, so memory does not grow with the file; entities, DTDs and network access are off.
 """

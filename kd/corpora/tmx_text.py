@@ -1,4 +1,4 @@
-"""Converts a segment of a translation memory, inline elements included, to plain text.
+"""Convert a segment of a translation memory, inline elements included, to plain text.
 
 TMX 1.4b, section 3.3: bpt, ept, ph, it and ut hold native code of the format that was translated, such as HTML or RTF;
 sub is separate text inside such code; hi is text.

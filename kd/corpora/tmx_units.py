@@ -1,4 +1,4 @@
-"""Splits a translation memory into units without parsing it, so that a malformed unit does not affect the others.
+"""Split a translation memory into units without parsing it, so that a malformed unit does not affect the others.
 
 Each unit is then parsed separately. Used where `corpus.on_error` is `skip`; otherwise one parser reads the whole file.
 """
@@ -52,7 +52,7 @@ def root_tag(path: Path | Member) -> str:
 
 
 class _Cutter:
-    """Finds units in text that arrives in pieces; comments are removed first, since they may contain units."""
+    """Find units in text that arrives in pieces; comments are removed first, since they may contain units."""
 
     def __init__(self, path: Path | Member) -> None:
         self._path = path

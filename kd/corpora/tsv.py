@@ -1,4 +1,4 @@
-r"""Reads tab-separated text: one pair per line, with any number of additional columns.
+r"""Read tab-separated text: one pair per line, with any number of additional columns.
 
 Nothing is quoted or escaped, as in the TSV files of statmt, ParaCrawl and Bicleaner: a tab ends a cell, `\n` a row.
 """

@@ -1,4 +1,4 @@
-"""Writes text files line by line, plain or compressed, that get their names once they are complete."""
+"""Write text files line by line, plain or compressed, that get their names once they are complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _compressor(path: Path, level: int) -> _Compressor:
 
 
 class LineWriter:
-    """Writes a text file (.zst and .gz compressed) that gets its final name once it is complete.
+    """Write a text file (.zst and .gz compressed) that gets its final name once it is complete.
 
     A context manager; an exception removes the partial file. After `close`: `lines`, `bytes` (on disk) and `sha256`
     (hexadecimal, of the bytes on disk).

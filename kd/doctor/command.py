@@ -1,4 +1,4 @@
-"""Implements `kd doctor`: runs the checks locally or in a Slurm job, and prints the findings."""
+"""Implement `kd doctor`: run the checks locally or in a Slurm job, and print the findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks the file system of a run's folder: free space, quota, speed of writing, and locks.
+"""Check the file system of a run's folder: free space, quota, speed of writing, and locks.
 
 kd's locks are exclusively created files; if two nodes both get a lock, both do the same work.
 """

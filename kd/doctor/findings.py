@@ -1,4 +1,4 @@
-"""Defines the result of a check: a line with ok, warning or error, and a remedy below it.
+"""Define the result of a check: a line with ok, warning or error, and a remedy below it.
 
 The nodes of a job pass their findings to the login node as JSON.
 """

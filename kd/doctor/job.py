@@ -1,4 +1,4 @@
-"""Checks the nodes of a cluster in a job on two nodes, submitted like a training.
+"""Check the nodes of a cluster in a job on two nodes, submitted like a training.
 
 The job runs `python -m kd.doctor.job FOLDER` once on each node, which reads the machine from FOLDER and writes its
 findings there.

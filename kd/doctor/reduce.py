@@ -1,4 +1,4 @@
-"""Checks an all-reduce over all workers of a training: by NCCL (RCCL) on GPUs, by gloo on CPUs.
+"""Check an all-reduce over all workers of a training: by NCCL (RCCL) on GPUs, by gloo on CPUs.
 
 `python -m kd.doctor.reduce` is one worker; the variables of torch.distributed set its rank.
 """

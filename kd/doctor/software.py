@@ -1,4 +1,4 @@
-"""Checks the software of a node: torch and the driver, the visible GPUs, fairseq, and the container runtime.
+"""Check the software of a node: torch and the driver, the visible GPUs, fairseq, and the container runtime.
 
 Each check is a function that returns findings, and never raises if something is missing.
 """

@@ -1,4 +1,4 @@
-"""Packs a model for Argos Translate and LibreTranslate: a zip archive with a CTranslate2 and a sentencepiece model."""
+"""Pack a model for Argos Translate and LibreTranslate: a zip archive with a CTranslate2 and a sentencepiece model."""
 
 from __future__ import annotations
 

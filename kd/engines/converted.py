@@ -1,4 +1,4 @@
-"""Converts Hugging Face models to CTranslate2 and translates with their own tokenizers, for teachers.
+"""Convert Hugging Face models to CTranslate2 and translate with their own tokenizers, for teachers.
 
 CTranslate2's converter reads Marian and OPUS-MT, M2M-100, NLLB and T5 or MADLAD models. A converted folder holds
 `model/` (CTranslate2's files), `tokenizer/` (transformers' files) and `model.json`, whose entry `direction` has the
@@ -326,5 +326,5 @@ class ConvertedTranslator:
         return bool(self._tokenizer.unk_token_id not in self._tokenizer.encode(character, add_special_tokens=False))
 
     def count_pieces(self, texts: Sequence[str]) -> int:
-        """Return the number of tokens of texts."""
+        """Return the number of tokens in the texts."""
         return sum(len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts)

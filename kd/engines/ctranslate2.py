@@ -1,4 +1,4 @@
-"""Exports trained models to CTranslate2, in which students are deployed, and translates with the exports.
+"""Export trained models to CTranslate2, in which students are deployed, and translate with the exports.
 
 An exported folder holds `model/` (CTranslate2's files), `vocabulary.model` (sentencepiece) and `model.json`.
 """
@@ -232,7 +232,7 @@ def load(folder: Path, *, compute_type: str, threads: int, device: str, one_batc
 
 
 class PieceTranslator:
-    """Translates tokens with one model that `load` returned.
+    """Translate tokens with one model that `load` returned.
 
     Unlike fairseq, CTranslate2 does not end a translation that reaches `max_pieces`.
     """
@@ -276,7 +276,7 @@ class PieceTranslator:
 
 
 class PieceScorer:
-    """Scores given translations with one model that `load` returned."""
+    """Score given translations with one model that `load` returned."""
 
     def __init__(self, model: Any, *, batch_tokens: int) -> None:
         self._model = model

@@ -1,4 +1,4 @@
-"""Exports fairseq models to Hugging Face transformers, for `AutoModelForSeq2SeqLM` and `AutoTokenizer`.
+"""Export fairseq models to Hugging Face transformers, for `AutoModelForSeq2SeqLM` and `AutoTokenizer`.
 
 A model with layer normalisation before each block gets M2M-100's architecture, one with normalisation after each block
 Marian's; both compute the same as fairseq's Transformer. The tokenizer is a `tokenizer.json` made from the

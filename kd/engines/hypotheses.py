@@ -1,4 +1,4 @@
-"""Hypotheses as every engine returns them, and what an engine counts while it translates."""
+"""Hypotheses as every engine returns them, and the counts that an engine keeps while it translates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads models for translation, for any engine: one call for a folder or an ensemble."""
+"""Load models for translation, for any engine: one call for a folder or an ensemble."""
 
 from __future__ import annotations
 

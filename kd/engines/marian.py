@@ -1,4 +1,4 @@
-"""Exports fairseq models to Marian, for pymarian and `marian-decoder` from version 1.12 on.
+"""Export fairseq models to Marian, for pymarian and `marian-decoder` from version 1.12 on.
 
 An exported folder holds `model.npz`, `vocabulary.spm` (sentencepiece), `decoder.yml` (Marian's settings) and
 `model.json`.

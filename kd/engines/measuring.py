@@ -1,4 +1,4 @@
-"""Measures a system's speed and resources, in its own process: rates, latency, memory, loading time.
+"""Measure a system's speed and resources, in its own process: rates, latency, memory, loading time.
 
 Each process is forked from one that has only loaded the libraries, so memory left over from one system is not counted
 for the next.

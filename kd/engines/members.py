@@ -1,4 +1,4 @@
-"""Decodes with each member of an ensemble by CTranslate2, and scores all hypotheses with all members.
+"""Decode with each member of an ensemble by CTranslate2, and score all hypotheses with all members.
 
 CTranslate2 has no ensembles, so each member searches alone; hypotheses that only the joint search finds are missing.
 Scores are those of the true ensemble (`kd/engines/fairseq/translate.py`), for the same tokens.

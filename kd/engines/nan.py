@@ -23,18 +23,18 @@ def nan_scores(members: Sequence[int], precision: str, *, weights: Sequence[int]
         one: Whether there is only one model, which then has no number.
     """
     who = "The model" if one else _numbered(members) if members else "A member of the ensemble"
-    what = f"{who} gave NaN instead of scores in {precision}"
+    what = f"{who} computed NaN in {precision}"
     if weights:
         whose = "its weights" if one or len(weights) == 1 else "their weights"
-        return NaNScores(f"{what}: {whose} hold NaN.", "Train or copy the model again, or leave it out.")
+        return NaNScores(f"{what}: {whose} contain NaN.", "Train or copy the model again, or leave it out.")
     if precision in _SAFER:
         safer = _SAFER[precision]
         return NaNScores(
-            f"{what}, which its numbers overflow.",
+            f"{what}: its values overflow that number format.",
             f"Set decode.precision to {safer}, or decode.retry_precision to decode only such shards again.",
         )
     if "16" in precision or "8" in precision:
-        return NaNScores(f"{what}, which its numbers overflow.", "Use float32.")
+        return NaNScores(f"{what}: its values overflow that number format.", "Use float32.")
     return NaNScores(f"{what}.", "Train the model again with a lower learning rate, or leave it out.")
 
 

@@ -1,4 +1,4 @@
-"""Exports fairseq models to ONNX, for onnxruntime and transformers.js.
+"""Export fairseq models to ONNX, for onnxruntime and transformers.js.
 
 The model for transformers (`huggingface`) is converted by optimum. The folder is laid out as transformers.js expects:
 `onnx/encoder_model.onnx`, `onnx/decoder_model_merged.onnx` (the first step of a translation and the later ones, which

@@ -1,4 +1,4 @@
-"""Normalises text before translation as cleaning normalises training text.
+"""Normalise text before translation as cleaning normalises training text.
 
 Models never saw byte order marks, tabs or decomposed letters in training, and translate them to nonsense.
 """

@@ -1,4 +1,4 @@
-"""Translates any text with a model folder: an exported student, a trained model, or an ensemble.
+"""Translate any text with a model folder: an exported student, a trained model, or an ensemble.
 
 `kd translate` uses it, and so does `from kd import Translator`. Every input line gives one output line.
 """
@@ -35,7 +35,7 @@ class Translation(NamedTuple):
 
 
 class Engine(Protocol):
-    """Translates short text.
+    """An engine that translates short text.
 
     Attributes:
         max_source_pieces: The longest source of the training, in tokens.
@@ -240,7 +240,7 @@ def _load(folders: Sequence[Path], options: Options, to: str | None, source: str
     models = [ModelFolder.open(folder) for folder in folders]
     if served := [model for model in models if model.engine == ENDPOINT]:
         raise UserError(
-            f"{served[0].path} is a teacher behind a server, which only the stages of a run ask.",
+            f"{served[0].path} is a teacher behind a server, which only the stages of a run can use.",
             "Give the folder of a model.",
         )
     for model in models:

@@ -1,4 +1,4 @@
-"""Runs a task's command line inside a container image if `machine.container` names one.
+"""Run a task's command line inside a container image if `machine.container` names one.
 
 The image has its own Python and kd; run folder, store, corpora and scratch keep their paths inside.
 """
@@ -134,7 +134,7 @@ def facts(image: Path, hashes: FileHashes) -> dict[str, str]:
 
 
 class Commands:
-    """Makes the command lines of a run's tasks, inside the machine's image if it has one.
+    """Make the command lines of a run's tasks, inside the machine's image if it has one.
 
     Args:
         config: The run's resolved config.

@@ -1,4 +1,4 @@
-"""Builds the command line and the environment of a task's process.
+"""Build the command line and the environment of a task's process.
 
 Both are the same for every launcher, so a task's output does not depend on the launcher.
 """

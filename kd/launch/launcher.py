@@ -1,4 +1,4 @@
-"""Defines the interface of launchers: a launcher gets the missing tasks and returns those that failed.
+"""Define the interface of launchers: a launcher gets the missing tasks and returns those that failed.
 
 A launcher that only queues tasks returns once they are queued; `kd status` shows their state afterwards.
 """
@@ -31,7 +31,7 @@ class Interrupted(Exception):
 
 
 class Launcher(ABC):
-    """Executes the tasks of a run."""
+    """Execute the tasks of a run."""
 
     @abstractmethod
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:

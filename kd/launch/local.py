@@ -1,4 +1,4 @@
-"""Runs tasks as processes on this computer, up to a configured number at once.
+"""Run tasks as processes on this computer, up to a configured number at once.
 
 A failed task does not stop tasks that do not depend on it; all failures are reported at the end.
 """
@@ -58,7 +58,7 @@ class _Running:
 
 
 class LocalLauncher(Launcher):
-    """Runs `processes` tasks at a time, with `threads // processes` threads each.
+    """Run `processes` tasks at a time, with `threads // processes` threads each.
 
     A task gets one of this computer's `gpus` GPUs, or the number that `resources` (machine.resources) states for its
     class.
@@ -296,7 +296,7 @@ class _Display:
 
 
 class _StopRequests:
-    """Counts signals that ask to stop, so that no signal interrupts between starting a process and recording it."""
+    """Count signals that ask to stop, so that no signal interrupts between starting a process and recording it."""
 
     def __init__(self) -> None:
         self.count = 0

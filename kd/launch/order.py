@@ -1,4 +1,4 @@
-"""Decides which tasks may start next; the launchers and `kd plan` share this module."""
+"""Decide which tasks may start next; the launchers and `kd plan` share this module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores n-best lists by COMET: against the human target, without a reference, or by minimum Bayes risk."""
+"""Score n-best lists by COMET: against the human target, without a reference, or by minimum Bayes risk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COMET checkpoints: finds them by folder, file or name, reads their settings, and loads them without a network."""
+"""COMET checkpoints: find them by folder, file or name, read their settings, and load them without a network."""
 
 from __future__ import annotations
 

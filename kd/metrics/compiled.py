@@ -1,4 +1,4 @@
-"""Counts the n-gram matches of many hypotheses with their references, in code that numba compiles.
+"""Count the n-gram matches of many hypotheses with their references, in code that numba compiles.
 
 Text is one array of code points. Tokens are found, numbered and counted without creating Python objects.
 Counts are exact integers: two tokens or n-grams are equal only if all their code points are.

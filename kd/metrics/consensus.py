@@ -1,4 +1,4 @@
-"""Minimum Bayes risk over an n-best list: scores each hypothesis against the others, without the human target.
+"""Minimum Bayes risk over an n-best list: score each hypothesis against the others, without the human target.
 
 Kumar and Byrne (2004); for students' training text, Finkelstein and Freitag (2024, arXiv 2309.10966).
 """

@@ -1,4 +1,4 @@
-"""Scores a system's complete output against one or several references: sacreBLEU's scores, unrounded, with signatures.
+"""Score a system's complete output against one or several references: sacreBLEU's scores, unrounded, with signatures.
 
 Sides of unequal length are refused, since sacreBLEU would cut the longer one.
 """

@@ -1,4 +1,4 @@
-"""Scores systems on one test set, for `kd evaluate` and the stage `evaluate`.
+"""Score systems on one test set, for `kd evaluate` and the stage `evaluate`.
 
 The scores of sacreBLEU's metrics and of COMET form one list, with intervals and a paired test against a baseline.
 """

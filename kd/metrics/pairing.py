@@ -1,4 +1,4 @@
-"""Compares systems seed by seed: a student with the control of the same seed.
+"""Compare systems seed by seed: a student with the control of the same seed.
 
 Two trainings with one seed see their data in the same order and start from the same weights, so they differ only in
 their training text. The spread over seeds shows the effect of the seed.

@@ -1,4 +1,4 @@
-"""Implements `kd.evaluate` and `kd.select`: scoring of translations and selection from n-best lists, in memory."""
+"""Implement `kd.evaluate` and `kd.select`: scoring of translations and selection from n-best lists, in memory."""
 
 from __future__ import annotations
 

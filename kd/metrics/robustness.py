@@ -1,4 +1,4 @@
-"""Counts failures on the robustness suite: lost spans, changed case, several outputs for one input, guards.
+"""Count failures on the robustness suite: lost spans, changed case, several outputs for one input, guards.
 
 There are four checks, each on the inputs to which it applies:
 

@@ -1,6 +1,6 @@
-"""Chooses the hypotheses that the student learns from an n-best list: order of preference, variants, guards.
+"""Choose the hypotheses that the student learns from an n-best list: order of preference, variants, guards.
 
-The stage `select` and `kd select` share `Chooser`, which also counts what it chose.
+The stage `select` and `kd select` share `Chooser`, which also counts its choices.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
 
 
 class Guard(Protocol):
-    """Recognises bad hypotheses: `kd.corpora.guards.Guards`."""
+    """Recognise bad hypotheses: `kd.corpora.guards.Guards`."""
 
     def check(self, source: str, hypothesis: str, limited: bool = False) -> str | None:
         """Return the name of the first guard that a hypothesis trips; None if it trips none."""
@@ -61,7 +61,7 @@ def preferences(
 
 
 class Chooser:
-    """Scores lists by a config's metric, chooses by its variant, and counts its choices."""
+    """Score lists by a config's metric, choose by its variant, and count its choices."""
 
     def __init__(
         self, config: SelectConfig, guards: Guard | None = None, signatures: Mapping[str, str] = MappingProxyType({})

@@ -1,4 +1,4 @@
-"""Counts the choices of selection, for the manifest, the report and the command's summary.
+"""Count the choices of selection, for the manifest, the report and the command's summary.
 
 Memory does not grow with the corpus, and the counts of several shards or workers can be added.
 """
@@ -34,7 +34,7 @@ class Choice(NamedTuple):
 
 @dataclass
 class Words:
-    """Counts the whitespace-separated words of one side, and their variety, in constant memory."""
+    """Count the whitespace-separated words of one side, and their variety, in constant memory."""
 
     words: int = 0
     windows: int = 0  # of WINDOW words each
@@ -84,7 +84,7 @@ class Statistics:
     _examples: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)  # a heap of the largest gains
 
     def add(self, source: str, item: Candidates, scores: Sequence[float], choice: Choice) -> None:
-        """Count a list."""
+        """Add the choice from one list to the counts."""
         self.lists += 1
         if choice.guard is not None:
             self.no_way_out[choice.guard] += 1

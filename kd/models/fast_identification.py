@@ -171,7 +171,7 @@ def _add_words(
 
 @_compiled
 def _is_best(tables: Any, hidden: NDArray[Any], found: int, chances: NDArray[Any], wanted: NDArray[Any]) -> bool:
-    """Search the tree of labels from the root. chances: receives each node's probability, or a bound on it."""
+    """Return whether the best leaf is surely a wanted one; `chances` receives the nodes' probabilities or bounds."""
     leaves = len(tables.left) + 1
     root = 2 * leaves - 2
     chances[root] = 1

@@ -338,7 +338,7 @@ def write_ensemble(
 def write_description(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `model.json`, with the hashes of the weights and vocabularies in the folder.
 
-    By the hashes, `kd translate` detects incomplete or damaged copies.
+    `kd translate` uses the hashes to detect incomplete or damaged copies.
     """
     names = [path.relative_to(folder).as_posix() for path in sorted((folder / EXPORTED).glob("*"))]
     names += [VOCABULARY, "model.safetensors"]

@@ -1,4 +1,4 @@
-"""Checks files of models before they are used: present, complete, and unchanged since they were published."""
+"""Check files of models before they are used: present, complete, and unchanged since they were published."""
 
 from __future__ import annotations
 

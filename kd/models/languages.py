@@ -133,7 +133,7 @@ def language_of_script(texts: Iterable[str]) -> str | None:
 
 
 class LanguageIdentifier:
-    """Identifies the language of a sentence."""
+    """Identify the language of a sentence."""
 
     def __init__(self) -> None:
         self._model = _model()

@@ -1,4 +1,4 @@
-"""Reads vocabularies and dictionaries of models, and checks that they belong together."""
+"""Read vocabularies and dictionaries of models, and check that they belong together."""
 
 from __future__ import annotations
 

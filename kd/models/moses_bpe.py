@@ -1,4 +1,4 @@
-"""Segments text with Moses' tokeniser and BPE codes, for models that were not trained with sentencepiece.
+"""Segment text with Moses' tokeniser and BPE codes, for models that were not trained with sentencepiece.
 
 FAIR's WMT models, and most fairseq models of their time, expect text tokenised by Moses and segmented by fastBPE or
 subword-nmt. Here sacremoses and subword-nmt do the same, so such a model can read and write raw text.
@@ -58,7 +58,7 @@ def read_segmentation(folder: Path) -> Segmentation | None:
 
 
 class MosesBpe:
-    """Has the methods of a sentencepiece processor that `Vocabulary` uses; ids are positions in `pieces`.
+    """A segmenter with the methods of a sentencepiece processor that `Vocabulary` uses; ids are positions in `pieces`.
 
     Args:
         codes: A file of codes of subword-nmt or fastBPE.

@@ -1,4 +1,4 @@
-"""Adds the normalisation of training text to a sentencepiece model, so that runtimes need not do it.
+"""Add the normalisation of training text to a sentencepiece model, so that runtimes need not do it.
 
 sentencepiece rewrites text by a table of character sequences. Here the table reproduces the normalisation that
 `kd.engines.reading` applies before translation: NFC, no control characters, no characters that are invisible and
@@ -45,7 +45,7 @@ def write_normalising(vocabulary: Path, out: Path) -> None:
 
 @cache
 def _table(unknown: frozenset[str], hangul: bool) -> bytes:
-    """Return sentencepiece's compiled table of the rules."""
+    """Compile the rules with sentencepiece; return its table."""
     import sentencepiece
 
     rules = dict(_rules(unknown.__contains__, hangul))

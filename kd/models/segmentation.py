@@ -37,7 +37,7 @@ class Sampling:
 
 
 class Sampler:
-    """Samples segmentations with a sentencepiece unigram model.
+    """Sample segmentations with a sentencepiece unigram model.
 
     No piece of such a model contains a space. So the probability of a sentence's segmentation is the product of its
     words' probabilities, and words can be drawn independently (Kudo's l-best sampling, applied to each word). Sentences

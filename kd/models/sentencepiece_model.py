@@ -1,4 +1,4 @@
-"""Reads the settings of a sentencepiece model from its file.
+"""Read the settings of a sentencepiece model from its file.
 
 sentencepiece's own Python reader and COMET need different versions of protobuf, so this module decodes the few fields
 that it needs from protobuf's wire format (sentencepiece_model.proto of sentencepiece 0.2: ModelProto has pieces (1),

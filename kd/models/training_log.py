@@ -24,7 +24,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Usage:
-    """What became of the time of a training; None where its log does not say.
+    """The use of a training's time; None where the log does not state it.
 
     Attributes:
         mfu: Model FLOPs utilisation, 0 to 1: median of the log lines, without validating and saving.
@@ -38,7 +38,7 @@ class Usage:
 
 
 def usage(entries: Iterable[Mapping[str, Any]]) -> Usage:
-    """Return the use of the time by the entries of a `metrics.jsonl`."""
+    """Compute the use of the time from the entries of a `metrics.jsonl`."""
     known = list(entries)
     utilised = [float(entry["mfu"]) for entry in known if entry.get("mfu") is not None]
     last = known[-1] if known else {}

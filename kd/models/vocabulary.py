@@ -1,4 +1,4 @@
-"""Trains sentencepiece vocabularies in fairseq's form, and converts text to tokens and back.
+"""Train sentencepiece vocabularies in fairseq's form, and convert text to tokens and back.
 
 A vocabulary folder holds `vocabulary.model` (sentencepiece), `vocabulary.vocab` (pieces and scores, for people) and
 `dict.txt` (fairseq's dictionary).
@@ -116,7 +116,7 @@ def _check_placeholders(placeholders: Sequence[str]) -> None:
 
 
 class _Count:
-    """Counts the sentences of an iterable."""
+    """Count the sentences of an iterable."""
 
     def __init__(self, sentences: Iterator[str]) -> None:
         self._rest = sentences

@@ -1,6 +1,6 @@
 """Record the attempts at a task, beside its output: start, duration and progress of each.
 
-Adds up the time of all attempts, and detects a task that makes no progress across retries.
+Add up the time of all attempts, and detect a task that makes no progress across retries.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Kind(ABC, Generic[C]):
         """Raise UserError for a config that a machine with this device (cpu, cuda, rocm) cannot run."""
 
     def asks(self, stage: Stage) -> str | None:
-        """Return the address of the server that the tasks ask, whatever their node; None if they ask no server."""
+        """Return the address of the server that the tasks use, whatever their node; None if they use no server."""
         return None
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:

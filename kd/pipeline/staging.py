@@ -1,4 +1,4 @@
-"""Copies the inputs of a training to a fast local disk, since every epoch reads them."""
+"""Copy the inputs of a training to a fast local disk, since every epoch reads them."""
 
 from __future__ import annotations
 

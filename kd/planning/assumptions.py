@@ -1,4 +1,4 @@
-"""Reads assumptions for `kd plan` about values that were not measured: `assume.KEY=NUMBER`.
+"""Read assumptions for `kd plan` about values that were not measured: `assume.KEY=NUMBER`.
 
 They are not settings of the recipe, so they have no effect on a run; the forecast marks each as assumed.
 """

@@ -1,4 +1,4 @@
-"""Forecasts a run: each task's work, at measured or assumed rates, on the hardware of its job."""
+"""Forecast a run: each task's work, at measured or assumed rates, on the hardware of its job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kd.stages.source_only import collects_source_only
 
 
 class Forecaster:
-    """Combines work and rates."""
+    """Combine work and rates."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Forecaster:
         )
 
     def _asked(self, stage: Stage, missing: int) -> Asked | None:
-        """Return the tokens of the missing tasks of a stage that asks a server."""
+        """Return the tokens of the missing tasks of a stage that uses a server."""
         forecast = self._known.forecasts[stage]
         if forecast is None or forecast.asked is None or not missing:
             return None

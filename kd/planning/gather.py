@@ -1,4 +1,4 @@
-"""Gathers the known facts of a recipe and its machine, and forecasts from them. Submits nothing and writes to no run.
+"""Gather the known facts of a recipe and its machine, and forecast from them. Submit nothing, and write to no run.
 
 Sources are the manifests of this and earlier runs in the store, probes in the user's cache, and the user's assumptions.
 """

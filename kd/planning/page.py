@@ -1,4 +1,4 @@
-"""Prints a forecast: a table in the terminal, a Markdown page for an application for computing time, or JSON.
+"""Print a forecast: a table in the terminal, a Markdown page for an application for computing time, or JSON.
 
 The sources of all estimates are numbered and listed; an unknown estimate has a hint on how to find it out.
 """
@@ -37,7 +37,7 @@ COLUMNS = (
 
 
 class Sources:
-    """Numbers the sources of estimates in the order in which they are cited."""
+    """Number the sources of estimates in the order in which they are cited."""
 
     def __init__(self) -> None:
         self.cited: list[str] = []

@@ -1,4 +1,4 @@
-"""Measures a recipe's stages for a minute on a few thousand pairs, in a temporary folder.
+"""Measure a recipe's stages for a minute on a few thousand pairs, in a temporary folder.
 
 Every kind runs as in the real run, with models of the same shapes, on text of the recipe's corpora, or on generated
 text if they are not available. Weights are close to random, so a limit makes translations as long as the corpus'

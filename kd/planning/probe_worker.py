@@ -172,7 +172,7 @@ class Miniature:
         self._validations(plan)
 
     def _can_run(self, stage: Stage) -> bool:
-        """Return whether all inputs exist and no server is asked, since its answers may cost money."""
+        """Return whether all inputs exist and no server is used, since its answers may cost money."""
         if stage.kind.asks(stage):
             return False
         upstream = [other for task in stage.tasks for other in task.upstream()]
@@ -221,7 +221,7 @@ class Miniature:
             file.writelines(f"{piece} 1\n" for piece in more)
 
     def _took_over(self, task: Task) -> bool:
-        """Link the output of an equal training, such as another member or a control: speed and size are the same."""
+        """Link the output of an equal training, such as another member; return whether there is one."""
         if not isinstance(task.stage.config, TrainConfig):
             return False
         for other in self._clocks:

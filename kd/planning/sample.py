@@ -1,4 +1,4 @@
-"""Samples a recipe's corpora before they are collected: their pairs, their bytes, and their first sentences.
+"""Sample a recipe's corpora before they are collected: their pairs, their bytes, and their first sentences.
 
 Nothing is downloaded: the size of a corpus that is not on disk is unknown unless the user assumes it.
 """

@@ -1,4 +1,4 @@
-"""Measures how a training scales, by short trainings on 1, 2, 4 … devices with the launcher of real runs.
+"""Measure how a training scales, by short trainings on 1, 2, 4 … devices with the launcher of real runs.
 
 Speed-up is the ratio of tokens per second to those of the smallest number of devices; parallel efficiency is speed-up
 divided by the ratio of devices. Strong scaling keeps the target tokens per update, weak scaling those per device.
@@ -33,7 +33,7 @@ _FEWEST_UPDATES = 8
 
 @dataclass(frozen=True)
 class ScalingRun:
-    """The request: what to measure.
+    """The trainings to measure.
 
     Attributes:
         unit: `devices` (of one node) or `nodes`.

@@ -1,4 +1,4 @@
-"""Schedules tasks by the launcher's own rules, from forecast durations. Waiting times in queues are not included."""
+"""Schedule tasks by the launcher's own rules, from forecast durations. Waiting times in queues are not included."""
 
 from __future__ import annotations
 

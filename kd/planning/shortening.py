@@ -1,4 +1,4 @@
-"""Shortens the stages of a recipe for a probe: few sentences, few updates, and models of the recipe's own shapes."""
+"""Shorten the stages of a recipe for a probe: few sentences, few updates, and models of the recipe's own shapes."""
 
 from __future__ import annotations
 

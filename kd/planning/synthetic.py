@@ -1,4 +1,4 @@
-"""Generates text and n-best lists for a probe without corpora, or whose decoding would take hours."""
+"""Generate text and n-best lists for a probe that has no corpora, or whose decoding would take hours."""
 
 from __future__ import annotations
 

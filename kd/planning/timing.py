@@ -1,4 +1,4 @@
-"""Measures seconds and CPU seconds for a probe, and the time to import large packages.
+"""Measure seconds and CPU seconds for a probe, and the time to import large packages.
 
 CPU seconds are comparable on a busy machine; seconds are not.
 """

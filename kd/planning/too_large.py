@@ -1,4 +1,4 @@
-"""Warns of held-out sets and vocabularies that are too large for the corpora of a recipe."""
+"""Warn of held-out sets and vocabularies that are too large for the corpora of a recipe."""
 
 from __future__ import annotations
 

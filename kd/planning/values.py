@@ -1,4 +1,4 @@
-"""Formats the values of a forecast for people; a value that is not known is `unknown`."""
+"""Format the values of a forecast for people; a value that is not known is `unknown`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans the chain of a composed recipe: entries become stages with typed settings, and stages become tasks."""
+"""Plan the chain of a composed recipe: entries become stages with typed settings, and stages become tasks."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def stage_spec(config: DictConfig, name: str) -> StageSpec:
 
 
 class _Chain:
-    """The entries of a recipe's chain, each with its settings typed once: whether a stage is on depends on others'."""
+    """The entries of a recipe's chain; settings are typed once, since those of one entry can switch off others."""
 
     def __init__(self, config: DictConfig) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""Composes a recipe with Hydra, and reports every mistake in a config in one sentence before anything runs."""
+"""Compose a recipe with Hydra, and report every mistake in a config in one sentence before anything runs."""
 
 from __future__ import annotations
 

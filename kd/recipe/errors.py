@@ -1,4 +1,4 @@
-"""Converts errors of Hydra and OmegaConf into a sentence that names the key, and one that states what to type instead.
+"""Convert errors of Hydra and OmegaConf into a sentence that names the key, and one that states what to type instead.
 
 Key and value come from the error's attributes, the allowed values from the schema.
 """

@@ -1,4 +1,4 @@
-"""Finds recipes by name or path: first in the user's `recipes/`, then among kd's own."""
+"""Find recipes by name or path: first in the user's `recipes/`, then among kd's own."""
 
 from __future__ import annotations
 

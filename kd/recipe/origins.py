@@ -1,4 +1,4 @@
-"""Finds the file that sets each key of a recipe: the last one of Hydra's defaults list that has the key."""
+"""Find the file that sets each key of a recipe: the last one of Hydra's defaults list that has the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads overrides (`key=value`, in Hydra's grammar) and rewrites overrides of named entries so that Hydra accepts them.
+"""Read overrides (`key=value`, in Hydra's grammar) and rewrite overrides of named entries so that Hydra accepts them.
 
 Hydra's grammar allows no `/` in a key and treats every dot as a level, and OmegaConf cannot assign a plain mapping to a
 typed entry. Therefore `+machine.binds./data=/data` becomes `+machine.binds={/data: /data}`, which both accept.

@@ -1,4 +1,4 @@
-"""Makes a composed recipe self-contained: absolute paths, no standard input, no secrets in URLs."""
+"""Make a composed recipe self-contained: absolute paths, no standard input, no secrets in URLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the reference of settings from the schema: for the terminal, as Markdown, and as a JSON Schema for editors."""
+"""Write the reference of settings from the schema: for the terminal, as Markdown, and as a JSON Schema for editors."""
 
 from __future__ import annotations
 

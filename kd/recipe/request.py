@@ -1,4 +1,4 @@
-"""Parses a command line about a recipe, and expands a sweep into one request per combination of values."""
+"""Parse a command line about a recipe, and expand a sweep into one request per combination of values."""
 
 from __future__ import annotations
 

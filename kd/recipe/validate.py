@@ -1,4 +1,4 @@
-"""Checks a composed recipe: values out of bounds, and overrides that would change more than they name."""
+"""Check a composed recipe: values are within their bounds, and no override changes settings that others share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares one model for all language pairs with bilingual models of equal architecture, pair by pair.
+"""Compare one model for all language pairs with bilingual models of equal architecture, pair by pair.
 
 A run without bilingual students has no such section. A difference is called real only if a paired test on the pair's
 own test set is significant.

@@ -1,4 +1,4 @@
-"""Renders the model card of a folder for distribution: Markdown with Hugging Face's front matter.
+"""Render the model card of a folder for distribution: Markdown with Hugging Face's front matter.
 
 The keys of the front matter are those of the hub's documentation (huggingface.co/docs/hub/model-cards); facts that a
 run does not have are left out there, and the text states that.

@@ -79,7 +79,7 @@ def _cost(stage: str, manifests: Sequence[Mapping[str, Any]]) -> StageCost:
 
 
 def _asked(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the tokens of a stage that asked a server, and their price; empty for other stages."""
+    """Return the tokens of a stage that used a server, and their price; empty for other stages."""
     asked = [each for each in facts if "prompt tokens" in each]
     if not asked:
         return {}

@@ -1,4 +1,4 @@
-"""Marks the words in which a text differs from another, for texts shown side by side.
+"""Mark the words in which a text differs from another, for texts shown side by side.
 
 Words are runs of letters, marks and digits; in Chinese and Japanese, which have no spaces, characters.
 """

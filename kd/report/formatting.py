@@ -1,4 +1,4 @@
-"""Formats numbers identically on the page, on the card, in tables and in the verdict's sentences.
+"""Format numbers identically on the page, on the card, in tables and in the verdict's sentences.
 
 Comparisons are made on unrounded values, before they are printed.
 """

@@ -1,4 +1,4 @@
-"""Renders the report as one self-contained HTML file that needs no network and is readable without JavaScript.
+"""Render the report as one self-contained HTML file that needs no network and is readable without JavaScript.
 
 The templates escape text from corpora and names. A content security policy in the page allows only its own two scripts:
 Vega, which makes figures interactive, and page.js, which sorts tables and shows segments.

@@ -1,4 +1,4 @@
-"""Source-only text on the page: its part of the student's corpus, and what it brought."""
+"""Source-only text on the page: its part of the student's corpus."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Table:
 
     Attributes:
         columns: The columns with a value; empty columns are dropped.
-        title: What the table shows.
+        title: The heading of the table.
         row_classes: CSS class of each row.
         total: Texts of the final row of totals, one per column.
     """
@@ -96,7 +96,7 @@ class Table:
         Args:
             headings: One per column.
             rows: Texts, one per column.
-            title: What the table shows.
+            title: The heading of the table.
             text: Headings of the columns that are not numbers; by default the first.
         """
         cells = list(zip(*rows, strict=True)) or [()] * len(headings)

@@ -326,7 +326,7 @@ def _value(metric: str, row: SystemRow) -> str:
 
 
 def _named(row: SystemRow) -> str:
-    """Name a row in a sentence, with its kind if the name does not contain it."""
+    """Return a row's name for use in a sentence, with its kind if the name does not contain it."""
     return f"the {row.name}" if row.kind.value in row.name else f"the {row.kind.value} {row.name}"
 
 

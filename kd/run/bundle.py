@@ -1,4 +1,4 @@
-"""Implements `kd bundle`: packs a run for a computer without a network, and verifies bundles.
+"""Implement `kd bundle`: pack a run for a computer without a network, and verify bundles.
 
 A bundle is a tar archive with the recipe, its raw files, all finished artifacts, wheels, an image, a script that sets
 everything up, and the checksums of all of these in the format of `sha256sum`.

@@ -1,4 +1,4 @@
-"""Implements `kd clean`: lists, and on request removes, the artifacts that no run refers to."""
+"""Implement `kd clean`: list, and on request remove, the artifacts that no run refers to."""
 
 from __future__ import annotations
 

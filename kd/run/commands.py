@@ -1,4 +1,4 @@
-"""Implements `kd run`, `kd cancel` and `kd report`."""
+"""Implement `kd run`, `kd cancel` and `kd report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Implements `kd release`: uploads a released folder to the Hugging Face hub."""
+"""Implement `kd release`: upload a released folder to the Hugging Face hub."""
 
 from __future__ import annotations
 

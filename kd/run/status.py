@@ -1,4 +1,4 @@
-"""Implements `kd status`: the state of every stage and task of a run, from its artifacts and its Slurm jobs.
+"""Implement `kd status`: the state of every stage and task of a run, from its artifacts and its Slurm jobs.
 
 A failed task is shown with the last lines of its log, a task that could not start with its missing input.
 """

@@ -1,4 +1,4 @@
-"""Implements `kd task`: runs one task from a frozen config, without composing or planning the recipe again."""
+"""Implement `kd task`: run one task from a frozen config, without composing or planning the recipe again."""
 
 from __future__ import annotations
 

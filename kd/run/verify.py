@@ -1,4 +1,4 @@
-"""Implements `kd verify`: compares artifacts with the hashes in their manifests."""
+"""Implement `kd verify`: compare artifacts with the hashes in their manifests."""
 
 from __future__ import annotations
 

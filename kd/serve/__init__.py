@@ -1,1 +1,1 @@
-"""Serves models over HTTP for `kd serve`: LibreTranslate's API and a page. It needs no training library."""
+"""Serve models over HTTP for `kd serve`: LibreTranslate's API and a page. It needs no training library."""

@@ -35,7 +35,7 @@ DETECTED = 500  # characters that language detection reads
 
 
 class Server:
-    """Answers requests."""
+    """Answer requests."""
 
     def __init__(self, models: Models, metrics: Metrics, limits: Limits, *, beam: int, key: str | None) -> None:
         self._models, self._metrics, self._limits = models, metrics, limits

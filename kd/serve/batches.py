@@ -1,4 +1,4 @@
-"""Batches the lines of all requests for one model, so that many small requests are as fast as a large one.
+"""Batch the lines of all requests for one model, so that many small requests are as fast as a large one.
 
 Worker threads take waiting lines, a few from each request in turn, so that a long text does not delay short ones.
 """
@@ -56,7 +56,7 @@ class _Request:
 
 
 class Batcher:
-    """Batches the requests for one model, whose directions share its workers."""
+    """Batch the requests for one model, whose directions share its workers."""
 
     def __init__(self, workers: int, most: int, observe: Callable[[int, int], None] = lambda lines, letters: None):
         """Start the workers.

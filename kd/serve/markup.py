@@ -1,4 +1,4 @@
-"""Splits HTML into markup, which stays unchanged, and text to translate."""
+"""Split HTML into markup, which stays unchanged, and text to translate."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Models:
         """Return the requested direction.
 
         Raises:
-            Refused: There is none.
+            Refused: There is no model of this name, or none for this direction.
         """
         named = [each for each in self.directions if model in (None, each.model)]
         if not named:

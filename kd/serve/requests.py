@@ -1,4 +1,4 @@
-"""Reads requests as LibreTranslate's clients send them: JSON, forms of both kinds, or a query string."""
+"""Read requests as LibreTranslate's clients send them: JSON, forms of both kinds, or a query string."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the server: socket, connections, shutdown."""
+"""Run the server: socket, connections, shutdown."""
 
 from __future__ import annotations
 

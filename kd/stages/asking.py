@@ -77,7 +77,7 @@ def converted_of(stage: Stage) -> tuple[str, GivenModelConfig] | None:
 
 
 def address_of(stage: Stage, role: str) -> str | None:
-    """Return the address that a stage asks; None if it reads no teacher behind a server."""
+    """Return the address of the server that a stage sends requests to; None if no teacher is behind a server."""
     found = teacher_of(stage, role)
     return found[1].url if found else None
 
@@ -121,13 +121,13 @@ def check_selection(stage: Stage) -> None:
         found = teacher_of(decoded, "teachers")
         if found and not found[1].logprobs:
             raise UserError(
-                f"{stage.name} selects by model scores, and the server that {decoded.name} asks gives none.",
+                f"{stage.name} selects by model scores, but the server of {decoded.name} returns none.",
                 f"Set teachers.{found[0]}.logprobs=true if the server has them, or {metric}=mbr_chrf.",
             )
 
 
 def expect(stage: Stage, role: str, known: Known, text: Text, sentences: Estimate, answers: int) -> Asked | None:
-    """Forecast the tokens that a stage sends to a server and receives, and their price; None if it asks no server.
+    """Forecast the tokens that a stage sends to a server and receives, and their price; None if it uses no server.
 
     Tokens per sentence are those counted in finished tasks; without finished tasks, they follow from the lengths.
 
@@ -175,7 +175,7 @@ def _by_length(settings: GivenModelConfig, text: Text, answers: int) -> tuple[Es
 
 
 def asking_work(settings: GivenModelConfig, sentences: Estimate, text: Text) -> Work:
-    """Return the work of asking for a number of sentences."""
+    """Return the work of requesting translations of a number of sentences."""
     return Work(f"ask {settings.model}", "sentences", sentences, text.side_bytes)
 
 
@@ -192,7 +192,7 @@ def endpoint_of(artifacts: Sequence[Artifact]) -> Endpoint | None:
 
 
 def decode(job: Job[DecodeConfig], endpoint: Endpoint, shards: Sequence[Shard], total: int) -> None:
-    """Ask for the lists of shards, one shard after the other. `total`: number of sources in the worker's shards."""
+    """Request the n-best lists of shards, one shard at a time. `total`: number of sources in the worker's shards."""
     if shards:
         with running(endpoint, job.progress.update) as ready:
             _decode(job, ready, shards, total)

@@ -1,4 +1,4 @@
-"""Augment: adds variants of the training pairs, so that students can handle the input of users.
+"""Augment: add variants of the training pairs, so that students can handle the input of users.
 
 Before decoding, the teachers translate the variants too: capitals, title case, no final full stop, typing errors, two
 sentences in a line, one sentence of several. After selection, numbers, URLs and addresses are copied into both sides.
@@ -37,7 +37,7 @@ COUNTS = "augmented.json"
 
 
 class Augment(Kind[AugmentConfig]):
-    """Adds variants to a corpus."""
+    """Add variants to a corpus."""
 
     name = "augment"
     version = 1

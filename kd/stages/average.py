@@ -1,4 +1,4 @@
-"""Average: makes a new model from the kept checkpoints of a training (Vaswani et al., 2017, section 6.1).
+"""Average: make a new model from the kept checkpoints of a training (Vaswani et al., 2017, section 6.1).
 
 A training averages checkpoints at its end; this stage averages other checkpoints without training again.
 """
@@ -27,7 +27,7 @@ from kd.recipe.schema.running import SystemRole
 
 
 class Average(Kind[AverageConfig]):
-    """Averages kept checkpoints."""
+    """Average kept checkpoints."""
 
     name = "average"
     version = 1

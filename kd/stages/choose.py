@@ -1,4 +1,4 @@
-"""Choose: selects the fastest cell of a search whose quality loss against the best cell is within the limit.
+"""Choose: select the fastest cell of a search whose quality loss against the best cell is within the limit.
 
 Quality is the mean over seeds on dev, of the exported models. The output has the table, the Pareto front, and doubts
 about differences that may be due to chance.
@@ -40,7 +40,7 @@ Point = tuple[str, str]  # cell and format
 
 
 class Choose(Kind[ChooseConfig]):
-    """Chooses an architecture and its data."""
+    """Choose an architecture and its data."""
 
     name = "choose"
     version = 1

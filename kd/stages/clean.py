@@ -1,4 +1,4 @@
-"""Clean: removes pairs that are unfit for training, counted by the first filter that rejects them, then duplicates.
+"""Clean: remove pairs that are unfit for training, counted by the first filter that rejects them, then duplicates.
 
 Corpora that the recipe declares as dev or test sets are left out. Of text without translations, only the filters that
 judge one side apply, and a sentence that is a source of the bilingual corpus is a duplicate. Shards are processed in
@@ -45,7 +45,7 @@ PROCESS_PAIRS = 20_000  # fewest pairs for a further process, whose start takes 
 
 
 class Clean(Kind[CleanConfig]):
-    """Filters the training corpora of a language pair and joins them."""
+    """Filter the training corpora of a language pair and join them."""
 
     name = "clean"
     version = 5

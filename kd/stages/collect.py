@@ -1,4 +1,4 @@
-"""Collect: reads parallel text from files and packages and gives each pair its permanent id.
+"""Collect: read parallel text from files and packages and give each pair its permanent id.
 
 Each corpus of a language pair is a task. Only this kind of stage may need a network.
 """
@@ -33,7 +33,7 @@ MUCH = 0.1  # share of left-out pairs from which a warning is printed
 
 
 class Collect(Kind[CorpusConfig]):
-    """Reads the corpora of a language pair."""
+    """Read the corpora of a language pair."""
 
     name = "collect"
     version = 3
@@ -141,7 +141,7 @@ class Collect(Kind[CorpusConfig]):
 
 
 class CollectSource(Collect):
-    """Reads the text of a language pair that has no translations: the corpora with `use: source`."""
+    """Read the text of a language pair that has no translations: the corpora with `use: source`."""
 
     name = "collect_source"
     version = 1

@@ -1,4 +1,4 @@
-"""Decode: writes n-best lists of the training sources with the ensemble of teachers, once per distinct source.
+"""Decode: write n-best lists of the training sources with the ensemble of teachers, once per distinct source.
 
 Each worker is a task, and shards are the unit of restart: a resumed worker continues with its current shard, and
 decoding a larger share of the corpus repeats no shard. A job with several GPUs runs a process on each.
@@ -48,7 +48,7 @@ _SETTINGS_OF = {
 
 
 class Decode(Kind[DecodeConfig]):
-    """Translates the training sources."""
+    """Translate the training sources."""
 
     name = "decode"
     version = 5  # 5: without unknown symbols and broken UTF-8

@@ -1,4 +1,4 @@
-"""Decodes a shard of the training sources: what each process of the stage decode does."""
+"""Decode a shard of the training sources: the work of each process of the stage `decode`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encode: converts text to token ids, in fairseq's memory-mapped format.
+"""Encode: convert text to token ids, in fairseq's memory-mapped format.
 
 The same kind encodes the gold corpus for the teachers and the selected text for the student.
 """
@@ -45,7 +45,7 @@ SIDES = ("source", "target")
 
 
 class Encode(Kind[EncodeConfig]):
-    """Makes a data folder for `fairseq-train`, or several for a large corpus, which are read as epochs."""
+    """Make a data folder for `fairseq-train`, or several for a large corpus, which are read as epochs."""
 
     name = "encode"
     version = 2

@@ -1,4 +1,4 @@
-"""Evaluate: scores every system on each held-out set, with signatures and paired tests.
+"""Evaluate: score every system on each held-out set, with signatures and paired tests.
 
 Every system is compared with the baseline, by default the control, on the same resampled test sets. Faults (empty,
 copied or runaway output, lost numbers …) are counted, on the test sets and on the robustness suite, and the leakage
@@ -51,7 +51,7 @@ HELD_OUT = "held_out"  # name of the set that `split` drew
 
 
 class Evaluate(Kind[EvaluateConfig]):
-    """Scores translations."""
+    """Score translations."""
 
     name = "evaluate"
     version = 5  # 4: systems as objects; 5: words by frequency, n-grams, scores of all segments
@@ -72,12 +72,12 @@ class Evaluate(Kind[EvaluateConfig]):
         if config.metrics.get(COMET):
             if not config.comet.model:
                 raise UserError(
-                    "evaluate.metrics.comet is true, but there is no model.",
-                    "Set evaluate.comet.model to a folder or a name, such as Unbabel/wmt22-comet-da.",
+                    "evaluate.metrics.comet is true, but evaluate.comet.model is not set.",
+                    "Set it to a folder or a name: evaluate.comet.model=Unbabel/wmt22-comet-da.",
                 )
             if config.comet.references not in REFERENCES:
                 raise UserError(
-                    f"There is no evaluate.comet.references={config.comet.references}.",
+                    f"evaluate.comet.references is {config.comet.references!r}, which is not a method.",
                     f"Choose one of: {', '.join(REFERENCES)}.",
                 )
 
@@ -241,7 +241,7 @@ def _absent(config: EvaluateConfig, systems: Iterable[str]) -> list[str]:
 
 
 def _could_be(name: str, stage: Stage) -> bool:
-    """Return whether another recipe with this chain could have the system: an ensemble, if this one has one teacher."""
+    """Return whether a system of this name is possible in the chain, even if this recipe lacks it (an ensemble)."""
     entries = [other.spec for _, other in stage.inputs.get("translations", [])]
     labels = {label for entry in entries for refs in entry.inputs.values() for label in refs}
     return any(name in possible_names(label) for label in labels)

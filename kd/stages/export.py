@@ -1,4 +1,4 @@
-"""Export: converts trained models to CTranslate2, once per number format, and to packages for other software.
+"""Export: convert trained models to CTranslate2, once per number format, and to packages for other software.
 
 Each export is a folder with everything needed for translation. Before it is published, its translations of some dev
 sentences are compared with fairseq's.
@@ -58,7 +58,7 @@ WEIGHT_BYTES = {
 
 
 class Export(Kind[ExportConfig]):
-    """Converts models."""
+    """Convert models."""
 
     name = "export"
     version = 4  # 3: hashes of the files in model.json; 4: more positions, normalisation in the sentencepiece model
@@ -85,7 +85,7 @@ class Export(Kind[ExportConfig]):
                 )
         if config.checkpoint not in (AVERAGED, LAST) and not config.checkpoint.isdecimal():
             raise UserError(
-                f"There is no export.checkpoint={config.checkpoint}.",
+                f"export.checkpoint is {config.checkpoint!r}, which names no checkpoint.",
                 "Use averaged, last, or the number of updates of a kept checkpoint.",
             )
 

@@ -1,4 +1,4 @@
-"""Given lists: replaces decoding by n-best lists made elsewhere, matched to the sources by their ids.
+"""Given lists: replace decoding by n-best lists made elsewhere, matched to the sources by their ids.
 
 The output has the format of `decode`, without the models' tokens, so selection can read it.
 """
@@ -40,7 +40,7 @@ SCORES = "as in the given files"
 
 
 class GivenLists(Kind[GivenListsConfig]):
-    """Imports n-best lists."""
+    """Import n-best lists."""
 
     name = "given_lists"
     version = 3  # 3: lists are put into the order of their scores

@@ -1,7 +1,7 @@
-"""Given models: uses models that were trained elsewhere as teachers.
+"""Given models: use models that were trained elsewhere as teachers.
 
-They are fairseq checkpoints, folders of other runs, models of Hugging Face, which are converted to CTranslate2, or
-language models behind a server, to which this stage sends nothing. Each model is a task whose output is a model folder
+They are fairseq checkpoints, folders of other runs, Hugging Face models (converted to CTranslate2), or language models
+behind a server, to which this stage sends no requests. Each model is a task whose output is a model folder
 like that of a training, so every later stage can use it.
 """
 
@@ -41,7 +41,7 @@ _UNSET = EndpointConfig()
 
 
 class GivenModels(Kind[GivenModelsConfig]):
-    """Imports models."""
+    """Import models."""
 
     name = "given_models"
     version = 2  # the pair and the names of languages count
@@ -171,7 +171,7 @@ def _endpoint_task(
     own, _ = identity_and_extent(member)
     if member.examples and not stage.inputs.get("held_out"):
         raise UserError(
-            f"teachers.{name}.examples is {member.examples}, and {stage.name} reads no held-out sets.",
+            f"teachers.{name}.examples is {member.examples}, but {stage.name} reads no held-out sets.",
             f"Set chain.{stage.spec.name}.inputs.held_out to the stage that draws dev.",
         )
     inputs = {"held_out": stage.input_tasks("held_out")} if member.examples else {}

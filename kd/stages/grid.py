@@ -1,4 +1,4 @@
-"""Expands a search into cells: one named training per combination of shape, data and seed.
+"""Expand a search into cells: one named training per combination of shape, data and seed.
 
 A name depends on its cell alone, so extending the grid keeps existing names and trainings.
 """

@@ -1,4 +1,4 @@
-"""Join: joins the corpora of several language pairs for one model, with each sentence of a shared side once.
+"""Join: join the corpora of several language pairs for one model, with each sentence of a shared side once.
 
 If corpora share their English side, a model for all of them would see each English sentence once per language. If that
 is wanted, leave this stage out.
@@ -22,7 +22,7 @@ COUNTS = "counts.json"
 
 
 class Join(Kind[JoinConfig]):
-    """Writes a corpus folder for each language pair, without duplicates within or across pairs."""
+    """Write a corpus folder for each language pair, without duplicates within or across pairs."""
 
     name = "join"
     version = 3

@@ -1,4 +1,4 @@
-"""Release: makes a folder for distribution for each export, and for the teachers if quality matters most.
+"""Release: make a folder for distribution for each export, and for the teachers if quality matters most.
 
 A folder has everything needed for translation, and a model card: usage, data, licences, scores with signatures, speed,
 memory, energy, limits. Files are hard links to those of the exports, so a folder takes no space.
@@ -39,7 +39,7 @@ COLLECT = ("collect", "collect_source")
 
 
 class Release(Kind[ReleaseConfig]):
-    """Makes folders with cards."""
+    """Make folders with cards."""
 
     name = "release"
     version = 6  # 5: the card says what was distilled; 6: examples, intended use and packages on the card
@@ -274,7 +274,7 @@ def _corpora(job: Job[ReleaseConfig]) -> list[Corpus]:
 
 
 def _energy(job: Job[ReleaseConfig]) -> dict[str, Any]:
-    """Return the energy of the stages that measured it."""
+    """Add up the measured energy; name the stages that measured it, and those that did not."""
     kwh, carbon, measured, missing = 0.0, 0.0, [], []
     known = True
     for artifact in [*job.inputs["systems"], *job.inputs.get("others", [])]:

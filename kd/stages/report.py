@@ -1,4 +1,4 @@
-"""Report: makes one page on the quality and speed of each model, the effect of selection, costs and provenance.
+"""Report: make one page on the quality and speed of each model, the effect of selection, costs and provenance.
 
 It gathers the outputs of other stages and computes no results itself; `report.json` has the same numbers.
 """

@@ -1,4 +1,4 @@
-"""Score: scores n-best lists by neural models, for selection, or the pairs of a corpus.
+"""Score: score n-best lists by neural models, for selection, or the pairs of a corpus.
 
 COMET against the human target, reference-free quality estimation, and minimum Bayes risk with COMET as the utility
 (Fernandes et al., 2022, https://aclanthology.org/2022.naacl-main.100). Each task scores the shards of one decoding
@@ -53,7 +53,7 @@ _MODEL = {SelectMetric.comet: "comet", SelectMetric.qe: "qe", SelectMetric.mbr_c
 
 
 class Score(Kind[ScoreConfig]):
-    """Scores hypotheses, or pairs, by neural models."""
+    """Score hypotheses, or pairs, by neural models."""
 
     name = "score"
     version = 3

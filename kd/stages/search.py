@@ -1,4 +1,4 @@
-"""Search: runs many small trainings, one per architecture, data and seed of a grid, all with the same budget.
+"""Search: run many small trainings, one per architecture, data and seed of a grid, all with the same budget.
 
 Each training is a task identified by its settings, so a larger grid trains only the new cells.
 """
@@ -37,7 +37,7 @@ from kd.stages.training import START, Training, check_settings, check_training, 
 
 
 class Search(Kind[SearchConfig]):
-    """Trains the cells of a grid."""
+    """Train the cells of a grid."""
 
     name = "search"
     version = 2  # 2: precision is auto by default, loss and Adam are fused

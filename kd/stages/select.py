@@ -1,4 +1,4 @@
-"""Select: chooses from each n-best list the hypothesis most similar to gold, by smoothed sentence BLEU.
+"""Select: choose from each n-best list the hypothesis most similar to gold, by smoothed sentence BLEU.
 
 Sequence-level interpolation (Kim and Rush, 2016, section 3.3); ties go to the higher model score. Each pair is judged
 by its own gold, even if several pairs share a source and therefore a list.
@@ -41,7 +41,7 @@ from kd.stages.source_only import check_gold
 
 
 class Select(Kind[SelectConfig]):
-    """Chooses what the student learns."""
+    """Choose the target sentences that the student learns."""
 
     name = "select"
     version = 4  # 4: guards `unknown` and `limit`
@@ -68,7 +68,7 @@ class Select(Kind[SelectConfig]):
             raise UserError(f"select.scores={config.scores} names one file for all shards.", "Add {shard} to the path.")
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
-        """Return one task for each decoding task."""
+        """Yield one task for each decoding task."""
         identity, extent = identity_and_extent(stage.config)
         if "target" in stage.axis_value:
             sentence_metric(_for_language(stage.config, stage.axis_value["target"]))  # its tokeniser can be used here

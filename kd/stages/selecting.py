@@ -1,4 +1,4 @@
-"""Selects from the lists of a shard: what each process of the stage select does."""
+"""Select from the lists of a shard: the work of each process of the stage `select`."""
 
 from __future__ import annotations
 

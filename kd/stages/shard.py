@@ -1,4 +1,4 @@
-"""Shard: removes held-out sentences and their leaks from the training corpus, shuffles it and cuts it into shards.
+"""Shard: remove held-out sentences and their leaks from the training corpus, shuffle it and cut it into shards.
 
 Pairs are ordered by a seeded hash of their source, so equal sources are adjacent and the first shards are a random
 sample.
@@ -41,7 +41,7 @@ PROCESS_PAIRS = 200_000  # that are worth the second which a process takes to st
 
 
 class Shard(Kind[ShardConfig]):
-    """Makes the training corpus."""
+    """Make the training corpus."""
 
     name = "shard"
     version = 3
@@ -261,13 +261,13 @@ def _write_range(shuffling: _Shuffling, each: Range, tick: Tick) -> Path:
 
 
 def _most(config: ShardConfig) -> float:
-    """Return how much source-only text there may be for each unit of bilingual text."""
+    """Return the largest allowed ratio of source-only to bilingual text."""
     share = config.source_only_share
     return share / (1 - share) if share < 1 else math.inf
 
 
 def _share(job: Job[ShardConfig], corpus: Corpus) -> float:
-    """Return the share of a corpus to keep: of source-only text, so much that it has its share in the student's."""
+    """Return the share of a corpus to keep; source-only text gets at most its share of the student's corpus."""
     if not job.inputs.get("beside") or job.config.source_only_share == 1:
         return job.config.share
     beside = Corpus(job.one("beside").path)

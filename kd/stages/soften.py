@@ -1,4 +1,4 @@
-"""Soften: computes the teachers' token distributions for an encoded corpus, once for all students and passes.
+"""Soften: compute the teachers' token distributions for an encoded corpus, once for all students and passes.
 
 Otherwise a student with word-level distillation (`student.distill`) runs all teachers in every update. The ensemble's
 `top` most probable tokens are stored for each target position (`kd/engines/fairseq/distributions.py`). In data of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Soften(Kind[SoftenConfig]):
-    """Stores the most probable tokens of each target position."""
+    """Store the most probable tokens of each target position."""
 
     name = "soften"
     version = 1

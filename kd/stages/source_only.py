@@ -1,4 +1,4 @@
-"""Source-only text in stages: who reads it, what cannot work without human translations, and its part of the data."""
+"""Source-only text in stages: the stages that read it, settings that need human translations, its part of the data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reads_source_only(stage: Stage) -> bool:
 
 
 def check_gold(stage: Stage) -> None:
-    """Raise UserError for a stage that selects from lists of source-only text by what needs human translations."""
+    """Raise UserError for selection from lists of source-only text by a score that needs human translations."""
     config: SelectConfig = stage.config
     if not reads_source_only(stage):
         return
@@ -35,7 +35,7 @@ def check_gold(stage: Stage) -> None:
     for metric in (config.metric, *(SelectMetric(name) for name in mixed)):
         if metric in NEED_GOLD:
             raise UserError(
-                f"{stage.name} selects by {metric.value}, which needs human translations, and its text has none.",
+                f"{stage.name} selects by {metric.value}, which needs human translations, but its text has none.",
                 f"Set {where}.metric to one of {', '.join(SourceMetric)}.",
             )
     if config.variant in (Variant.gold, Variant.best_and_gold):
@@ -70,7 +70,7 @@ def check_tops(stage: Stage, tops: Collection[int]) -> None:
 
 
 def source_only_facts(found: Mapping[str, int], sums: Mapping[str, int]) -> dict[str, Any]:
-    """Return how much of the corpus is source-only text, in sentences and target tokens, and a sentence on it."""
+    """Return the sentences and target tokens of source-only text, and a sentence on its part of the corpus."""
     sentences, tokens = found["pairs"], found["target"]
     share = tokens / max(1, sums["target"])
     others = f"{sums['target'] - tokens:,} in {sums['pairs'] - sentences:,}"

@@ -1,4 +1,4 @@
-"""Speed: measures the speed of each system on this machine, one after the other with nothing else running.
+"""Speed: measure the speed of each system on this machine, one after the other with nothing else running.
 
 Every system translates the same sentences with equal batch size and beam: on one core, on all cores, and one sentence
 at a time. Memory, loading time and disk space are measured too.
@@ -30,7 +30,7 @@ ALONE = 4  # cost of a sentence translated alone, as a multiple of one in a batc
 
 
 class Speed(Kind[SpeedConfig]):
-    """Measures speed and size."""
+    """Measure speed and size."""
 
     name = "speed"
     version = 4  # 3: MKL gives CTranslate2 one thread; 4: disturbed rounds are repeated

@@ -1,4 +1,4 @@
-"""Split: holds out dev and test sets, drawn over all language pairs of the recipe together, or given as corpora.
+"""Split: hold out dev and test sets, drawn over all language pairs of the recipe together, or given as corpora.
 
 A sentence held out by any language pair is in no pair's training corpus: `shard` removes it and its leaks.
 """
@@ -28,7 +28,7 @@ PROCESS_PAIRS = 200_000  # that are worth the second which a process takes to st
 
 
 class SplitSets(Kind[SplitConfig]):
-    """Holds out dev and test sets."""
+    """Hold out dev and test sets."""
 
     name = "split"
     version = 2

@@ -130,7 +130,7 @@ def first_members(teachers: list[Input], members: int, key: str) -> list[Input]:
 
 
 def _stored(stage: Stage) -> list[Input]:
-    """Return the stored distributions of the training data only."""
+    """Return the distributions stored for the stage's data; empty if it has several corpora."""
     data = {item.task.full_name for item in stage.input_tasks("data")}
     found = [
         item
@@ -193,10 +193,10 @@ def _check_one_pair(stage: Stage, purpose: str, off: str, several: str = "") -> 
 
 
 def _refuse_served(stage: Stage, purpose: str, off: str) -> None:
-    """Raise UserError if a teacher is behind a server, which gives text alone."""
+    """Raise UserError if a teacher is behind a server, which returns only text."""
     if found := teacher_of(stage, TEACHERS):
         raise UserError(
-            f"{stage.name} {purpose}, and teachers.{found[0]} is behind a server, which gives text alone.",
+            f"{stage.name} {purpose}, but teachers.{found[0]} is behind a server, which returns only text.",
             f"Set {off}.",
         )
 

@@ -1,4 +1,4 @@
-"""Train: trains an ensemble of teachers whose members differ only in their seed, a student, or a control.
+"""Train: train an ensemble of teachers whose members differ only in their seed, a student, or a control.
 
 Each member is a task. An interrupted task resumes from its last checkpoint; if max_update is raised, it continues. A
 student may get its shape and data from a search.
@@ -50,7 +50,7 @@ LARGEST = "the largest cell of the search stands in for the cell to be chosen"
 
 
 class Train(Kind[TrainConfig]):
-    """Trains one model, or several that differ by their seed."""
+    """Train one model, or several that differ by their seed."""
 
     name = "train"
     version = 2  # 2: precision is auto by default, loss and Adam are fused

@@ -1,4 +1,4 @@
-"""Runs one training as a task, for the kinds `train` and `search`: forecast, batch size, training, averaging, checks.
+"""Run one training as a task, for the kinds `train` and `search`: forecast, batch size, training, averaging, checks.
 
 The kind chooses the model, the data and the seed (`Training`). An interrupted task resumes from its last checkpoint; if
 max_update is raised, it continues.
@@ -67,7 +67,7 @@ class Training:
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Raise UserError for settings that contradict each other."""
+    """Raise UserError for settings that are invalid or contradict each other."""
     model, checkpoint = config.model, config.checkpoint
     if model.width % model.heads:
         raise UserError(

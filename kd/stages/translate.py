@@ -1,4 +1,4 @@
-"""Translate: translates the held-out sets with every system: teachers, ensemble, student, control, exports.
+"""Translate: translate the held-out sets with every system: teachers, ensemble, student, control, exports.
 
 The output is plain text, one line per segment. Given outputs of external systems, for the same test sources, are copied
 unchanged. The robustness suite (`kd/corpora/robustness.py`) is translated after the test sets.
@@ -37,7 +37,7 @@ ASKED = "asked.json"  # counts of requests and tokens, of a teacher behind a ser
 
 
 class Translate(Kind[TranslateConfig]):
-    """Translates held-out sets."""
+    """Translate held-out sets."""
 
     name = "translate"
     version = 1
@@ -156,7 +156,7 @@ class _System:
         return [output.replace("\n", " ") for output in outputs]  # with byte tokens a model may write a line break
 
     def write_counts(self) -> None:
-        """Write the counts of requests and tokens, and their price, where a server was asked."""
+        """Write the counts of requests and tokens, and their price, if a server was used."""
         if self._endpoint:
             counts = dict(self._counts)
             write_json(self._job.out / ASKED, counts | asking.price_facts(counts, self._endpoint))

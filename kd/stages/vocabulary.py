@@ -1,4 +1,4 @@
-"""Vocabulary: trains one joint sentencepiece model on both sides of all training corpora.
+"""Vocabulary: train one joint sentencepiece model on both sides of all training corpora.
 
 Placeholders such as `{name}` become separate symbols, which a model cannot split.
 """
@@ -23,7 +23,7 @@ PLACEHOLDER_SENTENCES = 10_000_000  # at most, that are searched for placeholder
 
 
 class TrainVocabulary(Kind[VocabularyConfig]):
-    """Trains the vocabulary."""
+    """Train the vocabulary."""
 
     name = "vocabulary"
     version = 2

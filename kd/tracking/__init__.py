@@ -1,4 +1,4 @@
-"""Sends learning curves to TensorBoard, Weights & Biases or MLflow, without any effect on the results.
+"""Send learning curves to TensorBoard, Weights & Biases or MLflow, without any effect on the results.
 
 The training engine is not involved: a `Follower` replays `metrics.jsonl`, which is complete and without duplicates even
 after crashes. docs/tracking.md is for users.

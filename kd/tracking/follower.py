@@ -1,4 +1,4 @@
-"""Replays a growing `metrics.jsonl` to trackers, from the first line each time a training starts or resumes.
+"""Replay a growing `metrics.jsonl` to trackers, from the first line each time a training starts or resumes.
 
 The curves are a function of that file alone, so a training that was killed neither loses nor repeats a point.
 """
@@ -56,7 +56,7 @@ class Tracker(Protocol):
 
 
 class Follower:
-    """Passes the lines of a file to trackers as they are written.
+    """Pass the lines of a file to trackers as they are written.
 
     A tracker that fails, on a full disk for instance, is reported once and dropped: the training continues.
     """

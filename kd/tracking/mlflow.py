@@ -1,4 +1,4 @@
-"""Writes MLflow's file store: plain files, without a server or a database (cluster file systems corrupt databases).
+"""Write MLflow's file store: plain files, without a server or a database (cluster file systems corrupt databases).
 
 `mlflow ui` shows the files, and `mlflow migrate-filestore` converts them to a database.
 """

@@ -1,4 +1,4 @@
-"""Writes TensorBoard's event files; `tensorboard --logdir RUN/tracking/tensorboard` shows them.
+"""Write TensorBoard's event files; `tensorboard --logdir RUN/tracking/tensorboard` shows them.
 
 The writer is TensorBoard's own: torch.utils.tensorboard and tensorboardX import torch, which is not needed here.
 """

@@ -1,4 +1,4 @@
-"""Writes runs for Weights & Biases offline: `wandb sync` uploads the folders later, from a node with a network.
+"""Write runs for Weights & Biases offline: `wandb sync` uploads the folders later, from a node with a network.
 
 A training has the same id in all attempts. Each attempt replays all updates, so the folders of earlier attempts are
 deleted.

@@ -256,7 +256,7 @@ def test_missing_lists_are_filled_on_request(tmp_path: Path, capsys: pytest.Capt
     [
         (["--output", "{}/r"], "would be overwritten"),
         (["--output", "{}/no/o"], "/no does not exist"),
-        (["--output", "{}/o.xz"], "cannot be written"),
+        (["--output", "{}/o.xz"], "does not compress to .xz"),
         (["--ranks", "{}/out"], "same file"),
         (["--scores", "{}/r"], "--scores has no effect without the metric external."),
         (["--metric", "external"], "The metric external needs scores."),

@@ -44,7 +44,7 @@ def test_weights_are_of_all_groups() -> None:
     config = BalanceConfig(BalanceMethod.weights, weights={"da-en": 3, "nl-en": 1})
     assert shares(config, sizes) == {"da-en": 0.75, "nl-en": 0.25}
     config.weights["sv-en"] = 1
-    with pytest.raises(UserError, match="has da-en, nl-en, sv-en, and the corpora are da-en, nl-en"):
+    with pytest.raises(UserError, match="has da-en, nl-en, sv-en, but the language pairs are da-en, nl-en"):
         shares(config, sizes)
 
 

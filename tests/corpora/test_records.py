@@ -147,7 +147,7 @@ def test_a_name_of_a_column_of_parquet_that_is_not_utf8_is_refused(tmp_path: Pat
 
 def test_columns_that_are_missing_or_no_text_are_named(tmp_path: Path) -> None:
     path = table(tmp_path / "a.parquet", [{"translation": {"en": "a"}, "n": 1}])
-    with pytest.raises(UserError, match=r"has no column en\. Name them by `fields`\. It has translation\.en, n\."):
+    with pytest.raises(UserError, match=r"has no column en\. Set `fields` to columns of .*: translation\.en, n\."):
         list(read_parquet(path, ["en", "n"], Counter()))
     with pytest.raises(UserError, match=r"The column n of .* is not text"):
         list(read_parquet(path, ["translation.en", "n"], Counter()))

@@ -189,7 +189,7 @@ def test_a_wrong_key_is_one_sentence_without_the_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chat.key = "another"
-    with pytest.raises(UserError, match=r"asks for a key, and OPENAI_API_KEY is not set \(401\)"):
+    with pytest.raises(UserError, match=r"requires a key, but OPENAI_API_KEY is not set \(401\)"):
         texts(endpoint)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(UserError, match=r"refuses the key in OPENAI_API_KEY \(401\)") as error:
@@ -348,7 +348,7 @@ def test_a_folder_keeps_the_prompt_and_takes_the_address_of_now(
         ({"key": KEY}, r"teachers\.a\.key is not the name of an environment variable"),
         ({"prompt": "Translate."}, r"teachers\.a\.prompt has no \{source\}"),
         ({"prompt": "{source} {to}"}, r"teachers\.a\.prompt has \{to\}, which is not known"),
-        ({"prompt": "{source}", "examples": 2}, r"examples is 2, and the prompt has no \{examples\}"),
+        ({"prompt": "{source}", "examples": 2}, r"examples is 2, but the prompt has no \{examples\}"),
         ({"example": "{source}"}, r"teachers\.a\.example has no \{target\}"),
         ({"fields": {"n": 3}}, r"teachers\.a\.fields has n, which kd sets"),
         ({"fields": {"api_key": KEY}}, r"teachers\.a\.fields has api_key, which may be a secret"),

@@ -56,7 +56,7 @@ def ensemble(*folders: Path, engine: str | None = None, **settings: Any) -> Ense
 def test_the_member_whose_weights_are_nan_is_named(nan_model: Path, trained, second: Path, engine: str) -> None:
     translator = ensemble(trained.folder, nan_model, second, engine=engine)
     assert translator.engine == engine
-    with pytest.raises(NaNScores, match=r"^Member 2 gave NaN instead of scores in fp32: its weights hold NaN\. Train"):
+    with pytest.raises(NaNScores, match=r"^Member 2 computed NaN in fp32: its weights contain NaN\. Train"):
         translator.translate(SOURCES)
 
 
@@ -64,38 +64,38 @@ def test_numbers_that_overflow_fp16_name_the_setting(overflowing: Path, trained)
     assert len(ensemble(trained.folder, overflowing).translate(SOURCES)[0]) == 2
     with pytest.raises(
         NaNScores,
-        match=r"^Member 2 gave NaN .* in fp16.*Set decode\.precision to bf16 or fp32, or decode\.retry_",
+        match=r"^Member 2 computed NaN in fp16.*Set decode\.precision to bf16 or fp32, or decode\.retry_",
     ):
         ensemble(trained.folder, overflowing, precision="fp16").translate(SOURCES)
 
 
 def test_members_decoded_by_ctranslate2_are_named(nan_model: Path, trained) -> None:
-    with pytest.raises(NaNScores, match="Member 2 gave NaN instead of scores in fp32: its weights hold NaN"):
+    with pytest.raises(NaNScores, match="Member 2 computed NaN in fp32: its weights contain NaN"):
         MembersTranslator([trained.folder, nan_model], Vocabulary(nan_model), beam=2, nbest=2, max_pieces=20)
 
 
 def test_a_model_with_nan_is_not_exported(nan_model: Path, tmp_path: Path) -> None:
     """CTranslate2 itself writes text for whatever numbers a model has."""
-    with pytest.raises(NaNScores, match="The model gave NaN instead of scores in fp32: its weights hold NaN"):
+    with pytest.raises(NaNScores, match="The model computed NaN in fp32: its weights contain NaN"):
         export(nan_model, tmp_path, "float32", languages=Languages(("de",), ("en",)))
 
 
 def test_kd_translate_exits_with_2_and_one_sentence(nan_model: Path) -> None:
-    with pytest.raises(UserError, match="The model gave NaN instead of scores in fp32: its weights hold NaN"):
+    with pytest.raises(UserError, match="The model computed NaN in fp32: its weights contain NaN"):
         list(kd.Translator(nan_model, threads=1).translate(SOURCES))
     command = [sys.executable, "-m", "kd", "translate", "--model", str(nan_model)]
     run = subprocess.run(command, input="eins.\n", capture_output=True, encoding="utf-8")
     assert (run.returncode, run.stdout) == (2, "")
-    assert "its weights hold NaN" in run.stderr and "Traceback" not in run.stderr
+    assert "its weights contain NaN" in run.stderr and "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (nan_scores([0, 2], "bf16"), "Members 1 and 3 gave NaN .* in bf16.*Set decode.precision to fp32, or"),
-        (nan_scores([], "fp32"), "A member of the ensemble gave NaN .* in fp32. Train the model again"),
-        (nan_scores([], "float16", one=True), "The model gave NaN .* in float16.*Use float32"),
-        (nan_scores([0, 1], "fp32", weights=[0, 1]), "Members 1 and 2 .*: their weights hold NaN"),
+        (nan_scores([0, 2], "bf16"), "Members 1 and 3 computed NaN in bf16.*Set decode.precision to fp32, or"),
+        (nan_scores([], "fp32"), "A member of the ensemble computed NaN in fp32. Train the model again"),
+        (nan_scores([], "float16", one=True), "The model computed NaN in float16.*Use float32"),
+        (nan_scores([0, 1], "fp32", weights=[0, 1]), "Members 1 and 2 .*: their weights contain NaN"),
     ],
 )
 def test_the_sentence_fits_the_case(error: NaNScores, told: str) -> None:

@@ -49,8 +49,8 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([TEACHERS, f"+teachers={{a: {{{SERVER}}}, b: {{model: y}}}}"], "has an endpoint among several models"),
         ([TEACHERS, ENDPOINT], "has no beam search: decode.en-de cannot use decode.method=beam with decode.beam=4"),
         ([TEACHERS, ENDPOINT, "decode.method=diverse"], "Set decode.method=sample for several samples"),
-        ([TEACHERS, ENDPOINT, "decode.method=sample"], "is behind a server, which gives text alone"),
-        ([TEACHERS, ENDPOINT, *SAMPLE, "select.metric=model"], "server that decode.en-de asks gives none"),
+        ([TEACHERS, ENDPOINT, "decode.method=sample"], "is behind a server, which returns only text"),
+        ([TEACHERS, ENDPOINT, *SAMPLE, "select.metric=model"], "server of decode.en-de returns none"),
         (["decode.method=sample", "decode.top_p=0.9"], "top_p is 0.9, but teachers of fairseq do not read it"),
         ([TEACHERS, CHECKPOINT], "given_models has neither vocabulary nor codes"),
         ([TEACHERS, CHECKPOINT, "given_models.vocabulary=v"], "checkpoints without a dictionary"),
@@ -149,7 +149,7 @@ def test_nodes_without_a_network_are_found_when_the_run_is_planned(
         check_servers(compose.plan(config).stages, description)
         return
     with pytest.raises(
-        UserError, match=r"decode\.en-de asks http://models.* class decode on meluxina do not reach"
+        UserError, match=r"decode\.en-de needs http://models.* class decode on meluxina do not reach"
     ) as error:
         check_servers(compose.plan(config).stages, description)
     assert "machine.resources.decode.online=true" in error.value.hint

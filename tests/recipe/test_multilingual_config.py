@@ -103,7 +103,7 @@ def test_several_targets_need_tags(corpus: Path) -> None:
 
 def test_weights_name_the_language_pairs(corpus: Path) -> None:
     given = ["encode.balance.method=weights", "chain.join.enabled=true", "+encode.balance.weights.fi-en=1"]
-    with pytest.raises(UserError, match="weights has fi-en, hu-fi, and the corpora are fi-en, hu-en"):
+    with pytest.raises(UserError, match="weights has fi-en, hu-fi, but the language pairs are fi-en, hu-en"):
         plan("fi_hu_en_small", corpus, *given, "+encode.balance.weights.hu-fi=2")
     made = plan("fi_hu_en_small", corpus, *given, "+encode.balance.weights.hu-en=2")
     (encode,) = made.find("encode_multi")

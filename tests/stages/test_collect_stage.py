@@ -417,7 +417,7 @@ def test_nothing_on_standard_input_is_one_sentence(
 ) -> None:
     stdin.keep_stdin.cache_clear()
     monkeypatch.setattr(sys, "stdin", None if content is None else io.TextIOWrapper(io.BytesIO(content)))
-    with pytest.raises(UserError, match=r"standard input, and .*cat corpus"):
+    with pytest.raises(UserError, match=r"standard input\), but .*cat corpus"):
         place.compose({"it": {"format": "tsv", "source": "-"}})
 
 

@@ -129,7 +129,7 @@ def test_shards_that_overflow_are_decoded_again_in_another_precision(
     ):
         config = replace(CONFIG, precision=precision, retry_precision=retry)
         jobs[precision, retry] = new_job(config, corpus, teachers, tmp_path / f"{precision}-{retry}")
-    with pytest.raises(NaNScores, match=r"Member 1 gave NaN .* in fp16.*decode\.retry_precision"):
+    with pytest.raises(NaNScores, match=r"Member 1 computed NaN in fp16.*decode\.retry_precision"):
         Decode().run(jobs[DecodePrecision.fp16, None])
     plain, retried = jobs[DecodePrecision.fp32, None], jobs[DecodePrecision.fp16, DecodePrecision.fp32]
     for each in (plain, retried):

@@ -119,7 +119,7 @@ class ScriptsConfig(FilterConfig):
 
 
 class Scripts(PairFilter[ScriptsConfig]):
-    """Rejects pairs with a side whose letters are mostly of other scripts than those of its language."""
+    """Reject pairs with a side whose letters are mostly of other scripts than those of its language."""
 
     kind = "scripts"
     config = ScriptsConfig
@@ -204,7 +204,7 @@ _OTHER = regex.compile(
 
 
 class Markup(PairFilter[MarkupConfig]):
-    """Rejects pairs with markup: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
+    """Reject pairs with markup: tags, entities, Moses' `@-@`, codes of wikis and boards, U+FFFD of a bad conversion.
 
     With `mirrored`, only markup that one side has and the other lacks counts; text without translations then passes.
     """

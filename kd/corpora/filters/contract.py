@@ -47,7 +47,7 @@ class Filter(ABC, Generic[C]):
 
 
 class Rewriter(Filter[C]):
-    """Rewrites text and rejects nothing."""
+    """Rewrite text and reject nothing."""
 
     @abstractmethod
     def rewrite(self, text: str) -> str:
@@ -55,7 +55,7 @@ class Rewriter(Filter[C]):
 
 
 class PairFilter(Filter[C]):
-    """Rejects pairs by their text.
+    """Reject pairs by their text.
 
     Attributes:
         one_sided: Whether it judges sides one by one, and so applies to text without translations as well.
@@ -83,7 +83,7 @@ class PairFilter(Filter[C]):
 
 
 class ScoreFilter(Filter[C]):
-    """Rejects pairs by a value in an additional column of the corpus."""
+    """Reject pairs by a value in an additional column of the corpus."""
 
     column: str  # its name
 

@@ -1,4 +1,4 @@
-"""Language identification: rejects a pair with a side that is clearly in another language than the corpus states.
+"""Language identification: reject a pair with a side that is clearly in another language than the corpus states.
 
 The filter applies only to sufficiently long text, in languages that the model has (kd/models/languages.py).
 """
@@ -40,7 +40,7 @@ _ALIKE = (
 
 
 class Language(PairFilter[LanguageConfig]):
-    """Rejects pairs with a side in another language."""
+    """Reject pairs with a side in another language."""
 
     kind = "language"
     config = LanguageConfig

@@ -20,7 +20,7 @@ class EmptyConfig(FilterConfig):
 
 
 class Empty(PairFilter[EmptyConfig]):
-    """Rejects pairs with a side that is empty or only whitespace."""
+    """Reject pairs with a side that is empty or only whitespace."""
 
     kind = "empty"
     config = EmptyConfig
@@ -42,7 +42,7 @@ class LengthConfig(FilterConfig):
 
 
 class Length(PairFilter[LengthConfig]):
-    """Rejects pairs with a source of too few words, or a side of too many words or characters.
+    """Reject pairs with a source of too few words, or a side of too many words or characters.
 
     Moses' clean-corpus-n.perl is used with 80 to 100 words, fairseq's recipes with 250. The bound on characters applies
     to scripts without spaces and to long tokens.
@@ -93,7 +93,7 @@ _WIDE_SCRIPTS = {"Han", "Hiragana", "Katakana", "Hangul", "Hani", "Hira", "Kana"
 
 
 class Ratio(PairFilter[RatioConfig]):
-    """Rejects pairs with one side much longer than the other, in characters; slack allows for short strings.
+    """Reject pairs with one side much longer than the other, in characters; slack allows for short strings.
 
     Where a language is written in Chinese, Japanese or Korean characters, each of these counts as two.
 

@@ -1,4 +1,4 @@
-"""Normalisation: gives equal text one spelling, without invisible characters; rejects nothing.
+"""Normalisation: give equal text one spelling, without invisible characters; reject nothing.
 
 Invisible characters stay where they are content: joiners in emoji and in Persian or Indic words, direction marks in
 text with right-to-left letters.
@@ -58,7 +58,7 @@ _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»〝〞＂", '"') | dict.f
 
 
 class Normalise(Rewriter[NormaliseConfig]):
-    """Rewrites to NFC, single spaces and unescaped text, without control characters and meaningless invisible ones."""
+    """Rewrite to NFC, single spaces and unescaped text, without control characters and meaningless invisible ones."""
 
     kind = "normalise"
     config = NormaliseConfig

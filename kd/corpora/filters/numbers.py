@@ -1,4 +1,4 @@
-"""Compares the numbers of both sides: the surest sign, without a model, that a pair is not a translation.
+"""Compare the numbers of both sides: the surest sign, without a model, that a pair is not a translation.
 
 Numbers are compared by value: the digit grouping and decimal signs of all languages are recognised (1,000.5, 1.000,5, 1
 000,5), and so are scale words (15 million, 15 000 000). The order of the numbers in a sentence makes no difference. A
@@ -86,7 +86,7 @@ class _Number(NamedTuple):
 
 
 class Numbers(PairFilter[NumbersConfig]):
-    """Rejects pairs with different numbers, as OpusCleaner's num_mismatch and OpusFilter's NonZeroNumerals do."""
+    """Reject pairs with different numbers, as OpusCleaner's num_mismatch and OpusFilter's NonZeroNumerals do."""
 
     kind = "numbers"
     config = NumbersConfig
@@ -116,7 +116,7 @@ def _has_digit(text: str) -> bool:
 
 
 def unmatched(source: str, target: str) -> tuple[list[_Number], list[_Number]]:
-    """Return the numbers of each side that the other side has in no form, zeros left out."""
+    """Return the numbers of each side that have no counterpart on the other, in any form; zeros are left out."""
     left, right = numbers_of(source), numbers_of(target)
     missing, added = _without(left, right), _without(right, left)
     if missing and added and len(missing) * len(added) <= _MOST_COMPARISONS:
@@ -178,7 +178,7 @@ def _pair_off(missing: list[_Number], added: list[_Number], alike: Callable[[_Nu
 def _match_joined(missing: list[_Number], added: list[_Number], others: Sequence[_Number], clock: bool) -> None:
     """Match integers whose digits the other side splits into several runs: 20090612 and 2009-06-12.
 
-    clock: decimals on the other side may be times: 1530 and 15.30.
+    With `clock`, decimals on the other side may be times: 1530 and 15.30.
     """
     for number in [number for number in missing if len(number.integer) >= _LONG]:
         for start in range(len(others)):
@@ -208,7 +208,7 @@ def _pieces(wanted: str, others: Sequence[_Number], clock: bool) -> Sequence[_Nu
 def _take_apart(numbers: list[_Number], others: Sequence[_Number], clock: bool) -> None:
     """Replace a decimal by its two integers if the other side has them: 3.30 and 15:30, SUM(1,2) and SUM(1;2).
 
-    clock: one of the two is enough, even inside a decimal, since the hour may differ between clocks (12 h, 24 h).
+    With `clock`, one integer in common is enough, even inside a decimal: 3.30 and 15.30 may be the same time.
     """
     runs = {run.lstrip("0") for other in others for run in other.runs}
     for number in [number for number in numbers if number.exponent < 0]:

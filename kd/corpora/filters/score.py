@@ -33,7 +33,7 @@ class ScoreConfig(FilterConfig):
 
 
 class Score(ScoreFilter[ScoreConfig]):
-    """Rejects pairs with a value below `least` or above `most`."""
+    """Reject pairs with a value below `least` or above `most`."""
 
     kind = "score"
     config = ScoreConfig

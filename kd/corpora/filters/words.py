@@ -34,7 +34,7 @@ def bare(text: str) -> str:
 
 
 class Copies(PairFilter[CopiesConfig]):
-    """Rejects pairs whose sides are equal: many such pairs teach a model to copy (Khayrallah and Koehn, 2018)."""
+    """Reject pairs whose sides are equal: many such pairs teach a model to copy (Khayrallah and Koehn, 2018)."""
 
     kind = "copies"
     config = CopiesConfig
@@ -60,7 +60,7 @@ class RepetitionConfig(FilterConfig):
 
 
 class Repetition(PairFilter[RepetitionConfig]):
-    """Rejects pairs in which only one side repeats a unit of 1 to `longest` words more than `most` times in a row."""
+    """Reject pairs in which only one side repeats a unit of 1 to `longest` words more than `most` times in a row."""
 
     kind = "repetition"
     config = RepetitionConfig

@@ -1,4 +1,4 @@
-"""Implements `kd doctor bench=true`: finds the device, runs the measurements, writes a JSON file and a page."""
+"""Implement `kd doctor bench=true`: find the device, run the measurements, write a JSON file and a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures translation: an ensemble against fairseq's own search, and CTranslate2, with models of random weights."""
+"""Measure translation: an ensemble against fairseq's own search, and CTranslate2, with models of random weights."""
 
 from __future__ import annotations
 

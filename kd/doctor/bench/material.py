@@ -1,4 +1,4 @@
-"""Makes what the measurements work on: a vocabulary, text, training data and models, all generated."""
+"""Generate the material of the measurements: a vocabulary, text, training data and models."""
 
 from __future__ import annotations
 

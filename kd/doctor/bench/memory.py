@@ -1,4 +1,4 @@
-"""Measures whether training steps go on after the GPU's memory has run out."""
+"""Check whether training continues after the GPU's memory has run out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints the results of `kd doctor bench=true` as a Markdown page."""
+"""Print the results of `kd doctor bench=true` as a Markdown page."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _scaling(values: dict[str, Any], results: Results) -> str:
 
 
 def missing_table(results: Results) -> Table:
-    """Make the table of what was not measured, with the reasons."""
+    """Make the table of the missing measurements, with the reasons."""
     missing = [*_in(results, State.failed), *_in(results, State.not_measured)]
     rows = [(each.name, str(each.state), each.reason) for each in missing]
     headings = ("Not measured", "State", "Reason")

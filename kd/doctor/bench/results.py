@@ -1,4 +1,4 @@
-"""Defines the results of `kd doctor bench=true` and their JSON file."""
+"""Define the results of `kd doctor bench=true` and their JSON file."""
 
 from __future__ import annotations
 

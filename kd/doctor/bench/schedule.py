@@ -1,7 +1,8 @@
-"""Runs the measurements one after the other, each in a process of its own, within a limit on the time.
+"""Run the measurements one after the other, each in a process of its own, within a limit on the time.
 
-A measurement that fails, hangs or has no time left costs no other one. `python -m kd.doctor.bench.schedule FOLDER NAME`
-is the process of one measurement: it reads the setup from FOLDER and writes its values there.
+A measurement that fails, hangs or has no time left does not stop the others.
+`python -m kd.doctor.bench.schedule FOLDER NAME` is the process of one measurement: it reads the setup from FOLDER and
+writes its values there.
 """
 
 from __future__ import annotations

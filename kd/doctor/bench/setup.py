@@ -1,4 +1,4 @@
-"""Describes what is measured: the device, and the sizes of models and data."""
+"""Describe the setup of the measurements: the device, and the sizes of models and data."""
 
 from __future__ import annotations
 

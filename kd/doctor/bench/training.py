@@ -1,4 +1,4 @@
-"""Measures trainings: speed, MFU, memory, energy, resuming after SIGUSR1, and scaling over a computer's GPUs."""
+"""Measure trainings: speed, MFU, memory, energy, resuming after SIGUSR1, and scaling over a computer's GPUs."""
 
 from __future__ import annotations
 

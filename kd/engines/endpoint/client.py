@@ -1,4 +1,4 @@
-"""Sends chat completions to an OpenAI-compatible server: retries, rate limit, and one sentence for each fault.
+"""Send chat completions to an OpenAI-compatible server: retries, rate limit, and one sentence for each fault.
 
 requests and urllib3 do the work: urllib3 repeats a request after 408, 409, 429, 5xx, a broken connection and a timeout,
 waits longer each time, and honours Retry-After. The key goes into a header and nowhere else.
@@ -51,7 +51,7 @@ class Completion:
 
 
 class Pace:
-    """Spaces the requests of all threads evenly, and delays all of them if the server asks for a pause."""
+    """Space the requests of all threads evenly, and delay all of them if the server asks for a pause."""
 
     def __init__(self, per_minute: float | None) -> None:
         """Allow `per_minute` requests; None: any number."""
@@ -186,13 +186,13 @@ class Client:
         told, low = self._without_key(told), f"{code} {told}".lower()
         name, model = self._settings.key, self._endpoint.model
         if status in (401, 403):  # the server's message may repeat a part of the key
-            wrong = f"refuses the key in {name}" if self._key else f"asks for a key, and {name} is not set"
+            wrong = f"refuses the key in {name}" if self._key else f"requires a key, but {name} is not set"
             return UserError(
                 f"{self._shown} {wrong} ({status}).",
                 f"Set the environment variable {name}, or name another by {self._endpoint.where}.key.",
             )
         if "quota" in low or status == 402:
-            return UserError(f"{self._shown} says that the account has no credit left: {told}.", "Top it up.")
+            return UserError(f"{self._shown} reports that the account has no credit left: {told}.", "Top it up.")
         if status in PASSING:
             again = f" after {self._settings.retries} retries" if self._settings.retries else ""
             return TransientError(f"{self._shown} still answers {status}{again}{': ' if told else ''}{told}.")

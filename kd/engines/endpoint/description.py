@@ -100,7 +100,7 @@ def check(name: str, model: str | None, settings: EndpointConfig) -> None:
         raise UserError(f"{key}.url is {settings.url or 'not set'}.", f"Set it: {key}.url=http://localhost:8000/v1")
     if settings.start is not None and not is_local(url):
         raise UserError(
-            f"{key}.start starts a server on the computer of the task, and {key}.url is {url}.",
+            f"{key}.start starts a server on the computer of the task, but {key}.url is {url}.",
             f"Set {key}.url=http://localhost:{{port}}/v1",
         )
     if settings.start is None and "{port}" in url:
@@ -120,7 +120,7 @@ def check(name: str, model: str | None, settings: EndpointConfig) -> None:
     _check_places(f"{key}.system", settings.system or "", (), _LANGUAGES)
     if settings.examples and "{examples}" not in settings.prompt:
         raise UserError(
-            f"{key}.examples is {settings.examples}, and the prompt has no {{examples}}.",
+            f"{key}.examples is {settings.examples}, but the prompt has no {{examples}}.",
             "Put {examples} into the prompt.",
         )
     if reserved := {"messages", "model", "stream", "n"} & set(settings.fields):

@@ -1,4 +1,4 @@
-"""Records the answers of a server as they arrive, so that no answer is paid for twice."""
+"""Record the answers of a server as they arrive, so that no answer is paid for twice."""
 
 from __future__ import annotations
 

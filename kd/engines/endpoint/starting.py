@@ -1,4 +1,4 @@
-"""Starts a server beside the task that asks it, such as vLLM on the GPUs of a job, and ends it with the task."""
+"""Start a server for the task that uses it, such as vLLM on the GPUs of a job, and end it with the task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def running(endpoint: Endpoint, say: Callable[[str], None] = lambda _: None) -> 
 
     Args:
         endpoint: The teacher; its setting `start` is the command.
-        say: Receives messages about what the task waits for.
+        say: Receives messages while the task waits for the server.
 
     Raises:
         UserError: The command cannot be started, ends, or does not answer in time.

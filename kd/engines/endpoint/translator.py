@@ -1,4 +1,4 @@
-"""Translates with a language model behind a server: asks for each source and makes n-best lists from the answers.
+"""Translate with a language model behind a server: request translations of each source as an n-best list.
 
 Without log-probabilities all scores are 0, and a list has the order of the server's answers.
 """
@@ -192,7 +192,7 @@ class EndpointTranslator:
 
 
 class _Unusable:
-    """Counts sources without a usable answer, and stops the work if there are too many."""
+    """Count sources without a usable answer, and stop the work if there are too many."""
 
     def __init__(self, endpoint: Endpoint, total: int) -> None:
         self._endpoint = endpoint

@@ -1,4 +1,4 @@
-"""Derives settings with the value `auto` from the device: a training's precision and micro-batch size.
+"""Derive settings with the value `auto` from the device: a training's precision and micro-batch size.
 
 The values are recorded when a training first starts (`device.json` in its folder) and reused whenever it resumes.
 docs/training.md states the rules. Needs no torch: `trial.py` runs in a separate process.

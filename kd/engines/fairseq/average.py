@@ -1,4 +1,4 @@
-"""Averages checkpoints of one training into a model for inference (Vaswani et al., 2017, section 6.1).
+"""Average checkpoints of one training into a model for inference (Vaswani et al., 2017, section 6.1).
 
 The result holds the weights and the settings needed to build the model, but no optimiser state and no local paths.
 """

@@ -1,7 +1,8 @@
-"""Chooses fairseq's batch settings for a number of target tokens per update, and measures the result.
+"""Choose fairseq's batch settings for a number of target tokens per update, and measure the result.
 
-fairseq fills a pass up to `max_tokens`, which counts the longer side of each pair and the padding. Therefore target
-tokens are measured by filling passes like fairseq (`fairseq.data.data_utils_fast.batch_by_size_vec`, version 0.12.2).
+fairseq fills a micro-batch (below: a pass) up to `max_tokens`, which counts the longer side of each pair and the
+padding. Therefore target tokens are measured by filling passes like fairseq
+(`fairseq.data.data_utils_fast.batch_by_size_vec`, version 0.12.2).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def best_dtype(vocabulary_size: int) -> np.dtype:
 
 
 class IndexedWriter:
-    """Writes `PREFIX.bin`, and `PREFIX.idx` when it is closed without an error. Memory does not grow with the corpus.
+    """Write `PREFIX.bin`, and `PREFIX.idx` when it is closed without an error. Memory does not grow with the corpus.
 
     With a prefix such as `data/train.source-target.source`, `fairseq-train` reads the folder.
     """
@@ -166,7 +166,7 @@ class IndexedWriter:
 
 
 class IndexedReader:
-    """Reads the files of `IndexedWriter` or `fairseq-preprocess`. `sizes`: tokens per sentence, end included.
+    """Read the files of `IndexedWriter` or `fairseq-preprocess`. `sizes`: tokens per sentence, end included.
 
     Raises:
         ValueError: The files have another format or are truncated.

@@ -1,4 +1,4 @@
-"""Chooses among the checkpoints of a training: to resume from, to keep and to average. Needs no torch.
+"""Choose among the checkpoints of a training: to resume from, to keep and to average. Needs no torch.
 
 Names are fairseq's: `checkpoint_<epoch>_<updates>.pt`, and `checkpoint_last.pt` as a second name of the newest.
 """

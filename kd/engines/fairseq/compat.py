@@ -1,4 +1,4 @@
-"""Makes fairseq 0.12.2 work with Python 3.11+, torch 2.6+ and hydra 1.3, and fixes some of its faults.
+"""Make fairseq 0.12.2 work with Python 3.11+, torch 2.6+ and hydra 1.3, and fix some of its faults.
 
 Call `install()` before the first `import fairseq`; further calls do nothing. Each change is one function, whose
 docstring states what fails without it.
@@ -247,7 +247,9 @@ def _keep_the_share_of_an_epoch() -> None:
         if place and before and before != now:
             # At most the last pass, since fairseq fails at the position where an epoch is over.
             scaled = min(round(place * now / before), now - 1)
-            logger.info("passes per device: %d before, %d now; pass %d becomes %d", before, now, place, scaled)
+            logger.info(
+                "micro-batches per epoch: %d before, %d now; resuming at %d, not %d", before, now, scaled, place
+            )
             state = {**state, "iterations_in_epoch": scaled}
         load_state_dict(self, state)
 
@@ -322,7 +324,7 @@ def _register_pieces_tokenizer() -> None:
 
     @register_tokenizer(PIECES_TOKENIZER)
     class KdPieces:
-        """Joins pieces by the sentencepiece model at `vocabulary`: --eval-bleu-detok-args '{"vocabulary": "PATH"}'."""
+        """Join pieces by the sentencepiece model at `vocabulary`: --eval-bleu-detok-args '{"vocabulary": "PATH"}'."""
 
         def __init__(self, cfg: Namespace) -> None:
             from sentencepiece import SentencePieceProcessor

@@ -1,4 +1,4 @@
-"""Converts fairseq models to CTranslate2 from checkpoints that passed kd's checks.
+"""Convert fairseq models to CTranslate2 from checkpoints that passed kd's checks.
 
 CTranslate2's own converter for fairseq reads the checkpoint and builds the model from unchecked settings. This module
 passes it the model that `model.restore` built, and uses only its specification of the format.
@@ -48,7 +48,7 @@ def load_checked(folder: ModelFolder) -> Loaded:
 
 
 class Converter(StockConverter):
-    """Converts one fairseq model; `convert(folder, quantization=…)` writes it."""
+    """Convert one fairseq model; `convert(folder, quantization=…)` writes it."""
 
     def __init__(self, model: ModelFolder) -> None:
         self._model = model

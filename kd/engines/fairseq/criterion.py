@@ -75,7 +75,7 @@ class SoftTargets(Protocol):
 
 
 class WordLevel(LabelSmoothedCrossEntropyCriterion):
-    """Mixes the label-smoothed cross-entropy with that against the teachers."""
+    """Mix the label-smoothed cross-entropy with that against the teachers."""
 
     def __init__(self, cfg: Any, task: Any) -> None:
         super().__init__(task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy)

@@ -1,4 +1,4 @@
-"""Encodes corpora as fairseq's memory-mapped data, several shards at a time, without text files in between.
+"""Encode corpora as fairseq's memory-mapped data, several shards at a time, without text files in between.
 
 Each worker process converts a whole shard into a part of the files. The parts are joined in the order of the shards, so
 the output does not depend on the number of workers.
@@ -198,10 +198,9 @@ def encode_groups(
 def _joined(
     folders: Sequence[Path], size: int, expected: Sequence[_Part], parts: Iterator[list[Encoded]]
 ) -> list[Encoded]:
-    """Join the parts of one folder in their order, and return its counts.
+    """Join parts in their order; return the counts of each folder.
 
-    With several folders, the first gets the first target of each part, the second the second, and so on; sources are
-    stored in the first.
+    Folder k gets the k-th target of each part. Sources are stored in the first folder; the others refer to them.
     """
     totals = [Encoded() for _ in folders]
     runs = []

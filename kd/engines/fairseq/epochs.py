@@ -34,7 +34,7 @@ class Balanced:
     repetitions: float  # in a round of all virtual epochs
 
     def epochs(self, target_tokens: float) -> float:
-        """Return the number of epochs of the group in a training on `target_tokens`."""
+        """Return how often a training on `target_tokens` passes over the group."""
         return target_tokens * self.token_share / max(1, self.target)
 
 

@@ -1,4 +1,4 @@
-"""Converts a training's settings to arguments of stock `fairseq-train`; `train.flags` in the model folder lists them.
+"""Convert a training's settings to arguments of stock `fairseq-train`; `train.flags` in the model folder lists them.
 
 `python -m kd.engines.fairseq fairseq-train` accepts them.
 """

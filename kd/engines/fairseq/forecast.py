@@ -1,4 +1,4 @@
-"""Forecasts a training: parameters, GPU memory, checkpoints on disk, and the work in FLOPs. Needs no torch.
+"""Forecast a training: parameters, GPU memory, checkpoints on disk, and the work in FLOPs. Needs no torch.
 
 The training prints the forecast before it starts, and `kd plan` adds it up; docs/training.md explains the formulas.
 """
@@ -89,9 +89,13 @@ def forecast(
 ) -> Forecast:
     """Predict the resources of a training.
 
-    vocabulary: symbols, the special ones included; max_tokens: padded pieces of one side in a pass (BatchPlan);
-    longest: pieces of the longest sentence, its end included; teachers: parameters of the models, all members together,
-    whose distributions are computed in each update.
+    Args:
+        config: The settings of the training.
+        vocabulary: Number of symbols, special ones included.
+        max_tokens: Padded tokens of one side in a micro-batch.
+        longest: Tokens of the longest sentence, end included.
+        world_size: Number of processes.
+        teachers: Parameters of all teachers whose distributions are computed in each update.
     """
     parameters = parameter_count(config.model, vocabulary)
     return Forecast(

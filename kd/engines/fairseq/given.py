@@ -1,4 +1,4 @@
-"""Imports models that were trained elsewhere: fairseq checkpoints with the vocabulary of their training."""
+"""Import models that were trained elsewhere: fairseq checkpoints with the vocabulary of their training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the processes of a training: starts them, reads their output, stops them, and explains failures.
+"""Run the processes of a training: start them, read their output, stop them, and explain failures.
 
 A single process is started directly, several by torchrun. Signals are sent to the workers by their process ids, never
 to torchrun's agent, which SIGUSR1 would kill, leaving the workers running.
@@ -252,7 +252,7 @@ def _failure(launch: Launch, status: int, last: list[str]) -> Exception:
     if "out of memory" in said.lower():
         return UserError(
             "The GPU ran out of memory.",
-            f"Set batch.max_tokens lower (the passes now have {launch.max_tokens} tokens at most).",
+            f"Set batch.max_tokens lower (a micro-batch now has up to {launch.max_tokens} tokens).",
         )
     logs = ", ".join(str(path) for path in [launch.log, *launch.rank_logs()])
     if _STALLED.search(said):

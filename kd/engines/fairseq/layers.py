@@ -1,4 +1,4 @@
-"""Initialises a student with layers of a teacher of equal width, by writing a checkpoint of the student's shape.
+"""Initialise a student with layers of a teacher of equal width, by writing a checkpoint of the student's shape.
 
 Embeddings and the final layer normalisations are copied; `LayerChoice` decides which layers are copied. The optimiser
 starts from scratch.

@@ -1,4 +1,4 @@
-"""Imports the libraries that systems translate with, and does nothing else: the initial state of speed measurements.
+"""Import the libraries that systems translate with, and do nothing else: the initial state of speed measurements.
 
 `kd/engines/measuring.py` preloads this module once.
 """

@@ -1,4 +1,4 @@
-"""Loads fairseq checkpoints safely and with checked settings; all of kd loads them here.
+"""Load fairseq checkpoints safely and with checked settings; all of kd loads them here.
 
 A checkpoint is untrusted data. A file in a store is first compared with the hash in its manifest. Then torch's
 restricted reader, which builds only tensors and plain values, unpickles it, and its settings pass an allow-list
@@ -36,7 +36,7 @@ _WEIGHTS, _SETTINGS = "model", ("cfg", "args")
 
 
 class _Discarded:
-    """Replaces an unneeded object in a checkpoint. Building and filling it runs no code."""
+    """Replace an unneeded object in a checkpoint. Building and filling it runs no code."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass

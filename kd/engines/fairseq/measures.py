@@ -1,4 +1,4 @@
-"""Adds measurements to fairseq's log lines of training and validation, for learning curves and costs.
+"""Add measurements to fairseq's log lines of training and validation, for learning curves and costs.
 
 They are the target tokens, the hours, the shares of saving and validating, model FLOPs utilisation, and GPU memory.
 """
@@ -18,7 +18,7 @@ MFU = "mfu"  # model FLOPs utilisation since the line before, 0 to 1
 
 
 class Utilisation:
-    """Measures model FLOPs utilisation: the FLOPs that a model needs by the peak of its devices.
+    """Measure model FLOPs utilisation: the FLOPs that a model needs, divided by the peak of its devices.
 
     As Chowdhery et al. (2022, PaLM, appendix B) define it: forward and backward pass, without padding and
     recomputation. Time spent on saving and validating is not counted.

@@ -1,4 +1,4 @@
-"""Builds fairseq models for inference from model folders, and counts their parameters."""
+"""Build fairseq models for inference from model folders, and count their parameters."""
 
 from __future__ import annotations
 

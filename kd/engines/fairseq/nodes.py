@@ -1,4 +1,4 @@
-"""Implements the rendezvous of a training's nodes through small files in the task's folder on the shared file system.
+"""Implement the rendezvous of a training's nodes through small files in the task's folder on the shared file system.
 
 The first node runs the task. The others wait for it and run the same torchrun; the first node's outcome is the task's.
 Each node writes a random number, which tells its files from those of an earlier attempt.

@@ -1,4 +1,4 @@
-"""Training in lower precision: checks device support, and saves the fp32 weights, which fairseq fails to save.
+"""Training in lower precision: check device support, and save the fp32 weights, which fairseq fails to save.
 
 fp16 needs a GPU and a loss scale; bf16 has fp32's range and is set in fairseq's parsed configuration, since its flag
 `--bf16` implies TPUs.

@@ -1,4 +1,4 @@
-"""Writes model folders with random weights, to measure speed and memory without training."""
+"""Write model folders with random weights, to measure speed and memory without training."""
 
 from __future__ import annotations
 

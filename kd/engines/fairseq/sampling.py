@@ -35,7 +35,7 @@ class Diversity:
 
 
 class SampledSearch(StackedSearch):
-    """Draws `beam` translations of each source from the mean of the members' probabilities, token by token."""
+    """Draw `beam` translations of each source from the mean of the members' probabilities, token by token."""
 
     def __init__(self, models: Sequence[Any], dictionary: Any, *, sampling: Sampling, **settings: Any) -> None:
         """Prepare the models.

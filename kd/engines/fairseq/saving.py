@@ -1,4 +1,4 @@
-"""Saves a training's state: numbered checkpoints, each complete on disk before an older one is removed.
+"""Save a training's state: numbered checkpoints, each complete on disk before an older one is removed.
 
 fairseq's tools can read these checkpoints. `checkpoint_last.pt` is a second name of the newest one.
 """
@@ -23,7 +23,7 @@ logger = logging.getLogger("kd.train")
 
 
 class SaveCheckpoint:
-    """Replaces fairseq's function `save_checkpoint`, which copies files.
+    """Replace fairseq's function `save_checkpoint`, which copies files.
 
     Each checkpoint has a number, even one at the end of an epoch. When it is complete on disk, it gets the second name
     `checkpoint_last.pt`; only then are older ones removed.

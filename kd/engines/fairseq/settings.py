@@ -1,4 +1,4 @@
-"""Checks the settings inside a fairseq checkpoint against an allow-list, before fairseq builds a model from them.
+"""Check the settings inside a fairseq checkpoint against an allow-list, before fairseq builds a model from them.
 
 fairseq passes some settings to `eval()` and opens files that others name, so a checkpoint with unchecked settings can
 run code. Here every setting that reaches fairseq has a known name, type and range; all others are dropped.

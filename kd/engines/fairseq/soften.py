@@ -1,4 +1,4 @@
-"""Computes the teachers' token distributions of an encoded corpus and stores them (`distributions.py`).
+"""Compute the teachers' token distributions of an encoded corpus and store them (`distributions.py`).
 
 Each block of sentences is computed at once, sorted by length into batches, and written in the order of the corpus. One
 forward pass of each member gives the distributions of all positions, since the target is known.
@@ -112,7 +112,7 @@ def is_done(part: Part, folder: Path) -> bool:
 
 
 class Softener:
-    """Computes parts with the teachers of their language pair, which are loaded when needed."""
+    """Compute parts with the teachers of their language pair, which are loaded when needed."""
 
     def __init__(self, softening: Softening) -> None:
         """Store the settings; models are loaded later."""

@@ -1,4 +1,4 @@
-"""Runs decoders of equal shape as one: the members of an ensemble form a dimension of each matrix product.
+"""Run decoders of equal shape as one: the members of an ensemble form a dimension of each matrix product.
 
 fairseq runs the members one after the other, stores keys and values per hypothesis, and copies all of them at every
 step. Here the weights of all members are one tensor (`stacked_weights.py`). Keys and values are written once and never

@@ -1,4 +1,4 @@
-"""Stacks the weights of fairseq decoders of equal shape: a matrix of all members is one tensor, `[members, in, out]`.
+"""Stack the weights of fairseq decoders of equal shape: a matrix of all members is one tensor, `[members, in, out]`.
 
 Layer normalisation is merged into the matrix product that follows, and the projections of query, key and value are one.
 """

@@ -1,4 +1,4 @@
-"""Starts a training from the weights of another model of the same vocabulary and shape.
+"""Start a training from the weights of another model of the same vocabulary and shape.
 
 The optimiser's state is not used, since this is a new training with its own schedule.
 """

@@ -101,7 +101,7 @@ class Scored:
 
 
 class ForcedScorer:
-    """Scores given translations: the decoder reads the target shifted right; probabilities are averaged."""
+    """Score given translations: the decoder reads the target shifted right; probabilities are averaged."""
 
     def __init__(
         self, models: Sequence[Any], dictionary: Any, *, length_penalty: float, start: int | None = None

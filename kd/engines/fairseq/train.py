@@ -119,7 +119,7 @@ def _utilisation(spec: dict[str, Any], torch: Any) -> measures.Utilisation | Non
 
 
 class _Heartbeat:
-    """Ends a process after a number of seconds without progress (0: never), with a traceback of each thread.
+    """End a process after a number of seconds without progress (0: never), with a traceback of each thread.
 
     It uses the interpreter's own watchdog, which works even if a thread hangs in C code, for instance waiting for a
     dead rank. If a process itself is suspended, torchrun ends it once another process has noticed.

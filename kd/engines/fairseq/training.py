@@ -1,4 +1,4 @@
-"""Trains a model in a subprocess and follows it: `metrics.jsonl`, live progress, resuming and error messages.
+"""Train a model in a subprocess and follow it: `metrics.jsonl`, live progress, resuming and error messages.
 
 This module runs in the task's process and imports neither torch nor fairseq; `train.py` runs in the training process.
 """
@@ -85,12 +85,21 @@ def train(
 ) -> TrainingResult:
     """Train up to `spec.config.max_update` updates, resuming from `out/checkpoints`.
 
-    Leaves `checkpoints/`, `metrics.jsonl`, `train.log`, `train.flags` in `out`. If that many updates are already done,
-    nothing is run. On a CPU, equal threads and processes give equal weights, however often the training was
-    interrupted. world: all nodes; this is the first of them. None: `spec.world_size` processes on this node.
+    Write `checkpoints/`, `metrics.jsonl`, `train.log` and `train.flags` to `out`; return at once if all updates are
+    done. On a CPU, equal threads and processes give equal weights, however often the training was interrupted.
 
-    Raises: UserError for a mistake that the user can correct, OSError (ENOSPC) on a full disk, TransientError if a
-    signal stopped the training, TrainingFailed for any other failure.
+    Args:
+        spec: The settings.
+        out: The folder of the training.
+        progress: Called with the state of the training.
+        threads: CPU threads.
+        world: All nodes, of which this is the first; None: `spec.world_size` processes on this node.
+
+    Raises:
+        UserError: The user can correct the failure.
+        OSError: The disk is full (ENOSPC).
+        TransientError: A signal stopped the training.
+        TrainingFailed: The training failed for another reason.
     """
     folder = out / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,9 +136,14 @@ def train(
 def run_worker_node(out: Path, world: World, threads: int, over: Callable[[], bool]) -> None:
     """Run a node other than the first: wait for the first node, run the same torchrun, and end with its result.
 
-    out: the task's folder, shared by all nodes; over: returns whether the task has finished.
+    Args:
+        out: The task's folder, which all nodes share.
+        world: The nodes.
+        threads: CPU threads on this node.
+        over: Returns whether the task has finished.
 
-    Raises: the errors of `train`; TransientError if the first node does not appear.
+    Raises:
+        TransientError: The first node does not appear. The other errors are those of `train`.
     """
     meeting = Meeting(out, world.node_rank, world.nodes)
     facts = meeting.join(over)
@@ -234,7 +248,7 @@ def _description(spec: TrainSpec, flags: list[str], folder: Path) -> dict[str, A
 
 
 class Metrics:
-    """Writes `metrics.jsonl`: one object per line; updates that a resumed training repeats are removed first.
+    """Write `metrics.jsonl`: one object per line; updates that a resumed training repeats are removed first.
 
     All lines have split, update, epoch, loss and nll_loss (bits per piece), ppl, and alternative axes for curves:
     target_tokens (pieces seen since the first update), seconds (of training and validation, over all interruptions;
@@ -332,7 +346,7 @@ class Metrics:
 
 
 class Told:
-    """Collects further reports of a training besides its metrics: time spent on saving, and GPU memory.
+    """Collect further reports of a training besides its metrics: time spent on saving, and GPU memory.
 
     every: updates between two checkpoints.
     """

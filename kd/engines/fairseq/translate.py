@@ -1,4 +1,4 @@
-"""Translates with one model or a true ensemble: beam search over the members' mean probabilities at each step.
+"""Translate with one model or a true ensemble: beam search over the members' mean probabilities at each step.
 
 The search is that of `search.py`, or fairseq's own for models that it does not support. This module converts text to
 tokens, makes batches by length, handles sources that are too long, and halves batches that do not fit into memory.
@@ -153,7 +153,7 @@ _PLAIN = Frame()
 
 
 class Preparation:
-    """Encodes sources. Blank ones are not decoded; those longer than `max_pieces` are cut or skipped."""
+    """Encode sources. Blank ones are not decoded; those longer than `max_pieces` are cut or skipped."""
 
     def __init__(
         self,

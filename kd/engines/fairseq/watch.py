@@ -1,4 +1,4 @@
-"""Detects NaN in training, and decides on early stopping.
+"""Detect NaN in training, and decide on early stopping.
 
 The history is saved in each checkpoint, so that an interrupted training ends where an uninterrupted one would.
 """

@@ -1,4 +1,4 @@
-"""Turns tasks into job arrays: which elements are submitted together, and which jobs each array waits for.
+"""Turn tasks into job arrays: which elements are submitted together, and which jobs each array waits for.
 
 Tasks of a stage that wait for the same jobs form one array, so that a failure reaches only the tasks that depend on it.
 """
@@ -112,7 +112,10 @@ def dependency(array: Array, sizes: Mapping[str, int]) -> str:
 def _own(number: int, waited: frozenset[Address], common: frozenset[Address]) -> Waits:
     """Return the jobs that one element waits for, in a form that is equal for elements with the same dependencies.
 
-    common: the elements that all tasks of the part wait for, whatever their numbers.
+    Args:
+        number: The element's number.
+        waited: The elements that it waits for.
+        common: The elements that all tasks of the part wait for, whatever their numbers.
     """
     jobs: dict[str, list[int]] = {}
     for address in waited - common:

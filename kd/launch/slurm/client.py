@@ -1,4 +1,4 @@
-"""Wraps Slurm's commands as functions: sbatch, squeue, sacct, scancel.
+"""Wrap Slurm's commands as functions: sbatch, squeue, sacct, scancel.
 
 Only this module calls Slurm on the computer where `kd` is typed; on the nodes, the job scripts do. Sites may wrap these
 commands in scripts that print a banner, so only lines of the expected form are read.

@@ -1,4 +1,4 @@
-"""Submits the missing tasks of a run, each array once; Slurm then runs them.
+"""Submit the missing tasks of a run, each array once; Slurm then runs them.
 
 A process that submits holds a lease. Each submission is recorded before sbatch, and its jobs carry its id as their
 comment. Thus two concurrent `kd run` submit every task once, and the next `kd run` completes the work of a killed one.
@@ -52,7 +52,7 @@ class _Round:
 
 
 class SlurmLauncher(Launcher):
-    """Submits tasks as jobs of a cluster.
+    """Submit tasks as jobs of a cluster.
 
     Args:
         settings: Settings that all job scripts of the run share.

@@ -1,4 +1,4 @@
-"""Records each submission of a run before it is made: one small file per submission, in the run's folder.
+"""Record each submission of a run before it is made: one small file per submission, in the run's folder.
 
 Each submission has a fresh id that its jobs carry as their comment, by which a job is recognised even if `kd run` was
 killed right after sbatch.

@@ -1,4 +1,4 @@
-"""Renders the job script of a stage: its requests to the cluster, and its commands.
+"""Render the job script of a stage: its requests to the cluster, and its commands.
 
 Config values are data: they are quoted for sbatch in #SBATCH lines, and for bash elsewhere.
 """
@@ -104,8 +104,8 @@ def resources(machine: MachineConfig, stage: Stage) -> ResourcesConfig:
         )
     if found.hours * 60 <= machine.warning_minutes:
         raise UserError(
-            f"Jobs of the class {name} last {found.hours * 60:g} minutes, not longer than machine.warning_minutes "
-            f"({machine.warning_minutes:g}).",
+            f"Jobs of the class {name} have a time limit of {found.hours * 60:g} minutes, "
+            f"but machine.warning_minutes is {machine.warning_minutes:g}.",
             f"Raise {where}.hours, or lower machine.warning_minutes.",
         )
     return found
@@ -175,7 +175,10 @@ def _options(part: Part, wanted: ResourcesConfig, settings: Settings, stem: str)
         options.setdefault("exclusive", None)
     for name, value in options.items():
         if value is not None and not value.isprintable():
-            raise UserError(f"{value!r} cannot stand in a job script (--{name}).", "Remove the line break from it.")
+            raise UserError(
+                f"{value!r} cannot stand in a job script (--{name}).",
+                "Remove line breaks and control characters from it.",
+            )
     return options
 
 

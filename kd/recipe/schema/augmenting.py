@@ -16,23 +16,26 @@ class AugmentConfig:
         "Share of the sources with a variant whose both sides are in capitals.", 0.0, at_least=0, at_most=1
     )
     title_case: float = setting(
-        "Share with a variant whose source has a capital at each word.", 0.0, at_least=0, at_most=1
+        "Share of the sources with a variant whose source is in title case.", 0.0, at_least=0, at_most=1
     )
     no_full_stop: float = setting(
-        "Share with a variant without final full stop on both sides.", 0.0, at_least=0, at_most=1
+        "Share of the sources with a variant without the final full stop on both sides.", 0.0, at_least=0, at_most=1
     )
-    typos: float = setting("Share with a variant whose source has a typing error.", 0.0, at_least=0, at_most=1)
+    typos: float = setting(
+        "Share of the sources with a variant that has a typing error in the source.", 0.0, at_least=0, at_most=1
+    )
     concatenated: float = setting(
-        "Share with a variant that begins with the preceding pair.", 0.0, at_least=0, at_most=1
+        "Share of the sources with a variant that begins with the preceding pair.", 0.0, at_least=0, at_most=1
     )
     single: float = setting(
-        "Share with a variant that is one sentence of the pair, where both sides have several.",
+        "Share of the sources with a variant that is one sentence of the pair, if both sides have several.",
         0.0,
         at_least=0,
         at_most=1,
     )
     copied_spans: float = setting(
-        "Share with a further pair that has a number, a URL or an address in both sides, added after selection.",
+        "Share of the sources with a further pair that has the same number, URL or address on both sides, added "
+        "after selection.",
         0.0,
         at_least=0,
         at_most=1,

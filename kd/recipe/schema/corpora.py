@@ -137,12 +137,12 @@ class CorpusConfig:
         path=True,
     )
     leakage: str = setting(
-        "What happens to training pairs that match a dev or test set.", "remove", choices=LEAKAGE, transient=True
+        "Treatment of training pairs that match a dev or test set.", "remove", choices=LEAKAGE, transient=True
     )  # without effect on what is collected; `shard` takes it
     sources: dict[str, SourceConfig] = setting("The corpora by name.", factory=dict)
     cache: str = setting("Folder for downloads and standard input; runs share it.", path=True)
     on_error: OnError = setting(
-        "The reaction to a broken file: fail, keep what comes before the broken place, or skip broken rows.",
+        "The reaction to a broken file: fail, keep the rows before the broken place, or skip broken rows.",
         OnError.fail,
     )
     skip_share: float = setting(
@@ -167,7 +167,7 @@ class DuplicatesConfig:
     """Removal of duplicates: the first of several equal pairs is kept."""
 
     enabled: bool = setting("Remove repetitions.", aliases=("dedup", "deduplicate"))
-    by: SameBy = setting("Side that makes two pairs duplicates.")
+    by: SameBy = setting("Sides that two pairs must share to be duplicates.")
     normalised: bool = setting("Compare without case, whitespace and punctuation.")
 
 
@@ -175,7 +175,7 @@ class DuplicatesConfig:
 class JoinConfig:
     """Several language pairs as one model's corpus: pairs that they share are kept once."""
 
-    by: SameBy = setting("Side that makes two pairs duplicates.", SameBy.target)
+    by: SameBy = setting("Sides that two pairs must share to be duplicates.", SameBy.target)
     normalised: bool = setting("Compare without case, whitespace and punctuation.", False)
 
 
@@ -233,7 +233,7 @@ class ShardConfig:
         "Share of the sources to train on, as a random sample.", 1.0, above=0, at_most=1, aliases=("sample",)
     )
     leakage: str = setting(
-        "What happens to training pairs that match a dev or test set.", same_as("corpus.leakage"), choices=LEAKAGE
+        "Treatment of training pairs that match a dev or test set.", same_as("corpus.leakage"), choices=LEAKAGE
     )
     one_sided_words: int = setting(
         "Words above which a held-out sentence counts as a match on one side alone; both sides together always match.",

@@ -1,4 +1,4 @@
-"""Declares settings: the default of a key, and its meaning, unit, bounds and role as metadata of the dataclass field.
+"""Declare settings: the default of a key, and its meaning, unit, bounds and role as metadata of the dataclass field.
 
 Validation, `kd settings`, docs/settings.md, the JSON Schema and shell completion are derived from this metadata;
 `kd/pipeline/fingerprint.py` reads the role. docs/development.md shows how to add a setting.

@@ -46,7 +46,7 @@ class FilesConfig:
 
 @dataclass
 class RecipeConfig:
-    """A whole run."""
+    """All settings of a run."""
 
     recipe: str = setting("Name of the recipe; `recipe=NAME` on the command line chooses it.")
     seed: int = setting("Default of the seeds of all stages.", at_least=0)

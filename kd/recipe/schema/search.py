@@ -1,4 +1,4 @@
-"""Finds settings by words, and the likely intended keys for a key that does not exist."""
+"""Find settings by words, and the likely intended keys for a key that does not exist."""
 
 from __future__ import annotations
 

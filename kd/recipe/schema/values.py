@@ -1,4 +1,4 @@
-"""Describes in plain words which values a setting accepts, from its type in the schema."""
+"""Describe in plain words which values a setting accepts, from its type in the schema."""
 
 from __future__ import annotations
 

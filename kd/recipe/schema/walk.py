@@ -1,4 +1,4 @@
-"""Walks the schema: every key of a recipe with its type and metadata, and the type at the end of a dotted key.
+"""Walk the schema: every key of a recipe with its type and metadata, and the type at the end of a dotted key.
 
 NAME in a key stands for a name that the user chooses, in a mapping such as `corpus.sources`.
 """
@@ -37,7 +37,7 @@ class Setting:
 
     @property
     def unit(self) -> str:
-        """What its number counts or measures; empty for other types."""
+        """The unit of its number; empty for other types."""
         return str(self.field.metadata.get("unit", ""))
 
     @property

@@ -1,4 +1,4 @@
-"""Draws Vega-Lite charts as images, and provides the JavaScript that makes the same charts interactive.
+"""Draw Vega-Lite charts as images, and provide the JavaScript that makes the same charts interactive.
 
 Both come from vl-convert, which contains Vega and needs no network, browser or display.
 """

@@ -1,6 +1,7 @@
 """The style of the figures: a colour, shape and dash for each kind of system, and axes in the colour of the text.
 
-The colours are middle tones that are visible on white and on dark; shapes and dashes repeat what colours say.
+The colours are middle tones that are visible on white and on dark; shapes and dashes make the same
+distinctions as colours.
 """
 
 from __future__ import annotations
