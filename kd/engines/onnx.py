@@ -8,14 +8,14 @@ read the keys and values of those before), and beside them the tokenizer and the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.files import read_json
 from kd.base.scratch import scratch_folder
-from kd.models.description import ONNX, Languages
+from kd.engines.loading import Decoding
+from kd.models.description import ONNX, Original
 from kd.models.files import DESCRIPTION, VOCABULARY
 from kd.models.folder import write_description
 
@@ -30,24 +30,8 @@ _BESIDE = (
 )
 
 
-def export(
-    model_folder: Path,
-    out: Path,
-    *,
-    languages: Languages,
-    beam: int,
-    fingerprint: str | None = None,
-    run: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a folder that onnxruntime and transformers.js load, with weights in float32.
-
-    Args:
-        model_folder: A trained model folder.
-        out: The folder to write.
-        languages: The translation directions of the model.
-        beam: Width of the search, for `generation_config.json`.
-        fingerprint: Fingerprint of the original model, for `model.json`.
-        run: The run that the model comes from, for `model.json`.
+def export(model_folder: Path, out: Path, original: Original, *, beam: int) -> None:
+    """Write a folder that onnxruntime and transformers.js load; the arguments are those of `Package.export`.
 
     Raises:
         UserError: The model is damaged, or transformers has no architecture for it, as its message says.
@@ -59,9 +43,7 @@ def export(
     with scratch_folder("kd-onnx-") as folder:
         source, made = folder / "transformers", folder / "onnx"
         try:
-            huggingface.export(
-                model_folder, source, languages=languages, beam=beam, fingerprint=fingerprint, run=run
-            )  # fmt: skip
+            huggingface.export(model_folder, source, original, beam=beam)
         except UserError as error:
             raise UserError(error.problem, error.hint.replace("formats.huggingface", "formats.onnx")) from None
         main_export(str(source), str(made), task="text2text-generation-with-past", device="cpu", do_validation=False,
@@ -78,19 +60,8 @@ def export(
     write_description(out, {**content, "engine": ONNX})
 
 
-def translate(
-    folder: Path, sources: Sequence[str], *, beam: int, max_pieces: int, to: str | None, threads: int
-) -> list[str]:
-    """Translate with onnxruntime, as a user would by optimum.
-
-    Args:
-        folder: A folder that `export` wrote.
-        sources: The sentences.
-        beam: Width of the search.
-        max_pieces: Longest translation, in tokens.
-        to: Target language, for a model with tags.
-        threads: CPU threads.
-    """
+def translate(folder: Path, sources: Sequence[str], decoding: Decoding, *, threads: int) -> list[str]:
+    """Translate with onnxruntime, as a user would by optimum; the arguments are those of `Package.translate`."""
     from onnxruntime import SessionOptions
     from optimum.onnxruntime import ORTModelForSeq2SeqLM
     from transformers import AutoTokenizer
@@ -101,4 +72,4 @@ def translate(
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     model = ORTModelForSeq2SeqLM.from_pretrained(folder, subfolder=FOLDER, session_options=options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return huggingface.generate(model, tokenizer, sources, beam=beam, max_pieces=max_pieces, to=to)
+    return huggingface.generate(model, tokenizer, sources, decoding)

@@ -20,8 +20,18 @@ from kd.base.text import unknown_name
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.loading import Decoding, check_translates, load
+from kd.engines.packages import packages
 from kd.metrics.corpus import corpus_scores
-from kd.models.description import ARGOS, CTRANSLATE2, MARIAN, ONNX, TRANSFORMERS, known_languages, read_languages
+from kd.models.description import (
+    ARGOS,
+    CTRANSLATE2,
+    MARIAN,
+    ONNX,
+    TRANSFORMERS,
+    Original,
+    known_languages,
+    read_languages,
+)
 from kd.models.files import DESCRIPTION, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known
@@ -75,8 +85,8 @@ class Export(Kind[ExportConfig]):
         for name in config.formats:
             if name not in (*COMPUTE_TYPES, *PACKAGES):
                 raise unknown_name("format (named by export.formats)", name, (*COMPUTE_TYPES, *PACKAGES))
-        for name, (packages, install) in NEEDED.items():
-            for package in packages if config.formats.get(name) else ():
+        for name, (needed, install) in NEEDED.items():
+            for package in needed if config.formats.get(name) else ():
                 if find_spec(package):
                     continue
                 raise UserError(
@@ -111,13 +121,8 @@ class Export(Kind[ExportConfig]):
         model = job.one("models")
         with scratch_folder("kd-export-") as temporary:
             folder, checkpoint = _weights(model, job.identity.get("checkpoint"), temporary)
-            _convert(
-                job,
-                folder,
-                languages=known_languages(folder, job.axis_value),
-                fingerprint=model.fingerprint,
-                run=_origin(model, checkpoint),
-            )
+            languages = known_languages(folder, job.axis_value)
+            _convert(job, folder, Original(languages, model.fingerprint, _run(model, checkpoint)))
             if job.inputs.get("held_out"):
                 path = job.out / DESCRIPTION
                 write_json(path, {**read_json(path), "agreement": _agreement(job, folder, _dev(job, folder))})
@@ -154,18 +159,15 @@ class Export(Kind[ExportConfig]):
         return StageForecast(tasks)
 
 
-def _convert(job: Job[ExportConfig], folder: Path, **facts: Any) -> None:
+def _convert(job: Job[ExportConfig], folder: Path, original: Original) -> None:
     """Convert to the format of a task."""
-    from kd.engines import argos, ctranslate2, huggingface, marian, onnx
+    from kd.engines import ctranslate2
 
     format_ = job.identity["format"]
-    with_beam = {"huggingface": huggingface.export, "marian": marian.export, "onnx": onnx.export}
-    if format_ in with_beam:
-        with_beam[format_](folder, job.out, beam=job.config.beam, **facts)
-    elif format_ == "argos":
-        argos.export(folder, job.out, **facts)
+    if package := packages().get(format_):
+        package.export(folder, job.out, original, beam=job.config.beam)
     else:
-        ctranslate2.export(folder, job.out, format_, normalise=job.config.normalise, **facts)
+        ctranslate2.export(folder, job.out, format_, original, normalise=job.config.normalise)
 
 
 def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[Path, str]:
@@ -189,8 +191,8 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
     return temporary, found[0].path.name
 
 
-def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
-    """Return the fingerprints of the model and of its inputs."""
+def _run(model: Artifact, checkpoint: str) -> dict[str, Any]:
+    """Return the model's place in its run: its fingerprint and those of its inputs."""
     return {
         "model": f"{model.stage}/{model.task}@{model.fingerprint}",
         "checkpoint": checkpoint,
@@ -258,19 +260,10 @@ def _agreement(
 
 def _translated(job: Job[ExportConfig], folder: Path, sources: Sequence[str], decoding: Decoding) -> list[str]:
     """Translate with the model itself, or with an export in the way that users do."""
-    from kd.engines import argos, huggingface, marian, onnx
-
-    format_ = job.identity["format"]
-    translate = {
-        "huggingface": huggingface.translate,
-        "argos": argos.translate,
-        "marian": marian.translate,
-        "onnx": onnx.translate,
-    }.get(format_)
-    if folder != job.out or translate is None:
+    package = packages().get(job.identity["format"])
+    if folder != job.out or package is None:
         return load([folder], decoding, threads=job.threads, device=job.device)(sources)
-    return translate(folder, sources, beam=decoding.beam, max_pieces=decoding.max_pieces, to=decoding.to,
-                     threads=job.threads)  # fmt: skip
+    return package.translate(folder, sources, decoding, threads=job.threads)
 
 
 def _unzipped(pairs: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Pair
 from kd.engines import huggingface, onnx
 from kd.engines.loading import Decoding, load
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ExportConfig
 from kd.report.card import Card, render
@@ -51,10 +51,10 @@ def test_two_hundred_sentences_are_compared_and_the_example_of_the_card_works(tr
     assert {path.name for path in (out / "onnx").iterdir()} == {"encoder_model.onnx", "decoder_model_merged.onnx"}
     assert (out / "tokenizer.json").is_file() and (out / "config.json").is_file()
 
-    huggingface.export(trained.folder, tmp_path / "transformers", languages=LANGUAGES, beam=4)
+    huggingface.export(trained.folder, tmp_path / "transformers", Original(LANGUAGES), beam=4)
     texts = [pair.source for pair in dev[:40]]
     greedy = [
-        engine.translate(folder, texts, beam=1, max_pieces=40, to=None, threads=1)
+        engine.translate(folder, texts, Decoding(1, 40, 2000), threads=1)
         for engine, folder in ((onnx, out), (huggingface, tmp_path / "transformers"))
     ]
     assert greedy[0] == greedy[1] and len(set(greedy[0])) > 20

@@ -19,7 +19,8 @@ import kd
 from kd.base.errors import UserError
 from kd.engines import argos, huggingface
 from kd.engines.ctranslate2 import export
-from kd.models.description import Languages
+from kd.engines.loading import Decoding
+from kd.models.description import Languages, Original
 from kd.report.card import Card, render
 from tests.tiny_model import number_pairs
 
@@ -31,9 +32,9 @@ SENTENCES = ["eins zwei drei.", "sechs vier."]
 def exports(trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of the trained tiny model, each with its card."""
     root = tmp_path_factory.mktemp("packages")
-    export(trained.folder, root / "float32", "float32", languages=LANGUAGES)
-    huggingface.export(trained.folder, root / "huggingface", languages=LANGUAGES, beam=4)
-    argos.export(trained.folder, root / "argos", languages=LANGUAGES)
+    export(trained.folder, root / "float32", "float32", Original(LANGUAGES))
+    huggingface.export(trained.folder, root / "huggingface", Original(LANGUAGES), beam=4)
+    argos.export(trained.folder, root / "argos", Original(LANGUAGES))
     folders = {name: root / name for name in ("float32", "huggingface", "argos")}
     for name, folder in folders.items():
         description = json.loads((folder / "model.json").read_bytes())
@@ -73,9 +74,7 @@ def test_kd_plain_ctranslate2_and_transformers_translate_alike(exports: dict[str
     ours = list(kd.Translator(exports["float32"], threads=1).translate(sources))
     theirs = {
         "CTranslate2": plain(exports["float32"], sources),
-        "transformers": huggingface.translate(
-            exports["huggingface"], sources, beam=4, max_pieces=256, to=None, threads=1
-        ),
+        "transformers": huggingface.translate(exports["huggingface"], sources, Decoding(4, 256, 2000), threads=1),
     }
     assert len(set(ours)) > 100
     for name, texts in theirs.items():
@@ -118,7 +117,7 @@ def test_transformers_computes_what_fairseq_computes(before: bool, trained, tmp_
         state["model"] = {name: value for name, value in state["model"].items()
                           if not name.startswith(("encoder.layer_norm.", "decoder.layer_norm."))}  # fmt: skip
     torch.save(state, folder / "model.pt")
-    huggingface.export(folder, tmp_path / "out", languages=LANGUAGES, beam=4)
+    huggingface.export(folder, tmp_path / "out", Original(LANGUAGES), beam=4)
     theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     assert theirs.config.model_type == ("m2m_100" if before else "marian")
     ours = load_checked(ModelFolder.open(folder)).model
@@ -188,7 +187,7 @@ def test_argostranslate_loads_the_package_and_translates(exports: dict[str, Path
 
 
 def test_equal_models_give_equal_packages(exports: dict[str, Path], trained, tmp_path: Path) -> None:
-    argos.export(trained.folder, tmp_path, languages=LANGUAGES)
+    argos.export(trained.folder, tmp_path, Original(LANGUAGES))
     one, other = (next(folder.glob("*.argosmodel")).read_bytes() for folder in (tmp_path, exports["argos"]))
     assert one == other
 
@@ -201,4 +200,4 @@ def test_packages_are_not_models_of_kd_and_say_so(exports: dict[str, Path]) -> N
 
 def test_what_a_format_cannot_hold_is_refused(trained, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Set export\.formats\.argos=false"):
-        argos.export(trained.folder, tmp_path, languages=Languages(("de",), ("en", "fr"), tagged=True))
+        argos.export(trained.folder, tmp_path, Original(Languages(("de",), ("en", "fr"), tagged=True)))
