@@ -22,6 +22,7 @@ from kd.models.normaliser import write_normalising
 from kd.models.sentencepiece_model import normalisation_table, user_defined
 
 BOS, PAD, EOS, UNKNOWN = range(4)  # fairseq's ids of <s>, <pad>, </s> and <unk>, and those of kd's vocabularies
+_SPACES = 1000  # at the start of a text: sentencepiece removes each
 _ALWAYS = 100.0  # score of a character of a placeholder: higher than that of any other segmentation
 
 
@@ -134,13 +135,20 @@ def _keep_positions(model: Any, out: Path) -> None:
 
 
 def _generation(beam: int, longest: int | None) -> Any:
+    """Return the settings with which `generate` searches as fairseq and CTranslate2 do.
+
+    Both rank finished hypotheses by the mean log probability of their tokens, end included, and stop at `beam` of them.
+    """
     from transformers import GenerationConfig
 
     return GenerationConfig(
         num_beams=beam,
         max_length=(longest or 256) + 2,  # the first token and the end of the sentence count
+        min_new_tokens=1,  # without the end, as fairseq's min_len: else an empty hypothesis takes a place of the beam
         early_stopping=True,
         length_penalty=1.0,
+        suppress_tokens=[UNKNOWN],
+        forced_eos_token_id=EOS,  # of a translation of the longest length
         bos_token_id=BOS,
         pad_token_id=PAD,
         eos_token_id=EOS,
@@ -170,7 +178,7 @@ def _write_tokenizer(out: Path, dictionary: Any, languages: Languages, longest: 
         ]
     )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", _SPACES, 0)]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", EOS)]

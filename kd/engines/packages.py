@@ -41,6 +41,7 @@ class Package(Protocol):
 
 def packages() -> Mapping[str, Package]:
     """Return the modules by the name of their format in `export.formats`."""
-    from kd.engines import argos, huggingface, marian, onnx
+    from kd.engines import argos, huggingface, marian, onnx, onnx_int8
 
-    return {"huggingface": huggingface, "argos": argos, "marian": marian, "onnx": onnx}
+    return {"huggingface": huggingface, "argos": argos, "marian": marian, "onnx": onnx,
+            "onnx_int8": onnx_int8}  # fmt: skip

@@ -44,23 +44,29 @@ AVERAGED, LAST = "averaged", "last"
 FEWEST = 20  # compared sentences from which the agreement is a condition
 EXACT = ("float32", "huggingface", "marian", "onnx")  # formats that keep all digits
 
+GREEDY = ("marian",)  # compared without a beam: Marian narrows its beam by each hypothesis that ends, fairseq does not
+
 # Formats beside CTranslate2's, with their engines.
-PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS, "marian": MARIAN, "onnx": ONNX}
+PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS, "marian": MARIAN, "onnx": ONNX, "onnx_int8": ONNX}
+# Raised if the same model gives another package. The kind's version would make every other format anew as well.
+REVISIONS = {"huggingface": 2, "onnx": 2}  # 2: the search of fairseq in generation_config.json
 # The libraries that make a format and translate with it, and how to install them.
+_ONNX = (
+    ("transformers", "optimum", "onnx", "onnxruntime"),
+    "pip install 'optimum-onnx>=0.1,<0.2' 'onnx<1.20' onnxruntime",  # onnx 1.23.2 needs a newer protobuf than COMET
+)
 NEEDED = {
     "huggingface": (("transformers",), "pip install 'kd[comet]'"),
     "marian": (("pymarian",), "pip install 'pymarian>=1.12.42,<1.13'"),
-    # onnx 1.23.2 needs a newer protobuf than COMET; 1.19.1 does not.
-    "onnx": (
-        ("transformers", "optimum", "onnx", "onnxruntime"),
-        "pip install 'optimum-onnx>=0.1,<0.2' 'onnx<1.20' onnxruntime",
-    ),
+    "onnx": _ONNX,
+    "onnx_int8": _ONNX,
 }
 WEIGHT_BYTES = {
     "float32": 4,
     "huggingface": 4,
     "marian": 4,
     "onnx": 5,  # encoder and decoder have the embedding each
+    "onnx_int8": 1.4,
     "argos": 1.1,
     "int8_float32": 1.1,
     "int8": 1.1,
@@ -113,7 +119,10 @@ class Export(Kind[ExportConfig]):
                 system = replace(labelled(item), format=format_, engine=engine, checkpoint=checkpoint)
                 inputs = {"models": [item], **({"held_out": held_out} if compared else {})}
                 normalise = {} if config.normalise else {"normalise": False}
-                identity = {"format": format_, **chosen, **normalise, **compared}
+                revision = {"revision": REVISIONS[format_]} if format_ in REVISIONS else {}
+                identity = {"format": format_, **chosen, **normalise, **compared, **revision}
+                if compared:
+                    identity["beam"] = _beam(config, format_)
                 yield TaskSpec(system.name, identity, inputs=inputs, subject=plain(system))
 
     def run(self, job: Job[ExportConfig]) -> None:
@@ -231,13 +240,13 @@ def _agreement(
     """
     from kd.models.vocabulary import Vocabulary
 
-    config = job.config
+    config, beam = job.config, _beam(job.config, job.identity["format"])
     # CTranslate2 writes output that is longer than in the training; fairseq does not.
     longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_target_pieces"] or config.max_pieces)
     outputs: list[list[str]] = [[], []]
     for target in dict.fromkeys(target for target, _ in dev.values()):
         sources = [source for other, texts in dev.values() if other == target for source in texts]
-        decoding = Decoding(config.beam, longest, batch_tokens=2000, to=target)
+        decoding = Decoding(beam, longest, batch_tokens=2000, to=target)
         for translated, folder in zip(outputs, (weights, job.out), strict=True):
             engine = "fairseq" if folder is weights else job.identity["format"]
             job.progress.update(f"comparing with fairseq: {engine}" + (f", to {target}" if len(dev) > 1 else ""))
@@ -251,11 +260,16 @@ def _agreement(
         "sentences": len(ours),
         "identical": sum(one == other for one, other in zip(fairseqs, ours, strict=True)),
         "cut": len(outputs[0]) - len(ours),  # at the longest length, and not compared
-        "beam": config.beam,
+        "beam": beam,
         "chrf": chrf.value if chrf else None,  # of the exported model's output, with fairseq's as the reference
         "signature": chrf.signature if chrf else None,
         "set": f"{', '.join(dev)} dev",
     }
+
+
+def _beam(config: ExportConfig, format_: str) -> int:
+    """Return the width of the beam with which a format is compared with fairseq."""
+    return 1 if format_ in GREEDY else config.beam
 
 
 def _translated(job: Job[ExportConfig], folder: Path, sources: Sequence[str], decoding: Decoding) -> list[str]:

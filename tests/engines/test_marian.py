@@ -134,6 +134,7 @@ def test_two_hundred_sentences_are_compared_before_it_is_published(trained, tmp_
     summary = Export().check(job)
     assert summary.counts["compared"] >= 190 and summary.counts["identical"] >= 0.98 * summary.counts["compared"]
     description = json.loads((out / "model.json").read_bytes())
+    assert description["agreement"]["beam"] == 1  # with a beam, Marian searches in another way
     description["agreement"]["identical"] = 20
     (out / "model.json").write_text(json.dumps(description))
     with pytest.raises(IncompleteArtifact, match="translates 20 of"):

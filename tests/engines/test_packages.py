@@ -59,22 +59,25 @@ def sources() -> list[str]:
     return list(dict.fromkeys([*texts, *strange]))
 
 
-def plain(folder: Path, sources: list[str]) -> list[str]:
+def plain(folder: Path, sources: list[str], beam: int) -> list[str]:
     """Translate by CTranslate2 and sentencepiece alone."""
     import ctranslate2
     import sentencepiece
 
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "vocabulary.model"))
     model = ctranslate2.Translator(str(folder / "model"))
-    found = model.translate_batch([pieces.encode(text, out_type=str) for text in sources], beam_size=4)
+    found = model.translate_batch([pieces.encode(text, out_type=str) for text in sources], beam_size=beam)
     return [pieces.decode(each.hypotheses[0]) for each in found]
 
 
-def test_kd_plain_ctranslate2_and_transformers_translate_alike(exports: dict[str, Path], sources: list[str]) -> None:
-    ours = list(kd.Translator(exports["float32"], threads=1).translate(sources))
+@pytest.mark.parametrize("beam", [1, 4])
+def test_kd_plain_ctranslate2_and_transformers_translate_alike(
+    beam: int, exports: dict[str, Path], sources: list[str]
+) -> None:
+    ours = list(kd.Translator(exports["float32"], beam=beam, threads=1).translate(sources))
     theirs = {
-        "CTranslate2": plain(exports["float32"], sources),
-        "transformers": huggingface.translate(exports["huggingface"], sources, Decoding(4, 256, 2000), threads=1),
+        "CTranslate2": plain(exports["float32"], sources, beam),
+        "transformers": huggingface.translate(exports["huggingface"], sources, Decoding(beam, 256, 2000), threads=1),
     }
     assert len(set(ours)) > 100
     for name, texts in theirs.items():
@@ -93,6 +96,27 @@ def test_the_tokenizer_of_transformers_segments_as_sentencepiece(exports: dict[s
             assert tokenizer(text)["input_ids"] == [*processor.encode(text), 2], text
     ids = tokenizer(sources, padding=True)["input_ids"]
     assert tokenizer.batch_decode(ids[:5], skip_special_tokens=True) == sources[:5]
+    space = processor.piece_to_id("▁")
+    spaced = [space, space, *processor.encode("eins"), space, space, *processor.encode("zwei")]
+    assert tokenizer.decode(spaced) == processor.decode(spaced)
+
+
+def test_transformers_lists_no_hypothesis_that_fairseq_excludes(exports: dict[str, Path]) -> None:
+    """fairseq's search writes one token at least, no unknown symbol, and the end of each sentence.
+
+    With a beam as wide as the vocabulary, a search without these limits finds the other hypotheses as well.
+    """
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(exports["huggingface"])
+    model = AutoModelForSeq2SeqLM.from_pretrained(exports["huggingface"])
+    width = model.config.vocab_size
+    batch = tokenizer(SENTENCES[:1], return_tensors="pt")
+    found = model.generate(**batch, num_beams=width, num_return_sequences=width - 2, max_length=4).tolist()
+    assert len({tuple(each) for each in found}) > 100
+    for start, first, *others in found:
+        assert start == 2 and first != 2
+        assert 3 not in (first, *others) and 2 in others
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["pre-norm", "post-norm"])
