@@ -90,14 +90,15 @@ def arguments() -> argparse.Namespace:
 
 def student(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
     """A fairseq model with random weights, exported."""
-    from kd.engines.ctranslate2 import Languages, export
+    from kd.engines.ctranslate2 import export
+    from kd.models.description import Languages, Original
 
     text = list(pairs(20_000, 1))
     (model,) = prepare(folder, text, shape=options.shape, members=1, updates=0, vocabulary_size=options.vocabulary)
     exported = {}
     for compute_type in options.ours:
         exported[compute_type] = folder / compute_type
-        export(model, exported[compute_type], compute_type, languages=Languages(("xa",), ("xb",)))
+        export(model, exported[compute_type], compute_type, Original(Languages(("xa",), ("xb",))))
     return exported
 
 

@@ -1,11 +1,12 @@
 """`kd serve` beside bare CTranslate2, on the same CPU, in one run: requests/s and latency at 1, 8 and 64 clients.
 
     python -m benchmarks.bench_serve --model runs/demo/release.en-de/student-int8 --text test.en
-    python -m benchmarks.bench_serve --model DIR --text test.en --memory 100000
+    python -m benchmarks.bench_serve --model DIR --text test.en --clients --memory 100000
 
 Each request is one sentence. `ours` goes over HTTP, a connection for each client; the stock work is CTranslate2's own
 `translate_batch` on the tokens of one sentence, called by as many threads as there are clients on a model with as many
-threads. `--memory N` sends N requests and prints the server's memory after each tenth.
+threads. `--memory N` sends N requests of at most `--words` words each from `--memory-clients` connections, prints the
+server's resident memory before them and after each tenth, and its growth since the first tenth.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ def main() -> None:
     add = parser.add_argument
     add("--model", type=Path, required=True, help="an exported model")
     add("--text", type=Path, required=True, help="sentences of its source language, one on a line")
-    add("--clients", type=int, nargs="+", default=list(CLIENTS))
+    add("--clients", type=int, nargs="*", default=list(CLIENTS), help="none: only --memory")
     add("--requests", type=int, default=600, help="in each round")
     add("--rounds", type=int, default=5)
     add("--threads", type=int, default=2, help="of the model")
     add("--beam", type=int, default=4)
     add("--memory", type=int, metavar="N", help="send N requests and follow the server's memory")
+    add("--memory-clients", type=int, default=64)
+    add("--words", type=int, default=8, help="longest sentence, in words, of the requests of --memory")
     options = parser.parse_args()
     lines = [line for line in options.text.read_text("utf-8").split("\n") if line.strip()]
     source, target = (codes[0] for codes in (ModelFolder.open(options.model).languages.source,
@@ -61,7 +64,8 @@ def main() -> None:
                               for name, each in zip(("ours", "stock"), latencies, strict=True))  # fmt: skip
             print(f"{clients} clients: {found.speedup()} as fast; {found.rates(len(texts), 'requests')}; {tails}")
         if options.memory:
-            follow_memory(port, body, lines, options.memory)
+            short = [line for line in lines if len(line.split()) <= options.words]
+            follow_memory(port, body, short, options.memory, options.memory_clients)
 
 
 def over_http(
@@ -129,11 +133,24 @@ def percentile(seconds: Sequence[float], share: int) -> float:
     return 1000 * ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
 
 
-def follow_memory(port: int, body: dict[str, str], lines: Sequence[str], requests: int) -> None:
-    """Send requests from eight clients and print the server's memory."""
+def follow_memory(port: int, body: dict[str, str], lines: Sequence[str], requests: int, clients: int) -> None:
+    """Send requests in ten parts and print the server's memory before them and after each.
+
+    The growth is counted from the first part on, in which the server's buffers reach their size.
+    """
+    if not lines:
+        raise SystemExit("No sentence is that short. Give a larger --words.")
+    texts, start = cycle(lines), time.perf_counter()
+    print(f"memory before the first of {requests:,} requests from {clients} clients: {memory(port):.1f} MB", flush=True)
+    measured = []
     for part in range(1, 11):
-        over_http(port, body, 8, list(islice(cycle(lines), requests // 10)), [])()
-        print(f"memory after {part * (requests // 10):,} requests: {memory(port):.1f} MB", flush=True)
+        sent = requests * part // 10 - requests * (part - 1) // 10
+        over_http(port, body, clients, list(islice(texts, sent)), [])()
+        measured.append(memory(port))
+        print(f"memory after {requests * part // 10:,} requests, {time.perf_counter() - start:.0f} s: "
+              f"{measured[-1]:.1f} MB", flush=True)  # fmt: skip
+    growth = measured[-1] - measured[0]
+    print(f"growth since the first tenth: {growth:+.1f} MB ({growth / measured[0]:+.1%})")
 
 
 def memory(port: int) -> float:

@@ -218,9 +218,9 @@ def test_the_wheel_alone_has_none_of_the_packages_for_training(light: Path) -> N
 
 def test_the_wheel_alone_translates(light: Path, tmp_path: Path, trained: Any) -> None:
     from kd.engines.ctranslate2 import export
-    from kd.models.description import Languages
+    from kd.models.description import Languages, Original
 
-    export(trained.folder, tmp_path / "model", "float32", languages=Languages(("de",), ("en",)))
+    export(trained.folder, tmp_path / "model", "float32", Original(Languages(("de",), ("en",))))
     expected = list(kd.Translator(tmp_path / "model", threads=1).translate(["eins zwei drei."]))
     done = run_light(light, tmp_path, "translate", "--model", "model", "--threads", "1", text="eins zwei drei.\n")
     assert (done.returncode, done.stdout.splitlines()) == (0, expected), done.stderr

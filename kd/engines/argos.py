@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.scratch import scratch_folder
-from kd.models.description import ARGOS, Languages
+from kd.engines.loading import Decoding
+from kd.models.description import ARGOS, Original
 from kd.models.files import DESCRIPTION, EXPORTED, VOCABULARY
 from kd.models.folder import write_description
 from kd.models.language_names import name_of
@@ -20,28 +20,17 @@ ENDING = ".argosmodel"
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # equal models give equal archives
 
 
-def export(
-    model_folder: Path,
-    out: Path,
-    *,
-    languages: Languages,
-    fingerprint: str | None = None,
-    run: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a package with weights in int8, and `model.json` beside it.
+def export(model_folder: Path, out: Path, original: Original, *, beam: int = 4) -> None:
+    """Write a package with weights in int8, and `model.json` beside it; the arguments are those of `Package.export`.
 
-    Args:
-        model_folder: A trained model folder.
-        out: The folder to write.
-        languages: The translation directions of the model.
-        fingerprint: Fingerprint of the original model, for `model.json`.
-        run: The run that the model comes from, for `model.json`.
+    The width of the search is not used: Argos Translate has its own.
 
     Raises:
         UserError: The model is damaged, or has several directions.
     """
     from kd.engines.ctranslate2 import export as export_ctranslate2
 
+    languages = original.languages
     if languages.tagged or (len(languages.source), len(languages.target)) != (1, 1):
         raise UserError(
             "A package for Argos Translate has one language pair, but this model has several, or states none.",
@@ -50,7 +39,7 @@ def export(
     source, target = (primary(codes[0]) for codes in (languages.source, languages.target))
     out.mkdir(parents=True, exist_ok=True)
     with scratch_folder("kd-argos-") as folder:
-        export_ctranslate2(model_folder, folder, "int8", languages=languages, fingerprint=fingerprint, run=run)
+        export_ctranslate2(model_folder, folder, "int8", original)
         metadata = {
             "package_version": "1.0",
             "argos_version": "1.5",
@@ -70,18 +59,10 @@ def export(
     write_description(out, {**content, "engine": ARGOS})
 
 
-def translate(
-    folder: Path, sources: Sequence[str], *, beam: int, max_pieces: int, to: str | None, threads: int
-) -> list[str]:
+def translate(folder: Path, sources: Sequence[str], decoding: Decoding, *, threads: int) -> list[str]:
     """Translate with the files of a package, by CTranslate2 and sentencepiece alone as Argos Translate does.
 
-    Args:
-        folder: A folder that `export` wrote.
-        sources: The sentences.
-        beam: Width of the search.
-        max_pieces: Longest translation, in tokens.
-        to: Unused, since a package has one language pair.
-        threads: CPU threads.
+    The arguments are those of `Package.translate`.
     """
     import ctranslate2
     from sentencepiece import SentencePieceProcessor
@@ -95,8 +76,13 @@ def translate(
         processor = SentencePieceProcessor(model_file=str(place / "sentencepiece.model"))
         model = ctranslate2.Translator(str(place / EXPORTED), inter_threads=threads, intra_threads=1)
         pieces = processor.encode(list(sources), out_type=str)
-        found = model.translate_batch(pieces, beam_size=beam, max_decoding_length=max_pieces, max_batch_size=2000,
-                                      batch_type="tokens")  # fmt: skip
+        found = model.translate_batch(
+            pieces,
+            beam_size=decoding.beam,
+            max_decoding_length=decoding.max_pieces,
+            max_batch_size=decoding.batch_tokens,
+            batch_type="tokens",
+        )
         return [processor.decode(each.hypotheses[0]) if tokens else ""
                 for each, tokens in zip(found, pieces, strict=True)]  # fmt: skip
 

@@ -9,13 +9,13 @@ import copy
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kd.base.errors import UserError
 from kd.engines.nan import nan_scores
-from kd.models.description import CTRANSLATE2, Languages, describe, tag_for
+from kd.models.description import CTRANSLATE2, Original, describe, tag_for
 from kd.models.files import EXPORTED, EXPORTED_WEIGHTS, VOCABULARY
 from kd.models.folder import ModelFolder, write_description
 from kd.models.integrity import COPY_AGAIN, check_hash
@@ -27,26 +27,15 @@ T = TypeVar("T")
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
 
 
-def export(
-    model_folder: Path,
-    out: Path,
-    compute_type: str,
-    *,
-    languages: Languages,
-    normalise: bool = True,
-    fingerprint: str | None = None,
-    run: Mapping[str, Any] | None = None,
-) -> None:
+def export(model_folder: Path, out: Path, compute_type: str, original: Original, *, normalise: bool = True) -> None:
     """Convert a trained model and write everything that translating needs.
 
     Args:
         model_folder: A trained model folder.
         out: The folder to write.
         compute_type: Number format, by CTranslate2's name.
-        languages: The translation directions of the model.
+        original: The facts of the model that `model.json` states.
         normalise: Whether the exported sentencepiece model normalises text, so that other runtimes need not.
-        fingerprint: Fingerprint of the original model, for `model.json`.
-        run: The run that the model comes from, for `model.json`.
 
     Raises:
         UserError: The type is unknown, a file is missing or damaged, or CTranslate2 does not support the model.
@@ -67,16 +56,8 @@ def export(
         write_normalising(model.vocabulary, out / VOCABULARY)
     else:
         shutil.copyfile(model.vocabulary, out / VOCABULARY)
-    content = describe(
-        CTRANSLATE2,
-        compute_type,
-        languages=languages,
-        longest=longest_pieces(model.weights),
-        vocabulary=out / VOCABULARY,
-        fingerprint=fingerprint,
-        run=run,
-    )
-    write_description(out, content)
+    longest = longest_pieces(model.weights)
+    write_description(out, describe(CTRANSLATE2, compute_type, original, longest=longest, vocabulary=out / VOCABULARY))
 
 
 def convert(model: ModelFolder, out: Path, compute_type: str) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.files import write_json
-from kd.models.description import TRANSFORMERS, Languages, describe, tag_of
+from kd.engines.loading import Decoding
+from kd.models.description import TRANSFORMERS, Languages, Original, describe, tag_of
 from kd.models.files import VOCABULARY
 from kd.models.folder import ModelFolder, write_description
 from kd.models.matching import load_processor
@@ -21,27 +22,12 @@ from kd.models.normaliser import write_normalising
 from kd.models.sentencepiece_model import normalisation_table, user_defined
 
 BOS, PAD, EOS, UNKNOWN = range(4)  # fairseq's ids of <s>, <pad>, </s> and <unk>, and those of kd's vocabularies
+_SPACES = 1000  # at the start of a text: sentencepiece removes each
 _ALWAYS = 100.0  # score of a character of a placeholder: higher than that of any other segmentation
 
 
-def export(
-    model_folder: Path,
-    out: Path,
-    *,
-    languages: Languages,
-    beam: int,
-    fingerprint: str | None = None,
-    run: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a folder that transformers loads.
-
-    Args:
-        model_folder: A trained model folder.
-        out: The folder to write.
-        languages: The translation directions of the model.
-        beam: Width of the search, for `generation_config.json`.
-        fingerprint: Fingerprint of the original model, for `model.json`.
-        run: The run that the model comes from, for `model.json`.
+def export(model_folder: Path, out: Path, original: Original, *, beam: int) -> None:
+    """Write a folder that transformers loads; the arguments are those of `Package.export`.
 
     Raises:
         UserError: The model is damaged, transformers has no architecture for it, or transformers is not installed.
@@ -61,12 +47,8 @@ def export(
     converted.save_pretrained(out)
     _keep_positions(converted, out)
     write_normalising(model.vocabulary, out / VOCABULARY)
-    _write_tokenizer(out, loaded.target, languages, longest["source"])
-    content = describe(
-        TRANSFORMERS, "float32", languages=languages, longest=longest, vocabulary=out / VOCABULARY,
-        fingerprint=fingerprint, run=run,
-    )  # fmt: skip
-    write_description(out, content)
+    _write_tokenizer(out, loaded.target, original.languages, longest["source"])
+    write_description(out, describe(TRANSFORMERS, "float32", original, longest=longest, vocabulary=out / VOCABULARY))
 
 
 def _unsupported(why: str) -> UserError:
@@ -153,13 +135,20 @@ def _keep_positions(model: Any, out: Path) -> None:
 
 
 def _generation(beam: int, longest: int | None) -> Any:
+    """Return the settings with which `generate` searches as fairseq and CTranslate2 do.
+
+    Both rank finished hypotheses by the mean log probability of their tokens, end included, and stop at `beam` of them.
+    """
     from transformers import GenerationConfig
 
     return GenerationConfig(
         num_beams=beam,
         max_length=(longest or 256) + 2,  # the first token and the end of the sentence count
+        min_new_tokens=1,  # without the end, as fairseq's min_len: else an empty hypothesis takes a place of the beam
         early_stopping=True,
         length_penalty=1.0,
+        suppress_tokens=[UNKNOWN],
+        forced_eos_token_id=EOS,  # of a translation of the longest length
         bos_token_id=BOS,
         pad_token_id=PAD,
         eos_token_id=EOS,
@@ -189,7 +178,7 @@ def _write_tokenizer(out: Path, dictionary: Any, languages: Languages, longest: 
         ]
     )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", _SPACES, 0)]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", EOS)]
@@ -240,35 +229,24 @@ def _kind(path: Path) -> str:
 # --- comparison -------------------------------------------------------------------------------------------------------
 
 
-def translate(
-    folder: Path, sources: Sequence[str], *, beam: int, max_pieces: int, to: str | None, threads: int
-) -> list[str]:
-    """Translate with transformers, as a user would, in batches of sentences of similar length.
-
-    Args:
-        folder: A folder that `export` wrote.
-        sources: The sentences.
-        beam: Width of the search.
-        max_pieces: Longest translation, in tokens.
-        to: Target language, for a model with tags.
-        threads: CPU threads.
-    """
+def translate(folder: Path, sources: Sequence[str], decoding: Decoding, *, threads: int) -> list[str]:
+    """Translate with transformers, as a user would; the arguments are those of `Package.translate`."""
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     torch.set_num_threads(threads)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-    return generate(model, tokenizer, sources, beam=beam, max_pieces=max_pieces, to=to)
+    return generate(model, tokenizer, sources, decoding)
 
 
-def generate(
-    model: Any, tokenizer: Any, sources: Sequence[str], *, beam: int, max_pieces: int, to: str | None
-) -> list[str]:
-    """Translate with a loaded model that has the methods of transformers; the arguments are those of `translate`."""
+def generate(model: Any, tokenizer: Any, sources: Sequence[str], decoding: Decoding) -> list[str]:
+    """Translate with a loaded model that has the methods of transformers, in batches of sentences of similar length."""
     import torch
 
-    tag = tag_of(to) if to and tag_of(to) in tokenizer.additional_special_tokens else ""
+    tag = tag_of(decoding.to) if decoding.to else ""
+    if tag not in tokenizer.additional_special_tokens:
+        tag = ""
     order = sorted(range(len(sources)), key=lambda number: len(sources[number]))
     found = [""] * len(sources)
     for start in range(0, len(order), 16):
@@ -279,8 +257,8 @@ def generate(
                           return_tensors="pt")  # fmt: skip
         with torch.inference_mode():
             output = model.generate(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_beams=beam,
-                max_length=max_pieces + 2,
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_beams=decoding.beam,
+                max_length=decoding.max_pieces + 2,
             )  # fmt: skip
         for number, text in zip(numbers, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
             found[number] = text

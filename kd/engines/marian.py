@@ -33,7 +33,8 @@ from typing import Any
 import yaml
 
 from kd.base.errors import UserError
-from kd.models.description import MARIAN, Languages, describe
+from kd.engines.loading import Decoding
+from kd.models.description import MARIAN, Original, describe
 from kd.models.folder import ModelFolder, write_description
 from kd.models.matching import FILLER, load_processor
 from kd.models.normaliser import write_normalising
@@ -47,24 +48,8 @@ IMPOSSIBLE = -1e4  # bias of a symbol that fairseq never writes
 _SPECIAL = 4  # <s>, <pad>, </s> and <unk>, the first symbols of fairseq's dictionaries
 
 
-def export(
-    model_folder: Path,
-    out: Path,
-    *,
-    languages: Languages,
-    beam: int,
-    fingerprint: str | None = None,
-    run: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a folder that Marian loads, with weights in float32.
-
-    Args:
-        model_folder: A trained model folder.
-        out: The folder to write.
-        languages: The translation directions of the model.
-        beam: Width of the search, for `decoder.yml`.
-        fingerprint: Fingerprint of the original model, for `model.json`.
-        run: The run that the model comes from, for `model.json`.
+def export(model_folder: Path, out: Path, original: Original, *, beam: int) -> None:
+    """Write a folder that Marian loads, in float32; the arguments are those of `Package.export`.
 
     Raises:
         UserError: The model is damaged, or Marian cannot express it.
@@ -75,7 +60,7 @@ def export(
     from kd.engines.fairseq.model import longest_pieces
 
     model = ModelFolder.open(model_folder)
-    if languages.tagged:
+    if original.languages.tagged:
         raise _unsupported("its sources begin with a language tag, which Marian cannot add to text")
     if model.segmentation:
         raise _unsupported("it segments text with BPE codes, not with a sentencepiece model")
@@ -91,9 +76,7 @@ def export(
     np.savez(out / MODEL, **weights, **{"special:model.yml": _as_array(settings)})
     write_normalising(model.vocabulary, out / SPM)
     (out / SETTINGS).write_text(yaml.safe_dump(_decoder_settings(beam, source), sort_keys=False), "utf-8")
-    content = describe(
-        MARIAN, "float32", languages=languages, longest=longest, vocabulary=out / SPM, fingerprint=fingerprint, run=run
-    )
+    content = describe(MARIAN, "float32", original, longest=longest, vocabulary=out / SPM)
     content["preprocessing"]["model"] = SPM
     write_description(out, content)
 
@@ -289,24 +272,17 @@ def _decoder_settings(beam: int, longest: int) -> dict[str, Any]:
 # --- comparison -------------------------------------------------------------------------------------------------------
 
 
-def translate(
-    folder: Path, sources: Sequence[str], *, beam: int, max_pieces: int, to: str | None, threads: int
-) -> list[str]:
+def translate(folder: Path, sources: Sequence[str], decoding: Decoding, *, threads: int) -> list[str]:
     """Translate with pymarian, in a process of its own, because Marian ends the process when an error occurs.
 
-    Args:
-        folder: A folder that `export` wrote.
-        sources: The sentences.
-        beam: Width of the search.
-        max_pieces: Unused: Marian limits a translation by the length of its source.
-        to: Unused, since the model has one target language.
-        threads: CPU threads.
+    The arguments are those of `Package.translate`. The longest translation is not used: Marian limits a translation by
+    the length of its source.
 
     Raises:
         UserError: pymarian failed.
     """
     wanted = [number for number, source in enumerate(sources) if source.strip()]
-    options = ["--beam-size", str(beam), "--cpu-threads", str(threads), "--quiet", "--quiet-translation"]
+    options = ["--beam-size", str(decoding.beam), "--cpu-threads", str(threads), "--quiet", "--quiet-translation"]
     done = subprocess.run(
         [sys.executable, "-m", PACKAGE, "decode", "--config", str(folder / SETTINGS), *options],
         input="".join(f"{sources[number]}\n" for number in wanted),

@@ -59,6 +59,21 @@ class Languages:
         return cls(source, target, bool(content.get("tags")), pairs)
 
 
+@dataclass(frozen=True)
+class Original:
+    """The facts of a trained model that the `model.json` of its exports states.
+
+    Attributes:
+        languages: Its translation directions.
+        fingerprint: Its fingerprint, if it is an artifact.
+        run: The run that it comes from, and its place there.
+    """
+
+    languages: Languages
+    fingerprint: str | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
 def tag_of(language: str) -> str:
     """Return the tag that makes a model translate into a language: `<2de>` (Johnson et al., 2017)."""
     return f"<2{language}>"
@@ -97,36 +112,27 @@ def tag_for(languages: Languages, to: str | None, where: object) -> str | None:
 
 
 def describe(
-    engine: str,
-    compute_type: str,
-    *,
-    languages: Languages,
-    longest: Mapping[str, int | None],
-    vocabulary: Path,
-    fingerprint: str | None = None,
-    run: Mapping[str, Any] | None = None,
+    engine: str, compute_type: str, original: Original, *, longest: Mapping[str, int | None], vocabulary: Path
 ) -> dict[str, Any]:
     """Return the content of `model.json`.
 
     Args:
-        engine: FAIRSEQ or CTRANSLATE2.
+        engine: FAIRSEQ, CTRANSLATE2, or one of PACKAGED.
         compute_type: Number format of the weights.
-        languages: Its translation directions.
+        original: The facts of the original model.
         longest: Longest `source` and `target` of the training, in tokens; None if unknown.
         vocabulary: The sentencepiece model.
-        fingerprint: Fingerprint of the original model.
-        run: The run that the model comes from.
     """
     return {
         "format": FORMAT,
         "engine": engine,
         "compute_type": compute_type,
-        **languages.to_json(),
+        **original.languages.to_json(),
         "preprocessing": preprocessing(vocabulary),
         "max_source_pieces": longest["source"],  # longer text is better cut
         "max_target_pieces": longest["target"],
-        "fingerprint": fingerprint,
-        "run": dict(run or {}),
+        "fingerprint": original.fingerprint,
+        "run": dict(original.run),
         "made_with": {name: version(name) for name in ("ctranslate2", "fairseq", "sentencepiece")},
     }
 

@@ -29,6 +29,7 @@ from kd.models.description import (
     FAIRSEQ,
     PACKAGED,
     Languages,
+    Original,
     describe,
     read_description,
     read_languages,
@@ -298,13 +299,7 @@ def copy_vocabulary(folder: Path, out: Path) -> None:
 
 
 def write_ensemble(
-    models: Sequence[ModelFolder],
-    out: Path,
-    *,
-    languages: Languages,
-    longest: Mapping[str, int | None],
-    fingerprint: str | None = None,
-    run: Mapping[str, Any] | None = None,
+    models: Sequence[ModelFolder], out: Path, original: Original, *, longest: Mapping[str, int | None]
 ) -> None:
     """Write a folder for distribution with one or several fairseq models of one vocabulary.
 
@@ -313,25 +308,15 @@ def write_ensemble(
     Args:
         models: The members.
         out: The folder to write.
-        languages: Translation directions of the models.
+        original: The facts of the models that `model.json` states.
         longest: Longest `source` and `target` of their training, in tokens.
-        fingerprint: Fingerprint of the original model.
-        run: The run that the models come from.
 
     Raises:
         UserError: A model lacks a file.
     """
     for number, model in enumerate(models, 1):
         model.copy(out / MEMBERS / str(number), link=True)
-    content = describe(
-        FAIRSEQ,
-        "float32",
-        languages=languages,
-        longest=longest,
-        vocabulary=models[0].vocabulary,
-        fingerprint=fingerprint,
-        run=run,
-    )
+    content = describe(FAIRSEQ, "float32", original, longest=longest, vocabulary=models[0].vocabulary)
     write_description(out, {**content, "members": len(models)})
 
 

@@ -20,8 +20,18 @@ from kd.base.text import unknown_name
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
 from kd.engines.loading import Decoding, check_translates, load
+from kd.engines.packages import packages
 from kd.metrics.corpus import corpus_scores
-from kd.models.description import ARGOS, CTRANSLATE2, MARIAN, ONNX, TRANSFORMERS, known_languages, read_languages
+from kd.models.description import (
+    ARGOS,
+    CTRANSLATE2,
+    MARIAN,
+    ONNX,
+    TRANSFORMERS,
+    Original,
+    known_languages,
+    read_languages,
+)
 from kd.models.files import DESCRIPTION, WEIGHTS
 from kd.models.folder import ModelFolder
 from kd.models.known import Known
@@ -34,23 +44,29 @@ AVERAGED, LAST = "averaged", "last"
 FEWEST = 20  # compared sentences from which the agreement is a condition
 EXACT = ("float32", "huggingface", "marian", "onnx")  # formats that keep all digits
 
+GREEDY = ("marian",)  # compared without a beam: Marian narrows its beam by each hypothesis that ends, fairseq does not
+
 # Formats beside CTranslate2's, with their engines.
-PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS, "marian": MARIAN, "onnx": ONNX}
+PACKAGES = {"huggingface": TRANSFORMERS, "argos": ARGOS, "marian": MARIAN, "onnx": ONNX, "onnx_int8": ONNX}
+# Raised if the same model gives another package. The kind's version would make every other format anew as well.
+REVISIONS = {"huggingface": 2, "onnx": 2}  # 2: the search of fairseq in generation_config.json
 # The libraries that make a format and translate with it, and how to install them.
+_ONNX = (
+    ("transformers", "optimum", "onnx", "onnxruntime"),
+    "pip install 'optimum-onnx>=0.1,<0.2' 'onnx<1.20' onnxruntime",  # onnx 1.23.2 needs a newer protobuf than COMET
+)
 NEEDED = {
     "huggingface": (("transformers",), "pip install 'kd[comet]'"),
     "marian": (("pymarian",), "pip install 'pymarian>=1.12.42,<1.13'"),
-    # onnx 1.23.2 needs a newer protobuf than COMET; 1.19.1 does not.
-    "onnx": (
-        ("transformers", "optimum", "onnx", "onnxruntime"),
-        "pip install 'optimum-onnx>=0.1,<0.2' 'onnx<1.20' onnxruntime",
-    ),
+    "onnx": _ONNX,
+    "onnx_int8": _ONNX,
 }
 WEIGHT_BYTES = {
     "float32": 4,
     "huggingface": 4,
     "marian": 4,
     "onnx": 5,  # encoder and decoder have the embedding each
+    "onnx_int8": 1.4,
     "argos": 1.1,
     "int8_float32": 1.1,
     "int8": 1.1,
@@ -75,8 +91,8 @@ class Export(Kind[ExportConfig]):
         for name in config.formats:
             if name not in (*COMPUTE_TYPES, *PACKAGES):
                 raise unknown_name("format (named by export.formats)", name, (*COMPUTE_TYPES, *PACKAGES))
-        for name, (packages, install) in NEEDED.items():
-            for package in packages if config.formats.get(name) else ():
+        for name, (needed, install) in NEEDED.items():
+            for package in needed if config.formats.get(name) else ():
                 if find_spec(package):
                     continue
                 raise UserError(
@@ -103,7 +119,10 @@ class Export(Kind[ExportConfig]):
                 system = replace(labelled(item), format=format_, engine=engine, checkpoint=checkpoint)
                 inputs = {"models": [item], **({"held_out": held_out} if compared else {})}
                 normalise = {} if config.normalise else {"normalise": False}
-                identity = {"format": format_, **chosen, **normalise, **compared}
+                revision = {"revision": REVISIONS[format_]} if format_ in REVISIONS else {}
+                identity = {"format": format_, **chosen, **normalise, **compared, **revision}
+                if compared:
+                    identity["beam"] = _beam(config, format_)
                 yield TaskSpec(system.name, identity, inputs=inputs, subject=plain(system))
 
     def run(self, job: Job[ExportConfig]) -> None:
@@ -111,13 +130,8 @@ class Export(Kind[ExportConfig]):
         model = job.one("models")
         with scratch_folder("kd-export-") as temporary:
             folder, checkpoint = _weights(model, job.identity.get("checkpoint"), temporary)
-            _convert(
-                job,
-                folder,
-                languages=known_languages(folder, job.axis_value),
-                fingerprint=model.fingerprint,
-                run=_origin(model, checkpoint),
-            )
+            languages = known_languages(folder, job.axis_value)
+            _convert(job, folder, Original(languages, model.fingerprint, _run(model, checkpoint)))
             if job.inputs.get("held_out"):
                 path = job.out / DESCRIPTION
                 write_json(path, {**read_json(path), "agreement": _agreement(job, folder, _dev(job, folder))})
@@ -154,18 +168,15 @@ class Export(Kind[ExportConfig]):
         return StageForecast(tasks)
 
 
-def _convert(job: Job[ExportConfig], folder: Path, **facts: Any) -> None:
+def _convert(job: Job[ExportConfig], folder: Path, original: Original) -> None:
     """Convert to the format of a task."""
-    from kd.engines import argos, ctranslate2, huggingface, marian, onnx
+    from kd.engines import ctranslate2
 
     format_ = job.identity["format"]
-    with_beam = {"huggingface": huggingface.export, "marian": marian.export, "onnx": onnx.export}
-    if format_ in with_beam:
-        with_beam[format_](folder, job.out, beam=job.config.beam, **facts)
-    elif format_ == "argos":
-        argos.export(folder, job.out, **facts)
+    if package := packages().get(format_):
+        package.export(folder, job.out, original, beam=job.config.beam)
     else:
-        ctranslate2.export(folder, job.out, format_, normalise=job.config.normalise, **facts)
+        ctranslate2.export(folder, job.out, format_, original, normalise=job.config.normalise)
 
 
 def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[Path, str]:
@@ -189,8 +200,8 @@ def _weights(model: Artifact, checkpoint: str | None, temporary: Path) -> tuple[
     return temporary, found[0].path.name
 
 
-def _origin(model: Artifact, checkpoint: str) -> dict[str, Any]:
-    """Return the fingerprints of the model and of its inputs."""
+def _run(model: Artifact, checkpoint: str) -> dict[str, Any]:
+    """Return the model's place in its run: its fingerprint and those of its inputs."""
     return {
         "model": f"{model.stage}/{model.task}@{model.fingerprint}",
         "checkpoint": checkpoint,
@@ -229,13 +240,13 @@ def _agreement(
     """
     from kd.models.vocabulary import Vocabulary
 
-    config = job.config
+    config, beam = job.config, _beam(job.config, job.identity["format"])
     # CTranslate2 writes output that is longer than in the training; fairseq does not.
     longest = min(config.max_pieces, read_json(job.out / DESCRIPTION)["max_target_pieces"] or config.max_pieces)
     outputs: list[list[str]] = [[], []]
     for target in dict.fromkeys(target for target, _ in dev.values()):
         sources = [source for other, texts in dev.values() if other == target for source in texts]
-        decoding = Decoding(config.beam, longest, batch_tokens=2000, to=target)
+        decoding = Decoding(beam, longest, batch_tokens=2000, to=target)
         for translated, folder in zip(outputs, (weights, job.out), strict=True):
             engine = "fairseq" if folder is weights else job.identity["format"]
             job.progress.update(f"comparing with fairseq: {engine}" + (f", to {target}" if len(dev) > 1 else ""))
@@ -249,28 +260,24 @@ def _agreement(
         "sentences": len(ours),
         "identical": sum(one == other for one, other in zip(fairseqs, ours, strict=True)),
         "cut": len(outputs[0]) - len(ours),  # at the longest length, and not compared
-        "beam": config.beam,
+        "beam": beam,
         "chrf": chrf.value if chrf else None,  # of the exported model's output, with fairseq's as the reference
         "signature": chrf.signature if chrf else None,
         "set": f"{', '.join(dev)} dev",
     }
 
 
+def _beam(config: ExportConfig, format_: str) -> int:
+    """Return the width of the beam with which a format is compared with fairseq."""
+    return 1 if format_ in GREEDY else config.beam
+
+
 def _translated(job: Job[ExportConfig], folder: Path, sources: Sequence[str], decoding: Decoding) -> list[str]:
     """Translate with the model itself, or with an export in the way that users do."""
-    from kd.engines import argos, huggingface, marian, onnx
-
-    format_ = job.identity["format"]
-    translate = {
-        "huggingface": huggingface.translate,
-        "argos": argos.translate,
-        "marian": marian.translate,
-        "onnx": onnx.translate,
-    }.get(format_)
-    if folder != job.out or translate is None:
+    package = packages().get(job.identity["format"])
+    if folder != job.out or package is None:
         return load([folder], decoding, threads=job.threads, device=job.device)(sources)
-    return translate(folder, sources, beam=decoding.beam, max_pieces=decoding.max_pieces, to=decoding.to,
-                     threads=job.threads)  # fmt: skip
+    return package.translate(folder, sources, decoding, threads=job.threads)
 
 
 def _unzipped(pairs: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:

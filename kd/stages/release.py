@@ -18,7 +18,7 @@ from kd.base.records import plain, record
 from kd.corpora.index import read_json
 from kd.engines.loading import check_translates
 from kd.metrics.robustness import Robustness
-from kd.models.description import CTRANSLATE2, FAIRSEQ, Languages, known_languages
+from kd.models.description import CTRANSLATE2, FAIRSEQ, Languages, Original, known_languages
 from kd.models.files import DESCRIPTION
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.known import Known
@@ -83,7 +83,7 @@ class Release(Kind[ReleaseConfig]):
             run = {"models": [f"{each.stage}/{each.task}@{each.fingerprint}" for each in artifacts]}
             models = [ModelFolder.open(each.path) for each in artifacts]
             longest = longest_pieces(models[0].weights)
-            write_ensemble(models, job.out, languages=languages, longest=longest, run=run)
+            write_ensemble(models, job.out, Original(languages, run=run), longest=longest)
         write_text(job.out / CARD, render(_card(job, system, systems)))
 
     def check(self, job: Job[ReleaseConfig]) -> Summary:

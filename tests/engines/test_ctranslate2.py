@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import UserError
-from kd.engines.ctranslate2 import COMPUTE_TYPES, Languages, Translator, export
+from kd.engines.ctranslate2 import COMPUTE_TYPES, Translator, export
 from kd.engines.fairseq.conversion import POSITIONS
 from kd.engines.fairseq.translate import EnsembleTranslator
+from kd.models.description import Languages, Original
 from tests.tiny_model import MAX_PIECES
 
 LANGUAGES = Languages(("de",), ("en",))
@@ -20,7 +21,7 @@ LANGUAGES = Languages(("de",), ("en",))
 @pytest.fixture(scope="module")
 def exported(trained, task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    export(trained.folder, folder / "made", "float32", languages=LANGUAGES, fingerprint="abc")
+    export(trained.folder, folder / "made", "float32", Original(LANGUAGES, "abc"))
     shutil.move(folder / "made", folder / "moved")  # it must not know where it was made
     return folder / "moved"
 
@@ -62,7 +63,7 @@ def test_a_folder_describes_its_model(exported: Path) -> None:
 
 
 def test_int8_is_smaller_and_translates(exported: Path, trained, task, tmp_path: Path) -> None:
-    export(trained.folder, tmp_path, "int8", languages=LANGUAGES)
+    export(trained.folder, tmp_path, "int8", Original(LANGUAGES))
     positions = 4 * 64 * POSITIONS  # stay in float32
     small, large = ((folder / "model" / "model.bin").stat().st_size - positions for folder in (tmp_path, exported))
     assert small < large / 2
@@ -74,7 +75,7 @@ def test_every_type_translates_on_a_cpu(trained, task, tmp_path: Path) -> None:
     sources = [source for source, _ in task.dev[:20]]
     outputs = {}
     for compute_type in COMPUTE_TYPES:  # of which a CPU computes with some alone
-        export(trained.folder, tmp_path / compute_type, compute_type, languages=LANGUAGES)
+        export(trained.folder, tmp_path / compute_type, compute_type, Original(LANGUAGES))
         outputs[compute_type] = Translator(tmp_path / compute_type, max_pieces=60).translate(sources)
     for compute_type, output in outputs.items():
         same = sum(one == other for one, other in zip(output, outputs["float32"], strict=True))
@@ -83,8 +84,8 @@ def test_every_type_translates_on_a_cpu(trained, task, tmp_path: Path) -> None:
 
 def test_mistakes_are_explained(trained, task, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'int7' is not a number format"):
-        export(trained.folder, tmp_path / "x", "int7", languages=LANGUAGES)
+        export(trained.folder, tmp_path / "x", "int7", Original(LANGUAGES))
     with pytest.raises(UserError, match="has no model"):
-        export(tmp_path, tmp_path / "x", "int8", languages=LANGUAGES)
+        export(tmp_path, tmp_path / "x", "int8", Original(LANGUAGES))
     with pytest.raises(UserError, match="is not an exported model"):
         Translator(trained.folder)

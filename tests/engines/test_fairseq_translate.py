@@ -18,7 +18,7 @@ from kd.engines.fairseq.loading import load
 from kd.engines.fairseq.translate import EnsembleTranslator
 from kd.engines.members import MembersTranslator
 from kd.engines.translator import Translator
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from kd.models.folder import ModelFolder
 from kd.models.vocabulary import Vocabulary
 
@@ -157,7 +157,7 @@ def test_unknown_symbols_and_broken_bytes_are_written_only_if_allowed(
         lists = translator.translate(sources)
         assert all(lists)
         assert any(sign in each.text for hypotheses in lists for each in hypotheses) == allowed
-    export(folder, tmp_path / "export", "float32", languages=Languages(("de",), ("en",)))
+    export(folder, tmp_path / "export", "float32", Original(Languages(("de",), ("en",))))
     for path in (folder, tmp_path / "export"):
         for allowed in (True, False):
             texts = Translator(path, disable_unk=not allowed, as_is=True).translate(sources)

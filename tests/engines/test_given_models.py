@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from kd.base.errors import UserError
-from kd.engines.ctranslate2 import Languages, Translator, export
+from kd.engines.ctranslate2 import Translator, export
 from kd.engines.fairseq.given import import_model
 from kd.engines.fairseq.loading import load
 from kd.engines.loading import Decoding
 from kd.engines.loading import load as load_system
 from kd.engines.members import MembersTranslator
+from kd.models.description import Languages, Original
 from kd.models.folder import ModelFolder
 from kd.models.matching import read_dictionary
 from kd.models.vocabulary import SPECIAL, Vocabulary
@@ -87,7 +88,7 @@ def test_a_source_dictionary_of_its_own_changes_nothing(trained: Trained, task: 
     assert (separate / "dict.source.txt").read_bytes() != (separate / "dict.txt").read_bytes()
     assert translations(separate, task) == translations(joint, task)
     # All the way to the form in which it is deployed.
-    export(separate, tmp_path / "export", "float32", languages=Languages(("de",), ("en",)))
+    export(separate, tmp_path / "export", "float32", Original(Languages(("de",), ("en",))))
     sources = [source for source, _ in task.dev]
     outputs = Translator(tmp_path / "export", beam=2, max_pieces=30).translate(sources)
     assert sum(map(str.__eq__, outputs, translations(joint, task))) > 90  # of 100

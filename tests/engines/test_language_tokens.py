@@ -30,7 +30,7 @@ from kd.engines.fairseq.settings import allowed
 from kd.engines.fairseq.translate import EnsembleTranslator
 from kd.engines.translator import Translator
 from kd.models import vocabulary
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from kd.models.folder import ModelFolder
 from kd.models.matching import read_dictionary
 from kd.models.vocabulary import Vocabulary
@@ -193,7 +193,7 @@ def test_an_imported_dictionary_has_the_tokens(toy: Toy, tmp_path: Path) -> None
 def test_export_refuses_a_model_that_needs_language_tokens(toy: Toy, tmp_path: Path) -> None:
     folder = imported(toy, "lo", tmp_path / "out")
     with pytest.raises(UserError, match="needs language tokens in the text, but an export does not add them"):
-        export(folder, tmp_path / "export", "float32", languages=Languages(("de",), ("lo",)))
+        export(folder, tmp_path / "export", "float32", Original(Languages(("de",), ("lo",))))
 
 
 def test_a_dictionary_without_rows_for_the_tokens_is_refused(toy: Toy, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kd.engines.ctranslate2 import export
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 
 BLOCK = """
 import sys
@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Blocker())
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "student"
-    export(trained.folder, folder, "int8", languages=Languages(("de",), ("en",)))
+    export(trained.folder, folder, "int8", Original(Languages(("de",), ("en",))))
     return folder
 
 

@@ -20,7 +20,7 @@ from kd.corpora.heldout import write_heldout
 from kd.corpora.ids import Pair
 from kd.engines import marian
 from kd.engines.loading import Decoding, load
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ExportConfig
 from kd.report.card import Card, render
@@ -53,7 +53,7 @@ def pymarian(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def exported(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of the trained tiny model, with its card."""
     folder = tmp_path_factory.mktemp("marian") / "out"
-    marian.export(trained.folder, folder, languages=LANGUAGES, beam=4)
+    marian.export(trained.folder, folder, Original(LANGUAGES), beam=4)
     description = json.loads((folder / "model.json").read_bytes())
     card = Card("marian", "marian", "de", "en", engine=description["engine"], description=description)
     (folder / "README.md").write_text(render(card), "utf-8")
@@ -91,7 +91,7 @@ def test_marian_computes_the_probabilities_of_fairseq(before: bool, trained, tmp
 
     settings = {"encoder_normalize_before": before, "decoder_normalize_before": before}
     folder = with_settings(trained, tmp_path / "model", **settings)
-    marian.export(folder, tmp_path / "out", languages=LANGUAGES, beam=4)
+    marian.export(folder, tmp_path / "out", Original(LANGUAGES), beam=4)
     done = subprocess.run(
         [sys.executable, "-m", "pymarian", "decode", "-c", str(tmp_path / "out" / "decoder.yml"), "--n-best",
          "--word-scores", "--quiet", "--quiet-translation"],
@@ -134,6 +134,7 @@ def test_two_hundred_sentences_are_compared_before_it_is_published(trained, tmp_
     summary = Export().check(job)
     assert summary.counts["compared"] >= 190 and summary.counts["identical"] >= 0.98 * summary.counts["compared"]
     description = json.loads((out / "model.json").read_bytes())
+    assert description["agreement"]["beam"] == 1  # with a beam, Marian searches in another way
     description["agreement"]["identical"] = 20
     (out / "model.json").write_text(json.dumps(description))
     with pytest.raises(IncompleteArtifact, match="translates 20 of"):
@@ -153,7 +154,7 @@ def test_the_example_of_the_card_works_when_copied(exported: Path, trained) -> N
 
 @pytest.mark.usefixtures("pymarian")
 def test_long_and_blank_lines_are_translated(exported: Path) -> None:
-    found = marian.translate(exported, ["", "eins " * 500, "  ", "vier."], beam=2, max_pieces=40, to=None, threads=1)
+    found = marian.translate(exported, ["", "eins " * 500, "  ", "vier."], Decoding(2, 40, 2000), threads=1)
     assert len(found) == 4 and found[0] == found[2] == "" and found[1] and found[3]
 
 
@@ -171,7 +172,7 @@ def test_the_first_position_of_the_decoder_has_the_start_symbol(exported: Path, 
 
 
 def test_equal_models_give_equal_files(exported: Path, trained, tmp_path: Path) -> None:
-    marian.export(trained.folder, tmp_path / "again", languages=LANGUAGES, beam=4)
+    marian.export(trained.folder, tmp_path / "again", Original(LANGUAGES), beam=4)
     assert (tmp_path / "again" / "model.npz").read_bytes() == (exported / "model.npz").read_bytes()
 
 
@@ -184,9 +185,9 @@ def test_an_absent_pymarian_is_told_before_anything_runs(monkeypatch: pytest.Mon
 
 def test_what_marian_cannot_express_is_refused(trained, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="begin with a language tag") as told:
-        marian.export(trained.folder, tmp_path / "o", languages=Languages(("de",), ("en", "fr"), tagged=True), beam=4)
+        marian.export(trained.folder, tmp_path / "o", Original(Languages(("de",), ("en", "fr"), tagged=True)), beam=4)
     assert "export.formats.marian=false" in str(told.value.hint)
     folder = with_settings(trained, tmp_path / "gelu", activation_fn="gelu")
     with pytest.raises(UserError, match="the activation gelu"):
-        marian.export(folder, tmp_path / "o", languages=LANGUAGES, beam=4)
+        marian.export(folder, tmp_path / "o", Original(LANGUAGES), beam=4)
     assert not (tmp_path / "o").exists()

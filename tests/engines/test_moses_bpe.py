@@ -24,7 +24,7 @@ from kd.engines.ctranslate2 import export
 from kd.engines.fairseq.given import import_model
 from kd.engines.loading import Decoding, count_pieces, load
 from kd.engines.translator import Translator
-from kd.models.description import Languages, read_description
+from kd.models.description import Languages, Original, read_description
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.moses_bpe import MosesBpe, Segmentation
 from kd.models.vocabulary import Vocabulary
@@ -134,7 +134,7 @@ def test_each_side_keeps_its_dictionary(model: ModelFolder, imported: Path) -> N
 
 def test_a_released_folder_translates_alike(imported: Path, tmp_path: Path) -> None:
     write_ensemble(
-        [ModelFolder.open(imported)] * 2, tmp_path / "out", languages=Languages(("de",), ("en",)),
+        [ModelFolder.open(imported)] * 2, tmp_path / "out", Original(Languages(("de",), ("en",))),
         longest={"source": 100, "target": 100},
     )  # fmt: skip
     assert read_description(tmp_path / "out")["preprocessing"]["tool"] == "bpe"
@@ -165,4 +165,4 @@ def test_files_that_do_not_belong_together_are_refused(model: ModelFolder, impor
     with pytest.raises(UserError, match="is not a file of BPE codes: line 1"):
         MosesBpe(tmp_path / "text", Segmentation(), [])
     with pytest.raises(UserError, match="segments text with BPE codes"):
-        export(imported, tmp_path / "export", "float32", languages=Languages(("de",), ("en",)))
+        export(imported, tmp_path / "export", "float32", Original(Languages(("de",), ("en",))))

@@ -17,7 +17,7 @@ from kd.engines.ctranslate2 import export
 from kd.engines.fairseq.translate import EnsembleTranslator
 from kd.engines.members import MembersTranslator
 from kd.engines.nan import NaNScores, nan_scores
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from kd.models.folder import ModelFolder
 from kd.models.vocabulary import Vocabulary
 
@@ -77,7 +77,7 @@ def test_members_decoded_by_ctranslate2_are_named(nan_model: Path, trained) -> N
 def test_a_model_with_nan_is_not_exported(nan_model: Path, tmp_path: Path) -> None:
     """CTranslate2 itself writes text for whatever numbers a model has."""
     with pytest.raises(NaNScores, match="The model computed NaN in fp32: its weights contain NaN"):
-        export(nan_model, tmp_path, "float32", languages=Languages(("de",), ("en",)))
+        export(nan_model, tmp_path, "float32", Original(Languages(("de",), ("en",))))
 
 
 def test_kd_translate_exits_with_2_and_one_sentence(nan_model: Path) -> None:

@@ -19,7 +19,8 @@ import kd
 from kd.base.errors import UserError
 from kd.engines import argos, huggingface
 from kd.engines.ctranslate2 import export
-from kd.models.description import Languages
+from kd.engines.loading import Decoding
+from kd.models.description import Languages, Original
 from kd.report.card import Card, render
 from tests.tiny_model import number_pairs
 
@@ -31,9 +32,9 @@ SENTENCES = ["eins zwei drei.", "sechs vier."]
 def exports(trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of the trained tiny model, each with its card."""
     root = tmp_path_factory.mktemp("packages")
-    export(trained.folder, root / "float32", "float32", languages=LANGUAGES)
-    huggingface.export(trained.folder, root / "huggingface", languages=LANGUAGES, beam=4)
-    argos.export(trained.folder, root / "argos", languages=LANGUAGES)
+    export(trained.folder, root / "float32", "float32", Original(LANGUAGES))
+    huggingface.export(trained.folder, root / "huggingface", Original(LANGUAGES), beam=4)
+    argos.export(trained.folder, root / "argos", Original(LANGUAGES))
     folders = {name: root / name for name in ("float32", "huggingface", "argos")}
     for name, folder in folders.items():
         description = json.loads((folder / "model.json").read_bytes())
@@ -58,24 +59,25 @@ def sources() -> list[str]:
     return list(dict.fromkeys([*texts, *strange]))
 
 
-def plain(folder: Path, sources: list[str]) -> list[str]:
+def plain(folder: Path, sources: list[str], beam: int) -> list[str]:
     """Translate by CTranslate2 and sentencepiece alone."""
     import ctranslate2
     import sentencepiece
 
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "vocabulary.model"))
     model = ctranslate2.Translator(str(folder / "model"))
-    found = model.translate_batch([pieces.encode(text, out_type=str) for text in sources], beam_size=4)
+    found = model.translate_batch([pieces.encode(text, out_type=str) for text in sources], beam_size=beam)
     return [pieces.decode(each.hypotheses[0]) for each in found]
 
 
-def test_kd_plain_ctranslate2_and_transformers_translate_alike(exports: dict[str, Path], sources: list[str]) -> None:
-    ours = list(kd.Translator(exports["float32"], threads=1).translate(sources))
+@pytest.mark.parametrize("beam", [1, 4])
+def test_kd_plain_ctranslate2_and_transformers_translate_alike(
+    beam: int, exports: dict[str, Path], sources: list[str]
+) -> None:
+    ours = list(kd.Translator(exports["float32"], beam=beam, threads=1).translate(sources))
     theirs = {
-        "CTranslate2": plain(exports["float32"], sources),
-        "transformers": huggingface.translate(
-            exports["huggingface"], sources, beam=4, max_pieces=256, to=None, threads=1
-        ),
+        "CTranslate2": plain(exports["float32"], sources, beam),
+        "transformers": huggingface.translate(exports["huggingface"], sources, Decoding(beam, 256, 2000), threads=1),
     }
     assert len(set(ours)) > 100
     for name, texts in theirs.items():
@@ -94,6 +96,27 @@ def test_the_tokenizer_of_transformers_segments_as_sentencepiece(exports: dict[s
             assert tokenizer(text)["input_ids"] == [*processor.encode(text), 2], text
     ids = tokenizer(sources, padding=True)["input_ids"]
     assert tokenizer.batch_decode(ids[:5], skip_special_tokens=True) == sources[:5]
+    space = processor.piece_to_id("▁")
+    spaced = [space, space, *processor.encode("eins"), space, space, *processor.encode("zwei")]
+    assert tokenizer.decode(spaced) == processor.decode(spaced)
+
+
+def test_transformers_lists_no_hypothesis_that_fairseq_excludes(exports: dict[str, Path]) -> None:
+    """fairseq's search writes one token at least, no unknown symbol, and the end of each sentence.
+
+    With a beam as wide as the vocabulary, a search without these limits finds the other hypotheses as well.
+    """
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(exports["huggingface"])
+    model = AutoModelForSeq2SeqLM.from_pretrained(exports["huggingface"])
+    width = model.config.vocab_size
+    batch = tokenizer(SENTENCES[:1], return_tensors="pt")
+    found = model.generate(**batch, num_beams=width, num_return_sequences=width - 2, max_length=4).tolist()
+    assert len({tuple(each) for each in found}) > 100
+    for start, first, *others in found:
+        assert start == 2 and first != 2
+        assert 3 not in (first, *others) and 2 in others
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["pre-norm", "post-norm"])
@@ -118,7 +141,7 @@ def test_transformers_computes_what_fairseq_computes(before: bool, trained, tmp_
         state["model"] = {name: value for name, value in state["model"].items()
                           if not name.startswith(("encoder.layer_norm.", "decoder.layer_norm."))}  # fmt: skip
     torch.save(state, folder / "model.pt")
-    huggingface.export(folder, tmp_path / "out", languages=LANGUAGES, beam=4)
+    huggingface.export(folder, tmp_path / "out", Original(LANGUAGES), beam=4)
     theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     assert theirs.config.model_type == ("m2m_100" if before else "marian")
     ours = load_checked(ModelFolder.open(folder)).model
@@ -188,7 +211,7 @@ def test_argostranslate_loads_the_package_and_translates(exports: dict[str, Path
 
 
 def test_equal_models_give_equal_packages(exports: dict[str, Path], trained, tmp_path: Path) -> None:
-    argos.export(trained.folder, tmp_path, languages=LANGUAGES)
+    argos.export(trained.folder, tmp_path, Original(LANGUAGES))
     one, other = (next(folder.glob("*.argosmodel")).read_bytes() for folder in (tmp_path, exports["argos"]))
     assert one == other
 
@@ -201,4 +224,4 @@ def test_packages_are_not_models_of_kd_and_say_so(exports: dict[str, Path]) -> N
 
 def test_what_a_format_cannot_hold_is_refused(trained, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Set export\.formats\.argos=false"):
-        argos.export(trained.folder, tmp_path, languages=Languages(("de",), ("en", "fr"), tagged=True))
+        argos.export(trained.folder, tmp_path, Original(Languages(("de",), ("en", "fr"), tagged=True)))

@@ -30,7 +30,7 @@ from kd.engines.fairseq.translate import EnsembleTranslator
 from kd.engines.loading import Decoding, load
 from kd.engines.members import MembersTranslator
 from kd.models import vocabulary
-from kd.models.description import Languages, read_languages, tag_for
+from kd.models.description import Languages, Original, read_languages, tag_for
 from kd.models.folder import ModelFolder, copy_vocabulary, write_ensemble
 from kd.models.vocabulary import Vocabulary
 from kd.pipeline.model import Artifact, Job
@@ -120,7 +120,7 @@ def toy(pieces: Path, spec: TrainSpec, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def exported(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    export(toy.model, folder, "float32", languages=read_languages(toy.model))
+    export(toy.model, folder, "float32", Original(read_languages(toy.model)))
     return folder
 
 
@@ -182,7 +182,7 @@ def test_the_tag_decides_what_is_written(toy: Toy, exported: Path, tmp_path: Pat
     texts = sentences(40, 9)
     longest = longest_pieces(toy.model / "model.pt")
     folder = ModelFolder.open(toy.model)
-    write_ensemble([folder], tmp_path / "bundle", languages=folder.languages, longest=longest)
+    write_ensemble([folder], tmp_path / "bundle", Original(folder.languages), longest=longest)
     import_model(folder, _folder(tmp_path / "given"))
     for folder in (toy.model, exported, tmp_path / "bundle", tmp_path / "given"):
         for language in TARGETS.values():
@@ -225,7 +225,7 @@ def test_the_target_must_be_named_and_be_a_target_of_the_model(toy: Toy, exporte
 
 
 def test_models_of_one_target_need_no_name(trained, task, tmp_path: Path) -> None:
-    export(trained.folder, tmp_path, "float32", languages=Languages(("de",), ("en",)))
+    export(trained.folder, tmp_path, "float32", Original(Languages(("de",), ("en",))))
     [plain], [named] = (
         list(kd.Translator(tmp_path, to=to, threads=1).translate(["eins zwei."])) for to in (None, "en")
     )

@@ -14,8 +14,9 @@ import pytest
 
 import kd
 from kd.base.errors import UserError
-from kd.engines.ctranslate2 import Languages, export
+from kd.engines.ctranslate2 import export
 from kd.engines.reading import reader
+from kd.models.description import Languages, Original
 
 CORES = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -23,7 +24,7 @@ CORES = os.environ | {"OMP_NUM_THREADS": "1"}
 @pytest.fixture(scope="module")
 def exported(trained, task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "int8"
-    export(trained.folder, folder, "int8", languages=Languages(("de",), ("en",)))
+    export(trained.folder, folder, "int8", Original(Languages(("de",), ("en",))))
     return folder
 
 

@@ -12,7 +12,7 @@ from kd.base.errors import UserError
 from kd.engines.fairseq.model import longest_pieces
 from kd.engines.loading import Decoding, megabytes
 from kd.engines.measuring import Measurement, measure
-from kd.models.description import Languages, read_description
+from kd.models.description import Languages, Original, read_description
 from kd.models.folder import ModelFolder, write_ensemble
 
 LINES = ["eins zwei drei.", "", "neun acht."]
@@ -24,9 +24,8 @@ def bundled(trained, second: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     write_ensemble(
         [ModelFolder.open(trained.folder), ModelFolder.open(second)],
         folder / "made",
-        languages=Languages(("de",), ("en",)),
+        Original(Languages(("de",), ("en",)), run={"models": ["a", "b"]}),
         longest=longest_pieces(trained.folder / "model.pt"),
-        run={"models": ["a", "b"]},
     )
     shutil.move(folder / "made", folder / "moved")
     return folder / "moved"

@@ -16,7 +16,7 @@ import kd
 from kd.base.errors import UserError
 from kd.engines.ctranslate2 import export
 from kd.models import files
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from kd.models.folder import ModelFolder
 from kd.pipeline import store
 
@@ -27,7 +27,7 @@ LINE = "eins zwei drei."
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "student"
-    export(trained.folder, folder, "int8", languages=Languages(("de",), ("en",)))
+    export(trained.folder, folder, "int8", Original(Languages(("de",), ("en",))))
     return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kd.engines.ctranslate2 import export
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from tests.serve.running import Server, serving
 
 
@@ -17,7 +17,7 @@ def folders(trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     """Exports in float32 and int8, German to English."""
     root = tmp_path_factory.mktemp("served")
     for name in ("float32", "int8"):
-        export(trained.folder, root / name, name, languages=Languages(("de",), ("en",)))
+        export(trained.folder, root / name, name, Original(Languages(("de",), ("en",))))
     return root / "float32", root / "int8"
 
 

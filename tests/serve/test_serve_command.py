@@ -18,7 +18,7 @@ import pytest
 
 from kd.cli import _parser, main
 from kd.engines.ctranslate2 import export
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from tests.serve.running import serving
 
 GOOD = {"q": "eins.", "source": "de", "target": "en"}
@@ -92,7 +92,7 @@ def test_a_client_that_leaves_takes_its_request_with_it(folders: tuple[Path, Pat
 def test_a_model_of_several_languages_is_loaded_once(trained, tmp_path: Path) -> None:
     from kd.serve.models import Models
 
-    export(trained.folder, tmp_path / "many", "float32", languages=Languages(("de",), ("en", "fr", "de")))
+    export(trained.folder, tmp_path / "many", "float32", Original(Languages(("de",), ("en", "fr", "de"))))
     models = Models([tmp_path / "many"], beam=1, threads=1, device="cpu", waiting=1, observe=lambda *_: None)
     assert [(each.source, each.target) for each in models.directions] == [("de", "en"), ("de", "fr")]
     loaded = {id(each.translator._engine._model._model) for each in models.directions}

@@ -16,7 +16,7 @@ import pytest
 
 from kd.engines import onnx
 from kd.engines.loading import Decoding, load
-from kd.models.description import Languages
+from kd.models.description import Languages, Original
 from kd.report.card import Card, render
 from tests.system.browser import tab
 
@@ -47,7 +47,7 @@ def served(folder: Path) -> Iterator[str]:
 @pytest.mark.usefixtures("onnx_libraries")
 def test_the_page_of_the_card_translates_when_copied(trained, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    onnx.export(trained.folder, folder, languages=Languages(("de",), ("en",)), beam=4)
+    onnx.export(trained.folder, folder, Original(Languages(("de",), ("en",))), beam=4)
     description = json.loads((folder / "model.json").read_bytes())
     card = render(Card("onnx", "onnx", "de", "en", engine=description["engine"], description=description))
     (install,) = re.findall(r"^    (npm pack .*)$", card, re.M)

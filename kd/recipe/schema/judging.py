@@ -157,7 +157,7 @@ class ExportConfig:
     """The form in which a student is deployed."""
 
     formats: dict[str, bool] = setting(
-        "CTranslate2's number formats (float32, int8 …), and packages: huggingface, argos, marian, onnx.",
+        "CTranslate2's number formats (float32, int8 …), and packages: huggingface, argos, marian, onnx, onnx_int8.",
         factory=dict,
         aliases=("quantization", "compute_type"),
     )
