@@ -88,12 +88,10 @@ def translate(
 
     (package,) = folder.glob(f"*{ENDING}")
     with scratch_folder("kd-argos-") as place, zipfile.ZipFile(package) as archive:
-        for name in archive.namelist():
-            path = place / Path(*Path(name).parts[1:])
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(archive.read(name))
-        processor = SentencePieceProcessor(model_file=str(place / "sentencepiece.model"))
-        model = ctranslate2.Translator(str(place / EXPORTED), inter_threads=threads, intra_threads=1)
+        archive.extractall(place)  # zipfile drops `..` and roots from names
+        (root,) = place.iterdir()
+        processor = SentencePieceProcessor(model_file=str(root / "sentencepiece.model"))
+        model = ctranslate2.Translator(str(root / EXPORTED), inter_threads=threads, intra_threads=1)
         pieces = processor.encode(list(sources), out_type=str)
         found = model.translate_batch(pieces, beam_size=beam, max_decoding_length=max_pieces, max_batch_size=2000,
                                       batch_type="tokens")  # fmt: skip

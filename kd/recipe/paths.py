@@ -119,10 +119,11 @@ def _mask_texts(node: DictConfig | ListConfig) -> None:
     """Mask URLs in all other texts, such as `source` in the recipe `files`, to which its corpora refer."""
     keys: list[Any] = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
     for key in keys:
-        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+        if OmegaConf.is_missing(node, key):
             continue
         value = node[key]
         if isinstance(value, DictConfig | ListConfig):
-            _mask_texts(value)
+            if not OmegaConf.is_interpolation(node, key):
+                _mask_texts(value)
         elif isinstance(value, str) and (masked := mask_text(value)) != value:
             node[key] = masked
