@@ -37,8 +37,8 @@ def _print_masked_of_thread(given: threading.ExceptHookArgs) -> None:
 def print_messages() -> None:
     """Print messages of the loggers below `kd`, from level INFO up, to standard error. Every command calls it first.
 
-    These messages, the warnings of libraries without a handler of their own (urllib3 logs parts of URLs), and the
-    traceback of an error that ends the process or a thread have no secrets of URLs.
+    These messages, the warnings of libraries without a handler of their own, and the traceback of an error that ends
+    the process or a thread have no secrets of URLs.
     """
     if sys.excepthook is sys.__excepthook__:  # else it is a debugger's
         sys.excepthook = _print_masked

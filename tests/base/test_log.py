@@ -42,14 +42,14 @@ def test_commands_print_messages_once(tree: logging.Logger, capsys: pytest.Captu
 def test_warnings_of_libraries_and_errors_of_threads_have_no_secrets(
     tree: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """urllib3 logs a part of a URL when it repeats a request."""
+    """A library may log a part of a URL when it repeats a request."""
     monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
     monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     monkeypatch.setenv("HF_TOKEN", "hf_S3CRET")
     print_messages()
     assert logging.lastResort is not None
     logging.lastResort.handle(
-        logging.LogRecord("urllib3", logging.WARNING, "", 1, "Retrying: /x?sig=%s", ("T1",), None)
+        logging.LogRecord("library", logging.WARNING, "", 1, "Retrying: /x?sig=%s", ("T1",), None)
     )
 
     def fail() -> None:

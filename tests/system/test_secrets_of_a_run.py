@@ -135,8 +135,8 @@ def test_a_finished_run_from_urls_with_credentials_leaves_no_secret(made: FromUr
     assert not [secret for secret in SECRETS if secret in made.said], made.said
     stages = {path.parents[2].name.partition(".")[0] for path in made.place.store.glob("*/*/*/manifest.json")}
     assert stages >= {"collect", "teacher", "decode", "student", "export", "evaluate", "release", "report"}
-    for made in ("logs/*/*.log", "release.en-xx/*/README.md", "report/all/index.html", "tracking/*/*/*/*", "configs/*"):
-        assert list(made.place.run.glob(made)), made
+    for pattern in ("logs/*/*.log", "release.en-xx/*/README.md", "report/all/index.html", "tracking/*/*/*/*", "configs/*"):
+        assert list(made.place.run.glob(pattern)), pattern
     assert any((made.place.folder / "cache").rglob("*-corpus.en"))
     assert not made.leaks()
 
@@ -192,7 +192,7 @@ if sys.orig_argv[-2:] == ["report", "all"]:
         url = f"https://{USER}:{PASSWORD}@host/x?token={token}"
         raise ValueError(f"a bug at /x?token={token}, {url}, header 'Bearer {os.environ['HF_TOKEN']}'")
     def run(*_):
-        logging.getLogger("urllib3").warning("Retrying: /x?token=%s", "of-a-redirect")
+        logging.getLogger("library").warning("Retrying: /x?token=%s", "of-a-redirect")
         thread = threading.Thread(target=fail)
         thread.start()
         thread.join()
