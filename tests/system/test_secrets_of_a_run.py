@@ -135,7 +135,13 @@ def test_a_finished_run_from_urls_with_credentials_leaves_no_secret(made: FromUr
     assert not [secret for secret in SECRETS if secret in made.said], made.said
     stages = {path.parents[2].name.partition(".")[0] for path in made.place.store.glob("*/*/*/manifest.json")}
     assert stages >= {"collect", "teacher", "decode", "student", "export", "evaluate", "release", "report"}
-    for pattern in ("logs/*/*.log", "release.en-xx/*/README.md", "report/all/index.html", "tracking/*/*/*/*", "configs/*"):
+    for pattern in (
+        "logs/*/*.log",
+        "release.en-xx/*/README.md",
+        "report/all/index.html",
+        "tracking/*/*/*/*",
+        "configs/*",
+    ):
         assert list(made.place.run.glob(pattern)), pattern
     assert any((made.place.folder / "cache").rglob("*-corpus.en"))
     assert not made.leaks()
