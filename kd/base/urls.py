@@ -31,8 +31,17 @@ SIGNED = frozenset(("expires", "se", "st", "sp", "sv", "sr", "spr", "skoid", "sk
 _SIGNATURES = ("sig", "signature")
 _LEFT, _LOGIN, _PARAMETERS = "KD_URL_", "KD_CREDENTIALS_", "KD_QUERY_"  # prefixes of environment variables
 _SHORTEST = 6  # characters of a secret that is looked for in any text: a shorter one may be a part of a word
-# A recipe's URL may have placeholders, such as {source}.
-_IN_TEXT = re.compile(r"""https?://(?:\{\w+\}|[^\s"'<>\\^`{|}\]])*(?:\{\w+\}|[^\s"'<>\\^`{|}\].,;:)])""", re.IGNORECASE)
+# A recipe's URL may have placeholders, such as {source}, and references, such as ${oc.env:TOKEN}.
+_PLACEHOLDER = r"\$?\{[\w.:,]+\}"
+_IN_TEXT = re.compile(
+    rf"""https?://(?:{_PLACEHOLDER}|[^\s"'<>\\^`{{|}}\]])*(?:{_PLACEHOLDER}|[^\s"'<>\\^`{{|}}\].,;:)])""", re.IGNORECASE
+)
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
+# What remains of a URL that a library reports in parts, and the login of a URL of another kind (ftp, s3).
+_PARAMETER = re.compile(r"""([?&])([\w.%-]+)=([^\s&#"'<>()\[\]{},;]+)""")
+_OTHER_LOGIN = re.compile(r"""\b([a-z][a-z0-9+.-]*:/{1,2})[^\s/?#@:"'<>]*:[^\s/?#@"'<>]+@""", re.IGNORECASE)
+# Endings of the names of environment variables whose values are secrets: HF_TOKEN, OPENAI_API_KEY.
+_SECRET_VARIABLES = ("token", "apikey", "accesskey", "accesskeyid", "secret", "password", "passwd", "passphrase", "jwt")
 
 
 class Secrets(NamedTuple):
@@ -62,7 +71,7 @@ def split_secrets(url: str) -> tuple[str, Secrets]:
     hidden = {
         name: value
         for name, _, value in parts
-        if value != MASK and (is_secret(name) or (signed and _bare(name) in SIGNED))
+        if value != MASK and not _REFERENCE.fullmatch(value) and (is_secret(name) or (signed and _bare(name) in SIGNED))
     }
     shown = "&".join(f"{name}={MASK}" if name in hidden else f"{name}{sign}{value}" for name, sign, value in parts)
     return f"{scheme}://{host}{slash}{path}{question}{shown}{hash_sign}{fragment}", Secrets(login, hidden)
@@ -75,16 +84,25 @@ def mask(url: str) -> str:
 
 def mask_text(text: str) -> str:
     """Return a text, such as a message or a command line, with all its URLs masked."""
-    return _IN_TEXT.sub(lambda match: mask(match[0]), text) if "://" in text else text
+    if "://" in text:
+        text = _IN_TEXT.sub(lambda match: mask(match[0]), text)
+    return _OTHER_LOGIN.sub(r"\1", text) if "@" in text else text
 
 
 def mask_output(text: str) -> str:
     """Return a text, such as a traceback, with all its URLs masked, and all secrets in this process's environment.
 
-    A library may report a URL in parts (`Max retries exceeded with url: /a?token=…`), which `mask_text` does not find.
+    A library may report a URL in parts (`Max retries exceeded with url: /a?token=…`), which `mask_text` does not find;
+    it may also report the header with a token of the environment, such as HF_TOKEN.
     """
     values = {value for value in _in_environment() if len(value) >= _SHORTEST}
-    return _replaced(mask_text(text), values | {unquote(value) for value in values})
+    found = _replaced(mask_text(text), values | {unquote(value) for value in values})
+    return _PARAMETER.sub(lambda part: f"{part[1]}{part[2]}={MASK}" if is_secret(part[2]) else part[0], found)
+
+
+def is_secret_variable(name: str) -> bool:
+    """Return whether the value of an environment variable is a secret, judged by its name."""
+    return _bare(name).endswith(_SECRET_VARIABLES)
 
 
 def mask_for_children(url: str) -> str:
@@ -167,6 +185,8 @@ def _in_environment() -> Iterator[str]:
             login = value
         elif name.startswith(_PARAMETERS):
             query = dict(part.split("=", 1) for part in value.split("&") if "=" in part)
+        elif is_secret_variable(name):
+            query = {name: value.strip()}
         user, _, password = login.partition(":")
         yield from (login, password or user, *query.values())
 

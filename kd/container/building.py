@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from kd import __version__
 from kd.base.errors import UserError
 from kd.base.hashing import sha256
+from kd.base.scratch import scratch_folder
 from kd.container import needs, pip
 from kd.container.definitions import Definition
 from kd.container.images import Record, write_record
@@ -127,8 +127,7 @@ def _context(definition: Definition, wheel: Path | None) -> Iterator[tuple[Path,
     """Yield a folder with the files that definitions copy (containers/, dist/kd-….whl) and the checkout's revision."""
     source = definition.path.parent
     checkout = source.parent
-    with TemporaryDirectory(prefix="kd-container-") as name:
-        folder = Path(name)
+    with scratch_folder("kd-container-") as folder:
         ignored = shutil.ignore_patterns("*.sif*", "__pycache__")
         shutil.copytree(source, folder / "containers", ignore=ignored)
         (folder / "dist").mkdir()

@@ -12,13 +12,12 @@ import json
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 
 from kd.base import resources
+from kd.base.scratch import scratch_folder
 from kd.container import locks
 
 PACKAGES = ("torch", "fairseq", "ctranslate2", "sentencepiece", "sacrebleu", "comet")
@@ -88,8 +87,7 @@ def wrong_versions(expected: dict[str, str], left_out: Iterable[str] = ()) -> li
 
 def train_and_decode() -> int:
     """Train a tiny teacher for two updates and decode, by `kd run`; return its exit status."""
-    with tempfile.TemporaryDirectory(prefix="kd-selftest-") as name:
-        folder = Path(name)
+    with scratch_folder("kd-selftest-") as folder:
         chance = random.Random(1)
         words = ["".join(chance.choices("aeioubdfgklmnprstv", k=chance.randint(3, 9))) for _ in range(WORDS)]
         lines = [chance.choices(words, k=chance.randint(4, 9)) for _ in range(PAIRS)]

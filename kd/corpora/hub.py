@@ -6,7 +6,6 @@ files, so the hub is not contacted again once all files are present.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import TransientError, UserError
+from kd.base.files import DamagedFile, read_object, write_json
 from kd.corpora.lines import PathLike
 from kd.corpora.places import Key, Place, expression
 
@@ -78,11 +78,17 @@ def listing(address: str, cache: PathLike) -> Listing:
             "files": sorted(file.rfilename for file in info.siblings or []),
             "licence": ", ".join(licence) if isinstance(licence, list) else str(licence or ""),
         }
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        partial = stored.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(content), "utf-8")
-        partial.replace(stored)
-    return Listing(**json.loads(stored.read_text("utf-8")))
+        write_json(stored, content)
+    return _read(stored)
+
+
+def _read(stored: Path) -> Listing:
+    hint = f"Remove {stored}: the hub is asked again."
+    content = read_object(stored, hint)
+    files, licence = content.get("files"), content.get("licence")
+    if not isinstance(licence, str) or not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise DamagedFile(f"{stored} is damaged: it does not list the files of a data set.", hint)
+    return Listing(files, licence)
 
 
 def _match(address: str) -> re.Match[str]:

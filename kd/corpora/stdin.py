@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 from kd.base.errors import UserError
+from kd.base.scratch import scratch_folder
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 20
@@ -32,17 +32,14 @@ def keep_stdin(folder: Path) -> Path:
         raise UserError("The source is - (standard input), but nothing is piped into it.", example)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin-", delete=False) as file:
-            partial = Path(file.name)
-            try:
+        with scratch_folder(".stdin-", folder) as place:
+            partial = place / "stdin"
+            with partial.open("wb") as file:
                 digest, begin = _copy(sys.stdin.buffer, file)
-                if not begin:
-                    raise UserError("The source is - (standard input), but it is empty.", example)
-                path = folder / f"{digest[:16]}{_suffix(begin)}"
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+            if not begin:
+                raise UserError("The source is - (standard input), but it is empty.", example)
+            path = folder / f"{digest[:16]}{_suffix(begin)}"
+            partial.replace(path)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(
             f"The cache folder {folder} cannot be written: {error.strerror}.", "Set corpus.cache to a writable folder."

@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import shutil
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
+from kd.base.scratch import scratch_folder
 from kd.corpora.archives import UNREADABLE
 from kd.corpora.download import Say, fetch
 from kd.corpora.lines import PathLike
@@ -40,8 +40,8 @@ def read_test_set(
         fetch(url, Path(cache, "downloads"), {"md5": md5} if md5 else None, say=say)
         for url, md5 in zip(dataset.data, sums, strict=True)
     ]
-    with tempfile.TemporaryDirectory(prefix=".sacrebleu-", dir=cache) as folder:
-        dataset._outdir, dataset._rawdir = folder, str(Path(folder, "raw"))
+    with scratch_folder(".sacrebleu-", Path(cache)) as folder:
+        dataset._outdir, dataset._rawdir = str(folder), str(folder / "raw")
         for url, file in zip(dataset.data, files, strict=True):
             _unpack(file, Path(dataset._rawdir), dataset._get_tarball_filename(url))
         left = dataset.get_source_file(pair)

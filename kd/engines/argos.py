@@ -69,12 +69,10 @@ def translate(folder: Path, sources: Sequence[str], decoding: Decoding, *, threa
 
     (package,) = folder.glob(f"*{ENDING}")
     with scratch_folder("kd-argos-") as place, zipfile.ZipFile(package) as archive:
-        for name in archive.namelist():
-            path = place / Path(*Path(name).parts[1:])
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(archive.read(name))
-        processor = SentencePieceProcessor(model_file=str(place / "sentencepiece.model"))
-        model = ctranslate2.Translator(str(place / EXPORTED), inter_threads=threads, intra_threads=1)
+        archive.extractall(place)  # zipfile drops `..` and roots from names
+        (root,) = place.iterdir()
+        processor = SentencePieceProcessor(model_file=str(root / "sentencepiece.model"))
+        model = ctranslate2.Translator(str(root / EXPORTED), inter_threads=threads, intra_threads=1)
         pieces = processor.encode(list(sources), out_type=str)
         found = model.translate_batch(
             pieces,

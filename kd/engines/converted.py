@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.errors import UserError
-from kd.base.files import read_json
+from kd.base.files import read_object
 from kd.engines.ctranslate2 import COMPUTE_TYPES, Batches, computable, load
 from kd.engines.hypotheses import LONGEST_OUTPUT, Counts, Hypothesis, without_broken
 from kd.engines.nan import nan_scores
@@ -27,7 +27,17 @@ from kd.models.integrity import COPY_AGAIN
 from kd.models.languages import alike, nearest
 
 _CHUNK = 1000  # sentences translated at once; CTranslate2 sorts and batches them
-CONFIGURATION = "config.json"
+CONFIGURATION, TOKENIZER_CONFIGURATION = "config.json", "tokenizer_config.json"
+ADAPTER = "adapter_config.json"  # of the package peft
+# Of transformers, by their settings: other names could lead to code that runs what a folder or the hub holds.
+ARCHITECTURES = ("marian", "m2m_100", "t5", "mt5")
+TOKENIZERS = ("MarianTokenizer", "M2M100Tokenizer", "NllbTokenizer", "T5Tokenizer", "MT5Tokenizer", "ByT5Tokenizer",
+              "PreTrainedTokenizer")  # fmt: skip
+_FILE_SETTINGS = (
+    "_file",
+    "_spm",
+    "vocab",
+)  # endings of the settings by which transformers' tokenizers find their files
 OTHER_MODEL = "Give a Marian, M2M-100, NLLB or T5 model, or use n-best lists made elsewhere (chain=given_lists)."
 
 
@@ -58,13 +68,15 @@ def convert(
             f"{model} has no {CONFIGURATION}, so it is not the folder of a Hugging Face model.",
             f"Download one, by its name on the hub: `hf download NAME --local-dir {model}`.",
         )
-    _refuse_mbart(model)
+    ready = (model / EXPORTED_WEIGHTS).is_file()
+    if not ready:
+        _check_model(model)
     tokenizer = _tokenizer(model)
     direction = {"source": _named(tokenizer, languages[0], model, "source"),
                  "target": _named(tokenizer, languages[1], model, "target"), "prefix": prefix}  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     parameters = 0
-    if (model / EXPORTED_WEIGHTS).is_file():
+    if ready:
         shutil.copytree(model, out / EXPORTED, ignore=lambda *_: {DESCRIPTION})
     else:
         parameters = _convert(model, out / EXPORTED, compute_type)
@@ -77,11 +89,19 @@ def convert(
     return parameters
 
 
-def _refuse_mbart(model: Path) -> None:
-    """Refuse mBART, which starts its translations in another way: the first token of each would be lost."""
-    settings = read_json(model / CONFIGURATION, COPY_AGAIN)
-    if isinstance(settings, dict) and settings.get("model_type") == "mbart":
+def _check_model(model: Path) -> None:
+    """Refuse a model whose settings would reach other code than that of the supported architectures.
+
+    mBART starts its translations in another way: the first token of each would be lost.
+    """
+    settings = read_object(model / CONFIGURATION, COPY_AGAIN)
+    kind = settings.get("model_type")
+    if kind == "mbart":
         raise UserError(f"{model} is an mBART model, which kd does not decode correctly.", OTHER_MODEL)
+    if kind not in ARCHITECTURES:
+        raise UserError(f"CTranslate2 cannot convert {model}: its model_type is {ascii(kind)[:60]}.", OTHER_MODEL)
+    if (model / ADAPTER).is_file():
+        raise UserError(f"{model} is an adapter, which needs another model.", "Merge it into that model first.")
 
 
 def _convert(model: Path, out: Path, compute_type: str) -> int:
@@ -91,7 +111,9 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
         parameters = 0
 
         def load_model(self, *arguments: Any, **options: Any) -> Any:
-            loaded = super().load_model(*arguments, **options)
+            # A config.json may name another attention: code that the package kernels fetches from the hub and runs.
+            fixed = {"attn_implementation": "eager", "local_files_only": True, "trust_remote_code": False}
+            loaded = super().load_model(*arguments, **{**options, **fixed})
             self.parameters = int(loaded.num_parameters())
             return loaded
 
@@ -101,27 +123,56 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
     converter = Converter(str(model))
     try:
         converter.convert(str(out), quantization=compute_type, force=True)
-    except (ValueError, NotImplementedError, KeyError, AttributeError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise UserError(
-            f"CTranslate2 cannot convert {model}: {reason}.",
-            OTHER_MODEL,
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # settings and weights of another's make transformers raise any kind of error
+        raise UserError(f"CTranslate2 cannot convert {model}: {_reason(error)}.", OTHER_MODEL) from error
     return converter.parameters
 
 
 def _tokenizer(folder: Path) -> Any:
+    """Load transformers' tokenizer of a folder; no code of the folder is run, and no file beside it is read."""
     from transformers import AutoTokenizer
 
+    _check_tokenizer(folder)
     reason = ""
     for fast in (True, False):  # a fast one is made of a sentencepiece model by a protobuf that COMET may exclude
         try:
             return AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False, use_fast=fast
             )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
-            reason = reason or " ".join(str(error).split())[:200].rstrip(".")
+        except Exception as error:  # of a damaged file: any kind
+            reason = reason or _reason(error)
     raise UserError(f"The tokenizer in {folder} cannot be loaded: {reason}.", "Copy the whole folder.")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Refuse settings of a tokenizer that name another class than those of the models, or a file elsewhere."""
+    for name in (CONFIGURATION, TOKENIZER_CONFIGURATION):
+        if not (folder / name).is_file():
+            continue
+        settings = read_object(folder / name, COPY_AGAIN)
+        chosen = settings.get("tokenizer_class")
+        if chosen is not None and str(chosen).removesuffix("Fast") not in TOKENIZERS:
+            raise UserError(
+                f"The tokenizer in {folder} cannot be loaded: {name} names the class {ascii(chosen)[:60]}.",
+                f"Its tokenizer_class should be one of {', '.join(TOKENIZERS)}.",
+            )
+        for key, value in settings.items():
+            if key.endswith(_FILE_SETTINGS) and isinstance(value, str) and _is_elsewhere(Path(value), folder):
+                raise UserError(
+                    f"{folder / name} reads {value}, a file outside of the model's folder ({key}).",
+                    f"Remove {key} from {name}.",
+                )
+
+
+def _is_elsewhere(path: Path, folder: Path) -> bool:
+    # The paths of the computer that saved a model are in many files, and lead nowhere here.
+    return path.is_file() and not path.resolve().is_relative_to(folder.resolve())
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split())[:200] or type(error).__name__).rstrip(".")
 
 
 def _known(tokenizer: Any) -> dict[str, str]:
@@ -149,11 +200,19 @@ def _named(tokenizer: Any, language: str | None, model: Path, side: str) -> str 
 
 def _longest(model: Path, tokenizer: Any) -> int | None:
     """Return the longest source in tokens, ends included; None if the model states no limit."""
-    from kd.base.files import read_object
-
     positions = read_object(model / CONFIGURATION, "Copy the whole folder.").get("max_position_embeddings")
-    limits = [int(limit) for limit in (positions, tokenizer.model_max_length) if limit and limit < 1_000_000]
-    return min(limits, default=None)
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if isinstance(limit, int)]
+    return min((limit for limit in limits if 0 < limit < 1_000_000), default=None)
+
+
+def _first_tokens(tokenizer: Any, target: str | None, folder: Path) -> list[str]:
+    """Return the tokens that every translation starts with: that of the target language, if the model has such."""
+    if not target:
+        return []
+    known = _known(tokenizer)
+    if target not in known:
+        raise UserError(f"{folder / DESCRIPTION} is damaged: its tokenizer has no language {target}.", COPY_AGAIN)
+    return [known[target]]
 
 
 def require_one(folders: Sequence[Path]) -> Path:
@@ -220,7 +279,7 @@ class ConvertedTranslator:
         self._skip_long = skip_long
         self._tokenizer = _tokenizer(folder / TOKENIZER)
         self._prefix = direction["prefix"]
-        self._target = [_known(self._tokenizer)[direction["target"]]] if direction["target"] else []
+        self._target = _first_tokens(self._tokenizer, direction["target"], folder)
         if direction["source"]:
             self._tokenizer.src_lang = direction["source"]
         self._compute_type = computable(description["compute_type"], device)

@@ -190,6 +190,15 @@ def _are_pairs(value: Any) -> bool:
     return isinstance(value, dict) and all(_are_texts(each) and len(each) == 2 for each in value.values())
 
 
+def _is_direction(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"source", "target", "prefix"}
+        and all(value[side] is None or _is_text(value[side]) for side in ("source", "target"))
+        and _is_text(value["prefix"])
+    )
+
+
 _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "engine": lambda value: value in (FAIRSEQ, CTRANSLATE2, ENDPOINT, *PACKAGED),
     "compute_type": _is_text,
@@ -200,7 +209,7 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "max_source_pieces": _is_count,
     "max_target_pieces": _is_count,
     "members": _is_count,
-    "direction": lambda value: isinstance(value, dict) and set(value) == {"source", "target", "prefix"},
+    "direction": _is_direction,
     "endpoint": lambda value: isinstance(value, dict),
     "preprocessing": lambda value: isinstance(value, dict) and _is_count(value.get("pieces", 1)),
 }

@@ -11,12 +11,12 @@ from __future__ import annotations
 import io
 import itertools
 import sys
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from kd.base.scratch import scratch_folder
 from kd.models.matching import load_processor
 from kd.models.sentencepiece_model import normalisation_table, preprocessing, with_normalisation
 
@@ -49,8 +49,8 @@ def _table(unknown: frozenset[str], hangul: bool) -> bytes:
     import sentencepiece
 
     rules = dict(_rules(unknown.__contains__, hangul))
-    with tempfile.TemporaryDirectory(prefix="kd-normaliser-") as folder:
-        path = Path(folder) / "rules.tsv"
+    with scratch_folder("kd-normaliser-") as folder:
+        path = folder / "rules.tsv"
         path.write_text("".join(f"{_hex(source)}\t{_hex(target)}\n" for source, target in rules.items()), "utf-8")
         model = io.BytesIO()
         # Only a training compiles a table; its vocabulary is thrown away.

@@ -14,7 +14,6 @@ import resource
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from kd.base.errors import UserError
 from kd.base.estimate import Estimate
 from kd.base.files import write_json
 from kd.base.records import plain, record
+from kd.base.scratch import scratch_folder
 from kd.launch.environment import environment
 from kd.models.known import Text
 from kd.planning.rates import Observation
@@ -98,8 +98,7 @@ def probe(
     Raises:
         UserError: The probe failed.
     """
-    with tempfile.TemporaryDirectory(prefix="kd-probe-") as name:
-        folder = Path(name)
+    with scratch_folder("kd-probe-") as folder:
         for side, lines in zip(("source", "target"), zip(*pairs, strict=True), strict=True):
             (folder / f"sample.{side}").write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
         request = {"config": config, "models": models, "seconds": seconds, "threads": threads}

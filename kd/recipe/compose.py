@@ -25,7 +25,13 @@ from kd.recipe.chain import plan, settings_key
 from kd.recipe.errors import as_user_error
 from kd.recipe.find import RECIPE_FILE, find, recipes
 from kd.recipe.overrides import prepare, quoted
-from kd.recipe.paths import drop_absent_files, keep_standard_input, make_paths_absolute, mask_urls
+from kd.recipe.paths import (
+    drop_absent_files,
+    keep_standard_input,
+    make_paths_absolute,
+    mask_urls,
+    refuse_secrets,
+)
 from kd.recipe.request import Request, parse_request, sweep
 from kd.recipe.schema.recipe import RecipeConfig
 from kd.recipe.schema.walk import hints, is_config, is_mapping, without_none
@@ -64,6 +70,7 @@ def compose(request: Request) -> DictConfig:
         make_paths_absolute(config)
         drop_absent_files(config)
         keep_standard_input(config)
+        refuse_secrets(config)
         mask_urls(config)
     if request.variant:
         config.run.dir = str(Path(f"{config.run.dir}.sweep", request.variant))

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from kd.base.errors import UserError
-from kd.base.urls import mask_for_children, mask_text, split_secrets
+from kd.base.urls import is_secret_variable, mask_for_children, mask_text, split_secrets
 from kd.corpora.stdin import STDIN, keep_stdin
 from kd.recipe.schema.recipe import RecipeConfig
 from kd.recipe.schema.walk import NAME, settings
@@ -71,6 +71,27 @@ def _source_keys(config: DictConfig) -> Iterator[str]:
         yield f"corpus.sources.{name}.source"
 
 
+def refuse_secrets(config: DictConfig) -> None:
+    """Raise UserError for a secret that kd cannot find again: in `machine.environment`, or a server's address.
+
+    Job scripts and frozen configs hold the variables as they are. `mask_urls` would take the secret out of the address.
+    """
+    for name, teacher in (config.get("teachers") or {}).items():
+        url = str(teacher.get("url") or "")
+        if mask_text(url) != url:
+            raise UserError(
+                f"teachers.{name}.url holds a password or a key.",
+                f"Put the key into the environment variable {teacher.get('key')}.",
+            )
+    for name, value in (config.machine.get("environment") or {}).items():
+        text = str(value)
+        if (is_secret_variable(name) and text) or mask_text(text) != text:
+            raise UserError(
+                f"machine.environment.{name} may hold a secret, and recipes are kept as they are.",
+                f"Leave it out and type `export {name}=…` before `kd run`: tasks and jobs inherit its environment.",
+            )
+
+
 def mask_urls(config: DictConfig) -> None:
     """Remove user names, passwords and tokens from corpora's URLs, since a composed config is written to disk.
 
@@ -98,10 +119,11 @@ def _mask_texts(node: DictConfig | ListConfig) -> None:
     """Mask URLs in all other texts, such as `source` in the recipe `files`, to which its corpora refer."""
     keys: list[Any] = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
     for key in keys:
-        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+        if OmegaConf.is_missing(node, key):
             continue
         value = node[key]
         if isinstance(value, DictConfig | ListConfig):
-            _mask_texts(value)
+            if not OmegaConf.is_interpolation(node, key):
+                _mask_texts(value)
         elif isinstance(value, str) and (masked := mask_text(value)) != value:
             node[key] = masked

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import shlex
 import subprocess
@@ -17,7 +16,6 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -26,7 +24,9 @@ from kd.base import resources
 from kd.base.errors import UserError
 from kd.base.faults import disk_fault
 from kd.base.hashing import sha256
+from kd.base.scratch import scratch_folder
 from kd.base.text import size
+from kd.base.urls import mask_text
 from kd.container.building import build_wheel
 from kd.pipeline.plan import Plan
 from kd.pipeline.store import Store
@@ -86,6 +86,17 @@ class _Bundle:
             raise UserError(f"The name of {path} contains a line break or a backslash.", "Rename it.")
         self.files[inside] = path
 
+    def add_config(self, path: Path, inside: str) -> None:
+        """Add a YAML file, as a text without secrets if it has URLs with secrets: a bundle is given away."""
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not UTF-8.", "Save it as UTF-8.") from None
+        if (masked := mask_text(text)) == text:
+            self.add(path, inside)
+        else:
+            self.texts[inside] = masked
+
 
 def bundle(request: Request, output: Path, *, variant: str | None) -> int:
     """Pack a run; return the exit status.
@@ -105,7 +116,7 @@ def bundle(request: Request, output: Path, *, variant: str | None) -> int:
     packed = _Bundle()
     name = _add_recipe(packed, request)
     packed.settings += [
-        shlex.quote(text) for text in request.overrides if text.lstrip("+").split("=")[0] not in _PLACES
+        shlex.quote(mask_text(text)) for text in request.overrides if text.lstrip("+").split("=")[0] not in _PLACES
     ]
     _add_files(packed, plan, resolved, store)
     _add_artifacts(packed, plan, store, request)
@@ -113,10 +124,10 @@ def bundle(request: Request, output: Path, *, variant: str | None) -> int:
         image = Path(config.machine.container)
         packed.add(image, f"image/{image.name}")
         packed.settings.append(shlex.quote(f"machine.container=image/{image.name}"))
-    with TemporaryDirectory(prefix="kd-bundle-") as folder:
+    with scratch_folder("kd-bundle-") as folder:
         if variant is not None:
             console.print(f"Downloading the wheels of {variant} …")
-            wheels = Path(folder, "wheels")
+            wheels = folder / "wheels"
             _download_wheels(variant, wheels)
             packed.add(wheels, "wheels")
             packed.add(resources.folder("containers"), "containers")
@@ -170,13 +181,14 @@ def _add_recipe(packed: _Bundle, request: Request) -> str:
     name = path.parent.name if path.name == RECIPE_FILE else path.stem
     if path.name == RECIPE_FILE:
         for item in sorted(path.parent.glob("*.y*ml")):
-            packed.add(item, f"recipes/{name}/{item.name}")
+            packed.add_config(item, f"recipes/{name}/{item.name}")
     else:
-        packed.add(path, f"recipes/{name}/{RECIPE_FILE}")
+        packed.add_config(path, f"recipes/{name}/{RECIPE_FILE}")
     for folder in ("conf", "recipes"):
         if Path(folder).is_dir():
             for item in sorted(Path(folder).rglob("*.y*ml")):
-                packed.files.setdefault(item.as_posix(), item)
+                if item.as_posix() not in {*packed.files, *packed.texts}:
+                    packed.add_config(item, item.as_posix())
     return name
 
 
@@ -249,22 +261,22 @@ def _download_wheels(variant: str, folder: Path) -> None:
 
 def _write(packed: _Bundle, output: Path, console: Console) -> None:
     """Write the archive beside its final place and rename it, so that an interrupted command leaves no bundle."""
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
     total = sum(path.stat().st_size for path in packed.files.values())
     console.print(f"Packing {len(packed.files)} files, {size(total)} …")
     lines = [f"{sha256(path)}  {inside}" for inside, path in packed.files.items()]
     lines += [f"{hashlib.sha256(text.encode()).hexdigest()}  {inside}" for inside, text in packed.texts.items()]
     try:
-        with tarfile.open(aside, "w", dereference=True) as archive:
-            for inside, text in {**packed.texts, CHECKSUMS: "".join(f"{line}\n" for line in lines)}.items():
-                member = tarfile.TarInfo(f"{TOP}/{inside}")
-                member.size, member.mode = len(text.encode()), 0o755 if inside.endswith(".sh") else 0o644
-                archive.addfile(member, io.BytesIO(text.encode()))
-            for inside, path in packed.files.items():
-                archive.add(path.resolve(), f"{TOP}/{inside}", recursive=False)
-        aside.replace(output)
+        # What a killed command left there, perhaps hundreds of gigabytes, is removed by the next one.
+        with scratch_folder(f".{output.name}-", output.parent) as folder:
+            aside = folder / output.name
+            with tarfile.open(aside, "w", dereference=True) as archive:
+                for inside, text in {**packed.texts, CHECKSUMS: "".join(f"{line}\n" for line in lines)}.items():
+                    member = tarfile.TarInfo(f"{TOP}/{inside}")
+                    member.size, member.mode = len(text.encode()), 0o755 if inside.endswith(".sh") else 0o644
+                    archive.addfile(member, io.BytesIO(text.encode()))
+                for inside, path in packed.files.items():
+                    archive.add(path.resolve(), f"{TOP}/{inside}", recursive=False)
+            aside.replace(output)
     except OSError as error:
         raise disk_fault(error, output.parent) or error from None
-    finally:
-        aside.unlink(missing_ok=True)
     console.print(f"{output}: {size(output.stat().st_size)}. Unpack it with tar -xf, then type {TOP}/{SETUP}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,29 @@ def test_commands_print_messages_once(tree: logging.Logger, capsys: pytest.Captu
     logging.getLogger("kd.cli").warning("a line is empty")
     logging.getLogger("another").info("not of kd")
     assert capsys.readouterr().err == "half of 10 lines\nkd: a line is empty\n"
+
+
+def test_warnings_of_libraries_and_errors_of_threads_have_no_secrets(
+    tree: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library may log a part of a URL when it repeats a request."""
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    monkeypatch.setenv("HF_TOKEN", "hf_S3CRET")
+    print_messages()
+    assert logging.lastResort is not None
+    logging.lastResort.handle(
+        logging.LogRecord("library", logging.WARNING, "", 1, "Retrying: /x?sig=%s", ("T1",), None)
+    )
+
+    def fail() -> None:
+        raise ValueError("a bug at hf_S3CRET, https://alice:hunter2@h/x")
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    told = capsys.readouterr().err
+    assert told.startswith("Retrying: /x?sig=***\n") and told.endswith("ValueError: a bug at ***, https://h/x\n")
 
 
 def test_a_program_redirects_the_tree(tree: logging.Logger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from kd.base.urls import (
     lacks_secrets,
     mask,
     mask_for_children,
+    mask_output,
     mask_text,
     pass_on,
     scrub,
@@ -43,6 +45,30 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_secrets_are_masked_and_the_rest_of_a_url_stays(url: str, masked: str) -> None:
     assert mask(url) == masked
     assert mask(masked) == masked
+
+
+def test_a_reference_to_a_variable_is_no_secret() -> None:
+    text = "source: https://al@h/{source}?token=${oc.env:MY_TOKEN}&sig=1 # see https://h/x?key=2"
+    assert mask_text(text) == "source: https://h/{source}?token=${oc.env:MY_TOKEN}&sig=*** # see https://h/x?key=***"
+
+
+def test_a_login_of_another_kind_of_url_is_masked() -> None:
+    assert mask_text("no file ftp:/alice:hunter2@h/x or s3://id:key@bucket") == "no file ftp:/h/x or s3://bucket"
+    assert mask_text("hf://datasets/a/b@c/x:y@z at 10:30@home") == "hf://datasets/a/b@c/x:y@z at 10:30@home"
+
+
+def test_output_has_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """requests and huggingface_hub repeat a header in some messages."""
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, f" {name}-S3CRET ")
+        assert mask_output(f"Invalid header 'Bearer {name}-S3CRET'") == "Invalid header 'Bearer ***'"
+    monkeypatch.setenv("DESKTOP_SESSION", "ubuntu-session")
+    assert mask_output(f"{Path.cwd()} ubuntu-session") == f"{Path.cwd()} ubuntu-session"
+
+
+def test_output_has_no_secret_of_a_redirect() -> None:
+    told = "Max retries exceeded with url: /x?id=3&X-Amz-Signature=abc (Caused by …)"
+    assert mask_output(told) == "Max retries exceeded with url: /x?id=3&X-Amz-Signature=*** (Caused by …)"
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,15 @@ def test_files_of_a_commit_are_fetched_once(tmp_path: Path, asked: list[str]) ->
     assert not asked
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": "a", "licence": ""}', '{"files": [1], "licence": ""}'])
+def test_a_damaged_listing_in_the_cache_is_one_sentence(tmp_path: Path, content: str) -> None:
+    stored = tmp_path / "hub" / f"org--name@{COMMIT}.json"
+    stored.parent.mkdir()
+    stored.write_text(content)
+    with pytest.raises(UserError, match=r"\.json is damaged: .* Remove .*: the hub is asked again"):
+        listing(ADDRESS, tmp_path)
+
+
 def test_the_licence_of_the_recipe_comes_before_the_card(tmp_path: Path, asked: list[str]) -> None:
     source = SourceConfig(CorpusFormat.jsonl, source=ADDRESS, licence="MIT")
     assert Reading("set", source, CorpusConfig(cache=str(tmp_path)), "en", "de").licence() == "MIT"

@@ -260,7 +260,7 @@ def test_a_language_that_the_model_lacks_is_refused(teacher: Teacher, tmp_path: 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no config\.json"):
         convert(tmp_path, tmp_path / "out", compute_type="float32", languages=(None, None))
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(UserError, match=r"The tokenizer in .* cannot be loaded"):
         convert(tmp_path, tmp_path / "out", compute_type="float32", languages=(None, None))
 

@@ -26,6 +26,7 @@ from tests.chat_servers import ChatServer
 
 PROMPT = "Translate {source_language} to {target_language}.\n{examples}Source: {source}\nTarget:"
 KEY = "sk-secret-123"
+LOCAL = {"url": "http://localhost:{port}/v1"}
 SOURCES = ["null eins zwei", "drei vier", "acht neun zehn"]
 SAMPLES = Drawing(seed=3)
 
@@ -352,11 +353,26 @@ def test_a_folder_keeps_the_prompt_and_takes_the_address_of_now(
         ({"example": "{source}"}, r"teachers\.a\.example has no \{target\}"),
         ({"fields": {"n": 3}}, r"teachers\.a\.fields has n, which kd sets"),
         ({"fields": {"api_key": KEY}}, r"teachers\.a\.fields has api_key, which may be a secret"),
+        ({**LOCAL, "start": f"vllm serve --api-key {KEY}"}, r"teachers\.a\.start has --api-key, which may be a secret"),
+        (
+            {**LOCAL, "start": f"env HF_TOKEN={KEY} vllm serve"},
+            r"teachers\.a\.start has HF_TOKEN, which may be a secret",
+        ),
+        ({**LOCAL, "start": "vllm serve 'x"}, r"teachers\.a\.start is not a command: No closing quotation"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         check("a", "model", EndpointConfig(**{"url": "http://host/v1", **settings}))
+    assert KEY not in str(error.value)
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nsk-2", f"{KEY} 2", f"{KEY}\u0142"])
+def test_a_key_that_no_header_can_hold_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """requests would repeat it in its message."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UserError, match=r"The key in the environment variable OPENAI_API_KEY has a space") as error:
+        client.Client(Endpoint("a", "model", EndpointConfig(url="http://host/v1"), ("de", "en")))
     assert KEY not in str(error.value)
 
 

@@ -25,18 +25,21 @@ SHOWN = "https://data.example/x.tsv?lang=de&token=***"
 SECRETS = ("alice", "hunter2", "T0PSECRET")
 
 
-def test_secrets_are_in_no_file_of_a_run_and_in_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("url", [URL, URL.replace("T0PSECRET", "${oc.env:MY_TOKEN}")], ids=["typed", "referred to"])
+def test_secrets_are_in_no_file_of_a_run_and_in_no_stage(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A release's manifest holds the settings of its stage, and its folder is given away."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(os, "environ", os.environ | {"MY_TOKEN": "T0PSECRET"})
     places = [f"store.dir={tmp_path}/store", f"run.dir={tmp_path}/run"]
-    request = compose.parse_request(["recipe=files", f'source="{URL}"', *places])
+    request = compose.parse_request(["recipe=files", f'source="{url}"', *places])
     config = compose.compose(request)
     plan, store, run = compose.plan(config), Store(tmp_path / "store"), Run(tmp_path / "run")
     assert {"collect", "release", "report"} <= {stage.kind.name for stage in plan.stages}
     run.show(plan, store, run.freeze(compose.resolve(config), plan), request.command)
     stages = json.dumps(frozen_stages(plan))
     written = [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file()]
-    assert SHOWN in stages and SHOWN in run.command()
+    assert SHOWN in stages and (SHOWN if url == URL else "token=${oc.env:MY_TOKEN}") in run.command()
     assert not [secret for secret in SECRETS for text in [stages, *written] if secret in text]
 
 
@@ -70,6 +73,23 @@ def test_records_of_unexpected_errors_have_no_secrets(tmp_path: Path, monkeypatc
     told = paths.failure.read_text("utf-8")
     assert "Max retries exceeded with url: /x.tsv?lang=de&token=*** (***)" in told and "a bug at ***" in told
     assert not [secret for secret in SECRETS if secret in told]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (
+            "+machine.environment.HF_TOKEN=hf_S3CRET",
+            r"machine\.environment\.HF_TOKEN may hold a secret, .* `export HF_",
+        ),
+        ("+machine.environment.PROXY='http://alice:hunter2@host:1'", r"machine\.environment\.PROXY may hold a secret"),
+        ("+teachers.a={url: 'https://alice:hunter2@host/v1'}", r"teachers\.a\.url holds a password .* OPENAI_API_KEY"),
+    ],
+)
+def test_secrets_that_kd_would_write_or_lose_are_refused(setting: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        compose.compose(compose.parse_request(["recipe=demo", setting]))
+    assert not [secret for secret in (*SECRETS, "S3CRET") if secret in str(caught.value)]
 
 
 def test_messages_and_the_traceback_at_the_end_have_no_secrets(

@@ -165,12 +165,12 @@ def test_a_task_survives_a_fault_at_any_operation(series: Series, copied: tuple[
 
 
 def points(series: Series, operations: int) -> Iterator[tuple[str, int]]:
-    """Yield the faults to try: one operation for each kind of fault, or every `EVERY`-th."""
+    """Yield the faults to try: one operation for each kind of fault, or every `EVERY`-th from a random one on."""
     first = operations - PUBLISHING if series.last else 1
     moments = random_moments()
     for fault in FAULTS:
         yield from (
-            ((fault, at) for at in range(first, operations + 1, EVERY))
+            ((fault, at) for at in range(first + moments.randint(0, EVERY - 1), operations + 1, EVERY))
             if EVERY
             else [(fault, moments.randint(first, operations))]
         )

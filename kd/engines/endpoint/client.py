@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -76,11 +77,17 @@ class Client:
     """A server and the key for it. Several threads may use it at once."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Read the key from the environment; nothing is sent yet."""
+        """Read the key from the environment; nothing is sent yet. Raise UserError if no header can hold it."""
         self._endpoint = endpoint
         self._settings = endpoint.settings
         self._url = str(endpoint.settings.url).rstrip("/")
         self._key = os.environ.get(endpoint.settings.key, "").strip()
+        if not re.fullmatch(r"[!-~]*", self._key):  # requests would repeat the key in its message
+            raise UserError(
+                f"The key in the environment variable {endpoint.settings.key} has a space, a line break or a letter "
+                "beyond ASCII.",
+                "Set it to the key alone.",
+            )
         self._pace = Pace(endpoint.settings.requests_per_minute)
         self._local = threading.local()
         self.answered = False  # whether the server has ever answered a request: later faults may pass

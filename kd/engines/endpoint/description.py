@@ -6,6 +6,7 @@ A folder of such a teacher holds `model.json` alone, whose entry `endpoint` has 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kd.base.errors import UserError
-from kd.base.urls import HTTP, is_local, is_secret, split_secrets
+from kd.base.urls import HTTP, is_local, is_secret, is_secret_variable, split_secrets
 from kd.models.description import ENDPOINT, FORMAT, Languages, read_description
 from kd.models.folder import write_description
 from kd.models.integrity import COPY_AGAIN
@@ -105,7 +106,7 @@ def check(name: str, model: str | None, settings: EndpointConfig) -> None:
         )
     if settings.start is None and "{port}" in url:
         raise UserError(f"{key}.url has {{port}}, and {key}.start is not set.", f"Set {key}.start to a command.")
-    _check_places(f"{key}.start", settings.start or "", (), ("model", "port"))
+    _check_start(f"{key}.start", settings.start or "")
     _, secrets = split_secrets(url)
     if secrets.login or secrets.query:
         raise UserError(
@@ -130,6 +131,24 @@ def check(name: str, model: str | None, settings: EndpointConfig) -> None:
             f"{key}.fields has {secret[0]}, which may be a secret, and recipes are kept as they are.",
             f"Put the key into the environment variable {settings.key}.",
         )
+
+
+def _check_start(key: str, command: str) -> None:
+    """Raise UserError for a command that cannot be split, or in which a key is written (`--api-key KEY`, `TOKEN=…`)."""
+    _check_places(key, command, (), ("model", "port"))
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UserError(f"{key} is not a command: {error}.", "Correct its quotes.") from None
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        name, equals, value = word.partition("=")
+        given = value if equals else "" if following.startswith("-") or not word.startswith("-") else following
+        if given and is_secret_variable(name):
+            raise UserError(
+                f"{key} has {name}, which may be a secret, and recipes are kept as they are.",
+                "Leave it out, and set it in the environment of `kd run`, from which the server reads it (vLLM: "
+                "VLLM_API_KEY).",
+            )
 
 
 def _check_places(key: str, template: str, needed: Sequence[str], allowed: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ class Journal:
             try:
                 entry = json.loads(line)
                 self._apply(entry)
-            except (ValueError, TypeError, KeyError):  # empty, or cut off by the end of a process
+            except (ValueError, TypeError, KeyError, RecursionError):  # empty, or cut off by the end of a process
                 continue
             if copy and self._path is not None:
                 with self._path.open("ab") as file:
