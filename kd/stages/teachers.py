@@ -30,7 +30,6 @@ ROLES = {
     TEACHERS: Role(many=True, optional=True),  # models, by member
     DISTRIBUTIONS: Role(many=True, optional=True),  # of `soften`, in place of what teachers compute in each update
 }
-START_RATE = 3 / 8  # of optimizer.learning_rate, with a start: in the demo 4e-3 destroyed the start and 1.5e-3 kept it
 _SAME = (
     "width",
     "ffn",
@@ -111,7 +110,8 @@ def start_identity(stage: Stage, config: TrainConfig, member: int) -> dict[str, 
         return {}
     teachers = stage.input_tasks(TEACHERS)
     identity, _ = identity_and_extent(config.start)
-    return {"start": {**identity, "teacher": teachers[member % len(teachers)].task.name}}
+    rate = started(config).optimizer.learning_rate
+    return {"start": {**identity, "learning_rate": rate, "teacher": teachers[member % len(teachers)].task.name}}
 
 
 def first_members(teachers: list[Input], members: int, key: str) -> list[Input]:
@@ -279,7 +279,7 @@ def started(config: TrainConfig) -> TrainConfig:
     """Return the settings, with the learning rate of a start from layers if there is one."""
     if not config.start.layers:
         return config
-    rate = config.start.learning_rate or START_RATE * config.optimizer.learning_rate
+    rate = config.start.learning_rate or config.optimizer.learning_rate
     return replace(config, optimizer=replace(config.optimizer, learning_rate=rate))
 
 

@@ -89,7 +89,7 @@ def test_a_start_has_a_learning_rate_of_its_own() -> None:
     config.optimizer.learning_rate = 4e-3
     assert started(config).optimizer.learning_rate == 4e-3
     config.start.layers = True
-    assert started(config).optimizer.learning_rate == pytest.approx(1.5e-3)
+    assert started(config).optimizer.learning_rate == 4e-3
     config.start.learning_rate = 1e-4
     assert started(config).optimizer.learning_rate == 1e-4
 

@@ -81,7 +81,7 @@ class StartConfig:
     encoder: LayerChoice = setting("Layers of the teacher's encoder.", LayerChoice.spread)
     decoder: LayerChoice = setting("Layers of the teacher's decoder.", LayerChoice.ends)
     learning_rate: float | None = setting(
-        "Learning rate of a training that starts from a teacher; null: three eighths of optimizer.learning_rate.",
+        "Learning rate of a training that starts from a teacher; null: optimizer.learning_rate.",
         None,
         above=0,
     )
