@@ -22,8 +22,9 @@ RESERVED = ("configs", "logs", "plan.json", "slurm")  # other names in a run's f
 class Plan:
     """All stages of a recipe in topological order."""
 
-    def __init__(self, stages: list[Stage]) -> None:
+    def __init__(self, stages: list[Stage], off: Iterable[str] = ()) -> None:
         self.stages = stages
+        self._off = frozenset(off)  # entries of the chain that are switched off
         self._by_name = {stage.name: stage for stage in stages}
 
     def tasks(self) -> Iterator[Task]:
@@ -34,6 +35,12 @@ class Plan:
     def find(self, name: str) -> list[Stage]:
         """Return the stages called `name`: an instance (`teacher.en-de`) or all instances of an entry (`teacher`)."""
         found = [stage for stage in self.stages if name in (stage.name, stage.spec.name)]
+        if not found and (entry := name.partition(".")[0]) in self._off:
+            raise UserError(
+                f"The stage {name} is switched off.",
+                f"Set chain.{entry}.enabled=true. If it is true, its settings give the stage nothing to do, "
+                "or its only_with names a stage that is off.",
+            )
         if not found:
             raise unknown_name("stage", name, [*self._by_name, *{stage.spec.name for stage in self.stages}])
         return found
@@ -115,7 +122,7 @@ def build(
                     f"The stage {name} runs over {spec.over}, which is empty.", f"Add an entry to {spec.over}."
                 )
         stages[name] = [_instance(spec, value, axes, stages, enabled, files_of) for value in values]
-    return Plan([stage for name in stages for stage in stages[name]])
+    return Plan([stage for name in stages for stage in stages[name]], entries.keys() - enabled.keys())
 
 
 def _check_name(name: str, what: str, *, forbidden: str, reserved: Iterable[str] = ()) -> None:
