@@ -241,6 +241,17 @@ def test_the_stages_are_planned_where_a_share_is_dropped(plans: Any) -> None:
     assert set(stages["select"].tasks) == {item.task for item in stages["drop"].tasks[0].inputs["corpus"]}
 
 
+def test_source_only_text_is_filtered_too(plans: Any) -> None:
+    mono = "+corpus.sources.mono={{use: source, format: plain, source: {folder}/a}}"
+    plan = plans("select.backward.drop=0.05", "score.backward.model={folder}/de-en", mono)
+    stages = {each.spec.name: each for each in plan.stages}
+    assert {each.spec.name for _, each in stages["encode_student"].inputs["corpus"]} == {"drop", "drop_source"}
+    for name, other in (("drop", "select_source"), ("drop_source", "select")):
+        (task,) = stages[name].tasks
+        assert {item.task for item in task.inputs["other_corpus"]} == set(stages[other].tasks)
+        assert len(task.inputs["other_scores"]) == 8
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
