@@ -363,6 +363,32 @@ class ConvertedTranslator:
             self.counts.limited += sum(len(each.pieces) >= self.max_pieces for each in lists[-1])
         return lists
 
+    @property
+    def compute_type(self) -> str:
+        """The number format that the model computes in, by CTranslate2's name."""
+        return self._compute_type
+
+    def log_probabilities(self, sources: Sequence[str], targets: Sequence[str]) -> list[list[float]]:
+        """Return the natural log-probabilities of the tokens of each given translation, and of its end.
+
+        A target that is longer than the model's longest text is cut. The language token before it is not scored.
+        """
+        encoded = self._tokenizer(text_target=list(targets), add_special_tokens=False)["input_ids"]
+        limit = self.max_source_pieces and self.max_source_pieces - 1 - len(self._target)
+        pieces = [self._tokenizer.convert_ids_to_tokens(ids[:limit]) for ids in encoded]
+        tokens = [self._encode(source) for source in sources]
+        results = self._batches.run(
+            lambda size: self._model.score_batch(
+                tokens,
+                [[*self._target, *each] for each in pieces],
+                max_batch_size=size,
+                batch_type="tokens",
+                max_input_length=0,
+            ),
+            max(map(len, tokens), default=0),
+        )
+        return [result.log_probs[len(self._target) :] for result in results]
+
     def _encode(self, source: str) -> list[str]:
         ids = self._tokenizer.encode(self._prefix + source)
         if self.max_source_pieces and len(ids) > self.max_source_pieces:

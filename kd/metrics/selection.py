@@ -97,12 +97,13 @@ class Chooser:
         if config.variant is not Variant.first:
             best = select(item.hypotheses, scores, item.model_scores, item.reference)
         if config.variant is Variant.gold:
-            return Choice(None, scores[best], scores[0])
+            return Choice(None, scores[best], scores[0], preferred=best)
         if self._guards is not None and (guard := self._check(item, source, best)):
             passing = self._passing(item, scores, source, best)
             if passing is None:
                 if config.on_guard is not OnGuard.keep:
-                    return Choice(None, scores[best], scores[0], guard, config.on_guard is OnGuard.drop)
+                    dropped = config.on_guard is OnGuard.drop
+                    return Choice(None, scores[best], scores[0], guard, dropped, preferred=best)
                 return Choice(best, scores[best], scores[0], guard)
             self.statistics.set_aside[guard] += 1
             best = passing
@@ -110,7 +111,7 @@ class Chooser:
         distant = not below and self._is_distant(item, best)
         if below or distant:
             dropped = config.below is Below.drop
-            return Choice(None, scores[best], scores[0], dropped=dropped, below=below, distant=distant)
+            return Choice(None, scores[best], scores[0], dropped=dropped, below=below, distant=distant, preferred=best)
         return Choice(best, scores[best], scores[0], further=self._further(item, scores, source, best))
 
     def _is_distant(self, item: Candidates, rank: int) -> bool:

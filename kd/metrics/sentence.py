@@ -360,6 +360,7 @@ _METRICS: dict[str, _Maker] = {
     "comet": partial(_given, "comet", 0.05),
     "qe": partial(_given, "qe", 0.05),
     "mbr_comet": partial(_given, "mbr_comet", 0.05),
+    "backward": partial(_given, "backward", 0.25),
     "model": lambda *_: GivenScore("model", 0.25, lambda item: item.model_scores),
     "external": partial(_given, "external", 0.05),
     "mix": _mix,

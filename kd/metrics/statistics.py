@@ -30,6 +30,7 @@ class Choice(NamedTuple):
     below: bool = False  # the preferred hypothesis scores below `select.threshold`
     distant: bool = False  # its TER against the human target is above `select.max_ter`
     further: tuple[int, ...] = ()  # ranks of the hypotheses that later epochs learn (`select.variant=top`)
+    preferred: int = 0  # rank of the preferred hypothesis, where `rank` is None
 
 
 @dataclass

@@ -30,6 +30,7 @@ KINDS = {
     "given_lists": "kd.stages.given_lists:GivenLists",
     "score": "kd.stages.score:Score",
     "select": "kd.stages.select:Select",
+    "drop": "kd.stages.drop:Drop",
     "export": "kd.stages.export:Export",
     "translate": "kd.stages.translate:Translate",
     "speed": "kd.stages.speed:Speed",

@@ -1,8 +1,9 @@
 """Score: score n-best lists by neural models, for selection, or the pairs of a corpus.
 
-COMET against the human target, reference-free quality estimation, and minimum Bayes risk with COMET as the utility
-(Fernandes et al., 2022, https://aclanthology.org/2022.naacl-main.100). Each task scores the shards of one decoding
-worker; shards are the unit of restart. Scores are stored by pair id, in one file per shard (`kd/corpora/scores.py`).
+COMET against the human target, reference-free quality estimation, minimum Bayes risk with COMET as the utility
+(Fernandes et al., 2022, https://aclanthology.org/2022.naacl-main.100), and the log-probability of the source by a
+backward model (`kd/stages/backward.py`). Each task scores the shards of one decoding worker; shards are the unit of
+restart. Scores are stored by pair id, in one file per shard (`kd/corpora/scores.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kd.corpora.nbest import NBestCorpus, NBestShard
 from kd.corpora.scores import ScoreCorpus, finish_scores, resume_scores, write_score_index, write_scores
 from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shards import Corpus
+from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.metrics.comet import Comet
 from kd.metrics.comet_lists import CometConsensus, CometScorer, ListScorer, ListToScore
 from kd.metrics.comet_models import find_checkpoint, model_files
@@ -33,6 +35,8 @@ from kd.pipeline.fingerprint import digest
 from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SCORED, ScoreConfig, ScorerConfig, SelectMetric
+from kd.stages import backward
+from kd.stages.backward import BackwardScorer
 
 BATCH = 2_000  # pairs scored at once; a call of a model has a cost of its own
 SCORE_BYTES = 6  # of a stored score, compressed
@@ -43,12 +47,14 @@ def _comet(config: ScorerConfig, device: str) -> Comet:
 
 
 # A further scorer is a line here and a member of `SelectMetric` and `SCORED`.
-_SCORERS: Mapping[SelectMetric, Callable[[ScoreConfig, str], ListScorer]] = {
-    SelectMetric.comet: lambda config, device: CometScorer(_comet(config.comet, device), with_target=True),
-    SelectMetric.qe: lambda config, device: CometScorer(_comet(config.qe, device), with_target=False),
-    SelectMetric.mbr_comet: lambda config, device: CometConsensus(_comet(config.comet, device)),
+_SCORERS: Mapping[SelectMetric, Callable[[_Spec], ListScorer]] = {
+    SelectMetric.comet: lambda spec: CometScorer(_comet(spec.config.comet, spec.device), with_target=True),
+    SelectMetric.qe: lambda spec: CometScorer(_comet(spec.config.qe, spec.device), with_target=False),
+    SelectMetric.mbr_comet: lambda spec: CometConsensus(_comet(spec.config.comet, spec.device)),
+    SelectMetric.backward: lambda spec: BackwardScorer(spec.config.backward, spec.languages, spec.threads, spec.device),
 }
 _OF_LISTS = (SelectMetric.mbr_comet,)  # scores that need a list; a pair alone has none
+# The metrics of COMET's models, and the settings that name them.
 _MODEL = {SelectMetric.comet: "comet", SelectMetric.qe: "qe", SelectMetric.mbr_comet: "comet"}
 
 
@@ -75,6 +81,9 @@ class Score(Kind[ScoreConfig]):
             if name not in SCORED:
                 raise unknown_name("metric (score.metrics)", name, SCORED)
         for metric in _metrics(config):
+            if metric is SelectMetric.backward:
+                _require_backward(config)
+                continue
             key = _MODEL[metric]
             model = getattr(config, key).model
             if not model:
@@ -84,19 +93,25 @@ class Score(Kind[ScoreConfig]):
                     f"Set score.{key}.model to a folder or a name, such as Unbabel/{example}.",
                 )
             if Path(model).is_absolute():  # a name may have to be downloaded: it is checked by the task
-                _SCORERS[metric](config, "cpu")
+                _SCORERS[metric](_Spec(config, "cpu"))
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield a task for each decoding task, or `workers` tasks for the pairs of a corpus."""
         config: ScoreConfig = stage.config
         metrics = _metrics(config)
-        models = {_MODEL[metric]: str(getattr(config, _MODEL[metric]).model) for metric in metrics}
+        of_comet = [metric for metric in metrics if metric in _MODEL]
+        models = {_MODEL[metric]: str(getattr(config, _MODEL[metric]).model) for metric in of_comet}
         identity: dict[str, Any] = {
             "metrics": [metric.value for metric in metrics],
             # A model on disk is identified by its content, whatever the folder above it.
             "models": {key: Path(model).name if Path(model).is_absolute() else model for key, model in models.items()},
         }
-        files = partial(_files, sorted(set(models.values())))
+        folder = None
+        if SelectMetric.backward in metrics:
+            backward.check_model(stage, config.backward)
+            identity["backward"] = backward.identity(config.backward)
+            folder = backward.model_folder(config.backward, stage.axis_value)
+        files = partial(_files, sorted(set(models.values())), folder)
         corpus, lists = stage.input_tasks("corpus"), stage.input_tasks("lists")
         for each in lists:
             yield TaskSpec(each.task.name, identity, {}, {"corpus": corpus, "lists": [each]}, files)
@@ -115,8 +130,8 @@ class Score(Kind[ScoreConfig]):
     def run(self, job: Job[ScoreConfig]) -> None:
         """Score the missing shards, one per process at a time."""
         if any(job.hash_file(path) != known for path, known in job.files.items()):
-            raise UserError("A COMET model has changed since the run was planned.", "Plan it again with `kd run`.")
-        spec = _Spec(job.config, job.device, job.out)
+            raise UserError("A model has changed since the run was planned.", "Plan it again with `kd run`.")
+        spec = _spec(job)
         signatures = {metric.value: scorer.signature for metric, scorer in spec.scorers().items()}
         work = _shards(job, signatures)
         done = resume_scores(job.out, job.resumable_from, {item.name: item.made_from for item in work})
@@ -161,7 +176,7 @@ class Score(Kind[ScoreConfig]):
         metrics = _metrics(stage.config)
         work = tuple(
             # Minimum Bayes risk encodes each hypothesis once, and the estimator's share is small.
-            Work(f"score {metric}", "hypotheses", hypotheses, _flops(stage.config, metric, text.pair_bytes.value),
+            Work(f"score {metric}", "hypotheses", hypotheses, _flops(stage, metric, text.pair_bytes.value),
                  Sharing.gpus)
             for metric in metrics
         )  # fmt: skip
@@ -173,16 +188,35 @@ class Score(Kind[ScoreConfig]):
 def _metrics(config: ScoreConfig) -> list[SelectMetric]:
     """Return the scores to compute: those that selection needs, and those requested explicitly."""
     selected = {config.select_metric, *(config.select_mix if config.select_metric is SelectMetric.mix else ())}
+    if config.drop:
+        selected.add(SelectMetric.backward)
     return [metric for metric in SCORED if metric in selected or config.metrics.get(metric)]
 
 
-def _files(models: list[str]) -> list[Path]:
-    return [path for model in models for path in model_files(model)]
+def _require_backward(config: ScoreConfig) -> None:
+    """Raise UserError if the score `backward` has no model, or an unknown number format."""
+    if not config.backward.model:
+        raise UserError(
+            "The score backward needs a model of the opposite direction, but score.backward.model is not set.",
+            "Set score.backward.model to its folder, or select.backward.drop=0.",
+        )
+    if config.backward.compute_type not in COMPUTE_TYPES:
+        raise UserError(
+            f"score.backward.compute_type is {config.backward.compute_type!r}.",
+            f"Use one of {', '.join(COMPUTE_TYPES)}.",
+        )
 
 
-def _flops(config: ScoreConfig, metric: SelectMetric, pair_bytes: float | None) -> float | None:
+def _files(models: list[str], backward_model: Path | None) -> list[Path]:
+    own = [] if backward_model is None else backward.model_files(backward_model)
+    return [path for model in models for path in model_files(model)] + own
+
+
+def _flops(stage: Stage, metric: SelectMetric, pair_bytes: float | None) -> float | None:
     """Estimate the FLOPs of one segment: two per weight (4 bytes) and piece (about 4 bytes of text)."""
-    model = getattr(config, _MODEL[metric]).model
+    if metric is SelectMetric.backward:
+        return backward.flops(stage.config.backward, stage.axis_value, pair_bytes)
+    model = getattr(stage.config, _MODEL[metric]).model
     if pair_bytes is None or not Path(model).is_absolute():
         return None
     checkpoint, _ = find_checkpoint(model)
@@ -234,11 +268,19 @@ class _Spec:
 
     config: ScoreConfig
     device: str
-    out: Path
+    out: Path = Path()
+    languages: tuple[str, str] = ("", "")
+    threads: int = 1
 
     def scorers(self) -> dict[SelectMetric, ListScorer]:
         """Return the scorers, which load their models at the first score."""
-        return {metric: _SCORERS[metric](self.config, self.device) for metric in _metrics(self.config)}
+        return {metric: _SCORERS[metric](self) for metric in _metrics(self.config)}
+
+
+def _spec(job: Job[ScoreConfig]) -> _Spec:
+    languages = str(job.axis_value.get("source", "source")), str(job.axis_value.get("target", "target"))
+    threads = max(1, job.threads // job.world.workers(job.device))
+    return _Spec(job.config, job.device, job.out, languages, threads)
 
 
 class _Worker:

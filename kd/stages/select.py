@@ -25,6 +25,8 @@ from kd.corpora.scores import ScoreCorpus
 from kd.corpora.shard import SUFFIX
 from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.suspects import FILE as SUSPECTS
+from kd.corpora.suspects import PART, merge_suspects
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import scored_metrics, sentence_metric, uses_external_scores
 from kd.metrics.statistics import merged
@@ -90,12 +92,11 @@ class Select(Kind[SelectConfig]):
 
         def accept(place: Path, entry: Entry) -> bool:
             name = entry["name"]
-            file = place / (name + SUFFIX)
-            if name not in wanted or entry.get("made_from") != wanted[name] or not file.is_file():
+            if name not in wanted or entry.get("made_from") != wanted[name]:
                 return False
-            return sha256(file) == str(entry.get("sha256"))
+            return all(file.is_file() and sha256(file) == known for file, known in _files_of(place, entry).items())
 
-        done = resume(job.out, job.resumable_from, lambda entry: [entry["name"] + SUFFIX], accept)
+        done = resume(job.out, job.resumable_from, lambda entry: [f.name for f in _files_of(job.out, entry)], accept)
         _select_missing(job, [item for item in work if item.lists.name not in done])
         _complete(job, work)
 
@@ -123,6 +124,14 @@ class Select(Kind[SelectConfig]):
         hypotheses = text.pairs.times(nbest / len(stage.tasks))
         work = Work(f"select {stage.config.metric}", "hypotheses", hypotheses, text.side_bytes)
         return equal_tasks(stage, TaskWork((work,), pairs=text.pairs.times(1 / len(stage.tasks))), text)
+
+
+def _files_of(place: Path, entry: Entry) -> dict[Path, str]:
+    """Return the files of a finished shard, with their hashes."""
+    files = {place / (entry["name"] + SUFFIX): str(entry.get("sha256"))}
+    if "suspects" in entry:
+        files[place / (entry["name"] + PART)] = str(entry["suspects"])
+    return files
 
 
 def _for_language(config: SelectConfig, target: str) -> SelectConfig:
@@ -229,6 +238,8 @@ def _complete(job: Job[SelectConfig], work: list[ShardToSelect]) -> None:
     nothing = Chooser(_for_language(job.config, corpus.languages[1]), signatures=signatures).statistics.to_json()
     statistics = merged([nothing, *(record["facts"] for record in records.values())])
     write_json(job.out / SELECTION, {**statistics, "variant": job.config.variant.value})
+    if job.config.suspects:
+        merge_suspects((job.out / (name + PART) for name in records), job.out / SUSPECTS, job.config.suspects)
 
 
 def _compare_ids(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,15 +19,20 @@ from kd.corpora.scores import ScoreFile, ScoreShard
 from kd.corpora.shard import Shard as CorpusShard
 from kd.corpora.shard import ShardWriter
 from kd.corpora.shards import target_columns
+from kd.corpora.suspects import PART, Suspects
+from kd.metrics.disagreement import Disagreement, opinions
 from kd.metrics.selection import Chooser
 from kd.metrics.sentence import Candidates, scored_metrics, uses_external_scores
 from kd.metrics.statistics import Choice
-from kd.recipe.schema import SelectConfig, Variant
+from kd.recipe.schema import SelectConfig, SelectMetric, Variant
 
 # Of the learnt target: its rank from 0, or `gold`; its score, empty for gold; the score of the teacher's best.
 COLUMNS = ("rank", "score", "first_score")
 GOLD = "gold"
+DISAGREEMENT = "disagreement"  # a further column, with `select.suspects`: of the hypotheses of the list
 BATCH = 512  # pairs judged at once
+# Metrics that compare a hypothesis with gold, and their best score: the distance from gold is 1 - score / best.
+_BEST = {SelectMetric.bleu: 100.0, SelectMetric.chrf: 100.0, SelectMetric.comet: 1.0}
 
 
 @dataclass(frozen=True)
@@ -52,20 +57,52 @@ def select_shard(_: None, item: ShardToSelect, tick: Tick) -> None:
     copies = {}
     if item.config.variant is Variant.best_and_gold:
         copies = {prefix: copy.prefix for prefix, copy in gold_copies(item.origins).items()}
+    doubts = Doubts(item.config) if item.config.suspects else None
     with ShardWriter(item.out, item.lists.name, columns_of(item.config)) as writer:
         rows = _candidates(item)
         while batch := list(islice(rows, BATCH)):
-            pairs, lists = [pair for pair, _ in batch], [candidates for _, candidates in batch]
+            pairs, lists = [pair for pair, *_ in batch], [candidates for _, candidates, _ in batch]
             choices = chooser.choose(lists, [pair.source for pair in pairs])
-            for pair, candidates, choice in zip(pairs, lists, choices, strict=True):
-                _write(writer, pair, candidates, choice, copies, item.config)
+            texts = [views for *_, views in batch]
+            flags = doubts.judge(pairs, lists, choices, texts) if doubts else [()] * len(batch)
+            for pair, candidates, choice, flag in zip(pairs, lists, choices, flags, strict=True):
+                _write(writer, pair, candidates, choice, copies, item.config, flag)
             tick(len(batch))
-    facts = chooser.statistics.to_json()
-    note_finished(item.out, {**writer.entry, "made_from": item.made_from, "facts": facts})
+    entry = {**writer.entry, "made_from": item.made_from, "facts": chooser.statistics.to_json()}
+    if doubts:
+        entry["suspects"] = doubts.suspects.write(item.out / (item.lists.name + PART))
+    note_finished(item.out, entry)
 
 
-def _candidates(item: ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
-    """Yield every pair with its n-best list and the scores of its hypotheses.
+class Doubts:
+    """Measures how far the members of an ensemble are from each other and from gold, and keeps the worst pairs."""
+
+    def __init__(self, config: SelectConfig) -> None:
+        """Set the size of the lists of suspects and the scale of the metric."""
+        self.suspects = Suspects(config.suspects)
+        self._most = _BEST.get(config.metric)
+        self._disagreement = Disagreement()
+
+    def judge(
+        self,
+        pairs: Sequence[Pair],
+        lists: Sequence[Candidates],
+        choices: Sequence[Choice],
+        texts: Sequence[Sequence[str]],
+    ) -> list[tuple[str, ...]]:
+        """Return the cell `disagreement` of each pair. `texts`: the translations that are compared with each other."""
+        cells: list[tuple[str, ...]] = []
+        apart = self._disagreement.scores(texts)
+        for pair, item, choice, disagreement in zip(pairs, lists, choices, apart, strict=True):
+            distance = None if self._most is None else min(1.0, max(0.0, 1 - choice.score / self._most))
+            best = choice.preferred if choice.rank is None else choice.rank
+            self.suspects.consider(pair, item.hypotheses[best], distance, disagreement)
+            cells.append(("" if disagreement is None else f"{disagreement:.4f}",))
+        return cells
+
+
+def _candidates(item: ShardToSelect) -> Iterator[tuple[Pair, Candidates, Sequence[str]]]:
+    """Yield every pair with its n-best list, the scores of its hypotheses, and the translations that may disagree.
 
     Scores come from the stage `score`, from an external file, or from a feature of the list.
     """
@@ -83,9 +120,10 @@ def _candidates(item: ShardToSelect) -> Iterator[tuple[Pair, Candidates]]:
             ]
         texts, model_scores = [h.text for h in hypotheses], [h.score for h in hypotheses]
         limited = [len((h.pieces or "").split(" ")) >= limit for h in hypotheses] if limit else []
+        views = opinions(hypotheses) if item.config.suspects else ()
         for pair in group:
             scores = {name: _scores_of(pair, column, item.lists) for name, column in rows.items()}
-            yield pair, Candidates(texts, pair.target, model_scores, given | scores, limited)
+            yield pair, Candidates(texts, pair.target, model_scores, given | scores, limited), views
         line += len(hypotheses)
     if external is not None:
         external.finish()
@@ -110,7 +148,8 @@ def _feature(hypothesis: Hypothesis, name: str, lists: NBestShard, line: int) ->
 
 def columns_of(config: SelectConfig) -> tuple[str, ...]:
     """Return the additional columns of a pair; `top` has one for the target of each further epoch."""
-    return (*COLUMNS, *target_columns(config.top)[1:]) if config.variant is Variant.top else COLUMNS
+    own = (*COLUMNS, DISAGREEMENT) if config.suspects else COLUMNS
+    return (*own, *target_columns(config.top)[1:]) if config.variant is Variant.top else own
 
 
 def _write(
@@ -120,20 +159,21 @@ def _write(
     choice: Choice,
     copies: Mapping[int, int],
     config: SelectConfig,
+    flag: tuple[str, ...],
 ) -> None:
-    first = repr(choice.first_score)
+    first = (repr(choice.first_score), *flag)
     if choice.dropped:
         return
-    further = len(columns_of(config)) - len(COLUMNS)
+    further = len(columns_of(config)) - len(COLUMNS) - len(flag)
     if choice.rank is None:
-        writer.add(pair, (GOLD, "", first, *[pair.target] * further))
+        writer.add(pair, (GOLD, "", *first, *[pair.target] * further))
         return
     texts = [candidates.hypotheses[rank] for rank in (choice.rank, *choice.further)]
     targets = [texts[turn % len(texts)] for turn in range(further + 1)]  # a list may have fewer than `top`
-    writer.add(pair._replace(target=targets[0]), (str(choice.rank), repr(choice.score), first, *targets[1:]))
+    writer.add(pair._replace(target=targets[0]), (str(choice.rank), repr(choice.score), *first, *targets[1:]))
     if copies:
         copy = copies[prefix_of(pair.id)] << PLACE_BITS | place_of(pair.id)
-        writer.add(pair._replace(id=copy), (GOLD, "", first))
+        writer.add(pair._replace(id=copy), (GOLD, "", *first))
 
 
 def gold_copies(origins: Any) -> dict[int, Origin]:

@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from kd.base.errors import UserError
+from kd.engines import forced
 from kd.engines.converted import ConvertedTranslator, convert
 from kd.engines.loading import Decoding, count_pieces, load
 from kd.engines.translator import Translator
@@ -204,6 +205,27 @@ def test_every_way_to_translate_agrees(converted: Path) -> None:
     assert list(Translator(converted, beam=2, max_pieces=LONGEST, as_is=True).translate(sources)) == expected
     assert count_pieces([converted], expected[:2]) > 2
     assert ModelFolder.open(converted).languages.target == ("en",)
+
+
+def test_given_translations_have_the_scores_of_transformers(teacher: Teacher, converted: Path) -> None:
+    """transformers' logits; in Marian's models padding is no output (bad_words_ids), a language token is not scored."""
+    sources = sentences(20, 11)
+    targets = [text.upper() for text in reversed(sources)]
+    expected = []
+    if teacher.kind == "m2m_100":
+        teacher.tokenizer.src_lang, teacher.tokenizer.tgt_lang = teacher.languages
+    for source, target in zip(sources, targets, strict=True):
+        batch = teacher.tokenizer(teacher.prefix + source, text_target=target, return_tensors="pt")
+        with torch.no_grad():
+            logits = teacher.model(**batch).logits[0]
+        if teacher.kind == "marian":
+            logits[:, teacher.tokenizer.pad_token_id] = -math.inf
+        each = torch.log_softmax(logits, -1).gather(1, batch["labels"][0, :, None])[:, 0].tolist()
+        scored = each[1:] if teacher.kind == "m2m_100" else each
+        expected.append(sum(scored) / len(scored))
+    for folder in (teacher.folder, converted):  # the former is converted on the fly
+        model = forced.load(folder, teacher.languages, batch_tokens=100, threads=1, device="cpu", prefix=teacher.prefix)
+        assert model.scores(sources, targets) == pytest.approx(expected, abs=1e-4)
 
 
 def test_lists_and_samples_are_scored(converted: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_hypothesis_that_trips_a_guard_is_not_chosen_while_another_does_not() 
 )
 def test_where_all_trip_a_guard_the_setting_decides(on_guard: OnGuard, rank: int | None, dropped: bool) -> None:
     (choice,), chooser = choose([LIST], TEXTS, on_guard=on_guard)
-    assert choice == Choice(rank, SCORES[BEST], SCORES[0], "cats", dropped)
+    assert choice == Choice(rank, SCORES[BEST], SCORES[0], "cats", dropped, preferred=0 if rank is not None else BEST)
     counted = chooser.statistics
     assert counted.no_way_out == {"cats": 1}
     assert (counted.chosen, counted.gold, counted.dropped) == (

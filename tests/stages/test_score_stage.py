@@ -40,7 +40,7 @@ class Lengths:
 
 @pytest.fixture
 def lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "_SCORERS", dict.fromkeys(stage._SCORERS, lambda config, device: Lengths()))
+    monkeypatch.setattr(stage, "_SCORERS", dict.fromkeys(stage._SCORERS, lambda spec: Lengths()))
 
 
 def config(*metrics: str, **changes: Any) -> ScoreConfig:

@@ -17,6 +17,7 @@ from kd.corpora.ids import Origin, Pair
 from kd.corpora.index import read_json
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, write_nbest_index
 from kd.corpora.shards import Corpus, CorpusWriter
+from kd.corpora.suspects import read_suspects
 from kd.pipeline.model import Artifact, Job, Summary
 from kd.recipe.schema import Below, GuardsConfig, OnGuard, SelectConfig, Variant
 from kd.stages import select as stage
@@ -425,3 +426,76 @@ def test_a_finished_shard_that_was_damaged_since_is_made_again(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:-1])
     selected(this)
     assert contents(this.out) == expected
+
+
+# --- suspects of noise -----------------------------------------------------------------------------------------------
+
+
+def doubtful(place: int) -> list[str]:
+    """Teachers that agree on something else than gold, teachers that disagree, and teachers that agree with gold."""
+    if place in (4, 24):
+        return [f"Völlig anders übersetzt, {place}.", f"Völlig anders übersetzt, {place}!"]
+    if place in (10, 30):
+        return [gold(place), "qqq xxx"]
+    return [gold(place), f"{gold(place)}!"]
+
+
+def test_suspects_are_the_worst_pairs_of_all_shards(tmp_path: Path) -> None:
+    folders = make(tmp_path, 3, doubtful)
+    corpus, summary = selected(job(tmp_path, *folders, settings(suspects=4)))
+    assert summary.counts["pairs out"] == 3 * SHARD
+    found = list(read_suspects(tmp_path / "out" / "suspects.tsv.zst"))
+    reasons = {reason: {each.id - FIRST for each in found if each.reason == reason} for reason in ("gold", "members")}
+    # Two pairs share each source, and so its list.
+    assert reasons == {"gold": {4, 5, 24, 25}, "members": {10, 11, 30, 31}}
+    first = next(each for each in found if each.id - FIRST == 4)
+    bleu = max(sacrebleu.sentence_bleu(text, [gold(4)]).score for text in doubtful(4))
+    assert first.distance == pytest.approx(1 - bleu / 100, abs=1e-4)
+    one, other = doubtful(4)
+    apart = [sacrebleu.sentence_chrf(one, [other]).score, sacrebleu.sentence_chrf(other, [one]).score]
+    assert first.disagreement == pytest.approx(1 - sum(apart) / 200, abs=1e-4)
+    assert first.suspicion == pytest.approx(first.distance - first.disagreement, abs=2e-4)
+    assert (first.source, first.target) == (source(4), gold(4))
+    assert first.hypothesis in doubtful(4)
+    values = dict(zip((int(text) - FIRST for text in corpus.column("id")), corpus.column("disagreement"), strict=True))
+    assert float(values[4]) == first.disagreement
+
+
+def test_suspects_survive_a_killed_task_and_a_larger_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole").mkdir()
+    folders, config = make(tmp_path, 3, doubtful), settings(suspects=3)
+    whole = job(tmp_path / "whole", *folders, config)
+    selected(whole)
+    real, shards = selecting.note_finished, []
+
+    def dying(*given: Any) -> None:
+        if len(shards) == 1:
+            raise KeyboardInterrupt
+        shards.append(real(*given))
+
+    this = job(tmp_path, *folders, config)
+    monkeypatch.setattr(selecting, "note_finished", dying)
+    with pytest.raises(KeyboardInterrupt):
+        Select().run(this)
+    monkeypatch.setattr(selecting, "note_finished", real)
+    selected(this)
+    assert contents(this.out) == contents(whole.out)
+    (tmp_path / "grown").mkdir()
+    grown = job(tmp_path / "grown", *folders, config, resumable_from=[whole.out])
+    monkeypatch.setattr(selecting, "note_finished", dying)  # no shard is selected again
+    selected(grown)
+    assert contents(grown.out) == contents(whole.out)
+
+
+def test_without_suspects_the_output_is_as_before(tmp_path: Path) -> None:
+    corpus, _ = selected(job(tmp_path, *make(tmp_path, 1)))
+    assert corpus.columns == ("id", "source", "target", "rank", "score", "first_score")
+    assert not list(corpus.folder.glob("*suspects*"))
+
+
+@pytest.mark.parametrize("variant", ["gold", "top", "best_and_gold", "threshold"])
+def test_every_variant_has_the_column(tmp_path: Path, variant: str) -> None:
+    config = settings(variant=Variant(variant), top=2, threshold=101.0, suspects=2, below=Below.drop)
+    corpus, summary = selected(job(tmp_path, *make(tmp_path, 1), config))
+    assert len(list(corpus.column("disagreement"))) == summary.counts["pairs out"]
+    assert len(list(read_suspects(tmp_path / "out" / "suspects.tsv.zst"))) == 4

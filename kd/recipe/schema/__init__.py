@@ -6,6 +6,7 @@ the outcome.
 """
 
 from kd.recipe.schema.augmenting import AugmentConfig
+from kd.recipe.schema.backward import BackwardDropConfig, BackwardModelConfig
 from kd.recipe.schema.corpora import (
     BalanceConfig,
     BalanceMethod,
@@ -118,6 +119,8 @@ __all__ = [
     "TRANSIENT",
     "AugmentConfig",
     "AverageConfig",
+    "BackwardDropConfig",
+    "BackwardModelConfig",
     "BalanceConfig",
     "BalanceMethod",
     "BatchConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from kd.recipe.schema.backward import BackwardDropConfig, BackwardModelConfig
 from kd.recipe.schema.marks import same_as, setting
 
 
@@ -224,12 +225,14 @@ class SelectMetric(StrEnum):
     comet = "comet"  # by the stage `score`: source, hypothesis and human target
     qe = "qe"  # by the stage `score`: a reference-free model; source and hypothesis
     mbr_comet = "mbr_comet"  # by the stage `score`: minimum Bayes risk with COMET
+    backward = "backward"  # by the stage `score`: log-probability of the source, by a model of the opposite direction
     model = "model"  # the teachers' own score
     external = "external"  # scores made elsewhere
     mix = "mix"
 
 
-SCORED = (SelectMetric.comet, SelectMetric.qe, SelectMetric.mbr_comet)  # by the stage `score`
+# By the stage `score`.
+SCORED = (SelectMetric.comet, SelectMetric.qe, SelectMetric.mbr_comet, SelectMetric.backward)
 
 
 Smoothing = StrEnum("Smoothing", {"exp": "exp", "floor": "floor", "add-k": "add-k", "none": "none"})
@@ -281,6 +284,18 @@ class SelectConfig:
     guards: GuardsConfig = setting(
         "A hypothesis that a guard refuses is chosen only if all are refused.", same_as("guards")
     )
+    suspects: int = setting(
+        "Pairs per task and reason listed in suspects.tsv.zst, with the column `disagreement` for every pair; 0: "
+        "neither.",
+        0,
+        unit="pairs",
+        at_least=0,
+    )
+    backward: BackwardDropConfig = setting(
+        "Pairs to leave out by the score of a backward model (stages backward and drop).",
+        factory=BackwardDropConfig,
+        transient=True,
+    )
 
 
 @dataclass
@@ -306,10 +321,18 @@ class ScoreConfig:
     )
     select_mix: dict[str, float] = setting("Metrics that selection mixes.", same_as("select.mix"))
     metrics: dict[str, bool] = setting(
-        "Scores to compute even if selection does not need them: comet, qe, mbr_comet.", factory=dict
+        "Scores to compute even if selection does not need them: comet, qe, mbr_comet, backward.", factory=dict
     )
     comet: ScorerConfig = setting("Model of comet and mbr_comet, which reads a reference.", factory=ScorerConfig)
     qe: ScorerConfig = setting("Model of qe, which reads no reference.", factory=ScorerConfig)
+    backward: BackwardModelConfig = setting("Model of backward.", factory=BackwardModelConfig)
+    drop: float = setting(
+        "Share of pairs that a later stage leaves out by their score `backward`, which is computed if it is above 0; "
+        "set in the chain.",
+        0.0,
+        at_least=0,
+        below=1,
+    )
     workers: int = setting(
         "Tasks that score the pairs of a corpus; lists are scored by as many tasks as decoded them.",
         8,
