@@ -30,11 +30,11 @@ def nan_scores(members: Sequence[int], precision: str, *, weights: Sequence[int]
     if precision in _SAFER:
         safer = _SAFER[precision]
         return NaNScores(
-            f"{what}: its values overflow that number format.",
+            f"{what}: values overflow that number format.",
             f"Set decode.precision to {safer}, or decode.retry_precision to decode only such shards again.",
         )
     if "16" in precision or "8" in precision:
-        return NaNScores(f"{what}: its values overflow that number format.", "Use float32.")
+        return NaNScores(f"{what}: values overflow that number format.", "Use float32.")
     return NaNScores(f"{what}.", "Train the model again with a lower learning rate, or leave it out.")
 
 
