@@ -140,7 +140,7 @@ def _check_start(key: str, command: str) -> None:
         words = shlex.split(command)
     except ValueError as error:
         raise UserError(f"{key} is not a command: {error}.", "Correct its quotes.") from None
-    for word, following in zip(words, [*words[1:], "-"], strict=True):
+    for word, following in zip(words, [*words, "-"][1:], strict=True):
         name, equals, value = word.partition("=")
         given = value if equals else "" if following.startswith("-") or not word.startswith("-") else following
         if given and is_secret_variable(name):
