@@ -84,6 +84,15 @@ def test_a_stage_switched_off_is_an_error_in_a_role_of_one() -> None:
         plan(entry("a", enabled=False), entry("b"), entry("join", "join", {"one": {"a": "a"}, "many": {"b": "b"}}))
 
 
+def test_a_stage_that_is_off_is_named_as_such() -> None:
+    chain = plan(entry("clean", over="pairs"), entry("extra", enabled=False))
+    with pytest.raises(UserError, match="The stage extra is switched off") as caught:
+        chain.find("extra")
+    assert "chain.extra.enabled=true" in caught.value.hint
+    with pytest.raises(UserError, match="There is no stage called extras"):
+        chain.find("extras")
+
+
 def test_a_needed_role_of_many_must_keep_one() -> None:
     with pytest.raises(UserError, match="join lacks its input many: b is switched off"):
         plan(entry("a"), entry("b", enabled=False), entry("join", "join", {"one": {"a": "a"}, "many": {"b": "b"}}))
