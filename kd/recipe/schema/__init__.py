@@ -74,6 +74,7 @@ from kd.recipe.schema.marks import (
     TRANSIENT,
     setting,
 )
+from kd.recipe.schema.mixing import MixConfig, MixtureMemberConfig
 from kd.recipe.schema.recipe import (
     FilesConfig,
     RecipeConfig,
@@ -158,6 +159,8 @@ __all__ = [
     "LongSources",
     "MachineConfig",
     "Metric",
+    "MixConfig",
+    "MixtureMemberConfig",
     "ModelConfig",
     "OnError",
     "OnGuard",
