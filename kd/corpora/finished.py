@@ -31,7 +31,8 @@ def note_finished(folder: PathLike, entry: Mapping[str, Any]) -> None:
 
 def finished(folder: PathLike) -> dict[str, Entry]:
     """Return the records of a folder's shards, sorted by name; the last record of a name counts."""
-    return dict(sorted((entry["name"], entry) for entry in _entries(Path(folder, JOURNAL))))
+    entries = {entry["name"]: entry for entry in _entries(Path(folder, JOURNAL))}
+    return {name: entries[name] for name in sorted(entries)}
 
 
 def resume(

@@ -17,7 +17,7 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.files import read_object
-from kd.engines.ctranslate2 import COMPUTE_TYPES, Batches, computable, load
+from kd.engines.ctranslate2 import COMPUTE_TYPES, Batches, PieceScorer, computable, load
 from kd.engines.hypotheses import LONGEST_OUTPUT, Counts, Hypothesis, without_broken
 from kd.engines.nan import nan_scores
 from kd.models.description import CTRANSLATE2, FORMAT, Languages, read_description
@@ -282,6 +282,8 @@ class ConvertedTranslator:
         self._target = _first_tokens(self._tokenizer, direction["target"], folder)
         if direction["source"]:
             self._tokenizer.src_lang = direction["source"]
+        if direction["target"]:
+            self._tokenizer.tgt_lang = direction["target"]
         self._compute_type = computable(description["compute_type"], device)
         self._seed = seed
         self._load = partial(
@@ -293,6 +295,7 @@ class ConvertedTranslator:
             one_batch=seed is not None,
         )
         self._model = self._load()
+        self._batch_tokens = batch_tokens
         self._batches = Batches(batch_tokens)
         self._disable_unk = disable_unk
         self._nbest = nbest
@@ -400,6 +403,30 @@ class ConvertedTranslator:
         pieces = pieces[len(self._target) :]
         ids = self._tokenizer.convert_tokens_to_ids(pieces)
         return Hypothesis(self._tokenizer.decode(ids, skip_special_tokens=True), pieces, score, [score])
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return the score of each given translation: the mean log-probability of its tokens and its end.
+
+        Args:
+            pairs: Source and translation, neither source blank. Sources and translations that are too long are cut.
+        """
+        scorer = PieceScorer(self._model, batch_tokens=self._batch_tokens)
+        scores: list[float] = []
+        for start in range(0, len(pairs), _CHUNK):
+            sources, targets = zip(*pairs[start : start + _CHUNK], strict=True)
+            found = scorer.log_probabilities([self._encode(each) for each in sources], self._targets(targets))
+            # The token of the language is given, not chosen.
+            scores += [sum(each[len(self._target) :]) / (len(each) - len(self._target)) for each in found]
+        if any(map(math.isnan, scores)):
+            raise nan_scores([], self._compute_type, one=True)
+        return scores
+
+    def _targets(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the tokens of translations, without their end, which CTranslate2 adds."""
+        longest = min(self.max_pieces, (self.max_source_pieces or self.max_pieces) - 1 - len(self._target))
+        encoded = self._tokenizer(text_target=list(texts), add_special_tokens=False)["input_ids"]
+        tokens = (self._tokenizer.convert_ids_to_tokens(ids[:longest]) for ids in encoded)
+        return [[*self._target, *each] for each in tokens]
 
     def fits(self, text: str) -> bool:
         """Return whether a text is no longer than the model's longest source."""

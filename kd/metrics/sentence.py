@@ -39,6 +39,7 @@ class Candidates(NamedTuple):
     # By metric, higher is better: `external` for scores made elsewhere, and the metrics of the stage `score`.
     given: Mapping[str, Sequence[float]] = MappingProxyType({})
     limited: Sequence[bool] = ()  # whether the search ended each at the longest output; empty if unknown
+    origins: Sequence[Sequence[str]] = ()  # members of a mixture that each comes from; empty for other lists
 
 
 class SentenceMetric(Utility, Protocol):

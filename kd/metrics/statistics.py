@@ -74,6 +74,8 @@ class Statistics:
     below: int = 0  # pairs whose preferred hypothesis scores below `select.threshold`: human target, or left out
     distant: int = 0  # pairs whose preferred hypothesis has a TER above `select.max_ter`: human target, or left out
     further: int = 0  # hypotheses that later epochs learn
+    origins: Counter[str] = field(default_factory=Counter)  # member of a mixture -> chosen hypotheses that it found
+    alone: Counter[str] = field(default_factory=Counter)  # member -> chosen hypotheses that no other member found
     ranks: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)  # bin of bin_width -> chosen hypotheses
     first_scores: Counter[int] = field(default_factory=Counter)  # the same of rank 0
@@ -102,6 +104,7 @@ class Statistics:
         self.sum_selected += scores[rank]
         self.exact += text == item.reference
         self.ranks[rank] += 1
+        self._count_origins(item.origins[rank] if item.origins else ())
         self.scores[self._bin(scores[rank])] += 1
         self.first_scores[self._bin(scores[0])] += 1
         for name, words in (("gold", item.reference), ("first", item.hypotheses[0]), ("selected", text)):
@@ -110,6 +113,11 @@ class Statistics:
             gain = scores[rank] - scores[0]
             self.gains[self._bin(gain)] += 1
             self._note(gain, source, item, scores, rank)
+
+    def _count_origins(self, members: Sequence[str]) -> None:
+        self.origins.update(members)
+        if len(members) == 1:
+            self.alone.update(members)
 
     def _bin(self, score: float) -> int:
         if not math.isfinite(score):

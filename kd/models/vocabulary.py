@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +162,7 @@ class Vocabulary:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        segmentation = read_segmentation(folder)
+        self._segmentation = segmentation = read_segmentation(folder)
         self.model_file = folder / (CODES if segmentation else VOCABULARY)
         self._processor: Any = None if segmentation else load_processor(self.model_file)
         self._symbols = [*SPECIAL, *read_dictionary(folder / DICTIONARY)]
@@ -261,6 +263,18 @@ class Vocabulary:
     def encode_pieces(self, sentences: Sequence[str]) -> list[list[str]]:
         """Return the pieces of each sentence, as strings."""
         return self._processor.encode(list(sentences), out_type=str, num_threads=1)
+
+    def encode_targets(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Return the fairseq ids of each sentence of the target side, without the end of sentence."""
+        encoded = self._target_processor.encode(list(sentences), out_type=str, num_threads=1)
+        return [self.ids_of(pieces) for pieces in encoded]
+
+    @cached_property
+    def _target_processor(self) -> Any:
+        if self._segmentation is None:
+            return self._processor
+        turned = replace(self._segmentation, source=self._segmentation.target)  # the tokeniser of the other language
+        return MosesBpe(self.model_file, turned, self._symbols[len(SPECIAL) :])
 
     def decode_pieces(self, pieces: Sequence[str]) -> str:
         """Return the text of pieces; bytes that are not valid UTF-8 become U+FFFD."""

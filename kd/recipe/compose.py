@@ -24,6 +24,7 @@ from kd.base.faults import disk_fault
 from kd.recipe.chain import plan, settings_key
 from kd.recipe.errors import as_user_error
 from kd.recipe.find import RECIPE_FILE, find, recipes
+from kd.recipe.mixture import add_mixture
 from kd.recipe.overrides import prepare, quoted
 from kd.recipe.paths import (
     drop_absent_files,
@@ -62,6 +63,7 @@ def compose(request: Request) -> DictConfig:
     path = find(request.recipe)
     with as_user_errors(path, request.overrides):
         config = composed(path, request.overrides)
+        add_mixture(config)
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         if not _follows(config, RecipeConfig):  # the merge says which key is wrong, and takes a third of composing
             OmegaConf.merge(OmegaConf.structured(RecipeConfig), plain)

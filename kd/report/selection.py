@@ -71,6 +71,8 @@ class Selection:
     dropped: int = 0  # further pairs that are left out
     set_aside: dict[str, int] = field(default_factory=dict)  # guard -> preferred hypotheses that tripped it
     no_way_out: dict[str, int] = field(default_factory=dict)  # guard -> lists all of whose hypotheses trip one
+    origins: dict[str, int] = field(default_factory=dict)  # member of a mixture -> chosen hypotheses that it found
+    alone: dict[str, int] = field(default_factory=dict)  # member -> chosen hypotheses that no other member found
     sides: list[SideOfSelection] = field(default_factory=list)
     examples: list[ChangedPair] = field(default_factory=list)  # where the score rose most
 
@@ -115,6 +117,8 @@ def selection(name: str, parts: Sequence[Mapping[str, Any]]) -> Selection:
         exact=total["exact"],
         further=total.get("further", 0),  # earlier versions do not count them
         gold=total["gold"],
+        origins=dict(sorted(total.get("origins", {}).items())),  # earlier versions do not count them
+        alone=total.get("alone", {}),
         dropped=total["dropped"],
         set_aside=total["set_aside"],
         no_way_out=total["no_way_out"],
@@ -193,6 +197,16 @@ def guard_table(guards: GuardCounts) -> Table:
                 "Pairs whose hypotheses all trip a guard"]  # fmt: skip
     title = f"Guards that were tripped{f', {guards.name}' if guards.name else ''}"
     return Table.of_rows(headings, rows, title=title)
+
+
+def origin_table(selection: Selection) -> Table:
+    """Make the table of how many chosen hypotheses come from each member of a mixture."""
+    rows = []
+    for name, found in selection.origins.items():
+        share = form.percent(found / max(1, selection.lists))
+        rows.append((name, form.count(found), share, form.count(selection.alone.get(name, 0))))
+    headings = ["Teacher", "Chosen hypotheses that it found", "Of all", "That no other teacher found"]
+    return Table.of_rows(headings, rows, title="Where the chosen hypotheses come from")
 
 
 def side_table(selection: Selection) -> Table:

@@ -28,6 +28,7 @@ KINDS = {
     "given_models": "kd.stages.given_models:GivenModels",
     "decode": "kd.stages.decode:Decode",
     "given_lists": "kd.stages.given_lists:GivenLists",
+    "mix": "kd.stages.mix:Mix",
     "score": "kd.stages.score:Score",
     "select": "kd.stages.select:Select",
     "drop": "kd.stages.drop:Drop",

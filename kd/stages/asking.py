@@ -13,6 +13,7 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.estimate import Estimate
+from kd.base.text import unknown_name
 from kd.corpora.guards import Guards
 from kd.corpora.nbest import Hypothesis, NBestList, NBestShardWriter, member_features
 from kd.corpora.shard import Shard
@@ -30,6 +31,7 @@ from kd.recipe.schema import (
     DecodeMethod,
     GivenModelConfig,
     GivenModelsConfig,
+    MixConfig,
     SelectConfig,
     SelectMetric,
     TeacherEngine,
@@ -51,29 +53,42 @@ _USAGE = {
 # --- planning --------------------------------------------------------------------------------------------------------
 
 
+def inputs_of(stage: Stage, role: str) -> list[Input]:
+    """Return the models that a stage reads in a role: of `decode`, those that its setting `teachers` names."""
+    chosen = getattr(stage.config, "teachers", {})
+    named = {name for name, wanted in chosen.items() if wanted}
+    items = stage.input_tasks(role)
+    return [item for item in items if not named or teacher_name(item.task.name) in named]
+
+
+def teacher_name(task: str) -> str:
+    """Return the name of the teacher that a task makes: `a` of `member-a`."""
+    return task.removeprefix("member-")
+
+
 def served(item: Input) -> tuple[str, GivenModelConfig] | None:
     """Return the name and the settings of a teacher behind a server; None for any other model."""
-    return _with_engine(item, TeacherEngine.endpoint)
+    found = given(item)
+    return found if found and found[1].engine is TeacherEngine.endpoint else None
 
 
-def _with_engine(item: Input, engine: TeacherEngine) -> tuple[str, GivenModelConfig] | None:
+def given(item: Input) -> tuple[str, GivenModelConfig] | None:
+    """Return the name and the settings of a given teacher; None for a model of this run."""
     config = item.task.stage.config
-    if not isinstance(config, GivenModelsConfig):
-        return None
-    name = item.task.name.removeprefix("member-")
-    member = config.members.get(name)
-    return (name, member) if member is not None and member.engine is engine else None
+    name = teacher_name(item.task.name)
+    member = config.members.get(name) if isinstance(config, GivenModelsConfig) else None
+    return None if member is None else (name, member)
 
 
 def teacher_of(stage: Stage, role: str) -> tuple[str, GivenModelConfig] | None:
     """Return the teacher behind a server that a stage reads in a role; None if it reads none."""
-    return next((found for item in stage.input_tasks(role) if (found := served(item))), None)
+    return next((found for item in inputs_of(stage, role) if (found := served(item))), None)
 
 
 def converted_of(stage: Stage) -> tuple[str, GivenModelConfig] | None:
     """Return the teacher that CTranslate2 translates with and that a stage reads; None if it reads none."""
-    found = (_with_engine(item, TeacherEngine.ctranslate2) for item in stage.input_tasks("teachers"))
-    return next(filter(None, found), None)
+    found = (each for item in inputs_of(stage, "teachers") if (each := given(item)))
+    return next((each for each in found if each[1].engine is TeacherEngine.ctranslate2), None)
 
 
 def address_of(stage: Stage, role: str) -> str | None:
@@ -85,6 +100,7 @@ def address_of(stage: Stage, role: str) -> str | None:
 def check_decoding(stage: Stage) -> None:
     """Raise UserError for settings of `decode` that the engine of the teachers does not support."""
     config: DecodeConfig = stage.config
+    _check_alone(stage)
     found = teacher_of(stage, "teachers")
     if found is None:
         converted = converted_of(stage)
@@ -110,6 +126,45 @@ def check_decoding(stage: Stage) -> None:
         )
 
 
+def _check_alone(stage: Stage) -> None:
+    """Raise UserError for several teachers that cannot decode as an ensemble, or that `decode.teachers` misspells."""
+    names = [teacher_name(item.task.name) for item in stage.input_tasks("teachers")]
+    for name in stage.config.teachers:
+        if name not in names:
+            raise unknown_name(f"teacher of {stage.name} (named by decode.teachers)", name, names)
+    found = [each for item in inputs_of(stage, "teachers") if (each := given(item))]
+    other = next((each for _, each in found if each.engine is not TeacherEngine.fairseq), None)
+    if other is not None and len(found) > 1:
+        what = "a model for CTranslate2" if other.engine is TeacherEngine.ctranslate2 else "an endpoint"
+        samples = "{decode: {method: sample}}"  # a server has no beam search
+        members = ", ".join(
+            f"{name}: {samples if each.engine is TeacherEngine.endpoint else {}}" for name, each in found
+        )
+        raise UserError(
+            f"{stage.name} has {what} among several teachers, but only fairseq models decode as an ensemble.",
+            f"Name a single teacher, or join the lists of all: '+mixture={{{members}}}'.",
+        )
+
+
+def check_pairs(stage: Stage, role: str) -> None:
+    """Raise UserError for an input of another language pair than the stage's own."""
+    for label, other in stage.inputs.get(role, []):
+        if stage.axis_value and other.axis_value and other.axis_value != stage.axis_value:
+            key = role if label == role else f"{role}.{label}"
+            raise UserError(
+                f"{stage.name} translates {stage.axis}, and {other.name} belongs to {other.axis}.",
+                f"Set chain.{stage.spec.name}.inputs.{key}={other.spec.name}, which is of the stage's own pair.",
+            )
+
+
+def lists_per_source(stage: Stage) -> int:
+    """Return the number of hypotheses in the lists that a stage reads; 1 if it is unknown."""
+    total = 0
+    for _, other in stage.inputs.get("lists", []):
+        total += lists_per_source(other) if other.inputs.get("lists") else getattr(other.config, "nbest", 0) or 0
+    return total or 1
+
+
 def check_selection(stage: Stage) -> None:
     """Raise UserError for a stage that selects by model scores from lists that have none."""
     config: SelectConfig = stage.config
@@ -119,7 +174,13 @@ def check_selection(stage: Stage) -> None:
     metric = "source_only.metric" if reads_source_only(stage) else "select.metric"
     for _, decoded in stage.inputs.get("lists", []):
         found = teacher_of(decoded, "teachers")
-        if found and not found[1].logprobs:
+        if isinstance(decoded.config, MixConfig):
+            if not any(task.inputs.get("teachers") for task in decoded.tasks):
+                raise UserError(
+                    f"{stage.name} selects by model scores, and no teacher of the mixture can score hypotheses.",
+                    f"Set {metric}=mbr_chrf, or add a teacher that is not behind a server.",
+                )
+        elif found and not found[1].logprobs:
             raise UserError(
                 f"{stage.name} selects by model scores, but the server of {decoded.name} returns none.",
                 f"Set teachers.{found[0]}.logprobs=true if the server has them, or {metric}=mbr_chrf.",

@@ -101,11 +101,13 @@ class Decode(Kind[DecodeConfig]):
                 identity = {key: value for key, value in identity.items() if key not in keys}
         if stage.config.method is DecodeMethod.sample:
             identity.pop("beam", None)
+        identity.pop("teachers", None)  # the inputs have them
+        asking.check_pairs(stage, "teachers")
         asking.check_decoding(stage)
         if stage.config.method is DecodeMethod.sample and asking.converted_of(stage):
             identity["drawn_by"] = "ctranslate2"  # until version 0.2.0 such lists came from beam search
         inputs = {role: stage.input_tasks(role) for role in stage.inputs}
-        inputs["teachers"] = first_members(inputs["teachers"], stage.config.members, "decode.members")
+        inputs["teachers"] = first_members(asking.inputs_of(stage, "teachers"), stage.config.members, "decode.members")
         for worker in range(stage.config.workers):
             yield TaskSpec(f"worker-{worker}", {**identity, "worker": worker}, extent, inputs)
 
@@ -160,7 +162,7 @@ class Decode(Kind[DecodeConfig]):
         """Forecast the work by the sentences of each worker; list sizes grow with the text and `nbest`."""
         config, text = stage.config, known.input(stage, "corpus")
         output = replace(text, pairs=text.pairs.times(config.share))
-        models = known.models(item.task for item in stage.input_tasks("teachers"))
+        models = known.models(item.task for item in asking.inputs_of(stage, "teachers"))
         sentences = text.pairs.times(config.share / len(stage.tasks))
         cost = known.translation_flops(models, text, width_of(config))
         work = Work(f"decode {config.engine.value}", "sentences", sentences, cost, Sharing.gpus, "decode")

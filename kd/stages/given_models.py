@@ -72,13 +72,6 @@ class GivenModels(Kind[GivenModelsConfig]):
             _check_endpoint(name, member)
         if any(_is_checkpoint(member) for member in config.members.values()):
             _check_vocabulary(config)
-        others = [member.engine for member in config.members.values() if member.engine is not TeacherEngine.fairseq]
-        if len(config.members) > 1 and others:
-            what = "a model for CTranslate2" if others[0] is TeacherEngine.ctranslate2 else "an endpoint"
-            raise UserError(
-                f"teachers has {what} among several models, but only fairseq models decode as an ensemble.",
-                "Name a single teacher.",
-            )
 
     def tasks(self, stage: Stage) -> Iterator[TaskSpec]:
         """Yield one task per member, identified by the content of its files."""

@@ -36,6 +36,7 @@ from kd.pipeline.forecast import Sharing, StageForecast, TaskWork, Work
 from kd.pipeline.model import Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import SCORED, ScoreConfig, ScorerConfig, SelectMetric
 from kd.stages import backward
+from kd.stages.asking import lists_per_source
 from kd.stages.backward import BackwardScorer
 
 BATCH = 2_000  # pairs scored at once; a call of a model has a cost of its own
@@ -170,9 +171,8 @@ class Score(Kind[ScoreConfig]):
         """Forecast one part of work per metric, in segments read by its model, and the stored scores."""
         text = known.input(stage, "corpus")
         configs = [other.config for _, other in stage.inputs.get("lists", [])]
-        nbest = next((getattr(config, "nbest", 0) for config in configs), 1) or 1
         share = next((getattr(config, "share", 1.0) for config in configs), 1.0)
-        hypotheses = text.pairs.times(share * nbest / len(stage.tasks))
+        hypotheses = text.pairs.times(share * lists_per_source(stage) / len(stage.tasks))
         metrics = _metrics(stage.config)
         work = tuple(
             # Minimum Bayes risk encodes each hypothesis once, and the estimator's share is small.

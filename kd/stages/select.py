@@ -36,7 +36,7 @@ from kd.pipeline.fingerprint import digest, identity_and_extent
 from kd.pipeline.forecast import StageForecast, TaskWork, Work
 from kd.pipeline.model import Input, Job, Kind, Role, Stage, Summary, TaskSpec
 from kd.recipe.schema import Below, OnGuard, SelectConfig, Variant
-from kd.stages.asking import check_selection
+from kd.stages.asking import check_selection, lists_per_source
 from kd.stages.outputs import SELECTION
 from kd.stages.selecting import ShardToSelect, columns_of, gold_copies, select_shard
 from kd.stages.source_only import check_gold
@@ -120,8 +120,7 @@ class Select(Kind[SelectConfig]):
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the hypotheses that are scored."""
         text = known.input(stage, "lists")
-        nbest = next((getattr(other.config, "nbest", 0) for _, other in stage.inputs.get("lists", [])), 0) or 1
-        hypotheses = text.pairs.times(nbest / len(stage.tasks))
+        hypotheses = text.pairs.times(lists_per_source(stage) / len(stage.tasks))
         work = Work(f"select {stage.config.metric}", "hypotheses", hypotheses, text.side_bytes)
         return equal_tasks(stage, TaskWork((work,), pairs=text.pairs.times(1 / len(stage.tasks))), text)
 
@@ -269,6 +268,15 @@ def _compare_ids(
         raise IncompleteArtifact(f"{selected.path} lacks {dropped} pairs, but {statistics['dropped']} were dropped.")
 
 
+def _origins(statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many selected hypotheses each member of a mixture found, and how many no other member found."""
+    found = {
+        name: {"selected": count, "from it alone": statistics["alone"].get(name, 0)}
+        for name, count in sorted(statistics["origins"].items())
+    }
+    return {"selected from": found} if found else {}
+
+
 def _summary(config: SelectConfig, statistics: Mapping[str, Any], pairs: int) -> Summary:
     chosen = statistics["chosen"]
     guards = statistics["no_way_out"] if config.on_guard is OnGuard.drop else {}
@@ -290,6 +298,7 @@ def _summary(config: SelectConfig, statistics: Mapping[str, Any], pairs: int) ->
             "mean score of the first": statistics["sum_first"] / max(1, chosen),
             "mean score of the selected": statistics["sum_selected"] / max(1, chosen),
             "gold instead": statistics["gold"],
+            **_origins(statistics),
             **({"below the threshold": statistics["below"]} if config.variant is Variant.threshold else {}),
             **({"TER above the limit": statistics["distant"]} if config.max_ter is not None else {}),
             **({"further hypotheses": statistics["further"]} if config.variant is Variant.top else {}),

@@ -14,6 +14,7 @@ from kd.corpora.finished import note_finished
 from kd.corpora.guards import Guards
 from kd.corpora.ids import PLACE_BITS, Origin, Pair, place_of, prefix_of
 from kd.corpora.index import Damaged
+from kd.corpora.mixtures import origins
 from kd.corpora.nbest import LIMIT, Hypothesis, NBestShard
 from kd.corpora.scores import ScoreFile, ScoreShard
 from kd.corpora.shard import Shard as CorpusShard
@@ -119,11 +120,13 @@ def _candidates(item: ShardToSelect) -> Iterator[tuple[Pair, Candidates, Sequenc
                 _feature(h, item.config.feature, item.lists, line + i) for i, h in enumerate(hypotheses)
             ]
         texts, model_scores = [h.text for h in hypotheses], [h.score for h in hypotheses]
+        found_by = [origins(each) for each in hypotheses] if origins(hypotheses[0]) else ()
         limited = [len((h.pieces or "").split(" ")) >= limit for h in hypotheses] if limit else []
         views = opinions(hypotheses) if item.config.suspects else ()
         for pair in group:
             scores = {name: _scores_of(pair, column, item.lists) for name, column in rows.items()}
-            yield pair, Candidates(texts, pair.target, model_scores, given | scores, limited), views
+            candidates = Candidates(texts, pair.target, model_scores, given | scores, limited, found_by)
+            yield pair, candidates, views
         line += len(hypotheses)
     if external is not None:
         external.finish()

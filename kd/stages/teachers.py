@@ -21,7 +21,7 @@ from kd.pipeline.fingerprint import identity_and_extent
 from kd.pipeline.forecast import TaskWork
 from kd.pipeline.model import Artifact, Input, Job, Role, Stage, Task
 from kd.recipe.schema import DistillConfig, FinetuneConfig, ModelConfig, TrainConfig
-from kd.stages.asking import teacher_of
+from kd.stages.asking import converted_of, teacher_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def check_teachers(stage: Stage) -> None:
 
 def check_softened(stage: Stage) -> None:
     """Raise UserError unless there are teachers for each language pair of the data, all with distributions to store."""
-    _refuse_served(
+    _refuse_text_alone(
         stage, "stores the token distributions of teachers", "student.distill.alpha=0 student.distill.stored=false"
     )
     pairs = {str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]}
@@ -183,7 +183,7 @@ def _check_one_pair(stage: Stage, purpose: str, off: str, several: str = "") -> 
             f"{stage.name} {purpose}, but has no teachers.",
             f"Set {off}, or chain.{stage.spec.name}.inputs.teachers to a stage of models.",
         )
-    _refuse_served(stage, purpose, off)
+    _refuse_text_alone(stage, purpose, off)
     pairs = sorted({str(teacher.axis) for _, teacher in stage.inputs[TEACHERS]})
     if len(pairs) > 1:
         raise UserError(
@@ -192,11 +192,16 @@ def _check_one_pair(stage: Stage, purpose: str, off: str, several: str = "") -> 
         )
 
 
-def _refuse_served(stage: Stage, purpose: str, off: str) -> None:
-    """Raise UserError if a teacher is behind a server, which returns only text."""
+def _refuse_text_alone(stage: Stage, purpose: str, off: str) -> None:
+    """Raise UserError if a teacher is behind a server or of Hugging Face, since it returns only text."""
     if found := teacher_of(stage, TEACHERS):
         raise UserError(
             f"{stage.name} {purpose}, but teachers.{found[0]} is behind a server, which returns only text.",
+            f"Set {off}.",
+        )
+    if found := converted_of(stage):
+        raise UserError(
+            f"{stage.name} {purpose}, and teachers.{found[0]} is translated by CTranslate2, which returns only text.",
             f"Set {off}.",
         )
 

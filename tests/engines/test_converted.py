@@ -34,6 +34,7 @@ from kd.base.errors import UserError
 from kd.engines import forced
 from kd.engines.converted import ConvertedTranslator, convert
 from kd.engines.loading import Decoding, count_pieces, load
+from kd.engines.scoring import Scoring, load_scorer
 from kd.engines.translator import Translator
 from kd.models.folder import ModelFolder
 
@@ -237,6 +238,29 @@ def test_lists_and_samples_are_scored(converted: Path) -> None:
             assert len(hypotheses) == 4
             assert scores == sorted(scores, reverse=True) or "sampling_topk" in settings
             assert all(each.member_scores == [each.score] and each.score <= 0 for each in hypotheses)
+
+
+def test_scores_of_given_translations_are_those_of_transformers(teacher: Teacher, converted: Path) -> None:
+    pairs = [(source, target.upper()) for source in sentences(6, 12) for target in (source, *sentences(1, 13))]
+    if teacher.kind == "m2m_100":
+        teacher.tokenizer.src_lang, teacher.tokenizer.tgt_lang = "de", "en"
+    expected = []
+    for source, target in pairs:
+        batch = teacher.tokenizer(teacher.prefix + source, text_target=target, return_tensors="pt")
+        with torch.no_grad():
+            logits = teacher.model(**batch).logits[0]
+        if teacher.kind == "marian":
+            logits[:, teacher.tokenizer.pad_token_id] = -torch.inf  # Marian's models never choose it
+        labels = batch["labels"][0]
+        scores = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0].tolist()
+        chosen = scores[1:] if teacher.kind == "m2m_100" else scores  # without the token of the language
+        expected.append(sum(chosen) / len(chosen))
+    scoring = Scoring(("de", "en"), LONGEST, 500, "fp32", 1, "cpu")
+    found = load_scorer([converted], scoring).score(
+        *zip(*((source, [target]) for source, target in pairs), strict=True)
+    )
+    assert [score for (score,) in found] == pytest.approx(expected, abs=1e-4)
+    assert load_scorer([converted], scoring).score([" "], [["A", "B"]]) == [[0.0, 0.0]]
 
 
 def test_seed_and_sources_determine_the_samples(converted: Path) -> None:

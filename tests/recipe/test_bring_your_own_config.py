@@ -15,6 +15,8 @@ from kd.recipe import compose
 TEACHERS, LISTS = "chain=given_teachers", "chain=given_lists"
 URL = "http://models.example/v1"
 SERVER = f"engine: endpoint, url: '{URL}', model: x"
+TWO = f"+teachers={{a: {{{SERVER}}}, b: {{{SERVER}}}}}"
+MIXED = "+mixture={a: {}, b: {}}"
 ENDPOINT = f"+teachers={{a: {{{SERVER}}}}}"
 SAMPLE = ["decode.method=sample", "student.distill.alpha=0", "student.distill.stored=false",
           "student.start.layers=false"]  # fmt: skip
@@ -40,13 +42,20 @@ def plan(place: Path, *overrides: str) -> Plan:
         ([TEACHERS, "+teachers={a: {model: x.pt}}"], "given_models has neither vocabulary nor codes"),
         ([TEACHERS, "+teachers={a: {model: x, prefix: y}}"], "teachers.a.prefix has no effect with engine fairseq"),
         ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x}}"], ": `hf download NAME --local-dir "),
-        ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x}, b: {model: y}}"], "Name a single teacher"),
         ([TEACHERS, "+teachers={a: {engine: ctranslate2, model: x, compute_type: int9}}"], "compute_type is 'int9'"),
         ([TEACHERS, "+teachers={a: {engine: marian, model: x}}"], "Choose one of"),
         ([TEACHERS, "+teachers={a: {engine: endpoint, model: x}}"], "teachers.a.url is not set"),
         ([TEACHERS, f"+teachers={{a: {{engine: endpoint, url: '{URL}'}}}}"], "teachers.a must name exactly one model"),
         ([TEACHERS, f"+teachers={{a: {{model: x, url: '{URL}'}}}}"], "a.url has no effect with engine fairseq"),
-        ([TEACHERS, f"+teachers={{a: {{{SERVER}}}, b: {{model: y}}}}"], "has an endpoint among several models"),
+        ([TEACHERS, TWO], "decode.en-de has an endpoint among several teachers, but only fairseq models decode as an"),
+        ([TEACHERS, TWO], "'+mixture={a: {decode: {method: sample}}, b: {decode: {method: sample}}}'"),
+        (["+mixture={a: {}}"], "mixture names given teachers, but the chain does not decode with any. Set chain="),
+        ([TEACHERS, TWO, "+mixture={c: {}}"], "no teacher (named by mixture.c) called c. There are: a, b"),
+        ([TEACHERS, TWO, "+mixture={c: {teachers: {a: true, bb: true}}}"], "(named by mixture.c) called bb. "),
+        ([TEACHERS, TWO, "+mixture={a: {decode: {share: 0.5}}}"], "mixture.a.decode cannot set share. Set decode."),
+        ([TEACHERS, TWO, "+mixture={a: {decode: {bem: 5}}}"], "Did you mean mixture.a.decode.beam?"),
+        ([TEACHERS, TWO, "+mixture={a: {}}"], "decode_a.en-de cannot use decode.method=beam with decode.beam=4"),
+        ([TEACHERS, TWO, *SAMPLE, MIXED, "select.metric=model"], "no teacher of the mixture can score hypotheses"),
         ([TEACHERS, ENDPOINT], "has no beam search: decode.en-de cannot use decode.method=beam with decode.beam=4"),
         ([TEACHERS, ENDPOINT, "decode.method=diverse"], "Set decode.method=sample for several samples"),
         ([TEACHERS, ENDPOINT, "decode.method=sample"], "is behind a server, which returns only text"),
@@ -90,6 +99,34 @@ def test_a_converted_teacher_samples_and_has_no_diverse_beam_search(tmp_path: Pa
     with pytest.raises(UserError, match=r"a is translated by CTranslate2, which has no diverse beam"):
         plan(tmp_path, *given, "decode.method=diverse")
     plan(tmp_path, *given, "decode.method=sample", "decode.top_p=0.9")
+
+
+def test_adding_a_member_to_a_mixture_leaves_the_decoding_of_the_others_as_it_is(tmp_path: Path) -> None:
+    def planned(mixture: str, *more: str) -> Plan:
+        return plan(tmp_path, TEACHERS, TWO, *SAMPLE, f"+mixture={mixture}", "students.one_teacher=true", *more)
+
+    one, both = planned("{a: {}}"), planned("{a: {}, b: {decode: {nbest: 2}}}")
+    first = "decode_a.en-de", "worker-0"
+    assert both.task(*first).fingerprint == one.task(*first).fingerprint
+    assert both.task("decode.en-de", "worker-0").fingerprint != one.task("decode.en-de", "worker-0").fingerprint
+    assert both.find("decode_b")[0].config.nbest == 2
+    joined = both.task("decode.en-de", "worker-1")
+    assert [(item.label, item.task.full_name) for item in joined.inputs["lists"]] == [
+        ("a", "decode_a.en-de/worker-1"), ("b", "decode_b.en-de/worker-1"),
+    ]  # fmt: skip
+    assert joined.inputs["teachers"] == [], "a server scores no given text"
+    assert [stage.name for _, stage in both.find("select_one")[0].inputs["lists"]] == ["decode_a.en-de"]
+    systems = {task.name for task in both.find("translate")[0].tasks}
+    assert {"teacher-a", "teacher-b"} <= systems
+    assert "teacher-ensemble" not in systems
+
+
+def test_a_teacher_of_another_pair_is_refused(tmp_path: Path) -> None:
+    given = [TEACHERS, ENDPOINT, *SAMPLE, "+pairs.de-en={}", "chain.decode.inputs.teachers=teacher.de-en"]
+    with pytest.raises(
+        UserError, match=r"decode\.en-de translates en-de, and teacher\.de-en belongs to de-en\. Set chain"
+    ):
+        plan(tmp_path, *given)
 
 
 def test_the_path_of_a_model_does_not_change_its_fingerprint(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ from kd.recipe.schema.marks import (
     TRANSIENT,
     setting,
 )
+from kd.recipe.schema.mixing import MixConfig, MixtureMemberConfig
 from kd.recipe.schema.recipe import (
     FilesConfig,
     RecipeConfig,
@@ -161,6 +162,8 @@ __all__ = [
     "LongSources",
     "MachineConfig",
     "Metric",
+    "MixConfig",
+    "MixtureMemberConfig",
     "ModelConfig",
     "OnError",
     "OnGuard",

@@ -83,6 +83,9 @@ class DecodeConfig:
     members: int = setting(
         "Number of teachers that decode, counted from the first; 0: all.", 0, unit="teachers", at_least=0
     )
+    teachers: dict[str, bool] = setting(
+        "Names of the given teachers that decode, as NAME: true; empty: all.", factory=dict
+    )
     method: DecodeMethod = setting("Beam search, sampling or diverse beam search.", DecodeMethod.beam)
     seed: int = setting(
         "sample: seed; the same seed and source always give the same samples.", same_as("seed"), at_least=0

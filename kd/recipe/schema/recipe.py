@@ -28,6 +28,7 @@ from kd.recipe.schema.given import GivenListsConfig, GivenModelConfig, GivenMode
 from kd.recipe.schema.judging import EvaluateConfig, ExportConfig, ReleaseConfig, ReportConfig
 from kd.recipe.schema.learning import SoftenConfig
 from kd.recipe.schema.marks import setting
+from kd.recipe.schema.mixing import MixtureMemberConfig
 from kd.recipe.schema.running import FolderConfig, LauncherConfig, MachineConfig, StageConfig, TrackingConfig
 from kd.recipe.schema.searching import SearchConfig
 from kd.recipe.schema.source_only import SourceOnlyConfig
@@ -70,6 +71,11 @@ class RecipeConfig:
     source_only: SourceOnlyConfig = setting("Text without translations.", factory=SourceOnlyConfig)
     teachers: dict[str, GivenModelConfig] = setting(
         "Teachers trained elsewhere by name (chain=given_teachers): engine and model of each.", factory=dict
+    )
+    mixture: dict[str, MixtureMemberConfig] = setting(
+        "Members of a mixture by name, whose lists are joined for each source (docs/own.md). A member has the name of "
+        "its teacher, or names several; empty: all teachers decode as one ensemble.",
+        factory=dict,
     )
     given_models: GivenModelsConfig = setting("Settings that all given teachers share.", factory=GivenModelsConfig)
     given_lists: GivenListsConfig = setting(
