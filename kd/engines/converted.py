@@ -11,7 +11,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +274,8 @@ class ConvertedTranslator:
         direction = description["direction"]
         self.counts = Counts()
         self.max_pieces = max_pieces or LONGEST_OUTPUT
-        limits = [limit for limit in (description.get("max_source_pieces"), max_source_pieces) if limit]
+        self._longest: int | None = description.get("max_source_pieces")
+        limits = [limit for limit in (self._longest, max_source_pieces) if limit]
         self.max_source_pieces = min(limits, default=None)
         self._skip_long = skip_long
         self._tokenizer = _tokenizer(folder / TOKENIZER)
@@ -366,31 +367,35 @@ class ConvertedTranslator:
             self.counts.limited += sum(len(each.pieces) >= self.max_pieces for each in lists[-1])
         return lists
 
+    @cached_property
+    def _scorer(self) -> PieceScorer:
+        return PieceScorer(self._model, batch_tokens=self._batch_tokens)
+
     @property
     def compute_type(self) -> str:
         """The number format that the model computes in, by CTranslate2's name."""
         return self._compute_type
 
-    def log_probabilities(self, sources: Sequence[str], targets: Sequence[str]) -> list[list[float]]:
+    def log_probabilities(
+        self, sources: Sequence[str], targets: Sequence[str], max_pieces: int | None = None
+    ) -> list[list[float]]:
         """Return the natural log-probabilities of the tokens of each given translation, and of its end.
 
-        A target that is longer than the model's longest text is cut. The language token before it is not scored.
+        The language token before a translation is given, not chosen, and so is not among them.
+
+        Args:
+            sources: The sources, none of them blank. One that is too long is cut.
+            targets: A translation of each. One that is too long is cut.
+            max_pieces: Longest translation, in tokens; None: only the model's own limit.
         """
+        # Like those of a source, a target's positions also hold its end and the language token.
+        own = self._longest and max(0, self._longest - 1 - len(self._target))
+        limit = min((each for each in (own, max_pieces) if each is not None), default=None)
         encoded = self._tokenizer(text_target=list(targets), add_special_tokens=False)["input_ids"]
-        limit = self.max_source_pieces and self.max_source_pieces - 1 - len(self._target)
-        pieces = [self._tokenizer.convert_ids_to_tokens(ids[:limit]) for ids in encoded]
-        tokens = [self._encode(source) for source in sources]
-        results = self._batches.run(
-            lambda size: self._model.score_batch(
-                tokens,
-                [[*self._target, *each] for each in pieces],
-                max_batch_size=size,
-                batch_type="tokens",
-                max_input_length=0,
-            ),
-            max(map(len, tokens), default=0),
-        )
-        return [result.log_probs[len(self._target) :] for result in results]
+        pieces = [[*self._target, *self._tokenizer.convert_ids_to_tokens(ids[:limit])] for ids in encoded]
+        tokens = {source: self._encode(source) for source in dict.fromkeys(sources)}
+        found = self._scorer.log_probabilities([tokens[source] for source in sources], pieces)
+        return [each[len(self._target) :] for each in found]
 
     def _encode(self, source: str) -> list[str]:
         ids = self._tokenizer.encode(self._prefix + source)
@@ -403,30 +408,6 @@ class ConvertedTranslator:
         pieces = pieces[len(self._target) :]
         ids = self._tokenizer.convert_tokens_to_ids(pieces)
         return Hypothesis(self._tokenizer.decode(ids, skip_special_tokens=True), pieces, score, [score])
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Return the score of each given translation: the mean log-probability of its tokens and its end.
-
-        Args:
-            pairs: Source and translation, neither source blank. Sources and translations that are too long are cut.
-        """
-        scorer = PieceScorer(self._model, batch_tokens=self._batch_tokens)
-        scores: list[float] = []
-        for start in range(0, len(pairs), _CHUNK):
-            sources, targets = zip(*pairs[start : start + _CHUNK], strict=True)
-            found = scorer.log_probabilities([self._encode(each) for each in sources], self._targets(targets))
-            # The token of the language is given, not chosen.
-            scores += [sum(each[len(self._target) :]) / (len(each) - len(self._target)) for each in found]
-        if any(map(math.isnan, scores)):
-            raise nan_scores([], self._compute_type, one=True)
-        return scores
-
-    def _targets(self, texts: Sequence[str]) -> list[list[str]]:
-        """Return the tokens of translations, without their end, which CTranslate2 adds."""
-        longest = min(self.max_pieces, (self.max_source_pieces or self.max_pieces) - 1 - len(self._target))
-        encoded = self._tokenizer(text_target=list(texts), add_special_tokens=False)["input_ids"]
-        tokens = (self._tokenizer.convert_ids_to_tokens(ids[:longest]) for ids in encoded)
-        return [[*self._target, *each] for each in tokens]
 
     def fits(self, text: str) -> bool:
         """Return whether a text is no longer than the model's longest source."""

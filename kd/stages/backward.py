@@ -14,7 +14,7 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.files import read_object
-from kd.engines import forced
+from kd.engines.scoring import Scorer, Scoring, is_hugging_face, load_scorer
 from kd.metrics.comet_lists import ListToScore
 from kd.models.description import ENDPOINT
 from kd.models.folder import ModelFolder
@@ -41,7 +41,7 @@ class BackwardScorer:
     def __init__(self, config: BackwardModelConfig, languages: tuple[str, str], threads: int, device: str) -> None:
         self._config, self._languages, self._threads, self._device = config, languages, threads, device
         self._folder = model_folder(config, dict(zip(("source", "target"), languages, strict=True)))
-        self._model: forced.ForcedModel | None = None
+        self._model: Scorer | None = None
         self.signature = f"backward|model:{self._folder.name}|normalised:tokens"
 
     def scores(self, lists: Sequence[ListToScore]) -> list[list[float]]:
@@ -51,19 +51,28 @@ class BackwardScorer:
         """
         if self._model is None:
             source, target = self._languages
-            self._model = forced.load(
-                self._folder,
+            scoring = Scoring(
                 (target, source),
-                batch_tokens=self._config.batch_tokens,
-                threads=self._threads,
-                device=self._device,
+                self._config.batch_tokens,
+                self._threads,
+                self._device,
                 compute_type=self._config.compute_type,
                 prefix=self._config.prefix,
+                choose=True,
+                blank=-math.inf,
             )
+            self._model = load_scorer([self._folder], scoring)
         pairs = [(text, item.source) for item in lists for text in item.hypotheses]
-        wanted = [(text, source) for text, source in dict.fromkeys(pairs) if text.strip() and source.strip()]
-        texts, sources = [text for text, _ in wanted], [source for _, source in wanted]
-        known = dict(zip(wanted, self._model.scores(texts, sources), strict=True))
+        wanted: dict[str, dict[str, None]] = {}  # distinct sources of each hypothesis
+        for text, source in pairs:
+            if source.strip():
+                wanted.setdefault(text, {})[source] = None
+        scores = self._model.score(list(wanted), [list(sources) for sources in wanted.values()])
+        known = {
+            (text, source): score
+            for (text, sources), row in zip(wanted.items(), scores, strict=True)
+            for source, score in zip(sources, row, strict=True)
+        }
         found = iter([known.get(pair, -math.inf) for pair in pairs])
         return [[next(found) for _ in item.hypotheses] for item in lists]
 
@@ -88,7 +97,7 @@ def identity(config: BackwardModelConfig) -> dict[str, Any]:
 
 def model_files(folder: Path) -> list[Path]:
     """Return the files by whose content a model is identified."""
-    if forced.is_hugging_face(folder):
+    if is_hugging_face(folder):
         return sorted(path for path in folder.iterdir() if path.is_file())
     return [path for member in ModelFolder.open(folder).all_members for path in member.files]
 
@@ -102,7 +111,7 @@ def check_model(stage: Stage, config: BackwardModelConfig) -> None:
             f"There is no folder {folder} ({KEY}).",
             f"Train a model from {target} to {source} first, or set {KEY} to the folder of an existing one.",
         )
-    if not forced.is_hugging_face(folder) and ModelFolder.open(folder).engine == ENDPOINT:
+    if not is_hugging_face(folder) and ModelFolder.open(folder).engine == ENDPOINT:
         raise UserError(f"{folder} ({KEY}) is behind a server, which does not score text.", f"Set {KEY} to a folder.")
     if _is_teacher(stage, folder):
         raise _wrong(folder, f"is a teacher, which translates from {source} to {target}", source, target)
@@ -134,7 +143,7 @@ def _is_teacher(stage: Stage, folder: Path) -> bool:
 
 def _languages_of(folder: Path) -> _Named:
     """Return the languages that a model's files state; empty for a side that they do not state."""
-    if forced.is_hugging_face(folder):
+    if is_hugging_face(folder):
         return _stated(folder / "tokenizer_config.json", "source_lang", "target_lang")
     languages = ModelFolder.open(folder).languages
     if languages.target:

@@ -209,7 +209,7 @@ def _spec(job: Job[MixConfig], threads: int) -> _Spec:
     return _Spec(
         tuple(members),
         {name: [teachers[each].path for each in names] for name, names in scoring.items()},
-        Scoring(languages, config.max_pieces, config.batch_tokens, config.precision.value, threads, job.device),
+        Scoring(languages, config.batch_tokens, threads, job.device, config.max_pieces, config.precision.value),
         job.out,
     )
 

@@ -9,8 +9,9 @@ import json
 import math
 import random
 import shutil
+import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from transformers import (
 )
 
 from kd.base.errors import UserError
-from kd.engines import forced
 from kd.engines.converted import ConvertedTranslator, convert
 from kd.engines.loading import Decoding, count_pieces, load
 from kd.engines.scoring import Scoring, load_scorer
@@ -48,6 +48,7 @@ SHAPE: dict[str, Any] = {
     "d_model": 64,
     "max_position_embeddings": 64,
 }
+SCORING = Scoring(("de", "en"), batch_tokens=200, threads=1, device="cpu")
 SPECIAL = ("<s>", "</s>", "<unk>", "<pad>")
 
 
@@ -211,22 +212,42 @@ def test_every_way_to_translate_agrees(converted: Path) -> None:
 def test_given_translations_have_the_scores_of_transformers(teacher: Teacher, converted: Path) -> None:
     """transformers' logits; in Marian's models padding is no output (bad_words_ids), a language token is not scored."""
     sources = sentences(20, 11)
-    targets = [text.upper() for text in reversed(sources)]
-    expected = []
+    targets = [[text.upper(), source, *sentences(1, 13)] for text, source in zip(sources[::-1], sources, strict=True)]
     if teacher.kind == "m2m_100":
         teacher.tokenizer.src_lang, teacher.tokenizer.tgt_lang = teacher.languages
-    for source, target in zip(sources, targets, strict=True):
-        batch = teacher.tokenizer(teacher.prefix + source, text_target=target, return_tensors="pt")
-        with torch.no_grad():
-            logits = teacher.model(**batch).logits[0]
-        if teacher.kind == "marian":
-            logits[:, teacher.tokenizer.pad_token_id] = -math.inf
-        each = torch.log_softmax(logits, -1).gather(1, batch["labels"][0, :, None])[:, 0].tolist()
-        scored = each[1:] if teacher.kind == "m2m_100" else each
-        expected.append(sum(scored) / len(scored))
+    expected = [[mean_log_probability(teacher, source, target) for target in each]
+                for source, each in zip(sources, targets, strict=True)]  # fmt: skip
+    settings = replace(SCORING, languages=teacher.languages, prefix=teacher.prefix)
     for folder in (teacher.folder, converted):  # the former is converted on the fly
-        model = forced.load(folder, teacher.languages, batch_tokens=100, threads=1, device="cpu", prefix=teacher.prefix)
-        assert model.scores(sources, targets) == pytest.approx(expected, abs=1e-4)
+        scorer = load_scorer([folder], settings)
+        for found, scores in zip(scorer.score(sources, targets), expected, strict=True):
+            assert found == pytest.approx(scores, abs=1e-4)
+        assert scorer.score([" "], [["A", "B"]]) == [[0.0, 0.0]]
+
+
+def mean_log_probability(teacher: Teacher, source: str, target: str, pieces: int | None = None) -> float:
+    """The score by transformers' logits, of the first `pieces` tokens and the end."""
+    batch = teacher.tokenizer(teacher.prefix + source, text_target=target, return_tensors="pt")
+    first = teacher.kind == "m2m_100"
+    if pieces is not None:
+        labels = batch["labels"]
+        batch["labels"] = torch.cat([labels[:, : first + pieces], labels[:, -1:]], 1)
+    with torch.no_grad():
+        logits = teacher.model(**batch).logits[0]
+    if teacher.kind == "marian":
+        logits[:, teacher.tokenizer.pad_token_id] = -math.inf
+    scores = torch.log_softmax(logits, -1).gather(1, batch["labels"][0, :, None])[:, 0].tolist()
+    return statistics.fmean(scores[first:])
+
+
+def test_the_longest_target_leaves_places_for_its_end_and_its_language(teacher: Teacher, converted: Path) -> None:
+    """The models have 64 positions, and T5 any number: the setting then counts tokens without end and language."""
+    text = " ".join(WORDS * 20).upper()
+    own = {"marian": 63, "m2m_100": 62, "t5": None}[teacher.kind]
+    for setting in (None, LONGEST):
+        [[found]] = load_scorer([converted], replace(SCORING, max_pieces=setting)).score(["EINS"], [[text]])
+        expected = mean_log_probability(teacher, "EINS", text, setting or own)
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_lists_and_samples_are_scored(converted: Path) -> None:
@@ -238,29 +259,6 @@ def test_lists_and_samples_are_scored(converted: Path) -> None:
             assert len(hypotheses) == 4
             assert scores == sorted(scores, reverse=True) or "sampling_topk" in settings
             assert all(each.member_scores == [each.score] and each.score <= 0 for each in hypotheses)
-
-
-def test_scores_of_given_translations_are_those_of_transformers(teacher: Teacher, converted: Path) -> None:
-    pairs = [(source, target.upper()) for source in sentences(6, 12) for target in (source, *sentences(1, 13))]
-    if teacher.kind == "m2m_100":
-        teacher.tokenizer.src_lang, teacher.tokenizer.tgt_lang = "de", "en"
-    expected = []
-    for source, target in pairs:
-        batch = teacher.tokenizer(teacher.prefix + source, text_target=target, return_tensors="pt")
-        with torch.no_grad():
-            logits = teacher.model(**batch).logits[0]
-        if teacher.kind == "marian":
-            logits[:, teacher.tokenizer.pad_token_id] = -torch.inf  # Marian's models never choose it
-        labels = batch["labels"][0]
-        scores = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0].tolist()
-        chosen = scores[1:] if teacher.kind == "m2m_100" else scores  # without the token of the language
-        expected.append(sum(chosen) / len(chosen))
-    scoring = Scoring(("de", "en"), LONGEST, 500, "fp32", 1, "cpu")
-    found = load_scorer([converted], scoring).score(
-        *zip(*((source, [target]) for source, target in pairs), strict=True)
-    )
-    assert [score for (score,) in found] == pytest.approx(expected, abs=1e-4)
-    assert load_scorer([converted], scoring).score([" "], [["A", "B"]]) == [[0.0, 0.0]]
 
 
 def test_seed_and_sources_determine_the_samples(converted: Path) -> None:

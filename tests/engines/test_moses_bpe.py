@@ -23,11 +23,13 @@ from kd.base.errors import UserError
 from kd.engines.ctranslate2 import export
 from kd.engines.fairseq.given import import_model
 from kd.engines.loading import Decoding, count_pieces, load
+from kd.engines.scoring import Scoring, load_scorer
 from kd.engines.translator import Translator
 from kd.models.description import Languages, Original, read_description
 from kd.models.folder import ModelFolder, write_ensemble
 from kd.models.moses_bpe import MosesBpe, Segmentation
 from kd.models.vocabulary import Vocabulary
+from tests.engines.test_scoring import reference_of_ids
 from tests.older_cpu import older_cpu
 
 WORDS = {
@@ -124,6 +126,25 @@ def test_raw_text_is_translated_as_by_fairseqs_hub_interface(
     assert system(sources) == expected
     assert list(Translator(imported, beam=beam, max_pieces=60, as_is=True).translate(sources)) == expected
     assert sum(found == target for found, (_, target) in zip(expected, fresh, strict=False)) > 8  # of 50: it has learnt
+
+
+def test_given_translations_have_the_scores_of_fairseqs_scorer(model: ModelFolder, imported: Path) -> None:
+    """Both sides are tokenised by sacremoses and segmented by subword-nmt, each with its own dictionary."""
+    from fairseq.data import Dictionary
+
+    sides = list(zip(*pairs(10, 5), strict=True))
+    bpe = BPE(io.StringIO((model.weights.parent / "codes").read_text("utf-8")))
+    encoded = []
+    for language, texts in zip(("de", "en"), sides, strict=True):
+        tokenizer = MosesTokenizer(language)
+        dictionary = Dictionary.load(str(model.weights.parent / "data" / f"dict.{language}.txt"))
+        lines = [bpe.process_line(tokenizer.tokenize(text, return_str=True, aggressive_dash_splits=True))
+                 for text in texts]  # fmt: skip
+        encoded.append([[dictionary.index(piece) for piece in line.split()] for line in lines])
+    expected = reference_of_ids([imported], list(zip(*encoded, strict=True)))
+    scorer = load_scorer([imported], Scoring(("de", "en"), batch_tokens=200, threads=1, device="cpu"))
+    found = scorer.score(sides[0], [[text] for text in sides[1]])
+    assert [score for (score,) in found] == pytest.approx(expected, abs=1e-4)
 
 
 def test_each_side_keeps_its_dictionary(model: ModelFolder, imported: Path) -> None:

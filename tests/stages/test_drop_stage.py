@@ -24,7 +24,7 @@ from kd.stages import drop as stage
 from kd.stages.backward import BackwardScorer
 from kd.stages.drop import Drop
 from kd.stages.score import Score
-from tests.engines.test_forced import reference
+from tests.engines.test_scoring import reference
 
 ORIGINS = {"bilingual": Origin("en-de", "made"), "source": Origin("en-de", "news", use="source")}
 SHARD = 20

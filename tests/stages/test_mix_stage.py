@@ -134,7 +134,7 @@ def test_every_list_has_the_mean_score_of_the_teachers_that_can_score(
 ) -> None:
     Mix().run(job)
     sources = {pair.id: pair.source for pair in Corpus(corpus).read()}
-    settings = Scoring(("de", "en"), 30, 300, "fp32", 1, "cpu")
+    settings = Scoring(("de", "en"), 300, 1, "cpu", max_pieces=30)
     scorers = [load_scorer([folder], settings) for folder in (fairseq_model, converted)]
     for pair_id, nbest in read(job.out).items():
         texts = [each.text for each in nbest.hypotheses]
@@ -177,9 +177,9 @@ def test_a_killed_task_scores_only_the_missing_shards(job: Job[MixConfig], monke
             Mix().run(job)
     (job.out / f"{joined[1]}.nbest.zst").write_bytes(b"")  # recorded, and damaged on the disk
     again: list[int] = []
-    score = scoring._ConvertedScorer.score
+    score = scoring._PairScorer.score
     monkeypatch.setattr(
-        scoring._ConvertedScorer,
+        scoring._PairScorer,
         "score",
         lambda self, sources, targets: (again.append(len(sources)), score(self, sources, targets))[1],
     )

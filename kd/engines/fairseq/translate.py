@@ -126,16 +126,22 @@ class Ensemble:
         banned = [number for number, symbol in symbols if symbol in self.added or symbol.startswith(FILLER)]
         return [self.dictionary.pad(), *([self.dictionary.unk()] if disable_unk else []), *banned]
 
+    @property
+    def longest_output(self) -> int:
+        """The longest output of the training, in tokens, without its end and its language token."""
+        positions = min(model.max_decoder_positions() for model in self.models)
+        return int(positions) - 1 - len(self.frame.target_first)
+
     def limit_output(self, pieces: int | None) -> int:
         """Return the longest output: `pieces`, or less (with a warning) if the models were trained on shorter text.
 
         Args:
             pieces: Limit in tokens; None: the default of 256.
         """
-        trained = min(model.max_decoder_positions() for model in self.models) - 1 - len(self.frame.target_first)
+        trained = self.longest_output
         if pieces is not None and pieces > trained:
             _LOG.warning("max_pieces is %d, but the models were trained on %d: %d is used.", pieces, trained, trained)
-        return int(min(pieces or LONGEST_OUTPUT, trained))
+        return min(pieces or LONGEST_OUTPUT, trained)
 
     def limit_source(self, pieces: int | None) -> int:
         """Return the longest source: `pieces`, or that of the training if it is shorter or `pieces` is None."""
