@@ -43,8 +43,8 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
                        help="source and references of sacreBLEU's test set, such as wmt21/C")  # fmt: skip
     group.add_argument("--language-pair", "-l", metavar="SRC-TGT",
                        help="such as en-de; chooses BLEU's tokeniser; --test-set needs it")  # fmt: skip
-    group.add_argument("--language", metavar="CODE", help="target language: chooses BLEU's tokeniser (zh, ja, ko), "
-                       "and lets --weaknesses detect other languages")  # fmt: skip
+    group.add_argument("--language", metavar="CODE", help="target language: chooses BLEU's tokeniser (zh, ja, ko); "
+                       "with it, --weaknesses counts outputs in another language")  # fmt: skip
 
 
 def _add_scores(group: argparse._ArgumentGroup) -> None:

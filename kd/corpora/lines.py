@@ -245,7 +245,7 @@ def _check_begin(begin: bytes, path: Path | Member) -> None:
     if kind := archive_of(begin):
         raise UserError(
             f"{path} is a {kind} archive, but would be read as text.",
-            "Give it the ending of such an archive (.zip, .tar, .tar.gz …); unpack an archive inside another archive.",
+            "Rename it to end in .zip, .tar, .tar.gz …; if it lies inside another archive, unpack that one first.",
         )
     if kind := compression_of(begin):
         raise UserError(f"{path} is compressed twice: it holds {kind} data.", "Decompress it once.")

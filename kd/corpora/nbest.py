@@ -168,7 +168,7 @@ class NBestShard:
             line += len(nbest.hypotheses)
 
     def verify(self, shard: Shard | None = None) -> None:
-        """Read the shard back, and compare it with the decoded shard. Raises Damaged."""
+        """Read the shard back and compare it with the decoded shard. Raises Damaged if it is damaged or differs."""
         verify_file(self.path, self.file)
         first: tuple[list[str], bool] | None = None
         line = 1
@@ -241,7 +241,7 @@ class NBestCorpus:
         return sum(shard.lines for shard in self.shards)
 
     def verify(self, shards: Mapping[str, Shard] | None = None) -> None:
-        """Read everything back, and compare it with the decoded shards, given by name. Raises Damaged."""
+        """Read all shards back and compare them with the decoded shards, given by name; see `NBestShard.verify`."""
         for shard in self.shards:
             if shards is not None and shard.name not in shards:
                 raise Damaged(f"{shard.path} belongs to no shard of the decoded corpus.")

@@ -245,11 +245,11 @@ class Corpus:
             yield from shard.groups()
 
     def verify(self) -> None:
-        """Read everything back. Raises Damaged, an IncompleteArtifact, naming file and line."""
+        """Read all shards back and check them. Raises Damaged, an IncompleteArtifact that names file and line."""
         self.check_ends(shard.verify(self.origins, self.groups_kept) for shard in self.shards)
 
     def check_ends(self, ends: Iterable[Ends]) -> None:
-        """Check that no source spans two shards, from the results of `Shard.verify`. Raises Damaged, like `verify`."""
+        """Check that no source spans two shards, from the results of `Shard.verify`. Raises Damaged if one does."""
         last = None
         for shard, sources in zip(self.shards, ends, strict=True):
             if self.groups_kept and sources and sources[0] == last:

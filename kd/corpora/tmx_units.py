@@ -78,7 +78,7 @@ class _Cutter:
             self._drop(max(0, len(self._text) - 64))
 
     def close(self) -> None:
-        """Check that the file ends where its root element ends. Raises BrokenText."""
+        """Raise BrokenText if the file ends before its root element does."""
         if self._tail or "</tmx" not in self._text or _START.search(self._text):
             raise BrokenText(f"{self._path}, line {self._line}: the file ends before </tmx>.", "Fetch it again.")
 

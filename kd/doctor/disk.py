@@ -88,7 +88,7 @@ def speed(folder: Path) -> list[Finding]:
 
 
 def locks(folder: Path) -> list[Finding]:
-    """Check that a file that exists cannot be created again."""
+    """Check that the file system supports locks: a lock that is held cannot be acquired again."""
     path = folder / f".kd-doctor-{os.getpid()}.lease"
     hint = "Set run.dir and store.dir to another file system; this one does not support locks."
     try:

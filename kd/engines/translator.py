@@ -270,7 +270,7 @@ def _check_target(model: ModelFolder, to: str | None) -> None:
 def _one_language(model: ModelFolder, side: str, option: str) -> UserError:
     return UserError(
         f"{model.path} does not state its {side} language.",
-        f"Leave out {option}: it {'writes' if side == 'target' else 'reads'} a single language.",
+        f"Leave out {option}: the model {'writes' if side == 'target' else 'reads'} a single language.",
     )
 
 

@@ -35,7 +35,11 @@ class Launcher(ABC):
 
     @abstractmethod
     def launch(self, tasks: Sequence[Task]) -> list[Failure]:
-        """Run or queue tasks whose outputs are missing, upstream first; return the failures. Raises Interrupted."""
+        """Run or queue tasks whose outputs are missing, upstream first; return the failures.
+
+        Raises:
+            Interrupted: The user or the system ended the run early.
+        """
 
 
 def exit_status(failures: Sequence[Failure]) -> int:

@@ -76,7 +76,7 @@ def choose(candidates: Sequence[Candidate], loss_allowed: float, unit: str = "po
 
 
 def precise(value: float, metric: str) -> str:
-    """Print a score or difference with one decimal more than in tables: two, or four for COMET."""
+    """Format a score or difference with one decimal more than in tables: two, or four for COMET."""
     return f"{value:.4f}" if metric.startswith("COMET") else f"{value:.2f}"
 
 

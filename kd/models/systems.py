@@ -42,7 +42,7 @@ class System:
     Attributes:
         label: The training's name in the recipe, such as `student-first`.
         member: Number of the member if a training has several; None for a single model and for the ensemble.
-        ensemble: Whether all members of the label translate together.
+        ensemble: Whether all members of the label translate as an ensemble.
         format: Number format or package of an export, such as int8 or argos; None for a trained model.
         checkpoint: Checkpoint that was exported; None for the averaged model.
         pair: Language pair of the model; None for a model of several pairs.
@@ -136,7 +136,7 @@ def systems_of(items: Iterable[T], ensembles: Mapping[str, bool], *, packaged: b
 
     Args:
         items: Trainings and exports.
-        ensembles: Label -> whether its members also translate together.
+        ensembles: Label -> whether its members also translate as an ensemble.
         packaged: Whether to include exports for other software, which kd does not run.
 
     Raises:

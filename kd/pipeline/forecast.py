@@ -76,7 +76,7 @@ class TaskWork:
 
 @dataclass(frozen=True)
 class Asked:
-    """The tokens that a language model behind a server reads and writes for a stage, and their price."""
+    """The prompt and completion tokens of a stage's requests to a language model, and their price."""
 
     prompt: Estimate
     completion: Estimate
@@ -91,7 +91,7 @@ class StageForecast:
     Attributes:
         tasks: name of a task -> its work.
         output: the text of the output, for the forecasts of later stages; None: the same as that of its input.
-        asked: tokens of all tasks; None if no server is asked.
+        asked: tokens of all tasks; None if the stage uses no server.
     """
 
     tasks: Mapping[str, TaskWork]

@@ -81,7 +81,7 @@ class Run:
             command: The arguments of `kd run` that made the plan.
 
         Links of an earlier version of the recipe stay until all current tasks are published. So `kd run upto=STAGE`
-        with a changed setting does not let `kd clean` remove the artifacts of a finished run.
+        with a changed setting does not make `kd clean` remove the artifacts of a finished run.
         """
         tasks = {task.full_name: str(store.paths(task).final) for task in plan.tasks()}
         write_json(self.folder / PLAN, {"command": command, "config": frozen, "store": str(store.root), "tasks": tasks})

@@ -70,7 +70,7 @@ class ArtifactPaths:
 
     @property
     def lineage(self) -> Path:
-        """The file with the task's lineage: the hash of its work whatever its extent."""
+        """The file with the task's lineage: the hash of its work without its extent."""
         return self._beside(".lineage")
 
     @property

@@ -1,4 +1,4 @@
-"""Print a forecast: a table in the terminal, a Markdown page for an application for computing time, or JSON.
+"""Show a forecast in the terminal, as a Markdown page for an application for computing time, or as JSON.
 
 The sources of all estimates are numbered and listed; an unknown estimate has a hint on how to find it out.
 """
@@ -167,7 +167,7 @@ def open_questions(forecast: Forecast) -> list[str]:
 
 
 def show(forecast: Forecast, console: Console) -> None:
-    """Print the table in a terminal."""
+    """Print the table of stages, the totals, the longest chain, the sources of the numbers, and warnings."""
     if not console.is_terminal:
         console.width = 240
     sources = Sources()

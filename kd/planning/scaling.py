@@ -59,7 +59,11 @@ class Point:
 
 
 def parse_scaling(overrides: Sequence[str]) -> tuple[ScalingRun, list[str]]:
-    """Separate `nodes=`, `devices=`, `stage=` and `updates=` from overrides of the recipe; raises UserError."""
+    """Separate `nodes=`, `devices=`, `stage=` and `updates=` from overrides of the recipe.
+
+    Raises:
+        UserError: A number is not valid, or neither nodes nor devices are given, or both.
+    """
     options = ("nodes", "devices", "stage", "updates")
     given = dict(text.split("=", 1) for text in overrides if text.partition("=")[0] in options and "=" in text)
     rest = [text for text in overrides if text.partition("=")[0] not in given]
@@ -198,7 +202,7 @@ def _point(store: Store, task: Task, number: int, unit: str) -> Point:
 
 
 def show(scaling: ScalingRun, points: Sequence[Point], console: Console) -> None:
-    """Print the table."""
+    """Print the table of throughput and efficiency by number of devices or nodes."""
     kind = "weak scaling: the same target tokens per device" if scaling.weak else "strong scaling: the same update"
     title = f"{scaling.stage}, {scaling.updates} updates; {kind}"
     headings = (scaling.unit, "target tokens per update", "tokens/s", "speed-up", "efficiency")

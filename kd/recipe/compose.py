@@ -156,7 +156,7 @@ def _follows(node: Any, kind: Any) -> bool:
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain values with every reference to another key filled in; raises UserError."""
+    """Return the config as plain values, its references to other keys resolved; raises UserError for an invalid one."""
     try:
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:

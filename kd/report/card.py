@@ -207,5 +207,5 @@ def code(text: object) -> str:
 
 
 def _amount(value: float | None) -> str:
-    """Print a measured number, or a dash if it was not measured."""
+    """Format a measured number, or a dash if it was not measured."""
     return "–" if value is None else amount(value)

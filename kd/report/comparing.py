@@ -101,5 +101,5 @@ def kept_share(row: SystemRow, other: SystemRow, metric: str) -> float | None:
 
 
 def equals(value: float) -> str:
-    """Print the value after the letter p, with non-breaking spaces."""
+    """Format a p-value like `p_equals`, with a non-breaking space."""
     return form.p_equals(value).replace(" ", "\u00a0")

@@ -12,33 +12,33 @@ SIGNIFICANT = 0.05
 
 
 def score(value: float) -> str:
-    """Print a corpus score or a difference of two with one decimal, as is customary."""
+    """Format a corpus score or a difference of two with one decimal, as is customary."""
     return f"{value:.1f}"
 
 
 def metric_score(metric: str, value: float) -> str:
-    """Print a score of a metric: four decimals for COMET, whose scores are around 0 to 1, and one for other metrics."""
+    """Format a metric's score: four decimals for COMET, whose scores are around 0 to 1, and one for other metrics."""
     return f"{value:.4f}" if metric.startswith("COMET") else score(value)
 
 
 def of_metric(value: float, metric: str) -> str:
-    """Print a score like `metric_score`, with the arguments swapped: template filters pass the value first."""
+    """Format a score like `metric_score`, with the arguments swapped: template filters pass the value first."""
     return metric_score(metric, value)
 
 
 def signed(metric: str, gain: float) -> str:
-    """Print a difference in a metric with its sign; `±` if it rounds to zero."""
+    """Format a difference in a metric with its sign; `±` if it rounds to zero."""
     size = metric_score(metric, abs(gain))
     return f"{'±' if size == metric_score(metric, 0) else '+' if gain > 0 else '−'}{size}"
 
 
 def p_value(value: float) -> str:
-    """Print three decimals, or `< 0.001`."""
+    """Format a p-value: three decimals, or `< 0.001`."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def p_equals(value: float) -> str:
-    """Print a p-value after the letter p in a sentence: `= 0.303`, `< 0.001`."""
+    """Format a p-value after the letter p in a sentence: `= 0.303`, `< 0.001`."""
     printed = p_value(value)
     return printed if printed.startswith("<") else f"= {printed}"
 
@@ -50,7 +50,7 @@ def p_meaning(baseline: str = "") -> str:
 
 
 def of_test_set(verdict: str) -> str:
-    """Print the leakage guard's result on one test set, which counts fewer pairs than the result on all sets."""
+    """Return the leakage guard's result on one test set; if pairs were removed, add that they match this set."""
     return f"{verdict} (training pairs that match this test set)" if verdict.startswith("removed") else verdict
 
 
@@ -63,7 +63,7 @@ def d3_format(metric: str) -> str:
 
 
 def count(value: int) -> str:
-    """Print a whole number with thousands separators."""
+    """Format a whole number with thousands separators."""
     return f"{value:,}"
 
 
@@ -73,17 +73,17 @@ def sentence_metric(name: str) -> str:
 
 
 def sentence_score(value: float, metric: str) -> str:
-    """Print a sentence score: one decimal on a scale to 100, three for scores of models."""
+    """Format a sentence score: one decimal on a scale to 100, three for scores of models."""
     return score(value) if metric in ("bleu", "chrf", "mbr_bleu", "mbr_chrf", "mix") else f"{value:.3f}"
 
 
 def percent(share: float) -> str:
-    """Print a share of 1 in per cent."""
+    """Format a share of 1 in per cent."""
     return f"{100 * share:.1f}\u00a0%"
 
 
 def times(ratio: float) -> str:
-    """Print a ratio as the number before "times"."""
+    """Format a ratio as the number before "times"."""
     return f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}" if ratio >= 0.95 else f"{ratio:.2f}"
 
 
@@ -97,7 +97,7 @@ def shortened(text: str) -> str:
 
 
 def moment(iso: str) -> str:
-    """Print an ISO 8601 time in UTC to the minute; other text, such as a date, stays unchanged."""
+    """Format an ISO 8601 time in UTC to the minute; other text, such as a date, stays unchanged."""
     try:
         time = datetime.fromisoformat(iso)
     except ValueError:

@@ -85,7 +85,7 @@ def _score(score: MetricScore, best: bool, interval: bool) -> Cell:
 
 
 def _test(data: ReportData, row: SystemRow, metric: str, named: bool) -> Cell:
-    """Print the p-value against the row's opponent, named below it if there is space."""
+    """Make a cell with the p-value against the row's opponent, named below it if there is space."""
     other = opponent(data, row)
     value = p_value(data, row, other, metric) if other else None
     if value is None or other is None:

@@ -284,7 +284,7 @@ def _source_only_answer(data: ReportData, student: SystemRow, control: SystemRow
 
 
 def _signed(apart: Difference) -> str:
-    """Print a difference with its sign and metric."""
+    """Format a difference with its sign and metric."""
     sign = "±" if not apart.visible else "+" if (apart.gain > 0) == (apart.metric != "TER") else "−"
     return f"{sign}{apart.size} {apart.metric}"
 
@@ -335,7 +335,7 @@ def _capital(text: str) -> str:
 
 
 def _p(apart: Difference, before: str = " ") -> str:
-    """Print the outcome of a test after a number, in parentheses unless `before` says otherwise; empty if untested."""
+    """Format a test's outcome to follow a number: after `before`, or in parentheses; empty if untested."""
     if apart.p_value is None:
         return ""
     text = f"{'' if apart.significant else 'not significant, '}p\u00a0{equals(apart.p_value)}"

@@ -85,7 +85,7 @@ def _upload(path: Path, shown: Path, repository: str) -> str:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403):
-            raise UserError(f"The hub does not let you write to {repository}.", "Type: hf auth login") from None
+            raise UserError(f"You have no write access to {repository}.", "Type: hf auth login") from None
         raise UserError(f"The hub rejected the upload to {repository}: {_line(error)}.", by_hand) from None
     except (RequestException, OSError) as error:
         raise UserError(f"The hub cannot be reached: {_line(error)}.", by_hand) from None

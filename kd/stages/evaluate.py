@@ -153,7 +153,7 @@ class Evaluate(Kind[EvaluateConfig]):
         return Summary({"segments": content["segments"], "systems": len(content["scores"])}, facts=facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast the segments of all systems, COMET's separately."""
+        """Forecast the work by the segments of all systems; COMET is a separate part."""
         segments = Estimate(len(stage.input_tasks("translations")) * known.held_out(stage.config.set), "config")
         work = [Work(COMET, "segments by COMET", segments)] if stage.config.metrics.get(COMET) else []
         return equal_tasks(stage, TaskWork((*work, Work(self.name, "segments", segments)), allowance=5e6))

@@ -96,7 +96,7 @@ class Release(Kind[ReleaseConfig]):
         return Summary({"bytes": size}, facts={"note": "a folder for distribution, with its card" + _unlicensed(job)})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast one link of files per task, and the size of the largest model at most."""
+        """Forecast the tasks by their number; an output is as large as the largest model at most."""
         tasks = {}
         for task in stage.tasks:
             kept = known.largest_model(item.task for item in task.inputs.get("systems", []))

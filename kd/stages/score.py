@@ -167,7 +167,7 @@ class Score(Kind[ScoreConfig]):
         return Summary(counts, facts=facts)
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast one part of work per metric, in segments read by its model, and the stored scores."""
+        """Forecast the hypotheses that each metric scores, and the size of the stored scores."""
         text = known.input(stage, "corpus")
         configs = [other.config for _, other in stage.inputs.get("lists", [])]
         nbest = next((getattr(config, "nbest", 0) for config in configs), 1) or 1

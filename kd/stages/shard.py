@@ -119,7 +119,7 @@ class _Check(NamedTuple):
 
 
 def _verify(job: Job[ShardConfig], corpus: Corpus, held: frozenset[str], side: str) -> None:
-    """Read the shards back in parallel. Raises IncompleteArtifact."""
+    """Read the shards back in parallel. Raises IncompleteArtifact if one is damaged or has a held-out sentence."""
     processes = _processes(job, corpus)
     tick = partial(job.progress.update, "checking", total=corpus.pairs, unit="pairs")
     with Workers(processes, share, _Check(corpus, held, side)) as workers:
@@ -215,7 +215,11 @@ def _scatter(shuffling: _Shuffling, part: _Part, tick: Tick) -> _LeftOut:
 def _leave_out(
     job: Job[ShardConfig], corpus: Corpus, workers: Workers[_Shuffling], parts: Sequence[_Part], leaks: Leaks
 ) -> int:
-    """Scatter the corpus and record leaks; return the number of pairs beyond the share. Raises UserError."""
+    """Scatter the corpus and record leaks; return the number of pairs beyond the share.
+
+    Raises:
+        UserError: Pairs match held-out sets, and the recipe refuses such pairs.
+    """
     tick = partial(job.progress.update, "leaving out, shuffling", total=corpus.pairs, unit="pairs")
     beyond = 0
     for left_out in workers.map(_scatter, parts, tick):

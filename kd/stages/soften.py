@@ -100,7 +100,7 @@ class Soften(Kind[SoftenConfig]):
         return Summary(counts, facts={"members": len(job.inputs["teachers"]), "devices": job.world.workers(job.device)})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast one forward pass of each teacher over the targets, and the rows that are stored."""
+        """Forecast one forward pass of each teacher over the targets, and the size of the stored rows."""
         text = known.input(stage, "data")
         length = Estimate(None if text.target_tokens.value is None else text.target_tokens.value + 1, "")
         pieces = text.pairs.times(length).times(1 / len(stage.tasks))

@@ -86,7 +86,7 @@ class Speed(Kind[SpeedConfig]):
         return Summary({"systems": len(measured)})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
-        """Forecast the rounds of every system."""
+        """Forecast the sentences that every system translates in all its rounds."""
         config = stage.config
         # On all cores it takes as long again, since the work grows with the cores.
         rounds = config.repeats * (2 if config.all_cores else 1)

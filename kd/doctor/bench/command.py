@@ -42,7 +42,11 @@ class Options:
 
 
 def parse_options(overrides: Sequence[str]) -> tuple[Options | None, list[str]]:
-    """Separate `bench=true` and `folder=DIR` from overrides; None without `bench=true`. Raises UserError."""
+    """Separate `bench=true` and `folder=DIR` from overrides; None without `bench=true`.
+
+    Raises:
+        UserError: `bench` is neither true nor false.
+    """
     given = dict(text.split("=", 1) for text in overrides if text.startswith("bench="))
     if given.get("bench") not in (None, "true", "false"):
         raise UserError(f"bench={given['bench']} is neither true nor false.", "Write bench=true.")

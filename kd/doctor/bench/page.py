@@ -1,4 +1,4 @@
-"""Print the results of `kd doctor bench=true` as a Markdown page."""
+"""Format the results of `kd doctor bench=true` as a Markdown page."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def sparse_cross_entropy(logits: Tensor, ids: Tensor, weights: Tensor, uniform: 
 
 
 def smoothed_labels(target: Tensor, vocabulary: int, epsilon: float, padding: int) -> tuple[Tensor, Tensor]:
-    """Return weights [positions, 1] and constants [positions] of fairseq's label smoothing; zeros for padding."""
+    """Return fairseq's label smoothing as `weights` [positions, 1] and `uniform` [positions]; 0 for padding."""
     rest = epsilon / (vocabulary - 1)
     counted = target.ne(padding).float()
     return counted.unsqueeze(-1) * (1 - epsilon - rest), counted * rest

@@ -251,7 +251,7 @@ class Batch:
         return chosen, scores, members, parents
 
     def _carried(self, scores: Tensor, ends: Tensor) -> Tensor:
-        """Return the scores with which candidates continue."""
+        """Return the candidates' scores for the next step; `ends` marks finished ones, which sampling excludes."""
         return scores
 
     def _set_aside(self, step: int, ends: Tensor, scores: Tensor, members: Tensor, parents: Tensor) -> None:

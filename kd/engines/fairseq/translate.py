@@ -196,7 +196,10 @@ class Preparation:
 
 
 def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
-    """Yield batches of `batch_tokens` tokens, padding included, of items sorted by descending length."""
+    """Yield batches of items sorted by descending length.
+
+    A batch has at most `batch_tokens` tokens, padding included; a longer item is a batch of its own.
+    """
     start = 0
     while start < len(items):
         size = max(1, batch_tokens // length(items[start]))

@@ -83,9 +83,10 @@ def with_accounts(queue: Queue, tasks: Sequence[Task]) -> Queue:
 
 
 def cancel(run: Run, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Cancel all jobs of a run, whatever their settings, while no other process submits; return job -> its tasks.
+    """Cancel all jobs of a run, also those submitted with other settings; return job -> its tasks.
 
-    If the run's folder was removed, its jobs are recognised by their comment and working folder.
+    A lock keeps other processes from submitting jobs meanwhile. If the run's folder was removed, there is no lock, and
+    the jobs are recognised by their comment and working folder.
     """
     records = Records(run)
     if not records.exist():

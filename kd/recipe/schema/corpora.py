@@ -76,7 +76,9 @@ class SourceConfig:
     source: str | None = setting("Path of the source side, or of the file with both sides.", None, transient=True)
     target: str | None = setting("plain: path of the target side.", None, transient=True)
     sha256: dict[str, str] = setting(
-        "SHA-256 of the downloads of a URL: `source`, `target` …", factory=dict, transient=True
+        "SHA-256 of each downloaded file, by the setting with its URL: `source`, `target` or a name of `scores`.",
+        factory=dict,
+        transient=True,
     )
     scores: dict[str, str] = setting(
         "plain: paths of additional files with one value per line, by the name of the column that they become.",

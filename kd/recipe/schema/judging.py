@@ -42,7 +42,7 @@ class TranslateConfig:
     max_pieces: int = setting("Longest translation.", unit="tokens", at_least=1)
     batch_tokens: int = setting("Source tokens per batch, padding included.", unit="tokens", at_least=1, transient=True)
     ensembles: dict[str, bool] = setting(
-        "Trainings whose members also translate together, besides each member alone.",
+        "Trainings whose members also translate as an ensemble, besides each member alone.",
         same_as("evaluate.ensembles"),
         transient=True,
     )
@@ -106,7 +106,7 @@ class EvaluateConfig:
     )
     comet: CometConfig = setting("COMET.", factory=CometConfig)
     ensembles: dict[str, bool] = setting(
-        "Trainings whose members also translate together, besides each member alone.", factory=dict
+        "Trainings whose members also translate as an ensemble, besides each member alone.", factory=dict
     )
     given: dict[str, str] = setting(
         "Outputs of systems from elsewhere, by the name in the tables: a file with a line for each segment of the test "

@@ -52,7 +52,7 @@ class SearchConfig:
     )
     heads: list[int] = setting("Attention heads to try; empty: those of `training`.", factory=list, at_least=1)
     data: dict[str, bool] = setting(
-        "Training data by its label in the chain, as NAME: false to leave it out.", factory=dict
+        "Training data to try; NAME: false leaves out the entry NAME of chain.search.inputs.data.", factory=dict
     )
     seeds: int = setting("Trainings per cell, which differ only in their seed.", unit="trainings", at_least=1)
     training: TrainConfig = setting("Settings of all cells, except the shape.", same_as("student"))
