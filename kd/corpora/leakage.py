@@ -301,7 +301,7 @@ class References:
         self._find = self._known.finder()
 
     def reproduced(self, source: str, output: str) -> str | None:
-        """Return the reference that an output equals, in normal form; None without one, or if it is `source`'s own."""
+        """Return the normal form of the reference that an output equals; None without one or if it is `source`'s."""
         key = self._find(output)
         if key is None or normalised(source) in self._sources.get(key, ()):
             return None
