@@ -20,24 +20,17 @@ from kd.base.files import read_object
 from kd.engines.ctranslate2 import COMPUTE_TYPES, Batches, PieceScorer, computable, load
 from kd.engines.hypotheses import LONGEST_OUTPUT, Counts, Hypothesis, without_broken
 from kd.engines.nan import nan_scores
+from kd.engines.tokenizers import CONFIGURATION, load_tokenizer, reason_of
 from kd.models.description import CTRANSLATE2, FORMAT, Languages, read_description
-from kd.models.files import DESCRIPTION, EXPORTED, EXPORTED_WEIGHTS, TOKENIZER
+from kd.models.files import DESCRIPTION, EXPORTED, EXPORTED_WEIGHTS, TOKENIZER, WEIGHTS
 from kd.models.folder import write_description
 from kd.models.integrity import COPY_AGAIN
 from kd.models.languages import alike, nearest
 
 _CHUNK = 1000  # sentences translated at once; CTranslate2 sorts and batches them
-CONFIGURATION, TOKENIZER_CONFIGURATION = "config.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"  # of the package peft
 # Of transformers, by their settings: other names could lead to code that runs what a folder or the hub holds.
 ARCHITECTURES = ("marian", "m2m_100", "t5", "mt5")
-TOKENIZERS = ("MarianTokenizer", "M2M100Tokenizer", "NllbTokenizer", "T5Tokenizer", "MT5Tokenizer", "ByT5Tokenizer",
-              "PreTrainedTokenizer")  # fmt: skip
-_FILE_SETTINGS = (
-    "_file",
-    "_spm",
-    "vocab",
-)  # endings of the settings by which transformers' tokenizers find their files
 OTHER_MODEL = "Give a Marian, M2M-100, NLLB or T5 model, or use n-best lists made elsewhere (chain=given_lists)."
 
 
@@ -71,7 +64,7 @@ def convert(
     ready = (model / EXPORTED_WEIGHTS).is_file()
     if not ready:
         _check_model(model)
-    tokenizer = _tokenizer(model)
+    tokenizer = load_tokenizer(model)
     direction = {"source": _named(tokenizer, languages[0], model, "source"),
                  "target": _named(tokenizer, languages[1], model, "target"), "prefix": prefix}  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
@@ -87,6 +80,11 @@ def convert(
                "max_source_pieces": _longest(model, tokenizer), "direction": direction}  # fmt: skip
     write_description(out, content)
     return parameters
+
+
+def is_hugging_face(folder: Path) -> bool:
+    """Return whether a folder holds a Hugging Face model rather than a model folder of kd."""
+    return (folder / CONFIGURATION).is_file() and not any((folder / own).is_file() for own in (DESCRIPTION, WEIGHTS))
 
 
 def _check_model(model: Path) -> None:
@@ -118,7 +116,7 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
             return loaded
 
         def load_tokenizer(self, _: Any, path: str, **__: Any) -> Any:
-            return _tokenizer(Path(path))
+            return load_tokenizer(Path(path))
 
     converter = Converter(str(model))
     try:
@@ -126,53 +124,8 @@ def _convert(model: Path, out: Path, compute_type: str) -> int:
     except UserError:
         raise
     except Exception as error:  # settings and weights of another's make transformers raise any kind of error
-        raise UserError(f"CTranslate2 cannot convert {model}: {_reason(error)}.", OTHER_MODEL) from error
+        raise UserError(f"CTranslate2 cannot convert {model}: {reason_of(error)}.", OTHER_MODEL) from error
     return converter.parameters
-
-
-def _tokenizer(folder: Path) -> Any:
-    """Load transformers' tokenizer of a folder; no code of the folder is run, and no file beside it is read."""
-    from transformers import AutoTokenizer
-
-    _check_tokenizer(folder)
-    reason = ""
-    for fast in (True, False):  # a fast one is made of a sentencepiece model by a protobuf that COMET may exclude
-        try:
-            return AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, use_fast=fast
-            )
-        except Exception as error:  # of a damaged file: any kind
-            reason = reason or _reason(error)
-    raise UserError(f"The tokenizer in {folder} cannot be loaded: {reason}.", "Copy the whole folder.")
-
-
-def _check_tokenizer(folder: Path) -> None:
-    """Refuse settings of a tokenizer that name another class than those of the models, or a file elsewhere."""
-    for name in (CONFIGURATION, TOKENIZER_CONFIGURATION):
-        if not (folder / name).is_file():
-            continue
-        settings = read_object(folder / name, COPY_AGAIN)
-        chosen = settings.get("tokenizer_class")
-        if chosen is not None and str(chosen).removesuffix("Fast") not in TOKENIZERS:
-            raise UserError(
-                f"The tokenizer in {folder} cannot be loaded: {name} names the class {ascii(chosen)[:60]}.",
-                f"Its tokenizer_class should be one of {', '.join(TOKENIZERS)}.",
-            )
-        for key, value in settings.items():
-            if key.endswith(_FILE_SETTINGS) and isinstance(value, str) and _is_elsewhere(Path(value), folder):
-                raise UserError(
-                    f"{folder / name} reads {value}, a file outside of the model's folder ({key}).",
-                    f"Remove {key} from {name}.",
-                )
-
-
-def _is_elsewhere(path: Path, folder: Path) -> bool:
-    # The paths of the computer that saved a model are in many files, and lead nowhere here.
-    return path.is_file() and not path.resolve().is_relative_to(folder.resolve())
-
-
-def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split())[:200] or type(error).__name__).rstrip(".")
 
 
 def _known(tokenizer: Any) -> dict[str, str]:
@@ -278,7 +231,7 @@ class ConvertedTranslator:
         limits = [limit for limit in (self._longest, max_source_pieces) if limit]
         self.max_source_pieces = min(limits, default=None)
         self._skip_long = skip_long
-        self._tokenizer = _tokenizer(folder / TOKENIZER)
+        self._tokenizer = load_tokenizer(folder / TOKENIZER)
         self._prefix = direction["prefix"]
         self._target = _first_tokens(self._tokenizer, direction["target"], folder)
         if direction["source"]:

@@ -15,12 +15,13 @@ from typing import Protocol
 
 from kd.base.errors import UserError
 from kd.base.scratch import scratch_folder
+from kd.engines.converted import ConvertedTranslator, convert, is_hugging_face, require_one
 from kd.engines.ctranslate2 import LONGEST, PieceScorer, computable
 from kd.engines.ctranslate2 import load as load_ctranslate2
 from kd.engines.hypotheses import Counts
 from kd.engines.nan import nan_scores
 from kd.models.description import CTRANSLATE2, ENDPOINT, tag_for
-from kd.models.files import DESCRIPTION, EXPORTED, WEIGHTS
+from kd.models.files import EXPORTED
 from kd.models.folder import ModelFolder
 from kd.models.integrity import check_hash
 from kd.models.matching import load_processor
@@ -86,8 +87,6 @@ def load_scorer(folders: Sequence[Path], scoring: Scoring) -> Scorer:
             not translate these languages.
     """
     if is_hugging_face(folders[0]):
-        from kd.engines.converted import convert, require_one
-
         with scratch_folder("kd-scoring-") as place:
             convert(
                 require_one(folders),
@@ -109,11 +108,6 @@ def load_scorer(folders: Sequence[Path], scoring: Scoring) -> Scorer:
     if models[0].engine == CTRANSLATE2:
         return _load_exported(folders, scoring)
     return _EnsembleScorer(models, scoring)
-
-
-def is_hugging_face(folder: Path) -> bool:
-    """Return whether a folder holds a Hugging Face model rather than a model folder of kd."""
-    return (folder / "config.json").is_file() and not any((folder / own).is_file() for own in (DESCRIPTION, WEIGHTS))
 
 
 # --- fairseq ---------------------------------------------------------------------------------------------------------
@@ -220,8 +214,6 @@ class _PairScorer:
 
 def _load_converted(folders: Sequence[Path], scoring: Scoring) -> Scorer:
     """Load a model of Hugging Face that was converted to CTranslate2."""
-    from kd.engines.converted import ConvertedTranslator, require_one
-
     model = ConvertedTranslator(
         require_one(folders), batch_tokens=scoring.batch_tokens, threads=scoring.threads, device=scoring.device
     )
@@ -234,8 +226,6 @@ def _load_converted(folders: Sequence[Path], scoring: Scoring) -> Scorer:
 
 def _load_exported(folders: Sequence[Path], scoring: Scoring) -> Scorer:
     """Load a model that kd exported to CTranslate2."""
-    from kd.engines.converted import require_one
-
     model = ModelFolder.open(require_one(folders))
     for file in model.files:
         check_hash(file)

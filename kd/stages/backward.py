@@ -14,7 +14,8 @@ from typing import Any
 
 from kd.base.errors import UserError
 from kd.base.files import read_object
-from kd.engines.scoring import Scorer, Scoring, is_hugging_face, load_scorer
+from kd.engines.converted import is_hugging_face
+from kd.engines.scoring import Scorer, Scoring, load_scorer
 from kd.metrics.comet_lists import ListToScore
 from kd.models.description import ENDPOINT
 from kd.models.folder import ModelFolder

@@ -18,14 +18,14 @@ from kd.base.errors import UserError
 from kd.base.hashing import sha256
 from kd.corpora.heldout import read_heldout
 from kd.corpora.index import read_json, write_json
-from kd.engines.converted import CONFIGURATION, convert
+from kd.engines.converted import convert, is_hugging_face
 from kd.engines.ctranslate2 import COMPUTE_TYPES
 from kd.engines.endpoint import description
 from kd.engines.fairseq.given import import_model
 from kd.engines.fairseq.language_tokens import Direction
 from kd.engines.loading import check_translates
 from kd.models.description import ENDPOINT
-from kd.models.files import DESCRIPTION, SUMMARY, WEIGHTS
+from kd.models.files import SUMMARY
 from kd.models.folder import ModelFolder
 from kd.models.known import Known, single_task
 from kd.models.languages import primary
@@ -267,7 +267,7 @@ def _given(config: GivenModelsConfig, member: GivenModelConfig, languages: Mappi
     path = partial(_path, config, languages=languages)
     weights = path(member.model or member.checkpoint or member.folder)
     if not _is_checkpoint(member):
-        if (weights / CONFIGURATION).is_file() and not any((weights / own).is_file() for own in (DESCRIPTION, WEIGHTS)):
+        if is_hugging_face(weights):
             raise UserError(f"{weights} is a Hugging Face model.", "Set the teacher's `engine: ctranslate2`.")
         return ModelFolder.open(weights)
     return ModelFolder.of_files(

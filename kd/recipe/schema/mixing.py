@@ -43,7 +43,7 @@ class MixConfig:
         at_least=1,
     )
     batch_tokens: int = setting(
-        "Source tokens per batch, padding included.",
+        "Tokens per batch, of the longer side, padding included.",
         same_as("decode.batch_tokens"),
         unit="tokens",
         at_least=1,
