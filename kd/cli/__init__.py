@@ -239,7 +239,11 @@ def _run(options: argparse.Namespace) -> int:
 
         print(OmegaConf.to_yaml(compose.compose(request)), end="")
         return 0
-    return commands.run_all(compose.sweep(request)) if options.multirun else commands.run(request)
+    if options.multirun:
+        return commands.run_all(compose.sweep(request))
+    from kd.planning.gather import size_warnings
+
+    return commands.run(request, size_warnings)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -138,7 +138,7 @@ def _explained(message: str, config: VocabularyConfig, sentences: int) -> UserEr
         )
     if highest := re.search(r"value <= (\d+)", message):
         return UserError(
-            f"{sentences} sentences are too few for a vocabulary of {config.size} pieces.",
+            f"{sentences} sentences have too few distinct words for a vocabulary of {config.size} pieces.",
             f"Set vocabulary.size to {highest[1]} or less, or give more text.",
         )
     if lowest := re.search(r"required_chars\. \d+ vs (\d+)", message):

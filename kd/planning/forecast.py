@@ -113,6 +113,7 @@ class Forecast:
     Attributes:
         spans: Task -> the time span in which it runs; empty if a time is unknown.
         text: Language pair -> its sentence pairs, as collected.
+        changes: Values of the recipe that the command line changes.
         measured: Whether any of the forecast was measured.
         licences: Corpus -> licence of its text.
         scaling: Results of `kd scaling` of this run; empty if there are none.
@@ -128,6 +129,7 @@ class Forecast:
     text: Mapping[str, Estimate]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
     measured: bool = True
     licences: Mapping[str, str] = field(default_factory=dict)
     scaling: Mapping[str, Any] = field(default_factory=dict)

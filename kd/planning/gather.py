@@ -32,9 +32,11 @@ from kd.planning.rates import Observation, Rates, lengths, manifests, observe
 from kd.planning.sample import PAIRS, Sample, look
 from kd.planning.synthetic import generated
 from kd.recipe import compose
+from kd.recipe.changes import changes
 from kd.recipe.schema import LauncherConfig, LauncherKind, MachineConfig, SplitConfig
 
 _ALL_KEPT = Estimate(1.0, "the share of pairs that cleaning keeps was not measured: all pairs are counted")
+_LOOK_SECONDS = 2.0  # of a run's start: larger corpora are estimated from the part read by then
 _ACCOUNT = "PROJECT"  # stands in for an account that is not known yet
 _UNKNOWN_LENGTH = Estimate(
     None,
@@ -67,10 +69,21 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
     sizes = {task: float(folder_bytes(store.paths(task).final)) for task in known.done}
     found = forecaster.forecast(str(config.recipe), chosen, sizes, sample.data_in)
     found.notes = list(_notes(known, own))
+    found.changes = changes(request, config)
     found.warnings = list(too_large.warnings(plan.stages, known, sample.pairs))
     found.licences, found.scaling = read_licences(config), read_scaling(config.run.dir)
     found.measured = found.uses({each.source for each in observations})
     return found
+
+
+def size_warnings(plan: Plan, config: DictConfig, store: Store) -> list[str]:
+    """Return warnings of held-out sets and vocabularies that are too large, once nothing has been split yet."""
+    splits = [task for stage in plan.stages if isinstance(stage.config, SplitConfig) for task in stage.tasks]
+    if not splits or any(store.paths(task).is_published() for task in splits):
+        return []
+    sample = look(plan, store, PAIRS, seconds=_LOOK_SECONDS)
+    known = _known(config, plan, store, sample, Assumptions({}), None)
+    return list(too_large.warnings(plan.stages, known, sample.pairs))
 
 
 def _composed(request: compose.Request) -> DictConfig:

@@ -167,10 +167,14 @@ def open_questions(forecast: Forecast) -> list[str]:
 
 
 def show(forecast: Forecast, console: Console) -> None:
-    """Print the table of stages, the totals, the longest chain, the sources of the numbers, and warnings."""
+    """Print warnings, the table of stages, the totals, the longest chain, and the sources of the numbers."""
     if not console.is_terminal:
         console.width = 240
     sources = Sources()
+    if forecast.changes:
+        console.print(Styled(f"Changed: {', '.join(forecast.changes)}"), soft_wrap=True)
+    for line in forecast.warnings:
+        console.print(Styled(f"Warning: {line}", style="yellow"), soft_wrap=True)
     where = f"{forecast.recipe} on {forecast.machine.name}: nothing was submitted"
     console.print(Table.of_rows(COLUMNS, rows(forecast, sources), title=where, text=WORDS).terminal())
     console.print()
@@ -187,8 +191,6 @@ def show(forecast: Forecast, console: Console) -> None:
         console.print(Styled(line), soft_wrap=True)
     for line in unknown:
         console.print(Styled(f"Unknown: {line}", style="yellow"), soft_wrap=True)
-    for line in forecast.warnings:
-        console.print(Styled(f"Warning: {line}", style="yellow"), soft_wrap=True)
 
 
 def _origins(forecast: Forecast, sources: Sources) -> tuple[list[str], list[str]]:

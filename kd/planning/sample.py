@@ -28,7 +28,7 @@ from kd.recipe.schema import CorpusConfig, Use
 from kd.stages.collect import is_training
 
 PAIRS = 10_000  # read at most
-_COUNT_SECONDS = 10.0  # for all corpora together; the rest is estimated from the part read by then
+_COUNT_SECONDS = 10.0  # the rest of the corpora is estimated from the part read by then
 _CHUNK = 1 << 20
 _FETCHED = frozenset(("mtdata", "sacrebleu"))
 
@@ -47,12 +47,19 @@ class Sample:
     data_in: Estimate = NOT_HERE
 
 
-def look(plan: Plan, store: Store, limit: int = PAIRS) -> Sample:
-    """Read the first pairs of the training corpora, and count all pairs if the files are available."""
+def look(plan: Plan, store: Store, limit: int = PAIRS, *, seconds: float = _COUNT_SECONDS) -> Sample:
+    """Read the first pairs of the training corpora, and count all pairs if the files are available.
+
+    Args:
+        plan: The stages of the recipe.
+        store: The store, which may have the corpora already.
+        limit: Pairs that are read.
+        seconds: Time for counting, of all corpora together.
+    """
     found = Sample()
     sizes: dict[Path, int] = {}
     tasks = [task for stage in plan.stages if isinstance(stage.config, CorpusConfig) for task in stage.tasks]
-    deadline = time.monotonic() + _COUNT_SECONDS
+    deadline = time.monotonic() + seconds
     names, unread = [], False
     wanted = max(1, limit // max(1, sum(map(is_training, tasks))))
     for task in tasks:

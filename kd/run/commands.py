@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,10 +32,15 @@ from kd.recipe.compose import Request
 from kd.recipe.schema import MachineConfig
 
 LAUNCHERS = ("local", "slurm")
+Warnings = Callable[[Plan, DictConfig, Store], Iterable[str]]
 
 
-def run(request: Request) -> int:
-    """Run the missing tasks of a recipe; return the exit status."""
+def _no_warnings(*_: object) -> Iterable[str]:
+    return ()
+
+
+def run(request: Request, warnings: Warnings = _no_warnings) -> int:
+    """Run the missing tasks of a recipe; return the exit status. warnings: what to print before the first task."""
     config = compose.compose(request)
     store, folder = Store(Path(config.store.dir)), Run(Path(config.run.dir))
     tracking.wanted(config.tracking.trackers)
@@ -63,6 +68,8 @@ def run(request: Request) -> int:
         console.print(f"Nothing to do: all {len(tasks)} tasks of {config.recipe} are done.")
         return _show_results(tasks, store, folder)
     console.print(f"{config.recipe}: {len(tasks) - len(todo)} of {len(tasks)} tasks are done, {len(todo)} to do.")
+    for line in warnings(plan, config, store):
+        console.print(Text(f"Warning: {line}", style="yellow"), soft_wrap=True)
     tracking.prepare(config.tracking.trackers, folder.folder, config.recipe)
     try:
         failures = _launcher(config, folder, store, frozen, commands, wait=request.wait).launch(todo)

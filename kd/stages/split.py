@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
 from kd.base.processes import Tick, Workers
-from kd.corpora.heldout import HeldOutSet, read_heldout, side_of, verify_heldout, write_heldout
+from kd.corpora.heldout import HeldOutSet, read_heldout, read_sets, side_of, verify_heldout, write_heldout
 from kd.corpora.ids import Pair
 from kd.corpora.leakage import ONE_SIDED_WORDS, Guard
 from kd.corpora.shard import Shard
@@ -81,11 +81,23 @@ class SplitSets(Kind[SplitConfig]):
                 counts[f"{use} pairs of {name}"] = len(pairs)
         if both := texts["dev"] & texts["test"]:
             raise IncompleteArtifact(f"A sentence is in dev and in test: {min(both)!r}.")
-        return Summary(counts)
+        return Summary(counts, facts={"note": _note(read_sets(job.out))})
 
     def forecast(self, stage: Stage, known: Known) -> StageForecast:
         """Forecast the work by the pairs that are read."""
         return by_pairs(stage, known.input(stage, "corpora"), output=known.input_of(stage), allowance=5e6)
+
+
+def _note(sets: Iterable[HeldOutSet]) -> str:
+    """Return the sizes of the held-out sets, and whether they were drawn or given."""
+    sizes: dict[tuple[str, bool], int] = {}
+    for held in sets:
+        sizes[held.use, held.drawn] = sizes.get((held.use, held.drawn), 0) + len(held.pairs)
+    parts = (
+        f"{use} {size:,} ({'drawn from the training corpora' if drawn else 'given'})"
+        for (use, drawn), size in sorted(sizes.items())
+    )
+    return f"held out: {', '.join(parts)}"
 
 
 def _given(received: Iterable[Corpus], name: str) -> dict[str, list[Pair]]:

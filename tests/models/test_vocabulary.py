@@ -128,7 +128,11 @@ def test_equal_text_gives_equal_files_in_another_process(pieces: vocabulary.Voca
     ("sentences", "changes", "message"),
     [
         ([], {}, "no text"),
-        (SENTENCES[:20], {"size": 8000}, r"20 sentences are too few for a vocabulary of 8000 pieces.*vocabulary\.size"),
+        (
+            SENTENCES[:20],
+            {"size": 8000},
+            r"20 sentences have too few distinct words for a vocabulary of 8000 pieces.*vocabulary\.size",
+        ),
         (SENTENCES, {"size": 100}, r"cannot hold.*vocabulary\.size to more than"),
         (SENTENCES, {"model": "magic"}, "sentencepiece refused"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kd.cli import main
 from kd.planning import page
 from kd.planning.gather import forecast
 from kd.planning.too_large import distinct_words
@@ -57,3 +58,14 @@ def test_words_are_not_counted_in_scripts_without_spaces() -> None:
     assert distinct_words([("one two", "eins zwei two")]) == 4
     assert distinct_words([("one two", "一二三")]) is None
     assert distinct_words([]) is None
+
+
+def test_a_run_warns_before_its_first_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (told,) = warnings(tmp_path, monkeypatch, *(sets := ["split.dev=30", "split.test=30", "vocabulary.size=200"]))
+    typed = ["run", "recipe=files", "source=a", "target=b", *sets]
+    assert main([*typed, "upto=collect"]) == 0
+    shown = capsys.readouterr().err
+    assert f"Warning: {told}" in shown
+    assert shown.index("Warning: ") < shown.index("started")

@@ -9,14 +9,15 @@ import pytest
 
 from kd.base.errors import IncompleteArtifact
 from kd.base.progress import Progress
-from kd.corpora.ids import Origin
+from kd.corpora.heldout import HeldOutSet
+from kd.corpora.ids import Origin, Pair
 from kd.corpora.index import file_entry, write_json
 from kd.corpora.shards import CorpusWriter
 from kd.corpora.writing import LineWriter
 from kd.pipeline.model import Artifact, Job
 from kd.recipe.schema import ShardConfig, SplitConfig
 from kd.stages.shard import Shard
-from kd.stages.split import SplitSets
+from kd.stages.split import SplitSets, _note
 
 
 def job(out: Path, config: Any, inputs: dict[str, list[Artifact]], threads: int) -> Job[Any]:
@@ -63,6 +64,20 @@ def test_sets_and_shards_depend_on_no_number_of_processes(
     assert made[0] == made[1]
     assert summaries[0] == summaries[1]
     assert summaries[0][0].counts == {"dev pairs of en-de": 5, "test pairs of en-de": 6}
+    drawn = "drawn from the training corpora"
+    assert summaries[0][0].facts["note"] == f"held out: dev 5 ({drawn}), test 6 ({drawn})"
+
+
+def test_the_note_says_which_sets_were_given() -> None:
+    pairs = [Pair(1, "One sentence.", "Ein Satz.")]
+
+    def held(pair: str, use: str, size: int, *, drawn: bool) -> HeldOutSet:
+        return HeldOutSet(pair, use, ("en", "de"), "source", drawn=drawn, corpus="", pairs=pairs * size)
+
+    sets = [held("en-de", "test", 1200, drawn=False), held("en-de", "dev", 3, drawn=True)]
+    sets += [held("en-fr", "test", 10, drawn=False), held("en-fr", "test", 2, drawn=True)]
+    drawn = "drawn from the training corpora"
+    assert _note(sets) == f"held out: dev 3 ({drawn}), test 1,210 (given), test 2 ({drawn})"
 
 
 def test_a_held_out_sentence_in_a_shard_is_found_by_every_process(
