@@ -117,6 +117,8 @@ MISTAKES = [
     ((*FILES, "+pairs={en-de: {}}"), 2),
     ((*FILES, "pairs.en-de={}"), 1),
     ((*FILES, "clean.filters.length=5"), 1),
+    ((*FILES, "pairs.source-target.source=english"), 1),
+    ((*FILES, "pairs.source-target.target=jp"), 1),
     (("recipe=bilingual", "corpus.root=."), 1),
     (("demo",), 1),
 ]
@@ -142,6 +144,7 @@ COMBINATIONS = [
     ((*DEMO, "student.init_from=a.en"), 2),  # the demo's student starts from layers
     ((*FILES, "checkpoint.metric=bleu", "checkpoint.keep_best=1", "student.validate_bleu=false"), 2),
     ((*FILES, "encode.tags=true"), 1),
+    ((*FILES, "~pairs.source-target", "+pairs.english-german={}"), 1),
     ((*FILES, "evaluate.baseline=nosuch"), 1),
     ((*FILES, "chain=search", "student=tiny_from_search", "search.choose.metric=chrf",
       "evaluate.metrics.chrf=false"), 1),
