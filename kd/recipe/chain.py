@@ -75,13 +75,27 @@ def _hashing(config: DictConfig) -> Callable[[Path], str]:
         try:
             return hashes(path)
         except UserError as error:
+            key = _files_key(config, path)
             hint = (
-                "Correct its path in corpus.sources (given_models, given_lists), "
-                "or corpus.root, the folder that relative paths start from."
+                f"Correct {key}=, or corpus.root, the folder that relative paths start from."
+                if key
+                else (
+                    "Correct its path in corpus.sources (given_models, given_lists), "
+                    "or corpus.root, the folder that relative paths start from."
+                )
             )
             raise UserError(error.problem, hint) from None
 
     return hash_file
+
+
+def _files_key(config: DictConfig, path: Path) -> str | None:
+    """Return the key of recipe=files that names a file, such as `test.source`; None if no such key does."""
+    for key in ("source", "target", "dev.source", "dev.target", "test.source", "test.target"):
+        value = OmegaConf.select(config, key)
+        if value and Path(config.corpus.root or ".", str(value)).absolute() == path:
+            return key
+    return None
 
 
 def stage_spec(config: DictConfig, name: str) -> StageSpec:

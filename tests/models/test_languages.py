@@ -110,7 +110,7 @@ def test_every_code_of_iso_639_is_a_code() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        # forms of RFC 5646 (appendix A), of FLORES-200, of mBART, of gettext and for private use (ISO 639-2: qaa to qtz)
+        # RFC 5646 (appendix A); FLORES-200, mBART, gettext; private use (ISO 639-2: qaa to qtz)
         *("zh-Hant", "zh-cmn-Hans-CN", "sl-rozaj", "de-CH-1901", "es-419", "de-CH-x-phonebk", "x-whatever", "qaa-Qaaa"),
         *("zho_Hans", "en_XX", "EN", "en_us", "sr@latin", "qtz", "sh", "grk"),
     ],
