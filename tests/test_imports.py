@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"base", "schema", "pipeline", "models", "corpora"},
     "report": {"base", "schema", "pipeline", "models", "corpora", "metrics"},
     "stages": BELOW_STAGES,
-    "recipe": {"base", "schema", "pipeline", "corpora", "stages"},
+    "recipe": {"base", "schema", "pipeline", "models", "corpora", "stages"},
     "launch": {"base", "schema", "pipeline"},
     "container": {"base", "engines", "launch"},
     "run": BELOW_STAGES | {"stages", "recipe", "launch", "container"},

@@ -68,6 +68,7 @@ def evaluate(options: argparse.Namespace) -> int:
         with _phases() as phase:
             details = _details(options, request, comet_scores, phase)
         _write_details(options, request, *details)
+    _print_places(options)
     return 0
 
 
@@ -118,7 +119,15 @@ def _write_scores(options: argparse.Namespace, request: Request, results: Sequen
             _print(Text(f"names: without {visible(common)}", "dim"))
         if request.baseline is None and request.resampling and len(request.systems) > 1:
             first = shlex.quote(visible(next(iter(request.systems))))
-            _print(Text(f"The differences were not tested. To test them, add --baseline {first}.", "dim"))
+            _print(Text(f"The differences were not tested. For p-values, add --baseline {first}.", "dim"))
+
+
+def _print_places(options: argparse.Namespace) -> None:
+    """Print the files that were written; on standard error if a program reads standard output."""
+    stream = sys.stderr if _to_standard_output(options) else sys.stdout
+    for place in (options.json, options.markdown, options.latex, options.segments, options.details):
+        if place is not None and str(place) != STANDARD_OUTPUT:
+            print(f"Wrote {visible(str(place))}.", file=stream)
 
 
 def _to_standard_output(options: argparse.Namespace) -> bool:

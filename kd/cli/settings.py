@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 from kd.cli import completion
@@ -37,15 +38,23 @@ def run(options: argparse.Namespace) -> int:
     from kd.recipe import reference
 
     words = [word for word in options.words if "=" not in word]
+    overrides = [word for word in options.words if "=" in word]
     if options.schema:
         print(json.dumps(reference.json_schema(*_group(words)), indent=1, ensure_ascii=False))
         return 0
-    rows = reference.rows(_values([word for word in options.words if "=" in word]), _found(words))
+    rows = reference.rows(_values(overrides), _found(words))
     if options.markdown:
         print(reference.markdown(rows), end="")
         return 0
     print("\n".join(reference.plain_text(rows)))
+    if not _names_recipe(overrides):
+        shown = shlex.join(["kd", "settings", "recipe=NAME", *options.words])
+        print(f"These are the values of the base configuration; `{shown}` shows a recipe's.")
     return 0
+
+
+def _names_recipe(overrides: list[str]) -> bool:
+    return any(word.startswith("recipe=") for word in overrides)
 
 
 def _group(words: list[str]) -> list[type]:
@@ -69,7 +78,7 @@ def _values(overrides: list[str]) -> Values:
     from kd.recipe.origins import values
     from kd.recipe.request import parse_request
 
-    if not any(word.startswith("recipe=") for word in overrides):
+    if not _names_recipe(overrides):
         path, rest = resources.folder("conf") / "base.yaml", tuple(overrides)
     else:
         request = parse_request(overrides)

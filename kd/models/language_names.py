@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from kd.models.languages import primary, standard
 
 _LIST = (
@@ -29,3 +31,10 @@ def name_of(code: str) -> str:
         return code
     rest = standard(code).split("-")[1:]
     return f"{name} ({', '.join(part.upper() if len(part) == 2 else part.title() for part in rest)})" if rest else name
+
+
+def code_of(name: str) -> str | None:
+    """Return the code of a language by its English name, which may be slightly misspelt; None if no name is near."""
+    codes = {each.lower(): code for code, each in _NAMES.items()}
+    near = difflib.get_close_matches(name.lower().replace("_", " "), codes, n=1, cutoff=0.8)
+    return codes[near[0]] if near else None

@@ -43,6 +43,40 @@ _MEMBERS = {"no": {"nb", "nn"}, "sh": {"bs", "hr", "sr"}}
 _SHORTEST = _REPLACED | {
     longer: codes[0] for codes in (entry.split("/") for entry in "".join(_EQUAL).split()) for longer in codes[1:]
 }
+# Two-letter codes of no language in the tables above that are used all the same: withdrawn codes, and `ns` of M2M-100
+_ALSO_USED = {"bh", "ns", "sh"}
+# Codes of no language that are typed instead of another, mostly a country's, and placeholders. All other codes of three
+# letters count as codes, since the tables above do not list every language.
+_MISTAKEN = {"cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "ua": "uk", "jap": "ja"}
+_NO_LANGUAGE = {"xxx", "xyz", "yyy", "zzz"}
+# language, extended language, script, region, variants, private part (RFC 5646, 2.1), `_` as well as `-`, any case,
+# and gettext's modifier, as in `sr@latin`
+_CODE = re.compile(
+    r"(?:(?P<language>[a-z]{2,3})(?:[-_][a-z]{3})?(?:[-_][a-z]{4})?(?:[-_](?:[a-z]{2}|[0-9]{3}))?"
+    r"(?:[-_](?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*(?:[-_]x(?:[-_][a-z0-9]{1,8})+)?(?:@[a-z]+)?"
+    r"|x(?:[-_][a-z0-9]{1,8})+)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def is_code(language: str) -> bool:
+    """Return whether a text is a code of a language: `en`, `pt-BR`, `zho_Hans`, and `qaa` or `x-mine` for private use.
+
+    Codes of two letters are looked up in ISO 639-1; any other well-formed code is accepted unless it is known to be a
+    mistake.
+    """
+    found = _CODE.fullmatch(language)
+    if found is None:
+        return False
+    first = (found["language"] or "").lower()
+    if len(first) == 2:
+        return first in _SHORTEST or first in _SHORTEST.values() or first in _ALSO_USED
+    return first not in _NO_LANGUAGE and first not in _MISTAKEN
+
+
+def meant(language: str) -> str | None:
+    """Return the code that was probably meant by another code: `ja` for the country's code `jp`; None if unknown."""
+    return _MISTAKEN.get(language.lower())
 
 
 @lru_cache(maxsize=4096)

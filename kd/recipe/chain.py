@@ -16,8 +16,8 @@ from kd.pipeline.model import StageSpec
 from kd.pipeline.plan import Plan, build
 from kd.pipeline.store import Store
 from kd.recipe.errors import as_user_error
+from kd.recipe.pairs import languages_of_pairs
 from kd.recipe.schema import CorpusConfig, Use
-from kd.recipe.schema.recipe import FILES_PAIR
 from kd.recipe.schema.walk import split_key
 from kd.recipe.validate import check_typed
 from kd.stages import KINDS, load_kind
@@ -49,7 +49,7 @@ def plan(
     if not entries:
         raise UserError(f"The recipe {config.recipe} has no stages.", "Add one to its chain.")
     assert isinstance(pairs, dict)
-    axes = {"pairs": _pairs({str(name): pair for name, pair in pairs.items()})}
+    axes = {"pairs": languages_of_pairs({str(name): pair for name, pair in pairs.items()})}
     return build(entries, axes, _hashing(config), frozen_files)
 
 
@@ -75,34 +75,27 @@ def _hashing(config: DictConfig) -> Callable[[Path], str]:
         try:
             return hashes(path)
         except UserError as error:
+            key = _files_key(config, path)
             hint = (
-                "Correct its path in corpus.sources (given_models, given_lists), "
-                "or corpus.root, the folder that relative paths start from."
+                f"Correct {key}=, or corpus.root, the folder that relative paths start from."
+                if key
+                else (
+                    "Correct its path in corpus.sources (given_models, given_lists), "
+                    "or corpus.root, the folder that relative paths start from."
+                )
             )
             raise UserError(error.problem, hint) from None
 
     return hash_file
 
 
-def _pairs(pairs: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the language codes of each language pair by its name."""
-    if len(pairs) > 1 and FILES_PAIR in pairs:
-        named = next(name for name in pairs if name != FILES_PAIR)
-        source, _, target = named.partition("-")
-        raise UserError(
-            f"The recipe has {named} and the unnamed pair {FILES_PAIR}, both of the same files.",
-            f"Remove the unnamed pair: '~pairs.{FILES_PAIR}'. Or name its languages instead of adding a pair: "
-            f"pairs.{FILES_PAIR}.source={source} pairs.{FILES_PAIR}.target={target}",
-        )
-    return {name: _languages(name, pair) for name, pair in pairs.items()}
-
-
-def _languages(name: str, pair: Mapping[str, Any]) -> dict[str, str]:
-    source, dash, target = name.partition("-")
-    languages = {"source": pair["source"] or source, "target": pair["target"] or target}
-    if not languages["target"] or (not dash and not pair["target"]):
-        raise UserError(f"The pair {name} does not name its languages.", "Name it source-target, such as en-de.")
-    return languages
+def _files_key(config: DictConfig, path: Path) -> str | None:
+    """Return the key of recipe=files that names a file, such as `test.source`; None if no such key does."""
+    for key in ("source", "target", "dev.source", "dev.target", "test.source", "test.target"):
+        value = OmegaConf.select(config, key)
+        if value and Path(config.corpus.root or ".", str(value)).absolute() == path:
+            return key
+    return None
 
 
 def stage_spec(config: DictConfig, name: str) -> StageSpec:

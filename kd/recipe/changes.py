@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd.base.errors import UserError
+from kd.base.urls import mask_text
 from kd.recipe.compose import as_user_errors, composed, find
 from kd.recipe.request import Request
 
@@ -41,9 +42,9 @@ def _differences(values: list[tuple[str, str]], before: DictConfig, after: DictC
     for key, value in values:
         old, new = (OmegaConf.select(config, key) for config in (before, after))
         if OmegaConf.is_config(old) or OmegaConf.is_config(new):
-            yield f"{key}={value}"
-        elif old != new:
-            yield f"{key}={value} (recipe: {_plain(old)})"
+            yield mask_text(f"{key}={value}")
+        elif old != new and str(old) != value:  # a path as in the recipe is absolute by now
+            yield mask_text(f"{key}={value} (recipe: {_plain(old)})")
 
 
 def _plain(value: Any) -> str:

@@ -25,9 +25,9 @@ from kd.base.errors import UserError
 from kd.base.text import unknown_name
 from kd.recipe.overrides import Given, read
 from kd.recipe.schema.recipe import FILES_PAIR, RecipeConfig
-from kd.recipe.schema.search import nearest
+from kd.recipe.schema.search import nearest, search
 from kd.recipe.schema.values import wrong_value
-from kd.recipe.schema.walk import is_config, split_key, type_at, without_none
+from kd.recipe.schema.walk import is_config, settings, split_key, type_at, without_none
 
 
 def as_user_error(
@@ -129,13 +129,21 @@ def _unknown_key(
         return UserError(
             problem, f"Set its languages: pairs.{FILES_PAIR}.source={source} pairs.{FILES_PAIR}.target={target}"
         )
+    below = given if given and given.value and given.key.startswith(f"{key}.") else None  # `valid.src` where key: valid
+    if below and (near := nearest(below.key, schema, elsewhere=False)):
+        return UserError(
+            f"There is no setting called {above}{below.key}{file}.", f"Did you mean {above}{near[0]}={below.value}?"
+        )
     are_names = isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict  # the user chooses them
     near = nearest(key, schema, entries, elsewhere=not (are_names and given))
     if near:
         return UserError(problem, f"Did you mean {' or '.join(f'{above}{each}{value}' for each in near)}?")
     if are_names and given:
         return UserError(problem, f"To add an entry, prefix it with +: {shlex.quote(f'+{given.key}={given.value}')}")
-    return UserError(problem, f"`kd settings {key.rpartition('.')[2]}` searches all settings.")
+    word = key.rpartition(".")[2]
+    if search([word], settings(RecipeConfig)):
+        return UserError(problem, f"`kd settings {shlex.quote(word)}` searches all settings.")
+    return UserError(problem, "`kd settings` lists all settings.")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

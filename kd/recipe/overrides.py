@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from kd.base import resources
 from kd.base.errors import UserError
 from kd.recipe.schema.recipe import RecipeConfig
+from kd.recipe.schema.values import with_decimal_point
 from kd.recipe.schema.walk import hints, is_config, is_mapping, split_key, type_at, without_none
 
 HYDRA_NAME = re.compile(r"[A-Za-z_$][\w$-]*|0|[1-9]\d*", re.ASCII)  # a level of a key in Hydra's grammar
@@ -132,6 +133,10 @@ def _several_values(given: Given, is_group: bool) -> UserError:
     hint = f"For a sweep add -m: -m {shlex.quote(given.text)}."
     names = split_key(RecipeConfig, given.key)
     kind = None if is_group or names is None else without_none(type_at(RecipeConfig, names))[0]
+    if point := with_decimal_point(kind, str(given.value)):
+        hint = "" if point.lstrip("+-").startswith("0") else f" {hint}"  # few sweep over 0 and another number
+        text = f"Type {given.prefix}{given.key}={point}.{hint}"
+        return UserError(f"{given.value} is not a number; write {point}.", text)
     if kind is str or kind is Any:
         hint += f" One text with commas is {shlex.quote(f'{given.prefix}{given.key}={quoted(str(given.value))}')}."
     if typing.get_origin(kind) in (list, tuple) or kind is Any:

@@ -49,8 +49,8 @@ class ScoreTable:
                 columns.append(Column.of("p", [each.p_value for each in here], p_value))
         return Table(columns)
 
-    def explanations(self) -> Iterator[str]:
-        """Yield notes on the numbers."""
+    def explanations(self, *, p_values: bool = True) -> Iterator[str]:
+        """Yield notes on the numbers; without `p_values`, for a table that has daggers in their place."""
         if self.resampling is None:
             return
         yield (
@@ -59,7 +59,10 @@ class ScoreTable:
         )
         if any(result.p_value is not None for result in self.results):
             tests = _tests(self.resampling, self.metrics)
-            yield f"p: {p_meaning(self.baseline or '')}, two-sided; {tests}"
+            meaning = (
+                f"p: {p_meaning(self.baseline or '')}, two-sided" if p_values else f"tested against {self.baseline}"
+            )
+            yield f"{meaning}; {tests}"
 
 
 def _score(result: Significance, best: float, *, mark: bool) -> Cell:
@@ -98,8 +101,8 @@ def markdown(scores: ScoreTable) -> str:
 def latex(scores: ScoreTable) -> str:
     """Render the table for the booktabs package; a dagger marks p < 0.05, and a note says so if no p is that small."""
     table = scores.table(p_values=False)
-    notes = list(scores.explanations())
+    notes = list(scores.explanations(p_values=False))
     tested = [result.p_value for result in scores.results if result.p_value is not None]
     if tested and min(tested) >= SIGNIFICANT:
         notes.append(f"No difference from {scores.baseline} has p < {SIGNIFICANT}.")
-    return Document("", [table], signatures=scores.signatures, notes=notes).latex()
+    return Document("", [table], signatures=scores.signatures, notes=notes, baseline=scores.baseline or "").latex()

@@ -196,6 +196,7 @@ class Document:
     paragraphs: Sequence[str] = ()  # before the tables
     signatures: Mapping[str, str] = field(default_factory=dict)  # by metric
     notes: Sequence[str] = ()
+    baseline: str = ""  # that p-values compare with, for the note on LaTeX's dagger
 
     def markdown(self) -> str:
         """Render it as GitHub's Markdown, notes as a list."""
@@ -214,7 +215,8 @@ class Document:
         parts += [table.latex() for table in self.tables if table]
         below = [latex_text(text) for text in (*signatures, *self.notes)]
         if any(cell.significant for table in self.tables for cells in table.rows for cell in cells):
-            below.append("$\\dagger$: p $<$ 0.05")
+            against = f" against {latex_text(self.baseline)}" if self.baseline else ""
+            below.append(f"$\\dagger$: p $<$ 0.05{against}")
         if below:
             parts.append("\n".join(["\\par\\smallskip{\\footnotesize", " \\\\\n".join(below), "\\par}"]))
         return "\n".join(parts) + "\n"

@@ -11,6 +11,9 @@ import pytest
 
 from kd.cli import completion, main
 from kd.recipe.find import recipes
+from kd.recipe.schema.recipe import RecipeConfig
+from kd.recipe.schema.search import search
+from kd.recipe.schema.walk import settings
 
 
 def test_kd_alone_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,3 +83,30 @@ def test_the_code_for_a_shell_names_kd(shell: str, capsys: pytest.CaptureFixture
     assert "_ARGCOMPLETE" in code and " kd" in code
     if shell == "bash":
         assert subprocess.run(["bash", "-n", "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["src"], "test.source"),
+        (["dev", "trg"], "dev.target"),
+        (["validation"], "dev.source"),
+        (["lr"], "student.optimizer.learning_rate"),
+        (["ckpt", "keep"], "checkpoint.keep"),
+    ],
+)
+def test_settings_are_found_by_the_synonyms_of_their_words(words: list[str], key: str) -> None:
+    assert key in [setting.key for setting in search(words, settings(RecipeConfig))]
+
+
+def test_settings_name_the_configuration_that_their_values_belong_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "learning", "rate"]) == 0
+    printed = capsys.readouterr().out
+    assert "student.optimizer.learning_rate = 0.0007" in printed  # conf/student/base.yaml
+    assert printed.endswith(
+        "\nThese are the values of the base configuration; `kd settings recipe=NAME learning rate` shows a recipe's.\n"
+    )
+    assert main(["settings", "recipe=demo", "learning", "rate"]) == 0
+    printed = capsys.readouterr().out
+    assert "student.optimizer.learning_rate = 0.004\n" in printed  # conf/student/tiny_4_2.yaml
+    assert "base configuration" not in printed

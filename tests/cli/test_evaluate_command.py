@@ -100,8 +100,11 @@ def test_tables_are_written_as_markdown_and_latex(
     for text in (printed.out, markdown, latex):
         assert f"{bleu:.1f}" in text
         assert "1,000 bootstrap resamplings, seed 12345" in text
-        assert "how likely a difference from b.en this large would be" in " ".join(text.replace("\\", "").split())
+        explained = "how likely a difference from b.en this large would be" in " ".join(text.replace("\\", "").split())
+        assert explained == (text != latex)  # which has daggers in place of p
         assert "paired bootstrap resampling" in text
+    assert "tested against b.en; paired bootstrap" in latex
+    assert f"Wrote {tmp_path / 't.md'}.\nWrote {tmp_path / 't.tex'}.\n" in printed.out
     assert signature in printed.out
     assert "my_[best]|&" in printed.out  # rich's markup is text
     assert "| my\\_\\[best\\]\\|& | **" in markdown
@@ -124,7 +127,7 @@ def test_several_systems_without_a_baseline_are_told_how_to_be_tested(
 ) -> None:
     arguments = ["evaluate", "--reference", files["r1"], "--hypothesis", f"one={files['a.en']}", files["b.en"]]
     assert main(arguments) == 0
-    assert "To test them, add --baseline one." in capsys.readouterr().out
+    assert "For p-values, add --baseline one." in capsys.readouterr().out
     assert main([*arguments, "--baseline", "one"]) == 0
     assert "--baseline" not in capsys.readouterr().out
     assert main([*arguments[:-1], "--resamples", "100"]) == 0  # one system

@@ -1,8 +1,19 @@
 """Language codes and tokenisers, and language identification from the model inside the package."""
 
 import pytest
+from mtdata.iso import iso639_1, iso639_3
 
-from kd.models.languages import LanguageIdentifier, alike, bleu_tokenizer, language_of_script, nearest, primary
+from kd.models.language_names import code_of
+from kd.models.languages import (
+    LanguageIdentifier,
+    alike,
+    bleu_tokenizer,
+    is_code,
+    language_of_script,
+    meant,
+    nearest,
+    primary,
+)
 
 # Article 1 of the Universal Declaration of Human Rights in the languages of the first recipes, and English.
 ARTICLE_1 = {
@@ -89,3 +100,31 @@ def test_the_nearest_codes_are_of_the_same_language_then_of_similar_spelling() -
     assert nearest("nb", ["en", "no"]) == ["no"]
     assert nearest("deo", nllb)[0] == "deu_Latn"
     assert nearest("xx", nllb) == []
+
+
+def test_every_code_of_iso_639_is_a_code() -> None:
+    # mtdata's copy of the registration authorities' tables
+    assert [code for code in (*iso639_1.ISO693_1_to_3, *iso639_3.CODES) if not is_code(code)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        # RFC 5646 (appendix A); FLORES-200, mBART, gettext; private use (ISO 639-2: qaa to qtz)
+        *("zh-Hant", "zh-cmn-Hans-CN", "sl-rozaj", "de-CH-1901", "es-419", "de-CH-x-phonebk", "x-whatever", "qaa-Qaaa"),
+        *("zho_Hans", "en_XX", "EN", "en_us", "sr@latin", "qtz", "sh", "grk"),
+    ],
+)
+def test_codes_with_script_region_or_for_private_use_are_codes(code: str) -> None:
+    assert is_code(code)
+
+
+@pytest.mark.parametrize("text", ["english", "xx", "jp", "xxx", "e", "en us", "en-", "", "e\u0144", "x"])
+def test_other_texts_are_no_codes(text: str) -> None:
+    assert not is_code(text)
+
+
+def test_the_code_is_found_for_a_name_and_for_a_country() -> None:
+    assert [code_of(name) for name in ("english", "German", "Scottish_Gaelic", "Portugese")] == ["en", "de", "gd", "pt"]
+    assert code_of("xx") is None
+    assert [meant(code) for code in ("jp", "CZ", "en")] == ["ja", "cs", None]

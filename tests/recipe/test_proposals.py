@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kd.base.errors import UserError
+from kd.cli import main
 from kd.recipe import compose, overrides
 
 SOURCE = "{format: plain, use: dev, source: a.en, target: a.de}"
@@ -117,6 +118,14 @@ MISTAKES = [
     ((*FILES, "+pairs={en-de: {}}"), 2),
     ((*FILES, "pairs.en-de={}"), 1),
     ((*FILES, "clean.filters.length=5"), 1),
+    ((*FILES, "test.source=a.en", "test.trg=a.de"), 1),
+    ((*FILES, "dev.target=a.de", "valid.src=a.en"), 1),
+    ((*FILES, "ckpt.keep=3"), 1),
+    ((*FILES, "student.optimizer.learning_rate=0,002"), 1),
+    ((*FILES, "student.optimizer.learning_rate='0,002'"), 1),
+    ((*FILES, "pairs.source-target.src=en"), 1),
+    ((*FILES, "pairs.source-target.source=english"), 1),
+    ((*FILES, "pairs.source-target.target=jp"), 1),
     (("recipe=bilingual", "corpus.root=."), 1),
     (("demo",), 1),
 ]
@@ -142,6 +151,7 @@ COMBINATIONS = [
     ((*DEMO, "student.init_from=a.en"), 2),  # the demo's student starts from layers
     ((*FILES, "checkpoint.metric=bleu", "checkpoint.keep_best=1", "student.validate_bleu=false"), 2),
     ((*FILES, "encode.tags=true"), 1),
+    ((*FILES, "~pairs.source-target", "+pairs.english-german={}"), 1),
     ((*FILES, "evaluate.baseline=nosuch"), 1),
     ((*FILES, "chain=search", "student=tiny_from_search", "search.choose.metric=chrf",
       "evaluate.metrics.chrf=false"), 1),
@@ -161,6 +171,14 @@ def test_every_proposal_for_settings_that_exclude_each_other_works(arguments: tu
     assert len(found) >= count, caught.value
     for typed in found:
         plan([*arguments, *typed])
+
+
+@pytest.mark.parametrize("key", ["test.src", "nosuch", "evaluate.nosuch", "select.bleus"])
+def test_a_search_that_a_message_proposes_finds_something(key: str) -> None:
+    with pytest.raises(UserError, match="There is no setting called") as caught:
+        plan((*FILES, f"{key}=1"))
+    if proposed := re.search("`kd settings (.*?)`", caught.value.hint):
+        assert main(["settings", proposed[1]]) == 0
 
 
 def test_a_group_without_files_in_conf_is_set_by_its_keys() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from omegaconf.errors import OmegaConfBaseException
 
 _PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+(?:e[+-]?\d+)?)", re.ASCII | re.IGNORECASE)
 
 
 def type_name(kind: Any) -> str:
@@ -47,11 +49,19 @@ def wrong_value(key: str, kind: Any, value: Any) -> UserError:
     return UserError(f"The value of {key} is not valid: {shown}.", takes(key, kind, value))
 
 
+def with_decimal_point(kind: Any, value: str) -> str | None:
+    """Return `0.002` for `0,002` if the type is a number with decimals; None for any other value."""
+    found = _DECIMAL_COMMA.fullmatch(value.strip(" '\""))
+    return ".".join(found.groups()) if found and without_none(kind)[0] is float else None
+
+
 def takes(key: str, kind: Any, value: Any) -> str:
     """Return a sentence on the values that a key accepts."""
     inner, optional = without_none(kind)
     if value is None and not optional:
         return "It cannot be null."
+    if point := with_decimal_point(kind, str(value)):
+        return f"Write {key}={point}."
     if inner in _PLAIN:
         return f"Set it to {_PLAIN[inner]}."
     if words := choices(inner):
