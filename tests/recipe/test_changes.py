@@ -29,3 +29,10 @@ from kd.recipe.compose import compose, parse_request
 def test_changed_values_of_the_demo(typed: list[str], told: list[str]) -> None:
     request = parse_request(["recipe=demo", *typed])
     assert changes(request, compose(request)) == told
+
+
+def test_a_password_that_was_typed_is_masked() -> None:
+    request = parse_request(["recipe=demo", "corpus.sources.home_assistant.files=https://me:geheim@example.org/x"])
+    (told,) = changes(request, compose(parse_request(["recipe=demo", "corpus.sources.home_assistant.files=other"])))
+    assert "geheim" not in told
+    assert told.startswith("corpus.sources.home_assistant.files=https://")
