@@ -31,4 +31,6 @@ def onnx_site(tmp_path_factory: pytest.TempPathFactory) -> str:
 def onnx_libraries(onnx_site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the packages importable, here and in processes."""
     monkeypatch.syspath_prepend(onnx_site)
+    # onnxruntime.transformers adds its own folder when it is first imported, which the end of that test undoes.
+    monkeypatch.setattr(sys, "path", [*sys.path, os.path.join(onnx_site, "onnxruntime", "transformers")])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
