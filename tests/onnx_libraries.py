@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,5 +33,5 @@ def onnx_libraries(onnx_site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the packages importable, here and in processes."""
     monkeypatch.syspath_prepend(onnx_site)
     # onnxruntime.transformers adds its own folder when it is first imported, which the end of that test undoes.
-    monkeypatch.setattr(sys, "path", [*sys.path, os.path.join(onnx_site, "onnxruntime", "transformers")])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(onnx_site, "onnxruntime", "transformers"))])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
