@@ -77,11 +77,17 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
 
 
 def size_warnings(plan: Plan, config: DictConfig, store: Store) -> list[str]:
-    """Return warnings of held-out sets and vocabularies that are too large, once nothing has been split yet."""
+    """Return warnings of held-out sets and vocabularies that are too large, unless the corpora are split already.
+
+    A corpus that cannot be read gives none: its own task says what is wrong, or skips what it is told to skip.
+    """
     splits = [task for stage in plan.stages if isinstance(stage.config, SplitConfig) for task in stage.tasks]
     if not splits or any(store.paths(task).is_published() for task in splits):
         return []
-    sample = look(plan, store, PAIRS, seconds=_LOOK_SECONDS)
+    try:
+        sample = look(plan, store, PAIRS, seconds=_LOOK_SECONDS)
+    except (UserError, OSError):
+        return []
     known = _known(config, plan, store, sample, Assumptions({}), None)
     return list(too_large.warnings(plan.stages, known, sample.pairs))
 

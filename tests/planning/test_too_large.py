@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 from kd.cli import main
+from kd.pipeline.store import Store
 from kd.planning import page
-from kd.planning.gather import forecast
+from kd.planning.gather import forecast, size_warnings
 from kd.planning.too_large import distinct_words
+from kd.recipe import compose
 
 LINES = 120
 
@@ -69,3 +71,11 @@ def test_a_run_warns_before_its_first_task(
     shown = capsys.readouterr().err
     assert f"Warning: {told}" in shown
     assert shown.index("Warning: ") < shown.index("started")
+
+
+def test_a_corpus_that_cannot_be_read_is_left_to_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.gz").write_bytes(b"\x1f\x8b damaged")
+    (tmp_path / "b").write_text("text\n", "utf-8")
+    config = compose.compose(compose.parse_request(["recipe=files", "source=a.gz", "target=b"]))
+    assert size_warnings(compose.plan(config), config, Store(tmp_path / "store")) == []
