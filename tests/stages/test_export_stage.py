@@ -100,7 +100,7 @@ def test_a_checkpoint_that_was_not_averaged(trained, held_out: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("config", "told"), [(replace(CONFIG, checkpoint="newest"), "export.checkpoint=newest"),
+    ("config", "told"), [(replace(CONFIG, checkpoint="newest"), "export.checkpoint is 'newest'"),
                          (replace(CONFIG, formats={"int7": True}), "int7")]
 )  # fmt: skip
 def test_mistakes_are_told_before_anything_runs(config: ExportConfig, told: str) -> None:
