@@ -78,7 +78,7 @@ def test_student_and_control_start_from_the_same_teacher_member_by_member(tmp_pa
     both = plan(tmp_path, *WORDS[1:], "student.distill.stored=true", "student.start.layers=true")
     assert read(only(both, "student")) == {
         "data": ["encode_selected.en-de/all"],
-        "distributions": ["soften.en-de/worker-0"],
+        "distributions": ["soften.en-de/worker-0", "soften.en-de/worker-1"],
         "teachers": ["teacher.en-de/member-1"],
     }
     assert read(only(both, "control")) == {"data": ["encode.en-de/all"], "teachers": ["teacher.en-de/member-1"]}
