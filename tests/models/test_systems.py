@@ -118,7 +118,8 @@ def planned(tmp_path: Path, recipe: str) -> Plan:
         (tmp_path / name).write_text("one\n", "utf-8")
     path = tmp_path / "mine.yaml"
     path.write_text("defaults: [/files/recipe@_global_, _self_]\nsource: a\ntarget: b\n" + recipe, "utf-8")
-    return compose.plan(compose.compose(compose.parse_request([f"recipe={path}"])))
+    text_alone = ["student.distill.alpha=0", "student.distill.stored=false"]  # further students have no teachers here
+    return compose.plan(compose.compose(compose.parse_request([f"recipe={path}", *text_alone])))
 
 
 @pytest.fixture(autouse=True)
