@@ -47,19 +47,19 @@ class Sample:
     data_in: Estimate = NOT_HERE
 
 
-def look(plan: Plan, store: Store, limit: int = PAIRS, *, seconds: float = _COUNT_SECONDS) -> Sample:
+def look(plan: Plan, store: Store, limit: int = PAIRS, *, seconds: float | None = None) -> Sample:
     """Read the first pairs of the training corpora, and count all pairs if the files are available.
 
     Args:
         plan: The stages of the recipe.
         store: The store, which may have the corpora already.
         limit: Pairs that are read.
-        seconds: Time for counting, of all corpora together.
+        seconds: Time for counting all corpora together; None: ten seconds.
     """
     found = Sample()
     sizes: dict[Path, int] = {}
     tasks = [task for stage in plan.stages if isinstance(stage.config, CorpusConfig) for task in stage.tasks]
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + (_COUNT_SECONDS if seconds is None else seconds)
     names, unread = [], False
     wanted = max(1, limit // max(1, sum(map(is_training, tasks))))
     for task in tasks:
