@@ -120,7 +120,7 @@ MISTAKES = [
     ((*FILES, "clean.filters.length=5"), 1),
     ((*FILES, "test.source=a.en", "test.trg=a.de"), 1),
     ((*FILES, "dev.target=a.de", "valid.src=a.en"), 1),
-    ((*FILES, "ckpt.keep=3"), 1),
+    ((*FILES, "ckpt.keep=8"), 1),
     ((*FILES, "student.optimizer.learning_rate=0,002"), 1),
     ((*FILES, "student.optimizer.learning_rate='0,002'"), 1),
     ((*FILES, "pairs.source-target.src=en"), 1),
