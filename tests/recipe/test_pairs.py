@@ -39,8 +39,8 @@ def test_the_placeholders_of_the_recipe_files_are_allowed_in_its_pair_alone() ->
             "Did you mean pairs.english-german.source=en pairs.english-german.target=de?",
         ),
         (
-            {"xx-de": pair()},
-            "xx is not a language code. Set pairs.xx-de.source to an ISO 639 code, such as en, pt-BR or zho_Hans.",
+            {"ww-de": pair()},
+            "ww is not a language code. Set pairs.ww-de.source to an ISO 639 code, such as en, pt-BR or zho_Hans.",
         ),
         ({"-de": pair()}, "The pair -de does not name its languages. Name it source-target, such as en-de."),
     ],
