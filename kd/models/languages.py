@@ -43,8 +43,8 @@ _MEMBERS = {"no": {"nb", "nn"}, "sh": {"bs", "hr", "sr"}}
 _SHORTEST = _REPLACED | {
     longer: codes[0] for codes in (entry.split("/") for entry in "".join(_EQUAL).split()) for longer in codes[1:]
 }
-# Two-letter codes of no language in the tables above that are used all the same: withdrawn ones, `ns` of M2M-100, and those of
-# made-up languages
+# Two-letter codes of no language in the tables above that are used all the same: withdrawn ones, `ns` of M2M-100, and
+# those of made-up languages
 _ALSO_USED = {"bh", "ns", "sh", "xx", "yy"}
 # Codes of no language that are typed instead of another, mostly a country's, and placeholders. All other codes of three
 # letters count as codes, since the tables above do not list every language.
