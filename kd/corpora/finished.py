@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.base import files
+from kd.base.hashing import sha256
 from kd.corpora.index import INDEX, shard_name
 from kd.corpora.lines import PathLike
 
@@ -67,6 +68,27 @@ def resume(
     _write_journal(place, kept)
     (place / INDEX).unlink(missing_ok=True)
     return kept
+
+
+def resume_shards(
+    folder: PathLike, others: Iterable[PathLike], wanted: Mapping[str, Any], suffix: str
+) -> dict[str, Entry]:
+    """Prepare a folder whose shards are one file each; return the records of the finished, intact shards.
+
+    Args:
+        folder: The folder, new or with shards of an earlier attempt.
+        others: Folders of the same work with another share of the corpus; their shards are taken over.
+        wanted: The hash of each shard's inputs, by name; its record has it as `made_from`.
+        suffix: Ending of the files.
+    """
+
+    def accept(place: Path, entry: Entry) -> bool:
+        name, file = entry["name"], place / (entry["name"] + suffix)
+        if name not in wanted or entry.get("made_from") != wanted[name] or not file.is_file():
+            return False
+        return sha256(file) == str(entry.get("sha256"))
+
+    return resume(folder, others, lambda entry: [entry["name"] + suffix], accept)
 
 
 def complete(folder: PathLike) -> dict[str, Entry]:

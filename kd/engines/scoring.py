@@ -145,7 +145,7 @@ class _EnsembleScorer:
         )
 
     def score(self, sources: Sequence[str], targets: Sequence[Sequence[str]]) -> list[list[float]]:
-        from kd.engines.fairseq.translate import batches, halving
+        from kd.engines.fairseq.decoding_batches import batches, halving
 
         scores = [[self._blank] * len(each) for each in targets]
         work = [(each.number, each.ids, self._ids(targets[each.number])) for each in self._prepare(sources).pending]

@@ -73,7 +73,7 @@ class Forecaster:
         )
 
     def _asked(self, stage: Stage, missing: int) -> Asked | None:
-        """Return tokens and price of a stage's unfinished tasks; None if there are none or the stage uses no server."""
+        """Return tokens and price of a stage's unfinished tasks; None without such tasks, or without a server."""
         forecast = self._known.forecasts[stage]
         if forecast is None or forecast.asked is None or not missing:
             return None

@@ -79,7 +79,7 @@ def forecast(arguments: Sequence[str], *, probing: str | None = None) -> Forecas
 def size_warnings(plan: Plan, config: DictConfig, store: Store) -> list[str]:
     """Return warnings of held-out sets and vocabularies that are too large, unless the corpora are split already.
 
-    A corpus that cannot be read gives none: its own task says what is wrong, or skips what it is told to skip.
+    Returns none if a corpus cannot be read; its stage `collect` reports the fault, or skips the rows.
     """
     splits = [task for stage in plan.stages if isinstance(stage.config, SplitConfig) for task in stage.tasks]
     if not splits or any(store.paths(task).is_published() for task in splits):

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.base.hashing import sha256
 from kd.base.processes import Tick, Workers
 from kd.corpora.augment import KINDS, VARIANTS, Augmenter, Rules
-from kd.corpora.finished import Entry, complete, finished, note_finished, resume
+from kd.corpora.finished import complete, finished, note_finished, resume_shards
 from kd.corpora.heldout import HeldOutSet, read_sets
 from kd.corpora.ids import Origin, prefix_of
 from kd.corpora.index import write_json
@@ -64,14 +63,7 @@ class Augment(Kind[AugmentConfig]):
         corpus = _corpus(job)
         work = _shards(job, corpus)
         wanted = {item.shard.name: item.made_from for item in work}
-
-        def accept(place: Path, entry: Entry) -> bool:
-            name, file = entry["name"], place / (entry["name"] + SUFFIX)
-            if name not in wanted or entry.get("made_from") != wanted[name] or not file.is_file():
-                return False
-            return sha256(file) == str(entry.get("sha256"))
-
-        done = resume(job.out, job.resumable_from, lambda entry: [entry["name"] + SUFFIX], accept)
+        done = resume_shards(job.out, job.resumable_from, wanted, SUFFIX)
         missing = [item for item in work if item.shard.name not in done]
         rules = _rules(job, corpus)
         tick = partial(job.progress.update, "augmenting", total=sum(item.shard.lines for item in missing), unit="pairs")

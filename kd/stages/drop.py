@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from kd.base.errors import IncompleteArtifact, UserError
-from kd.base.hashing import sha256
 from kd.base.processes import Tick, Workers, share
-from kd.corpora.finished import Entry, complete, finished, note_finished, resume
+from kd.corpora.finished import complete, finished, note_finished, resume_shards
 from kd.corpora.index import Damaged, read_json, write_json
 from kd.corpora.rejects import FILE as REJECTED
 from kd.corpora.rejects import Reject, Sample
@@ -78,14 +77,7 @@ class Drop(Kind[BackwardDropConfig]):
             _ShardToDrop(shard, cut, _quota(job.config, len(own)), job.out, _made_from(shard, cut)) for shard in own
         ]
         wanted = {item.name: item.made_from for item in work}
-
-        def accept(place: Path, entry: Entry) -> bool:
-            name, file = entry["name"], place / (entry["name"] + SUFFIX)
-            if name not in wanted or entry.get("made_from") != wanted[name] or not file.is_file():
-                return False
-            return sha256(file) == str(entry.get("sha256"))
-
-        done = resume(job.out, job.resumable_from, lambda entry: [entry["name"] + SUFFIX], accept)
+        done = resume_shards(job.out, job.resumable_from, wanted, SUFFIX)
         missing = [item for item in work if item.name not in done]
         tick = partial(job.progress.update, "dropping", total=sum(i.shard.corpus.lines for i in missing), unit="pairs")
         with Workers(min(job.threads, len(missing)), share, None) as workers:

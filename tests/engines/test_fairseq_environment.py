@@ -23,7 +23,6 @@ def test_a_users_own_allocator_settings_stay(monkeypatch: pytest.MonkeyPatch) ->
     assert process_environment(1)["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=1"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_large_blocks_are_not_faulted_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # Ten blocks of 64 MB, one after the other: 16,384 pages of 4 kB each, from the kernel every time by default.
     program = (

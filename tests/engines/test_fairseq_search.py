@@ -10,11 +10,12 @@ import torch
 
 from kd.base.errors import UserError
 from kd.engines.fairseq import compat
+from kd.engines.fairseq.decoding_batches import halving
 from kd.engines.fairseq.search import StackedSearch, _largest
 from kd.engines.fairseq.stacked import Stack
 from kd.engines.fairseq.stacked_weights import unsupported
 from kd.engines.fairseq.stock import ForcedScorer, StockSearch, padded
-from kd.engines.fairseq.translate import Frame, _search, halving
+from kd.engines.fairseq.translate import Frame, _search
 from kd.engines.hypotheses import Counts
 
 PIECES = 60

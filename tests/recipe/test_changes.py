@@ -1,4 +1,4 @@
-"""Values that the command line changes are told beside those of the recipe."""
+"""`kd plan` lists the values that the command line changes, with the recipe's own."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ def train(
         out: The folder of the training.
         progress: Called with the state of the training.
         threads: CPU threads.
-        world: All nodes, of which this is the first; None: `spec.world_size` processes on this node.
+        world: The nodes of the training; this process is on the first. None: this node alone, with `spec.world_size`
+            processes.
 
     Raises:
         UserError: The user can correct the failure.

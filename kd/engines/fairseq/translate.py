@@ -1,19 +1,20 @@
 """Translate with one model or a true ensemble: beam search over the members' mean probabilities at each step.
 
 The search is that of `search.py`, or fairseq's own for models that it does not support. This module converts text to
-tokens, makes batches by length, handles sources that are too long, and halves batches that do not fit into memory.
+tokens, orders sources by length, and handles those that are too long; `decoding_batches.py` makes batches.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kd.base.errors import UserError
+from kd.engines.fairseq.decoding_batches import batches, halving
 from kd.engines.fairseq.language_tokens import Direction
 from kd.engines.fairseq.model import holds_nan, load_ensemble
 from kd.engines.fairseq.sampling import DiverseSearch, Diversity, SampledSearch, Sampling
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     from kd.engines.fairseq.model import Loaded
     from kd.engines.fairseq.search import Found
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
 _END = SPECIAL.index("</s>")
@@ -199,40 +197,6 @@ class Preparation:
 
     def _nothing(self, score: float) -> Hypothesis:
         return Hypothesis("", [], score, [score] * self._member_scores)
-
-
-def batches(items: Sequence[T], length: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
-    """Yield batches of items sorted by descending length.
-
-    A batch has at most `batch_tokens` tokens, padding included; a longer item is a batch of its own.
-    """
-    start = 0
-    while start < len(items):
-        size = max(1, batch_tokens // length(items[start]))
-        yield list(items[start : start + size])
-        start += size
-
-
-def halving(work: Callable[[list[T]], list[R]], batch: list[T], counts: Counts) -> list[R]:
-    """Return `work(batch)`; if the batch does not fit into the GPU's memory, process its halves in turn.
-
-    Raises: UserError if a single item does not fit.
-    """
-    import torch
-
-    try:
-        return work(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise UserError(
-                "A single sentence does not fit into the GPU's memory.",
-                "Set decode.beam, decode.max_pieces or decode.max_source_pieces lower.",
-            ) from None
-    # After the handler, because the exception's traceback keeps the tensors alive.
-    torch.cuda.empty_cache()
-    counts.halved += 1
-    middle = len(batch) // 2
-    return halving(work, batch[:middle], counts) + halving(work, batch[middle:], counts)
 
 
 class Search(Protocol):
