@@ -67,6 +67,7 @@ class Timed:
     whole: float
     processor: float  # of all threads and processes, start and saving included: what a busy computer does not change
     dev: dict[str, float] = field(default_factory=dict)  # the last validation, where there is one
+    target_tokens: float = 0.0  # of ours, between the first logged line and the last, padding not counted
 
 
 def main() -> None:
@@ -168,8 +169,10 @@ def ours(spec: Any, out: Path, threads: int) -> Timed:
         began, worked = time.perf_counter(), processor_seconds()
         training.train(spec, out, tell, threads=threads)
         whole, processor = time.perf_counter() - began, processor_seconds() - worked
-    dev = [entry for entry in training.read_metrics(out / training.METRICS) if entry["split"] == "dev"]
-    return Timed(seen[-1] - seen[0], whole, processor, dev[-1] if dev else {})
+    entries = list(training.read_metrics(out / training.METRICS))
+    lines, dev = ([entry for entry in entries if entry["split"] == split] for split in ("train", "dev"))
+    target = float(lines[-1]["target_tokens"] - lines[0]["target_tokens"])
+    return Timed(seen[-1] - seen[0], whole, processor, dev[-1] if dev else {}, target)
 
 
 def stock(spec: Any, out: Path, threads: int) -> Timed:
@@ -216,7 +219,7 @@ def report(spec: Any, rounds: list[tuple[Timed, Timed]], options: argparse.Names
     verdict = "includes" if low <= GOOD <= high else "is above" if low > GOOD else "is below"
     print(f"Ours is {comparison.speedup()} as fast as fairseq-train")
     print(f"  95 % interval of the mean ratio {low:.3f} to {high:.3f}, which {verdict} {GOOD}")
-    seen = tokens(spec, options)
+    seen = tokens(spec, rounds[-1][0].target_tokens)
     print(f"  {comparison.rates(round(seen['target']), 'target tokens')}")
     whole = Comparison([mine.whole for mine, _ in rounds], [theirs.whole for _, theirs in rounds]).speedup()
     processor = interval([theirs.processor / mine.processor for mine, theirs in rounds])
@@ -241,14 +244,10 @@ def interval(ratios: list[float]) -> tuple[float, float]:
     return math.exp(middle - half), math.exp(middle + half)
 
 
-def tokens(spec: Any, options: argparse.Namespace) -> dict[str, float]:
-    """Source and target tokens between the first logged line and the last, padding not counted."""
+def tokens(spec: Any, target: float) -> dict[str, float]:
+    """Source and target tokens of a part of the training, by its target tokens."""
     from kd.engines.fairseq.binary import IndexedReader, data_prefix
-    from kd.engines.fairseq.training import METRICS, read_metrics
 
-    run = spec.data[0].parent / f"ours-{options.rounds}"
-    lines = [entry for entry in read_metrics(run / METRICS) if entry["split"] == "train"]
-    target = float(lines[-1]["target_tokens"] - lines[0]["target_tokens"])
     pieces = {side: IndexedReader(data_prefix(spec.data[0], "train", side)).pieces for side in ("source", "target")}
     return {"target": target, "source": target * pieces["source"] / pieces["target"]}
 
